@@ -1,0 +1,1 @@
+"""PyTorch checkpoints <-> ivjax parameters: one table of rows per family, one strict engine."""

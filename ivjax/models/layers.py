@@ -1,0 +1,210 @@
+"""Building blocks shared by the family's transformers. Parameters float32, compute in `dtype`."""
+
+import functools
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from ivjax.ops.attention import attend
+from ivjax.ops.layout import constrain
+
+Remat = Literal["none", "dots", "full", "offload"]
+Gelu = Literal["erf", "tanh"]
+
+BLOCK_INPUT = "block_input"
+_normal = nn.initializers.normal(0.02)
+
+
+def dense(features: int | tuple[int, ...], dtype: Any, name: str, bias: bool = True) -> nn.Module:
+    """A linear layer with the family's N(0, 0.02) kernel and zero bias."""
+    return nn.DenseGeneral(features, use_bias=bias, dtype=dtype, kernel_init=_normal, name=name)
+
+
+def gelu(x: jax.Array, kind: Gelu) -> jax.Array:
+    """GELU: `erf` exact, `tanh` the approximation that the fused kernels of the originals use."""
+    return jax.nn.gelu(x, approximate=kind == "tanh")
+
+
+class RMSNorm(nn.Module):
+    """x * scale / sqrt(mean(x^2) + eps) over the last axis; statistics and scaling in float32."""
+
+    epsilon: float = 1e-6
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        wide = x.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.epsilon)
+        return (wide * inverse * scale).astype(self.dtype)
+
+
+class QueryKeyValue(nn.Module):
+    """The three projections of self-attention, without bias, in one kernel (C, 3, C)."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(B, N, C) -> three times (B, N, C)."""
+        width = x.shape[-1]
+        kernel = self.param("kernel", _normal, (width, 3, width)).astype(self.dtype)
+        # Three products: one fused product would be sliced, and its gradient padded and summed.
+        return x @ kernel[:, 0], x @ kernel[:, 1], x @ kernel[:, 2]
+
+
+class LayerScale(nn.Module):
+    """Multiplies a branch by a learned vector, and by each sample's drop-path factor, in float32."""
+
+    start: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None) -> jax.Array:
+        """x (B, N, C), keep (B,) or None -> (B, N, C)."""
+        gamma = self.param("gamma", nn.initializers.constant(self.start), (x.shape[-1],))
+        factor = gamma if keep is None else gamma * keep[:, None, None]
+        return (x.astype(jnp.float32) * factor).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Self-attention with RMS QK-norm over the full width, before the split into heads."""
+
+    heads: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, N, C) -> (B, N, C)."""
+        width = x.shape[-1]
+        q, k, v = QueryKeyValue(self.dtype, name="qkv")(x)
+        q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
+        k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
+        q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
+        q = constrain(q, "batch", "tokens", "heads", None)
+        k = constrain(k, "batch", None, "heads", None)
+        v = constrain(v, "batch", None, "heads", None)
+        out = attend(q, k, v).reshape(x.shape)
+        return dense(width, self.dtype, "proj")(out)
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear."""
+
+    hidden: int
+    out: int
+    gelu: Gelu = "erf"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., C) -> (..., out)."""
+        y = gelu(dense(self.hidden, self.dtype, "fc1")(x), self.gelu)
+        return dense(self.out, self.dtype, "fc2")(y)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with LayerScale and drop-path."""
+
+    heads: int
+    mlp_width: int
+    layer_scale: float
+    gelu: Gelu
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+        """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
+        x = checkpoint_name(constrain(x, "batch", "tokens", None), BLOCK_INPUT)
+        norm = functools.partial(RMSNorm, dtype=self.dtype)
+        keep_attn, keep_mlp = (None, None) if keep is None else (keep[0], keep[1])
+        branch = Attention(self.heads, self.dtype, name="attn")(norm(name="norm1")(x))
+        x = x + LayerScale(self.layer_scale, name="ls1")(branch, keep_attn)
+        mlp = Mlp(self.mlp_width, x.shape[-1], self.gelu, self.dtype, name="mlp")
+        return x + LayerScale(self.layer_scale, name="ls2")(mlp(norm(name="norm2")(x)), keep_mlp)
+
+
+def remat(block: type[nn.Module], policy: Remat) -> type[nn.Module]:
+    """Block class under a rematerialisation policy, for use inside a scan.
+
+    none: XLA keeps what the backward pass needs. dots: keep matrix products, recompute the rest.
+    full: keep only each block's input. offload: as full, with the inputs parked in host memory.
+    """
+    policies = jax.checkpoint_policies
+    choice = {
+        "dots": policies.dots_with_no_batch_dims_saveable,
+        "full": policies.nothing_saveable,
+        "offload": policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[BLOCK_INPUT],
+            offload_src="device",
+            offload_dst="pinned_host",
+        ),
+    }
+    if policy == "none":
+        return block
+    return nn.remat(block, policy=choice[policy], prevent_cse=False)
+
+
+def run_blocks(
+    block: nn.Module,
+    depth: int,
+    x: jax.Array,
+    keep: jax.Array | None = None,
+    taps: tuple[int, ...] = (),
+    scan: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """Runs `block` `depth` times with parameters stacked on a leading layer axis.
+
+    x (B, N, C), keep (depth, 2, B) or None -> the last residual stream (B, N, C) and the streams
+    after the layers in `taps` (len(taps), B, N, C). Taps leave the scan through a buffer with one
+    slot each and a spare slot that the other layers overwrite: the other streams are never kept.
+    """
+    slot = jnp.array([taps.index(i) if i in taps else len(taps) for i in range(depth)], jnp.int32)
+
+    def layer(block, carry, per_layer):
+        x, tapped = carry
+        keep, slot = per_layer
+        x = block(x, keep)
+        if taps:
+            tapped = jax.lax.dynamic_update_index_in_dim(tapped, x, slot, axis=0)
+        return (x, tapped), None
+
+    stacked = nn.scan(
+        layer,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        length=depth,
+        unroll=1 if scan else depth,
+    )
+    buffer = jnp.zeros((len(taps) + 1 if taps else 0, *x.shape), x.dtype)
+    (x, tapped), _ = stacked(block, (x, buffer), (keep, slot))
+    return x, tapped[: len(taps)]
+
+
+class AttentionPool(nn.Module):
+    """Attention pooling whose one query is the mean token; q, k and v have LayerNorms of their own."""
+
+    heads: int
+    out: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, N, C) -> (B, out)."""
+        batch, _, width = x.shape
+
+        def projected(tokens: jax.Array, name: str) -> jax.Array:
+            tokens = layer_norm(f"norm_{name}", self.dtype)(tokens)
+            return dense(width, self.dtype, name)(tokens).reshape(batch, -1, self.heads, width // self.heads)
+
+        mean = jnp.mean(x.astype(jnp.float32), axis=1, keepdims=True).astype(x.dtype)
+        pooled = attend(projected(mean, "q"), projected(x, "k"), projected(x, "v"))
+        return dense(self.out, self.dtype, "proj")(pooled.reshape(batch, width))
+
+
+def layer_norm(name: str, dtype: Any, epsilon: float = 1e-5) -> nn.Module:
+    """LayerNorm with scale and bias, statistics in float32."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)

@@ -1,0 +1,161 @@
+"""The one attention switch: `attend` picks the kernel for the hardware; no config names one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from ivjax.ops.layout import ACTIVATION_AXES
+
+_LANES = 128  # splash works on blocks of 128 tokens
+_SHORT = 128  # below this many queries or keys a fused kernel does not pay
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    causal: bool = False,
+    q_segments: jax.Array | None = None,
+    kv_segments: jax.Array | None = None,
+) -> jax.Array:
+    """Scaled dot-product attention: q (B, N, H, D), k and v (B, M, G, D) -> (B, N, H, D).
+
+    H is a multiple of G (grouped heads). With segment ids (B, N) and (B, M) a query sees only the
+    keys of its own segment. Logits and softmax are float32.
+    """
+    if (q_segments is None) != (kv_segments is None):
+        raise ValueError("attend needs segment ids for both queries and keys, or for neither")
+    plain = not causal and q_segments is None and q.shape[2] == k.shape[2]
+    kernel = _choose(q, k)
+    if kernel == "splash":
+        return splash(q, k, v, causal, q_segments, kv_segments)
+    if kernel == "loop" and plain:
+        return _head_by_head(q, k, v)
+    return _dense(q, k, v, causal, q_segments, kv_segments, "cudnn" if kernel == "cudnn" else "xla")
+
+
+def _platform() -> str:
+    """Platform of the mesh in context (it may be a topology that is only compiled for), else jax's own."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    platform = jax.default_backend() if device is None else device.platform
+    return platform if platform in ("cpu", "tpu") else "gpu"
+
+
+def _choose(q: jax.Array, k: jax.Array) -> str:
+    platform, width = _platform(), q.shape[-1]
+    if platform == "cpu":
+        return "loop" if _one_device() else "xla"
+    if min(q.shape[1], k.shape[1]) < _SHORT:
+        return "xla"
+    if platform == "tpu":
+        return "splash"
+    fits_cudnn = q.dtype != jnp.float32 and width % 8 == 0 and width <= 128
+    return "cudnn" if fits_cudnn else "xla"
+
+
+def _one_device() -> bool:
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or mesh.size == 1
+
+
+def _dense(q, k, v, causal, q_segments, kv_segments, implementation):
+    mask = None
+    if q_segments is not None:
+        mask = (q_segments[:, :, None] == kv_segments[:, None, :])[:, None]
+    return jax.nn.dot_product_attention(
+        q, k, v, mask=mask, is_causal=causal, implementation=implementation
+    )
+
+
+def _head_by_head(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """A loop over clips and heads: on a CPU one head's logits stay in cache, a batched product's do not."""
+    heads = (x.swapaxes(1, 2).reshape(-1, x.shape[1], x.shape[3]) for x in (q, k, v))
+    out = _looped(*heads)
+    return out.reshape(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).swapaxes(1, 2)
+
+
+@jax.custom_vjp
+def _looped(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention (heads, N, D), one head after the other."""
+    return _looped_forward(q, k, v)[0]
+
+
+def _looped_forward(q, k, v):
+    def head(qkv):
+        q, k, v = qkv
+        logits = jnp.dot(q, k.T, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+        total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        return jnp.dot(jnp.exp(logits - total).astype(v.dtype), v), total
+
+    out, totals = jax.lax.map(head, (q, k, v))
+    return out, (q, k, v, totals, out)
+
+
+def _looped_backward(saved, gradient):
+    """All three gradients in one loop, which makes the weights again rather than store them."""
+
+    def head(args):
+        q, k, v, total, out, g = args
+        wide = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
+        scale = q.shape[-1] ** -0.5
+        weights = jnp.exp(wide(q, k.T) * scale - total)
+        centre = jnp.sum(g.astype(jnp.float32) * out, axis=-1, keepdims=True)
+        d_logits = (weights * (wide(g, v.T) - centre) * scale).astype(q.dtype)
+        return jnp.dot(d_logits, k), jnp.dot(d_logits.T, q), jnp.dot(weights.astype(v.dtype).T, g)
+
+    return jax.lax.map(head, (*saved, gradient))
+
+
+_looped.defvjp(_looped_forward, _looped_backward)
+
+
+def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) -> jax.Array:
+    """Pallas splash attention for TPU; pads tokens to whole blocks and hides the padding by segment.
+
+    Under a mesh it runs per device (rows over the batch axes, heads over `tensor`), since XLA
+    cannot partition a hand-written kernel.
+    """
+    batch, queries, heads, width = q.shape
+    q_ids = jnp.zeros((batch, queries), jnp.int32) if q_segments is None else q_segments
+    kv_ids = jnp.zeros((batch, k.shape[1]), jnp.int32) if kv_segments is None else kv_segments
+    pad = functools.partial(_pad_axis1, multiple=_LANES)
+    q_ids, kv_ids = pad(q_ids, value=-1), pad(kv_ids, value=-1)
+    local = functools.partial(_splash_local, causal=causal, interpret=interpret)
+    mesh = jax.sharding.get_abstract_mesh()
+    if not (mesh.empty or mesh.size == 1):
+        rows, by_head = ACTIVATION_AXES["batch"], ACTIVATION_AXES["heads"]
+        spec, ids = PartitionSpec(rows, None, by_head), PartitionSpec(rows)
+        local = jax.shard_map(
+            local, in_specs=(spec, spec, spec, ids, ids), out_specs=spec, check_vma=False
+        )
+    out = local(pad(q * jnp.asarray(width**-0.5, q.dtype)), pad(k), pad(v), q_ids, kv_ids)
+    return out[:, :queries]
+
+
+def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as kernels,
+        splash_attention_mask as masks,
+    )
+
+    heads, shape = q.shape[2], (q.shape[1], k.shape[1])
+    mask = (masks.CausalMask if causal else masks.FullMask)(shape)
+    groups = heads // k.shape[2]
+    k, v = (jnp.repeat(x, groups, axis=2) if groups > 1 else x for x in (k, v))
+    kernel = kernels.make_splash_mha(
+        masks.MultiHeadMask([mask] * heads), head_shards=1, q_seq_shards=1, interpret=interpret
+    )
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    out = jax.vmap(lambda q, k, v, a, b: kernel(q, k, v, segment_ids=kernels.SegmentIds(a, b)))(
+        q, k, v, q_ids, kv_ids
+    )
+    return out.swapaxes(1, 2)
+
+
+def _pad_axis1(x: jax.Array, multiple: int, value: int = 0) -> jax.Array:
+    extra = -x.shape[1] % multiple
+    widths = [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2)
+    return jnp.pad(x, widths, constant_values=value) if extra else x

@@ -1,0 +1,47 @@
+"""Which tokens the student sees: a static number of visible tokens, by top-k, sort and gather.
+
+Token 0 is the class token and is always visible; patches are numbered time-major from 1.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def visible_count(patches: int, ratio: float) -> int:
+    """Visible patches out of `patches` under mask ratio `ratio`, rounded as the originals round."""
+    return patches - int(patches * ratio)
+
+
+def draw_visible(weights: jax.Array, noise: jax.Array, ratio: float) -> jax.Array:
+    """Visible token indices (B, 1 + R*n), ascending, of rows drawn without replacement by weight.
+
+    `weights` (B, R, L) are non-negative and need no normalisation; `noise` is Exp(1) of the same
+    shape. Each of the R rows (frames, or one row for the whole clip) keeps n = visible_count(L).
+    Ordering by weight / Exp(1) is a draw without replacement proportional to the weight.
+    """
+    batch, rows, length = weights.shape
+    _, chosen = jax.lax.top_k(weights / noise, visible_count(length, ratio))
+    flat = (chosen + length * jnp.arange(rows)[:, None]).reshape(batch, -1)
+    return with_cls(jnp.sort(flat, axis=-1))
+
+
+def draw_tube(noise: jax.Array, frames: int, ratio: float) -> jax.Array:
+    """Visible token indices (B, 1 + T*n): one uniform draw of patches per clip, shared by all frames.
+
+    `noise` (B, L) is any continuous noise, one value per patch of a frame.
+    """
+    batch, patches = noise.shape
+    _, chosen = jax.lax.top_k(noise, visible_count(patches, ratio))
+    tube = jnp.sort(chosen, axis=-1)[:, None] + patches * jnp.arange(frames)[:, None]
+    return with_cls(tube.reshape(batch, -1))
+
+
+def with_cls(patches: jax.Array) -> jax.Array:
+    """Patch indices (B, n) counted from 0 -> token indices (B, 1 + n) with the class token first."""
+    cls = jnp.zeros((patches.shape[0], 1), patches.dtype)
+    return jnp.concatenate([cls, patches + 1], axis=1)
+
+
+def gather_tokens(x: jax.Array, index: jax.Array) -> jax.Array:
+    """Takes tokens `index` (B, n) of `x` (B, N, C): (B, n, C). Out-of-range indices are a caller bug."""
+    return jnp.take_along_axis(x, index[:, :, None], axis=1, mode="promise_in_bounds")

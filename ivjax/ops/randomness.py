@@ -1,0 +1,29 @@
+"""Random draws as a pure function of (seed, sample index, purpose): never of rank, worker or device."""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+
+def sample_keys(key: jax.Array, index: jax.Array, purpose: str) -> jax.Array:
+    """One key per sample (B,), from the run's key, the global sample index (B,) and what it is for."""
+    key = jax.random.fold_in(key, zlib.crc32(purpose.encode()))
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+
+
+def exponential(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Exp(1) draws (B, *shape), each sample's from its own key."""
+    return jax.vmap(lambda key: jax.random.exponential(key, shape))(keys)
+
+
+def drop_path(keys: jax.Array, rate: float, depth: int, branches: int = 2) -> jax.Array | None:
+    """Multipliers (depth, branches, B) of residual branches: 0, or 1 / (1 - rate of the layer).
+
+    The rate rises linearly from 0 in the first layer to `rate` in the last. None when `rate` is 0.
+    """
+    if rate == 0.0:
+        return None
+    rates = jnp.linspace(0.0, rate, depth)[:, None]
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (depth, branches)))(keys)
+    return jnp.where(draws >= rates, 1.0 / (1.0 - rates), 0.0).transpose(1, 2, 0)

@@ -1,0 +1,32 @@
+"""Pixels to patches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def patchify(video: jax.Array, tubelet: int, patch: int) -> jax.Array:
+    """Cuts video (B, T*tubelet, H, W, 3) into patches (B, N, tubelet*patch*patch*3), time-major.
+
+    Pixels inside a patch are ordered (time, row, column, channel).
+    """
+    return rearrange(
+        video, "b (t k) (h p) (w q) c -> b (t h w) (k p q c)", k=tubelet, p=patch, q=patch
+    )
+
+
+def standardise(patches: jax.Array) -> jax.Array:
+    """uint8 pixels (..., n*3) -> float32 with ImageNet mean and deviation; floats pass unchanged.
+
+    Done per patch rather than per video, so that masked patches are never touched.
+    """
+    if not jnp.issubdtype(patches.dtype, jnp.integer):
+        return patches
+    pixels = patches.shape[-1] // 3
+    mean = np.tile(np.float32(IMAGENET_MEAN) * 255, pixels)
+    scale = np.tile(1 / (np.float32(IMAGENET_STD) * 255), pixels)
+    return (patches.astype(jnp.float32) - mean) * scale

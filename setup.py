@@ -1,0 +1,51 @@
+"""Packaging: the folders beside ivjax/ are installed inside it, so that site-packages gets no generic name."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+README = ROOT / "README.md"
+FOLDERS = [name for name in ("configs", "data_pipelines", "launch") if (ROOT / name).is_dir()]
+
+version = re.search(r'^__version__ = "(.+)"$', (ROOT / "ivjax/__init__.py").read_text("utf-8"), re.M).group(1)
+
+packages = ["ivjax"] + [f"ivjax.{name}" for name in find_packages(str(ROOT / "ivjax"))]
+for folder in FOLDERS:
+    packages.append(f"ivjax.{folder}")
+    packages += [f"ivjax.{folder}.{name}" for name in find_packages(str(ROOT / folder))]
+
+setup(
+    name="ivjax",
+    version=version,
+    description="The InternVideo family in JAX, for pretraining at scale",
+    long_description=README.read_text("utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=packages,
+    package_dir={f"ivjax.{folder}": folder for folder in FOLDERS},
+    package_data={"ivjax": ["py.typed"], "ivjax.launch": ["*"]},
+    entry_points={"console_scripts": ["ivjax = ivjax.cli:main"]},
+    install_requires=[
+        "jax>=0.10.2",
+        "flax>=0.12.8",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "grain>=0.2.18",
+        "tensorflow-datasets>=4.9.10",
+        "einops>=0.8",
+        "sentencepiece>=0.2.1",
+        "numpy>=2.0",
+        "tensorboardX>=2.6",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda12]"],
+        "beam": ["apache-beam"],
+        "convert": ["torch"],
+        "test": ["pytest", "pytest-xdist", "safetensors", "ruff", "mypy"],
+        "docs": ["mkdocs"],
+    },
+)

@@ -1,0 +1,230 @@
+"""The stage-1 student against the original model: tensors, losses, gradients, sizes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.goldens import Golden, close, close_gradient
+
+from ivjax.convert.engine import export_tensors, import_tensors
+from ivjax.convert.internvideo2 import pretrain_rows
+from ivjax.models.internvideo2 import Encoder, EncoderSize, PatchEmbed
+from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.ops.losses import alignment_loss
+from ivjax.ops.masking import gather_tokens
+from ivjax.ops.video import patchify
+
+FIXTURES = ("stage1_pretrain_l2", "stage1_pretrain_none_sep")
+
+
+def student_of(config: dict, gelu: str, scan: bool) -> Student:
+    side = config["img_size"]
+    size = EncoderSize(
+        width=config["embed_dim"],
+        depth=config["depth"],
+        heads=config["num_heads"],
+        mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
+        pool_heads=config["attn_pool_num_heads"],
+        pool_width=config["clip_embed_dim"],
+        image=tuple(side) if isinstance(side, list) else (side, side),
+        patch=config["patch_size"],
+        frames=config["num_frames"],
+        tubelet=config["tubelet_size"],
+        positions="separable" if config.get("sep_pos_embed") else "joint",
+        layer_scale=config["init_values"],
+        gelu=gelu,
+    )
+    clip, mae = (
+        FeatureHeads(
+            width=config[f"{name}_teacher_embed_dim"],
+            layers=config[f"{name}_return_layer"],
+            interval=config.get(f"{name}_student_return_interval", 1),
+            head=head,
+            norm=config[f"{name}_norm_type"],
+        )
+        for name, head in (("clip", "linear"), ("mae", "mlp"))
+    )
+    pooled = PooledHead(config["clip_teacher_final_dim"], "linear", config["clip_norm_type"])
+    return Student(size, clip, pooled, mae, scan=scan)
+
+
+class Case:
+    """A fixture's inputs in this project's layout."""
+
+    def __init__(self, name: str):
+        self.golden = Golden(name)
+        self.params = import_tensors(pretrain_rows(), self.golden.group("params"))
+        self.video = jnp.asarray(self.golden["inputs/video"].transpose(0, 2, 3, 4, 1))
+        masked = self.golden["inputs/mask"]
+        self.visible = jnp.asarray(np.stack([np.flatnonzero(~row) for row in masked]), jnp.int32)
+
+    def targets(self):
+        clip, mae = self.golden["inputs/teacher_clip_middle"], self.golden["inputs/teacher_mae"]
+        clip = jnp.stack([gather_tokens(jnp.asarray(layer), self.visible) for layer in clip])
+        mae = jnp.stack([gather_tokens(jnp.asarray(layer), self.visible[:, 1:] - 1) for layer in mae])
+        return clip, jnp.asarray(self.golden["inputs/teacher_clip_final"]), mae
+
+    def losses(self, student: Student, params):
+        weights = (*self.golden.config["clip_loss_ratio"], self.golden.config["mae_loss_ratio"])
+        output = student.apply({"params": params}, self.video, self.visible)
+        terms = [alignment_loss(s, t) for s, t in zip(output, self.targets(), strict=True)]
+        return sum(w * t for w, t in zip(weights, terms, strict=True)), terms
+
+
+@functools.cache
+def case(name: str) -> Case:
+    return Case(name)
+
+
+scanned_or_not = pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unrolled"])
+each_fixture = pytest.mark.parametrize("name", FIXTURES)
+
+
+@pytest.mark.golden
+@each_fixture
+@scanned_or_not
+@pytest.mark.parametrize("group, gelu", [("outputs", "erf"), ("outputs_fused_tanh_gelu", "tanh")])
+def test_outputs(name, scan, group, gelu):
+    c = case(name)
+    output = student_of(c.golden.config, gelu, scan).apply({"params": c.params}, c.video, c.visible)
+    for value, key in zip(output, ("x_clip_align", "x_align", "x_mae_align"), strict=True):
+        close(value, c.golden[f"{group}/{key}"])
+
+
+@pytest.mark.golden
+@each_fixture
+@scanned_or_not
+def test_intermediates(name, scan):
+    c = case(name)
+    student = student_of(c.golden.config, "erf", scan)
+    size, encoder_params = student.size, {"params": c.params["encoder"]}
+    embed = PatchEmbed(size).apply(
+        {"params": c.params["encoder"]["patch_embed"]}, patchify(c.video, size.tubelet, size.patch)
+    )
+    close(embed.reshape(c.golden["outputs/patch_embed"].shape), c.golden["outputs/patch_embed"])
+    every_layer = Encoder(size, taps=tuple(range(size.depth)), scan=scan)
+    _, taps, pooled = every_layer.apply(encoder_params, c.video, c.visible)
+    for i, tap in enumerate(taps):
+        close(tap, c.golden[f"outputs/after_block_{i}"])
+    close(pooled, c.golden["outputs/pooled"])
+    targets = c.targets()
+    close(targets[0], c.golden["outputs/target_clip_middle_vis"])
+    close(targets[2], c.golden["outputs/target_mae_vis"])
+
+
+@pytest.mark.golden
+@each_fixture
+@scanned_or_not
+@pytest.mark.parametrize("remat", ["none", "dots", "full", "offload"])
+def test_losses_and_gradients(name, scan, remat):
+    c = case(name)
+    student = student_of(c.golden.config, "erf", scan).clone(remat=remat)
+    step = jax.jit(jax.value_and_grad(lambda p: c.losses(student, p), has_aux=True))
+    (total, terms), gradients = step(c.params)
+    close(total, c.golden["losses/total"])
+    for term, key in zip(terms, ("clip_middle", "clip_final", "mae"), strict=True):
+        close(term, c.golden[f"losses/{key}"])
+    named = export_tensors(pretrain_rows(), gradients)
+    golden = c.golden.group("grads")
+    assert golden
+    for key, value in golden.items():
+        close_gradient(named[key], value)
+    norm = np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in named.values()))
+    close(norm, c.golden["grads_meta/global_norm_all_params"])
+
+
+@pytest.mark.golden
+@each_fixture
+def test_loss_of_the_fused_arithmetic(name):
+    c = case(name)
+    total, _ = c.losses(student_of(c.golden.config, "tanh", True), c.params)
+    close(total, c.golden["losses_fused_tanh_gelu/total"])
+
+
+@pytest.mark.golden
+@each_fixture
+def test_export_gives_back_the_original_tensors(name):
+    golden = Golden(name).group("params")
+    exported = export_tensors(pretrain_rows(), import_tensors(pretrain_rows(), golden))
+    assert exported.keys() == golden.keys()
+    for key, value in golden.items():
+        np.testing.assert_array_equal(exported[key], value)
+
+
+def count(student: Student) -> int:
+    shapes = jax.eval_shape(lambda key: init_student(student, key), jax.random.key(0))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+RELEASED = FeatureHeads(3200, 6), PooledHead(768), FeatureHeads(1408, 4, head="mlp")
+DISTILLED = FeatureHeads(1408, 6, head="mlp"), PooledHead(768, head="mlp"), None
+
+
+@pytest.mark.parametrize(
+    "preset, heads, expected",
+    [
+        ("1B", RELEASED, 1_070_042_752),
+        ("6B", RELEASED, 6_075_947_392),
+        ("S14", DISTILLED, 29_169_792),
+        ("B14", DISTILLED, 102_252_288),
+        ("L14", DISTILLED, 327_183_872),
+    ],
+)
+def test_released_parameter_counts(preset, heads, expected):
+    assert count(Student(EncoderSize.PRESETS[preset], *heads)) == expected
+
+
+def test_separable_parameter_count():
+    size = EncoderSize(**{**vars(EncoderSize.PRESETS["1B"]), "positions": "separable"})
+    assert count(Student(size, *RELEASED)) == 1_062_507_136
+
+
+TINY = EncoderSize(32, 4, 4, 64, pool_heads=4, pool_width=16, image=(28, 28), frames=2)
+
+
+def test_initialisation_follows_the_family():
+    params = init_student(Student(TINY, FeatureHeads(8, 2), PooledHead(8), None), jax.random.key(0))
+    blocks = params["encoder"]["blocks"]
+    for kernel in (blocks["attn"]["proj"]["kernel"], blocks["mlp"]["fc2"]["kernel"]):
+        for layer in range(TINY.depth):
+            np.testing.assert_allclose(np.std(kernel[layer]), 0.02 / np.sqrt(2 * (layer + 1)), rtol=0.1)
+    np.testing.assert_allclose(np.std(blocks["mlp"]["fc1"]["kernel"]), 0.02, rtol=0.1)
+    np.testing.assert_allclose(blocks["ls1"]["gamma"], TINY.layer_scale)
+    bound = (14 * 14 * 3) ** -0.5
+    patch = np.asarray(params["encoder"]["patch_embed"]["kernel"])
+    assert np.abs(patch).max() <= bound and np.std(patch) == pytest.approx(bound / np.sqrt(3), rel=0.05)
+
+
+def test_taps_ascend_and_truncate_the_interval():
+    assert FeatureHeads(1, 6, interval=3.34).taps(40) == (23, 26, 29, 33, 36, 39)
+    with pytest.raises(ValueError, match="do not fit"):
+        FeatureHeads(1, 6).taps(5)
+
+
+def test_uint8_video_is_normalised_like_its_float_form():
+    student = Student(TINY, None, PooledHead(8), None)
+    params = {"params": init_student(student, jax.random.key(0))}
+    video = np.random.default_rng(0).integers(0, 256, (2, 2, 28, 28, 3), np.uint8)
+    visible = jnp.tile(jnp.arange(5), (2, 1))
+    as_float = (video / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    close(
+        student.apply(params, jnp.asarray(video), visible).pooled,
+        np.asarray(student.apply(params, jnp.asarray(as_float, jnp.float32), visible).pooled),
+    )
+
+
+def test_drop_path_multiplies_the_branches_of_each_sample():
+    student = Student(TINY, FeatureHeads(8, 1, norm="none"), PooledHead(8), None)
+    params = {"params": init_student(student, jax.random.key(0))}
+    video = jax.random.normal(jax.random.key(1), (2, 2, 28, 28, 3))
+    visible = jnp.tile(jnp.arange(9), (2, 1))
+    encoder = Encoder(TINY, taps=(3,))
+    trunk = {"params": params["params"]["encoder"]}
+    first_dropped = jnp.ones((4, 2, 2)).at[:, :, 0].set(0.0)
+    _, taps, _ = encoder.apply(trunk, video, visible, first_dropped)
+    _, plain, _ = encoder.apply(trunk, video, visible)
+    close(taps[0, 1], np.asarray(plain[0, 1]))
+    untouched = Encoder(TINY, taps=(0,)).apply(trunk, video, visible, jnp.zeros((4, 2, 2)))[1]
+    close(taps[0, 0], np.asarray(untouched[0, 0]))
