@@ -1,4 +1,4 @@
-"""Packaging: the folders beside ivjax/ are installed inside it, so that site-packages gets no generic name."""
+"""Packaging: the folders beside ivjax/ are installed inside it: no generic top-level names."""
 
 import re
 from pathlib import Path

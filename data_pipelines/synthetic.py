@@ -5,6 +5,7 @@ pure function of its number, and the features are a fixed function of the pixels
 learn them.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,32 +27,35 @@ class SyntheticClips:
     clips: int = 4096
     tubelet: int = 1
 
-    def examples(self, spec: Mapping[str, Any]) -> "SyntheticExamples":
+    def examples(self, spec: Mapping[str, Any], held_out: bool = False) -> "SyntheticExamples":
         """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""
         unknown = set(spec) - {"index", "video", "attention", "clip", "pooled", "mae"}
         if unknown:
             raise UserError(f"synthetic clips have no {', '.join(sorted(unknown))}; choose another data source")
-        return SyntheticExamples(self.clips, self.tubelet, spec)
+        numbers = range(self.clips, 2 * self.clips) if held_out else range(self.clips)
+        return SyntheticExamples(numbers, self.tubelet, spec)
 
 
 class SyntheticExamples:
     """Examples by number; `index` is left to the loader, which alone knows an example's global place."""
 
-    def __init__(self, clips: int, tubelet: int, spec: Mapping[str, Any]):
-        self._clips = clips
+    def __init__(self, numbers: range, tubelet: int, spec: Mapping[str, Any]):
+        self._numbers = numbers
         self._spec = {name: s for name, s in spec.items() if name != "index"}
         self._frames, self._height, self._width, _ = spec["video"].shape
         self._times = self._frames // tubelet
+        self._patches = self._patches_per_frame()
 
     def __len__(self) -> int:
-        return self._clips
+        return len(self._numbers)
 
     def __getitem__(self, number: int) -> dict[str, np.ndarray]:
-        video = self._draw(np.random.default_rng(number))
+        video = self._draw(np.random.default_rng(self._numbers[number]))
+        described = _describe(video, self._times, self._patches) if self._patches else None
         features: dict[str, np.ndarray] = {"video": video}
         for name, spec in self._spec.items():
             if name != "video":
-                features[name] = self._feature(name, video, spec.shape).astype(spec.dtype)
+                features[name] = self._feature(name, video, described, spec.shape).astype(spec.dtype)
         return features
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
@@ -70,19 +74,25 @@ class SyntheticExamples:
                 video[frame, rows, columns] = colour
         return video.astype(np.uint8)
 
-    def _feature(self, name: str, video: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    def _feature(
+        self, name: str, video: np.ndarray, described: np.ndarray | None, shape: tuple[int, ...]
+    ) -> np.ndarray:
         """Attention (T, L), pooled (C,), or token features (K, [1+]N, C) of unit length."""
-        if name == "attention":
-            return _saliency(_describe(video, *shape))
-        if name == "pooled":
+        if name == "pooled" or described is None:
             return _project(video.mean((0, 1, 2)) / 255, "pooled", 0, shape[-1])
-        layers, tokens, width = shape
-        cls = int(name == "clip")  # only these features have a row for the class token
-        described = _describe(video, self._times, (tokens - cls) // self._times)
-        rows = described.reshape(tokens - cls, -1)
-        if cls:
+        if name == "attention":
+            return _saliency(described)
+        layers, _, width = shape
+        rows = described.reshape(-1, described.shape[-1])
+        if name == "clip":  # only these features have a row for the class token
             rows = np.concatenate([rows.mean(0, keepdims=True), rows])
         return np.stack([_project(rows, name, layer, width) for layer in range(layers)])
+
+    def _patches_per_frame(self) -> int:
+        """Patches of one temporal position, read off whichever token feature is wanted; 0 if none is."""
+        tokens = {"attention": lambda s: s[1], "clip": lambda s: (s[1] - 1) // self._times}
+        tokens["mae"] = lambda s: s[1] // self._times
+        return next((read(self._spec[name].shape) for name, read in tokens.items() if name in self._spec), 0)
 
 
 def _describe(video: np.ndarray, times: int, patches: int) -> np.ndarray:
@@ -90,8 +100,11 @@ def _describe(video: np.ndarray, times: int, patches: int) -> np.ndarray:
     frames, height, width, _ = video.shape
     patch = round((height * width / patches) ** 0.5)
     cells = video.reshape(times, frames // times, height // patch, patch, width // patch, patch, 3)
-    cells = cells.transpose(0, 2, 4, 1, 3, 5, 6).reshape(times, patches, -1, 3) / 255
-    return np.concatenate([cells.mean(2), 2 * cells.std(2)], axis=-1)
+    cells = cells.transpose(0, 2, 4, 6, 1, 3, 5).reshape(times, patches, 3, -1) / np.float32(255)
+    mean = cells.mean(-1)
+    square = np.einsum("tpcn,tpcn->tpc", cells, cells) / cells.shape[-1]
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return np.concatenate([mean, 2 * deviation], axis=-1)
 
 
 def _saliency(described: np.ndarray) -> np.ndarray:
@@ -102,7 +115,13 @@ def _saliency(described: np.ndarray) -> np.ndarray:
 
 def _project(rows: np.ndarray, name: str, layer: int, width: int) -> np.ndarray:
     """A fixed random two-layer map of `rows`, of unit length: what a frozen teacher would say."""
-    rng = np.random.default_rng([layer, *name.encode()])
-    hidden = np.tanh((rows - 0.4) @ rng.normal(0, 2.0, (rows.shape[-1], 32)) + rng.normal(0, 0.5, 32))
-    features = hidden @ rng.normal(0, 1.0, (32, width))
+    first, bias, second = _teacher(name, layer, rows.shape[-1], width)
+    features = np.tanh((rows - 0.4) @ first + bias) @ second
     return features / np.linalg.norm(features, axis=-1, keepdims=True)
+
+
+@functools.cache
+def _teacher(name: str, layer: int, described: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng([layer, *name.encode()])
+    first, bias = rng.normal(0, 2.0, (described, 32)), rng.normal(0, 0.5, 32)
+    return first, bias, rng.normal(0, 1.0, (32, width))

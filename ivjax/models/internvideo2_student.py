@@ -45,10 +45,11 @@ class PooledHead:
 
 
 class StudentOutput(NamedTuple):
-    """What the student predicts; a field is None where the student has no such heads."""
+    """What the student predicts. Without token heads a field is None; without a pooled head the
+    pooled feature comes as the encoder pools it."""
 
     clip: jax.Array | None  # (K, B, 1 + n, width)
-    pooled: jax.Array | None  # (B, width)
+    pooled: jax.Array  # (B, width)
     mae: jax.Array | None  # (K, B, n, width)
 
 

@@ -1,0 +1,193 @@
+"""Checkpoints: asynchronous, atomic, restored onto whatever mesh the run has now."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from ivjax.errors import UserError
+from ivjax.train.paths import paths_of
+from ivjax.train.step import State
+
+_args = ocp.args
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """When to save and what to keep: the newest `keep_last`, and every multiple of `keep_every`."""
+
+    every: int = 1000
+    keep_last: int = 2
+    keep_every: int | None = None
+
+
+class Restored(NamedTuple):
+    """A checkpoint read back: state, the loader's position, and what was stored about the run."""
+
+    step: int
+    state: State
+    data: dict[str, Any]
+    meta: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run folder.
+
+    Parameters, EMA and the rest of the state are separate items, so evals read parameters alone.
+    """
+
+    def __init__(self, folder: Path, keep: Checkpointing):
+        self._folder = folder / "checkpoints"
+        self._keep = keep
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=self._keep.keep_last,
+            keep_period=self._keep.keep_every,
+            save_interval_steps=1,
+            enable_async_checkpointing=True,
+        )
+        return ocp.CheckpointManager(self._folder.absolute(), options=options)
+
+    def due(self, step: int) -> bool:
+        """Whether a save is planned after `step` steps."""
+        return step % self._keep.every == 0
+
+    def save(self, step: int, state: State, data: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+        """Starts a save; returns once the arrays are copied. Saving a step twice does nothing."""
+        if step in self._manager.all_steps():
+            return
+        items = {name: _args.StandardSave(item) for name, item in _split(state).items()}
+        items |= {"data": _args.JsonSave(dict(data)), "meta": _args.JsonSave(dict(meta))}
+        self._manager.save(step, args=_args.Composite(**items), force=True)
+
+    def restore(self, target: State) -> Restored | None:
+        """The newest readable checkpoint, as `target` (shapes with shardings); None if there is none.
+
+        An unreadable one is set aside with a warning and the one before it is used.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            problem = self._read_problem(step, target)
+            if problem is None:
+                return self._last
+            self._set_aside(step, problem)
+        if steps:
+            raise UserError(
+                f"none of the checkpoints {steps} in {self._folder.parent} can be read; they lie in "
+                "unreadable-checkpoints: put a sound copy back, or run again to start from the beginning"
+            )
+        return None
+
+    def _read_problem(self, step: int, target: State) -> str | None:
+        """Reads checkpoint `step` into `_last`; returns what made that impossible, on any process."""
+        problem = ""
+        try:
+            _compare(self._folder / str(step), self._shapes(step), target)
+            self._last = self._read(step, target)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged file raises, deep in the reader
+            problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        failed = bool(problem)
+        if jax.process_count() > 1:
+            failed = bool(np.any(multihost_utils.process_allgather(np.array(failed))))
+        return (problem or "another process could not read it") if failed else None
+
+    def _read(self, step: int, target: State) -> Restored:
+        items = {name: _args.StandardRestore(item) for name, item in _split(target).items()}
+        items |= {"data": _args.JsonRestore(), "meta": _args.JsonRestore()}
+        found = self._manager.restore(step, args=_args.Composite(**items))
+        state = dict(found["counters"]) | {name: found[name] for name in target if name in found}
+        return Restored(step, state, found["data"], found["meta"])
+
+    def _shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """Shape by path of everything that the checkpoint's own metadata lists."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in ("params", "moments", "ema", "counters"):
+            item = self._folder / str(step) / name
+            if item.is_dir():
+                tree = _metadata(item.absolute())
+                shapes |= {f"{name}/{path}": tuple(leaf.shape) for path, leaf in paths_of(tree)}
+        return shapes
+
+    def _set_aside(self, step: int, problem: str) -> None:
+        aside = self._folder.parent / "unreadable-checkpoints" / str(step)
+        _log.warning("checkpoint %d cannot be read (%s); moved to %s", step, problem, aside)
+        self._manager.close()
+        if jax.process_index() == 0:
+            aside.parent.mkdir(exist_ok=True)
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.move(self._folder / str(step), aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {step}")
+        self._manager = self._open()
+
+    def stop_requested(self, step: int) -> bool:
+        """Whether the cluster asked any process of this job to stop (agreed on by all, at one step)."""
+        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+
+    def wait(self) -> None:
+        """Blocks until the saves under way are committed."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Commits what is under way and releases the threads."""
+        self._manager.close()
+
+
+def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = False) -> dict[str, Any]:
+    """Parameters (or their EMA) of a run folder's newest checkpoint, without the optimizer's state."""
+    steps = ocp.utils.checkpoint_steps(folder / "checkpoints") if (folder / "checkpoints").is_dir() else []
+    if not steps:
+        raise UserError(f"{folder} holds no checkpoint; is it a run folder, and has the run saved once?")
+    item = (folder / "checkpoints" / str(max(steps)) / ("ema" if ema else "params")).absolute()
+    if not item.is_dir():
+        raise UserError(f"{item.parent} holds no {item.name}; the run was trained without it")
+    try:
+        target = jax.tree.map(
+            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), _metadata(item)
+        )
+        with ocp.StandardCheckpointer() as reader:
+            return reader.restore(item, target)
+    except Exception as error:  # whatever a damaged file raises, deep in the reader
+        raise UserError(f"{item} cannot be read ({error}); the run's own start sets it aside") from error
+
+
+def _metadata(item: Path) -> Any:
+    """The tree of shapes and dtypes that a stored item describes itself with."""
+    with ocp.StandardCheckpointer() as reader:
+        described = reader.metadata(item).item_metadata
+    if described is None:
+        raise ValueError(f"the description of its {item.name} is damaged")
+    return described.tree
+
+
+def _split(state: State) -> dict[str, Any]:
+    """State -> items: params, moments, ema if any, and the counters."""
+    items = {name: tree for name, tree in state.items() if name in ("params", "moments", "ema")}
+    return items | {"counters": {name: leaf for name, leaf in state.items() if name not in items}}
+
+
+def _compare(where: Path, stored: Mapping[str, tuple[int, ...]], target: State) -> None:
+    """Raises if the parameters on disk are not those of this model."""
+    wanted = {path: tuple(leaf.shape) for path, leaf in paths_of(_split(target))}
+    if not any(path.startswith("params/") for path in stored):
+        raise ValueError("its parameters are missing")
+    faults = [f"{p} is {stored[p]} there and {wanted[p]} here" for p in stored.keys() & wanted if stored[p] != wanted[p]]
+    faults += [f"{p} is only there" for p in stored.keys() - wanted.keys()]
+    faults += [f"{p} is only here" for p in wanted.keys() - stored.keys()]
+    if faults:
+        listed = "; ".join(sorted(faults)[:8]) + (f"; and {len(faults) - 8} more" if len(faults) > 8 else "")
+        raise UserError(
+            f"checkpoint {where} is of another model: {listed}; use its own config, or another --workdir"
+        )

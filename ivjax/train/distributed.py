@@ -1,0 +1,40 @@
+"""Joining the other processes of a job."""
+
+from dataclasses import dataclass
+
+import jax
+
+from ivjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where this process stands in a job, if the user says so; else the environment is asked."""
+
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+def join(job: Job) -> None:
+    """Starts jax.distributed from explicit flags, or from Slurm, GKE, Cloud TPU or Open MPI.
+
+    Must come before anything touches a device. A plain machine runs alone.
+    """
+    given = (job.coordinator, job.processes, job.process)
+    if any(value is not None for value in given):
+        if None in given:
+            raise UserError("--coordinator, --processes and --process belong together; give all three")
+        if not 0 <= job.process < job.processes:  # type: ignore[operator]
+            raise UserError(f"--process {job.process} is not one of 0..{job.processes - 1}")  # type: ignore[operator]
+        try:
+            jax.distributed.initialize(job.coordinator, job.processes, job.process)
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise UserError(f"cannot join the job at {job.coordinator} ({first}); is it reachable?") from None
+        return
+    try:
+        jax.distributed.initialize()
+    except ValueError:
+        # No cluster was found in the environment, so this process is the whole job.
+        return

@@ -1,0 +1,74 @@
+"""Host batches -> global arrays on the mesh."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from ivjax.data_pipelines.loader import HostShard, Loader
+from ivjax.errors import UserError
+from ivjax.ops.layout import batch_spec
+
+
+class Fed(NamedTuple):
+    """A global batch, and the loader's position after it."""
+
+    batch: dict[str, jax.Array]
+    position: Mapping[str, Any]
+
+
+class Feed:
+    """Places this host's rows of each batch on its devices; other hosts place theirs."""
+
+    def __init__(self, loader: Loader, mesh: Mesh, batch: int, spec: Mapping[str, jax.ShapeDtypeStruct]):
+        self._loader = loader
+        self._sharding = NamedSharding(mesh, batch_spec())
+        self._batch = batch
+        self._spec = spec
+
+    def __next__(self) -> Fed:
+        rows = next(self._loader)
+        self._check(rows)
+        arrays = {
+            name: jax.make_array_from_process_local_data(
+                self._sharding, np.asarray(rows[name]), (self._batch, *spec.shape)
+            )
+            for name, spec in self._spec.items()
+        }
+        return Fed(arrays, self._loader.state())
+
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What a batch looks like, for compiling."""
+        return {
+            name: jax.ShapeDtypeStruct((self._batch, *spec.shape), spec.dtype, sharding=self._sharding)
+            for name, spec in self._spec.items()
+        }
+
+    def _check(self, rows: Mapping[str, np.ndarray]) -> None:
+        for name, spec in self._spec.items():
+            found = rows.get(name)
+            if found is None or found.shape[1:] != spec.shape or found.dtype != spec.dtype:
+                what = "nothing" if found is None else f"{found.dtype} {found.shape[1:]}"
+                raise UserError(
+                    f"the stage wants {name} as {spec.dtype} {spec.shape} per clip, the data source gives {what}"
+                )
+
+
+def host_shard(mesh: Mesh, batch: int) -> HostShard:
+    """Which share of the rows this host's devices own, read off the mesh.
+
+    Hosts whose devices differ only along tensor or context own the same rows and feed the same data.
+    """
+    rows_of = NamedSharding(mesh, batch_spec()).devices_indices_map((batch,))
+    owned: dict[int, set[tuple[int, int]]] = {}
+    for device, (rows,) in rows_of.items():
+        owned.setdefault(device.process_index, set()).add(rows.indices(batch)[:2])
+    shares = sorted({tuple(sorted(rows)) for rows in owned.values()})
+    if sum(stop - start for share in shares for start, stop in share) != batch:
+        raise UserError(
+            "this mesh gives hosts overlapping but unequal rows of the batch; "
+            "make data x fsdp a multiple of the hosts, or tensor x context a multiple of a host's devices"
+        )
+    return HostShard(shares.index(tuple(sorted(owned[jax.process_index()]))), len(shares))

@@ -1,0 +1,150 @@
+"""The train loop. It is given an experiment and knows no stage by name."""
+
+import contextlib
+import json
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ivjax.config import Experiment
+from ivjax.errors import UserError
+from ivjax.stages.objective import Metrics
+from ivjax.train.feed import Feed
+from ivjax.train.metrics import console_line
+from ivjax.train.rates import Rates
+from ivjax.train.session import Say, Session, open_loader, opened
+from ivjax.train.stop import StopRequest, listening
+
+_STEPS_AHEAD = 2  # steps that the host may queue before it waits for the devices
+_WARM_UP_STEPS = 2  # steps after which a hidden transfer is an error
+_GIVE_UP_AFTER = 10  # skipped steps in a row that end the run
+
+
+def train(
+    experiment: Experiment, folder: Path, say: Say = print, devices: Sequence[jax.Device] | None = None
+) -> int:
+    """Trains in run folder `folder`, or continues there, on `devices` (all by default).
+
+    Returns the exit status: 130 after Ctrl-C, else 0, also after a SIGTERM that was obeyed.
+    """
+    with listening() as request, opened(experiment, folder, say, devices) as session:
+        asked = _run(session, request)
+        session.ledger.enter("checkpoint")
+        _save(session)
+        session.checkpoints.wait()
+        session.ledger.mark(session.done)
+        session.say(session.ledger.describe())
+        if asked:
+            session.say(f"stopped by request after step {session.done}; the same command continues")
+        return 130 if request.interrupt else 0
+
+
+def _run(session: Session, request: StopRequest) -> bool:
+    """Steps until the end or until asked to stop; returns whether it was asked."""
+    experiment, ledger = session.experiment, session.ledger
+    rates = Rates(session.objective, experiment.batch, session.mesh.size, ledger)
+    started, skips = session.done, 0
+    pending: list[tuple[int, Metrics]] = []
+    in_flight: deque[jax.Array] = deque()
+    ledger.enter("data wait")
+    fed = next(session.feed) if session.done < experiment.steps else None
+    while fed is not None and not request.stop:
+        _start_profile(session)
+        ledger.enter("step")
+        warm = session.done - started >= _WARM_UP_STEPS
+        with jax.transfer_guard("disallow") if warm else contextlib.nullcontext():
+            session.state, metrics = session.step(session.state, fed.batch)
+        session.done, session.position = session.done + 1, dict(fed.position)
+        pending.append((session.done, metrics))
+        in_flight.append(metrics["loss"])
+        ledger.enter("data wait")
+        fed = next(session.feed) if session.done < experiment.steps else None
+        ledger.enter("step")
+        _stop_profile(session, last=fed is None)
+        if len(in_flight) > _STEPS_AHEAD:
+            jax.block_until_ready(in_flight.popleft())
+        if session.done % experiment.log.every == 0 or fed is None:
+            skips = _report(session, pending, skips, rates, started)
+        if experiment.held_out.every and session.done % experiment.held_out.every == 0:
+            with ledger.book("eval"):
+                _evaluate(session)
+        if session.checkpoints.due(session.done):
+            with ledger.book("checkpoint"):
+                _save(session)
+        if session.checkpoints.stop_requested(session.done):
+            break
+    return fed is not None
+
+
+def _report(
+    session: Session, pending: list[tuple[int, Metrics]], skips: int, rates: Rates, started: int
+) -> int:
+    """Logs the last of the pending steps and looks through all of them for skipped ones."""
+    fetched = jax.device_get(pending)
+    pending.clear()
+    for step, metrics in fetched:
+        skips = 0 if metrics["finite"] else skips + 1
+        if skips:
+            _note_skip(session, step)
+    step, metrics = fetched[-1]
+    values: dict[str, Any] = {"loss": float(metrics["loss"])}
+    values |= {name: float(value) for name, value in metrics.items() if name not in ("loss", "finite")}
+    values |= {"skipped": int(jax.device_get(session.state["skipped"]))}
+    values |= rates.since_last(step - started)
+    session.say(console_line(step, session.experiment.steps, values))
+    session.log.write(step, values | {f"time/{n}": round(s, 3) for n, s in session.ledger.totals().items()})
+    session.ledger.write()
+    if skips >= _GIVE_UP_AFTER:
+        raise UserError(
+            f"the last {skips} steps up to {step} had a non-finite loss or gradient and were skipped (listed "
+            f"in {session.folder / 'skipped.jsonl'}); lower schedule.peak or optimizer.clip, or look at those clips"
+        )
+    return skips
+
+
+def _note_skip(session: Session, step: int) -> None:
+    """Keeps the global places of the clips of a step whose update was skipped."""
+    batch = session.experiment.batch
+    line = {"step": step, "first_index": (step - 1) * batch, "last_index": step * batch - 1}
+    session.say(f"step {step} was skipped: non-finite loss or gradient (clips {line['first_index']}.. of the order)")
+    if jax.process_index() == 0:
+        with (session.folder / "skipped.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _evaluate(session: Session) -> None:
+    """The loss on held-out clips, the same ones each time."""
+    experiment, objective = session.experiment, session.objective
+    loader = open_loader(experiment, objective, session.mesh, held_out=True)
+    feed = Feed(loader, session.mesh, experiment.batch, objective.batch)
+    key = jax.random.key(experiment.seed)
+    totals: list[dict[str, Any]] = []
+    for _ in range(experiment.held_out.batches):
+        value, terms = session.loss(session.state["params"], next(feed).batch, key)
+        totals.append(jax.device_get({"loss": value, **terms}))
+    loader.close()
+    means = {f"held_out/{name}": float(np.mean([t[name] for t in totals])) for name in totals[0]}
+    session.say(console_line(session.done, experiment.steps, means))
+    session.log.write(session.done, means)
+
+
+def _save(session: Session) -> None:
+    session.checkpoints.save(session.done, session.state, session.position, session.meta())
+    session.ledger.mark(session.done)
+
+
+def _start_profile(session: Session) -> None:
+    if session.done == session.experiment.log.profile_start:
+        jax.profiler.start_trace(str(session.folder / "profile"))
+        session.profiling_until = session.done + session.experiment.log.profile_steps
+
+
+def _stop_profile(session: Session, last: bool) -> None:
+    if session.profiling_until is not None and (last or session.done >= session.profiling_until):
+        jax.block_until_ready(session.state["step"])
+        jax.profiler.stop_trace()
+        session.profiling_until = None

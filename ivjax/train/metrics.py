@@ -1,0 +1,87 @@
+"""The run's numbers: a JSONL file always, TensorBoard beside it, a line on the terminal."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ivjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Logging:
+    """A log line every `every` steps; a profile of `profile_steps` steps from `profile_start` on, if set."""
+
+    every: int = 10
+    profile_start: int | None = None
+    profile_steps: int = 3
+
+
+class MetricsLog:
+    """Writes metrics from process 0; a resumed run continues the file where its checkpoint stands."""
+
+    def __init__(self, folder: Path, step: int):
+        self._file = folder / "metrics.jsonl"
+        self._main = jax.process_index() == 0
+        if self._main:
+            from tensorboardX import SummaryWriter  # only a run needs it, not what imports the options
+
+            self._forget_after(step)
+            self._lines = self._file.open("a", buffering=1)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def _forget_after(self, step: int) -> None:
+        """Drops lines of steps that will be done again, and a half-written last line."""
+        if not self._file.is_file():
+            return
+        kept = []
+        for line in self._file.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line + "\n")
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+        draft = self._file.with_suffix(".tmp")
+        draft.write_text("".join(kept))
+        os.replace(draft, self._file)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Stores one step's values."""
+        if not self._main:
+            return
+        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes both files."""
+        if self._main:
+            self._lines.close()
+            self._board.close()
+
+
+def console_line(step: int, steps: int, values: dict[str, Any]) -> str:
+    """A log line for a person."""
+    parts = [f"{name} {_short(value)}" for name, value in values.items() if not name.startswith("time/")]
+    return f"step {step}/{steps}  " + "  ".join(parts)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def open_workdir(folder: Path) -> None:
+    """Makes the run folder and proves that it can be written."""
+    probe = folder / ".write-test"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write in the run folder {folder} ({error.strerror}); choose another --workdir"
+        ) from None

@@ -1,0 +1,30 @@
+"""Learning-rate and weight-decay schedules, per optimizer step."""
+
+from dataclasses import dataclass
+from types import ModuleType
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Linear from `start` to `peak` over `warmup` steps (end point included), then a cosine to `final`.
+
+    The cosine begins with `peak` again and, as in the originals, never quite reaches `final`.
+    """
+
+    peak: float
+    final: float = 0.0
+    warmup: int = 0
+    start: float = 0.0
+
+    def at(self, step: jax.Array | np.ndarray, total: int, xp: ModuleType = jnp) -> jax.Array | np.ndarray:
+        """Value before optimizer step `step` (counted from 0) of a run of `total` steps."""
+        rising = self.start + (self.peak - self.start) * xp.minimum(step / max(self.warmup - 1, 1), 1.0)
+        rest = max(total - self.warmup, 1)
+        left = xp.clip(rest - (step - self.warmup), 0, rest) / rest
+        # 0.5 (1 + cos(pi (1 - left))) without the cancellation that costs float32 its last digits.
+        falling = self.final + (self.peak - self.final) * xp.square(xp.sin(0.5 * np.pi * left))
+        return xp.where(step < self.warmup, rising, falling)

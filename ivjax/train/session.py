@@ -1,0 +1,154 @@
+"""Everything a run needs before its first step: mesh, state (fresh or restored), compiled step, data."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from ivjax.config import Experiment, diff, to_json, write_resolved
+from ivjax.data_pipelines.loader import Loader
+from ivjax.errors import UserError
+from ivjax.stages.objective import Objective
+from ivjax.train import sharding
+from ivjax.train.checkpoint import Checkpoints
+from ivjax.train.feed import Feed, host_shard
+from ivjax.train.ledger import TimeLedger
+from ivjax.train.mesh import build_mesh, check_batch
+from ivjax.train.metrics import MetricsLog, open_workdir
+from ivjax.train.step import State, init_state, make_step
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Session:
+    """One start of a run. `state` is after `done` steps; `position` is the loader's place then."""
+
+    experiment: Experiment
+    objective: Objective
+    mesh: Mesh
+    folder: Path
+    say: Say
+    ledger: TimeLedger
+    checkpoints: Checkpoints
+    log: MetricsLog
+    feed: Feed
+    step: Callable[..., Any]
+    loss: Callable[..., Any]
+    state: State
+    done: int
+    position: dict[str, Any]
+    profiling_until: int | None = None
+
+    def meta(self) -> dict[str, Any]:
+        """What each checkpoint says about the run."""
+        packages = ("ivjax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
+        return {
+            "experiment": to_json(self.experiment),
+            "mesh": {axis: int(size) for axis, size in self.mesh.shape.items()},
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.state["params"])),
+            "versions": {name: _version(name) for name in packages},
+        }
+
+
+@contextlib.contextmanager
+def opened(
+    experiment: Experiment, folder: Path, say: Say, devices: Sequence[jax.Device] | None
+) -> Iterator[Session]:
+    """Prepares a session on `devices` (None: all) and closes what it opened, whatever happens inside."""
+    main = jax.process_index() == 0
+    say = say if main else lambda _: None
+    open_workdir(folder)
+    ledger = TimeLedger(folder if main else None)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    mesh = build_mesh(experiment.mesh, devices)
+    check_batch(experiment.batch, experiment.accumulate, mesh)
+    with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
+        yield _prepare(experiment, folder, mesh, ledger, say, stack)
+
+
+def _prepare(
+    experiment: Experiment,
+    folder: Path,
+    mesh: Mesh,
+    ledger: TimeLedger,
+    say: Say,
+    stack: contextlib.ExitStack,
+) -> Session:
+    objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
+    check_context(objective.tokens, mesh)
+    shapes = jax.eval_shape(lambda: init_state(objective, recipe))
+    shardings = sharding.shardings_of(shapes, mesh)
+    for line in sharding.describe(shapes, mesh):
+        say(line)
+    loader = open_loader(experiment, objective, mesh)
+    stack.callback(loader.close)
+    checkpoints = Checkpoints(folder, experiment.checkpoint)
+    stack.callback(checkpoints.close)
+    with ledger.book("restore"):
+        found = checkpoints.restore(sharding.abstract(shapes, shardings))
+    done = found.step if found else 0
+    ledger.restarted(done)
+    if found:
+        loader.restore(found.data)
+        state = found.state
+        changed = "".join(f"\n  changed: {c}" for c in diff(found.meta["experiment"], to_json(experiment)))
+        say(f"continuing from step {done}{changed}")
+    else:
+        state = jax.jit(lambda: init_state(objective, recipe), out_shardings=shardings)()
+    if jax.process_index() == 0:
+        write_resolved(experiment, folder)
+    log = MetricsLog(folder, done)
+    stack.callback(log.close)
+    outputs = (shardings, sharding.replicate(mesh))
+    step = jax.jit(make_step(objective, recipe), donate_argnums=0, out_shardings=outputs)
+    feed = Feed(loader, mesh, experiment.batch, objective.batch)
+    compiled = step.lower(sharding.abstract(shapes, shardings), feed.shapes()).compile()
+    return Session(
+        experiment=experiment,
+        objective=objective,
+        mesh=mesh,
+        folder=folder,
+        say=say,
+        ledger=ledger,
+        checkpoints=checkpoints,
+        log=log,
+        feed=feed,
+        step=compiled,
+        loss=jax.jit(objective.loss),
+        state=state,
+        done=done,
+        position=dict(loader.state()),
+    )
+
+
+def open_loader(
+    experiment: Experiment, objective: Objective, mesh: Mesh, held_out: bool = False
+) -> Loader:
+    """The loader of this host's rows."""
+    examples = experiment.data.examples(objective.batch, held_out)
+    return Loader(examples, experiment.batch, experiment.seed, host_shard(mesh, experiment.batch))
+
+
+def check_context(tokens: int, mesh: Mesh) -> None:
+    """Raises if the context axis cannot split the tokens evenly."""
+    ways = mesh.shape["context"]
+    if tokens % ways:
+        raise UserError(
+            f"mesh.context={ways} cannot split the {tokens} tokens of a clip evenly ({tokens} / {ways} = "
+            f"{tokens / ways:.2f}); choose a divisor, or split over fsdp or tensor"
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,71 @@
+"""Several processes of one job on this machine, joined over loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from ivjax.errors import UserError
+
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 15.0
+
+
+def run_local(command: Sequence[str], processes: int, devices: int | None = None) -> int:
+    """Runs `ivjax COMMAND` in `processes` processes and returns the first non-zero exit status, or 0.
+
+    `devices` gives each process that many fake CPU devices. If one process fails the others are
+    ended, since a job cannot go on without it; SIGTERM and Ctrl-C are passed on to all.
+    """
+    if processes < 1:
+        raise UserError(f"--processes {processes}: a job has at least one process")
+    coordinator = f"127.0.0.1:{_free_port()}"
+    environment = dict(os.environ)
+    if devices is not None:
+        environment["JAX_PLATFORMS"] = "cpu"
+        flags = environment.get("XLA_FLAGS", "")
+        environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
+    job = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ivjax.cli", *command]
+            + ["--coordinator", coordinator, "--processes", str(processes), "--process", str(process)],
+            env=environment,
+        )
+        for process in range(processes)
+    ]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda got, _: [process.send_signal(got) for process in job])
+    return _wait(job)
+
+
+def _wait(job: list[subprocess.Popen[bytes]]) -> int:
+    while any(process.poll() is None for process in job):
+        failed = next((process.returncode for process in job if process.returncode), 0)
+        if failed:
+            _end(job)
+            return failed
+        time.sleep(_POLL_SECONDS)
+    return next((process.returncode for process in job if process.returncode), 0)
+
+
+def _end(job: list[subprocess.Popen[bytes]]) -> None:
+    """Ends what still runs: those processes wait for a peer that is gone and cannot save."""
+    for process in job:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + _GRACE_SECONDS
+    for process in job:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

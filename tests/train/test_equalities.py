@@ -1,0 +1,53 @@
+"""The same numbers on any mesh, accumulated or whole, interrupted or not."""
+
+import jax
+import numpy as np
+import pytest
+from tests.train.micro import run
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("one"))
+
+
+def assert_same(losses, reference):
+    assert len(losses) == len(reference) == 20
+    np.testing.assert_allclose(losses, reference, rtol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        ["mesh.data=8"],
+        ["mesh.fsdp=8", "mesh.data=1"],
+        ["mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2"],
+        ["mesh.data=2", "mesh.fsdp=2", "mesh.context=2"],
+    ],
+    ids=lambda mesh: "-".join(m.removeprefix("mesh.") for m in mesh),
+)
+def test_eight_devices_give_the_losses_of_one(tmp_path, one_device, mesh):
+    assert_same(run(tmp_path, *mesh, devices=jax.devices()), one_device)
+
+
+def test_accumulation_gives_the_losses_of_the_whole_batch(tmp_path, one_device):
+    assert_same(run(tmp_path, "accumulate=4"), one_device)
+    assert one_device[-1] < 0.6 * one_device[0]
+
+
+def test_saved_on_eight_devices_continued_on_two_and_one(tmp_path, one_device):
+    split = ["mesh.data=2", "mesh.fsdp=4"]
+    run(tmp_path, "steps=20", "checkpoint.every=8", *split, devices=jax.devices())
+    said: list[str] = []
+    for step in (20, 16):
+        (tmp_path / "checkpoints" / str(step)).rename(tmp_path / f"later-{step}")
+    (tmp_path / "later-16").rename(tmp_path / "checkpoints" / "16")
+    resumed = run(tmp_path, "mesh.fsdp=2", devices=jax.devices()[:2], said=said)
+    assert "continuing from step 16" in "\n".join(said)
+    assert_same(resumed, one_device)
+    (tmp_path / "checkpoints" / "20").rename(tmp_path / "later")
+    assert_same(run(tmp_path), one_device)
+
+
+def test_remat_and_unrolled_layers_change_nothing(tmp_path, one_device):
+    assert_same(run(tmp_path, "remat=full", "scan_layers=false"), one_device)
