@@ -1,0 +1,1 @@
+"""Benchmarks behind `ivjax bench`: ratios from one run, one JSON line each."""

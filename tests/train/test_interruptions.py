@@ -1,0 +1,114 @@
+"""Killed at any moment, asked to stop, split over processes: the same losses in the end."""
+
+import json
+import random
+import signal
+
+import jax
+import numpy as np
+import pytest
+from tests.train.micro import losses, run
+from tests.train.processes import MICRO, being_saved, finish, start, steps_logged, wait_for
+
+from ivjax.train.checkpoint import restore_params
+
+pytestmark = pytest.mark.multiprocess
+SAVE_OFTEN = "checkpoint.every=2"
+
+
+def test_killed_twice_and_stopped_once_gives_the_losses_of_one_run(tmp_path):
+    folder = tmp_path / "run"
+    command = ("train", MICRO, SAVE_OFTEN, "--workdir", str(folder))
+    for moment in (
+        lambda: steps_logged(folder) >= 3 and being_saved(folder),
+        lambda: steps_logged(folder) >= random.randint(6, 12),
+    ):
+        process = start(*command)
+        wait_for(moment, process)
+        process.send_signal(signal.SIGKILL)
+        finish(process, -signal.SIGKILL)
+    process = start(*command)
+    wait_for(lambda: steps_logged(folder) >= 14, process)
+    process.send_signal(signal.SIGTERM)
+    printed = finish(process)
+    assert "continuing from step" in printed
+    stopped = "stopped by request" in printed
+    assert stopped or losses(folder)[19:]
+    printed = finish(start(*command))
+    assert "time: compile" in printed
+    np.testing.assert_allclose(losses(folder), run(tmp_path / "whole"), rtol=1e-6)
+    totals = json.loads((folder / "ledger.json").read_text())["totals"]
+    assert totals["lost work"] > 0 and totals["step"] > 0
+
+
+def test_two_processes_give_the_losses_of_one_and_agree_to_stop(tmp_path):
+    folder = tmp_path / "two"
+    command = ("train", MICRO, "mesh.fsdp=2", "mesh.tensor=2", SAVE_OFTEN, "--workdir", str(folder))
+    launch = ("launch", "local", "--processes", "2", "--devices", "4", *command)
+    job = start(*launch)
+    wait_for(lambda: steps_logged(folder) >= 5, job)
+    job.send_signal(signal.SIGTERM)
+    printed = finish(job)
+    assert "stopped by request after step" in printed
+    assert steps_logged(folder) < 20
+    finish(start(*launch))
+    alone = run(tmp_path / "one")
+    np.testing.assert_allclose(losses(folder), alone, rtol=2e-5)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    for ema in (False, True):
+        pairs = zip(
+            jax.tree.leaves(restore_params(folder, here, ema)),
+            jax.tree.leaves(restore_params(tmp_path / "one", here, ema)),
+            strict=True,
+        )
+        for two, one in pairs:
+            np.testing.assert_allclose(two, one, rtol=1e-3, atol=2e-5)
+
+
+def test_a_job_without_one_of_its_processes_ends_with_its_status(tmp_path):
+    job = start("launch", "local", "--processes", "2", "train", MICRO, "no.such=1", "--workdir", str(tmp_path))
+    assert "the config has no 'no.such'" in finish(job, 2)
+
+
+def test_a_second_start_reads_the_compilation_cache_and_the_step_compiles_once(tmp_path):
+    folder = tmp_path / "run"
+    script = (
+        "import sys, jax\n"
+        "from pathlib import Path\n"
+        "from tests.train.micro import run\n"
+        "seen = {'backend_compile': 0, 'hits': 0, 'misses': 0}\n"
+        "def event(name, **kw):\n"
+        "    seen['hits'] += name.endswith('/cache_hits'); seen['misses'] += name.endswith('/cache_misses')\n"
+        "jax.monitoring.register_event_listener(event)\n"
+        "compiled = []\n"
+        "original = jax.stages.Lowered.compile\n"
+        "jax.stages.Lowered.compile = lambda self, *a, **k: (compiled.append(1), original(self, *a, **k))[1]\n"
+        "run(Path(sys.argv[1]), sys.argv[2])\n"
+        "print('RESULT', len(compiled), seen['hits'], seen['misses'])\n"
+    )
+    first = _counted(script, folder, "steps=10")
+    (folder / "checkpoints").rename(tmp_path / "kept")
+    second = _counted(script, folder, "steps=10")
+    assert first[0] == second[0] == 1
+    assert first[2] > 0 and first[1] == 0
+    assert second[1] >= first[2] and second[2] == 0
+
+
+def _counted(script, folder, override) -> tuple[int, ...]:
+    """(explicit compilations of the step, cache hits, cache misses) of a run in a fresh process."""
+    import os
+    import subprocess
+    import sys
+
+    from tests.train.processes import ROOT
+
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    printed = subprocess.run(
+        [sys.executable, "-c", script, str(folder), override],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    line = next(line for line in printed.splitlines() if line.startswith("RESULT"))
+    return tuple(int(word) for word in line.split()[1:])
