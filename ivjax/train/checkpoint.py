@@ -179,15 +179,20 @@ def _split(state: State) -> dict[str, Any]:
 
 
 def _compare(where: Path, stored: Mapping[str, tuple[int, ...]], target: State) -> None:
-    """Raises if the parameters on disk are not those of this model."""
+    """Raises if what lies on disk is not the state of this model: parameters first, then what follows them."""
     wanted = {path: tuple(leaf.shape) for path, leaf in paths_of(_split(target))}
     if not any(path.startswith("params/") for path in stored):
         raise ValueError("its parameters are missing")
-    faults = [f"{p} is {stored[p]} there and {wanted[p]} here" for p in stored.keys() & wanted if stored[p] != wanted[p]]
-    faults += [f"{p} is only there" for p in stored.keys() - wanted.keys()]
-    faults += [f"{p} is only here" for p in wanted.keys() - stored.keys()]
-    if faults:
-        listed = "; ".join(sorted(faults)[:8]) + (f"; and {len(faults) - 8} more" if len(faults) > 8 else "")
-        raise UserError(
-            f"checkpoint {where} is of another model: {listed}; use its own config, or another --workdir"
-        )
+    for item in ("params/", "ema/", ""):
+        there = {path: shape for path, shape in stored.items() if path.startswith(item)}
+        here = {path: shape for path, shape in wanted.items() if path.startswith(item)}
+        both = there.keys() & here.keys()
+        faults = [f"{p} is {there[p]} there and {here[p]} here" for p in both if there[p] != here[p]]
+        faults += [f"{p} is only there" for p in there.keys() - here.keys()]
+        faults += [f"{p} is only here" for p in here.keys() - there.keys()]
+        if faults:
+            more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
+            raise UserError(
+                f"checkpoint {where} is of another model: {'; '.join(sorted(faults)[:8])}{more}; "
+                "use its own config, or another --workdir"
+            )

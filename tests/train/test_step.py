@@ -1,0 +1,108 @@
+"""One step: the non-finite guard, the average, accumulation of anything that is a mean."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tests.train.micro import experiment, run
+
+from ivjax.errors import UserError
+from ivjax.stages.objective import Objective
+from ivjax.train.loop import train
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+from ivjax.train.step import Recipe, init_state, make_step
+
+RECIPE = Recipe(AdamW(clip=None), WarmupCosine(peak=0.1), steps=10, ema=0.5)
+
+
+def linear_objective() -> Objective:
+    """Mean of w . x: its gradient is the mean of x."""
+
+    def loss(params, batch, key):
+        products = batch["x"] @ params["kernel"]
+        return jnp.mean(products), {"largest": jnp.mean(products)}
+
+    return Objective(
+        init=lambda key: {"kernel": jnp.arange(1.0, 4.0)},
+        loss=loss,
+        batch={"x": jax.ShapeDtypeStruct((3,), jnp.float32)},
+        tokens=1,
+        flops={"all": 6.0},
+    )
+
+
+def test_a_non_finite_step_changes_counters_only():
+    objective = linear_objective()
+    step = jax.jit(make_step(objective, RECIPE))
+    start = init_state(objective, RECIPE)
+    good = {"x": jnp.ones((4, 3))}
+    after, metrics = step(start, {"x": good["x"].at[1, 2].set(jnp.nan)})
+    assert not metrics["finite"] and int(after["skipped"]) == 1 and int(after["step"]) == 1
+    for name in ("params", "moments", "ema"):
+        jax.tree.map(np.testing.assert_array_equal, after[name], start[name])
+    moved, metrics = step(after, good)
+    assert metrics["finite"] and int(moved["skipped"]) == 1
+    assert np.all(np.asarray(moved["params"]["kernel"]) < np.asarray(start["params"]["kernel"]))
+    expected = 0.5 * (start["params"]["kernel"] + moved["params"]["kernel"])
+    np.testing.assert_allclose(moved["ema"]["kernel"], expected, rtol=1e-6)
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole():
+    objective = linear_objective()
+    batch = {"x": jax.random.normal(jax.random.key(0), (12, 3))}
+    results = []
+    for parts in (1, 2, 6):
+        recipe = Recipe(RECIPE.optimizer, RECIPE.schedule, 10, accumulate=parts)
+        state, metrics = jax.jit(make_step(objective, recipe))(init_state(objective, recipe), batch)
+        results.append(np.concatenate([state["moments"].mu["kernel"], [metrics["loss"], metrics["grad_norm"]]]))
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-5)
+    np.testing.assert_allclose(results[2], results[0], rtol=1e-5)
+
+
+def test_weight_decay_follows_its_own_cosine():
+    objective = linear_objective()
+    recipe = Recipe(AdamW(decay=0.2, decay_end=0.0, clip=None), WarmupCosine(0.1, final=0.1), steps=2)
+    step = jax.jit(make_step(objective, recipe))
+    state, zero = init_state(objective, recipe), {"x": jnp.zeros((4, 3))}
+    expected = np.arange(1.0, 4.0)
+    for decay in (0.2, 0.1):
+        state, _ = step(state, zero)
+        expected = expected * (1 - 0.1 * decay)
+        np.testing.assert_allclose(state["params"]["kernel"], expected, rtol=1e-6)
+
+
+class Poisoned:
+    """Synthetic clips whose every row is not a number."""
+
+    def examples(self, spec, held_out=False):
+        examples = experiment.data.examples(spec, held_out)
+
+        class Wrapped:
+            __len__ = staticmethod(examples.__len__)
+
+            def __getitem__(self, number):
+                example = examples[number]
+                return example | {"pooled": example["pooled"] * np.nan}
+
+        return Wrapped()
+
+
+def test_a_run_of_skipped_steps_ends_with_the_list(tmp_path):
+    poisoned = dataclasses.replace(experiment, data=Poisoned())
+    with pytest.raises(UserError, match="last 10 steps up to 10 had a non-finite loss"):
+        train(poisoned, tmp_path, lambda line: None, jax.devices()[:1])
+    lines = (tmp_path / "skipped.jsonl").read_text().splitlines()
+    assert lines[2] == '{"step": 3, "first_index": 32, "last_index": 47}' and len(lines) == 10
+
+
+def test_held_out_loss_and_profile_window(tmp_path):
+    said: list[str] = []
+    options = ("held_out.every=5", "held_out.batches=2", "log.profile_start=3", "log.profile_steps=2")
+    run(tmp_path, "steps=10", *options, said=said)
+    held_out = [line for line in said if "held_out/loss" in line]
+    assert len(held_out) == 2 and held_out[0] != held_out[1]
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    assert list((tmp_path / "tensorboard").iterdir())
