@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.config import Experiment
 from ivjax.ops.layout import batch_spec
@@ -31,7 +31,7 @@ def bench_step(experiment: Experiment, against: Sequence[str], runs: int) -> Ite
         yield json.dumps(results[-1])
     first = results[0]
     for other in results[1:]:
-        compared = ("step_ms", "forward_backward_ms", "compiled_mib")
+        compared = ("step_ms", "forward_backward_ms", "compile_s", "compiled_mib")
         ratios = {name: round(other[name] / first[name], 3) for name in compared if first[name]}
         yield json.dumps({"ratio": f"{other['variant']} / {first['variant']}"} | ratios)
 
@@ -54,7 +54,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         started = time.perf_counter()
         step = step.lower(state, batch).compile()
         compile_seconds = time.perf_counter() - started
-        matmul, product_flops = _matmul(experiment.dtype)
+        matmul, product_flops = _matmul(experiment.dtype, mesh)
         # The accelerator's rate is measured between the timed calls, so that both see the same machine.
         pair_a = _in_turn(matmul, lambda: gradient(state["params"], batch, key), runs)
 
@@ -98,13 +98,13 @@ def random_batch(objective: Objective, batch: int) -> dict[str, jax.Array]:
     return {name: noise(number, spec) for number, (name, spec) in enumerate(objective.batch.items())}
 
 
-def _matmul(dtype: str) -> tuple[Callable[[], jax.Array], float]:
-    """A square product on one device, and its FLOPs."""
+def _matmul(dtype: str, mesh: Mesh) -> tuple[Callable[[], jax.Array], float]:
+    """A large square product on every device at once, and the FLOPs of one device."""
     side = _MATMUL_SIDE.get(jax.default_backend(), _MATMUL_SIDE_ELSEWHERE)
-    device = jax.local_devices()[0]
-    factor = jax.device_put(jnp.ones((side, side), dtype), device)
-    product = jax.jit(lambda a, b: a @ b)
-    return lambda: product(factor, factor), 2.0 * side**3
+    one_each = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    factor = jax.jit(lambda: jnp.ones((mesh.size, side, side), dtype), out_shardings=one_each)()
+    product = jax.jit(lambda a: a @ a, out_shardings=one_each)
+    return lambda: product(factor), 2.0 * side**3
 
 
 def _in_turn(

@@ -1,0 +1,103 @@
+"""The synthetic source and the loader: one order for any number of hosts, and over a restart."""
+
+import jax
+import numpy as np
+import pytest
+from tests.train.micro import experiment
+
+from ivjax.data_pipelines.loader import HostShard, Loader
+from ivjax.data_pipelines.synthetic import SyntheticClips
+from ivjax.errors import UserError
+from ivjax.stages.objective import Compute
+from ivjax.train.feed import Feed
+from ivjax.train.mesh import MeshShape, build_mesh
+
+SPEC = experiment.stage.build(Compute()).batch
+EXAMPLES = SyntheticClips(clips=20).examples(SPEC)
+
+
+def batches(count, hosts=1, state=None):
+    """(the next `count` global batches as {index: video}, the state after them)."""
+    loaders = [Loader(EXAMPLES, 8, 3, HostShard(host, hosts)) for host in range(hosts)]
+    for loader in loaders:
+        if state is not None:
+            loader.restore(state)
+    found = []
+    for _ in range(count):
+        parts = [next(loader) for loader in loaders]
+        found.append({int(i): v for part in parts for i, v in zip(part["index"], part["video"], strict=True)})
+    states = [dict(loader.state()) for loader in loaders]
+    assert all(state == states[0] for state in states)
+    for loader in loaders:
+        loader.close()
+    return found, states[0]
+
+
+def assert_same(found, reference):
+    for one, other in zip(found, reference, strict=True):
+        assert one.keys() == other.keys()
+        for index in one:
+            np.testing.assert_array_equal(one[index], other[index])
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_global_batches_do_not_depend_on_the_hosts(hosts):
+    reference, _ = batches(6)
+    assert [sorted(batch) for batch in reference] == [list(range(8 * n, 8 * n + 8)) for n in range(6)]
+    assert_same(batches(6, hosts)[0], reference)
+
+
+def test_restored_on_other_hosts_the_order_goes_on():
+    reference, _ = batches(6)
+    first, state = batches(2, hosts=2)
+    rest, _ = batches(4, hosts=4, state=state)
+    assert_same(first + rest, reference)
+
+
+def test_every_clip_comes_once_an_epoch_in_a_new_order():
+    found, _ = batches(5)
+    videos = [video.tobytes() for batch in found for _, video in sorted(batch.items())]
+    assert len(set(videos[:20])) == 20 and set(videos[:20]) == set(videos[20:])
+    assert videos[:20] != videos[20:]
+
+
+def test_held_out_clips_are_others():
+    train = {EXAMPLES[i]["video"].tobytes() for i in range(20)}
+    held_out = SyntheticClips(clips=20).examples(SPEC, held_out=True)
+    assert len(train) == 20 and not train & {held_out[i]["video"].tobytes() for i in range(20)}
+
+
+def test_features_are_of_unit_length_and_follow_the_pixels():
+    example = EXAMPLES[5]
+    for name in ("clip", "mae", "pooled"):
+        np.testing.assert_allclose(np.linalg.norm(example[name], axis=-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(example["attention"].sum(-1), 1.0, rtol=1e-5)
+    patches = example["video"].reshape(3, 3, 14, 3, 14, 3).transpose(0, 1, 3, 2, 4, 5).reshape(27, -1)
+    alike = {p.tobytes(): f for p, f in zip(patches, example["mae"][0], strict=True)}
+    for patch, feature in zip(patches, example["mae"][0], strict=True):
+        np.testing.assert_allclose(feature, alike[patch.tobytes()], rtol=1e-6)
+
+
+def test_what_the_source_cannot_make_is_an_error():
+    with pytest.raises(UserError, match="have no caption"):
+        SyntheticClips().examples({**SPEC, "caption": jax.ShapeDtypeStruct((4,), np.int32)})
+
+
+def test_an_empty_source_is_an_error():
+    with pytest.raises(UserError, match="holds no clips"):
+        Loader(SyntheticClips(clips=0).examples(SPEC), 8, 0, HostShard())
+
+
+def test_the_feed_puts_rows_on_the_mesh_and_refuses_other_shapes():
+    mesh = build_mesh(MeshShape(data=2, fsdp=2, tensor=2))
+    loader = Loader(EXAMPLES, 8, 3, HostShard())
+    fed = next(Feed(loader, mesh, 8, SPEC))
+    loader.close()
+    reference = batches(1)[0][0]
+    for index, video in zip(np.asarray(fed.batch["index"]), np.asarray(fed.batch["video"]), strict=True):
+        np.testing.assert_array_equal(video, reference[int(index)])
+    assert fed.batch["video"].sharding.shard_shape((8, 3, 42, 42, 3))[0] == 2
+    assert fed.position == {"global_next_index": 8}
+    wrong = {**SPEC, "pooled": jax.ShapeDtypeStruct((5,), np.float32)}
+    with pytest.raises(UserError, match=r"wants pooled as float32 \(5,\).* gives float32 \(16,\)"):
+        next(Feed(Loader(EXAMPLES, 8, 3, HostShard()), mesh, 8, wrong))

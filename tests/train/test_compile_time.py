@@ -1,0 +1,27 @@
+"""Depth must not cost compile time: the layers are scanned, so the program does not grow."""
+
+import jax
+import pytest
+from tests.train.micro import experiment
+
+from ivjax.overrides import apply_overrides
+from ivjax.train.step import init_state, make_step
+
+
+def program_lines(depth: int, *overrides: str) -> int:
+    """Lines of the compiled step's program."""
+    deep = apply_overrides(experiment, [f"stage.student.depth={depth}", *overrides])
+    objective = deep.stage.build(deep.compute)
+    state = jax.eval_shape(lambda: init_state(objective, deep.recipe))
+    batch = {n: jax.ShapeDtypeStruct((16, *s.shape), s.dtype) for n, s in objective.batch.items()}
+    lowered = jax.jit(make_step(objective, deep.recipe), donate_argnums=0).lower(state, batch)
+    return len(lowered.compile().as_text().splitlines())
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_forty_layers_make_the_program_of_twelve(remat):
+    assert program_lines(40, f"remat={remat}") == pytest.approx(program_lines(12, f"remat={remat}"), rel=0.02)
+
+
+def test_unrolled_layers_do_grow_the_program():
+    assert program_lines(6, "scan_layers=false") > 1.5 * program_lines(2, "scan_layers=false")
