@@ -67,4 +67,4 @@ class Loader(Iterator[dict[str, np.ndarray]]):
 
 
 def _numbered(index: int, example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"index": np.uint32(index % 2**32), **example}
+    return {"index": np.asarray(index % 2**32, np.uint32), **example}

@@ -31,7 +31,9 @@ class SyntheticClips:
         """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""
         unknown = set(spec) - {"index", "video", "attention", "clip", "pooled", "mae"}
         if unknown:
-            raise UserError(f"synthetic clips have no {', '.join(sorted(unknown))}; choose another data source")
+            raise UserError(
+                f"synthetic clips have no {', '.join(sorted(unknown))}; choose another data source"
+            )
         numbers = range(self.clips, 2 * self.clips) if held_out else range(self.clips)
         return SyntheticExamples(numbers, self.tubelet, spec)
 

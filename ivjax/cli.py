@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: argparse._SubParsersAction, name: str, about: str, example: str) -> argparse.ArgumentParser:
+def _add(
+    commands: argparse._SubParsersAction, name: str, about: str, example: str
+) -> argparse.ArgumentParser:
     return commands.add_parser(
         name,
         help=about,
@@ -45,7 +47,9 @@ def _add(commands: argparse._SubParsersAction, name: str, about: str, example: s
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", help="a config file (.py), or the name of a shipped one such as stage1_tiny")
+    parser.add_argument(
+        "config", help="a config file (.py), or the name of a shipped one such as stage1_tiny"
+    )
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
 
 
@@ -53,7 +57,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     about = "Train a config; run it again to continue."
     parser = _add(commands, "train", about, "ivjax train stage1_tiny optimizer.decay=0.1 --workdir runs/tiny")
     _add_config(parser)
-    parser.add_argument("--workdir", type=Path, help="the run folder; a shared one if there are several hosts")
+    parser.add_argument(
+        "--workdir", type=Path, help="the run folder; a shared one if there are several hosts"
+    )
     parser.add_argument("--print", action="store_true", help="show the resolved config, and exit")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="process 0 of a job of several processes")
     parser.add_argument("--processes", type=int, help="processes of the job")
@@ -70,14 +76,20 @@ def _add_bench(commands: argparse._SubParsersAction) -> None:
     step.add_argument("--config", required=True, help="a config file, or the name of a shipped one")
     step.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
     step.add_argument(
-        "--against", nargs="+", default=[], metavar="path=v1,v2", help="variants to compare, first against the rest"
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="path=v1,v2",
+        help="variants to compare, first against the rest",
     )
     step.add_argument("--runs", type=int, default=7, help="timed runs of each variant (default 7)")
     step.set_defaults(run=_bench_step)
 
 
 def _add_launch(commands: argparse._SubParsersAction) -> None:
-    launch = _add(commands, "launch", "Start a job.", "ivjax launch local --processes 2 train stage1_tiny ...")
+    launch = _add(
+        commands, "launch", "Start a job.", "ivjax launch local --processes 2 train stage1_tiny ..."
+    )
     where = launch.add_subparsers(dest="where", required=True)
     about = "Run an ivjax command in several processes on this machine."
     example = "ivjax launch local --processes 2 --devices 4 train stage1_tiny --workdir runs/two"

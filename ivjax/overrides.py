@@ -81,7 +81,9 @@ def _coerce(kind: Any, old: Any, text: str, path: str) -> Any:
             return _read(option, old, text)
         except (ValueError, SyntaxError, TypeError):
             continue
-    raise UserError(f"{path}={text}: expected {' or '.join(_describe(o, old) for o in options)}, got {text!r}")
+    raise UserError(
+        f"{path}={text}: expected {' or '.join(_describe(o, old) for o in options)}, got {text!r}"
+    )
 
 
 def _read(kind: Any, old: Any, text: str) -> Any:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 from ivjax.errors import UserError
 
@@ -36,8 +37,13 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
         )
         for process in range(processes)
     ]
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in job:
+            process.send_signal(number)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda got, _: [process.send_signal(got) for process in job])
+        signal.signal(number, pass_on)
     return _wait(job)
 
 

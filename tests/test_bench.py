@@ -5,10 +5,10 @@ import math
 
 import jax
 import pytest
-from tests.train.micro import experiment
 
 from ivjax.bench.step import bench_step
 from ivjax.overrides import apply_overrides
+from tests.train.micro import experiment
 
 
 def test_variants_and_their_ratios(monkeypatch):
@@ -19,7 +19,9 @@ def test_variants_and_their_ratios(monkeypatch):
     objective = small.stage.build(small.compute)
     for line in lines[:2]:
         flops = sum(objective.flops.values()) * small.batch / jax.device_count()
-        assert math.isclose(line["step_of_matmul"] * line["matmul_tflops"], flops / line["step_ms"] / 1e9, rel_tol=0.6)
+        assert math.isclose(
+            line["step_of_matmul"] * line["matmul_tflops"], flops / line["step_ms"] / 1e9, rel_tol=0.6
+        )
         assert line["clips_per_s"] == pytest.approx(16e3 / line["step_ms"], rel=0.01)
         assert line["mfu"] == "unknown" and line["peak_mib"] > 0 and line["compiled_mib"] > 0
     ratio = lines[1]["step_ms"] / lines[0]["step_ms"]

@@ -27,7 +27,9 @@ def bench_step(experiment: Experiment, against: Sequence[str], runs: int) -> Ite
     """JSON lines: one per variant in `against` (comma lists of overrides), then their ratios."""
     results = []
     for variant in expand(against):
-        results.append({"variant": " ".join(variant) or "as is"} | _measure(apply_overrides(experiment, variant), runs))
+        results.append(
+            {"variant": " ".join(variant) or "as is"} | _measure(apply_overrides(experiment, variant), runs)
+        )
         yield json.dumps(results[-1])
     first = results[0]
     for other in results[1:]:
@@ -47,30 +49,28 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         rows = NamedSharding(mesh, batch_spec())
         batch = jax.jit(lambda: random_batch(objective, experiment.batch), out_shardings=rows)()
         key = jax.random.key(recipe.seed)
-        gradient = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
-        gradient = gradient.lower(state["params"], batch, key).compile()
-        replicated = sharding.replicate(mesh)
-        step = jax.jit(make_step(objective, recipe), donate_argnums=0, out_shardings=(shardings, replicated))
+        outputs = (shardings, sharding.replicate(mesh))
+        traced = jax.jit(make_step(objective, recipe), donate_argnums=0, out_shardings=outputs)
         started = time.perf_counter()
-        step = step.lower(state, batch).compile()
+        step = traced.lower(state, batch).compile()
         compile_seconds = time.perf_counter() - started
+        gradient = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
         matmul, product_flops = _matmul(experiment.dtype, mesh)
-        # The accelerator's rate is measured between the timed calls, so that both see the same machine.
-        pair_a = _in_turn(matmul, lambda: gradient(state["params"], batch, key), runs)
 
         def one_step() -> Any:
             nonlocal state
             state, metrics = step(state, batch)
             return metrics
 
-        pair_b = _in_turn(matmul, one_step, runs)
-    analysis = step.memory_analysis()
-    rate = product_flops / statistics.median(pair_a[0] + pair_b[0])
+        # The matmul is timed between the calls, so that all of them see the same machine.
+        seconds = _in_turn((matmul, lambda: gradient(state["params"], batch, key), one_step), runs)
+    product, forward_backward, whole = seconds
     flops = sum(objective.flops.values()) * experiment.batch / mesh.size
-    forward_backward, whole = statistics.median(pair_a[1]), statistics.median(pair_b[1])
-    peak = peak_flops(jax.devices()[0].device_kind)
+    rate, kind = product_flops / product, jax.devices()[0].device_kind
+    peak, memory = peak_flops(kind), step.memory_analysis()
+    compiled = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
     return {
-        "device": jax.devices()[0].device_kind,
+        "device": kind,
         "devices": mesh.size,
         "matmul_tflops": round(rate / 1e12, 4),
         "forward_backward_ms": round(forward_backward * 1e3, 2),
@@ -78,12 +78,19 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         "step_ms": round(whole * 1e3, 2),
         "step_of_matmul": round(flops / whole / rate, 3),
         "clips_per_s": round(experiment.batch / whole, 3),
+        "tokens_per_s": round(experiment.batch * objective.tokens / whole, 1),
         "tflops_per_device": round(flops / whole / 1e12, 4),
         "mfu": round(flops / whole / peak, 4) if peak else "unknown",
         "compile_s": round(compile_seconds, 1),
-        "compiled_mib": round((analysis.temp_size_in_bytes + analysis.argument_size_in_bytes) / 2**20, 1),
-        "peak_mib": round(peak_memory() / 2**20, 1),
+        "compiled_mib": _mebibytes(
+            memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
+        ),
+        "peak_mib": _mebibytes(peak_memory()),
     }
+
+
+def _mebibytes(size: int) -> float:
+    return round(size / 2**20, 1)
 
 
 def random_batch(objective: Objective, batch: int) -> dict[str, jax.Array]:
@@ -107,15 +114,14 @@ def _matmul(dtype: str, mesh: Mesh) -> tuple[Callable[[], jax.Array], float]:
     return lambda: product(factor), 2.0 * side**3
 
 
-def _in_turn(
-    first: Callable[[], Any], second: Callable[[], Any], runs: int
-) -> tuple[list[float], list[float]]:
-    """Seconds of each of `runs` calls of two functions, called in turn after one warm-up each."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 1):
-        for function, kept in zip((first, second), times, strict=True):
+def _in_turn(functions: Sequence[Callable[[], Any]], runs: int) -> list[float]:
+    """Median seconds of each function over `runs` rounds that call all of them in turn, after a warm-up."""
+    times: list[list[float]] = [[] for _ in functions]
+    for function in functions:
+        jax.block_until_ready(function())
+    for _ in range(runs):
+        for function, kept in zip(functions, times, strict=True):
             started = time.perf_counter()
             jax.block_until_ready(function())
-            if run:
-                kept.append(time.perf_counter() - started)
-    return times
+            kept.append(time.perf_counter() - started)
+    return [statistics.median(kept) for kept in times]

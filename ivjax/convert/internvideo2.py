@@ -1,7 +1,5 @@
 """Rows of the InternVideo2 stage-1 checkpoints (joint and separable position tables alike)."""
 
-import numpy as np
-
 from ivjax.convert.engine import TRANSPOSE, Row, Transform
 
 _QKV = Transform(

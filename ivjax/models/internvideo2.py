@@ -73,8 +73,8 @@ class PositionTable(nn.Module):
         """The whole table (1, [1+]N, C), float32."""
         times, rows, columns = self.grid
         if self.kind == "joint":
-            table = positions.sincos_3d(self.width, *self.grid)
-            return self._learned("table", positions.with_zero_cls(table) if self.cls else table)
+            start = positions.sincos_3d(self.width, *self.grid)
+            return self._learned("table", positions.with_zero_cls(start) if self.cls else start)
         spatial = self._learned("spatial", positions.sincos_2d(self.width, rows, columns))
         temporal = self._learned("temporal", positions.sincos_1d(self.width, np.arange(times)))
         table = (temporal[:, :, None] + spatial[:, None]).reshape(1, -1, self.width)

@@ -91,9 +91,7 @@ class Student(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, video: jax.Array, visible: jax.Array, keep: jax.Array | None = None
-    ) -> StudentOutput:
+    def __call__(self, video: jax.Array, visible: jax.Array, keep: jax.Array | None = None) -> StudentOutput:
         """video (B, T, H, W, 3), visible (B, 1 + n) with token 0 first, keep (depth, 2, B)."""
         depth = self.size.depth
         clip_taps = self.clip.taps(depth) if self.clip else ()

@@ -65,9 +65,7 @@ def _dense(q, k, v, causal, q_segments, kv_segments, implementation):
     mask = None
     if q_segments is not None:
         mask = (q_segments[:, :, None] == kv_segments[:, None, :])[:, None]
-    return jax.nn.dot_product_attention(
-        q, k, v, mask=mask, is_causal=causal, implementation=implementation
-    )
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=implementation)
 
 
 def _head_by_head(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -128,9 +126,7 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
     if not (mesh.empty or mesh.size == 1):
         rows, by_head = ACTIVATION_AXES["batch"], ACTIVATION_AXES["heads"]
         spec, ids = PartitionSpec(rows, None, by_head), PartitionSpec(rows)
-        local = jax.shard_map(
-            local, in_specs=(spec, spec, spec, ids, ids), out_specs=spec, check_vma=False
-        )
+        local = jax.shard_map(local, in_specs=(spec, spec, spec, ids, ids), out_specs=spec, check_vma=False)
     out = local(pad(q * jnp.asarray(width**-0.5, q.dtype)), pad(k), pad(v), q_ids, kv_ids)
     return out[:, :queries]
 
@@ -138,6 +134,8 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
 def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernels,
+    )
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_mask as masks,
     )
 

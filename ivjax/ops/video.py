@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def patchify(video: jax.Array, tubelet: int, patch: int) -> jax.Array:
@@ -14,9 +14,7 @@ def patchify(video: jax.Array, tubelet: int, patch: int) -> jax.Array:
 
     Pixels inside a patch are ordered (time, row, column, channel).
     """
-    return rearrange(
-        video, "b (t k) (h p) (w q) c -> b (t h w) (k p q c)", k=tubelet, p=patch, q=patch
-    )
+    return rearrange(video, "b (t k) (h p) (w q) c -> b (t h w) (k p q c)", k=tubelet, p=patch, q=patch)
 
 
 def standardise(patches: jax.Array) -> jax.Array:
@@ -27,6 +25,6 @@ def standardise(patches: jax.Array) -> jax.Array:
     if not jnp.issubdtype(patches.dtype, jnp.integer):
         return patches
     pixels = patches.shape[-1] // 3
-    mean = np.tile(np.float32(IMAGENET_MEAN) * 255, pixels)
-    scale = np.tile(1 / (np.float32(IMAGENET_STD) * 255), pixels)
+    mean = np.tile(IMAGENET_MEAN * 255, pixels)
+    scale = np.tile(1 / (IMAGENET_STD * 255), pixels)
     return (patches.astype(jnp.float32) - mean) * scale

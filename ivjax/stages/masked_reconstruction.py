@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ivjax.errors import UserError
 from ivjax.models import flops
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, StudentOutput, init_student
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.masking import draw_tube, draw_visible, gather_tokens, visible_count
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
@@ -129,14 +129,14 @@ class MaskedReconstruction:
         visible = self._visible(batch, key)
         keys = sample_keys(key, batch["index"], "drop_path")
         keep = drop_path(keys, self.drop_path, self.student.depth)
-        output = student.apply({"params": params}, batch["video"], visible, keep)
+        output = cast(StudentOutput, student.apply({"params": params}, batch["video"], visible, keep))
         at_visible = jax.vmap(gather_tokens, in_axes=(1, None), out_axes=0)
         terms: Metrics = {}
-        if self.clip:
+        if output.clip is not None:
             terms["clip"] = alignment_loss(output.clip, at_visible(batch["clip"], visible))
         if self.pooled:
             terms["pooled"] = alignment_loss(output.pooled, batch["pooled"])
-        if self.mae:
+        if output.mae is not None:
             terms["mae"] = alignment_loss(output.mae, at_visible(batch["mae"], visible[:, 1:] - 1))
         total = sum((getattr(self.weights, name) * term for name, term in terms.items()), jnp.float32(0))
         return total, terms

@@ -179,7 +179,7 @@ def _split(state: State) -> dict[str, Any]:
 
 
 def _compare(where: Path, stored: Mapping[str, tuple[int, ...]], target: State) -> None:
-    """Raises if what lies on disk is not the state of this model: parameters first, then what follows them."""
+    """Raises if what lies on disk is not this model's state: parameters first, then what follows them."""
     wanted = {path: tuple(leaf.shape) for path, leaf in paths_of(_split(target))}
     if not any(path.startswith("params/") for path in stored):
         raise ValueError("its parameters are missing")

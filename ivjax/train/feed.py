@@ -52,7 +52,8 @@ class Feed:
             if found is None or found.shape[1:] != spec.shape or found.dtype != spec.dtype:
                 what = "nothing" if found is None else f"{found.dtype} {found.shape[1:]}"
                 raise UserError(
-                    f"the stage wants {name} as {spec.dtype} {spec.shape} per clip, the data source gives {what}"
+                    f"the stage wants {name} as {spec.dtype} {spec.shape} per clip, "
+                    f"the data source gives {what}"
                 )
 
 
@@ -61,7 +62,7 @@ def host_shard(mesh: Mesh, batch: int) -> HostShard:
 
     Hosts whose devices differ only along tensor or context own the same rows and feed the same data.
     """
-    rows_of = NamedSharding(mesh, batch_spec()).devices_indices_map((batch,))
+    rows_of: Mapping[jax.Device, Any] = NamedSharding(mesh, batch_spec()).devices_indices_map((batch,))
     owned: dict[int, set[tuple[int, int]]] = {}
     for device, (rows,) in rows_of.items():
         owned.setdefault(device.process_index, set()).add(rows.indices(batch)[:2])

@@ -23,7 +23,9 @@ _PEAK_TFLOPS = {
 def peak_flops(kind: str) -> float | None:
     """Peak bfloat16 FLOP/s of a device kind, or None where it is not known."""
     exact = _PEAK_TFLOPS.get(kind)
-    family = [peak for name, peak in _PEAK_TFLOPS.items() if name.startswith("NVIDIA") and kind.startswith(name)]
+    family = [
+        peak for name, peak in _PEAK_TFLOPS.items() if name.startswith("NVIDIA") and kind.startswith(name)
+    ]
     peak = exact or (family[0] if family else None)
     return None if peak is None else peak * 1e12
 

@@ -100,8 +100,8 @@ def _report(
     session.ledger.write()
     if skips >= _GIVE_UP_AFTER:
         raise UserError(
-            f"the last {skips} steps up to {step} had a non-finite loss or gradient and were skipped (listed "
-            f"in {session.folder / 'skipped.jsonl'}); lower schedule.peak or optimizer.clip, or look at those clips"
+            f"the last {skips} steps up to {step} had a non-finite loss or gradient and were skipped; lower "
+            f"schedule.peak or optimizer.clip, or look at the clips in {session.folder / 'skipped.jsonl'}"
         )
     return skips
 
@@ -110,7 +110,9 @@ def _note_skip(session: Session, step: int) -> None:
     """Keeps the global places of the clips of a step whose update was skipped."""
     batch = session.experiment.batch
     line = {"step": step, "first_index": (step - 1) * batch, "last_index": step * batch - 1}
-    session.say(f"step {step} was skipped: non-finite loss or gradient (clips {line['first_index']}.. of the order)")
+    session.say(
+        f"step {step} was skipped: non-finite loss or gradient (clips {line['first_index']}.. of the order)"
+    )
     if jax.process_index() == 0:
         with (session.folder / "skipped.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")

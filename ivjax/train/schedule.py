@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -20,8 +20,11 @@ class WarmupCosine:
     warmup: int = 0
     start: float = 0.0
 
-    def at(self, step: jax.Array | np.ndarray, total: int, xp: ModuleType = jnp) -> jax.Array | np.ndarray:
-        """Value before optimizer step `step` (counted from 0) of a run of `total` steps."""
+    def at(self, step: Any, total: int, xp: ModuleType = jnp) -> Any:
+        """Value of optimizer step `step` (an array, counted from 0) of a run of `total` steps.
+
+        `xp` is jax.numpy or numpy.
+        """
         rising = self.start + (self.peak - self.start) * xp.minimum(step / max(self.warmup - 1, 1), 1.0)
         rest = max(total - self.warmup, 1)
         left = xp.clip(rest - (step - self.warmup), 0, rest) / rest

@@ -65,7 +65,7 @@ def opened(
     say = say if main else lambda _: None
     open_workdir(folder)
     ledger = TimeLedger(folder if main else None)
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     mesh = build_mesh(experiment.mesh, devices)
@@ -129,9 +129,7 @@ def _prepare(
     )
 
 
-def open_loader(
-    experiment: Experiment, objective: Objective, mesh: Mesh, held_out: bool = False
-) -> Loader:
+def open_loader(experiment: Experiment, objective: Objective, mesh: Mesh, held_out: bool = False) -> Loader:
     """The loader of this host's rows."""
     examples = experiment.data.examples(objective.batch, held_out)
     return Loader(examples, experiment.batch, experiment.seed, host_shard(mesh, experiment.batch))

@@ -34,10 +34,9 @@ TABLE: tuple[tuple[str, Axes], ...] = (
 
 def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """The spec of one leaf. A dimension that its axis does not divide stays whole."""
-    for pattern, axes in TABLE:
-        if re.search(rf"(^|/){pattern}$", path):
-            break
-    else:
+    matches = ((pattern, axes) for pattern, axes in TABLE if re.search(rf"(^|/){pattern}$", path))
+    pattern, axes = next(matches, (None, ()))
+    if pattern is None:
         raise UserError(f"no row of the sharding table matches parameter {path}; add one to TABLE")
     if len(axes) > len(shape):
         raise UserError(f"sharding row {pattern!r} names {len(axes)} axes, but {path} has shape {shape}")

@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 import pytest
-from tests.train.micro import experiment
-
 from ivjax.data_pipelines.loader import HostShard, Loader
 from ivjax.data_pipelines.synthetic import SyntheticClips
+
 from ivjax.errors import UserError
 from ivjax.stages.objective import Compute
 from ivjax.train.feed import Feed
 from ivjax.train.mesh import MeshShape, build_mesh
+from tests.train.micro import experiment
 
 SPEC = experiment.stage.build(Compute()).batch
 EXAMPLES = SyntheticClips(clips=20).examples(SPEC)

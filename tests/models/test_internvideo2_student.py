@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.goldens import Golden, close, close_gradient
 
 from ivjax.convert.engine import export_tensors, import_tensors
 from ivjax.convert.internvideo2 import pretrain_rows
@@ -15,6 +14,7 @@ from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student,
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify
+from tests.goldens import Golden, close, close_gradient
 
 FIXTURES = ("stage1_pretrain_l2", "stage1_pretrain_none_sep")
 

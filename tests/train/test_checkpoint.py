@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from tests.train.micro import losses, run
 
 from ivjax.errors import UserError
 from ivjax.train.checkpoint import restore_params
+from tests.train.micro import losses, run
 
 FEW = ("steps=6", "checkpoint.every=2", "checkpoint.keep_last=3", "schedule.warmup=2")
 
@@ -45,7 +45,9 @@ def test_a_run_with_nothing_readable_says_so_and_keeps_everything(tmp_path):
 
 def test_a_checkpoint_of_another_model_names_the_leaves(tmp_path):
     run(tmp_path, *FEW)
-    with pytest.raises(UserError, match=r"another model: .*params/clip_decoder/head/kernel is \(1, 32, 16\) there"):
+    with pytest.raises(
+        UserError, match=r"another model: .*params/clip_decoder/head/kernel is \(1, 32, 16\) there"
+    ):
         run(tmp_path, *FEW, "stage.clip.width=8", "ema=none")
     with pytest.raises(UserError, match="params/mae_decoder/fc1/bias is only there"):
         run(tmp_path, *FEW, "stage.mae=none")

@@ -2,10 +2,10 @@
 
 import jax
 import pytest
-from tests.train.micro import experiment
 
 from ivjax.overrides import apply_overrides
 from ivjax.train.step import init_state, make_step
+from tests.train.micro import experiment
 
 
 def program_lines(depth: int, *overrides: str) -> int:

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+
 from tests.train.micro import run
 
 

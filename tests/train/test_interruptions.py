@@ -10,10 +10,10 @@ import sys
 import jax
 import numpy as np
 import pytest
-from tests.train.micro import losses, run
-from tests.train.processes import MICRO, ROOT, being_saved, finish, start, steps_logged, wait_for
 
 from ivjax.train.checkpoint import restore_params
+from tests.train.micro import losses, run
+from tests.train.processes import MICRO, ROOT, being_saved, finish, start, steps_logged, wait_for
 
 pytestmark = pytest.mark.multiprocess
 SAVE_OFTEN = "checkpoint.every=2"
@@ -69,7 +69,9 @@ def test_two_processes_give_the_losses_of_one_and_agree_to_stop(tmp_path):
 
 
 def test_a_job_without_one_of_its_processes_ends_with_its_status(tmp_path):
-    job = start("launch", "local", "--processes", "2", "train", MICRO, "no.such=1", "--workdir", str(tmp_path))
+    job = start(
+        "launch", "local", "--processes", "2", "train", MICRO, "no.such=1", "--workdir", str(tmp_path)
+    )
     assert "the config has no 'no.such'" in finish(job, 2)
 
 
@@ -85,7 +87,9 @@ def test_a_second_start_reads_the_compilation_cache_and_the_step_compiles_once(t
         "jax.monitoring.register_event_listener(event)\n"
         "compiled = []\n"
         "original = jax.stages.Lowered.compile\n"
-        "jax.stages.Lowered.compile = lambda self, *a, **k: (compiled.append(1), original(self, *a, **k))[1]\n"
+        "def counted(self, *a, **k):\n"
+        "    compiled.append(1); return original(self, *a, **k)\n"
+        "jax.stages.Lowered.compile = counted\n"
         "run(Path(sys.argv[1]), sys.argv[2])\n"
         "print('RESULT', len(compiled), seen['hits'], seen['misses'])\n"
     )

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.goldens import Golden
 
 from ivjax.convert.engine import Row, import_tensors
 from ivjax.convert.internvideo2 import linear, norm, pretrain_rows
 from ivjax.train.optimizer import AdamW, decays, layer_scales
 from ivjax.train.paths import paths_of
 from ivjax.train.schedule import WarmupCosine
+from tests.goldens import Golden
 
 
 def schedule_of(config: dict) -> tuple[WarmupCosine, int]:
@@ -21,7 +21,9 @@ def schedule_of(config: dict) -> tuple[WarmupCosine, int]:
     if config.get("warmup_steps", -1) > 0:
         warmup = config["warmup_steps"]
     start = config.get("start_warmup_value", 0.0)
-    return WarmupCosine(config["base_value"], config["final_value"], warmup, start), config["epochs"] * per_epoch
+    return WarmupCosine(config["base_value"], config["final_value"], warmup, start), config[
+        "epochs"
+    ] * per_epoch
 
 
 @pytest.mark.golden
@@ -91,7 +93,9 @@ def test_update_equals_a_plain_adamw_with_clipping_and_layer_decay():
     params = {
         "encoder": {
             "cls_token": rng.normal(size=(1, 1, 4)),
-            "blocks": {"mlp": {"fc1": {"kernel": rng.normal(size=(3, 4, 4)), "bias": rng.normal(size=(3, 4))}}},
+            "blocks": {
+                "mlp": {"fc1": {"kernel": rng.normal(size=(3, 4, 4)), "bias": rng.normal(size=(3, 4))}}
+            },
         },
         "head": {"kernel": rng.normal(size=(4, 2))},
     }
@@ -100,7 +104,9 @@ def test_update_equals_a_plain_adamw_with_clipping_and_layer_decay():
     lrs = [1e-2, 5e-3, 2e-2, 1e-3]
     state, moments, norms = params, spec.init(params), []
     for gradients, lr in zip(steps, lrs, strict=True):
-        state, moments, norm = spec.update(gradients, moments, state, jnp.float32(lr), jnp.float32(spec.decay))
+        state, moments, norm = spec.update(
+            gradients, moments, state, jnp.float32(lr), jnp.float32(spec.decay)
+        )
         norms.append(float(norm))
     expected_norms = [np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(s))) for s in steps]
     np.testing.assert_allclose(norms, expected_norms, rtol=1e-5)

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
-from tests.train.micro import experiment
 
 from ivjax.errors import UserError
 from ivjax.models.internvideo2 import EncoderSize
@@ -16,6 +15,7 @@ from ivjax.train.paths import paths_of
 from ivjax.train.session import check_context
 from ivjax.train.sharding import describe, shardings_of, spec_of
 from ivjax.train.step import init_state
+from tests.train.micro import experiment
 
 
 def state_shapes(stage):
@@ -35,7 +35,11 @@ def test_released_sizes_are_spread_evenly(preset):
     assert held < 1.02 * whole / 8
     for name in ("moments/mu", "moments/nu", "ema"):
         path = "encoder/blocks/attn/qkv/kernel"
-        assert shardings[f"{name}/{path}"].spec == shardings[f"params/{path}"].spec == P(None, "fsdp", None, "tensor")
+        assert (
+            shardings[f"{name}/{path}"].spec
+            == shardings[f"params/{path}"].spec
+            == P(None, "fsdp", None, "tensor")
+        )
 
 
 def test_an_unknown_parameter_is_an_error_that_names_it():
@@ -56,7 +60,8 @@ def test_the_printed_table_sums_the_bytes_of_a_device():
     lines = list(describe(shapes, mesh))
     shardings = dict(paths_of(shardings_of(shapes, mesh)))
     expected = sum(
-        4 * np.prod(shardings[path].shard_shape(leaf.shape), dtype=np.int64) for path, leaf in paths_of(shapes)
+        4 * np.prod(shardings[path].shard_shape(leaf.shape), dtype=np.int64)
+        for path, leaf in paths_of(shapes)
     )
     assert float(lines[-1].split()[1]) == pytest.approx(expected / 2**20, abs=1e-3)
     assert any("encoder/blocks/mlp/fc1/kernel" in line and "-, fsdp" in line for line in lines)

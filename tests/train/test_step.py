@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.train.micro import experiment, run
 
 from ivjax.errors import UserError
 from ivjax.stages.objective import Objective
@@ -14,6 +13,7 @@ from ivjax.train.loop import train
 from ivjax.train.optimizer import AdamW
 from ivjax.train.schedule import WarmupCosine
 from ivjax.train.step import Recipe, init_state, make_step
+from tests.train.micro import experiment, run
 
 RECIPE = Recipe(AdamW(clip=None), WarmupCosine(peak=0.1), steps=10, ema=0.5)
 
@@ -57,7 +57,9 @@ def test_accumulated_parts_give_the_gradient_of_the_whole():
     for parts in (1, 2, 6):
         recipe = Recipe(RECIPE.optimizer, RECIPE.schedule, 10, accumulate=parts)
         state, metrics = jax.jit(make_step(objective, recipe))(init_state(objective, recipe), batch)
-        results.append(np.concatenate([state["moments"].mu["kernel"], [metrics["loss"], metrics["grad_norm"]]]))
+        results.append(
+            np.concatenate([state["moments"].mu["kernel"], [metrics["loss"], metrics["grad_norm"]]])
+        )
     np.testing.assert_allclose(results[1], results[0], rtol=1e-5)
     np.testing.assert_allclose(results[2], results[0], rtol=1e-5)
 
