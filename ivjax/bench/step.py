@@ -82,9 +82,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         "tflops_per_device": round(flops / whole / 1e12, 4),
         "mfu": round(flops / whole / peak, 4) if peak else "unknown",
         "compile_s": round(compile_seconds, 1),
-        "compiled_mib": _mebibytes(
-            memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
-        ),
+        "compiled_mib": _mebibytes(compiled),
         "peak_mib": _mebibytes(peak_memory()),
     }
 

@@ -3,8 +3,8 @@
 from ivjax.convert.engine import TRANSPOSE, Row, Transform
 
 _QKV = Transform(
-    lambda w: w.reshape(3, -1, w.shape[1]).transpose(2, 0, 1),  # (3C, C) -> (C, 3, C)
-    lambda k: k.transpose(1, 2, 0).reshape(-1, k.shape[0]),
+    lambda w: w.reshape(3, -1, w.shape[1]).transpose(0, 2, 1),  # (3C, C) -> (3, C, C)
+    lambda k: k.transpose(0, 2, 1).reshape(-1, k.shape[1]),
 )
 _PATCH = Transform(
     lambda w: w.transpose(2, 3, 4, 1, 0),  # (C, 3, t, p, p) -> (t, p, p, 3, C)

@@ -43,7 +43,7 @@ class RMSNorm(nn.Module):
 
 
 class QueryKeyValue(nn.Module):
-    """The three projections of self-attention, without bias, in one kernel (C, 3, C)."""
+    """The three projections of self-attention, without bias, in one kernel (3, C, C)."""
 
     dtype: Any = jnp.float32
 
@@ -51,9 +51,9 @@ class QueryKeyValue(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(B, N, C) -> three times (B, N, C)."""
         width = x.shape[-1]
-        kernel = self.param("kernel", _normal, (width, 3, width)).astype(self.dtype)
+        kernel = self.param("kernel", _normal, (3, width, width)).astype(self.dtype)
         # Three products: one fused product would be sliced, and its gradient padded and summed.
-        return x @ kernel[:, 0], x @ kernel[:, 1], x @ kernel[:, 2]
+        return x @ kernel[0], x @ kernel[1], x @ kernel[2]
 
 
 class LayerScale(nn.Module):

@@ -16,7 +16,7 @@ Axes = tuple[str | None, ...]
 # (pattern of the end of a parameter's path, mesh axis of each dimension). First match wins.
 # Stacked layers lead with None. Kernels are split over fsdp on one side and tensor on the other.
 TABLE: tuple[tuple[str, Axes], ...] = (
-    (r"blocks/attn/qkv/kernel", (None, "fsdp", None, "tensor")),
+    (r"blocks/attn/qkv/kernel", (None, None, "fsdp", "tensor")),
     (r"blocks/attn/proj/kernel", (None, "tensor", "fsdp")),
     (r"blocks/mlp/fc1/kernel", (None, "fsdp", "tensor")),
     (r"blocks/mlp/fc1/bias", (None, "tensor")),

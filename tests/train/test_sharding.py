@@ -38,7 +38,7 @@ def test_released_sizes_are_spread_evenly(preset):
         assert (
             shardings[f"{name}/{path}"].spec
             == shardings[f"params/{path}"].spec
-            == P(None, "fsdp", None, "tensor")
+            == P(None, None, "fsdp", "tensor")
         )
 
 
