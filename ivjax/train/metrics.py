@@ -76,7 +76,7 @@ def _short(value: Any) -> str:
 
 def open_workdir(folder: Path) -> None:
     """Makes the run folder and proves that it can be written."""
-    probe = folder / ".write-test"
+    probe = folder / f".write-test-{jax.process_index()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("")

@@ -1,0 +1,43 @@
+"""The wheel: nothing but ivjax at the top, and shipped configs by name from anywhere."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from tests.train.processes import ROOT
+
+import ivjax
+from ivjax.config import shipped_configs
+
+
+@pytest.mark.multiprocess
+def test_the_wheel_works_away_from_the_checkout(tmp_path):
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True)
+    (wheel,) = tmp_path.glob("ivjax-*.whl")
+    unpacked = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(unpacked)
+    assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"ivjax"}
+    environment = os.environ | {"PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-m", "ivjax.cli", "train", "stage1_tiny", "steps=7", "--print"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "steps = 7" in done.stdout and "steps: 300 -> 7" in done.stdout
+    code = "import ivjax.data_pipelines.loader, ivjax.launch.local, ivjax; print(ivjax.__file__)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(str(unpacked))
+
+
+@pytest.mark.multiprocess
+def test_models_and_benchmark_import_without_the_data_plane():
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['grain', 'tensorboardX', 'torch', 'tensorflow']))\n"
+    code = blocked + "import ivjax.bench.step, ivjax.stages.masked_reconstruction, ivjax.convert.internvideo2\n"
+    code += "from ivjax.config import load_experiment; load_experiment('stage1_bench')"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_shipped_configs_are_found_by_name():
+    assert {"stage1_tiny", "stage1_bench"} <= set(shipped_configs())
+    assert ivjax.__version__
