@@ -6,10 +6,10 @@ import sys
 import zipfile
 
 import pytest
-from tests.train.processes import ROOT
 
 import ivjax
 from ivjax.config import shipped_configs
+from tests.train.processes import ROOT
 
 
 @pytest.mark.multiprocess
@@ -32,8 +32,12 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
 
 @pytest.mark.multiprocess
 def test_models_and_benchmark_import_without_the_data_plane():
-    blocked = "import sys; sys.modules.update(dict.fromkeys(['grain', 'tensorboardX', 'torch', 'tensorflow']))\n"
-    code = blocked + "import ivjax.bench.step, ivjax.stages.masked_reconstruction, ivjax.convert.internvideo2\n"
+    blocked = (
+        "import sys; sys.modules.update(dict.fromkeys(['grain', 'tensorboardX', 'torch', 'tensorflow']))\n"
+    )
+    code = (
+        blocked + "import ivjax.bench.step, ivjax.stages.masked_reconstruction, ivjax.convert.internvideo2\n"
+    )
     code += "from ivjax.config import load_experiment; load_experiment('stage1_bench')"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

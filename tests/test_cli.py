@@ -1,0 +1,65 @@
+"""The command line: what it prints and its exit status."""
+
+import pytest
+
+from ivjax.cli import main
+from ivjax.errors import UserError
+from ivjax.train.distributed import Job, join
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """The tests' devices exist already, so the command must not look for a job to join."""
+    monkeypatch.setattr("ivjax.train.distributed.join", lambda job: None)
+
+
+def test_print_shows_the_resolved_config_and_the_difference(capsys):
+    assert main(["train", "stage1_tiny", "stage.mask.ratio=0.5", "--print"]) == 0
+    printed = capsys.readouterr().out
+    assert "stage.mask.ratio = 0.5\n" in printed
+    assert "against stage1_tiny:\nstage.mask.ratio: 0.75 -> 0.5\n" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["no_such_config"], "no config 'no_such_config'"),
+        (["stage1_tiny", "steps.x=1"], "did you mean 'steps'"),
+        (["stage1_tiny", "steps=soon"], "expected an integer"),
+        (["stage1_tiny"], "add --workdir"),
+        (["stage1_tiny", "mesh.fsdp=3", "--workdir", "RUN"], "8 / 3 = 2.67"),
+        (["stage1_tiny", "batch=12", "--workdir", "RUN"], "does not divide into 8 equal parts"),
+        (["stage1_tiny", "--workdir", "/proc/ivjax-no"], "cannot write in the run folder /proc/ivjax-no"),
+        (["stage1_tiny", "data.clips=0", "--workdir", "RUN"], "holds no clips"),
+        (["stage1_tiny", "mesh.context=2", "--workdir", "RUN"], "cannot split the 17 tokens"),
+        (["stage1_tiny", "stage.clip.layers=9", "--workdir", "RUN"], "do not fit 4 layers"),
+        (["stage1_tiny", "stage.student.patch=15", "--workdir", "RUN"], "do not divide into tubelets"),
+        (["stage1_tiny", "stage.mask.ratio=1.5", "--workdir", "RUN"], "must be at least 0 and below 1"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_two(arguments, words, capsys, tmp_path):
+    arguments = [str(tmp_path / "run") if a == "RUN" else a for a in arguments]
+    assert main(["train", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("ivjax train: ") and words in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "job, words",
+    [
+        (Job(coordinator="localhost:1"), "belong together"),
+        (Job("localhost:1", 2, 2), "--process 2 is not one of 0..1"),
+    ],
+)
+def test_a_job_needs_all_of_its_flags(job, words):
+    with pytest.raises(UserError, match=words):
+        join(job)
+
+
+@pytest.mark.parametrize("command", [["train"], ["bench", "step"], ["launch", "local"]])
+def test_help_has_an_example(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    assert "example:\n  ivjax " in capsys.readouterr().out
