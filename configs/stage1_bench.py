@@ -2,8 +2,8 @@
 
 Command   ivjax bench step --config stage1_bench
 Hardware  two CPU cores
-Expect    forward + backward at 0.65 of the matmul rate of the same run (layers unrolled: a scan costs
-          a CPU the copies of its stacked buffers)
+Expect    forward + backward at 0.68 to 0.76 of the matmul rate of the same run (layers unrolled: a scan
+          costs a CPU the copies of its stacked buffers)
 """
 
 from ivjax.data_pipelines.synthetic import SyntheticClips

@@ -1,8 +1,8 @@
 """Stage 1 in miniature: a small student learns synthetic teacher features at the tokens that it sees.
 
 Command   ivjax train stage1_tiny --workdir runs/tiny
-Hardware  two CPU cores; under three minutes
-Expect    loss 6.0 -> below 1.5 after 300 steps
+Hardware  two CPU cores; half a minute, more than half of it compilation
+Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
 """
 
 from ivjax.data_pipelines.synthetic import SyntheticClips
