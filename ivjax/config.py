@@ -57,6 +57,22 @@ class Experiment:
     log: Logging = Logging()
     held_out: HeldOut = HeldOut()
 
+    def __post_init__(self) -> None:
+        counts = {
+            "batch": self.batch,
+            "steps": self.steps,
+            "accumulate": self.accumulate,
+            "checkpoint.every": self.checkpoint.every,
+            "checkpoint.keep_last": self.checkpoint.keep_last,
+            "log.every": self.log.every,
+            "held_out.batches": self.held_out.batches,
+        }
+        for path, count in counts.items():
+            if count < 1:
+                raise UserError(f"{path}={count}; it must be at least 1")
+        if self.ema is not None and not 0.0 < self.ema < 1.0:
+            raise UserError(f"ema={self.ema}; it must lie between 0 and 1, or be none")
+
     @property
     def compute(self) -> Compute:
         """How the stage is to compute."""

@@ -106,6 +106,12 @@ class MaskedReconstruction:
                 f"stage.student: {size.frames} frames of {size.image} do not divide into tubelets of "
                 f"{size.tubelet} and patches of {size.patch}; change frames, image, tubelet or patch"
             )
+        for count, what in ((size.heads, "heads"), (size.pool_heads, "pool_heads"), (16, "position codes")):
+            if size.width % count:
+                raise UserError(
+                    f"stage.student.width={size.width} does not divide into {count} {what}; "
+                    f"choose a multiple of {count}"
+                )
         for name, heads in (("clip", self.clip), ("mae", self.mae)):
             try:
                 _ = heads.taps(size.depth) if heads else ()

@@ -77,6 +77,8 @@ def _run(session: Session, request: StopRequest) -> bool:
                 _save(session)
         if session.checkpoints.stop_requested(session.done):
             break
+    if pending:
+        _report(session, pending, skips, rates, started)
     return fed is not None
 
 

@@ -17,6 +17,8 @@ class StopRequest:
         self.interrupt = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupt and number == signal.SIGINT:
+            raise KeyboardInterrupt  # the second Ctrl-C does not wait
         self.interrupt = number == signal.SIGINT
         if jax.process_count() == 1:
             self.stop = True

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.train.checkpoint import restore_params
 from tests.train.micro import run
 
 
@@ -48,6 +49,14 @@ def test_saved_on_eight_devices_continued_on_two_and_one(tmp_path, one_device):
     assert_same(resumed, one_device)
     (tmp_path / "checkpoints" / "20").rename(tmp_path / "later")
     assert_same(run(tmp_path), one_device)
+
+
+def test_bfloat16_follows_float32_with_float32_parameters(tmp_path, one_device):
+    losses = run(tmp_path, "dtype=bfloat16")
+    assert losses[0] != one_device[0]
+    np.testing.assert_allclose(losses, one_device, rtol=0.03)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    assert {leaf.dtype for leaf in jax.tree.leaves(restore_params(tmp_path, here))} == {np.dtype("float32")}
 
 
 def test_remat_and_unrolled_layers_change_nothing(tmp_path, one_device):

@@ -46,15 +46,15 @@ def test_killed_twice_and_stopped_once_gives_the_losses_of_one_run(tmp_path):
 
 def test_two_processes_give_the_losses_of_one_and_agree_to_stop(tmp_path):
     folder = tmp_path / "two"
-    command = ("train", MICRO, "mesh.fsdp=2", "mesh.tensor=2", SAVE_OFTEN, "--workdir", str(folder))
-    launch = ("launch", "local", "--processes", "2", "--devices", "4", *command)
-    job = start(*launch)
+    launch = ("launch", "local", "--processes", "2", "--devices", "4", "train", MICRO, SAVE_OFTEN)
+    where = ("--workdir", str(folder))
+    job = start(*launch, "mesh.fsdp=2", "mesh.tensor=2", *where)
     wait_for(lambda: steps_logged(folder) >= 5, job)
     job.send_signal(signal.SIGTERM)
     printed = finish(job)
     assert "stopped by request after step" in printed
     assert steps_logged(folder) < 20
-    finish(start(*launch))
+    finish(start(*launch, "mesh.slices=2", "mesh.fsdp=4", *where))
     alone = run(tmp_path / "one")
     np.testing.assert_allclose(losses(folder), alone, rtol=2e-5)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
