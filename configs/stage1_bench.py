@@ -6,9 +6,8 @@ Expect    forward + backward at 0.68 to 0.76 of the matmul rate of the same run 
           costs a CPU the copies of its stacked buffers)
 """
 
-from ivjax.data_pipelines.synthetic import SyntheticClips
-
 from ivjax.config import Experiment
+from ivjax.data_pipelines.synthetic import SyntheticClips
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
 from ivjax.stages.masked_reconstruction import Mask, MaskedReconstruction

@@ -5,9 +5,8 @@ Hardware  two CPU cores; half a minute, more than half of it compilation
 Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
 """
 
-from ivjax.data_pipelines.synthetic import SyntheticClips
-
 from ivjax.config import Experiment, HeldOut
+from ivjax.data_pipelines.synthetic import SyntheticClips
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
 from ivjax.stages.masked_reconstruction import Mask, MaskedReconstruction

@@ -20,6 +20,15 @@ def test_print_shows_the_resolved_config_and_the_difference(capsys):
     assert "against stage1_tiny:\nstage.mask.ratio: 0.75 -> 0.5\n" in printed
 
 
+def test_overrides_may_stand_before_and_after_options(capsys):
+    assert main(["train", "stage1_tiny", "steps=8", "--print", "batch=32"]) == 0
+    printed = capsys.readouterr().out
+    assert "steps = 8\n" in printed and "batch = 32\n" in printed
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "stage1_tiny", "--prnt", "batch=32"])
+    assert ended.value.code == 2 and "unrecognized arguments: --prnt" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

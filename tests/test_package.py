@@ -1,6 +1,7 @@
 """The wheel: nothing but ivjax at the top, and shipped configs by name from anywhere."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,11 @@ from tests.train.processes import ROOT
 
 @pytest.mark.multiprocess
 def test_the_wheel_works_away_from_the_checkout(tmp_path):
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)]
+    source = tmp_path / "source"
+    for name in ("ivjax", "configs", "data_pipelines", "launch"):
+        shutil.copytree(ROOT / name, source / name)
+    shutil.copy(ROOT / "setup.py", source)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(source)]
     subprocess.run(build, check=True)
     (wheel,) = tmp_path.glob("ivjax-*.whl")
     unpacked = tmp_path / "site"

@@ -4,9 +4,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from ivjax.ops.layout import ACTIVATION_AXES
+from ivjax.ops.layout import activation_spec, one_device
 
 _LANES = 128  # splash works on blocks of 128 tokens
 _SHORT = 128  # below this many queries or keys a fused kernel does not pay
@@ -47,18 +46,13 @@ def _platform() -> str:
 def _choose(q: jax.Array, k: jax.Array) -> str:
     platform, width = _platform(), q.shape[-1]
     if platform == "cpu":
-        return "loop" if _one_device() else "xla"
+        return "loop" if one_device() else "xla"
     if min(q.shape[1], k.shape[1]) < _SHORT:
         return "xla"
     if platform == "tpu":
         return "splash"
     fits_cudnn = q.dtype != jnp.float32 and width % 8 == 0 and width <= 128
     return "cudnn" if fits_cudnn else "xla"
-
-
-def _one_device() -> bool:
-    mesh = jax.sharding.get_abstract_mesh()
-    return mesh.empty or mesh.size == 1
 
 
 def _dense(q, k, v, causal, q_segments, kv_segments, implementation):
@@ -119,16 +113,18 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
     batch, queries, heads, width = q.shape
     q_ids = jnp.zeros((batch, queries), jnp.int32) if q_segments is None else q_segments
     kv_ids = jnp.zeros((batch, k.shape[1]), jnp.int32) if kv_segments is None else kv_segments
-    pad = functools.partial(_pad_axis1, multiple=_LANES)
-    q_ids, kv_ids = pad(q_ids, value=-1), pad(kv_ids, value=-1)
+    q_ids, kv_ids = _pad_axis1(q_ids, value=-1), _pad_axis1(kv_ids, value=-1)
+    # Every query head gets its own copy of its group's keys, so that heads can be split freely.
+    k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
+    q, k, v = (_pad_axis1(x) for x in (q * jnp.asarray(width**-0.5, q.dtype), k, v))
     local = functools.partial(_splash_local, causal=causal, interpret=interpret)
-    mesh = jax.sharding.get_abstract_mesh()
-    if not (mesh.empty or mesh.size == 1):
-        rows, by_head = ACTIVATION_AXES["batch"], ACTIVATION_AXES["heads"]
-        spec, ids = PartitionSpec(rows, None, by_head), PartitionSpec(rows)
-        local = jax.shard_map(local, in_specs=(spec, spec, spec, ids, ids), out_specs=spec, check_vma=False)
-    out = local(pad(q * jnp.asarray(width**-0.5, q.dtype)), pad(k), pad(v), q_ids, kv_ids)
-    return out[:, :queries]
+    if not one_device():
+        tokens = activation_spec(q.shape, ("batch", None, "heads", None))
+        ids = activation_spec(q_ids.shape, ("batch", None))
+        local = jax.shard_map(
+            local, in_specs=(tokens, tokens, tokens, ids, ids), out_specs=tokens, check_vma=False
+        )
+    return local(q, k, v, q_ids, kv_ids)[:, :queries]
 
 
 def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
@@ -139,21 +135,19 @@ def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
         splash_attention_mask as masks,
     )
 
-    heads, shape = q.shape[2], (q.shape[1], k.shape[1])
-    mask = (masks.CausalMask if causal else masks.FullMask)(shape)
-    groups = heads // k.shape[2]
-    k, v = (jnp.repeat(x, groups, axis=2) if groups > 1 else x for x in (k, v))
+    mask = (masks.CausalMask if causal else masks.FullMask)((q.shape[1], k.shape[1]))
     kernel = kernels.make_splash_mha(
-        masks.MultiHeadMask([mask] * heads), head_shards=1, q_seq_shards=1, interpret=interpret
+        masks.MultiHeadMask([mask] * q.shape[2]), head_shards=1, q_seq_shards=1, interpret=interpret
     )
+
+    def one_clip(q, k, v, q_ids, kv_ids):
+        return kernel(q, k, v, segment_ids=kernels.SegmentIds(q_ids, kv_ids))
+
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    out = jax.vmap(lambda q, k, v, a, b: kernel(q, k, v, segment_ids=kernels.SegmentIds(a, b)))(
-        q, k, v, q_ids, kv_ids
-    )
-    return out.swapaxes(1, 2)
+    return jax.vmap(one_clip)(q, k, v, q_ids, kv_ids).swapaxes(1, 2)
 
 
-def _pad_axis1(x: jax.Array, multiple: int, value: int = 0) -> jax.Array:
-    extra = -x.shape[1] % multiple
-    widths = [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2)
-    return jnp.pad(x, widths, constant_values=value) if extra else x
+def _pad_axis1(x: jax.Array, value: int = 0) -> jax.Array:
+    """Pads axis 1 to whole blocks of splash attention."""
+    widths = [(0, 0), (0, -x.shape[1] % _LANES)] + [(0, 0)] * (x.ndim - 2)
+    return jnp.pad(x, widths, constant_values=value)

@@ -1,5 +1,7 @@
 """Where activations live on the mesh: the few named constraints that model code places."""
 
+import math
+
 import jax
 from jax.sharding import PartitionSpec
 
@@ -19,19 +21,28 @@ def batch_spec() -> PartitionSpec:
     return PartitionSpec(ACTIVATION_AXES["batch"])
 
 
-def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-    """Pins the layout of activation `x`, one name (or None) per axis; without a mesh, returns `x`.
+def activation_spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpec:
+    """The spec of an activation on the mesh in context, one name (or None) per axis.
 
     A dimension that its mesh axes do not divide stays whole, because jax refuses uneven shards.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.size == 1:
-        return x
     spec: list[tuple[str, ...] | None] = []
-    for size, name in zip(x.shape, names, strict=True):
-        axes = tuple(a for a in ACTIVATION_AXES.get(name or "", ()) if a in mesh.axis_names)
-        ways = 1
-        for axis in axes:
-            ways *= mesh.shape[axis]
+    for size, name in zip(shape, names, strict=True):
+        axes = tuple(axis for axis in ACTIVATION_AXES.get(name or "", ()) if axis in mesh.axis_names)
+        ways = math.prod(mesh.shape[axis] for axis in axes)
         spec.append(axes if ways > 1 and size % ways == 0 else None)
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+    return PartitionSpec(*spec)
+
+
+def one_device() -> bool:
+    """Whether there is no mesh in context, or one of a single device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.empty or mesh.size == 1
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """Pins the layout of activation `x`, one name (or None) per axis; on one device, returns `x`."""
+    if one_device():
+        return x
+    return jax.lax.with_sharding_constraint(x, activation_spec(x.shape, names))

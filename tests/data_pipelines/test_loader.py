@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
+
 from ivjax.data_pipelines.loader import HostShard, Loader
 from ivjax.data_pipelines.synthetic import SyntheticClips
-
 from ivjax.errors import UserError
 from ivjax.stages.objective import Compute
 from ivjax.train.feed import Feed

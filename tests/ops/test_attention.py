@@ -72,8 +72,9 @@ def test_splash_with_padding(case):
     assert_agrees(kernel, functools.partial(written_out, **options), q, k, v)
 
 
-def test_splash_over_a_mesh_equals_one_device():
-    q, k, v = inputs(129, 129, heads=2, groups=2, width=88, batch=4)
+@pytest.mark.parametrize("heads, groups", [(2, 2), (4, 1), (3, 3)])
+def test_splash_over_a_mesh_equals_one_device(heads, groups):
+    q, k, v = inputs(129, 129, heads=heads, groups=groups, width=88, batch=4)
     expected = written_out(q, k, v)
     with jax.set_mesh(build_mesh(MeshShape(data=2, fsdp=2, tensor=2))):
         kernel = jax.jit(lambda *a: attention.splash(*a, False, None, None, interpret=True))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from ivjax.data_pipelines.synthetic import SyntheticClips
 
 from ivjax.config import Experiment
+from ivjax.data_pipelines.synthetic import SyntheticClips
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
 from ivjax.overrides import apply_overrides
