@@ -77,9 +77,9 @@ class Checkpoints:
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
-            problem = self._read_problem(step, target)
-            if problem is None:
-                return self._last
+            found, problem = self._attempt(step, target)
+            if found is not None:
+                return found
             self._set_aside(step, problem)
         if steps:
             raise UserError(
@@ -88,20 +88,20 @@ class Checkpoints:
             )
         return None
 
-    def _read_problem(self, step: int, target: State) -> str | None:
-        """Reads checkpoint `step` into `_last`; returns what made that impossible, on any process."""
-        problem = ""
+    def _attempt(self, step: int, target: State) -> tuple[Restored | None, str]:
+        """Reads checkpoint `step`; if any process cannot, none has it, and the text says why."""
+        found, problem = None, "another process could not read it"
         try:
             _compare(self._folder / str(step), self._shapes(step), target)
-            self._last = self._read(step, target)
+            found = self._read(step, target)
         except UserError:
             raise
         except Exception as error:  # whatever a damaged file raises, deep in the reader
-            problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-        failed = bool(problem)
+            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        read_by_all = found is not None
         if jax.process_count() > 1:
-            failed = bool(np.any(multihost_utils.process_allgather(np.array(failed))))
-        return (problem or "another process could not read it") if failed else None
+            read_by_all = bool(np.all(multihost_utils.process_allgather(np.array(read_by_all))))
+        return (found if read_by_all else None), problem
 
     def _read(self, step: int, target: State) -> Restored:
         items = {name: _args.StandardRestore(item) for name, item in _split(target).items()}

@@ -19,7 +19,7 @@ class MeshShape:
 
     data: replicas, each with other clips. fsdp: other clips and a share of every parameter. tensor:
     a share of the heads and hidden units. context: a share of the tokens. slices: groups of devices
-    that only the data-centre network joins; they multiply `data`.
+    that only the data-centre network joins (TPU slices, processes elsewhere); they multiply `data`.
     """
 
     data: int = -1
@@ -63,8 +63,7 @@ def build_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) ->
 
 
 def _over_slices(sizes: tuple[int, ...], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
-    # Devices that know no slice (GPUs, CPUs) are grouped by process.
-    by_process = getattr(devices[0], "slice_index", None) is None
+    by_process = devices[0].platform != "tpu"
     try:
         return mesh_utils.create_hybrid_device_mesh(
             sizes,
