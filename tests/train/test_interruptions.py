@@ -16,7 +16,7 @@ from tests.train.micro import losses, run
 from tests.train.processes import MICRO, ROOT, being_saved, finish, start, steps_logged, wait_for
 
 pytestmark = pytest.mark.multiprocess
-SAVE_OFTEN = "checkpoint.every=2"
+SAVE_OFTEN = "checkpoint.every=1"  # slow enough to be caught at any step
 
 
 def test_killed_twice_and_stopped_once_gives_the_losses_of_one_run(tmp_path):
