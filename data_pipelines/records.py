@@ -1,0 +1,119 @@
+"""The one record: a clip's bytes with its captions, times and labels, as stored in a shard.
+
+A record is `IVJX`, the length of the header, the header as JSON, and the media bytes as they are.
+"""
+
+import dataclasses
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA = 1
+Media = Literal["video", "image"]
+
+_MAGIC = b"IVJX"
+_LENGTHS = struct.Struct("<4sI")
+
+
+class ClipError(Exception):
+    """A clip that cannot be used: `cause` is one of a few words that are counted, `detail` says more."""
+
+    def __init__(self, cause: str, detail: str):
+        super().__init__(cause, detail)
+        self.cause = cause
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation about a clip."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip (or image). `start` and `end` are seconds in the source video named `video`.
+
+    `frames`, `fps`, `width` and `height` describe `payload`, an mp4 or an image file. `attributes` are
+    words for probes and filters, such as the colour of what moves.
+    """
+
+    id: str
+    payload: bytes = field(repr=False)
+    media: Media = "video"
+    captions: tuple[str, ...] = ()
+    conversation: tuple[Turn, ...] = ()
+    label: int | None = None
+    video: str = ""
+    start: float = 0.0
+    end: float = 0.0
+    frames: int = 0
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    audio: bool = False
+    scores: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+_FIELDS = {f.name for f in dataclasses.fields(Clip)} - {"payload"}
+
+
+def pack(clip: Clip) -> bytes:
+    """A clip as the bytes of one record."""
+    header: dict[str, Any] = {name: getattr(clip, name) for name in sorted(_FIELDS)}
+    header["conversation"] = [[turn.role, turn.text] for turn in clip.conversation]
+    header |= {"schema": SCHEMA, "bytes": len(clip.payload), "crc32": zlib.crc32(clip.payload)}
+    encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return _LENGTHS.pack(_MAGIC, len(encoded)) + encoded + clip.payload
+
+
+def unpack(record: bytes) -> Clip:
+    """The clip of a record; raises ClipError if the record is not whole."""
+    header, payload = split(record)
+    if len(payload) != header["bytes"]:
+        raise ClipError("truncated", f"{len(payload)} of {header['bytes']} media bytes are there")
+    if zlib.crc32(payload) != header["crc32"]:
+        raise ClipError("altered", "the media bytes differ from their checksum")
+    values = {name: header[name] for name in _FIELDS}
+    values["captions"] = tuple(values["captions"])
+    values["conversation"] = tuple(Turn(role, text) for role, text in values["conversation"])
+    return Clip(payload=payload, **values)
+
+
+def split(record: bytes) -> tuple[dict[str, Any], bytes]:
+    """Header and media bytes of a record, the bytes unchecked; raises ClipError for a bad header."""
+    if not record:
+        raise ClipError("empty", "the record has no bytes")
+    if len(record) < _LENGTHS.size or not record.startswith(_MAGIC):
+        raise ClipError("not a record", f"it starts with {record[:4]!r}, not {_MAGIC!r}")
+    end = _LENGTHS.size + _LENGTHS.unpack_from(record)[1]
+    if end > len(record):
+        raise ClipError("truncated", "the record ends inside its header")
+    try:
+        header = json.loads(record[_LENGTHS.size : end].decode())
+    except UnicodeDecodeError as error:
+        raise ClipError("not utf-8", f"the text of the record is not UTF-8: {error.reason}") from None
+    except json.JSONDecodeError as error:
+        raise ClipError("bad header", f"the header is not JSON: {error}") from None
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        found = header.get("schema") if isinstance(header, dict) else None
+        raise ClipError("other schema", f"the record has schema {found}, this version reads {SCHEMA}")
+    missing = sorted((_FIELDS | {"bytes", "crc32"}) - set(header))
+    if missing:
+        raise ClipError("bad header", f"the header has no {', '.join(missing)}")
+    return header, record[end:]
+
+
+def check_times(clip: Clip) -> None:
+    """Raises ClipError if the clip's times cannot be."""
+    if not (0 <= clip.start <= clip.end) or clip.end - clip.start == float("inf"):
+        raise ClipError("wrong times", f"the clip runs from {clip.start} s to {clip.end} s")

@@ -1,0 +1,164 @@
+"""A corpus on disk: ArrayRecord shards and a manifest that names, counts and hashes them."""
+
+import bisect
+import hashlib
+import itertools
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from ivjax.data_pipelines.records import SCHEMA
+from ivjax.errors import UserError
+
+MANIFEST = "manifest.json"
+_RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What the manifest knows of one shard."""
+
+    name: str
+    count: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A corpus: its shards in order, and how it was made."""
+
+    shards: tuple[ShardInfo, ...]
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def clips(self) -> int:
+        """Records of all shards."""
+        return sum(shard.count for shard in self.shards)
+
+    @property
+    def digest(self) -> str:
+        """One hash over all shards: the same corpus has the same digest."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
+
+class ShardWriter:
+    """Writes one shard; the file takes its name only when the block ends without an error.
+
+    `with ShardWriter(path) as shard: shard.write(record)`, afterwards `shard.info` describes it.
+    """
+
+    info: ShardInfo
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+        self._count = 0
+
+    def __enter__(self) -> "ShardWriter":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = ArrayRecordWriter(str(self._draft), "group_size:1")
+        return self
+
+    def write(self, record: bytes) -> None:
+        """Appends a record."""
+        self._writer.write(record)
+        self._count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        if kind is not None:
+            self._draft.unlink(missing_ok=True)
+            return
+        size, digest = self._draft.stat().st_size, sha256(self._draft)
+        self.info = ShardInfo(self._path.name, self._count, size, digest)
+        os.replace(self._draft, self._path)
+
+
+class Shards:
+    """Random access to the raw records of a corpus, by number; for any number of threads."""
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self._folder = folder
+        self._infos = manifest.shards
+        self._ends = list(itertools.accumulate(shard.count for shard in manifest.shards))
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Shard name and record number inside it."""
+        shard, record = self._locate(number)
+        return self._infos[shard].name, record
+
+    def __getitem__(self, number: int) -> bytes:
+        shard, record = self._locate(number)
+        with self._lock:
+            return self._reader(shard).read([record])[0]
+
+    def close(self) -> None:
+        """Closes the files."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    def _locate(self, number: int) -> tuple[int, int]:
+        if not 0 <= number < len(self):
+            raise IndexError(f"record {number} of {len(self)}")
+        shard = bisect.bisect_right(self._ends, number)
+        return shard, number - (self._ends[shard - 1] if shard else 0)
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        if shard not in self._readers:
+            path = self._folder / self._infos[shard].name
+            self._readers[shard] = ArrayRecordReader(str(path), _RANDOM_ACCESS)
+        return self._readers[shard]
+
+
+def write_manifest(folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any]) -> Manifest:
+    """Stores the manifest, whole or not at all."""
+    manifest = Manifest(tuple(shards), dict(made_with))
+    draft = folder / f".{MANIFEST}.{os.getpid()}.draft"
+    draft.write_text(json.dumps(asdict(manifest) | {"clips": manifest.clips}, indent=1) + "\n")
+    os.replace(draft, folder / MANIFEST)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a corpus folder."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not a corpus: it has no {MANIFEST}; build one with `ivjax data build`, or finish it"
+        )
+    try:
+        stored = json.loads(path.read_text())
+        shards = tuple(ShardInfo(**shard) for shard in stored["shards"])
+        manifest = Manifest(shards, stored["made_with"], stored["schema"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}); build the corpus again"
+        ) from None
+    if manifest.schema != SCHEMA:
+        raise UserError(
+            f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; build the corpus again"
+        )
+    return manifest
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
