@@ -1,23 +1,21 @@
-"""Examples -> this host's rows of each global batch, in an order that is a function of (seed, step)."""
+"""An order of clips -> this host's rows of each global batch, made ahead of the step that wants them."""
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import grain
 import numpy as np
 
+from ivjax.data_pipelines.faults import Fault, FaultLog
 from ivjax.errors import UserError
 
-_WORKER_THREADS = 2
+Rows = Mapping[str, np.ndarray]
 
-
-class Examples(Protocol):
-    """Random access to examples."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> dict[str, np.ndarray]: ...
+_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -28,43 +26,163 @@ class HostShard:
     count: int = 1
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What is read: `batch` rows over all hosts, in the order of `seed`, this host's share of them.
+
+    `spec` gives shape and dtype of one row of each array; `faults` is where broken clips are listed.
+    """
+
+    spec: Mapping[str, Any]
+    batch: int
+    seed: int = 0
+    host: HostShard = HostShard()
+    faults: Path | None = None
+
+
+class Maker(Protocol):
+    """Fills rows. Safe to call from `threads` threads at once."""
+
+    threads: int
+
+    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
+        """Writes the example of clip `number` at global place `index` into `row`, array by array.
+
+        Returns the faults of clips that were replaced; raises only what ends the run.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees processes and files."""
+        ...
+
+
+class _Coming(NamedTuple):
+    rows: dict[str, np.ndarray]
+    filled: list[Future[Sequence[Fault]]]
+    state: Mapping[str, Any]
+
+
 class Loader(Iterator[dict[str, np.ndarray]]):
     """Endless iterator over this host's rows of the global batches, resumable on any number of hosts.
 
-    Every epoch is shuffled anew from `seed`. Each row carries its global place as `index`; the rows
-    of global batch n are the places n * batch ... (n + 1) * batch - 1, whatever the host count.
+    `order` is an infinite MapDataset of clip numbers; place i of it, on whichever host, is row i of the
+    run. Rows of global batch n are the places n * batch ... (n + 1) * batch - 1. `identity` names what
+    the order depends on; a state can only be restored where it is the same.
     """
 
-    def __init__(self, examples: Examples, batch: int, seed: int, host: HostShard):
-        if len(examples) == 0:
+    def __init__(
+        self,
+        order: grain.MapDataset,
+        maker: Maker,
+        reading: Reading,
+        faults: FaultLog | None = None,
+        identity: Mapping[str, str] | None = None,
+    ):
+        if len(order) == 0:
             raise UserError("the data source holds no clips; check its path or its filters")
-        if batch % host.count:
-            raise UserError(f"batch={batch} does not divide among {host.count} hosts")
-        dataset = grain.MapDataset.source(examples).seed(seed % 2**32).shuffle().repeat()
-        self._iterator = grain.experimental.ElasticIterator(
-            dataset.map_with_index(_numbered),
-            batch,
-            grain.sharding.ShardOptions(host.index, host.count),
-            read_options=grain.ReadOptions(
-                num_threads=_WORKER_THREADS, prefetch_buffer_size=2 * batch // host.count
-            ),
+        if reading.batch % reading.host.count:
+            raise UserError(f"batch={reading.batch} does not divide among {reading.host.count} hosts")
+        self._maker = maker
+        self._reading = reading
+        self._faults = faults
+        self._identity = dict(identity or {})
+        self._threads = ThreadPoolExecutor(maker.threads, "ivjax-loader")
+        self._places = grain.experimental.ElasticIterator(
+            order.map_with_index(_placed),
+            reading.batch,
+            grain.sharding.ShardOptions(reading.host.index, reading.host.count),
+            read_options=grain.ReadOptions(num_threads=0, prefetch_buffer_size=0),
         )
+        self._coming: deque[_Coming] = deque()
+        self._state: Mapping[str, Any] = self._places.get_state()
 
     def __next__(self) -> dict[str, np.ndarray]:
-        return next(self._iterator)
+        while len(self._coming) <= _BATCHES_AHEAD:
+            self._coming.append(self._begin())
+        coming = self._coming.popleft()
+        faults = [fault for filled in coming.filled for fault in filled.result()]
+        if self._faults is not None:
+            self._faults.add(len(coming.filled), faults)
+        self._state = coming.state
+        return coming.rows
 
     def state(self) -> Mapping[str, Any]:
-        """What restores this position on any number of hosts; JSON."""
-        return self._iterator.get_state()
+        """What restores the position after the last batch, on any number of hosts; JSON."""
+        return {**self._state, **({"identity": self._identity} if self._identity else {})}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from a `state`."""
-        self._iterator.set_state(dict(state))
+        was = state.get("identity", {})
+        changed = [name for name, value in self._identity.items() if was.get(name, value) != value]
+        if changed:
+            raise UserError(
+                f"corpus {', '.join(changed)} is not the one that this run has been reading, so its order "
+                "cannot go on; put the old one back, or start a new run"
+            )
+        self._drop_coming()
+        self._places.set_state({name: value for name, value in state.items() if name != "identity"})
+        self._state = self._places.get_state()
 
     def close(self) -> None:
-        """Stops the reader threads."""
-        self._iterator.close()
+        """Ends threads, worker processes and files."""
+        self._drop_coming()
+        self._threads.shutdown(cancel_futures=True)
+        self._places.close()
+        self._maker.close()
+
+    def _begin(self) -> _Coming:
+        """Allocates the next batch and has its rows filled in the background."""
+        places = next(self._places)
+        count = len(places["index"])
+        rows = {
+            name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._reading.spec.items()
+        }
+        views = ({name: array[row, ...] for name, array in rows.items()} for row in range(count))
+        filled = [
+            self._threads.submit(self._maker.fill, int(index), int(number), view)
+            for index, number, view in zip(places["index"], places["number"], views, strict=True)
+        ]
+        return _Coming(rows, filled, self._places.get_state())
+
+    def _drop_coming(self) -> None:
+        for coming in self._coming:
+            for filled in coming.filled:
+                filled.cancel()
+        self._coming.clear()
 
 
-def _numbered(index: int, example: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {"index": np.asarray(index % 2**32, np.uint32), **example}
+def _placed(index: int, number: int) -> dict[str, int]:
+    return {"index": index, "number": number}
+
+
+def store(row: Rows, example: Mapping[str, np.ndarray], index: int) -> None:
+    """Copies an example into its row, with its global place; both must have the same arrays."""
+    for name, target in row.items():
+        if name == "index":
+            target[...] = index % 2**32
+            continue
+        value = example[name]
+        if value.shape != target.shape or value.dtype != target.dtype:
+            raise UserError(
+                f"the stage wants {name} as {target.dtype} {target.shape} per clip, "
+                f"the data source gives {value.dtype} {value.shape}"
+            )
+        target[...] = value
+
+
+class InMemory:
+    """A Maker of examples that are computed by number, and cannot be broken."""
+
+    threads = 2
+
+    def __init__(self, example: Callable[[int], Mapping[str, np.ndarray]]):
+        self._example = example
+
+    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
+        """See Maker."""
+        store(row, self._example(number), index)
+        return ()
+
+    def close(self) -> None:
+        """Nothing to free."""

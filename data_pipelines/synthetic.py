@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import grain
 import numpy as np
 
+from ivjax.data_pipelines.loader import InMemory, Loader, Reading
 from ivjax.errors import UserError
 
 _SHAPES_PER_CLIP = 3
@@ -26,6 +28,12 @@ class SyntheticClips:
 
     clips: int = 4096
     tubelet: int = 1
+
+    def open(self, reading: Reading, held_out: bool = False) -> Loader:
+        """A loader over the clips; those of `held_out` are others."""
+        examples = self.examples(reading.spec, held_out)
+        order = grain.MapDataset.range(len(examples)).seed(reading.seed % 2**32).shuffle().repeat()
+        return Loader(order, InMemory(examples.__getitem__), reading)
 
     def examples(self, spec: Mapping[str, Any], held_out: bool = False) -> "SyntheticExamples":
         """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""

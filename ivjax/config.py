@@ -23,8 +23,8 @@ from ivjax.train.step import Recipe
 class DataSource(Protocol):
     """A typed description of where clips come from."""
 
-    def examples(self, spec: Mapping[str, Any], held_out: bool = False) -> Any:
-        """Random access to examples with the arrays of `spec`; held-out ones are never trained on."""
+    def open(self, reading: Any, held_out: bool = False) -> Any:
+        """A Loader of what a `data_pipelines.loader.Reading` asks for; held-out clips are never trained on."""
         ...
 
 

@@ -123,7 +123,7 @@ def _note_skip(session: Session, step: int) -> None:
 def _evaluate(session: Session) -> None:
     """The loss on held-out clips, the same ones each time."""
     experiment, objective = session.experiment, session.objective
-    loader = open_loader(experiment, objective, session.mesh, held_out=True)
+    loader = open_loader(experiment, objective, session.mesh, session.folder, held_out=True)
     feed = Feed(loader, session.mesh, experiment.batch, objective.batch)
     key = jax.random.key(experiment.seed)
     totals: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from ivjax.config import Experiment, diff, to_json, write_resolved
-from ivjax.data_pipelines.loader import Loader
+from ivjax.data_pipelines.loader import Loader, Reading
 from ivjax.errors import UserError
 from ivjax.stages.objective import Objective
 from ivjax.train import sharding
@@ -88,7 +88,7 @@ def _prepare(
     shardings = sharding.shardings_of(shapes, mesh)
     for line in sharding.describe(shapes, mesh):
         say(line)
-    loader = open_loader(experiment, objective, mesh)
+    loader = open_loader(experiment, objective, mesh, folder)
     stack.callback(loader.close)
     checkpoints = Checkpoints(folder, experiment.checkpoint)
     stack.callback(checkpoints.close)
@@ -129,10 +129,14 @@ def _prepare(
     )
 
 
-def open_loader(experiment: Experiment, objective: Objective, mesh: Mesh, held_out: bool = False) -> Loader:
-    """The loader of this host's rows."""
-    examples = experiment.data.examples(objective.batch, held_out)
-    return Loader(examples, experiment.batch, experiment.seed, host_shard(mesh, experiment.batch))
+def open_loader(
+    experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, held_out: bool = False
+) -> Loader:
+    """The loader of this host's rows; broken clips are listed in the run folder, by each host in its own file."""
+    host = host_shard(mesh, experiment.batch)
+    faults = folder / f"broken_clips.{jax.process_index()}.jsonl"
+    reading = Reading(objective.batch, experiment.batch, experiment.seed, host, faults)
+    return experiment.data.open(reading, held_out)
 
 
 def check_context(tokens: int, mesh: Mesh) -> None:

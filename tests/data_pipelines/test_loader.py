@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.loader import HostShard, Loader
+from ivjax.data_pipelines.loader import HostShard, Reading
 from ivjax.data_pipelines.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.stages.objective import Compute
@@ -13,12 +13,17 @@ from ivjax.train.mesh import MeshShape, build_mesh
 from tests.train.micro import experiment
 
 SPEC = experiment.stage.build(Compute()).batch
-EXAMPLES = SyntheticClips(clips=20).examples(SPEC)
+CLIPS = SyntheticClips(clips=20)
+EXAMPLES = CLIPS.examples(SPEC)
+
+
+def open_loader(host=HostShard()):
+    return CLIPS.open(Reading(SPEC, 8, 3, host))
 
 
 def batches(count, hosts=1, state=None):
     """(the next `count` global batches as {index: video}, the state after them)."""
-    loaders = [Loader(EXAMPLES, 8, 3, HostShard(host, hosts)) for host in range(hosts)]
+    loaders = [open_loader(HostShard(host, hosts)) for host in range(hosts)]
     for loader in loaders:
         if state is not None:
             loader.restore(state)
@@ -85,12 +90,12 @@ def test_what_the_source_cannot_make_is_an_error():
 
 def test_an_empty_source_is_an_error():
     with pytest.raises(UserError, match="holds no clips"):
-        Loader(SyntheticClips(clips=0).examples(SPEC), 8, 0, HostShard())
+        SyntheticClips(clips=0).open(Reading(SPEC, 8))
 
 
 def test_the_feed_puts_rows_on_the_mesh_and_refuses_other_shapes():
     mesh = build_mesh(MeshShape(data=2, fsdp=2, tensor=2))
-    loader = Loader(EXAMPLES, 8, 3, HostShard())
+    loader = open_loader()
     fed = next(Feed(loader, mesh, 8, SPEC))
     loader.close()
     reference = batches(1)[0][0]
@@ -100,4 +105,4 @@ def test_the_feed_puts_rows_on_the_mesh_and_refuses_other_shapes():
     assert fed.position == {"global_next_index": 8}
     wrong = {**SPEC, "pooled": jax.ShapeDtypeStruct((5,), np.float32)}
     with pytest.raises(UserError, match=r"wants pooled as float32 \(5,\).* gives float32 \(16,\)"):
-        next(Feed(Loader(EXAMPLES, 8, 3, HostShard()), mesh, 8, wrong))
+        next(Feed(open_loader(), mesh, 8, wrong))

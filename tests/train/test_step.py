@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines.loader import InMemory, Loader
 from ivjax.errors import UserError
 from ivjax.stages.objective import Objective
 from ivjax.train.loop import train
@@ -79,17 +81,13 @@ def test_weight_decay_follows_its_own_cosine():
 class Poisoned:
     """Synthetic clips whose every row is not a number."""
 
-    def examples(self, spec, held_out=False):
-        examples = experiment.data.examples(spec, held_out)
+    def open(self, reading, held_out=False):
+        examples = experiment.data.examples(reading.spec, held_out)
 
-        class Wrapped:
-            __len__ = staticmethod(examples.__len__)
+        def spoilt(number):
+            return examples[number] | {"pooled": examples[number]["pooled"] * np.nan}
 
-            def __getitem__(self, number):
-                example = examples[number]
-                return example | {"pooled": example["pooled"] * np.nan}
-
-        return Wrapped()
+        return Loader(grain.MapDataset.range(len(examples)).repeat(), InMemory(spoilt), reading)
 
 
 def test_a_run_of_skipped_steps_ends_with_the_list(tmp_path):

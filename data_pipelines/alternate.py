@@ -1,0 +1,63 @@
+"""Batches of one medium per step: which one is an order that all hosts agree on."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ivjax.data_pipelines.loader import Loader
+from ivjax.errors import UserError
+
+
+class MediumBatch(NamedTuple):
+    """This host's rows of one global batch, and the medium that they are of."""
+
+    medium: str
+    rows: dict[str, np.ndarray]
+
+
+class Alternating(Iterator[MediumBatch]):
+    """Takes each step's batch from one of several loaders.
+
+    Of every `sum(batches.values())` steps, loader `name` serves `batches[name]`, in an order shuffled
+    anew from `seed`: an image corpus of 3000 batches beside a video corpus of 1000 serves three steps
+    of four, as if all batches lay in one pile.
+    """
+
+    def __init__(self, loaders: Mapping[str, Loader], batches: Mapping[str, int], seed: int):
+        if loaders.keys() != batches.keys() or min(batches.values(), default=0) < 1:
+            raise UserError(
+                f"batches of media {dict(batches)} must give at least 1 for each of {', '.join(loaders)}"
+            )
+        self._loaders = dict(loaders)
+        self._pile = np.repeat(np.arange(len(loaders)), [batches[name] for name in loaders])
+        self._names = list(loaders)
+        self._seed = seed
+        self._step = 0
+
+    def medium(self, step: int) -> str:
+        """Which medium serves a step."""
+        epoch, place = divmod(step, len(self._pile))
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._pile)
+        return self._names[order[place]]
+
+    def __next__(self) -> MediumBatch:
+        medium = self.medium(self._step)
+        rows = next(self._loaders[medium])
+        self._step += 1
+        return MediumBatch(medium, rows)
+
+    def state(self) -> Mapping[str, Any]:
+        """What restores the position; JSON."""
+        return {"step": self._step, "loaders": {n: dict(l.state()) for n, l in self._loaders.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from a `state`."""
+        self._step = state["step"]
+        for name, loader in self._loaders.items():
+            loader.restore(state["loaders"][name])
+
+    def close(self) -> None:
+        """Closes all loaders."""
+        for loader in self._loaders.values():
+            loader.close()

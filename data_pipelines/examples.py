@@ -1,0 +1,228 @@
+"""A stored clip -> one example. Runs in worker processes: neither jax nor grain is imported here."""
+
+import bisect
+import itertools
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.decode import Video
+from ivjax.data_pipelines.records import Clip, ClipError, check_times, unpack
+from ivjax.data_pipelines.sampling import FrameRule
+from ivjax.data_pipelines.shards import MANIFEST, Shards, read_manifest
+from ivjax.data_pipelines.text import clean_caption
+from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.errors import UserError
+
+Purpose = Literal["frames", "crop", "pixels", "caption", "replacement"]
+
+
+class ArraySpec(NamedTuple):
+    """Shape and dtype of one row of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class Clips(Protocol):
+    """Random access to the clips of one corpus."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Clip: ...
+
+    def place(self, number: int) -> tuple[str, int]: ...
+
+    def digest(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
+class ShardClips:
+    """Clips of a corpus folder with a manifest."""
+
+    def __init__(self, folder: Path):
+        self._manifest = read_manifest(folder)
+        self._shards = Shards(folder, self._manifest)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __getitem__(self, number: int) -> Clip:
+        return unpack(self._shards[number])
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Shard name and record number of a clip."""
+        return self._shards.place(number)
+
+    def digest(self) -> str:
+        """Changes when the corpus does."""
+        return self._manifest.digest
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._shards.close()
+
+
+def open_clips(folder: str) -> Clips:
+    """The clips of a folder that `ivjax data build` or a TFDS builder has written."""
+    path = Path(folder).expanduser()
+    if not (path / MANIFEST).is_file() and (path / "dataset_info.json").is_file():
+        from ivjax.data_pipelines.tfds_internvid import TfdsClips
+
+        return TfdsClips(path)
+    return ShardClips(path)
+
+
+def generator(seed: int, index: int, purpose: Purpose) -> np.random.Generator:
+    """Random numbers that depend on the seed, a global place and a purpose, and on nothing else."""
+    counter = [0, 0, 0, zlib.crc32(purpose.encode())]
+    return np.random.Generator(np.random.Philox(key=[seed % 2**64, index], counter=counter))
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """How a clip becomes an example: which frames, which crop and colours, which caption, which tokens.
+
+    caption: a `random` one of the clip's captions, or the `first`; cleaned as the originals do if `clean`.
+    """
+
+    frames: FrameRule
+    augment: Augment
+    tokenizer: Tokenizer | None = None
+    caption: Literal["random", "first"] = "random"
+    clean: bool = True
+
+    def video(self, clip: Clip, shape: Sequence[int], seed: int, index: int) -> np.ndarray:
+        """Chosen frames, cropped, resized and augmented: (T, H, W, 3) uint8."""
+        with Video(clip.payload) as media:
+            found = media.probe
+            chosen = self.frames.choose(found.frames, found.fps, generator(seed, index, "frames"))
+            box = self.augment.box(found.width, found.height, generator(seed, index, "crop"))
+            video = media.read(chosen, box, (shape[1], shape[2]))
+        return self.augment.pixels(video, generator(seed, index, "pixels"))
+
+    def text(self, clip: Clip, seed: int, index: int) -> np.ndarray:
+        """Token ids of a caption: (L,) int32."""
+        assert self.tokenizer is not None
+        if not clip.captions:
+            raise ClipError("no caption", f"clip {clip.id} has none")
+        place = 0
+        if self.caption == "random":
+            place = int(generator(seed, index, "caption").integers(len(clip.captions)))
+        caption = clip.captions[place]
+        return self.tokenizer.encode(clean_caption(caption) if self.clean else caption)
+
+
+class ExampleMaker:
+    """Makes the arrays of `spec` from clip numbers that run through all corpora. Pickles; opens late.
+
+    What it can give: index, video, text, label, and `sample`, the clip's own number, replaced or not.
+    """
+
+    def __init__(self, folders: Sequence[str], reader: ClipReader, spec: Mapping[str, ArraySpec], seed: int):
+        self.folders = tuple(folders)
+        self.spec = dict(spec)
+        self._reader = reader
+        self._seed = seed
+        self._arrays: dict[str, Callable[[Clip, int, int], np.ndarray]] = {
+            "video": self._video,
+            "text": self._text,
+            "label": self._label,
+            "sample": self._sample,
+        }
+        self._check()
+        self._corpora: list[Clips] | None = None
+
+    def make(self, index: int, number: int) -> dict[str, np.ndarray]:
+        """The example of clip `number` at global place `index`; raises ClipError for a broken clip."""
+        corpus, local = self.locate(number)
+        try:
+            clip = self.corpora[corpus][local]
+            check_times(clip)
+            return {
+                name: self._arrays[name](clip, index, number).astype(spec.dtype, copy=False)
+                for name, spec in self.spec.items()
+                if name != "index"
+            }
+        except (ClipError, UserError):
+            raise
+        except Exception as error:  # whatever a strange clip provokes must not end the run
+            raise ClipError("error", f"{type(error).__name__}: {error}") from error
+
+    @property
+    def corpora(self) -> list[Clips]:
+        """The corpora, opened at first use."""
+        if self._corpora is None:
+            self._corpora = [open_clips(folder) for folder in self.folders]
+            self._starts = [0, *itertools.accumulate(len(corpus) for corpus in self._corpora)]
+        return self._corpora
+
+    def range(self, corpus: int) -> range:
+        """The clip numbers of a corpus."""
+        _ = self.corpora
+        return range(self._starts[corpus], self._starts[corpus + 1])
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Corpus, and number inside it."""
+        _ = self.corpora
+        corpus = bisect.bisect_right(self._starts, number) - 1
+        return corpus, number - self._starts[corpus]
+
+    def replacement(self, number: int, index: int, attempt: int) -> int:
+        """Which clip of the same corpus stands in for a broken one: the same on every host."""
+        choices = self.range(self.locate(number)[0])
+        draws = generator(self._seed, index, "replacement").integers(len(choices), size=attempt + 1)
+        return choices[int(draws[attempt])]
+
+    def close(self) -> None:
+        """Closes the files."""
+        for corpus in self._corpora or ():
+            corpus.close()
+        self._corpora = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_corpora": None}
+
+    def _check(self) -> None:
+        unknown = set(self.spec) - {"index", *self._arrays}
+        if unknown:
+            raise UserError(
+                f"the stage wants {', '.join(sorted(unknown))} in its batch, which clips do not hold; "
+                f"they give index, {', '.join(self._arrays)}"
+            )
+        if "video" in self.spec and self.spec["video"].shape[0] != self._reader.frames.frames:
+            raise UserError(
+                f"data.reader.frames gives {self._reader.frames.frames} frames and the stage wants "
+                f"{self.spec['video'].shape[0]}; make them equal"
+            )
+        if "text" in self.spec:
+            self._check_text(self.spec["text"].shape)
+
+    def _check_text(self, shape: tuple[int, ...]) -> None:
+        if self._reader.tokenizer is None:
+            raise UserError("the stage wants text and data.reader.tokenizer is none; choose a tokenizer")
+        if shape != (self._reader.tokenizer.length,):
+            raise UserError(
+                f"data.reader.tokenizer.length={self._reader.tokenizer.length} and the stage wants "
+                f"{shape[0]} tokens; make them equal"
+            )
+
+    def _video(self, clip: Clip, index: int, number: int) -> np.ndarray:
+        return self._reader.video(clip, self.spec["video"].shape, self._seed, index)
+
+    def _text(self, clip: Clip, index: int, number: int) -> np.ndarray:
+        return self._reader.text(clip, self._seed, index)
+
+    def _label(self, clip: Clip, index: int, number: int) -> np.ndarray:
+        if clip.label is None:
+            raise ClipError("no label", f"clip {clip.id} has none")
+        return np.asarray(clip.label)
+
+    def _sample(self, clip: Clip, index: int, number: int) -> np.ndarray:
+        return np.asarray(number)
