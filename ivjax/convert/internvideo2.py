@@ -2,11 +2,11 @@
 
 from ivjax.convert.engine import TRANSPOSE, Row, Transform
 
-_QKV = Transform(
+QKV = Transform(
     lambda w: w.reshape(3, -1, w.shape[1]).transpose(0, 2, 1),  # (3C, C) -> (3, C, C)
     lambda k: k.transpose(0, 2, 1).reshape(-1, k.shape[1]),
 )
-_PATCH = Transform(
+PATCH = Transform(
     lambda w: w.transpose(2, 3, 4, 1, 0),  # (C, 3, t, p, p) -> (t, p, p, 3, C)
     lambda k: k.transpose(4, 3, 0, 1, 2),
 )
@@ -37,9 +37,9 @@ def trunk(prefix: str = "encoder/") -> list[Row]:
     cross = f"{pool}.cross_attn"
     rows = [
         Row("cls_token", f"{prefix}cls_token"),
-        Row("patch_embed.proj.weight", f"{prefix}patch_embed/kernel", _PATCH),
+        Row("patch_embed.proj.weight", f"{prefix}patch_embed/kernel", PATCH),
         Row("patch_embed.proj.bias", f"{prefix}patch_embed/bias"),
-        Row(f"{block}.attn.qkv.weight", f"{to}/attn/qkv/kernel", _QKV),
+        Row(f"{block}.attn.qkv.weight", f"{to}/attn/qkv/kernel", QKV),
         Row(f"{block}.ls1.gamma", f"{to}/ls1/gamma"),
         Row(f"{block}.ls2.gamma", f"{to}/ls2/gamma"),
     ]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.models.layers import AttentionPool, Block, Gelu, Remat, remat, run_blocks
+from ivjax.models.layers import AttentionPool, Block, Gelu, PatchEmbed, Remat, remat, run_blocks
 from ivjax.ops import positions
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
@@ -86,26 +86,6 @@ class PositionTable(nn.Module):
         return self.param(name, lambda _: jnp.asarray(start, jnp.float32)[None])
 
 
-class PatchEmbed(nn.Module):
-    """Linear embedding of flattened patches; the kernel keeps its (time, row, column, channel) axes."""
-
-    size: EncoderSize
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, patches: jax.Array) -> jax.Array:
-        """(B, N, tubelet*patch*patch*3) -> (B, N, C)."""
-        shape = (self.size.tubelet, self.size.patch, self.size.patch, 3, self.size.width)
-        bound = float(np.prod(shape[:-1])) ** -0.5
-
-        def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
-        kernel = self.param("kernel", uniform, shape).reshape(-1, self.size.width)
-        bias = self.param("bias", uniform, (self.size.width,))
-        return patches.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
-
-
 class Encoder(nn.Module):
     """Tokens of a clip through the blocks, and pooled."""
 
@@ -132,7 +112,9 @@ class Encoder(nn.Module):
             # The embedding is linear per patch, so masked patches need not be embedded at all.
             patches = gather_tokens(patches, visible[:, 1:] - 1)
             table = table[0][visible]
-        embedded = PatchEmbed(size, self.dtype, name="patch_embed")(standardise(patches))
+        embedded = PatchEmbed(size.tubelet, size.patch, size.width, dtype=self.dtype, name="patch_embed")(
+            standardise(patches)
+        )
         cls = self.param("cls_token", nn.initializers.normal(0.02), (1, 1, size.width))
         cls = jnp.broadcast_to(cls.astype(self.dtype), (video.shape[0], 1, size.width))
         x = jnp.concatenate([cls, embedded], axis=1) + table.astype(self.dtype)

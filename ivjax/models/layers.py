@@ -6,13 +6,14 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from ivjax.ops.attention import attend
 from ivjax.ops.layout import constrain
 
 Remat = Literal["none", "dots", "full", "offload"]
-Gelu = Literal["erf", "tanh"]
+Gelu = Literal["erf", "tanh", "quick"]
 
 BLOCK_INPUT = "block_input"
 _normal = nn.initializers.normal(0.02)
@@ -24,7 +25,9 @@ def dense(features: int | tuple[int, ...], dtype: Any, name: str, bias: bool = T
 
 
 def gelu(x: jax.Array, kind: Gelu) -> jax.Array:
-    """GELU: `erf` exact, `tanh` the approximation that the fused kernels of the originals use."""
+    """GELU: `erf` exact, `tanh` the approximation of the originals' fused kernels, `quick` that of CLIP."""
+    if kind == "quick":
+        return x * jax.nn.sigmoid(1.702 * x)
     return jax.nn.gelu(x, approximate=kind == "tanh")
 
 
@@ -43,9 +46,10 @@ class RMSNorm(nn.Module):
 
 
 class QueryKeyValue(nn.Module):
-    """The three projections of self-attention, without bias, in one kernel (3, C, C)."""
+    """The three projections of self-attention in one kernel (3, C, C), with a bias (3, C) if asked for."""
 
     dtype: Any = jnp.float32
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -53,7 +57,11 @@ class QueryKeyValue(nn.Module):
         width = x.shape[-1]
         kernel = self.param("kernel", _normal, (3, width, width)).astype(self.dtype)
         # Three products: one fused product would be sliced, and its gradient padded and summed.
-        return x @ kernel[0], x @ kernel[1], x @ kernel[2]
+        products = x @ kernel[0], x @ kernel[1], x @ kernel[2]
+        if not self.bias:
+            return products
+        bias = self.param("bias", nn.initializers.zeros, (3, width)).astype(self.dtype)
+        return products[0] + bias[0], products[1] + bias[1], products[2] + bias[2]
 
 
 class LayerScale(nn.Module):
@@ -124,6 +132,31 @@ class Block(nn.Module):
         x = x + LayerScale(self.layer_scale, name="ls1")(branch, keep_attn)
         mlp = Mlp(self.mlp_width, x.shape[-1], self.gelu, self.dtype, name="mlp")
         return x + LayerScale(self.layer_scale, name="ls2")(mlp(norm(name="norm2")(x)), keep_mlp)
+
+
+class PatchEmbed(nn.Module):
+    """Linear embedding of flattened patches; the kernel keeps its (time, row, column, channel) axes."""
+
+    tubelet: int
+    patch: int
+    width: int
+    bias: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        """(B, N, tubelet*patch*patch*3) -> (B, N, width)."""
+        shape = (self.tubelet, self.patch, self.patch, 3, self.width)
+        bound = float(np.prod(shape[:-1])) ** -0.5
+
+        def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+        kernel = self.param("kernel", uniform, shape).reshape(-1, self.width).astype(self.dtype)
+        embedded = patches.astype(self.dtype) @ kernel
+        if not self.bias:
+            return embedded
+        return embedded + self.param("bias", uniform, (self.width,)).astype(self.dtype)
 
 
 def remat(block: type[nn.Module], policy: Remat) -> type[nn.Module]:

@@ -46,3 +46,9 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     if one_device():
         return x
     return jax.lax.with_sharding_constraint(x, activation_spec(x.shape, names))
+
+
+def batch_axes() -> tuple[str, ...]:
+    """The axes of the mesh in context that split the rows of a batch; none on one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return tuple(a for a in ACTIVATION_AXES["batch"] if a in mesh.axis_names and mesh.shape[a] > 1)

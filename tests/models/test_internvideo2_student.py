@@ -9,8 +9,9 @@ import pytest
 
 from ivjax.convert.engine import export_tensors, import_tensors
 from ivjax.convert.internvideo2 import pretrain_rows
-from ivjax.models.internvideo2 import Encoder, EncoderSize, PatchEmbed
+from ivjax.models.internvideo2 import Encoder, EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.models.layers import PatchEmbed
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify
@@ -101,7 +102,7 @@ def test_intermediates(name, scan):
     c = case(name)
     student = student_of(c.golden.config, "erf", scan)
     size, encoder_params = student.size, {"params": c.params["encoder"]}
-    embed = PatchEmbed(size).apply(
+    embed = PatchEmbed(size.tubelet, size.patch, size.width).apply(
         {"params": c.params["encoder"]["patch_embed"]}, patchify(c.video, size.tubelet, size.patch)
     )
     close(embed.reshape(c.golden["outputs/patch_embed"].shape), c.golden["outputs/patch_embed"])

@@ -1,0 +1,174 @@
+"""ViCLIP: CLIP's two transformers, the image one reading all frames of a clip at once."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.models.layers import Mlp, PatchEmbed, QueryKeyValue, Remat, dense, layer_norm, remat, run_blocks
+from ivjax.ops.attention import attend
+from ivjax.ops.layout import constrain
+from ivjax.ops.masking import gather_tokens
+from ivjax.ops.video import patchify, standardise
+
+
+@dataclass(frozen=True)
+class VisionSize:
+    """Everything that shapes the video tower. Released sizes: `PRESETS`."""
+
+    width: int
+    depth: int
+    heads: int
+    out: int
+    patch: int
+    image: tuple[int, int] = (224, 224)
+    frames: int = 8
+
+    PRESETS: ClassVar[dict[str, "VisionSize"]]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Patches along time, height and width."""
+        return self.frames, self.image[0] // self.patch, self.image[1] // self.patch
+
+    @property
+    def patches(self) -> int:
+        """Patches of one clip, without the class token."""
+        times, rows, columns = self.grid
+        return times * rows * columns
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """Everything that shapes the text tower. Released sizes: `PRESETS`."""
+
+    width: int
+    depth: int
+    heads: int
+    out: int
+    context: int = 32
+    vocabulary: int = 49408
+
+    PRESETS: ClassVar[dict[str, "TextSize"]]
+
+
+VisionSize.PRESETS = {
+    "B16": VisionSize(width=768, depth=12, heads=12, out=512, patch=16),
+    "L14": VisionSize(width=1024, depth=24, heads=16, out=768, patch=14),
+}
+TextSize.PRESETS = {
+    "B": TextSize(width=512, depth=12, heads=8, out=512),
+    "L": TextSize(width=768, depth=12, heads=12, out=768),
+}
+
+
+class ClipBlock(nn.Module):
+    """CLIP's pre-norm block: LayerNorm, attention with biases, MLP with the quick GELU."""
+
+    heads: int
+    causal: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+        """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
+        x = constrain(x, "batch", "tokens", None)
+        width = x.shape[-1]
+        x = x + _kept(self._attention(layer_norm("norm1", self.dtype)(x)), keep, 0)
+        mlp = Mlp(4 * width, width, "quick", self.dtype, name="mlp")
+        return x + _kept(mlp(layer_norm("norm2", self.dtype)(x)), keep, 1)
+
+    def _attention(self, x: jax.Array) -> jax.Array:
+        heads = _Heads(self.heads, self.causal, self.dtype, name="attn")
+        return heads(x)
+
+
+class _Heads(nn.Module):
+    heads: int
+    causal: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        q, k, v = QueryKeyValue(self.dtype, bias=True, name="qkv")(x)
+        q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
+        q = constrain(q, "batch", "tokens", "heads", None)
+        k, v = (constrain(y, "batch", None, "heads", None) for y in (k, v))
+        out = attend(q, k, v, causal=self.causal).reshape(x.shape)
+        return dense(x.shape[-1], self.dtype, "proj")(out)
+
+
+def _kept(branch: jax.Array, keep: jax.Array | None, which: int) -> jax.Array:
+    return branch if keep is None else branch * keep[which][:, None, None].astype(branch.dtype)
+
+
+class VisionTower(nn.Module):
+    """A clip as one vector: the class token after joint attention over all frames' patches.
+
+    Patches are numbered time-major from 1 here; the original numbers them place by place. Attention
+    does not see the difference, but a mask drawn elsewhere must be renumbered.
+    """
+
+    size: VisionSize
+    remat: Remat = "none"
+    scan: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, video: jax.Array, visible: jax.Array | None = None, keep: jax.Array | None = None
+    ) -> jax.Array:
+        """video (B, T, H, W, 3), visible (B, 1 + n) token indices or None, keep (depth, 2, B) -> (B, out).
+
+        A single frame is an image: it takes the mean of the frames' time embeddings.
+        """
+        size = self.size
+        patches = patchify(video, 1, size.patch)
+        cls, table = self._positions(video.shape[1])
+        if visible is not None:
+            # The embedding is linear per patch, so masked patches need not be embedded at all.
+            patches = gather_tokens(patches, visible[:, 1:] - 1)
+            table = table[visible[:, 1:] - 1]
+        embed = PatchEmbed(1, size.patch, size.width, bias=False, dtype=self.dtype, name="patch_embed")
+        x = embed(standardise(patches)) + table.astype(self.dtype)
+        cls = jnp.broadcast_to(cls.astype(self.dtype), (len(x), 1, size.width))
+        x = layer_norm("norm_pre", self.dtype)(jnp.concatenate([cls, x], axis=1))
+        block = remat(ClipBlock, self.remat)(size.heads, dtype=self.dtype, name="blocks")
+        x, _ = run_blocks(block, size.depth, x, keep, scan=self.scan)
+        x = layer_norm("norm_post", self.dtype)(x[:, 0])
+        return dense(size.out, self.dtype, "proj", bias=False)(x)
+
+    def _positions(self, frames: int) -> tuple[jax.Array, jax.Array]:
+        """What the class token starts from (C,), and what is added to the patches (T*H*W, C)."""
+        size, normal = self.size, nn.initializers.normal(self.size.width**-0.5)
+        times, rows, columns = size.grid
+        cls = self.param("cls_token", normal, (size.width,))
+        spatial = self.param("spatial_embed", normal, (1 + rows * columns, size.width))
+        temporal = self.param("temporal_embed", nn.initializers.zeros, (1, times, size.width))[0]
+        if frames == 1:
+            temporal = temporal.mean(0, keepdims=True)
+        table = temporal[:, None] + spatial[None, 1:]
+        return cls + spatial[0], table.reshape(-1, size.width)
+
+
+class TextTower(nn.Module):
+    """A caption as one vector: the state at its end token, which has the largest id."""
+
+    size: TextSize
+    remat: Remat = "none"
+    scan: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        """(B, L) int -> (B, out)."""
+        size = self.size
+        words = self.param("word_embed", nn.initializers.normal(0.02), (size.vocabulary, size.width))
+        places = self.param("place_embed", nn.initializers.normal(0.01), (size.context, size.width))
+        x = (words[ids] + places[: ids.shape[1]]).astype(self.dtype)
+        block = remat(ClipBlock, self.remat)(size.heads, causal=True, dtype=self.dtype, name="blocks")
+        x, _ = run_blocks(block, size.depth, x, scan=self.scan)
+        end = jnp.take_along_axis(x, jnp.argmax(ids, axis=-1)[:, None, None], axis=1)[:, 0]
+        return dense(size.out, self.dtype, "proj", bias=False)(layer_norm("norm", self.dtype)(end))

@@ -1,0 +1,134 @@
+"""Contrastive losses between two sets of embeddings that belong together row by row.
+
+Rows with the same id are positives of each other. Three forms give the same values and gradients:
+`dense` holds all logits, `gathered` holds one device's rows of them (all embeddings on each device),
+`ring` holds a block of them and one device's embeddings.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from ivjax.ops.layout import batch_axes
+from ivjax.ops.losses import l2_normalise
+from ivjax.ops.ring import ring_info_nce, ring_sigmoid
+
+Form = Literal["dense", "gathered", "ring"]
+Kind = Literal["info_nce", "sigmoid"]
+
+
+def contrastive_loss(
+    left: jax.Array,
+    right: jax.Array,
+    ids: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array | float = 0.0,
+    kind: Kind = "info_nce",
+    form: Form = "gathered",
+) -> jax.Array:
+    """Loss of embeddings (N, D) and (N, D), normalised here, with ids (N,); logits are scale * cos + bias."""
+    functions: dict[tuple[Kind, Form], Callable[..., jax.Array]] = {
+        ("info_nce", "dense"): info_nce,
+        ("info_nce", "gathered"): _gathered(_info_nce_rows),
+        ("info_nce", "ring"): ring_info_nce,
+        ("sigmoid", "dense"): sigmoid,
+        ("sigmoid", "gathered"): _gathered(_sigmoid_rows),
+        ("sigmoid", "ring"): ring_sigmoid,
+    }
+    values = (jnp.asarray(scale, jnp.float32), jnp.asarray(bias, jnp.float32))
+    return functions[kind, form](l2_normalise(left), l2_normalise(right), ids, *values)
+
+
+def soft_targets(rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Weight of each column among a row's positives: (n,), (m,) -> (n, m), rows sum to 1."""
+    same = (rows[:, None] == columns[None, :]).astype(jnp.float32)
+    return same / jnp.maximum(same.sum(-1, keepdims=True), 1.0)
+
+
+def scale_from_temperature(temperature: jax.Array, least: float, most: float = float("inf")) -> jax.Array:
+    """1 / the temperature clamped to [least, most]; the gradient passes as if it lay inside.
+
+    The originals clamp the parameter in place before each step, so the optimizer acts on the clamped
+    value and the gradient is that at the clamped value.
+    """
+    clamped = temperature + jax.lax.stop_gradient(jnp.clip(temperature, least, most) - temperature)
+    return 1.0 / clamped
+
+
+def scale_gradient(x: jax.Array, factor: float) -> jax.Array:
+    """`x`, with its gradient times `factor`: 1 / processes is what the released gather amounts to."""
+    return factor * x + jax.lax.stop_gradient((1.0 - factor) * x)
+
+
+def info_nce(
+    left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """Mean of both directions' cross entropies with soft targets; unit rows (N, D)."""
+    return _info_nce_rows(left, right, ids, left, right, ids, scale, bias).mean()
+
+
+def sigmoid(
+    left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
+) -> jax.Array:
+    """Every pair on its own, positive or negative, summed over a row; unit rows (N, D)."""
+    return _sigmoid_rows(left, right, ids, left, right, ids, scale, bias).mean()
+
+
+def _info_nce_rows(
+    left: jax.Array,
+    right: jax.Array,
+    ids: jax.Array,
+    all_left: jax.Array,
+    all_right: jax.Array,
+    all_ids: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+) -> jax.Array:
+    """Loss of each row (n,), both directions, against all rows (N, D)."""
+    targets = soft_targets(ids, all_ids)
+
+    def direction(queries: jax.Array, keys: jax.Array) -> jax.Array:
+        logits = scale * (queries @ keys.T) + bias
+        return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
+
+    return (direction(left, all_right) + direction(right, all_left)) / 2
+
+
+def _sigmoid_rows(
+    left: jax.Array,
+    right: jax.Array,
+    ids: jax.Array,
+    all_left: jax.Array,
+    all_right: jax.Array,
+    all_ids: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+) -> jax.Array:
+    """Loss of each row of `left` (n,) against all rows of `right` (N, D)."""
+    sign = jnp.where(ids[:, None] == all_ids[None, :], 1.0, -1.0)
+    return -jnp.sum(jax.nn.log_sigmoid(sign * (scale * (left @ all_right.T) + bias)), axis=-1)
+
+
+def _gathered(row_losses: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The mean over rows, each device computing its own rows against the gathered ones."""
+
+    def loss(
+        left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
+    ) -> jax.Array:
+        axes = batch_axes()
+        if not axes:
+            return row_losses(left, right, ids, left, right, ids, scale, bias).mean()
+
+        def local(left, right, ids, scale, bias):
+            whole = [jax.lax.all_gather(x, axes, tiled=True) for x in (left, right, ids)]
+            return jax.lax.pmean(row_losses(left, right, ids, *whole, scale, bias).mean(), axes)
+
+        rows, one = PartitionSpec(axes), PartitionSpec()
+        return jax.shard_map(local, in_specs=(rows, rows, rows, one, one), out_specs=one)(
+            left, right, ids, scale, bias
+        )
+
+    return loss

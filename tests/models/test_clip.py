@@ -1,0 +1,92 @@
+"""ViCLIP against the original: features, losses and gradients, masked and whole, clips and images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.convert.engine import export_tensors, import_tensors
+from ivjax.convert.viclip import viclip_rows
+from ivjax.models.clip import TextSize, TextTower, VisionSize, VisionTower
+from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature
+from tests.goldens import Golden, close, close_gradient
+
+pytestmark = pytest.mark.golden
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return Golden("viclip_tiny")
+
+
+@pytest.fixture(scope="module")
+def towers(golden):
+    vision, text, config = golden.config["vision"], golden.config["text"], golden.config
+    size = VisionSize(
+        width=vision["width"],
+        depth=vision["layers"],
+        heads=vision["heads"],
+        out=vision["output_dim"],
+        patch=vision["patch_size"],
+        image=(config["res"], config["res"]),
+        frames=vision["num_frames"],
+    )
+    words = TextSize(
+        width=text["transformer_width"],
+        depth=text["transformer_layers"],
+        heads=text["transformer_heads"],
+        out=text["embed_dim"],
+        context=text["context_length"],
+        vocabulary=text["vocab_size"],
+    )
+    return VisionTower(size), TextTower(words)
+
+
+def channels_last(video):
+    return jnp.moveaxis(jnp.asarray(video), 2, -1)
+
+
+def time_major(mask, frames):
+    """The original numbers patches place by place; (B, N) mask there -> visible tokens (B, 1 + n) here."""
+    ours = mask.reshape(len(mask), -1, frames).transpose(0, 2, 1).reshape(len(mask), -1)
+    return np.stack([[0, *(1 + np.flatnonzero(row == 0))] for row in ours])
+
+
+def loss_of(golden, towers, params, visible, ids):
+    vision, text = towers
+    seen = vision.apply({"params": params["vision"]}, channels_last(golden["inputs/video"]), visible)
+    said = text.apply({"params": params["text"]}, golden["inputs/text_ids"].astype(np.int32))
+    scale = scale_from_temperature(params["temperature"], least=0.01)
+    return contrastive_loss(seen, said, jnp.asarray(ids), scale, form="dense"), (seen, said)
+
+
+@pytest.mark.parametrize("masking", ["full", "masked"])
+@pytest.mark.parametrize("ids", ["idx", "idx_dup"])
+def test_features_and_losses(golden, towers, masking, ids):
+    params = import_tensors(viclip_rows(), golden.group("params"))
+    frames = golden.config["vision"]["num_frames"]
+    visible = time_major(golden["inputs/mask"], frames) if masking == "masked" else None
+    loss, (seen, said) = loss_of(golden, towers, params, visible, golden[f"inputs/{ids}"])
+    close(seen, golden[f"outputs/{masking}/vision_features"])
+    close(said, golden["outputs/text_features"])
+    np.testing.assert_allclose(loss, golden[f"losses/{masking}/vtc_{ids}"], rtol=1e-4)
+
+
+def test_gradients(golden, towers):
+    params = import_tensors(viclip_rows(), golden.group("params"))
+    groups = {key.split("/")[1] for key in golden.tensors if key.startswith("grads/")}
+    assert groups
+    of_loss = jax.grad(lambda p, v: loss_of(golden, towers, p, v, golden["inputs/idx_dup"])[0])
+    for group in groups:
+        frames = golden.config["vision"]["num_frames"]
+        visible = time_major(golden["inputs/mask"], frames) if group.startswith("masked") else None
+        found = export_tensors(viclip_rows(), jax.device_get(jax.jit(of_loss)(params, visible)))
+        wanted = golden.group(f"grads/{group}")
+        for name, gradient in wanted.items():
+            close_gradient(found[name], gradient)
+
+
+def test_an_image_takes_the_mean_of_the_time_embeddings(golden, towers):
+    params = import_tensors(viclip_rows(), golden.group("params"))
+    seen = towers[0].apply({"params": params["vision"]}, channels_last(golden["inputs/image"]))
+    close(seen, golden["outputs/image_features"])
