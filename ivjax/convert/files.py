@@ -1,0 +1,145 @@
+"""Tensors of a weight file, one at a time: .safetensors, sharded .safetensors, and torch files.
+
+Torch is not needed, and nothing that a pickle asks for is ever run: see `pickles`.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ivjax.convert.pickles import open_torch
+from ivjax.errors import UserError
+
+_DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_LONGEST_HEADER = 2**28
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor of a .safetensors file lies: bytes [start, end) of `path`."""
+
+    path: Path
+    dtype: Any
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+class SafeTensors(Mapping[str, np.ndarray]):
+    """Tensors by name; each one is read from its file when it is asked for."""
+
+    container = "flat"
+
+    def __init__(self, entries: Mapping[str, Entry]):
+        self._entries = dict(entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape without reading the tensor."""
+        return self._entries[name].shape
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._entries[name]
+        with entry.path.open("rb") as file:
+            file.seek(entry.start)
+            data = file.read(entry.end - entry.start)
+        return np.frombuffer(data, entry.dtype).reshape(entry.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def open_tensors(path: Path) -> Any:
+    """The tensors of a weight file, an index of shards, or a folder that holds one of these."""
+    path = path.expanduser()
+    if path.is_dir():
+        path = _file_of(path)
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give a .safetensors, .pt, .pth or .bin file")
+    if path.name.endswith(".index.json"):
+        return SafeTensors(_sharded(path))
+    if path.suffix == ".safetensors":
+        return SafeTensors(_entries(path))
+    return open_torch(path)
+
+
+def _file_of(folder: Path) -> Path:
+    indices = sorted(folder.glob("*.safetensors.index.json"))
+    files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".pt", ".pth", ".bin"))
+    if len(indices) == 1:
+        return indices[0]
+    if len(files) == 1:
+        return files[0]
+    found = ", ".join(f.name for f in [*indices, *files]) or "no weight file"
+    raise UserError(f"{folder} holds {found}; name the one file to read")
+
+
+def _sharded(index: Path) -> dict[str, Entry]:
+    try:
+        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{index} is no index of shards ({type(error).__name__}: {error})") from None
+    shards = {name: _entries(_shard(index, name)) for name in sorted(set(places.values()))}
+    missing = sorted(name for name, shard in places.items() if name not in shards[shard])
+    if missing:
+        raise UserError(f"{places[missing[0]]} lacks {missing[0]}, which {index.name} says it holds")
+    return {name: shards[shard][name] for name, shard in places.items()}
+
+
+def _shard(index: Path, name: str) -> Path:
+    path = index.parent / name
+    if not path.is_file():
+        raise UserError(f"{index.name} names {name}, which is missing beside it; fetch the shard")
+    return path
+
+
+def _entries(path: Path) -> dict[str, Entry]:
+    """The header of a .safetensors file, checked against the file's size."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 0 < length <= min(_LONGEST_HEADER, size - 8):
+            raise UserError(f"{path} is no whole .safetensors file: its header is cut short; fetch it again")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        return {
+            name: _entry(path, name, facts, 8 + length, size)
+            for name, facts in header.items()
+            if name != "__metadata__"
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the header of {path} is damaged ({type(error).__name__}: {error})") from None
+
+
+def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: int) -> Entry:
+    if facts["dtype"] not in _DTYPES:
+        raise UserError(f"{path}: {name} has dtype {facts['dtype']}, which is not read here")
+    dtype, shape = np.dtype(_DTYPES[facts["dtype"]]), tuple(facts["shape"])
+    start, end = (offset + place for place in facts["data_offsets"])
+    if end - start != dtype.itemsize * math.prod(shape):
+        raise UserError(f"{path}: {name} of shape {shape} does not fit its {end - start} bytes")
+    if end > size:
+        raise UserError(f"{path} is truncated: it ends before {name} does; fetch it again")
+    return Entry(path, dtype, shape, start, end)

@@ -1,0 +1,151 @@
+"""Weight files: what is read, without torch; what is refused; what is damaged."""
+
+import argparse
+import collections
+import json
+import os
+import pickle
+import subprocess
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ivjax.convert.files import open_tensors
+from ivjax.errors import UserError
+from tests.convert.torch_files import write_torch, write_zip
+
+RNG = np.random.default_rng(0)
+TENSORS = {
+    "a.weight": RNG.normal(size=(3, 5)).astype(np.float32),
+    "half": RNG.normal(size=(4,)).astype(np.float16),
+    "brain": RNG.normal(size=(2, 2)).astype(ml_dtypes.bfloat16),
+    "temp": np.array(0.07, np.float32),
+    "ids": np.arange(6).reshape(2, 3),
+}
+
+
+def assert_same(found, wanted=TENSORS):
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        assert found[name].dtype == value.dtype and found.shape(name) == value.shape
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_safetensors(tmp_path):
+    save_file(TENSORS, tmp_path / "w.safetensors")
+    assert_same(open_tensors(tmp_path / "w.safetensors"))
+    assert_same(open_tensors(tmp_path))
+
+
+def test_shards_with_an_index(tmp_path):
+    names = list(TENSORS)
+    for shard, part in (("one", names[:2]), ("two", names[2:])):
+        save_file({name: TENSORS[name] for name in part}, tmp_path / f"{shard}.safetensors")
+    places = {name: "one.safetensors" if name in names[:2] else "two.safetensors" for name in names}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    assert_same(open_tensors(tmp_path))
+    (tmp_path / "two.safetensors").unlink()
+    with pytest.raises(UserError, match=r"names two.safetensors, which is missing"):
+        open_tensors(tmp_path)
+    save_file({"other": TENSORS["half"]}, tmp_path / "two.safetensors")
+    with pytest.raises(UserError, match=r"two.safetensors lacks brain"):
+        open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("container", ["flat", "module", "model", "model_state", "state_dict"])
+@pytest.mark.parametrize("parameters", [False, True])
+def test_torch_files_in_any_container(tmp_path, container, parameters):
+    wrapped = TENSORS if container == "flat" else {container: collections.OrderedDict(TENSORS), "epoch": 3}
+    found = open_tensors(write_torch(tmp_path / "w.pth", wrapped, parameters))
+    assert found.container == container
+    assert_same(found)
+
+
+def test_a_transposed_view_is_read_as_it_looks(tmp_path):
+    found = open_tensors(write_torch(tmp_path / "w.pt", {"t": TENSORS["a.weight"].T}))
+    np.testing.assert_array_equal(found["t"], TENSORS["a.weight"].T)
+
+
+def test_settings_beside_the_weights_are_passed_over(tmp_path):
+    content = {"model": TENSORS, "args": argparse.Namespace(lr=1e-3), "best": np.float64(0.5)}
+    assert_same(open_tensors(write_torch(tmp_path / "w.pth", content)))
+
+
+class _Runs:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+ATTACKS = {
+    "system": lambda mark: _Runs(os.system, f"touch {mark}"),
+    "eval": lambda mark: _Runs(eval, f"open({str(mark)!r}, 'w')"),
+    "subprocess": lambda mark: _Runs(subprocess.check_call, ["touch", str(mark)]),
+    "pickle": lambda mark: _Runs(pickle.loads, f"cos\nsystem\n(S'touch {mark}'\ntR.".encode()),
+    "print": lambda mark: _Runs(print, "hello"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, attack):
+    mark = tmp_path / "ran"
+    pickled = pickle.dumps({"model": {}, "extra": ATTACKS[attack](mark)}, protocol=2)
+    with pytest.raises(UserError, match="which could run code"):
+        open_tensors(write_zip(tmp_path / "w.pth", pickled, []))
+    assert not mark.exists()
+
+
+def test_opcodes_that_call_are_refused_too(tmp_path):
+    mark = tmp_path / "ran"
+    for number, program in enumerate(
+        (
+            b"(S'touch %s'\nios\nsystem\n." % bytes(mark),
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x05touch\x85R.",
+            b"cposix\nsystem\n(S'touch %s'\ntR." % bytes(mark),
+            b"c__builtin__\nexec\n(S'import os'\ntR.",
+        )
+    ):
+        with pytest.raises(UserError, match="which could run code"):
+            open_tensors(write_zip(tmp_path / f"{number}.pth", program, []))
+    assert not mark.exists()
+
+
+def test_truncated_files_are_named(tmp_path):
+    save_file(TENSORS, tmp_path / "w.safetensors")
+    whole = (tmp_path / "w.safetensors").read_bytes()
+    for length in (0, 5, 60, len(whole) - 1):
+        (tmp_path / "cut.safetensors").write_bytes(whole[:length])
+        with pytest.raises(UserError, match="cut.safetensors.*(cut short|truncated)"):
+            open_tensors(tmp_path / "cut.safetensors")
+    whole = write_torch(tmp_path / "w.pth", TENSORS).read_bytes()
+    for length in (0, 50, len(whole) - 30):
+        (tmp_path / "cut.pth").write_bytes(whole[:length])
+        with pytest.raises(UserError, match="cut.pth is no whole torch file"):
+            open_tensors(tmp_path / "cut.pth")
+
+
+def test_a_tensor_that_reaches_beyond_its_storage_is_an_error(tmp_path):
+    path = write_torch(tmp_path / "w.pth", {"t": TENSORS["a.weight"]})
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("weights/data.pkl")
+    found = open_tensors(write_zip(tmp_path / "short.pth", pickled, [b"\0" * 8]))
+    with pytest.raises(UserError, match="t reaches beyond its 2 stored numbers"):
+        found["t"]
+
+
+def test_what_holds_no_weights_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        open_tensors(tmp_path / "none.pth")
+    with pytest.raises(UserError, match="holds no weight file"):
+        open_tensors(tmp_path)
+    with pytest.raises(UserError, match="holds no tensors under module, model"):
+        open_tensors(write_torch(tmp_path / "w.pth", {"epoch": 3}))
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("readme", "hello")
+    with pytest.raises(UserError, match="not torch's"):
+        open_tensors(tmp_path / "other.pth")
