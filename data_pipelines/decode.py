@@ -54,6 +54,12 @@ def read_frames(
         return video.read(indices, box, size)
 
 
+def _unopened(payload: bytes, error: Exception) -> ClipError:
+    if payload[4:8] == b"ftyp" and b"moov" not in payload:
+        return ClipError("truncated", "the mp4 ends before its index")
+    return ClipError("unreadable", f"no media container: {getattr(error, 'strerror', None) or error}")
+
+
 class Video:
     """An opened clip. Any fault of its bytes is a ClipError."""
 
@@ -63,7 +69,7 @@ class Video:
         try:
             self._container = av.open(io.BytesIO(payload))
         except (av.FFmpegError, ValueError) as error:
-            raise ClipError("unreadable", f"no media container: {error}") from None
+            raise _unopened(payload, error) from None
         try:
             self._open(len(payload))
         except (av.FFmpegError, ValueError) as error:
@@ -117,15 +123,18 @@ class Video:
         self, indices: Sequence[int], box: Box | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
         """See `read_frames`."""
+        return to_rgb(self.decode(indices), box, size)
+
+    def decode(self, indices: Sequence[int]) -> list[av.VideoFrame]:
+        """Frames by number, as the decoder leaves them."""
         wanted = [int(index) for index in indices]
         if not wanted or min(wanted) < 0 or max(wanted) >= len(self._times):
             raise ClipError("wrong frames", f"frames {wanted} of {len(self._times)}")
         try:
             decoded = self._decode({self._times[index] for index in wanted})
-            pictures = dict(zip(decoded, _convert(decoded.values(), box, size), strict=True))
         except (av.FFmpegError, ValueError, MemoryError) as error:
             raise ClipError("undecodable", f"{type(error).__name__}: {error}") from None
-        return np.stack([pictures[self._times[index]] for index in wanted])
+        return [decoded[self._times[index]] for index in wanted]
 
     def _decode(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
         if any(p.pts is None for p in self._packets):
@@ -138,7 +147,7 @@ class Video:
         size = (self._context.width, self._context.height)
         if any((frame.width, frame.height) != size for frame in found.values()):
             raise ClipError("undecodable", "the frames change their size")
-        return dict(sorted(found.items()))
+        return found
 
     def _decode_in_order(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
         frames = (frame for packet in [*self._packets, None] for frame in self._context.decode(packet))
@@ -179,16 +188,17 @@ class Video:
         self._container.close()
 
 
-def _convert(
-    frames: Iterable[av.VideoFrame], box: Box | None, size: tuple[int, int] | None
-) -> Iterable[np.ndarray]:
-    """Crops, resizes and turns to RGB in one pass over the pixels."""
-    graph = None
+def to_rgb(
+    frames: Sequence[av.VideoFrame], box: Box | None = None, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Crops, resizes and turns to RGB in one pass over the pixels: (n, H, W, 3) uint8."""
+    graph = _graph(frames[0], box, size)
+    pictures: dict[int, np.ndarray] = {}
     for frame in frames:
-        if graph is None:
-            graph = _graph(frame, box, size)
-        graph.push(frame)
-        yield graph.pull().to_ndarray()
+        if id(frame) not in pictures:
+            graph.push(frame)
+            pictures[id(frame)] = graph.pull().to_ndarray()
+    return np.stack([pictures[id(frame)] for frame in frames])
 
 
 def _graph(frame: av.VideoFrame, box: Box | None, size: tuple[int, int] | None) -> av.filter.Graph:

@@ -14,7 +14,7 @@ from ivjax.data_pipelines.augment.recipe import Augment
 from ivjax.data_pipelines.decode import Video
 from ivjax.data_pipelines.records import Clip, ClipError, check_times, unpack
 from ivjax.data_pipelines.sampling import FrameRule
-from ivjax.data_pipelines.shards import MANIFEST, Shards, read_manifest
+from ivjax.data_pipelines.shards import MANIFEST, Shards, check_files, read_manifest
 from ivjax.data_pipelines.text import clean_caption
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
@@ -48,6 +48,7 @@ class ShardClips:
 
     def __init__(self, folder: Path):
         self._manifest = read_manifest(folder)
+        check_files(folder, self._manifest)
         self._shards = Shards(folder, self._manifest)
 
     def __len__(self) -> int:
@@ -122,7 +123,7 @@ class ClipReader:
 class ExampleMaker:
     """Makes the arrays of `spec` from clip numbers that run through all corpora. Pickles; opens late.
 
-    What it can give: index, video, text, label, and `sample`, the clip's own number, replaced or not.
+    It can give video, text, label and `sample`, the clip's number; `index` and `replaced` are the loader's.
     """
 
     def __init__(self, folders: Sequence[str], reader: ClipReader, spec: Mapping[str, ArraySpec], seed: int):
@@ -148,7 +149,7 @@ class ExampleMaker:
             return {
                 name: self._arrays[name](clip, index, number).astype(spec.dtype, copy=False)
                 for name, spec in self.spec.items()
-                if name != "index"
+                if name in self._arrays
             }
         except (ClipError, UserError):
             raise
@@ -190,11 +191,11 @@ class ExampleMaker:
         return {**self.__dict__, "_corpora": None}
 
     def _check(self) -> None:
-        unknown = set(self.spec) - {"index", *self._arrays}
+        unknown = set(self.spec) - {"index", "replaced", *self._arrays}
         if unknown:
             raise UserError(
                 f"the stage wants {', '.join(sorted(unknown))} in its batch, which clips do not hold; "
-                f"they give index, {', '.join(self._arrays)}"
+                f"they give index, replaced, {', '.join(self._arrays)}"
             )
         if "video" in self.spec and self.spec["video"].shape[0] != self._reader.frames.frames:
             raise UserError(

@@ -15,7 +15,8 @@ from ivjax.errors import UserError
 
 Rows = Mapping[str, np.ndarray]
 
-_BATCHES_AHEAD = 2
+PLACED = frozenset({"index", "replaced"})  # arrays that tell of a row's place, not of its clip
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
             raise UserError(f"batch={reading.batch} does not divide among {reading.host.count} hosts")
         self._maker = maker
         self._reading = reading
-        self._faults = faults
+        self.faults = faults
         self._identity = dict(identity or {})
         self._threads = ThreadPoolExecutor(maker.threads, "ivjax-loader")
         self._places = grain.experimental.ElasticIterator(
@@ -98,12 +99,12 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self._state: Mapping[str, Any] = self._places.get_state()
 
     def __next__(self) -> dict[str, np.ndarray]:
-        while len(self._coming) <= _BATCHES_AHEAD:
+        while len(self._coming) <= BATCHES_AHEAD:
             self._coming.append(self._begin())
         coming = self._coming.popleft()
         faults = [fault for filled in coming.filled for fault in filled.result()]
-        if self._faults is not None:
-            self._faults.add(len(coming.filled), faults)
+        if self.faults is not None:
+            self.faults.add(len(coming.filled), faults)
         self._state = coming.state
         return coming.rows
 
@@ -159,8 +160,8 @@ def _placed(index: int, number: int) -> dict[str, int]:
 def store(row: Rows, example: Mapping[str, np.ndarray], index: int) -> None:
     """Copies an example into its row, with its global place; both must have the same arrays."""
     for name, target in row.items():
-        if name == "index":
-            target[...] = index % 2**32
+        if name in PLACED:
+            target[...] = index % 2**32 if name == "index" else 0
             continue
         value = example[name]
         if value.shape != target.shape or value.dtype != target.dtype:

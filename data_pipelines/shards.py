@@ -18,6 +18,7 @@ from ivjax.data_pipelines.records import SCHEMA
 from ivjax.errors import UserError
 
 MANIFEST = "manifest.json"
+_OPEN_FILES = 512  # of one reader; half of what a process may usually open
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
@@ -121,10 +122,13 @@ class Shards:
         return shard, number - (self._ends[shard - 1] if shard else 0)
 
     def _reader(self, shard: int) -> ArrayRecordReader:
-        if shard not in self._readers:
-            path = self._folder / self._infos[shard].name
-            self._readers[shard] = ArrayRecordReader(str(path), _RANDOM_ACCESS)
-        return self._readers[shard]
+        reader = self._readers.pop(shard, None)
+        if reader is None:
+            reader = ArrayRecordReader(str(self._folder / self._infos[shard].name), _RANDOM_ACCESS)
+        self._readers[shard] = reader  # the last one is the most recently used
+        if len(self._readers) > _OPEN_FILES:
+            self._readers.pop(next(iter(self._readers))).close()
+        return reader
 
 
 def write_manifest(folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any]) -> Manifest:
@@ -156,6 +160,16 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; build the corpus again"
         )
     return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises if a shard is missing or has another size than the manifest says; reads no data."""
+    for shard in manifest.shards:
+        path = folder / shard.name
+        found = path.stat().st_size if path.is_file() else None
+        if found != shard.bytes:
+            state = "is missing" if found is None else f"has {found} bytes, its manifest says {shard.bytes}"
+            raise UserError(f"{path} {state}; copy or build the shard again (`ivjax data validate` checks all)")
 
 
 def sha256(path: Path) -> str:

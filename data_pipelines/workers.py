@@ -52,6 +52,8 @@ class ClipRows:
         for attempt in range(_ATTEMPTS):
             error = self._try(index, candidate, row)
             if error is None:
+                if "replaced" in row:
+                    row["replaced"][...] = attempt > 0
                 return faults
             faults.append(self._fault(candidate, error))
             candidate = self._maker.replacement(number, index, attempt)

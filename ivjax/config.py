@@ -24,7 +24,7 @@ class DataSource(Protocol):
     """A typed description of where clips come from."""
 
     def open(self, reading: Any, held_out: bool = False) -> Any:
-        """A Loader of what a `data_pipelines.loader.Reading` asks for; held-out clips are never trained on."""
+        """A Loader of what a Reading asks for; held-out clips are never trained on."""
         ...
 
 

@@ -21,7 +21,7 @@ class Golden:
                 pytest.fail(f"golden fixture {FOLDER / name}{suffix} is missing")
         self.name = name
         self.json: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
-        self.config: dict[str, Any] = self.json["config"]
+        self.config: dict[str, Any] = self.json.get("config", {})
         self.tensors = load_file(FOLDER / f"{name}.safetensors")
 
     def group(self, name: str) -> dict[str, np.ndarray]:

@@ -132,7 +132,7 @@ def _prepare(
 def open_loader(
     experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, held_out: bool = False
 ) -> Loader:
-    """The loader of this host's rows; broken clips are listed in the run folder, by each host in its own file."""
+    """The loader of this host's rows; each host lists broken clips in a file of its own."""
     host = host_shard(mesh, experiment.batch)
     faults = folder / f"broken_clips.{jax.process_index()}.jsonl"
     reading = Reading(objective.batch, experiment.batch, experiment.seed, host, faults)

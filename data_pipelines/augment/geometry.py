@@ -1,0 +1,103 @@
+"""Crops: which part of each frame is resized to what the stage wants. One box for all frames of a clip."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ivjax.data_pipelines.decode import Box
+from ivjax.errors import UserError
+
+_SCALES = (1.0, 0.875, 0.75, 0.66)
+_SNAP = 3  # pixels; a crop this close to the wanted size becomes exactly that
+_TRIES = 10
+
+
+class Crop(Protocol):
+    """Chooses a box inside frames of width x height."""
+
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box: ...
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The whole frame, whatever that does to its proportions: the originals' test transform."""
+
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """See Crop."""
+        return Box(0, 0, width, height)
+
+
+@dataclass(frozen=True)
+class View:
+    """Square `number` of `views` along the longer side, each as large as the shorter; one is the centre."""
+
+    number: int = 0
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        if self.views < 1 or not 0 <= self.number < self.views:
+            raise UserError(f"crop view {self.number} of {self.views}; views count from 0")
+
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """See Crop."""
+        side, spare = min(width, height), abs(width - height)
+        start = spare // 2 if self.views == 1 else int(self.number * spare / (self.views - 1))
+        return Box(start, 0, side, side) if width > height else Box(0, start, side, side)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A part of the frame: area `scale` of it, width / height within `ratio`, anywhere."""
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """See Crop."""
+        for _ in range(_TRIES):
+            area = width * height * rng.uniform(*self.scale)
+            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+            w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                return Box(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+        return self._centre(width, height)
+
+    def _centre(self, width: int, height: int) -> Box:
+        """The largest box in the middle that keeps to the ratio."""
+        ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
+        w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
+        return Box((width - w) // 2, (height - h) // 2, w, h)
+
+
+@dataclass(frozen=True)
+class MultiScaleCrop:
+    """VideoMAE's crop: one of few sizes, at one of 13 places; `size` is the side that is resized to."""
+
+    size: int = 224
+
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """See Crop."""
+        pairs = crop_pairs(width, height, self.size)
+        w, h = pairs[rng.integers(len(pairs))]
+        w, h = max(min(w, width), 1), max(min(h, height), 1)  # tiny frames have odd candidates
+        places = anchors(width, height, w, h)
+        x, y = places[rng.integers(len(places))]
+        return Box(x, y, w, h)
+
+
+def crop_pairs(width: int, height: int, size: int) -> list[tuple[int, int]]:
+    """(width, height) of the crops that MultiScaleCrop chooses from."""
+    base = min(width, height)
+    sides = [int(base * scale) for scale in _SCALES]
+    sides = [size if abs(side - size) < _SNAP else side for side in sides]
+    return [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+
+
+def anchors(width: int, height: int, crop_width: int, crop_height: int) -> list[tuple[int, int]]:
+    """The 13 places of a crop: corners, centres of edges, centre, quarter points."""
+    across, down = (width - crop_width) // 4, (height - crop_height) // 4
+    edges = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0))
+    steps = (*edges, (1, 1), (3, 1), (1, 3), (3, 3))
+    return [(across * x, down * y) for x, y in steps]

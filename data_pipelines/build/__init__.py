@@ -1,0 +1,1 @@
+"""Annotations and videos -> a corpus of clips: plan, cut, filter, encode, shard; restartable."""

@@ -1,0 +1,60 @@
+"""The engine of many machines: Apache Beam on whichever runner; the output folder is mounted on all."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from ivjax.data_pipelines.build.jobs import Job, Work, build_shard, finished
+from ivjax.errors import UserError
+
+_LOOK_SECONDS = 2.0
+
+
+def run_beam(
+    jobs: Sequence[Job], work: Work, runner: str, arguments: Sequence[str], tick: Callable[[int], None]
+) -> None:
+    """Builds all shards; `arguments` are Beam's own options. `tick` is called with rows of whole shards."""
+    check_beam()
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    options = PipelineOptions([f"--runner={runner}", *arguments])
+    with _watching(jobs, work, tick), beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | "jobs" >> beam.Create(jobs)
+            | "spread" >> beam.Reshuffle()
+            | "build" >> beam.Map(build_shard, work)
+        )
+
+
+def check_beam() -> None:
+    """Raises where Beam is not installed."""
+    try:
+        import apache_beam  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "engine=beam needs Apache Beam, which is not installed: pip install 'ivjax[beam]' in an "
+            "environment of its own, or use engine=pool"
+        ) from None
+
+
+@contextlib.contextmanager
+def _watching(jobs: Sequence[Job], work: Work, tick: Callable[[int], None]) -> Iterator[None]:
+    """Meanwhile looks for shards that workers somewhere have finished."""
+    over = threading.Event()
+
+    def watch() -> None:
+        waiting = list(jobs)
+        while waiting and not over.wait(_LOOK_SECONDS):
+            done = {job.number for job in waiting if finished(job, work) is not None}
+            tick(sum(len(job.rows) for job in waiting if job.number in done))
+            waiting = [job for job in waiting if job.number not in done]
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,95 @@
+"""The output folder: whose corpus it holds, one builder at a time, nothing stale left in it."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ivjax.data_pipelines.build.jobs import NOTES, Job, store_text
+from ivjax.data_pipelines.build.report import REPORT, REPORT_LINES
+from ivjax.data_pipelines.shards import MANIFEST
+from ivjax.errors import UserError
+
+_IDENTITY = "corpus.json"
+
+
+def identity(jobs: Sequence[Job]) -> str:
+    """Changes when the corpus would be another one."""
+    return hashlib.sha256("".join(job.fingerprint for job in jobs).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other builders out of a folder; a killed builder's lock is gone with it."""
+    notes = folder / NOTES
+    notes.mkdir(parents=True, exist_ok=True)
+    with (notes / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another build is writing to {folder}; wait for it, or choose another folder"
+            ) from None
+        except OSError:  # a mounted folder that knows no locks
+            pass
+        yield
+
+
+def claim(folder: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:
+    """Makes the folder ready for a corpus; raises if it holds another one."""
+    if overwrite:
+        clear(folder)
+    else:
+        _refuse_other(folder, made_with)
+    for draft in (*folder.glob(".*.draft"), *(folder / NOTES).glob(".*.draft")):
+        draft.unlink(missing_ok=True)
+    path = folder / NOTES / _IDENTITY
+    store_text(path, json.dumps(made_with, indent=1) + "\n")
+
+
+def clear(folder: Path) -> None:
+    """Removes the corpus, its manifest first, so that no half of it is ever taken for a whole."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in (*folder.glob("*.array_record"), folder / REPORT, folder / REPORT_LINES):
+        path.unlink(missing_ok=True)
+    for path in (folder / NOTES).glob("*.json"):
+        path.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Removes all that a build without a result has left, and the folder if nothing else is in it."""
+    clear(folder)
+    with contextlib.suppress(OSError):
+        (folder / NOTES / "lock").unlink()
+        (folder / NOTES).rmdir()
+        folder.rmdir()
+
+
+def _refuse_other(folder: Path, made_with: Mapping[str, Any]) -> None:
+    path = folder / NOTES / _IDENTITY
+    advice = "choose another folder, or overwrite it (--overwrite)"
+    if not (folder / MANIFEST).exists() and not any(folder.glob("*.array_record")):
+        return
+    if not path.is_file():
+        raise UserError(f"{folder} holds a corpus that this command did not build; {advice}")
+    try:
+        before = json.loads(path.read_text("utf-8"))
+        known = before.pop("corpus")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged, so what {folder} holds is not known; {advice}") from None
+    now = json.loads(json.dumps(made_with))
+    if known != now.pop("corpus"):
+        changed = _changes(before, now) or "the rows of the source"
+        raise UserError(f"{folder} holds another corpus, which differs in {changed}; {advice}")
+
+
+def _changes(before: Any, now: Any, name: str = "") -> str:
+    """The dotted names of options that differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = sorted(before.keys() | now.keys())
+        parts = (_changes(before.get(n), now.get(n), f"{name}.{n}" if name else n) for n in names)
+        return ", ".join(part for part in parts if part)
+    return "" if before == now else name

@@ -1,0 +1,245 @@
+"""A source video, read by presentation time: every frame of [start, end), and nothing else."""
+
+import contextlib
+import io
+import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from types import TracebackType
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from ivjax.data_pipelines.encode import Audio
+from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.sources.media import read_media
+
+# Annotations give milliseconds: a frame that is this close to a bound counts as being on it.
+TOLERANCE = Fraction(1, 2000)
+UNKNOWN_FPS = Fraction(25)  # for files that do not say
+_NO_TIMES = {"avi"}  # stores the order of decoding: frames that refer ahead come out with wrong times
+_NO_SEEKING = {"avi", "mpeg"}  # after a seek, the times of the frames are not what they were
+_TRUNCATED = 1  # seconds of video that may be missing at the end of a file
+_AUDIO_LEAD = Fraction(1, 10)  # seconds that an audio decoder needs to settle after a seek
+
+
+class Shown(NamedTuple):
+    """A frame, and from when to when it is shown, in seconds of the video."""
+
+    picture: av.VideoFrame
+    begins: Fraction
+    ends: Fraction
+
+
+def exact(seconds: float) -> Fraction:
+    """The time that an annotation means: floats are read as whole microseconds."""
+    return Fraction(round(seconds * 1_000_000), 1_000_000)
+
+
+class Footage:
+    """An opened source video. Time 0 is where a player starts. Any fault is a ClipError."""
+
+    def __init__(self, path: str):
+        self._path = path
+        self._fresh = True
+        self._container = _opened(path)
+        if not self._container.streams.video:
+            self._container.close()
+            raise ClipError("no video stream", f"{path} holds no video")
+        self._choose()
+
+    def _choose(self) -> None:
+        self._stream = self._container.streams.video[0]
+        context = self._stream.codec_context
+        if context is None:
+            self._container.close()
+            raise ClipError("unknown codec", f"no decoder for the video in {self._path}")
+        context.thread_count = 1
+        self._origin = max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
+
+    @property
+    def fps(self) -> Fraction:
+        """Average frames per second; 0 if the file does not say."""
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        return Fraction(rate).limit_denominator(1001) if rate else Fraction(0)
+
+    @property
+    def pixel_shape(self) -> Fraction:
+        """Width of a pixel over its height."""
+        return Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
+
+    @property
+    def seconds(self) -> Fraction | None:
+        """Length of the video as its file states it."""
+        duration, base = self._stream.duration, self._stream.time_base
+        return None if duration is None or base is None else duration * base
+
+    @property
+    def length(self) -> Fraction | None:
+        """Length of the longest stream as the file states it."""
+        duration = self._container.duration
+        return self.seconds if duration is None else Fraction(duration, av.time_base)
+
+    def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
+        """Frames that begin in [start, end), in order; None is the start or the end of the file."""
+        held: Shown | None = None
+        ends = Fraction(0)
+        try:
+            for picture in self._decode_from(start):
+                begins = self._time(picture)
+                if held is not None:
+                    yield held._replace(ends=begins if end is None else min(begins, end))
+                    held = None
+                if end is not None and begins + TOLERANCE >= end:
+                    return
+                ends = begins + self._length(picture)
+                if start is None or begins + TOLERANCE >= start:
+                    self._check_whole(picture, begins)
+                    held = Shown(picture, begins, ends if end is None else min(ends, end))
+        except (av.FFmpegError, ValueError, MemoryError) as error:
+            raise ClipError("undecodable", f"{self._path}: {type(error).__name__}: {error}") from None
+        self._check_end(ends, end)
+        if held is not None:
+            yield held
+
+    def _length(self, picture: av.VideoFrame) -> Fraction:
+        """How long a frame is shown that none follows."""
+        if picture.duration:
+            return picture.duration * self._stream.time_base
+        return 1 / (self.fps or UNKNOWN_FPS)
+
+    def _check_whole(self, picture: av.VideoFrame, begins: Fraction) -> None:
+        """Raises if the decoder had to guess parts of a frame."""
+        if picture.is_corrupt:
+            raise ClipError("undecodable", f"{self._path}: the frame at {float(begins):.3f} s is damaged")
+
+    def _check_end(self, ends: Fraction, wanted: Fraction | None) -> None:
+        """Raises if the frames end long before the file says."""
+        stated = self.seconds
+        if stated is not None and ends < min(stated, stated if wanted is None else wanted) - _TRUNCATED:
+            raise ClipError(
+                "truncated", f"{self._path} breaks off at {float(ends):.2f} of {float(stated):.2f} s"
+            )
+
+    def _decode_from(self, start: Fraction | None) -> Iterator[av.VideoFrame]:
+        """Frames from a keyframe that is shown no later than `start`.
+
+        A seek goes by decoding time, so it may land on a keyframe shown after `start`: then one further
+        back is tried.
+        """
+        if start is None or self._container.format.name in _NO_SEEKING:
+            return self._rewind()
+        back = Fraction(0)
+        while start - back > TOLERANCE:
+            frames = self._seek(start - back)
+            first = _first(frames)
+            if first is not None and first.pts is not None and self._time(first) <= start + TOLERANCE:
+                return itertools.chain([first], frames)
+            back = max(4 * back, Fraction(1))
+        return self._rewind()
+
+    def _seek(self, time: Fraction) -> Iterator[av.VideoFrame]:
+        self._fresh = False
+        try:
+            self._container.seek(int((time + self._origin) / self._stream.time_base), stream=self._stream)
+        except av.FFmpegError:  # a format without seeking, or beyond its end
+            return iter(())
+        return self._container.decode(self._stream)
+
+    def _rewind(self) -> Iterator[av.VideoFrame]:
+        """Opening anew is the one way back to the start that every format has."""
+        if not self._fresh:
+            self._container.close()
+            self._container = _opened(self._path)
+            self._choose()
+        self._fresh = False
+        return self._stamped(self._container.decode(self._stream))
+
+    def _stamped(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """All frames from the start; those without a time are as far apart as the rate says."""
+        for number, frame in enumerate(frames):
+            if frame.pts is None or self._container.format.name in _NO_TIMES:
+                time = number / (self.fps or UNKNOWN_FPS) + self._origin
+                frame.pts, frame.time_base = round(time / self._stream.time_base), self._stream.time_base
+            yield frame
+
+    def _time(self, frame: av.VideoFrame | av.AudioFrame) -> Fraction:
+        if frame.pts is None:
+            raise ClipError("no times", f"some of {self._path} carries no time stamps")
+        return frame.pts * frame.time_base - self._origin
+
+    def audio(self, start: Fraction, seconds: Fraction, rate: int) -> Audio | None:
+        """The sound of [start, start + seconds), mono at `rate` per second; None if there is none.
+
+        What is missing or does not decode is silence.
+        """
+        if not self._container.streams.audio or self._container.streams.audio[0].codec_context is None:
+            return None
+        stream = self._container.streams.audio[0]
+        self._fresh = False
+        own_rate = stream.codec_context.sample_rate
+        sound = np.zeros(round(seconds * own_rate), np.int16)
+        with contextlib.suppress(av.FFmpegError):  # no seeking: from where we are
+            target = max(start + self._origin - _AUDIO_LEAD, Fraction(0))
+            self._container.seek(int(target / stream.time_base), stream=stream)
+        for piece, time in self._pieces(stream, start + seconds):
+            _lay(sound, piece, round((time - start) * own_rate))
+        return Audio(_resampled(sound, own_rate, rate), rate)
+
+    def _pieces(self, stream: av.AudioStream, end: Fraction) -> Iterator[tuple[np.ndarray, Fraction]]:
+        mono = av.AudioResampler("s16", "mono")
+        for packet in self._container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                continue
+            for frame in frames:
+                time = self._time(frame)
+                if time >= end:
+                    return
+                yield np.concatenate([part.to_ndarray()[0] for part in mono.resample(frame)]), time
+
+    def __enter__(self) -> "Footage":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container.close()
+
+
+def _opened(path: str) -> av.container.InputContainer:
+    try:
+        return av.open(io.BytesIO(read_media(path)) if "::" in path else path)
+    except FileNotFoundError:
+        raise ClipError("missing", f"{path} is not there") from None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ClipError("unreadable", f"{path} is no media file: {reason}") from None
+
+
+def _first(frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
+    try:
+        return next(frames, None)
+    except av.FFmpegError:  # packets that refer to others before the place of landing
+        return None
+
+
+def _lay(sound: np.ndarray, piece: np.ndarray, place: int) -> None:
+    """Copies what of `piece`, put at `place`, falls inside `sound`."""
+    first, last = max(place, 0), min(place + len(piece), len(sound))
+    if first < last:
+        sound[first:last] = piece[first - place : last - place]
+
+
+def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate == wanted or not len(sound):
+        return sound
+    frame = av.AudioFrame.from_ndarray(sound[None], "s16", "mono")
+    frame.sample_rate = rate
+    resampler = av.AudioResampler("s16", "mono", wanted)
+    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    found = np.zeros(round(Fraction(len(sound) * wanted, rate)), np.int16)
+    _lay(found, np.concatenate(parts), 0)
+    return found

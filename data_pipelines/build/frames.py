@@ -1,0 +1,138 @@
+"""Frames on their way to the encoder: an even rate, a small size, and how much they move."""
+
+import math
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+from ivjax.data_pipelines.build.footage import Shown
+from ivjax.data_pipelines.records import ClipError
+
+_SAMPLES_PER_SECOND = 4  # of motion
+_SLACK = Fraction(1, 4)  # of a beat: time stamps are rounded
+
+
+def steady(frames: Iterable[Shown], fps: Fraction) -> Iterator[av.VideoFrame]:
+    """Frames at a constant rate: each goes to the nearest beat, and is repeated until the next one comes.
+
+    Of several that fall on one beat the last is taken. At the rate of the source, all come once.
+    """
+    origin, held, beat = Fraction(0), None, 0
+    for shown in frames:
+        origin = shown.begins if held is None else origin
+        place = _nearest((shown.begins - origin) * fps)
+        while held is not None and beat < place:
+            yield held.picture
+            beat += 1
+        held = shown
+    if held is not None:
+        for _ in range(_beats((held.begins - origin) * fps, (held.ends - origin) * fps) - beat):
+            yield held.picture
+
+
+def _beats(begins: Fraction, ends: Fraction) -> int:
+    """Beats up to the end, given in beats like the beginning of the last frame.
+
+    A quarter is not worth a beat, but a last frame that is at its beat, and not before it, is.
+    """
+    place = _nearest(begins)
+    at_its_beat = begins >= place - _SLACK
+    return max(math.ceil(ends - _SLACK), place + 1 if at_its_beat else 1)
+
+
+def _nearest(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
+
+
+def fitted(width: int, height: int, pixel_shape: Fraction, short_side: int) -> tuple[int, int]:
+    """Even width and height with square pixels, the shorter at most `short_side`; never enlarged."""
+    across = width * min(pixel_shape, Fraction(1))
+    down = height / max(pixel_shape, Fraction(1))
+    scale = min(Fraction(short_side) / min(across, down), Fraction(1))
+    return _even(across * scale, across), _even(down * scale, down)
+
+
+def _even(length: Fraction, source: Fraction) -> int:
+    """The nearest even number of pixels that the source can fill."""
+    return max(2 * min(_nearest(length / 2), math.floor(source / 2)), 2)
+
+
+def shrunk(
+    pictures: Iterable[av.VideoFrame], pixel_shape: Fraction, short_side: int
+) -> Iterator[av.VideoFrame]:
+    """Pictures as they are to be seen (upright, square pixels, one size), in the colours of the encoder."""
+    last, small, size = None, None, None
+    for picture in pictures:
+        if picture is not last:
+            size = size or fitted(picture.width, picture.height, pixel_shape, short_side)
+            last, small = picture, _small(picture, *size)
+        yield small
+
+
+def _small(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    quarter_turns = picture.rotation // 90
+    small = picture.reformat(
+        width, height, "yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+    )
+    if not quarter_turns % 4:
+        return small
+    turned = np.ascontiguousarray(np.rot90(small.to_ndarray(format="rgb24"), quarter_turns))
+    return av.VideoFrame.from_ndarray(turned, "rgb24").reformat(format="yuv420p")
+
+
+class Watch:
+    """Notes what passes: how long it lasts; number, size and motion of the pictures.
+
+    `motion` is the mean absolute difference in luma between samples a quarter of a second apart.
+    """
+
+    def __init__(self, fps: Fraction, max_seconds: float | None = None):
+        self._step = max(round(fps / _SAMPLES_PER_SECOND), 1)
+        self._max_seconds = max_seconds
+        self._sample: np.ndarray | None = None
+        self._differences: list[float] = []
+        self.ends = Fraction(0)
+        self.frames = self.width = self.height = 0
+
+    def times(self, frames: Iterable[Shown]) -> Iterator[Shown]:
+        """The same frames; raises ClipError as soon as they last too long."""
+        origin = None
+        for shown in frames:
+            origin = shown.begins if origin is None else origin
+            if self._max_seconds is not None and shown.begins - origin > self._max_seconds:
+                raise ClipError("too long", f"it lasts longer than {self._max_seconds:g} s")
+            self.ends = shown.ends
+            yield shown
+
+    def pictures(self, pictures: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """The same pictures."""
+        picture = None
+        for picture in pictures:
+            if self.frames % self._step == 0:
+                self._compare(_luma(picture))
+            self.frames += 1
+            yield picture
+        if picture is not None:
+            self.width, self.height = picture.width, picture.height
+            if not self._differences:
+                self._compare(_luma(picture))
+
+    @property
+    def motion(self) -> float:
+        """See above; of a clip that is shorter, first against last."""
+        return float(np.mean(self._differences)) if self._differences else 0.0
+
+    def _compare(self, luma: np.ndarray) -> None:
+        if self._sample is not None:
+            self._differences.append(float(np.abs(luma - self._sample).mean()))
+        self._sample = luma
+
+
+def _luma(picture: av.VideoFrame) -> np.ndarray:
+    """(H, W) int16."""
+    plane = picture.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return rows[: picture.height, : picture.width].astype(np.int16)

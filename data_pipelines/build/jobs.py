@@ -1,0 +1,127 @@
+"""A shard is one job: a few rows in, one file and one note beside it out, the same in every engine."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ivjax.data_pipelines.build.guard import GuardedMaker
+from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
+from ivjax.data_pipelines.records import SCHEMA
+from ivjax.data_pipelines.shards import ShardInfo, ShardWriter
+from ivjax.data_pipelines.sources.row import Row
+
+NOTES = "build"  # the folder inside a corpus where finished shards are noted
+_STEPS = 1  # raise it when the steps make other clips of the same row and recipe
+
+RunRows = Callable[[Sequence[Row]], Iterable[Outcome]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Shard `number` of `total`, and the rows that go into it.
+
+    `fingerprint` changes when the job would make another shard.
+    """
+
+    number: int
+    total: int
+    rows: tuple[Row, ...]
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """The shard's file name."""
+        return f"shard-{self.number:05d}-of-{self.total:05d}.array_record"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all jobs share: where shards go, what becomes of rows, and how long a row may take."""
+
+    folder: Path
+    recipe: Recipe
+    row_seconds: float = 600.0
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is known of a finished shard, and the fingerprint of its job."""
+
+    shard: ShardInfo
+    rows: int
+    drops: tuple[Drop, ...]
+    fingerprint: str
+
+
+def make_jobs(rows: Sequence[Row], recipe: Recipe, shard_clips: int) -> tuple[Job, ...]:
+    """Deals rows, in their order, to shards of `shard_clips` rows."""
+    total = -(-len(rows) // shard_clips)
+    parts = (rows[number * shard_clips : (number + 1) * shard_clips] for number in range(total))
+    return tuple(
+        Job(number, total, tuple(part), _fingerprint((SCHEMA, _STEPS, recipe, number, total), part))
+        for number, part in enumerate(parts)
+    )
+
+
+def _fingerprint(shared: object, rows: Sequence[Row]) -> str:
+    digest = hashlib.sha256(repr(shared).encode())
+    for row in rows:
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def build_shard(job: Job, work: Work, run_rows: RunRows | None = None) -> Note:
+    """Writes the shard and then its note. Without `run_rows`, rows are made in a process of its own."""
+    outcomes = _guarded(job.rows, work) if run_rows is None else run_rows(job.rows)
+    drops: list[Drop] = []
+    with ShardWriter(work.folder / job.name) as shard:
+        for outcome in outcomes:
+            for record in outcome.records:
+                shard.write(record)
+            drops += outcome.drops
+    note = Note(shard.info, len(job.rows), tuple(drops), job.fingerprint)
+    _write_note(work.folder, note)
+    return note
+
+
+def _guarded(rows: Sequence[Row], work: Work) -> Iterator[Outcome]:
+    with GuardedMaker(work.recipe, work.row_seconds) as maker:
+        for row in rows:
+            yield maker.make(row)
+
+
+def finished(job: Job, work: Work) -> Note | None:
+    """The note of a job that is done, None if it is still to be done."""
+    try:
+        note = _read_note(work.folder, job.name)
+        whole = (work.folder / job.name).stat().st_size == note.shard.bytes
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return note if whole and note.fingerprint == job.fingerprint else None
+
+
+def _note_path(folder: Path, shard: str) -> Path:
+    return folder / NOTES / f"{shard.removesuffix('.array_record')}.json"
+
+
+def _write_note(folder: Path, note: Note) -> None:
+    path = _note_path(folder, note.shard.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store_text(path, json.dumps(asdict(note), ensure_ascii=False) + "\n")
+
+
+def _read_note(folder: Path, shard: str) -> Note:
+    stored = json.loads(_note_path(folder, shard).read_text("utf-8"))
+    stored["shard"] = ShardInfo(**stored["shard"])
+    stored["drops"] = tuple(Drop(*drop) for drop in stored["drops"])
+    return Note(**stored)
+
+
+def store_text(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft.write_text(text, "utf-8")
+    os.replace(draft, path)

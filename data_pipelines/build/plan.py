@@ -1,0 +1,129 @@
+"""Rows -> jobs. A deterministic function of the rows and the options; no video is opened."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ivjax.data_pipelines.build.footage import TOLERANCE
+from ivjax.data_pipelines.build.jobs import Job, make_jobs
+from ivjax.data_pipelines.build.options import BuildOptions, Draw
+from ivjax.data_pipelines.build.recipe import Drop
+from ivjax.data_pipelines.diversity import original_draw
+from ivjax.data_pipelines.sources.row import BadRow, Row
+
+Span = tuple[float, float]
+_WHOLE: Span = (0.0, float("inf"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs, how many rows the source had, what was dropped, and how many rows were not drawn."""
+
+    jobs: tuple[Job, ...]
+    rows: int
+    drops: tuple[Drop, ...]
+    not_drawn: int
+
+
+def make_plan(rows: Iterable[Row | BadRow], options: BuildOptions) -> Plan:
+    """Filters, draws, and deals rows to shards, those of one file together."""
+    sieve = _Sieve(options)
+    kept: list[Row] = []
+    drops: list[Drop] = []
+    for row in rows:
+        drop = Drop("", row.where, "bad row", row.reason) if isinstance(row, BadRow) else sieve.drop(row)
+        if drop is not None:
+            drops.append(drop)
+        else:
+            assert isinstance(row, Row)
+            kept.append(row)
+    drawn = kept if options.draw is None else _drawn(kept, options.draw)
+    jobs = make_jobs(_by_file(drawn), options.recipe, options.shard_clips)
+    return Plan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn))
+
+
+class _Sieve:
+    """Says of each row, in their order, why it should be dropped, if it should."""
+
+    def __init__(self, options: BuildOptions):
+        self._recipe = options.recipe
+        self._filters = options.filters
+        self._seen: set[tuple[object, ...]] = set()
+        self._spans: dict[str, list[Span]] = {}
+
+    def drop(self, row: Row) -> Drop | None:
+        """None keeps the row."""
+        for reason in (self._times, self._scores, self._duplicate):
+            found = reason(row)
+            if found is not None:
+                return Drop(row.id, row.path, *found)
+        return None
+
+    def _times(self, row: Row) -> tuple[str, str] | None:
+        start, end = _span(row)
+        if row.media == "image":
+            return None
+        if not (0 <= start < end) or start == float("inf"):
+            return "wrong times", f"it runs from {start:g} s to {end:g} s"
+        seconds, recipe = end - start, self._recipe
+        if seconds + TOLERANCE < recipe.min_seconds:
+            return "too short", f"it lasts {seconds:.3f} s, less than {recipe.min_seconds:g} s"
+        # shots may be short enough, and where a file ends is not known yet
+        if recipe.max_seconds is None or recipe.shots is not None or row.end is None:
+            return None
+        if seconds - TOLERANCE > recipe.max_seconds:
+            return "too long", f"it lasts {seconds:.3f} s, more than {recipe.max_seconds:g} s"
+        return None
+
+    def _scores(self, row: Row) -> tuple[str, str] | None:
+        for name, least in self._filters.min_scores.items():
+            if name not in row.scores:
+                known = ", ".join(row.scores) or "none"
+                return "no score", f"it has no score {name} (its scores: {known})"
+            if not row.scores[name] >= least:
+                return "low score", f"{name} is {row.scores[name]:g}, below {least:g}"
+        return None
+
+    def _duplicate(self, row: Row) -> tuple[str, str] | None:
+        span = _span(row)
+        content = (row.path, span, row.captions, row.conversation, row.label)
+        if content in self._seen:
+            return "duplicate", "an earlier row says the same of the same time"
+        self._seen.add(content)
+        if self._filters.overlap is None:
+            return None
+        spans = self._spans.setdefault(row.path, [])
+        most = max((overlap(span, other) for other in spans), default=0.0)
+        if most >= self._filters.overlap:
+            return "duplicate", f"it shares {most:.0%} of its time with an earlier row of this video"
+        spans.append(span)
+        return None
+
+
+def _span(row: Row) -> Span:
+    return (
+        _WHOLE[0] if row.start is None else row.start,
+        _WHOLE[1] if row.end is None else row.end,
+    )
+
+
+def overlap(one: Span, other: Span) -> float:
+    """Intersection over union of two spans of time."""
+    if one == other:
+        return 1.0
+    shared = min(one[1], other[1]) - max(one[0], other[0])
+    union = max(one[1], other[1]) - min(one[0], other[0])
+    return max(shared, 0.0) / union if union < float("inf") else 0.0
+
+
+def _by_file(rows: Sequence[Row]) -> list[Row]:
+    """Files in the order of their first row, the rows of each in the order of time."""
+    files: dict[str, list[Row]] = {}
+    for row in rows:
+        files.setdefault(row.path, []).append(row)
+    return [row for path in files for row in sorted(files[path], key=_span)]
+
+
+def _drawn(rows: Sequence[Row], draw: Draw) -> list[Row]:
+    """The rows that a draw takes, in its order."""
+    names = [row.video or row.path for row in rows]
+    return [rows[index] for index in original_draw(names, min(draw.count, len(rows)), draw.seed)]

@@ -1,0 +1,91 @@
+"""What becomes of a row: the options of the steps, and the two things that a step can give."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ivjax.data_pipelines.encode import Encoding
+from ivjax.data_pipelines.records import Clip
+from ivjax.data_pipelines.shots import ShotRule
+from ivjax.errors import UserError
+
+Captioner = Callable[[Clip], str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How clips are cut, filtered and encoded.
+
+    short_side, fps: upper limits; nothing is enlarged and no frames are made up.
+    audio: keep the sound, mono at `audio_rate`.
+    min_seconds, max_seconds: clips outside are dropped.
+    still: clips whose luma changes by less than this on average (of 255, in a quarter of a second) are
+    dropped; 0 keeps all, 1 drops pictures with nothing but coding noise.
+    shots: split rows where the camera cuts; None does not.
+    captioner: `module:function`, called with each finished clip; what it returns are the captions.
+    """
+
+    short_side: int = 256
+    fps: float = 30.0
+    encoding: Encoding = Encoding()
+    audio: bool = False
+    audio_rate: int = 16_000
+    min_seconds: float = 0.0
+    max_seconds: float | None = None
+    still: float = 0.0
+    shots: ShotRule | None = None
+    captioner: str | None = None
+
+
+class Drop(NamedTuple):
+    """A row or clip that is not in the corpus: which one, in which file, and why."""
+
+    id: str
+    where: str
+    cause: str
+    detail: str
+
+
+class Outcome(NamedTuple):
+    """What came of one row: packed clips, and what was dropped."""
+
+    records: tuple[bytes, ...] = ()
+    drops: tuple[Drop, ...] = ()
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises UserError for options that cannot be."""
+    for name in ("short_side", "fps", "audio_rate"):
+        if getattr(recipe, name) <= 0:
+            raise UserError(f"{name}={getattr(recipe, name)} is not above 0; choose a positive number")
+    if recipe.short_side % 2:
+        raise UserError(f"short_side={recipe.short_side} is odd; H.264 wants an even number")
+    if recipe.max_seconds is not None and recipe.max_seconds < recipe.min_seconds:
+        raise UserError(
+            f"max_seconds={recipe.max_seconds} is below min_seconds={recipe.min_seconds}; swap them"
+        )
+    if recipe.captioner is not None:
+        find_captioner(recipe.captioner)
+
+
+def captioner_name(captioner: Captioner) -> str:
+    """The `module:function` under which other processes find a callable."""
+    name = f"{getattr(captioner, '__module__', None)}:{getattr(captioner, '__qualname__', None)}"
+    if name.startswith("__main__:") or "<" in name or find_captioner(name) is not captioner:
+        raise UserError(f"the captioner {name} cannot be imported by other processes; put it into a module")
+    return name
+
+
+def find_captioner(name: str) -> Captioner:
+    """The callable named `module:function`."""
+    module, colon, attribute = name.partition(":")
+    if not colon or not module or not attribute:
+        raise UserError(f"captioner={name!r} is not module:function; write for example captions:describe")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the captioner {name} is not there ({error}); mend its name or PYTHONPATH") from None
+    if not callable(found):
+        raise UserError(f"the captioner {name} is no function but {type(found).__name__}")
+    return found

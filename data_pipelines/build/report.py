@@ -1,0 +1,62 @@
+"""What a build tells: totals by reason in report.json, one line per dropped row or clip in report.jsonl."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ivjax.data_pipelines.build.jobs import store_text
+from ivjax.data_pipelines.build.recipe import Drop
+from ivjax.data_pipelines.progress import duration
+
+REPORT, REPORT_LINES = "report.json", "report.jsonl"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished corpus: `rows` of the source became `clips`; `dropped` counts what did not, by cause.
+
+    `kept_shards` were there before this call, which took `seconds`.
+    """
+
+    folder: Path
+    rows: int
+    clips: int
+    bytes: int
+    shards: int
+    dropped: Mapping[str, int]
+    digest: str
+    kept_shards: int = 0
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        """For people, in one line and one more for each reason."""
+        lines = [
+            f"{self.folder}: {self.clips:,} clips of {self.rows:,} rows, {self.bytes / 1e6:,.1f} MB in "
+            f"{self.shards:,} shards ({self.kept_shards:,} were there), {duration(self.seconds)}"
+        ]
+        lines += [f"  dropped: {count:,} {cause}" for cause, count in self.dropped.items()]
+        return "\n".join(lines + ([f"  each one in {self.folder / REPORT_LINES}"] if self.dropped else []))
+
+
+def count_causes(drops: Iterable[Drop], not_drawn: int) -> dict[str, int]:
+    """How many were dropped for each cause, the most frequent first."""
+    counts = Counter(drop.cause for drop in drops)
+    if not_drawn:
+        counts["not drawn"] = not_drawn
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def write_report(report: Report, drops: Iterable[Drop]) -> None:
+    """Stores both files, the same for the same corpus: what depends on the call is left out."""
+    store_text(report.folder / REPORT_LINES, report_lines(drops))
+    totals = {
+        name: getattr(report, name) for name in ("rows", "clips", "bytes", "shards", "dropped", "digest")
+    }
+    store_text(report.folder / REPORT, json.dumps(totals, indent=1) + "\n")
+
+
+def report_lines(drops: Iterable[Drop]) -> str:
+    """A JSON line for each row or clip that was dropped."""
+    return "".join(json.dumps(drop._asdict(), ensure_ascii=False) + "\n" for drop in drops)

@@ -1,0 +1,121 @@
+"""`ivjax data build`: plan, build what is not there yet, note what happened, and last the manifest."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from ivjax.data_pipelines.build.beam import check_beam, run_beam
+from ivjax.data_pipelines.build.folder import claim, discard, identity, locked
+from ivjax.data_pipelines.build.jobs import Job, Note, Work, finished
+from ivjax.data_pipelines.build.options import BuildOptions, check_options
+from ivjax.data_pipelines.build.plan import Plan, make_plan
+from ivjax.data_pipelines.build.pool import run_pool
+from ivjax.data_pipelines.build.recipe import Drop
+from ivjax.data_pipelines.build.report import Report, count_causes, write_report
+from ivjax.data_pipelines.progress import Progress
+from ivjax.data_pipelines.shards import MANIFEST, Manifest, write_manifest
+from ivjax.data_pipelines.sources.open import open_source
+from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.errors import UserError
+
+Say = Callable[[str], None]
+
+_NAMED = 3  # dropped rows that an error message spells out
+
+
+def build(options: BuildOptions, say: Say = print) -> Report:
+    """Builds the corpus of a source; run again after an interruption, it goes on where it was."""
+    check_options(options)
+    rows = open_source(options.source, kind=options.kind, videos=options.videos, **options.source_options)
+    return build_rows(rows, options, say)
+
+
+def build_rows(rows: Iterable[Row | BadRow], options: BuildOptions, say: Say = print) -> Report:
+    """`build`, with rows from anywhere; `options.source` is then only a name."""
+    check_options(options)
+    if options.engine == "beam":
+        check_beam()
+    began = time.monotonic()
+    plan = make_plan(rows, options)
+    if not plan.jobs:
+        raise UserError(f"{options.source} gives nothing to build: {_describe(plan, plan.drops)}")
+    work = Work(options.out.absolute(), options.recipe, options.row_seconds)
+    made_with = _made_with(options, identity(plan.jobs))
+    with locked(work.folder):
+        claim(work.folder, made_with, options.overwrite)
+        kept = _build_missing(plan, work, options, say)
+        report = _finish(plan, work, made_with)
+    return replace(report, kept_shards=kept, seconds=time.monotonic() - began)
+
+
+def _build_missing(plan: Plan, work: Work, options: BuildOptions, say: Say) -> int:
+    """Returns how many shards were there already."""
+    missing = [job for job in plan.jobs if finished(job, work) is None]
+    kept = len(plan.jobs) - len(missing)
+    rows = sum(len(job.rows) for job in plan.jobs)
+    say(f"{rows:,} clips to make of {plan.rows:,} rows, {len(plan.jobs):,} shards, {kept:,} of them there")
+    if missing:
+        (work.folder / MANIFEST).unlink(missing_ok=True)
+        done = rows - sum(len(job.rows) for job in missing)
+        with Progress(rows, "clips", say, done=done) as progress:
+            _run(missing, work, options, progress.advance)
+    return kept
+
+
+def _run(jobs: Sequence[Job], work: Work, options: BuildOptions, tick: Callable[[int], None]) -> None:
+    if options.engine == "beam":
+        run_beam(jobs, work, options.runner, options.beam_options, tick)
+    else:
+        run_pool(jobs, work, options.processes, tick)
+
+
+def _finish(plan: Plan, work: Work, made_with: Mapping[str, Any]) -> Report:
+    """Writes the report and the manifest from the notes of all shards."""
+    notes: list[Note] = []
+    for job in plan.jobs:
+        note = finished(job, work)
+        if note is None:
+            raise UserError(f"{work.folder / job.name} was not built; run the same command again to go on")
+        notes.append(note)
+    drops = [*plan.drops, *(drop for note in notes for drop in note.drops)]
+    manifest = Manifest(tuple(note.shard for note in notes), made_with)
+    if not manifest.clips:
+        discard(work.folder)
+        raise UserError(f"{made_with['source']} gives an empty corpus: {_describe(plan, drops)}")
+    report = Report(
+        folder=work.folder,
+        rows=plan.rows,
+        clips=manifest.clips,
+        bytes=sum(shard.bytes for shard in manifest.shards),
+        shards=len(manifest.shards),
+        dropped=count_causes(drops, plan.not_drawn),
+        digest=manifest.digest,
+    )
+    write_report(report, drops)
+    write_manifest(work.folder, manifest.shards, made_with)
+    return report
+
+
+def _describe(plan: Plan, drops: Sequence[Drop]) -> str:
+    """Why nothing is left."""
+    if not plan.rows:
+        return "it has no rows; is it the right file?"
+    counts = ", ".join(f"{n:,} {cause}" for cause, n in count_causes(drops, plan.not_drawn).items())
+    first = "; ".join(f"{drop.id or drop.where}: {drop.detail}" for drop in drops[:_NAMED])
+    return f"of {plan.rows:,} rows, {counts}; the first: {first}"
+
+
+def _made_with(options: BuildOptions, corpus: str) -> dict[str, Any]:
+    """What the manifest says of the making of a corpus: the same for every engine."""
+    return {
+        "corpus": corpus,
+        "source": options.source,
+        "kind": options.kind,
+        "videos": options.videos,
+        "source_options": {name: str(value) for name, value in sorted(options.source_options.items())},
+        "filters": {**asdict(options.filters), "min_scores": dict(options.filters.min_scores)},
+        "draw": options.draw and asdict(options.draw),
+        "recipe": asdict(options.recipe),
+        "shard_clips": options.shard_clips,
+    }

@@ -1,0 +1,177 @@
+"""One row -> its clips. Pure functions of the row and the recipe, the same in every engine."""
+
+import functools
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import PurePosixPath
+
+from ivjax.data_pipelines.build.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact
+from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk, steady
+from ivjax.data_pipelines.build.recipe import Captioner, Drop, Outcome, Recipe, find_captioner
+from ivjax.data_pipelines.decode import probe, read_frames
+from ivjax.data_pipelines.encode import Audio, encode_image, encode_video
+from ivjax.data_pipelines.records import Clip, ClipError, pack
+from ivjax.data_pipelines.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
+from ivjax.data_pipelines.sources.media import read_media
+from ivjax.data_pipelines.sources.row import Row
+
+
+def make_outcome(row: Row, recipe: Recipe) -> Outcome:
+    """All that comes of a row, packed; never raises for what is wrong with its video."""
+    records: list[bytes] = []
+    drops: list[Drop] = []
+    for made in make_clips(row, recipe):
+        if isinstance(made, Drop):
+            drops.append(made)
+        else:
+            records.append(pack(made))
+    return Outcome(tuple(records), tuple(drops))
+
+
+def make_clips(row: Row, recipe: Recipe) -> Iterator[Clip | Drop]:
+    """The finished clips of a row, one for each shot if shots are asked for."""
+    try:
+        pieces = split_shots(row, recipe.shots) if recipe.shots and row.media == "video" else [row]
+    except ClipError as error:
+        yield Drop(row.id, row.path, error.cause, error.detail)
+        return
+    for piece in pieces:
+        try:
+            clip = image_clip(piece, recipe) if piece.media == "image" else video_clip(piece, recipe)
+            yield captioned(clip, recipe.captioner)
+        except ClipError as error:
+            yield Drop(piece.id, piece.path, error.cause, error.detail)
+
+
+def split_shots(row: Row, rule: ShotRule) -> list[Row]:
+    """Rows for the shots inside a row; the row itself if the camera never cuts."""
+    begins: list[Fraction] = []
+
+    def pictures(footage: Footage) -> Iterator[object]:
+        for shown in footage.frames(*_bounds(row)):
+            begins.append(shown.begins)
+            width = min(shown.picture.width, DETECTION_WIDTH)
+            height = max(round(shown.picture.height * width / shown.picture.width), 1)
+            yield shown.picture.reformat(width, height, "rgb24").to_ndarray()
+
+    with Footage(row.path) as footage:
+        scores = list(content_scores(pictures(footage)))
+    inner = [float(begins[cut]) for cut in find_cuts(scores, rule)]
+    if not inner:
+        return [row]
+    spans = itertools.pairwise([row.start, *inner, row.end])
+    return [
+        replace(row, id=f"{row.id}-{number:03d}", start=start, end=end)
+        for number, (start, end) in enumerate(spans)
+    ]
+
+
+def video_clip(row: Row, recipe: Recipe) -> Clip:
+    """Cuts a row out of its video and encodes it."""
+    start, end = _bounds(row)
+    with Footage(row.path) as footage:
+        frames = footage.frames(start, end)
+        first = next(frames, None)
+        if first is None:
+            raise _nothing_there(row, footage)
+        fps = min(footage.fps or UNKNOWN_FPS, exact(recipe.fps))
+        watch = Watch(fps, recipe.max_seconds)
+        beats = steady(watch.times(itertools.chain([first], frames)), fps)
+        pictures = watch.pictures(shrunk(beats, footage.pixel_shape, recipe.short_side))
+        sound = _sound(row.path, first.begins, end, recipe)
+        payload = encode_video(pictures, fps, recipe.encoding, sound)
+    begins = first.begins if start is None else start
+    _check(watch, begins, recipe)
+    return replace(
+        _described(row, payload),
+        start=float(begins),
+        end=float(watch.ends),
+        frames=watch.frames,
+        fps=float(fps),
+        width=watch.width,
+        height=watch.height,
+        audio=sound is not None and len(sound.samples) > 0,
+    )
+
+
+def _bounds(row: Row) -> tuple[Fraction | None, Fraction | None]:
+    return (
+        None if row.start is None else exact(row.start),
+        None if row.end is None else exact(row.end),
+    )
+
+
+def _nothing_there(row: Row, footage: Footage) -> ClipError:
+    length = footage.seconds
+    asked = f"no frame of {row.path} begins from {row.start or 0:g} s to {row.end or float('inf'):g} s"
+    if length is not None and row.start is not None and row.start >= length:
+        return ClipError("past the end", f"{asked}, it is {float(length):.3f} s long")
+    return ClipError("no frames", asked)
+
+
+def _sound(path: str, begins: Fraction, end: Fraction | None, recipe: Recipe) -> Audio | None:
+    """The sound of a cut. Read by itself: the frames are being decoded from the same file meanwhile."""
+    if not recipe.audio:
+        return None
+    with Footage(path) as footage:
+        stops = [stop for stop in (end, footage.length) if stop is not None]
+        if not stops:
+            raise ClipError("no length", f"{path} does not say how long its sound lasts")
+        return footage.audio(begins, max(min(stops) - begins, Fraction(0)), recipe.audio_rate)
+
+
+def _check(watch: Watch, begins: Fraction, recipe: Recipe) -> None:
+    """The filters that need the frames."""
+    seconds = watch.ends - begins
+    if seconds + TOLERANCE < recipe.min_seconds:
+        raise ClipError("too short", f"it lasts {float(seconds):.3f} s, less than {recipe.min_seconds:g} s")
+    if recipe.max_seconds is not None and seconds - TOLERANCE > recipe.max_seconds:
+        raise ClipError("too long", f"it lasts {float(seconds):.3f} s, more than {recipe.max_seconds:g} s")
+    if watch.motion < recipe.still:
+        raise ClipError("still", f"its luma changes by {watch.motion:.2f}, less than {recipe.still:g}")
+
+
+def image_clip(row: Row, recipe: Recipe) -> Clip:
+    """An image as it is, or as a smaller JPEG if it is larger than the short side or moves."""
+    payload = read_media(row.path)
+    found = probe(payload)
+    picture = read_frames(payload, [0])[0]  # that it can be decoded is not known before
+    if found.frames > 1 or min(found.width, found.height) > recipe.short_side:
+        width, height = fitted(found.width, found.height, Fraction(1), recipe.short_side)
+        picture = read_frames(payload, [0], size=(height, width))[0]
+        payload = encode_image(picture)
+    height, width = picture.shape[:2]
+    return replace(_described(row, payload), frames=1, width=width, height=height)
+
+
+def _described(row: Row, payload: bytes) -> Clip:
+    """A clip with all that the row knows of it."""
+    return Clip(
+        id=row.id,
+        payload=payload,
+        media=row.media,
+        captions=row.captions,
+        conversation=row.conversation,
+        label=row.label,
+        video=row.video or PurePosixPath(row.path).stem,
+        scores=row.scores,
+        attributes=row.attributes,
+    )
+
+
+def captioned(clip: Clip, captioner: str | None) -> Clip:
+    """The clip with the captions that the captioner gives it."""
+    if captioner is None:
+        return clip
+    try:
+        captions = _captioner(captioner)(clip)
+    except Exception as error:  # whatever another's function does, the build goes on
+        raise ClipError("captioner", f"{captioner} raised {type(error).__name__}: {error}") from error
+    return replace(clip, captions=(captions,) if isinstance(captions, str) else tuple(captions))
+
+
+@functools.cache
+def _captioner(name: str) -> Captioner:
+    return find_captioner(name)

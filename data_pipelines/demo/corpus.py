@@ -1,0 +1,156 @@
+"""Writes a demo corpus: the videos in parallel, then the annotation files."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+
+from ivjax.data_pipelines.demo.source import Source
+from ivjax.data_pipelines.progress import Progress
+from ivjax.errors import UserError
+
+_CLIPS_PER_VIDEO = (3, 8)  # from, to (not reached)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Where a demo corpus lies, and how much it holds."""
+
+    annotations: Path
+    held_out: Path
+    videos: Path
+    clips: int
+    held_out_clips: int
+
+
+def make_demo(
+    out: Path,
+    clips: int,
+    seed: int,
+    held_out: int | None = None,
+    workers: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Demo:
+    """Draws `clips` clips to train on and `held_out` (a tenth as many, at least one) to test on.
+
+    Goes on where an earlier run with the same numbers was stopped. `workers` processes draw, as many as
+    there are cores if None; the files do not depend on it.
+    """
+    held_out = max(clips // 10, 1) if held_out is None else held_out
+    _check(clips, held_out, seed)
+    training, testing = list(_sources(seed, clips, False)), list(_sources(seed, held_out, True))
+    demo = Demo(out / "annotations.jsonl", out / "held_out.jsonl", out / "videos", clips, held_out)
+    missing = _missing(demo.videos, [*training, *testing])
+    _draw(demo.videos, missing, clips + held_out, _processes(workers, len(missing)), say)
+    _write_rows(demo.annotations, training)
+    _write_rows(demo.held_out, testing)
+    say(
+        f"{clips:,} clips and {held_out:,} held out, in {len(training) + len(testing):,} videos, are in {out}"
+    )
+    return demo
+
+
+def _check(clips: int, held_out: int, seed: int) -> None:
+    if clips < 1 or held_out < 0:
+        raise UserError(
+            f"a demo corpus of {clips} clips and {held_out} held out cannot be; ask for 1 or more"
+        )
+    if seed < 0:
+        raise UserError(f"the seed of a demo corpus is {seed}; it must be 0 or more")
+
+
+def _sources(seed: int, clips: int, held_out: bool) -> Iterator[Source]:
+    """Videos of 3 to 7 clips; the last one has what is left."""
+    lengths = np.random.default_rng([seed, held_out])
+    number = 0
+    while clips > 0:
+        length = min(int(lengths.integers(*_CLIPS_PER_VIDEO)), clips)
+        yield Source(seed, number, length, held_out)
+        clips -= length
+        number += 1
+
+
+def _missing(videos: Path, sources: Sequence[Source]) -> list[Source]:
+    """The sources whose video is not there yet; what a killed run left half-written is cleared away."""
+    try:
+        videos.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{videos} cannot be made: {error.strerror}; choose another folder") from None
+    for draft in videos.glob(".*.draft"):
+        draft.unlink(missing_ok=True)
+    names = {f"{source.id}.mp4" for source in sources}
+    there = {path.name for path in videos.glob("*.mp4")}
+    if strangers := sorted(there - names):
+        raise UserError(
+            f"{videos} holds videos of something else, such as {strangers[0]}; choose an empty folder, "
+            "or give the seed and the numbers of clips that they were made with"
+        )
+    return [source for source in sources if f"{source.id}.mp4" not in there]
+
+
+def _processes(workers: int | None, videos: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores if workers is None else max(workers, 1), videos)
+
+
+def _draw(
+    videos: Path, sources: Sequence[Source], clips: int, processes: int, say: Callable[[str], None]
+) -> None:
+    kept = clips - sum(source.clips for source in sources)
+    with Progress(clips, "clips", say, done=kept) as progress:
+        if processes <= 1:
+            for source in sources:
+                progress.advance(_write_video(videos, source))
+            return
+        with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
+            drawing = [pool.submit(_write_video, videos, source) for source in sources]
+            try:
+                for done in as_completed(drawing):
+                    progress.advance(done.result())
+            except BrokenProcessPool:
+                raise UserError(
+                    f"a process that drew videos was ended from outside; run it again, "
+                    f"{videos} keeps the whole ones"
+                ) from None
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """In a drawing process: Ctrl-C is left to the parent, and the end of the parent is the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def _write_video(videos: Path, source: Source) -> int:
+    """Writes one video; it has its name only once it is whole. Returns how many clips it holds."""
+    _write(videos / f"{source.id}.mp4", source.encode())
+    return source.clips
+
+
+def _write_rows(path: Path, sources: Sequence[Source]) -> None:
+    lines = [json.dumps(row) + "\n" for source in sources for row in source.rows()]
+    _write(path, "".join(lines).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        draft.write_bytes(content)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)

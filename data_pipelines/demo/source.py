@@ -1,0 +1,166 @@
+"""One source video of the demo corpus: which shots it has, its rows of annotation, and its bytes."""
+
+import base64
+import functools
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from ivjax.data_pipelines.demo.background import Tint
+from ivjax.data_pipelines.demo.draw import draw_frames
+from ivjax.data_pipelines.demo.grammar import Caption, write_captions
+from ivjax.data_pipelines.demo.scene import SOUNDS, Scene, draw_scene, pick
+from ivjax.data_pipelines.demo.sound import RATE, tone
+from ivjax.data_pipelines.encode import Audio, Encoding, encode_video
+
+_VERSION = 1  # of what is drawn; another one gives other videos, with other ids
+_ENCODING = Encoding(crf=20, gop=24, preset="superfast")
+_SIZES = ((128, 96), (112, 112), (144, 80))  # width, height
+_FPS = (8, 10, 12)
+_LONG = 0.15  # of the clips last 10 to 20 s, the others 2 to 10 s
+_FILLERS = 0.15  # of the clips have a still stretch before them
+_WITH_SOUND = 0.35  # of the videos
+_SHUFFLED = 0.05  # of the training rows have the captions of something else
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What the video shows from frame `start` on. A filler is still and has no captions."""
+
+    start: int
+    scene: Scene
+    captions: tuple[Caption, ...]
+    score: float = 0.0
+    pitch: float = 1.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Video `number` of those with `seed`; it holds `clips` clips."""
+
+    seed: int
+    number: int
+    clips: int
+    held_out: bool
+
+    @property
+    def id(self) -> str:
+        """11 letters, digits, - and _, like those of YouTube."""
+        text = f"{_VERSION} {self.seed} {self.number} {self.clips} {self.held_out}"
+        return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:11].decode()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The annotation of every clip, as stored."""
+        return [self._row(shot) for shot in self._film.shots if shot.captions]
+
+    def encode(self) -> bytes:
+        """The mp4."""
+        film = self._film
+        audio = None
+        if film.has_sound:
+            tones = [tone(s.scene.sound, s.scene.frames / film.fps, s.pitch) for s in film.shots]
+            audio = Audio(np.concatenate(tones), RATE)
+        return encode_video(film.frames(), Fraction(film.fps), _ENCODING, audio)
+
+    @functools.cached_property
+    def _film(self) -> "_Film":
+        return _plan(self)
+
+    def _row(self, shot: Shot) -> dict[str, Any]:
+        scene = shot.scene
+        row = {
+            "YoutubeID": self.id,
+            "Start_timestamp": timestamp(Fraction(shot.start, scene.fps)),
+            "End_timestamp": timestamp(Fraction(shot.start + scene.frames, scene.fps)),
+            "Caption": shot.captions[0].text,
+            "Aesthetic_Score": round(3 + 4 * scene.contrast(), 4),
+            "UMT_Score": round(shot.score, 4),
+            "Attributes": scene.attributes(),
+        }
+        if len(shot.captions) > 1:
+            row["Captions"] = [caption.text for caption in shot.captions]
+        return row
+
+
+@dataclass(frozen=True)
+class _Film:
+    width: int
+    height: int
+    fps: int
+    has_sound: bool
+    shots: tuple[Shot, ...]
+
+    def frames(self) -> Iterator[np.ndarray]:
+        for shot in self.shots:
+            yield from draw_frames(shot.scene, self.width, self.height)
+
+
+def timestamp(seconds: Fraction) -> str:
+    """HH:MM:SS.mmm, to the nearest millisecond."""
+    whole = round(seconds * 1000)
+    return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
+
+
+def _plan(source: Source) -> _Film:
+    rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out])
+    width, height = pick(rng, _SIZES)
+    fps = pick(rng, _FPS)
+    has_sound = bool(rng.random() < _WITH_SOUND)
+    tint = Tint(bool(rng.integers(2)), bool(rng.integers(2)))
+    shots: list[Shot] = []
+    start = 0
+    for _ in range(source.clips):
+        for filler in (True, False) if rng.random() < _FILLERS else (False,):
+            make = _filler if filler else _clip
+            shots.append(make(rng, start, fps, tint, source.held_out, has_sound))
+            start += shots[-1].scene.frames
+            tint = tint.opposite()
+    return _Film(width, height, fps, has_sound, tuple(shots))
+
+
+def _clip(
+    rng: np.random.Generator, start: int, fps: int, tint: Tint, held_out: bool, has_sound: bool
+) -> Shot:
+    sound = pick(rng, SOUNDS) if has_sound and rng.random() < 0.75 else "none"
+    scene = draw_scene(rng, _frames(rng, fps), fps, tint, held_out, sound)
+    shuffled = not held_out and rng.random() < _SHUFFLED
+    told = _unlike(rng, scene, tint) if shuffled else scene
+    captions = write_captions(rng, told, int(rng.integers(1, 5)))
+    score = _similarity(scene, told, captions[0].level)
+    return Shot(start, scene, tuple(captions), score, float(rng.uniform(0.85, 1.15)))
+
+
+def _filler(
+    rng: np.random.Generator, start: int, fps: int, tint: Tint, held_out: bool, has_sound: bool
+) -> Shot:
+    frames = int(rng.integers(fps, 3 * fps))
+    background = draw_scene(rng, frames, fps, tint, held_out).background
+    return Shot(start, Scene((), "single", background, "none", frames, fps), ())
+
+
+def _frames(rng: np.random.Generator, fps: int) -> int:
+    """Length of a clip; one that is called short has less than 10 s."""
+    if rng.random() < _LONG:
+        return int(rng.integers(10 * fps, 20 * fps + 1))
+    return int((2 + 8 * rng.random() ** 1.5) * fps)
+
+
+def _unlike(rng: np.random.Generator, scene: Scene, tint: Tint) -> Scene:
+    """A scene for captions that do not fit: no event has the colour, shape or motion of the other's."""
+    while True:
+        other = draw_scene(rng, scene.frames, scene.fps, tint, held_out=False)
+        pairs = [(a, b) for a in scene.events for b in other.events]
+        if all(a.colour != b.colour and a.shape != b.shape and a.motion != b.motion for a, b in pairs):
+            return other
+
+
+def _similarity(seen: Scene, told: Scene, level: int) -> float:
+    """0.1 to 0.5: how many of the attributes agree, less for a caption that leaves many out."""
+    true, said = seen.attributes(), told.attributes()
+    names = [name for name in true if not name.startswith(("begins", "ends", "events", "sound"))]
+    agreeing = sum(true[name] == said.get(name) for name in names) / len(names)
+    return 0.1 + 0.4 * agreeing * (0.8 + 0.1 * level)

@@ -1,0 +1,68 @@
+"""What a record must be to be intact, bytes and header."""
+
+from typing import Any
+
+from ivjax.data_pipelines.records import Clip, ClipError, check_times, split, unpack
+
+_NUMBER = (int, float)
+_HEADER: dict[str, tuple[type, ...]] = {
+    "id": (str,),
+    "media": (str,),
+    "captions": (list,),
+    "conversation": (list,),
+    "label": (int, type(None)),
+    "video": (str,),
+    "start": _NUMBER,
+    "end": _NUMBER,
+    "frames": (int,),
+    "fps": _NUMBER,
+    "width": (int,),
+    "height": (int,),
+    "audio": (bool,),
+    "scores": (dict,),
+    "attributes": (dict,),
+    "bytes": (int,),
+    "crc32": (int,),
+}
+
+
+def intact_clip(record: bytes) -> Clip:
+    """The clip of a record whose header makes sense and whose media bytes are whole; raises ClipError."""
+    intact_header(record)
+    clip = unpack(record)
+    check_times(clip)
+    if not clip.payload:
+        raise ClipError("empty", "there are no media bytes")
+    return clip
+
+
+def intact_header(record: bytes) -> dict[str, Any]:
+    """The header of a record, if its fields are what they should be; raises ClipError."""
+    header, _ = split(record)
+    _check_header(header)
+    return header
+
+
+def _check_header(header: dict[str, Any]) -> None:
+    for name, kinds in _HEADER.items():
+        value = header[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ClipError("bad header", f"{name} is {value!r}")
+    if not header["id"]:
+        raise ClipError("bad header", "the id is empty")
+    if header["media"] not in ("video", "image"):
+        raise ClipError("bad header", f"media is {header['media']!r}, neither video nor image")
+    if not all(isinstance(caption, str) for caption in header["captions"]):
+        raise ClipError("bad header", "a caption is not text")
+    if not all(_is_turn(turn) for turn in header["conversation"]):
+        raise ClipError("bad header", "a turn of the conversation is not a role and a text")
+    if not all(isinstance(score, _NUMBER) for score in header["scores"].values()):
+        raise ClipError("bad header", "a score is not a number")
+    if min(header[name] for name in ("frames", "fps", "width", "height")) < 0:
+        raise ClipError("bad header", "frames, fps, width or height is below 0")
+
+
+def _is_turn(turn: Any) -> bool:
+    if not isinstance(turn, list) or len(turn) != 2:
+        return False
+    return turn[0] in ("system", "user", "assistant") and isinstance(turn[1], str)

@@ -1,0 +1,144 @@
+"""What a corpus holds: durations, sizes, caption lengths, rates and scores, as a table, a dict and a PNG."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ivjax.data_pipelines.inspect.intact import intact_header
+from ivjax.data_pipelines.inspect.summary import QUANTILES, Distribution
+from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.shards import Shards, check_files, read_manifest
+from ivjax.data_pipelines.text import count_words
+
+_RESOLUTIONS = 8  # of the table; the dict has all
+_BAR = 30  # characters of the tallest bar
+
+
+@dataclass
+class Stats:
+    """Counts and distributions of a corpus. A clip's `duration` is in seconds, its `size` in bytes."""
+
+    clips: int = 0
+    unreadable: int = 0
+    captions: int = 0
+    with_audio: int = 0
+    media: Counter[str] = field(default_factory=Counter)
+    resolutions: Counter[str] = field(default_factory=Counter)
+    distributions: dict[str, Distribution] = field(default_factory=dict)
+
+    def add(self, header: dict[str, Any]) -> None:
+        """Takes the header of one record."""
+        self.clips += 1
+        self.media[header["media"]] += 1
+        self.with_audio += header["audio"]
+        self.resolutions[f"{header['width']}x{header['height']}"] += 1
+        for name, value in _quantities(header):
+            self.distributions.setdefault(name, Distribution()).add(value)
+        self.captions += len(header["captions"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "clips": self.clips,
+            "unreadable": self.unreadable,
+            "captions": self.captions,
+            "with_audio": self.with_audio,
+            "media": dict(self.media),
+            "resolutions": dict(self.resolutions.most_common()),
+            "distributions": {name: _as_dict(d) for name, d in self._filled()},
+        }
+
+    def table(self) -> str:
+        """Counts, then a line of quantiles for each quantity, then a histogram of each."""
+        counts = [f"{self.clips} clips ({_joined(self.media)}), {self.with_audio} with sound"]
+        counts += [f"{self.captions} captions"]
+        counts += [f"{self.unreadable} records cannot be read"] * bool(self.unreadable)
+        shown = dict(self.resolutions.most_common(_RESOLUTIONS))
+        others = self.clips - sum(shown.values())
+        counts += [f"sizes: {_joined(shown)}" + f", {others} others" * bool(others)]
+        heads = ["mean", "least", *(f"{share:.0%}" for share in QUANTILES), "most"]
+        lines = [f"{'':24}" + "".join(f"{head:>9}" for head in heads)]
+        lines += [f"{name:24}" + "".join(f"{_short(v):>9}" for v in _row(d)) for name, d in self._filled()]
+        charts = [line for name, d in self._filled() for line in ("", name, *_bars(d))]
+        return "\n".join([*counts, "", *lines, *charts])
+
+    def plot(self, file: Path) -> None:
+        """A PNG with a histogram of each quantity."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        filled = self._filled()
+        rows = max(-(-len(filled) // 2), 1)
+        figure = Figure(figsize=(10, 2.6 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        for place, (name, distribution) in enumerate(filled):
+            edges, counts = distribution.histogram()
+            axes = figure.add_subplot(rows, 2, place + 1)
+            axes.stairs(counts, edges, fill=True)
+            axes.set(title=name, ylabel="captions" if name.startswith("caption") else "clips")
+        figure.suptitle(f"{self.clips} clips, {self.captions} captions")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, format="png")
+
+    def _filled(self) -> list[tuple[str, Distribution]]:
+        return [(name, d) for name, d in sorted(self.distributions.items()) if d.count]
+
+
+def collect(folder: Path) -> Stats:
+    """Reads every record of a corpus once."""
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    shards, stats = Shards(folder, manifest), Stats()
+    for number in range(len(shards)):
+        try:
+            stats.add(intact_header(shards[number]))
+        except (ClipError, RuntimeError):
+            stats.unreadable += 1
+    shards.close()
+    return stats
+
+
+def _quantities(header: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    yield "size (bytes)", header["bytes"]
+    yield "captions of a clip", len(header["captions"])
+    yield from (("caption words", count_words(caption)) for caption in header["captions"])
+    yield from ((f"{side} (pixels)", header[side]) for side in ("width", "height"))
+    if header["media"] == "video":
+        yield "duration (s)", header["end"] - header["start"]
+        yield "frames", header["frames"]
+        yield "frames per second", header["fps"]
+    yield from ((f"score {name}", score) for name, score in header["scores"].items())
+
+
+def _as_dict(distribution: Distribution) -> dict[str, Any]:
+    edges, counts = distribution.histogram()
+    quantiles = zip((f"{share:g}" for share in QUANTILES), distribution.quantiles(), strict=True)
+    return {
+        "count": distribution.count,
+        "mean": distribution.mean,
+        "least": distribution.least,
+        "most": distribution.most,
+        "quantiles": dict(quantiles),
+        "histogram": {"edges": edges, "counts": counts},
+    }
+
+
+def _row(distribution: Distribution) -> list[float]:
+    return [distribution.mean, distribution.least, *distribution.quantiles(), distribution.most]
+
+
+def _bars(distribution: Distribution) -> Iterator[str]:
+    edges, counts = distribution.histogram(10)
+    for edge, end, count in zip(edges, edges[1:], counts, strict=False):
+        bar = "#" * round(_BAR * count / max(counts))
+        yield f"{_short(edge):>9} - {_short(end):<9}{count:>9} {bar}".rstrip()
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"
+
+
+def _joined(counts: Any) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -1,0 +1,153 @@
+"""Is a corpus whole: manifest, hashes, counts, records, duplicates, and do its clips decode."""
+
+import itertools
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ivjax.data_pipelines.decode import Probe, Video, probe
+from ivjax.data_pipelines.inspect.intact import intact_clip
+from ivjax.data_pipelines.inspect.repeats import Repeats
+from ivjax.data_pipelines.inspect.salvage import read_records
+from ivjax.data_pipelines.records import Clip, ClipError
+from ivjax.data_pipelines.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
+
+_FRAMES_AT_ONCE = 32
+_FPS_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong with a shard, or with one of its records."""
+
+    shard: str
+    record: int | None
+    cause: str
+    detail: str
+
+    def __str__(self) -> str:
+        place = self.shard if self.record is None else f"{self.shard} record {self.record}"
+        return f"{place}: {self.cause}: {self.detail}"
+
+
+def validate(folder: Path, decode: int | None, say: Callable[[str], None]) -> list[Fault]:
+    """Everything that is wrong with a corpus; `say` gets one line per fault as soon as it is found.
+
+    Of `decode` clips, spread evenly over the corpus, every frame is decoded; None decodes all clips. A
+    folder without a readable manifest is no corpus: UserError.
+    """
+    manifest = read_manifest(folder)
+    faults: list[Fault] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        checks = _Checks(folder, manifest, decode, Path(scratch))
+        for fault in checks.run():
+            say(str(fault))
+            faults.append(fault)
+    return faults
+
+
+class _Checks:
+    """The checks of one corpus; shards are read on as many threads as there are cores."""
+
+    def __init__(self, folder: Path, manifest: Manifest, decode: int | None, scratch: Path):
+        self._folder = folder
+        self._manifest = manifest
+        self._decode = manifest.clips if decode is None else min(decode, manifest.clips)
+        self._ids, self._media = Repeats(scratch / "ids"), Repeats(scratch / "media")
+
+    def run(self) -> Iterator[Fault]:
+        yield from self._check_names()
+        shards = self._manifest.shards
+        starts = itertools.accumulate((shard.count for shard in shards), initial=0)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for faults in pool.map(self._check_shard, shards, starts):
+                yield from faults
+        yield from self._check_repeats()
+
+    def _check_names(self) -> Iterator[Fault]:
+        """The manifest and the folder list the same files."""
+        names = Counter(shard.name for shard in self._manifest.shards)
+        for name in (name for name, times in names.items() if times > 1):
+            yield Fault(name, None, "listed twice", "the manifest names this shard more than once")
+        found = {path.name for path in self._folder.glob("*.array_record")}
+        for name in sorted(found - names.keys()):
+            yield Fault(name, None, "not listed", "the manifest does not name this file")
+
+    def _check_shard(self, shard: ShardInfo, start: int) -> list[Fault]:
+        """Faults of a shard whose first clip has number `start` in the corpus."""
+        path = self._folder / shard.name
+        if not path.is_file():
+            return [Fault(shard.name, None, "missing", "the file is not there")]
+        faults: list[Fault] = []
+        found = 0
+        for record in read_records(path, shard.count):
+            if found < shard.count:
+                faults += self._check_record(shard.name, found, record, start + found)
+            found += 1
+        if found < shard.count:
+            lost = f"{shard.count - found} of {shard.count} records cannot be reached"
+            faults.append(Fault(shard.name, None, "records lost", lost))
+        if found > shard.count:
+            counted = f"{found} records are there, the manifest says {shard.count}"
+            faults.append(Fault(shard.name, None, "wrong count", counted))
+        return faults + self._check_hash(shard, path, bool(faults))
+
+    def _check_hash(self, shard: ShardInfo, path: Path, explained: bool) -> list[Fault]:
+        if sha256(path) == shard.sha256:
+            return []
+        size = path.stat().st_size
+        sizes = "" if size == shard.bytes else f", it has {size} bytes instead of {shard.bytes}"
+        rest = "" if explained else "; every record is intact, what lies between or behind them is not"
+        return [Fault(shard.name, None, "altered", f"its sha256 is not the manifest's{sizes}{rest}")]
+
+    def _check_record(self, shard: str, number: int, record: bytes | ClipError, place: int) -> list[Fault]:
+        try:
+            if isinstance(record, ClipError):
+                raise record
+            clip = intact_clip(record)
+            self._ids.add(clip.id.encode("utf-8", "surrogatepass"), place)
+            self._media.add(clip.payload, place)
+            if self._is_chosen(place):
+                _check_media(clip)
+        except ClipError as error:
+            return [Fault(shard, number, error.cause, error.detail)]
+        except Exception as error:  # a strange clip must not end the check of the others
+            return [Fault(shard, number, "error", f"{type(error).__name__}: {error}")]
+        return []
+
+    def _is_chosen(self, place: int) -> bool:
+        clips = max(self._manifest.clips, 1)
+        return (place + 1) * self._decode // clips > place * self._decode // clips
+
+    def _check_repeats(self) -> Iterator[Fault]:
+        shards = Shards(self._folder, self._manifest)
+        for repeats, what in ((self._ids, "id"), (self._media, "media bytes")):
+            for place, first in sorted(pair for pair in repeats.pairs() if pair[0] < len(shards)):
+                shard, number = shards.place(place)
+                where = "{} record {}".format(*shards.place(first))
+                yield Fault(shard, number, "duplicate", f"it has the {what} of {where}")
+
+
+def _check_media(clip: Clip) -> None:
+    """Decodes every frame; raises ClipError if one does not come out, or is other than the header says."""
+    found = probe(clip.payload)
+    _compare(clip, found)
+    for start in range(0, found.frames, _FRAMES_AT_ONCE):
+        with Video(clip.payload) as media:
+            media.decode(range(start, min(start + _FRAMES_AT_ONCE, found.frames)))
+
+
+def _compare(clip: Clip, found: Probe) -> None:
+    """What the header leaves at 0 is not compared."""
+    for name in ("frames", "width", "height"):
+        said, held = getattr(clip, name), getattr(found, name)
+        if said and said != held:
+            raise ClipError("mismatch", f"the header says {name} {said}, the media have {held}")
+    if clip.media == "video" and clip.fps and abs(clip.fps - found.fps) > _FPS_TOLERANCE * clip.fps:
+        raise ClipError("mismatch", f"the header says {clip.fps} frames per second, the media {found.fps}")
+    if clip.audio and not found.audio:
+        raise ClipError("mismatch", "the header says there is sound, the media have none")

@@ -1,0 +1,97 @@
+"""How far a long command is: a bar on a terminal, a line every few seconds in a log."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+_BAR = 24  # characters
+_REDRAW_SECONDS = 0.1
+_LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Counts work towards `total` (None: unknown); safe to advance from several threads.
+
+    `with Progress(100, "clips", print) as progress: progress.advance()`. Lines go to `say`, the bar to
+    `stream`. `done` at the start (kept from an earlier run) is left out of the rate.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        unit: str,
+        say: Callable[[str], None] = print,
+        stream: TextIO | None = None,
+        done: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._total = total
+        self._unit = unit
+        self._say = say
+        self._stream = sys.stderr if stream is None else stream
+        self._terminal = self._stream.isatty()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept = self.done = done
+        self._began = self._shown = clock()
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more are done."""
+        with self._lock:
+            self.done += count
+            self._show()
+
+    def text(self) -> str:
+        """What is done, how fast, and how long the rest will take, in one line."""
+        seconds = self._clock() - self._began
+        rate = (self.done - self._kept) / seconds if seconds > 0 else 0.0
+        if self._total is None:
+            return f"{self.done:,} {self._unit}, {rate:,.1f} {self._unit}/s, {duration(seconds)}"
+        share = self.done / self._total if self._total else 1.0
+        left = duration((self._total - self.done) / rate) if rate > 0 else "?"
+        return (
+            f"{self.done:,} of {self._total:,} {self._unit} ({share:.0%}), "
+            f"{rate:,.1f} {self._unit}/s, {left} left"
+        )
+
+    def _show(self) -> None:
+        now = self._clock()
+        if now - self._shown < (_REDRAW_SECONDS if self._terminal else _LINE_SECONDS):
+            return
+        self._shown = now
+        if self._terminal:
+            self._draw()
+        else:
+            self._say(self.text())
+
+    def _draw(self) -> None:
+        bar = ""
+        if self._total:
+            filled = min(_BAR * self.done // self._total, _BAR)
+            bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] "
+        self._stream.write(f"\r\x1b[K{bar}{self.text()}")
+        self._stream.flush()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            self._draw()
+            self._stream.write("\n")
+            self._stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3:05 min or 2:03:04 h."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02} h"
+    return f"{minutes}:{rest:02} min" if minutes else f"{whole} s"

@@ -1,0 +1,50 @@
+"""Captions as the contrastive stages read them: cleaned, joined, put into prompts."""
+
+import re
+from collections.abc import Iterable
+
+_REWRITE = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
+_SPACES = re.compile(r"\s{2,}")
+
+ACTION_PROMPTS = (
+    "a photo of action {}",
+    "a picture of action {}",
+    "Human action of {}",
+    "{}, an action",
+    "{} this is an action",
+    "{}, a video of action",
+    "Playing action of {}",
+    "{}",
+    "Playing a kind of action, {}",
+    "Doing a kind of action, {}",
+    "Look, the human is {}",
+    "Can you recognize the action of {}?",
+    "Video classification of {}",
+    "A video of {}",
+    "The man is {}",
+    "The woman is {}",
+)
+"""The templates that zero-shot action recognition averages over, in the original's order."""
+
+
+def clean_caption(caption: str, words: int | None = None) -> str:
+    """Lower case without most punctuation, and at most `words` words."""
+    text = caption.lower().translate(_REWRITE).replace("<person>", "person")
+    # Single tabs stay and only outer newlines and blanks go: released token ids depend on it.
+    text = _SPACES.sub(" ", text).rstrip("\n").strip(" ")
+    return text if words is None else " ".join(text.split(" ")[:words])
+
+
+def join_paragraph(captions: Iterable[str]) -> str:
+    """The captions of one video in order of time, as one text."""
+    return " ".join(captions)
+
+
+def count_words(caption: str) -> int:
+    """Words of a caption after cleaning; the originals train on captions of at least 2."""
+    return len(clean_caption(caption).split())
+
+
+def action_prompts(action: str) -> tuple[str, ...]:
+    """The 16 cleaned captions that stand for an action class."""
+    return tuple(clean_caption(template.format(action)) for template in ACTION_PROMPTS)

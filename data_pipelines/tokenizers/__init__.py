@@ -1,0 +1,1 @@
+"""Text to token ids, from vocabulary files that lie on this machine."""

@@ -1,0 +1,54 @@
+"""What every tokenizer is, and how token ids are made to fit a fixed length."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ivjax.errors import UserError
+
+
+class Tokenizer(Protocol):
+    """Plain values that name a vocabulary; pickles; loads the vocabulary once a process, when first used."""
+
+    @property
+    def length(self) -> int:
+        """Ids of one text, padding included."""
+        ...
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Every id is below this."""
+        ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """Token ids of a text with special tokens, cut or padded as the original does: (length,) int32."""
+        ...
+
+
+def fit(start: Sequence[int], ids: Sequence[int], end: Sequence[int], length: int, pad: int) -> np.ndarray:
+    """`start`, as many ids as fit, `end`, padding: (length,) int32."""
+    room = length - len(start) - len(end)
+    if room < 0:
+        raise UserError(f"a tokenizer of length {length} has no room for its special tokens; make it longer")
+    row = np.full(length, pad, np.int32)
+    kept = [*start, *ids[:room], *end]
+    row[: len(kept)] = kept
+    return row
+
+
+def vocabulary_file(path: str, kind: str, public_name: str) -> Path:
+    """The path, if there is a file; `public_name` is what the file is called where it is published."""
+    if not path:
+        raise UserError(
+            f"the {kind} tokenizer has no vocabulary file: set its path to {public_name}, or train a "
+            f"SentencePiece model with `ivjax data tokenizer train` and use that"
+        )
+    found = Path(path).expanduser()
+    if not found.is_file():
+        raise UserError(
+            f"the {kind} vocabulary {found} is missing: it is published as {public_name}; or train a "
+            f"SentencePiece model with `ivjax data tokenizer train` and use that"
+        )
+    return found

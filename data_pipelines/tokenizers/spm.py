@@ -1,0 +1,66 @@
+"""SentencePiece, for the LLaMA text encoder of InternVideo2-CLIP, for LLMs, and for models trained here."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ivjax.data_pipelines.tokenizers.base import fit, vocabulary_file
+from ivjax.errors import UserError
+
+PUBLIC_NAME = "tokenizer.model of the language model"
+
+
+@dataclass(frozen=True)
+class SentencePiece:
+    """`prefix` and text as pieces, between the model's own start and end token if wanted, then `pad`.
+
+    The defaults are those of InternVideo2-CLIP's text encoder, except for its prefix `summarize:`. A text
+    that is too long keeps its end token. `pieces` is how many the model must have; None takes any.
+    """
+
+    path: str = ""
+    length: int = 80
+    prefix: str = ""
+    start: bool = True
+    end: bool = True
+    pad: int = 0
+    pieces: int | None = None
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Pieces of the model."""
+        return _load(self.path, self.pieces).get_piece_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        """Token ids: (length,) int32."""
+        model = _load(self.path, self.pieces)
+        start = [self._special(model.bos_id(), "start")] if self.start else []
+        end = [self._special(model.eos_id(), "end")] if self.end else []
+        return fit(start, model.encode(self.prefix + text), end, self.length, self.pad)
+
+    def _special(self, number: int, name: str) -> int:
+        if number < 0:
+            raise UserError(f"{self.path} has no {name} token; set the tokenizer's {name}=false")
+        return number
+
+
+@functools.cache
+def _load(path: str, pieces: int | None) -> Any:
+    from sentencepiece import SentencePieceProcessor
+
+    file = vocabulary_file(path, "SentencePiece", PUBLIC_NAME)
+    model = SentencePieceProcessor()
+    if not file.stat().st_size:
+        raise UserError(f"{file} is not a SentencePiece model: it is empty; get or train it again")
+    try:
+        model.LoadFromSerializedProto(file.read_bytes())
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{file} is not a SentencePiece model ({error}); get or train it again") from None
+    if pieces not in (None, model.get_piece_size()):
+        raise UserError(
+            f"{file} has {model.get_piece_size()} pieces and the tokenizer wants {pieces}; take the model "
+            f"that belongs to the text encoder"
+        )
+    return model

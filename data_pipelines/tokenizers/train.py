@@ -1,0 +1,91 @@
+"""Trains a SentencePiece model on captions: `ivjax data tokenizer train`."""
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ivjax.data_pipelines.records import ClipError, split
+from ivjax.data_pipelines.shards import Shards, check_files, read_manifest
+from ivjax.data_pipelines.text import clean_caption
+from ivjax.errors import UserError
+
+PAD, START, END, UNKNOWN = range(4)
+"""Special ids of a trained model: padding is 0 and no piece of a caption ever is."""
+
+
+def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
+    """Every caption of a corpus, cleaned as in training or as stored; broken records are left out."""
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    shards = Shards(folder, manifest)
+    try:
+        for number in range(len(shards)):
+            yield from (clean_caption(c) if clean else c for c in _captions(shards, number))
+    finally:
+        shards.close()
+
+
+def _captions(shards: Shards, number: int) -> list[str]:
+    try:
+        return split(shards[number])[0]["captions"]
+    except (ClipError, RuntimeError):  # the loader skips these clips too
+        return []
+
+
+def train_sentencepiece(
+    captions: Iterable[str], out: Path, size: int, most: int = 2_000_000, seed: int = 0
+) -> None:
+    """Writes a byte-pair model of `size` pieces to `out`, whole or not at all.
+
+    Rare characters fall back to bytes, so nothing is unknown. Of more than `most` captions a random sample
+    is used; the same captions in the same order and the same seed give the same bytes.
+    """
+    import sentencepiece
+
+    sentencepiece.set_random_generator_seed(seed)
+    sentencepiece.set_min_log_level(2)
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_lines(captions),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=size,
+            byte_fallback=True,
+            character_coverage=0.9995,
+            input_sentence_size=most,
+            shuffle_input_sentence=True,
+            num_threads=1,
+            pad_id=PAD,
+            bos_id=START,
+            eos_id=END,
+            unk_id=UNKNOWN,
+        )
+    except (RuntimeError, OSError) as error:
+        raise UserError(_describe(error, size)) from None
+    _store(model.getvalue(), out)
+
+
+def _lines(captions: Iterable[str]) -> Iterator[str]:
+    """Non-empty captions without line ends; raises if there is none."""
+    found = False
+    for caption in captions:
+        line = " ".join(caption.split())
+        if line:
+            found = True
+            yield line
+    if not found:
+        raise UserError("there are no captions to train a tokenizer on; choose a corpus with captions")
+
+
+def _describe(error: Exception, size: int) -> str:
+    reason = str(error).rpartition("] ")[2].strip() or str(error)
+    return f"no tokenizer of {size} pieces can be trained on these captions: {reason} Choose another size."
+
+
+def _store(model: bytes, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
+    draft.write_bytes(model)
+    os.replace(draft, out)

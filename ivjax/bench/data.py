@@ -1,0 +1,242 @@
+"""How fast a corpus is read, beside bare decoding of the same frames and a plain sequential reader."""
+
+import dataclasses
+import io
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
+from ivjax.data_pipelines.decode import Video, to_rgb
+from ivjax.data_pipelines.encode import encode_video
+from ivjax.data_pipelines.examples import ArraySpec, ClipReader, ExampleMaker, generator, open_clips
+from ivjax.data_pipelines.loader import BATCHES_AHEAD, Loader, Reading
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.records import Clip, pack
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.shards import ShardWriter, write_manifest
+
+_BATCH = 16
+_DIFFERENT = 16  # clips of a drawn corpus; the others repeat them
+_ROUNDS = 5
+_MEMORY_READINGS = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of each clip: `frames` sparse ones, resized to `side` x `side`."""
+
+    frames: int = 8
+    side: int = 224
+
+
+def bench_data(
+    folder: Path | None, wanted: Wanted, clips: int, workers: Sequence[int], records: int
+) -> Iterator[str]:
+    """JSON lines: CPU time per clip by part, the references, the loader with each worker count, memory.
+
+    Without a corpus folder one is drawn into a temporary one: see `draw_corpus`.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as drawn:
+            draw_corpus(Path(drawn))
+            yield from bench_data(Path(drawn), wanted, clips, workers, records)
+        return
+    parts = _Sample(folder, wanted, clips).measure()
+    yield json.dumps({"what": "CPU ms per clip", **_rounded(parts)})
+    yield json.dumps({"what": "clips/s per core", **_rounded({n: 1e3 / ms for n, ms in parts.items() if ms})})
+    lines = _time_loaders(folder, wanted, workers, clips)
+    for line in lines:
+        yield json.dumps(line | {"of_bare": round(line["clips_per_cpu_s"] * parts["bare"] / 1e3, 3)})
+    for line in lines[1:]:
+        ratio = line["clips_per_s"] / lines[0]["clips_per_s"]
+        names = f"workers={line['workers']} / workers={lines[0]['workers']}"
+        yield json.dumps({"ratio": names, "clips_per_s": round(ratio, 3)})
+    if records:
+        yield json.dumps(_memory(folder, wanted, workers[-1], records))
+
+
+def draw_corpus(
+    folder: Path, records: int = 256, size: tuple[int, int] = (240, 320), frames: int = 64
+) -> None:
+    """Clips of a camera that moves over a grainy texture, 25 frames a second, some of them many times."""
+    clips = [_drawn_clip(number, size, frames) for number in range(_DIFFERENT)]
+    with ShardWriter(folder / "shard-00000-of-00001.array_record") as shard:
+        for number in range(records):
+            shard.write(pack(dataclasses.replace(clips[number % _DIFFERENT], id=f"drawn{number}")))
+    write_manifest(folder, [shard.info], {"source": "ivjax bench data"})
+
+
+def _drawn_clip(number: int, size: tuple[int, int], frames: int) -> Clip:
+    rng = np.random.default_rng(number)
+    height, width = size
+    speed = rng.integers(1, 4, 2)
+    coarse = rng.integers(0, 256, ((height + 4 * frames) // 8, (width + 4 * frames) // 8, 3))
+    ground = coarse.repeat(8, 0).repeat(8, 1)
+
+    def picture(frame: int) -> np.ndarray:
+        top, left = speed * frame
+        view = ground[top : top + height, left : left + width]
+        return np.clip(view + rng.integers(-8, 8, view.shape), 0, 255).astype(np.uint8)
+
+    payload = encode_video((picture(frame) for frame in range(frames)), Fraction(25))
+    values = {"end": frames / 25, "frames": frames, "fps": 25.0, "width": width, "height": height}
+    return Clip(id=f"drawn{number}", payload=payload, **values)
+
+
+class _Sample:
+    """Some clips of a corpus, and ways to read them; each call of a way reads one clip."""
+
+    def __init__(self, folder: Path, wanted: Wanted, clips: int):
+        self._reader = ClipReader(Intervals(wanted.frames), TRAIN_STAGE2)
+        self._wanted = wanted
+        self._corpus = open_clips(str(folder))
+        self._clips = [self._corpus[number] for number in range(min(clips, len(self._corpus)))]
+        spec = {"video": ArraySpec((wanted.frames, wanted.side, wanted.side, 3), np.dtype(np.uint8))}
+        self._maker = ExampleMaker([str(folder)], self._reader, spec, seed=0)
+
+    def measure(self) -> dict[str, float]:
+        """Median CPU milliseconds of each way over the clips, all ways in turn on each clip."""
+        taken: dict[str, list[float]] = {}
+        for number, clip in enumerate(self._clips):
+            for name, seconds in self._ways(number, clip).items():
+                taken.setdefault(name, []).append(seconds)
+        return {name: 1e3 * statistics.median(values) for name, values in taken.items()}
+
+    def _ways(self, number: int, clip: Clip) -> dict[str, float]:
+        chosen = self._frames(number, clip)
+        side = (self._wanted.side, self._wanted.side)
+        taken = {
+            "bare": _cpu(lambda: _bare(clip.payload, chosen))[0],
+            "sequential": _cpu(lambda: self._sequential(number))[0],
+        }
+        taken["read"], _ = _cpu(lambda: self._corpus[number])
+        with Video(clip.payload) as video:
+            opened, _ = _cpu(lambda: Video(clip.payload))
+            decoded, frames = _cpu(lambda: video.decode(chosen))
+            box = self._reader.augment.box(clip.width, clip.height, generator(0, number, "crop"))
+            taken["decode"] = opened + decoded
+            taken["resize"], pixels = _cpu(lambda: to_rgb(frames, box, side))
+        rng = generator(0, number, "pixels")
+        taken["augment"], _ = _cpu(lambda: self._reader.augment.pixels(pixels, rng))
+        taken["example"], _ = _cpu(lambda: self._maker.make(number, number))
+        return taken
+
+    def _frames(self, number: int, clip: Clip) -> list[int]:
+        rng = generator(0, number, "frames")
+        return [int(index) for index in self._reader.frames.choose(clip.frames, clip.fps, rng)]
+
+    def _sequential(self, number: int) -> np.ndarray:
+        """What a short script would do: read on, decode everything, take the frames, resize them."""
+        clip = self._corpus[number]
+        chosen, side = self._frames(number, clip), self._wanted.side
+        with av.open(io.BytesIO(clip.payload)) as container:
+            container.streams.video[0].codec_context.thread_count = 1
+            frames = list(container.decode(video=0))
+        options: dict[str, Any] = {"format": "rgb24", "width": side, "height": side}
+        return np.stack([frames[index].to_ndarray(**options) for index in chosen])
+
+
+def _bare(payload: bytes, chosen: Sequence[int]) -> list[np.ndarray]:
+    """The limit: PyAV decodes up to the last wanted frame, and turns the wanted ones to RGB."""
+    wanted, last = set(chosen), max(chosen)
+    pictures = []
+    with av.open(io.BytesIO(payload)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for number, frame in enumerate(container.decode(video=0)):
+            if number in wanted:
+                pictures.append(frame.to_ndarray(format="rgb24"))
+            if number == last:
+                break
+    return pictures
+
+
+def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.thread_time()
+    result = work()
+    return time.thread_time() - started, result
+
+
+def _open(folder: Path, wanted: Wanted, workers: int) -> Loader:
+    reader = ClipReader(Intervals(wanted.frames), TRAIN_STAGE2)
+    spec = {"video": ArraySpec((wanted.frames, wanted.side, wanted.side, 3), np.dtype(np.uint8))}
+    return Mixture((Corpus(str(folder)),), reader, workers=workers).open(Reading(spec, _BATCH))
+
+
+def _time_loaders(folder: Path, wanted: Wanted, workers: Sequence[int], clips: int) -> list[dict[str, Any]]:
+    """Medians over rounds in which each loader has its turn, so that all see the same machine."""
+    loaders = {count: _open(folder, wanted, count) for count in workers}
+    windows: dict[int, list[tuple[float, float]]] = {count: [] for count in workers}
+    for _ in range(_ROUNDS):
+        for count, loader in loaders.items():
+            windows[count].append(_window(loader, clips))
+    for loader in loaders.values():
+        loader.close()
+    lines = []
+    for count, pairs in windows.items():
+        wall, cpu = (statistics.median(values) for values in zip(*pairs, strict=True))
+        line = {"what": "loader", "workers": count, "clips_per_s": round(1 / wall, 1)}
+        lines.append(line | {"clips_per_cpu_s": round(1 / cpu, 1), "cores_busy": round(cpu / wall, 2)})
+    return lines
+
+
+def _window(loader: Loader, clips: int) -> tuple[float, float]:
+    """Wall and CPU seconds per clip, batches left out that lay ready before."""
+    for _ in range(BATCHES_AHEAD + 2):
+        next(loader)
+    cpu, started = _cpu_seconds(), time.perf_counter()
+    batches = max(clips // _BATCH, 1)
+    for _ in range(batches):
+        next(loader)
+    wall, cpu = time.perf_counter() - started, _cpu_seconds() - cpu
+    return wall / (batches * _BATCH), cpu / (batches * _BATCH)
+
+
+def _memory(folder: Path, wanted: Wanted, workers: int, records: int) -> dict[str, Any]:
+    """Resident memory of this process and its workers, read at even distances over `records` clips."""
+    loader = _open(folder, wanted, workers)
+    readings = []
+    for _ in range(_MEMORY_READINGS):
+        for _ in range(max(records // _MEMORY_READINGS // _BATCH, 1)):
+            next(loader)
+        readings.append(round(sum(_resident(pid) for pid in _processes()) / 2**20, 1))
+    loader.close()
+    return {"what": "resident MiB over the run", "records": records, "mib": readings}
+
+
+def _processes() -> list[int]:
+    """This process and its children."""
+    children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return [os.getpid(), *(int(pid) for file in children for pid in file.read_text().split())]
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process, its running children and its ended ones."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    running = sum(sum(map(int, _stat(pid)[11:13])) for pid in _processes()[1:]) / ticks
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + running + ended.ru_utime + ended.ru_stime
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat after the command's name."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+
+
+def _resident(pid: int) -> int:
+    return int(_stat(pid)[21]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in values.items()}

@@ -1,0 +1,47 @@
+"""The `ivjax` command: parse, call one function, print. No logic."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from ivjax import __version__
+from ivjax.cli import bench, data, launch, train
+from ivjax.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status: 2 for bad input."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    options = _parse(argv)
+    try:
+        return int(options.run(options))
+    except UserError as error:
+        print(f"ivjax {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses; overrides may stand before and after the options, which argparse alone does not allow."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    strange = [word for word in rest if word.startswith("-") or "=" not in word]
+    if strange or (rest and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    if rest:
+        options.overrides += rest
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ivjax", description="The InternVideo family in JAX.")
+    parser.add_argument("--version", action="version", version=f"ivjax {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train.add(commands)
+    data.add(commands)
+    bench.add(commands)
+    launch.add(commands)
+    return parser

@@ -1,0 +1,7 @@
+"""`python -m ivjax.cli` is `ivjax`."""
+
+import sys
+
+from ivjax.cli import main
+
+sys.exit(main())

@@ -1,0 +1,64 @@
+"""`ivjax bench`."""
+
+import argparse
+from pathlib import Path
+
+from ivjax.cli.common import add_command
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    bench = add_command(
+        commands, "bench", "Measure speed; JSON lines.", "ivjax bench step --config stage1_bench"
+    )
+    what = bench.add_subparsers(dest="what", required=True)
+    about = "Time the train step of a config on batches made on the device: no data, no files."
+    example = "ivjax bench step --config stage1_bench --against remat=none,full"
+    step = add_command(what, "step", about, example)
+    step.add_argument("--config", required=True, help="a config file, or the name of a shipped one")
+    step.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
+    step.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="path=v1,v2",
+        help="variants to compare, first against the rest",
+    )
+    step.add_argument("--runs", type=int, default=7, help="timed runs of each variant (default 7)")
+    step.set_defaults(run=_bench_step)
+    _add_data(what)
+
+
+def _add_data(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Time reading a corpus, beside bare decoding of the same frames and a plain sequential reader. "
+        "Without a corpus, one of 320x240 clips of 64 frames is drawn first."
+    )
+    data = add_command(what, "data", about, "ivjax bench data shards/demo --workers 1 2")
+    data.add_argument("corpus", type=Path, nargs="?", help="the corpus folder")
+    data.add_argument("--frames", type=int, default=8, help="sparse frames of each clip (default 8)")
+    data.add_argument("--side", type=int, default=224, help="resized to this (default 224)")
+    data.add_argument("--clips", type=int, default=128, help="clips of each measurement (default 128)")
+    data.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="worker counts (default 1 2)")
+    data.add_argument("--records", type=int, default=0, help="also watch memory over so many clips")
+    data.set_defaults(run=_bench_data)
+
+
+def _bench_step(options: argparse.Namespace) -> int:
+    from ivjax.bench.step import bench_step
+    from ivjax.config import load_experiment
+    from ivjax.overrides import apply_overrides
+
+    experiment = apply_overrides(load_experiment(options.config), options.overrides)
+    for line in bench_step(experiment, options.against, options.runs):
+        print(line, flush=True)
+    return 0
+
+
+def _bench_data(options: argparse.Namespace) -> int:
+    from ivjax.bench.data import Wanted, bench_data
+
+    wanted = Wanted(options.frames, options.side)
+    for line in bench_data(options.corpus, wanted, options.clips, options.workers, options.records):
+        print(line, flush=True)
+    return 0

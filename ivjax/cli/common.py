@@ -1,0 +1,24 @@
+"""Shared by the commands: how one looks, and how it names a config."""
+
+import argparse
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, about: str, example: str
+) -> argparse.ArgumentParser:
+    """A command whose help ends with an example."""
+    return commands.add_parser(
+        name,
+        help=about,
+        description=about,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The arguments CONFIG and path=value."""
+    parser.add_argument(
+        "config", help="a config file (.py), or the name of a shipped one such as stage1_tiny"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")

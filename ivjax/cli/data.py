@@ -1,0 +1,153 @@
+"""`ivjax data`: make, build and look at corpora."""
+
+import argparse
+from pathlib import Path
+
+from ivjax.cli.common import add_command
+from ivjax.errors import UserError
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    about = "Make, build and look at corpora."
+    data = add_command(commands, "data", about, "ivjax data demo demo --clips 1000")
+    what = data.add_subparsers(dest="what", required=True)
+    for add_one in (_add_demo, _add_build, _add_validate, _add_stats, _add_show, _add_tokenizer):
+        add_one(what)
+
+
+def _add_demo(what: argparse._SubParsersAction) -> None:
+    about = "Draw videos of moving shapes with captions: a corpus for trying things out and for tests."
+    demo = add_command(what, "demo", about, "ivjax data demo demo --clips 1000 --seed 0")
+    demo.add_argument("out", type=Path, help="the folder to make")
+    demo.add_argument("--clips", type=int, default=1000, help="clips to train on (default 1000)")
+    demo.add_argument("--held-out", type=int, help="clips to test on (default: a tenth)")
+    demo.add_argument("--seed", type=int, default=0, help="the same seed draws the same bytes (default 0)")
+    demo.add_argument("--workers", type=int, help="processes (default: one per core)")
+    demo.set_defaults(run=_demo)
+
+
+def _add_build(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Cut, filter and encode the clips of an annotation file into shards; run it again to continue. "
+        "Options by path: recipe.short_side=256 recipe.encoding.gop=24 recipe.audio=true "
+        "filters.overlap=0.5 shard_clips=1000 ..."
+    )
+    example = "ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos recipe.short_side=96"
+    build = add_command(what, "build", about, example)
+    build.add_argument("source", help="an annotation file, a folder, or tars")
+    build.add_argument("out", type=Path, help="the corpus folder")
+    build.add_argument("overrides", nargs="*", metavar="path=value", help="options by dotted path")
+    build.add_argument("--kind", default="auto", help="the source's format (default: recognised)")
+    build.add_argument("--videos", help="where the videos lie")
+    build.add_argument("--set", nargs="+", default=[], metavar="name=value", help="options of the source")
+    build.add_argument("--min-score", nargs="+", default=[], metavar="name=value", help="least scores")
+    build.add_argument("--draw", type=int, metavar="N", help="diversity sampling: keep N rows")
+    build.add_argument(
+        "--draw-method", choices=("original", "streaming"), default="original", help="how they are drawn"
+    )
+    build.add_argument("--shots", action="store_true", help="split rows where the camera cuts")
+    build.add_argument("--engine", choices=("pool", "beam"), default="pool", help="who runs the steps")
+    build.add_argument("--runner", default="DirectRunner", help="Beam's runner")
+    build.add_argument("--beam", nargs="+", default=[], metavar="name=value", help="Beam's pipeline options")
+    build.add_argument("--overwrite", action="store_true", help="replace another corpus in the folder")
+    build.set_defaults(run=_build)
+
+
+def _add_validate(what: argparse._SubParsersAction) -> None:
+    about = "Check a corpus: manifest, hashes, records, duplicates, decoding. One line for each fault."
+    validate = add_command(what, "validate", about, "ivjax data validate shards/demo --decode all")
+    validate.add_argument("corpus", type=Path, help="the corpus folder")
+    validate.add_argument("--decode", default="64", help="how many clips to decode, or all (default 64)")
+    validate.set_defaults(run=_validate)
+
+
+def _add_stats(what: argparse._SubParsersAction) -> None:
+    about = "Durations, resolutions, frame rates and caption lengths of a corpus."
+    stats = add_command(what, "stats", about, "ivjax data stats shards/demo --png stats.png")
+    stats.add_argument("corpus", type=Path, help="the corpus folder")
+    stats.add_argument("--json", action="store_true", help="print JSON")
+    stats.add_argument("--png", type=Path, help="draw histograms into this file")
+    stats.set_defaults(run=_stats)
+
+
+def _add_show(what: argparse._SubParsersAction) -> None:
+    about = "A contact sheet of some clips with their captions."
+    show = add_command(what, "show", about, "ivjax data show shards/demo --n 8 --png sheet.png")
+    show.add_argument("corpus", type=Path, help="the corpus folder")
+    show.add_argument("--n", type=int, default=8, help="clips (default 8)")
+    show.add_argument("--png", type=Path, default=Path("sheet.png"), help="the file (default sheet.png)")
+    show.set_defaults(run=_show)
+
+
+def _add_tokenizer(what: argparse._SubParsersAction) -> None:
+    example = "ivjax data tokenizer train shards/demo demo.model --size 400"
+    tokenizer = add_command(what, "tokenizer", "Vocabularies.", example)
+    action = tokenizer.add_subparsers(dest="action", required=True)
+    train = add_command(action, "train", "Train a SentencePiece model on a corpus's captions.", example)
+    train.add_argument("corpus", type=Path, help="the corpus folder")
+    train.add_argument("out", type=Path, help="the model file to write")
+    train.add_argument("--size", type=int, default=8000, help="pieces (default 8000)")
+    train.set_defaults(run=_train_tokenizer)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.demo.corpus import make_demo
+
+    make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, _say)
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
+    from ivjax.data_pipelines.build.recipe import Recipe
+    from ivjax.data_pipelines.build.run import build
+    from ivjax.data_pipelines.shots import ShotRule
+    from ivjax.overrides import apply_overrides
+
+    scores = {name: _number(value) for name, value in map(_pair, options.min_score)}
+    plan = BuildOptions(
+        source=options.source,
+        out=options.out,
+        kind=options.kind,
+        videos=options.videos,
+        source_options=dict(map(_pair, options.set)),
+        recipe=Recipe(shots=ShotRule() if options.shots else None),
+        filters=Filters(min_scores=scores),
+        draw=None if options.draw is None else Draw(options.draw, options.draw_method),
+        engine=options.engine,
+        runner=options.runner,
+        beam_options=tuple(f"--{option}" for option in options.beam),
+        overwrite=options.overwrite,
+    )
+    print(build(apply_overrides(plan, options.overrides), _say).text())
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{text!r} is not name=value")
+    return name, value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{text!r} is not a number") from None
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.inspect.validate import validate
+
+    decode = None if options.decode == "all" else int(_number(options.decode))
+    faults = validate(options.corpus, decode, _say)
+    for fault in faults:
+        print(fault)
+    print(f"{options.corpus}: {len(faults)} faults" if faults else f"{options.corpus}: in order")
+    return 1 if faults else 0

@@ -1,0 +1,45 @@
+"""`ivjax train`."""
+
+import argparse
+from pathlib import Path
+
+from ivjax.cli.common import add_command, add_config
+from ivjax.errors import UserError
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    about = "Train a config; run it again to continue."
+    parser = add_command(
+        commands, "train", about, "ivjax train stage1_tiny optimizer.decay=0.1 --workdir runs/tiny"
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--workdir", type=Path, help="the run folder; a shared one if there are several hosts"
+    )
+    parser.add_argument("--print", action="store_true", help="show the resolved config, and exit")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="process 0 of a job of several processes")
+    parser.add_argument("--processes", type=int, help="processes of the job")
+    parser.add_argument("--process", type=int, help="which of them this is, from 0")
+    parser.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from ivjax.config import diff, leaves, load_experiment, resolved_text
+    from ivjax.overrides import apply_overrides
+
+    original = load_experiment(options.config)
+    experiment = apply_overrides(original, options.overrides)
+    if options.print:
+        print(resolved_text(experiment), end="")
+        changed = diff(leaves(original), leaves(experiment))
+        print("\n".join(["", f"against {options.config}:", *(changed or ["no change"])]))
+        return 0
+    if options.workdir is None:
+        raise UserError("a run needs a folder: add --workdir RUN")
+    from ivjax.train.distributed import Job, join
+
+    join(Job(options.coordinator, options.processes, options.process))
+    from ivjax.train.loop import train
+
+    return train(experiment, options.workdir, lambda line: print(line, flush=True))

@@ -1,0 +1,252 @@
+"""The builder: plans, restarts over SIGKILL, rows that break their process, and what it tells."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ivjax.data_pipelines.build.folder import locked
+from ivjax.data_pipelines.build.jobs import NOTES
+from ivjax.data_pipelines.build.options import BuildOptions, Filters
+from ivjax.data_pipelines.build.plan import make_plan, overlap
+from ivjax.data_pipelines.build.recipe import Recipe
+from ivjax.data_pipelines.shards import MANIFEST, check_files, read_manifest, sha256
+from ivjax.data_pipelines.shots import ShotRule
+from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.errors import UserError
+from tests.data_pipelines.footage import (
+    QUICK,
+    build_small,
+    clips_of,
+    contents,
+    numbers_of,
+    some_rows,
+)
+
+ROOT = Path(__file__).parents[2]
+HELPERS = "tests.data_pipelines.footage"
+OPTIONS = BuildOptions("test", Path("out"), shard_clips=4)
+
+
+def plan(rows, **options):
+    return make_plan(rows, replace(OPTIONS, **options))
+
+
+def ids(plan):
+    return [[row.id for row in job.rows] for job in plan.jobs]
+
+
+def causes(plan):
+    return {drop.id: drop.cause for drop in plan.drops}
+
+
+def test_rows_of_one_file_stay_together_and_in_order_of_time():
+    rows = [Row(f"{video}{t}", f"{video}.mp4", start=t, end=t + 1) for t in (4, 0, 2) for video in "ab"]
+    assert ids(plan(rows)) == [["a0", "a2", "a4", "b0"], ["b2", "b4"]]
+    assert [job.name for job in plan(rows).jobs] == [f"shard-0000{n}-of-00002.array_record" for n in (0, 1)]
+
+
+def test_rows_without_use_are_named_and_never_raised():
+    recipe = Recipe(min_seconds=1.0, max_seconds=10.0)
+    rows = [
+        BadRow("list.csv line 3", "it has no end"),
+        Row("good", "a.mp4", start=0, end=5, scores={"umt": 0.4, "aesthetic": 5.0}),
+        Row("turned", "a.mp4", start=5, end=2),
+        Row("never", "a.mp4", start=float("nan"), end=2),
+        Row("short", "a.mp4", start=0, end=0.5),
+        Row("long", "a.mp4", start=0, end=50),
+        Row("poor", "a.mp4", start=1, end=5, scores={"umt": 0.2}),
+        Row("blank", "a.mp4", start=2, end=5, scores={"aesthetic": 9.0}),
+        Row("again", "a.mp4", start=0, end=5, scores={"umt": 0.9}),
+        Row("image", "a.jpg", media="image", scores={"umt": 0.9}),
+    ]
+    found = plan(rows, recipe=recipe, filters=Filters(min_scores={"umt": 0.3}))
+    assert ids(found) == [["good", "image"]] and found.rows == 10
+    assert causes(found) == {
+        "": "bad row",
+        "turned": "wrong times",
+        "never": "wrong times",
+        "short": "too short",
+        "long": "too long",
+        "poor": "low score",
+        "blank": "no score",
+        "again": "duplicate",
+    }
+    assert ids(plan(rows[5:6], recipe=replace(recipe, shots=ShotRule()))) == [["long"]]  # its shots may do
+
+
+def test_rows_that_overlap_too_much_are_duplicates_of_the_first():
+    assert overlap((0, 4), (2, 6)) == pytest.approx(1 / 3) and overlap((0, 1), (2, 3)) == 0
+    rows = [
+        Row("first", "a.mp4", start=0, end=10),
+        Row("near", "a.mp4", start=1, end=11, captions=("other words",)),
+        Row("far", "a.mp4", start=6, end=14),
+        Row("elsewhere", "b.mp4", start=0, end=10),
+    ]
+    assert causes(plan(rows)) == {}
+    assert causes(plan(rows, filters=Filters(overlap=0.8))) == {"near": "duplicate"}
+    assert causes(plan(rows, filters=Filters(overlap=0.2))) == {"near": "duplicate", "far": "duplicate"}
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return some_rows(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture(scope="module")
+def corpus(rows, tmp_path_factory):
+    out = tmp_path_factory.mktemp("corpus") / "out"
+    build_small(rows, out)
+    return out
+
+
+def test_a_corpus_holds_every_row_cut_exactly_and_a_true_manifest(rows, corpus):
+    clips = clips_of(corpus)
+    assert [clip.id for clip in clips] == [row.id for row in rows]
+    for clip, row in zip(clips, rows, strict=True):
+        first = -(-round(row.start * 1000) // 40)
+        assert numbers_of(clip.payload) == list(range(first, -(-round(row.end * 1000) // 40)))
+        assert clip.captions == row.captions
+    manifest = read_manifest(corpus)
+    check_files(corpus, manifest)
+    assert [shard.count for shard in manifest.shards] == [5, 5, 2]
+    assert all(shard.sha256 == sha256(corpus / shard.name) for shard in manifest.shards)
+    assert json.loads((corpus / "report.json").read_text())["clips"] == 12 == manifest.clips
+    assert (corpus / "report.jsonl").read_text() == ""
+
+
+def test_a_finished_corpus_is_left_alone(rows, corpus):
+    before = {p: p.stat().st_mtime_ns for p in corpus.glob("*.array_record")}
+    report = build_small(rows, corpus, workers=1)
+    assert report.kept_shards == 3 and report.clips == 12
+    assert {p: p.stat().st_mtime_ns for p in corpus.glob("*.array_record")} == before
+
+
+def test_what_is_missing_or_damaged_is_built_again_and_only_that(rows, corpus, tmp_path):
+    out = tmp_path / "out"
+    build_small(rows, out)
+    first, second, third = sorted(out.glob("*.array_record"))
+    second.unlink()
+    third.write_bytes(b"half")
+    (out / ".shard-00001-of-00003.array_record.77.draft").write_bytes(b"stale")
+    untouched = first.stat().st_mtime_ns
+    assert build_small(rows, out).kept_shards == 1
+    assert first.stat().st_mtime_ns == untouched and contents(out) == contents(corpus)
+
+
+def test_killed_twice_it_goes_on_and_ends_with_the_same_bytes(rows, tmp_path):
+    videos, out = Path(rows[0].path).parent, tmp_path / "out"
+    slow = {"recipe": replace(QUICK, captioner=f"{HELPERS}:describe_slowly"), "shard_clips": 3}
+    for finished in (1, 2):
+        _kill_when(out, finished, videos)
+    assert not (out / MANIFEST).exists()
+    report = build_small(rows, out, **slow)
+    assert 2 <= report.kept_shards < 4
+    build_small(rows, tmp_path / "undisturbed", **slow)
+    assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+def _kill_when(out, shards, videos):
+    """Starts a build and kills it as soon as so many shards are finished."""
+    code = (
+        "from pathlib import Path; from dataclasses import replace\n"
+        "from tests.data_pipelines.footage import *\n"
+        f"recipe = replace(QUICK, captioner='{HELPERS}:describe_slowly')\n"
+        f"rows, out = some_rows(Path({str(videos)!r})), Path({str(out)!r})\n"
+        "build_small(rows, out, recipe=recipe, workers=1, shard_clips=3)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    while len(list((out / NOTES).glob("shard-*.json"))) < shards:
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_rows_that_crash_hang_or_fail_are_named_and_all_others_are_made(rows, tmp_path):
+    recipe = replace(QUICK, captioner=f"{HELPERS}:break_down")
+    odd = [replace(rows[n], id=f"{word}{n}") for n, word in ((1, "crash"), (4, "hang"), (6, "raise"))]
+    mixed = [
+        *rows[:1],
+        odd[0],
+        *rows[2:4],
+        odd[1],
+        rows[5],
+        odd[2],
+        replace(rows[7], path="/nowhere.mp4"),
+        BadRow("x:9", "no id"),
+    ]
+    report = build_small(mixed, tmp_path / "out", recipe=recipe, row_seconds=3.0)
+    assert report.dropped == {"bad row": 1, "captioner": 1, "crash": 1, "hang": 1, "missing": 1}
+    assert [clip.id for clip in clips_of(tmp_path / "out")] == ["v0c0", "v0c2", "v0c3", "v1c1"]
+    lines = [json.loads(line) for line in (tmp_path / "out/report.jsonl").read_text().splitlines()]
+    told = {(line["id"] or line["where"]): line["cause"] for line in lines}
+    assert told == {
+        "crash1": "crash",
+        "hang4": "hang",
+        "raise6": "captioner",
+        "v1c3": "missing",
+        "x:9": "bad row",
+    }
+    assert "raised ValueError: no words" in next(line["detail"] for line in lines if line["id"] == "raise6")
+
+
+def test_another_corpus_in_the_folder_is_not_overwritten_unless_asked(rows, tmp_path):
+    out = tmp_path / "out"
+    build_small(rows[:4], out)
+    before = contents(out)
+    with pytest.raises(UserError, match="holds another corpus, which differs in recipe.short_side; choose"):
+        build_small(rows[:4], out, recipe=replace(QUICK, short_side=32))
+    with pytest.raises(UserError, match="differs in the rows of the source"):
+        build_small(rows[:3], out)
+    assert contents(out) == before
+    assert build_small(rows[:3], out, overwrite=True).clips == 3
+    (out / NOTES / "corpus.json").unlink()
+    with pytest.raises(UserError, match="did not build"):
+        build_small(rows[:3], out)
+
+
+def test_an_empty_result_is_an_error_that_says_why_and_leaves_nothing(rows, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="it has no rows"):
+        build_small([], out)
+    with pytest.raises(UserError, match="of 1 rows, 1 bad row; the first: a:1: no path"):
+        build_small([BadRow("a:1", "no path")], out)
+    with pytest.raises(UserError, match="empty corpus: of 1 rows, 1 missing; the first: v: /no.mp4 is not"):
+        build_small([Row("v", "/no.mp4")], out)
+    assert not out.exists()
+
+
+def test_two_builders_cannot_write_to_one_folder(rows, tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another build is writing"):
+        build_small(rows, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shard_clips": 0}, "shard_clips=0"),
+        ({"recipe": replace(QUICK, short_side=255)}, "odd"),
+        ({"recipe": replace(QUICK, min_seconds=3, max_seconds=2)}, "swap them"),
+        ({"filters": Filters(overlap=1.5)}, "overlap=1.5"),
+        ({"recipe": replace(QUICK, captioner="nowhere")}, "module:function"),
+    ],
+)
+def test_options_that_cannot_be_are_errors(rows, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        build_small(rows, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_builder_starts_without_jax_and_without_beam():
+    code = (
+        "import sys, ivjax.data_pipelines.build.run, ivjax.data_pipelines.build.guard\n"
+        "print({'jax', 'apache_beam', 'grain', 'torch', 'pyarrow'} & set(sys.modules))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"

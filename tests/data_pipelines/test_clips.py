@@ -1,0 +1,268 @@
+"""Clips through the whole data plane: one order on any hosts and workers, broken clips replaced."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from ivjax.data_pipelines.alternate import Alternating
+from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
+from ivjax.data_pipelines.examples import ArraySpec, ClipReader
+from ivjax.data_pipelines.loader import HostShard, Reading
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.records import pack
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.errors import UserError
+from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
+from tests.data_pipelines.damage import damaged
+
+SPEC = {
+    "index": ArraySpec((), np.dtype(np.uint32)),
+    "sample": ArraySpec((), np.dtype(np.uint32)),
+    "replaced": ArraySpec((), np.dtype(np.uint8)),
+    "label": ArraySpec((), np.dtype(np.int32)),
+    "video": ArraySpec((4, 24, 24, 3), np.dtype(np.uint8)),
+}
+READER = ClipReader(Intervals(4), TRAIN_STAGE2)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return corpus_of(tmp_path_factory.mktemp("corpus"), [make_clip(n, frames=6 + n % 5) for n in range(24)])
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    return corpus_of(tmp_path_factory.mktemp("other"), [make_clip(100 + n) for n in range(6)], shards=1)
+
+
+def mixture(*folders, workers=0, reader=READER, **options):
+    corpora = tuple(f if isinstance(f, Corpus) else Corpus(str(f)) for f in folders)
+    return Mixture(corpora, reader, workers=workers, **options)
+
+
+def batches(data, count, hosts=1, batch=8, state=None, seed=7):
+    """(the next `count` global batches as {index: row}, the state after them)."""
+    loaders = [data.open(Reading(SPEC, batch, seed, HostShard(host, hosts))) for host in range(hosts)]
+    for loader in loaders:
+        if state is not None:
+            loader.restore(state)
+    found = []
+    for _ in range(count):
+        parts = [next(loader) for loader in loaders]
+        rows = [{name: array[r] for name, array in p.items()} for p in parts for r in range(len(p["index"]))]
+        found.append({int(row["index"]): row for row in rows})
+    states = [loader.state() for loader in loaders]
+    assert all(s == states[0] for s in states)
+    for loader in loaders:
+        loader.close()
+    return found, states[0]
+
+
+def assert_same(found, reference):
+    for one, other in zip(found, reference, strict=True):
+        assert one.keys() == other.keys()
+        for index, row in one.items():
+            for name, value in row.items():
+                np.testing.assert_array_equal(value, other[index][name])
+
+
+@pytest.fixture(scope="module")
+def reference(corpus, other):
+    return batches(mixture(corpus, other), 6)[0]
+
+
+@pytest.mark.parametrize(("hosts", "workers"), [(2, 0), (4, 1), (1, 2), (2, 2)])
+def test_global_batches_do_not_depend_on_hosts_and_workers(corpus, other, reference, hosts, workers):
+    assert_same(batches(mixture(corpus, other, workers=workers), 6, hosts)[0], reference)
+
+
+def test_restored_on_other_hosts_and_workers_the_order_goes_on(corpus, other, reference):
+    first, state = batches(mixture(corpus, other, workers=1), 2, hosts=2)
+    rest, _ = batches(mixture(corpus, other), 4, hosts=4, state=state)
+    assert_same(first + rest, reference)
+
+
+def test_every_clip_comes_once_an_epoch_with_new_frames_and_crops(corpus):
+    found, _ = batches(mixture(corpus), 6)
+    rows = [batch[index] for batch in found for index in sorted(batch)]
+    first, second = rows[:24], rows[24:48]
+    for epoch in (first, second):
+        assert sorted(int(row["label"]) for row in epoch) == list(range(24))
+    again = {int(row["label"]): row["video"] for row in second}
+    assert sum((again[int(row["label"])] != row["video"]).any() for row in first) > 20
+
+
+def test_a_mixture_keeps_its_shares_over_a_resume(corpus, other):
+    data = mixture(Corpus(str(corpus), 3.0), Corpus(str(other), 1.0))
+    first, state = batches(data, 5)
+    rest, _ = batches(data, 5, state=state)
+    labels = [int(row["label"]) for batch in first + rest for row in batch.values()]
+    assert Counter(label >= 100 for label in labels) == {False: 60, True: 20}
+    seen = Counter(label for label in labels if label >= 100)
+    assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_another_seed_draws_other_frames(corpus):
+    one, two = batches(mixture(corpus), 3)[0], batches(mixture(corpus), 3, seed=8)[0]
+    order = [[int(b[i]["label"]) for b in found for i in sorted(b)] for found in (one, two)]
+    assert order[0] != order[1]
+
+
+def test_a_changed_corpus_does_not_go_on(corpus, other, tmp_path):
+    _, state = batches(mixture(other), 1)
+    changed = corpus_of(tmp_path, [make_clip(200)], shards=1)
+    state["identity"] = {str(changed): state["identity"][str(other)]}
+    loader = mixture(changed).open(Reading(SPEC, 8))
+    with pytest.raises(UserError, match="is not the one that this run has been reading"):
+        loader.restore(state)
+    loader.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_of_a_thousand_clips_fifty_broken_ones_are_named_once_and_the_rest_seen_once(tmp_path, workers):
+    clips = [make_clip(number, frames=4 + number % 3) for number in range(40)]
+    count, broken = (1000, 50) if workers == 0 else (200, 10)
+    records, causes = [], {}
+    for number in range(count):
+        clip = replace(clips[number % 40], id=f"clip{number}", label=number)
+        if number % 20 == 7:
+            record, causes[number] = damaged(clip, number // 20 % 10, 1 + number // 20 % 9)
+        else:
+            record = pack(clip)
+        records.append(record)
+    assert len(causes) == broken
+    folder = write_corpus(tmp_path / "corpus", records)
+    faults = tmp_path / "broken.jsonl"
+    loader = mixture(folder, workers=workers, broken=0.2).open(Reading(SPEC, 50, 3, faults=faults))
+    rows = [next(loader) for _ in range(count // 50)]
+    seen = [(int(label), int(b["replaced"][i])) for b in rows for i, label in enumerate(b["label"])]
+    named = loader.faults.named
+    loader.close()
+    starts = [0, *np.cumsum([len(p) for p in np.array_split(np.arange(count), 3)])]
+    assert {starts[int(f.shard[6:11])] + f.record: f.cause for f in named} == causes
+    assert len(named) == broken == len(faults.read_text().splitlines())
+    own_turn = Counter(label for label, replaced in seen if not replaced)
+    assert own_turn == {number: 1 for number in range(count) if number not in causes}
+    stand_ins = [label for label, replaced in seen if replaced]
+    assert len(stand_ins) == broken and not set(stand_ins) & set(causes)
+
+
+def test_too_many_broken_clips_end_the_run_with_the_list(tmp_path):
+    records = [pack(make_clip(n)) if n % 10 else b"" for n in range(40)]
+    loader = mixture(write_corpus(tmp_path, records), broken=0.05).open(Reading(SPEC, 20))
+    with pytest.raises(UserError, match=r"of 100 clips cannot be used .* empty.*5.00%(.|\n)*record 0: empty"):
+        for _ in range(9):
+            next(loader)
+    loader.close()
+
+
+@dataclass(frozen=True)
+class Treacherous:
+    """A frame rule that kills its process at clips of 9 frames, and never ends at those of 10."""
+
+    frames: int = 4
+
+    def choose(self, length, fps, rng):
+        if length == 9:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        while length == 10:
+            time.sleep(1)
+        return Intervals(4).choose(length, fps, rng)
+
+
+def test_a_crash_or_a_hang_of_the_decoder_is_a_broken_clip(tmp_path):
+    clips = [make_clip(n, frames={3: 9, 6: 10}.get(n, 8)) for n in range(12)]
+    reader = replace(READER, frames=Treacherous())
+    data = mixture(corpus_of(tmp_path, clips, shards=1), workers=2, reader=reader, seconds=2.0, broken=0.5)
+    loader = data.open(Reading(SPEC, 12))
+    for _ in range(3):
+        assert not set(next(loader)["label"].tolist()) & {3, 6}
+    assert {f.record: f.cause for f in loader.faults.named} == {3: "crash", 6: "hang"}
+    assert loader.faults.causes["crash"] >= 3
+    loader.close()
+
+
+def test_a_kill_of_the_reader_leaves_no_worker(corpus, tmp_path):
+    script = f"""
+from tests.data_pipelines.test_clips import *
+loader = mixture({str(corpus)!r}, workers=2).open(Reading(SPEC, 8))
+next(loader)
+from pathlib import Path
+children = [p.read_text() for p in Path("/proc/self/task").glob("*/children")]
+print(*" ".join(children).split(), flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    workers = [int(pid) for pid in process.stdout.readline().split()]
+    process.kill()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 10
+    while any(_runs(pid) for pid in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_worker_processes_hold_no_jax():
+    modules = "ivjax.data_pipelines.worker, ivjax.data_pipelines.tokenizers.base, sys"
+    check = f"import {modules}; print(sorted({{m.split('.')[0] for m in sys.modules}} & {{'jax', 'grain', 'flax'}}))"
+    assert subprocess.check_output([sys.executable, "-c", check], text=True).strip() == "[]"
+
+
+def test_what_clips_cannot_give_is_an_error(corpus):
+    with pytest.raises(UserError, match="wants depth in its batch, which clips do not hold"):
+        mixture(corpus).open(Reading({**SPEC, "depth": SPEC["label"]}, 8))
+    with pytest.raises(UserError, match="tokenizer is none"):
+        mixture(corpus).open(Reading({**SPEC, "text": ArraySpec((8,), np.dtype(np.int32))}, 8))
+    with pytest.raises(UserError, match="gives 4 frames and the stage wants 8"):
+        mixture(corpus).open(Reading({"video": ArraySpec((8, 24, 24, 3), np.dtype(np.uint8))}, 8))
+    with pytest.raises(UserError, match="data.held_out is empty"):
+        mixture(corpus).open(Reading(SPEC, 8), held_out=True)
+
+
+def test_a_missing_or_short_shard_is_named_before_the_first_step(tmp_path):
+    folder = corpus_of(tmp_path, [make_clip(n) for n in range(3)])
+    shard = folder / "shard-00001-of-00003.array_record"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match="shard-00001-of-00003.array_record has .* bytes, its manifest says"):
+        mixture(folder).open(Reading(SPEC, 3))
+    shard.unlink()
+    with pytest.raises(UserError, match="shard-00001-of-00003.array_record is missing"):
+        mixture(folder).open(Reading(SPEC, 3))
+
+
+def test_media_alternate_as_if_all_batches_lay_in_one_pile(corpus, other):
+    def pile():
+        loaders = {"video": mixture(corpus).open(Reading(SPEC, 4)), "image": mixture(other).open(Reading(SPEC, 2))}
+        return Alternating(loaders, {"video": 3, "image": 1}, seed=5)
+
+    def drain(alternating, count):
+        found = [next(alternating) for _ in range(count)]
+        return [(b.medium, b.rows["label"].tolist()) for b in found]
+
+    whole, cut = pile(), pile()
+    reference = drain(whole, 8)
+    assert Counter(medium for medium, _ in reference[:4]) == {"video": 3, "image": 1}
+    assert {len(labels) for medium, labels in reference if medium == "image"} == {2}
+    first = drain(cut, 3)
+    state = cut.state()
+    cut.close()
+    resumed = pile()
+    resumed.restore(state)
+    assert first + drain(resumed, 5) == reference
+    whole.close()
+    resumed.close()
