@@ -38,6 +38,11 @@ setup(
         "einops>=0.8",
         "sentencepiece>=0.2.1",
         "numpy>=2.0",
+        "av>=14",
+        "array_record>=0.8",
+        "pyarrow>=15",
+        "pillow>=10",
+        "matplotlib>=3.8",
         "tensorboardX>=2.6",
     ],
     extras_require={

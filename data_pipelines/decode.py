@@ -7,6 +7,7 @@ within a group the frames that nothing refers to.
 import bisect
 import io
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from types import TracebackType
 from typing import NamedTuple
 
@@ -209,7 +210,10 @@ def _graph(frame: av.VideoFrame, box: Box | None, size: tuple[int, int] | None) 
         steps.insert(0, ("crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1"))
     graph = av.filter.Graph()
     last = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=frame.time_base or Fraction(1, 25),
     )
     for name, arguments in steps:
         node = graph.add(name, arguments)

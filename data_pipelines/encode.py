@@ -11,14 +11,28 @@ import av
 import numpy as np
 
 from ivjax.data_pipelines.records import ClipError
+from ivjax.errors import UserError
 
 _AAC = {"b": "64000", "aac_coder": "fast"}  # the usual search for better bits takes longer than the video
+_PRESETS = [
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+    "placebo",
+]
+_TUNES = ["film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"]
 _MP4 = {"movflags": "+faststart", "fflags": "+bitexact"}
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """H.264, 4:2:0. `crf` is the quality (0 lossless - 51), `gop` the most frames from keyframe to keyframe.
+    """H.264, 4:2:0. `crf` is the quality, 0 (lossless) to 51; keyframes are at most `gop` frames apart.
 
     `preset` and `tune` are x264's.
     """
@@ -27,6 +41,17 @@ class Encoding:
     gop: int = 24
     preset: str = "veryfast"
     tune: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.crf <= 51 or self.gop < 1:
+            raise UserError(
+                f"crf={self.crf} gop={self.gop} cannot be encoded; crf is 0 to 51, gop at least 1"
+            )
+        for name, value, known in (("preset", self.preset, _PRESETS), ("tune", self.tune, (None, *_TUNES))):
+            if value not in known:
+                raise UserError(
+                    f"x264 has no {name} {value!r}; choose one of {', '.join(filter(None, known))}"
+                )
 
     def options(self) -> dict[str, str]:
         """As x264 takes them; one thread, because slices of frames depend on the number of threads."""
@@ -116,7 +141,7 @@ def _graph(frame: av.VideoFrame) -> av.filter.Graph:
             width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
         ),
         graph.add("crop", f"{width}:{height}:0:0:exact=1"),
-        graph.add("scale", "flags=bicubic:out_range=tv:out_color_matrix=bt601"),
+        graph.add("scale", "flags=bicubic:out_range=tv:out_color_matrix=bt601:threads=1"),
         graph.add("format", "yuv420p"),
         graph.add("buffersink"),
     ).configure()

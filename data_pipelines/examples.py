@@ -19,7 +19,7 @@ from ivjax.data_pipelines.text import clean_caption
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 
-Purpose = Literal["frames", "crop", "pixels", "caption", "replacement"]
+Purpose = Literal["frames", "crop", "pixels", "caption", "replacement", "mix"]
 
 
 class ArraySpec(NamedTuple):

@@ -69,7 +69,8 @@ class Loader(Iterator[dict[str, np.ndarray]]):
 
     `order` is an infinite MapDataset of clip numbers; place i of it, on whichever host, is row i of the
     run. Rows of global batch n are the places n * batch ... (n + 1) * batch - 1. `identity` names what
-    the order depends on; a state can only be restored where it is the same.
+    the order depends on; a state can only be restored where it is the same. `finish` changes whole
+    batches of this host's rows.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         reading: Reading,
         faults: FaultLog | None = None,
         identity: Mapping[str, str] | None = None,
+        finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
     ):
         if len(order) == 0:
             raise UserError("the data source holds no clips; check its path or its filters")
@@ -88,6 +90,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self._reading = reading
         self.faults = faults
         self._identity = dict(identity or {})
+        self._finish = finish
         self._threads = ThreadPoolExecutor(maker.threads, "ivjax-loader")
         self._places = grain.experimental.ElasticIterator(
             order.map_with_index(_placed),
@@ -106,7 +109,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         if self.faults is not None:
             self.faults.add(len(coming.filled), faults)
         self._state = coming.state
-        return coming.rows
+        return coming.rows if self._finish is None else self._finish(coming.rows)
 
     def state(self) -> Mapping[str, Any]:
         """What restores the position after the last batch, on any number of hosts; JSON."""
@@ -136,9 +139,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         """Allocates the next batch and has its rows filled in the background."""
         places = next(self._places)
         count = len(places["index"])
-        rows = {
-            name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._reading.spec.items()
-        }
+        rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._reading.spec.items()}
         views = ({name: array[row, ...] for name, array in rows.items()} for row in range(count))
         filled = [
             self._threads.submit(self._maker.fill, int(index), int(number), view)

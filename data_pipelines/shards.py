@@ -14,6 +14,7 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from ivjax.data_pipelines.drafts import draft_of, store
 from ivjax.data_pipelines.records import SCHEMA
 from ivjax.errors import UserError
 
@@ -61,7 +62,7 @@ class ShardWriter:
 
     def __init__(self, path: Path):
         self._path = path
-        self._draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+        self._draft = draft_of(path)
         self._count = 0
 
     def __enter__(self) -> "ShardWriter":
@@ -134,9 +135,7 @@ class Shards:
 def write_manifest(folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any]) -> Manifest:
     """Stores the manifest, whole or not at all."""
     manifest = Manifest(tuple(shards), dict(made_with))
-    draft = folder / f".{MANIFEST}.{os.getpid()}.draft"
-    draft.write_text(json.dumps(asdict(manifest) | {"clips": manifest.clips}, indent=1) + "\n")
-    os.replace(draft, folder / MANIFEST)
+    store(folder / MANIFEST, json.dumps(asdict(manifest) | {"clips": manifest.clips}, indent=1) + "\n")
     return manifest
 
 
@@ -169,7 +168,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         found = path.stat().st_size if path.is_file() else None
         if found != shard.bytes:
             state = "is missing" if found is None else f"has {found} bytes, its manifest says {shard.bytes}"
-            raise UserError(f"{path} {state}; copy or build the shard again (`ivjax data validate` checks all)")
+            raise UserError(f"{path} {state}; copy or build it again (`ivjax data validate` checks all)")
 
 
 def sha256(path: Path) -> str:

@@ -22,12 +22,12 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ivjax.data_pipelines.build.jobs import store_text
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters, check_options
-from ivjax.data_pipelines.build.plan import make_plan
+from ivjax.data_pipelines.build.plan import Plan, make_plan
 from ivjax.data_pipelines.build.pool import Makers
 from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
 from ivjax.data_pipelines.build.report import REPORT_LINES, count_causes, report_lines
+from ivjax.data_pipelines.drafts import store
 from ivjax.data_pipelines.records import Clip, ClipError, Turn, unpack
 from ivjax.data_pipelines.sources.open import open_source
 from ivjax.errors import UserError
@@ -69,22 +69,8 @@ class Internvid(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        config = self.builder_config
-        if not isinstance(config, InternvidConfig) or not config.source:
-            raise UserError(
-                "internvid needs a source: tfds.builder('internvid', config=InternvidConfig(...))"
-            )
-        options = BuildOptions(
-            config.source,
-            Path(self.data_dir),
-            recipe=config.recipe,
-            filters=config.filters,
-            draw=config.draw,
-            workers=config.workers,
-        )
-        check_options(options)
-        rows = open_source(config.source, kind=config.kind, videos=config.videos, **config.source_options)
-        plan = make_plan(rows, options)
+        config, folder = self._config(), Path(self.data_dir)
+        options, plan = _planned(config, folder)
         drops = list(plan.drops)
         digest, number = hashlib.sha256(), -1
         with Makers(config.recipe, config.row_seconds, options.processes) as makers:
@@ -93,11 +79,33 @@ class Internvid(tfds.core.GeneratorBasedBuilder):
                 digest.update(record)
                 yield f"{number:012d}", clip_to_example(unpack(record))
         if number < 0:
+            counts = count_causes(drops, plan.not_drawn)
+            raise UserError(f"{config.source} gives no clip: of {plan.rows} rows, {counts}")
+        store(folder / REPORT_LINES, report_lines(drops))
+        store(folder / _DIGEST, digest.hexdigest())
+
+    def _config(self) -> InternvidConfig:
+        config = self.builder_config
+        if not isinstance(config, InternvidConfig) or not config.source:
             raise UserError(
-                f"{config.source} gives no clip: of {plan.rows} rows, {count_causes(drops, plan.not_drawn)}"
+                "internvid needs a source: tfds.builder('internvid', config=InternvidConfig(...))"
             )
-        store_text(options.out / REPORT_LINES, report_lines(drops))
-        store_text(options.out / _DIGEST, digest.hexdigest())
+        return config
+
+
+def _planned(config: InternvidConfig, folder: Path) -> tuple[BuildOptions, Plan]:
+    options = BuildOptions(
+        config.source,
+        folder,
+        recipe=config.recipe,
+        filters=config.filters,
+        draw=config.draw,
+        workers=config.workers,
+        row_seconds=config.row_seconds,
+    )
+    check_options(options)
+    rows = open_source(config.source, kind=config.kind, videos=config.videos, **config.source_options)
+    return options, make_plan(rows, options)
 
 
 def _records(outcomes: Iterable[Outcome], drops: list[Drop]) -> Iterator[bytes]:

@@ -3,19 +3,13 @@
 It holds neither jax nor grain, and whatever a clip does to it (a crash, a hang) ends it alone.
 """
 
-import contextlib
 import mmap
-import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Mapping
 
-import av.logging
 import numpy as np
 
+from ivjax.data_pipelines.child import serve
 from ivjax.data_pipelines.examples import ArraySpec, ExampleMaker
 from ivjax.data_pipelines.records import ClipError
 from ivjax.errors import UserError
@@ -39,22 +33,13 @@ def room(spec: Mapping[str, ArraySpec]) -> int:
     return max(sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), 1)
 
 
-def main(pipe: int, memory: int) -> None:
-    """Serves until the parent closes the pipe."""
-    for name in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which then ends us
-        signal.signal(name, signal.SIG_IGN)
-    av.logging.set_level(av.logging.PANIC)
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
-    connection = Connection(pipe)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        maker: ExampleMaker = connection.recv()
-        slot = views(mmap.mmap(memory, room(maker.spec)), maker.spec)
-        connection.send(None)
-        while True:
-            connection.send(_serve(maker, slot, *connection.recv()))
+def prepare(maker: ExampleMaker, memory: int) -> Callable[[tuple[int, int]], ClipError | UserError | None]:
+    """The function that makes example (index, number) and returns what was wrong, if anything."""
+    slot = views(mmap.mmap(memory, room(maker.spec)), maker.spec)
+    return lambda place: _fill(maker, slot, *place)
 
 
-def _serve(
+def _fill(
     maker: ExampleMaker, slot: Mapping[str, np.ndarray], index: int, number: int
 ) -> ClipError | UserError | None:
     """Fills the slot; returns what was wrong, if anything."""
@@ -68,12 +53,5 @@ def _serve(
     return None
 
 
-def _follow_parent(parent: int) -> None:
-    """Ends this process, even one that hangs in a decoder, when its parent is gone."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    serve(int(sys.argv[1]), lambda maker: prepare(maker, int(sys.argv[2])))

@@ -4,13 +4,11 @@ import contextlib
 import mmap
 import os
 import queue
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from multiprocessing import Pipe
 from typing import Protocol
 
+from ivjax.data_pipelines.child import Child, LostError
 from ivjax.data_pipelines.examples import ExampleMaker
 from ivjax.data_pipelines.faults import Fault
 from ivjax.data_pipelines.loader import Rows, store
@@ -19,7 +17,6 @@ from ivjax.data_pipelines.worker import room, views
 from ivjax.errors import UserError
 
 _ATTEMPTS = 32  # replacements in a row that may be broken too
-_START_SECONDS = 120  # importing may take long on a busy machine
 
 
 class _Runner(Protocol):
@@ -107,97 +104,47 @@ class Processes:
         self._maker = maker
         self._seconds = seconds
         self._closed = False
-        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
-        for process in [_Process(maker) for _ in range(count)]:
-            self._idle.put(process)
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in [_Worker(maker) for _ in range(count)]:
+            self._idle.put(worker)
 
     def run(self, index: int, number: int, row: Rows) -> None:
         """See _Runner."""
-        process = self._idle.get()
+        worker = self._idle.get()
         try:
-            process.make(index, number, self._seconds)
-            store(row, process.slot, index)
-        except ClipError:
-            if not process.alive:
-                process.end()
-                process = _Process(self._maker)
-            raise
+            worker.make(index, number, self._seconds)
+            store(row, worker.slot, index)
+        except LostError as error:
+            worker = _Worker(self._maker)
+            raise ClipError(error.cause, error.detail) from None
         finally:
             if self._closed:
-                process.end()
-            self._idle.put(process)
+                worker.close()
+            self._idle.put(worker)
 
     def close(self) -> None:
         """Ends the processes."""
         self._closed = True
         with contextlib.suppress(queue.Empty):
             while True:
-                self._idle.get_nowait().end()
+                self._idle.get_nowait().close()
 
 
-class _Process:
+class _Worker:
     """One worker process, and the memory that it shares with us."""
 
     def __init__(self, maker: ExampleMaker):
-        self._pipe, theirs = Pipe()
         with tempfile.TemporaryFile() as memory:
             os.truncate(memory.fileno(), room(maker.spec))
-            self._memory = mmap.mmap(memory.fileno(), room(maker.spec))
-            handles = (theirs.fileno(), memory.fileno())
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "ivjax.data_pipelines.worker", *map(str, handles)],
-                pass_fds=handles,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-            )
-        theirs.close()
-        self.slot = views(self._memory, maker.spec)
-        self._pipe.send(maker)
-        self._started = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still serves."""
-        return self._process.poll() is None
+            self.slot = views(mmap.mmap(memory.fileno(), room(maker.spec)), maker.spec)
+            self._child = Child("ivjax.data_pipelines.worker", maker, (memory.fileno(),))
 
     def make(self, index: int, number: int, seconds: float) -> None:
-        """Has an example put into `slot`; raises ClipError for a clip that is broken, or breaks it."""
-        self._wait_for_start()
-        try:
-            self._pipe.send((index, number))
-            if not self._pipe.poll(seconds):
-                self.end()
-                raise ClipError("hang", f"decoding did not end within {seconds:g} s")
-            answer = self._pipe.recv()
-        except (EOFError, ConnectionError):
-            self._process.wait()
-            raise ClipError("crash", f"the decoder ended with status {self._process.returncode}") from None
-        if answer is not None:
-            raise answer
+        """Has an example put into `slot`; raises ClipError, or LostError if the process ends."""
+        error = self._child.ask((index, number), seconds)
+        if error is not None:
+            raise error
 
-    def _wait_for_start(self) -> None:
-        if self._started:
-            return
-        try:
-            if not self._pipe.poll(_START_SECONDS):
-                raise EOFError
-            self._pipe.recv()
-        except (EOFError, ConnectionError):
-            self.end()
-            raise UserError(
-                "a decode process did not start; its own message stands above. data.workers=0 decodes "
-                "without one"
-            ) from None
-        self._started = True
-
-    def end(self) -> None:
-        """Kills the process; it holds nothing that needs saving."""
-        self._process.kill()
-        self._process.wait()
-        self._pipe.close()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with the same modules in reach and one thread for whatever wants to use many."""
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return {**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    def close(self) -> None:
+        """Ends the process."""
+        self._child.close()

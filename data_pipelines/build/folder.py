@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.build.jobs import NOTES, Job, store_text
+from ivjax.data_pipelines.build.jobs import NOTES, Job
 from ivjax.data_pipelines.build.report import REPORT, REPORT_LINES
+from ivjax.data_pipelines.drafts import clear_drafts, store
 from ivjax.data_pipelines.shards import MANIFEST
 from ivjax.errors import UserError
 
@@ -44,10 +45,10 @@ def claim(folder: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:
         clear(folder)
     else:
         _refuse_other(folder, made_with)
-    for draft in (*folder.glob(".*.draft"), *(folder / NOTES).glob(".*.draft")):
-        draft.unlink(missing_ok=True)
+    clear_drafts(folder)
+    clear_drafts(folder / NOTES)
     path = folder / NOTES / _IDENTITY
-    store_text(path, json.dumps(made_with, indent=1) + "\n")
+    store(path, json.dumps(made_with, indent=1) + "\n")
 
 
 def clear(folder: Path) -> None:

@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import NamedTuple
 
 import av
-import numpy as np
 
-from ivjax.data_pipelines.encode import Audio
 from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.sources.media import read_media
+from ivjax.errors import UserError
 
 # Annotations give milliseconds: a frame that is this close to a bound counts as being on it.
 TOLERANCE = Fraction(1, 2000)
@@ -21,7 +20,6 @@ UNKNOWN_FPS = Fraction(25)  # for files that do not say
 _NO_TIMES = {"avi"}  # stores the order of decoding: frames that refer ahead come out with wrong times
 _NO_SEEKING = {"avi", "mpeg"}  # after a seek, the times of the frames are not what they were
 _TRUNCATED = 1  # seconds of video that may be missing at the end of a file
-_AUDIO_LEAD = Fraction(1, 10)  # seconds that an audio decoder needs to settle after a seek
 
 
 class Shown(NamedTuple):
@@ -43,7 +41,7 @@ class Footage:
     def __init__(self, path: str):
         self._path = path
         self._fresh = True
-        self._container = _opened(path)
+        self._container = open_media(path)
         if not self._container.streams.video:
             self._container.close()
             raise ClipError("no video stream", f"{path} holds no video")
@@ -51,12 +49,13 @@ class Footage:
 
     def _choose(self) -> None:
         self._stream = self._container.streams.video[0]
+        self._base = self._stream.time_base or Fraction(1, av.time_base)
         context = self._stream.codec_context
         if context is None:
             self._container.close()
             raise ClipError("unknown codec", f"no decoder for the video in {self._path}")
         context.thread_count = 1
-        self._origin = max(Fraction(self._container.start_time or 0, av.time_base), Fraction(0))
+        self._origin = begin_of(self._container)
 
     @property
     def fps(self) -> Fraction:
@@ -72,14 +71,8 @@ class Footage:
     @property
     def seconds(self) -> Fraction | None:
         """Length of the video as its file states it."""
-        duration, base = self._stream.duration, self._stream.time_base
-        return None if duration is None or base is None else duration * base
-
-    @property
-    def length(self) -> Fraction | None:
-        """Length of the longest stream as the file states it."""
-        duration = self._container.duration
-        return self.seconds if duration is None else Fraction(duration, av.time_base)
+        duration = self._stream.duration
+        return None if duration is None else duration * self._base
 
     def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
         """Frames that begin in [start, end), in order; None is the start or the end of the file."""
@@ -106,7 +99,7 @@ class Footage:
     def _length(self, picture: av.VideoFrame) -> Fraction:
         """How long a frame is shown that none follows."""
         if picture.duration:
-            return picture.duration * self._stream.time_base
+            return picture.duration * self._base
         return 1 / (self.fps or UNKNOWN_FPS)
 
     def _check_whole(self, picture: av.VideoFrame, begins: Fraction) -> None:
@@ -142,7 +135,7 @@ class Footage:
     def _seek(self, time: Fraction) -> Iterator[av.VideoFrame]:
         self._fresh = False
         try:
-            self._container.seek(int((time + self._origin) / self._stream.time_base), stream=self._stream)
+            self._container.seek(int((time + self._origin) / self._base), stream=self._stream)
         except av.FFmpegError:  # a format without seeking, or beyond its end
             return iter(())
         return self._container.decode(self._stream)
@@ -151,7 +144,7 @@ class Footage:
         """Opening anew is the one way back to the start that every format has."""
         if not self._fresh:
             self._container.close()
-            self._container = _opened(self._path)
+            self._container = open_media(self._path)
             self._choose()
         self._fresh = False
         return self._stamped(self._container.decode(self._stream))
@@ -161,44 +154,13 @@ class Footage:
         for number, frame in enumerate(frames):
             if frame.pts is None or self._container.format.name in _NO_TIMES:
                 time = number / (self.fps or UNKNOWN_FPS) + self._origin
-                frame.pts, frame.time_base = round(time / self._stream.time_base), self._stream.time_base
+                frame.pts, frame.time_base = round(time / self._base), self._base
             yield frame
 
-    def _time(self, frame: av.VideoFrame | av.AudioFrame) -> Fraction:
+    def _time(self, frame: av.VideoFrame) -> Fraction:
         if frame.pts is None:
-            raise ClipError("no times", f"some of {self._path} carries no time stamps")
-        return frame.pts * frame.time_base - self._origin
-
-    def audio(self, start: Fraction, seconds: Fraction, rate: int) -> Audio | None:
-        """The sound of [start, start + seconds), mono at `rate` per second; None if there is none.
-
-        What is missing or does not decode is silence.
-        """
-        if not self._container.streams.audio or self._container.streams.audio[0].codec_context is None:
-            return None
-        stream = self._container.streams.audio[0]
-        self._fresh = False
-        own_rate = stream.codec_context.sample_rate
-        sound = np.zeros(round(seconds * own_rate), np.int16)
-        with contextlib.suppress(av.FFmpegError):  # no seeking: from where we are
-            target = max(start + self._origin - _AUDIO_LEAD, Fraction(0))
-            self._container.seek(int(target / stream.time_base), stream=stream)
-        for piece, time in self._pieces(stream, start + seconds):
-            _lay(sound, piece, round((time - start) * own_rate))
-        return Audio(_resampled(sound, own_rate, rate), rate)
-
-    def _pieces(self, stream: av.AudioStream, end: Fraction) -> Iterator[tuple[np.ndarray, Fraction]]:
-        mono = av.AudioResampler("s16", "mono")
-        for packet in self._container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.FFmpegError:
-                continue
-            for frame in frames:
-                time = self._time(frame)
-                if time >= end:
-                    return
-                yield np.concatenate([part.to_ndarray()[0] for part in mono.resample(frame)]), time
+            raise ClipError("no times", f"some frames of {self._path} carry no time stamps")
+        return frame.pts * self._base - self._origin
 
     def __enter__(self) -> "Footage":
         return self
@@ -209,14 +171,32 @@ class Footage:
         self._container.close()
 
 
-def _opened(path: str) -> av.container.InputContainer:
+def open_media(path: str) -> av.container.InputContainer:
+    """A file, or the member of a tar, as a container; raises ClipError."""
+    with _clip_errors(path):
+        return av.open(io.BytesIO(read_media(path)) if "::" in path else path, "r")
+
+
+def fetch(path: str) -> bytes:
+    """The bytes of a file, or of the member of a tar; raises ClipError."""
+    with _clip_errors(path):
+        return read_media(path)
+
+
+@contextlib.contextmanager
+def _clip_errors(path: str) -> Iterator[None]:
     try:
-        return av.open(io.BytesIO(read_media(path)) if "::" in path else path)
+        yield
     except FileNotFoundError:
         raise ClipError("missing", f"{path} is not there") from None
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError, UserError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ClipError("unreadable", f"{path} is no media file: {reason}") from None
+        raise ClipError("unreadable", f"{path} cannot be opened: {reason}") from None
+
+
+def begin_of(container: av.container.InputContainer) -> Fraction:
+    """Where on the file's clock a player starts; what lies before zero is there for the decoder only."""
+    return max(Fraction(container.start_time or 0, av.time_base), Fraction(0))
 
 
 def _first(frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
@@ -224,22 +204,3 @@ def _first(frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:
         return next(frames, None)
     except av.FFmpegError:  # packets that refer to others before the place of landing
         return None
-
-
-def _lay(sound: np.ndarray, piece: np.ndarray, place: int) -> None:
-    """Copies what of `piece`, put at `place`, falls inside `sound`."""
-    first, last = max(place, 0), min(place + len(piece), len(sound))
-    if first < last:
-        sound[first:last] = piece[first - place : last - place]
-
-
-def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    if rate == wanted or not len(sound):
-        return sound
-    frame = av.AudioFrame.from_ndarray(sound[None], "s16", "mono")
-    frame.sample_rate = rate
-    resampler = av.AudioResampler("s16", "mono", wanted)
-    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
-    found = np.zeros(round(Fraction(len(sound) * wanted, rate)), np.int16)
-    _lay(found, np.concatenate(parts), 0)
-    return found

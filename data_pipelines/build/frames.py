@@ -64,7 +64,7 @@ def shrunk(
     pictures: Iterable[av.VideoFrame], pixel_shape: Fraction, short_side: int
 ) -> Iterator[av.VideoFrame]:
     """Pictures as they are to be seen (upright, square pixels, one size), in the colours of the encoder."""
-    last, small, size = None, None, None
+    last, size = None, None
     for picture in pictures:
         if picture is not last:
             size = size or fitted(picture.width, picture.height, pixel_shape, short_side)
@@ -79,7 +79,8 @@ def _small(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     )
     if not quarter_turns % 4:
         return small
-    turned = np.ascontiguousarray(np.rot90(small.to_ndarray(format="rgb24"), quarter_turns))
+    upright = np.rot90(small.to_ndarray(format="rgb24"), quarter_turns)
+    turned = np.ascontiguousarray(upright, np.uint8)
     return av.VideoFrame.from_ndarray(turned, "rgb24").reformat(format="yuv420p")
 
 
@@ -134,5 +135,5 @@ class Watch:
 def _luma(picture: av.VideoFrame) -> np.ndarray:
     """(H, W) int16."""
     plane = picture.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return rows[: picture.height, : picture.width].astype(np.int16)

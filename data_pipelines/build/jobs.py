@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ivjax.data_pipelines.build.guard import GuardedMaker
 from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
+from ivjax.data_pipelines.drafts import store
 from ivjax.data_pipelines.records import SCHEMA
 from ivjax.data_pipelines.shards import ShardInfo, ShardWriter
 from ivjax.data_pipelines.sources.row import Row
@@ -109,8 +109,7 @@ def _note_path(folder: Path, shard: str) -> Path:
 
 def _write_note(folder: Path, note: Note) -> None:
     path = _note_path(folder, note.shard.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store_text(path, json.dumps(asdict(note), ensure_ascii=False) + "\n")
+    store(path, json.dumps(asdict(note), ensure_ascii=False) + "\n")
 
 
 def _read_note(folder: Path, shard: str) -> Note:
@@ -118,10 +117,3 @@ def _read_note(folder: Path, shard: str) -> Note:
     stored["shard"] = ShardInfo(**stored["shard"])
     stored["drops"] = tuple(Drop(*drop) for drop in stored["drops"])
     return Note(**stored)
-
-
-def store_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    draft.write_text(text, "utf-8")
-    os.replace(draft, path)

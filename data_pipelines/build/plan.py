@@ -7,7 +7,7 @@ from ivjax.data_pipelines.build.footage import TOLERANCE
 from ivjax.data_pipelines.build.jobs import Job, make_jobs
 from ivjax.data_pipelines.build.options import BuildOptions, Draw
 from ivjax.data_pipelines.build.recipe import Drop
-from ivjax.data_pipelines.diversity import original_draw
+from ivjax.data_pipelines.diversity import original_draw, streaming_draw
 from ivjax.data_pipelines.sources.row import BadRow, Row
 
 Span = tuple[float, float]
@@ -124,6 +124,12 @@ def _by_file(rows: Sequence[Row]) -> list[Row]:
 
 
 def _drawn(rows: Sequence[Row], draw: Draw) -> list[Row]:
-    """The rows that a draw takes, in its order."""
-    names = [row.video or row.path for row in rows]
-    return [rows[index] for index in original_draw(names, min(draw.count, len(rows)), draw.seed)]
+    """The rows that a draw takes."""
+    videos = [row.video or row.path for row in rows]
+    if draw.method == "streaming":
+        pairs = [(row.id, video) for row, video in zip(rows, videos, strict=True)]
+        return [rows[index] for index in streaming_draw(pairs, draw.count, draw.seed)]
+    # The original knows a video by 11 letters; which ones does not matter, only which rows share them.
+    numbers = {video: number for number, video in enumerate(dict.fromkeys(videos))}
+    names = [f"{numbers[video]:011d}" for video in videos]
+    return [rows[index] for index in original_draw(names, draw.count, draw.seed)]

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax.data_pipelines.build.jobs import store_text
 from ivjax.data_pipelines.build.recipe import Drop
+from ivjax.data_pipelines.drafts import store
 from ivjax.data_pipelines.progress import duration
 
 REPORT, REPORT_LINES = "report.json", "report.jsonl"
@@ -50,11 +50,11 @@ def count_causes(drops: Iterable[Drop], not_drawn: int) -> dict[str, int]:
 
 def write_report(report: Report, drops: Iterable[Drop]) -> None:
     """Stores both files, the same for the same corpus: what depends on the call is left out."""
-    store_text(report.folder / REPORT_LINES, report_lines(drops))
+    store(report.folder / REPORT_LINES, report_lines(drops))
     totals = {
         name: getattr(report, name) for name in ("rows", "clips", "bytes", "shards", "dropped", "digest")
     }
-    store_text(report.folder / REPORT, json.dumps(totals, indent=1) + "\n")
+    store(report.folder / REPORT, json.dumps(totals, indent=1) + "\n")
 
 
 def report_lines(drops: Iterable[Drop]) -> str:

@@ -7,14 +7,16 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePosixPath
 
-from ivjax.data_pipelines.build.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact
+import numpy as np
+
+from ivjax.data_pipelines.build.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact, fetch
 from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk, steady
 from ivjax.data_pipelines.build.recipe import Captioner, Drop, Outcome, Recipe, find_captioner
+from ivjax.data_pipelines.build.sound import read_sound
 from ivjax.data_pipelines.decode import probe, read_frames
-from ivjax.data_pipelines.encode import Audio, encode_image, encode_video
+from ivjax.data_pipelines.encode import encode_image, encode_video
 from ivjax.data_pipelines.records import Clip, ClipError, pack
 from ivjax.data_pipelines.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
-from ivjax.data_pipelines.sources.media import read_media
 from ivjax.data_pipelines.sources.row import Row
 
 
@@ -49,7 +51,7 @@ def split_shots(row: Row, rule: ShotRule) -> list[Row]:
     """Rows for the shots inside a row; the row itself if the camera never cuts."""
     begins: list[Fraction] = []
 
-    def pictures(footage: Footage) -> Iterator[object]:
+    def pictures(footage: Footage) -> Iterator[np.ndarray]:
         for shown in footage.frames(*_bounds(row)):
             begins.append(shown.begins)
             width = min(shown.picture.width, DETECTION_WIDTH)
@@ -80,7 +82,7 @@ def video_clip(row: Row, recipe: Recipe) -> Clip:
         watch = Watch(fps, recipe.max_seconds)
         beats = steady(watch.times(itertools.chain([first], frames)), fps)
         pictures = watch.pictures(shrunk(beats, footage.pixel_shape, recipe.short_side))
-        sound = _sound(row.path, first.begins, end, recipe)
+        sound = read_sound(row.path, first.begins, end, recipe.audio_rate) if recipe.audio else None
         payload = encode_video(pictures, fps, recipe.encoding, sound)
     begins = first.begins if start is None else start
     _check(watch, begins, recipe)
@@ -92,7 +94,7 @@ def video_clip(row: Row, recipe: Recipe) -> Clip:
         fps=float(fps),
         width=watch.width,
         height=watch.height,
-        audio=sound is not None and len(sound.samples) > 0,
+        audio=sound is not None,
     )
 
 
@@ -111,17 +113,6 @@ def _nothing_there(row: Row, footage: Footage) -> ClipError:
     return ClipError("no frames", asked)
 
 
-def _sound(path: str, begins: Fraction, end: Fraction | None, recipe: Recipe) -> Audio | None:
-    """The sound of a cut. Read by itself: the frames are being decoded from the same file meanwhile."""
-    if not recipe.audio:
-        return None
-    with Footage(path) as footage:
-        stops = [stop for stop in (end, footage.length) if stop is not None]
-        if not stops:
-            raise ClipError("no length", f"{path} does not say how long its sound lasts")
-        return footage.audio(begins, max(min(stops) - begins, Fraction(0)), recipe.audio_rate)
-
-
 def _check(watch: Watch, begins: Fraction, recipe: Recipe) -> None:
     """The filters that need the frames."""
     seconds = watch.ends - begins
@@ -135,7 +126,7 @@ def _check(watch: Watch, begins: Fraction, recipe: Recipe) -> None:
 
 def image_clip(row: Row, recipe: Recipe) -> Clip:
     """An image as it is, or as a smaller JPEG if it is larger than the short side or moves."""
-    payload = read_media(row.path)
+    payload = fetch(row.path)
     found = probe(payload)
     picture = read_frames(payload, [0])[0]  # that it can be decoded is not known before
     if found.frames > 1 or min(found.width, found.height) > recipe.short_side:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ivjax.data_pipelines.demo.source import Source
+from ivjax.data_pipelines.drafts import clear_drafts, store
 from ivjax.data_pipelines.progress import Progress
 from ivjax.errors import UserError
 
@@ -85,8 +86,7 @@ def _missing(videos: Path, sources: Sequence[Source]) -> list[Source]:
         videos.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{videos} cannot be made: {error.strerror}; choose another folder") from None
-    for draft in videos.glob(".*.draft"):
-        draft.unlink(missing_ok=True)
+    clear_drafts(videos)
     names = {f"{source.id}.mp4" for source in sources}
     there = {path.name for path in videos.glob("*.mp4")}
     if strangers := sorted(there - names):
@@ -118,7 +118,7 @@ def _draw(
                     progress.advance(done.result())
             except BrokenProcessPool:
                 raise UserError(
-                    f"a process that drew videos was ended from outside; run it again, "
+                    "a process that drew videos was ended from outside; run it again, "
                     f"{videos} keeps the whole ones"
                 ) from None
             finally:
@@ -138,19 +138,10 @@ def _end_with(parent: BaseProcess) -> None:
 
 def _write_video(videos: Path, source: Source) -> int:
     """Writes one video; it has its name only once it is whole. Returns how many clips it holds."""
-    _write(videos / f"{source.id}.mp4", source.encode())
+    store(videos / f"{source.id}.mp4", source.encode())
     return source.clips
 
 
 def _write_rows(path: Path, sources: Sequence[Source]) -> None:
     lines = [json.dumps(row) + "\n" for source in sources for row in source.rows()]
-    _write(path, "".join(lines).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
-    try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    store(path, "".join(lines).encode())

@@ -3,6 +3,7 @@
 import base64
 import functools
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.data_pipelines.demo.background import Tint
+from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frames
 from ivjax.data_pipelines.demo.grammar import Caption, write_captions
 from ivjax.data_pipelines.demo.scene import SOUNDS, Scene, draw_scene, pick
@@ -113,12 +114,14 @@ def _plan(source: Source) -> _Film:
     tint = Tint(bool(rng.integers(2)), bool(rng.integers(2)))
     shots: list[Shot] = []
     start = 0
-    for _ in range(source.clips):
-        for filler in (True, False) if rng.random() < _FILLERS else (False,):
-            make = _filler if filler else _clip
-            shots.append(make(rng, start, fps, tint, source.held_out, has_sound))
-            start += shots[-1].scene.frames
-            tint = tint.opposite()
+    before = (("filler", "clip") if rng.random() < _FILLERS else ("clip",) for _ in range(source.clips))
+    for kind in itertools.chain.from_iterable(before):
+        if kind == "filler":
+            shots.append(_filler(rng, start, fps, tint))
+        else:
+            shots.append(_clip(rng, start, fps, tint, source.held_out, has_sound))
+        start += shots[-1].scene.frames
+        tint = tint.opposite()
     return _Film(width, height, fps, has_sound, tuple(shots))
 
 
@@ -134,12 +137,9 @@ def _clip(
     return Shot(start, scene, tuple(captions), score, float(rng.uniform(0.85, 1.15)))
 
 
-def _filler(
-    rng: np.random.Generator, start: int, fps: int, tint: Tint, held_out: bool, has_sound: bool
-) -> Shot:
-    frames = int(rng.integers(fps, 3 * fps))
-    background = draw_scene(rng, frames, fps, tint, held_out).background
-    return Shot(start, Scene((), "single", background, "none", frames, fps), ())
+def _filler(rng: np.random.Generator, start: int, fps: int, tint: Tint) -> Shot:
+    scene = Scene((), "single", draw_background(rng, tint), "none", int(rng.integers(fps, 3 * fps)), fps)
+    return Shot(start, scene, ())
 
 
 def _frames(rng: np.random.Generator, fps: int) -> int:

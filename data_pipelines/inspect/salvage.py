@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.records import ClipError, unpack
 
 _BLOCK = 1 << 16  # a Riegeli file is interrupted by a block header wherever this many bytes are full
 _BLOCK_HEADER = 24
@@ -50,18 +50,27 @@ def _walk(path: Path, count: int) -> Iterator[bytes | ClipError]:
         yield ClipError("truncated", "the file is empty")
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-        position = found = 0
+        position, found, last = 0, 0, b""
         while found < count:
             try:
                 chunk = _read_chunk(view, position)
                 record = _unpack_chunk(chunk) if chunk.kind == "r" else None
             except ClipError as error:
-                yield error
+                if not found or _is_whole(last):  # else it is the last record that was damaged, not this one
+                    yield error
                 return
             position = chunk.end
             if record is not None:
-                found += 1
+                found, last = found + 1, record
                 yield record
+
+
+def _is_whole(record: bytes) -> bool:
+    try:
+        unpack(record)
+    except ClipError:
+        return False
+    return True
 
 
 def _read_chunk(view: mmap.mmap, position: int) -> _Chunk:

@@ -51,7 +51,7 @@ class Stats:
         }
 
     def table(self) -> str:
-        """Counts, then a line of quantiles for each quantity, then a histogram of each."""
+        """Counts, then a line of quantiles for each quantity, then a histogram of each that varies."""
         counts = [f"{self.clips} clips ({_joined(self.media)}), {self.with_audio} with sound"]
         counts += [f"{self.captions} captions"]
         counts += [f"{self.unreadable} records cannot be read"] * bool(self.unreadable)
@@ -61,7 +61,8 @@ class Stats:
         heads = ["mean", "least", *(f"{share:.0%}" for share in QUANTILES), "most"]
         lines = [f"{'':24}" + "".join(f"{head:>9}" for head in heads)]
         lines += [f"{name:24}" + "".join(f"{_short(v):>9}" for v in _row(d)) for name, d in self._filled()]
-        charts = [line for name, d in self._filled() for line in ("", name, *_bars(d))]
+        varied = [(name, d) for name, d in self._filled() if d.least < d.most]
+        charts = [line for name, d in varied for line in ("", name, *_bars(d))]
         return "\n".join([*counts, "", *lines, *charts])
 
     def plot(self, file: Path) -> None:
@@ -77,7 +78,7 @@ class Stats:
             edges, counts = distribution.histogram()
             axes = figure.add_subplot(rows, 2, place + 1)
             axes.stairs(counts, edges, fill=True)
-            axes.set(title=name, ylabel="captions" if name.startswith("caption") else "clips")
+            axes.set(title=name, ylabel="captions" if name == "caption words" else "clips")
         figure.suptitle(f"{self.clips} clips, {self.captions} captions")
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, format="png")

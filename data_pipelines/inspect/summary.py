@@ -40,7 +40,7 @@ class Distribution:
         values, counts = self._sorted()
         ends = np.cumsum(counts)
         places = np.searchsorted(ends, np.asarray(shares) * self.count - 1e-9)
-        return [float(values[place]) for place in places]
+        return [float(quantile) for quantile in np.clip(values[places], self.least, self.most)]
 
     def histogram(self, bins: int = BINS) -> tuple[list[float], list[int]]:
         """(bins + 1 edges, counts) over the range of the values."""

@@ -1,17 +1,20 @@
 """Trains a SentencePiece model on captions: `ivjax data tokenizer train`."""
 
 import io
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ivjax.data_pipelines.records import ClipError, split
+from ivjax.data_pipelines.drafts import store
+from ivjax.data_pipelines.inspect.intact import intact_header
+from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.shards import Shards, check_files, read_manifest
 from ivjax.data_pipelines.text import clean_caption
 from ivjax.errors import UserError
 
 PAD, START, END, UNKNOWN = range(4)
 """Special ids of a trained model: padding is 0 and no piece of a caption ever is."""
+
+_FEWEST_SAMPLED = 101  # SentencePiece draws no smaller sample
 
 
 def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
@@ -28,22 +31,19 @@ def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
 
 def _captions(shards: Shards, number: int) -> list[str]:
     try:
-        return split(shards[number])[0]["captions"]
+        return intact_header(shards[number])["captions"]
     except (ClipError, RuntimeError):  # the loader skips these clips too
         return []
 
 
-def train_sentencepiece(
-    captions: Iterable[str], out: Path, size: int, most: int = 2_000_000, seed: int = 0
-) -> None:
+def train_sentencepiece(captions: Iterable[str], out: Path, size: int, most: int = 2_000_000) -> None:
     """Writes a byte-pair model of `size` pieces to `out`, whole or not at all.
 
     Rare characters fall back to bytes, so nothing is unknown. Of more than `most` captions a random sample
-    is used; the same captions in the same order and the same seed give the same bytes.
+    is used, always the same one: the same captions in the same order give the same bytes.
     """
     import sentencepiece
 
-    sentencepiece.set_random_generator_seed(seed)
     sentencepiece.set_min_log_level(2)
     model = io.BytesIO()
     try:
@@ -54,7 +54,7 @@ def train_sentencepiece(
             vocab_size=size,
             byte_fallback=True,
             character_coverage=0.9995,
-            input_sentence_size=most,
+            input_sentence_size=max(most, _FEWEST_SAMPLED),
             shuffle_input_sentence=True,
             num_threads=1,
             pad_id=PAD,
@@ -64,7 +64,7 @@ def train_sentencepiece(
         )
     except (RuntimeError, OSError) as error:
         raise UserError(_describe(error, size)) from None
-    _store(model.getvalue(), out)
+    store(out, model.getvalue())
 
 
 def _lines(captions: Iterable[str]) -> Iterator[str]:
@@ -82,10 +82,3 @@ def _lines(captions: Iterable[str]) -> Iterator[str]:
 def _describe(error: Exception, size: int) -> str:
     reason = str(error).rpartition("] ")[2].strip() or str(error)
     return f"no tokenizer of {size} pieces can be trained on these captions: {reason} Choose another size."
-
-
-def _store(model: bytes, out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
-    draft.write_bytes(model)
-    os.replace(draft, out)

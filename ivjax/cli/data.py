@@ -1,6 +1,7 @@
 """`ivjax data`: make, build and look at corpora."""
 
 import argparse
+import json
 from pathlib import Path
 
 from ivjax.cli.common import add_command
@@ -77,6 +78,8 @@ def _add_show(what: argparse._SubParsersAction) -> None:
     show.add_argument("corpus", type=Path, help="the corpus folder")
     show.add_argument("--n", type=int, default=8, help="clips (default 8)")
     show.add_argument("--png", type=Path, default=Path("sheet.png"), help="the file (default sheet.png)")
+    show.add_argument("--seed", type=int, help="draw the clips (default: spread over the corpus)")
+    show.add_argument("--font", type=Path, help="a TrueType file, for scripts such as Chinese")
     show.set_defaults(run=_show)
 
 
@@ -147,7 +150,31 @@ def _validate(options: argparse.Namespace) -> int:
 
     decode = None if options.decode == "all" else int(_number(options.decode))
     faults = validate(options.corpus, decode, _say)
-    for fault in faults:
-        print(fault)
-    print(f"{options.corpus}: {len(faults)} faults" if faults else f"{options.corpus}: in order")
+    print(f"{options.corpus}: {f'{len(faults)} faults' if faults else 'in order'}")
     return 1 if faults else 0
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.inspect.stats import collect
+
+    stats = collect(options.corpus)
+    print(json.dumps(stats.as_dict()) if options.json else stats.table())
+    if options.png:
+        stats.plot(options.png)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.inspect.show import contact_sheet
+
+    contact_sheet(options.corpus, options.png, options.n, seed=options.seed, font=options.font)
+    print(options.png)
+    return 0
+
+
+def _train_tokenizer(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.tokenizers.train import corpus_captions, train_sentencepiece
+
+    train_sentencepiece(corpus_captions(options.corpus), options.out, options.size)
+    print(options.out)
+    return 0

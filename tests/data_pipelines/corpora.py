@@ -25,7 +25,8 @@ def picture(number: int, frame: int, side: int = SIDE) -> np.ndarray:
 
 def make_clip(number: int, frames: int = 8, **fields) -> Clip:
     """Clip `number`, `frames` frames long."""
-    payload = encode_video((picture(number, f) for f in range(frames)), Fraction(FPS), Encoding(preset="ultrafast"))
+    pictures = (picture(number, frame) for frame in range(frames))
+    payload = encode_video(pictures, Fraction(FPS), Encoding(preset="ultrafast"))
     values = {
         "captions": (f"clip {number}", f"number {number}"),
         "label": number,

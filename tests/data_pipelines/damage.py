@@ -38,8 +38,9 @@ def picture_of_size(side: int) -> bytes:
     """A PNG whose header claims `side` x `side` pixels."""
     header = b"IHDR" + struct.pack(">II", side, side) + bytes([8, 2, 0, 0, 0])
     data = b"IDAT" + zlib.compress(bytes(1000))
-    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, data, b"IEND"))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    chunks = (header, data, b"IEND")
+    framed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def other_codec(payload: bytes) -> bytes:

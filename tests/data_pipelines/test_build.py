@@ -1,4 +1,4 @@
-"""The builder: plans, restarts over SIGKILL, rows that break their process, and what it tells."""
+"""The builder: exact corpora, restarts over SIGKILL, rows that break their process, and what it tells."""
 
 import json
 import os
@@ -14,10 +14,8 @@ import pytest
 from ivjax.data_pipelines.build.folder import locked
 from ivjax.data_pipelines.build.jobs import NOTES
 from ivjax.data_pipelines.build.options import BuildOptions, Filters
-from ivjax.data_pipelines.build.plan import make_plan, overlap
-from ivjax.data_pipelines.build.recipe import Recipe
+from ivjax.data_pipelines.build.run import build
 from ivjax.data_pipelines.shards import MANIFEST, check_files, read_manifest, sha256
-from ivjax.data_pipelines.shots import ShotRule
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import (
@@ -31,67 +29,6 @@ from tests.data_pipelines.footage import (
 
 ROOT = Path(__file__).parents[2]
 HELPERS = "tests.data_pipelines.footage"
-OPTIONS = BuildOptions("test", Path("out"), shard_clips=4)
-
-
-def plan(rows, **options):
-    return make_plan(rows, replace(OPTIONS, **options))
-
-
-def ids(plan):
-    return [[row.id for row in job.rows] for job in plan.jobs]
-
-
-def causes(plan):
-    return {drop.id: drop.cause for drop in plan.drops}
-
-
-def test_rows_of_one_file_stay_together_and_in_order_of_time():
-    rows = [Row(f"{video}{t}", f"{video}.mp4", start=t, end=t + 1) for t in (4, 0, 2) for video in "ab"]
-    assert ids(plan(rows)) == [["a0", "a2", "a4", "b0"], ["b2", "b4"]]
-    assert [job.name for job in plan(rows).jobs] == [f"shard-0000{n}-of-00002.array_record" for n in (0, 1)]
-
-
-def test_rows_without_use_are_named_and_never_raised():
-    recipe = Recipe(min_seconds=1.0, max_seconds=10.0)
-    rows = [
-        BadRow("list.csv line 3", "it has no end"),
-        Row("good", "a.mp4", start=0, end=5, scores={"umt": 0.4, "aesthetic": 5.0}),
-        Row("turned", "a.mp4", start=5, end=2),
-        Row("never", "a.mp4", start=float("nan"), end=2),
-        Row("short", "a.mp4", start=0, end=0.5),
-        Row("long", "a.mp4", start=0, end=50),
-        Row("poor", "a.mp4", start=1, end=5, scores={"umt": 0.2}),
-        Row("blank", "a.mp4", start=2, end=5, scores={"aesthetic": 9.0}),
-        Row("again", "a.mp4", start=0, end=5, scores={"umt": 0.9}),
-        Row("image", "a.jpg", media="image", scores={"umt": 0.9}),
-    ]
-    found = plan(rows, recipe=recipe, filters=Filters(min_scores={"umt": 0.3}))
-    assert ids(found) == [["good", "image"]] and found.rows == 10
-    assert causes(found) == {
-        "": "bad row",
-        "turned": "wrong times",
-        "never": "wrong times",
-        "short": "too short",
-        "long": "too long",
-        "poor": "low score",
-        "blank": "no score",
-        "again": "duplicate",
-    }
-    assert ids(plan(rows[5:6], recipe=replace(recipe, shots=ShotRule()))) == [["long"]]  # its shots may do
-
-
-def test_rows_that_overlap_too_much_are_duplicates_of_the_first():
-    assert overlap((0, 4), (2, 6)) == pytest.approx(1 / 3) and overlap((0, 1), (2, 3)) == 0
-    rows = [
-        Row("first", "a.mp4", start=0, end=10),
-        Row("near", "a.mp4", start=1, end=11, captions=("other words",)),
-        Row("far", "a.mp4", start=6, end=14),
-        Row("elsewhere", "b.mp4", start=0, end=10),
-    ]
-    assert causes(plan(rows)) == {}
-    assert causes(plan(rows, filters=Filters(overlap=0.8))) == {"near": "duplicate"}
-    assert causes(plan(rows, filters=Filters(overlap=0.2))) == {"near": "duplicate", "far": "duplicate"}
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +56,22 @@ def test_a_corpus_holds_every_row_cut_exactly_and_a_true_manifest(rows, corpus):
     assert all(shard.sha256 == sha256(corpus / shard.name) for shard in manifest.shards)
     assert json.loads((corpus / "report.json").read_text())["clips"] == 12 == manifest.clips
     assert (corpus / "report.jsonl").read_text() == ""
+
+
+def test_an_annotation_file_is_built_by_its_path(rows, tmp_path):
+    lines = ["YoutubeID,Start_timestamp,End_timestamp,Caption"]
+    for row in rows[:3]:
+        lines.append(f"{Path(row.path).stem},00:00:{row.start:06.3f},00:00:{row.end:06.3f},{row.captions[0]}")
+    (tmp_path / "list.csv").write_text("\n".join([*lines, "video000000,oh,no,what", ""]))
+    videos = str(Path(rows[0].path).parent)
+    options = BuildOptions(
+        str(tmp_path / "list.csv"), tmp_path / "out", videos=videos, recipe=QUICK, workers=1
+    )
+    said = []
+    report = build(options, said.append)
+    assert report.dropped == {"bad row": 1} and said[0].startswith("3 clips to make of 4 rows, 1 shards, 0")
+    assert [clip.captions for clip in clips_of(tmp_path / "out")] == [row.captions for row in rows[:3]]
+    assert [clip.start for clip in clips_of(tmp_path / "out")] == [row.start for row in rows[:3]]
 
 
 def test_a_finished_corpus_is_left_alone(rows, corpus):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.alternate import Alternating
+from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
 from ivjax.data_pipelines.examples import ArraySpec, ClipReader
 from ivjax.data_pipelines.loader import HostShard, Reading
@@ -107,6 +108,24 @@ def test_a_mixture_keeps_its_shares_over_a_resume(corpus, other):
     assert Counter(label >= 100 for label in labels) == {False: 60, True: 20}
     seen = Counter(label for label in labels if label >= 100)
     assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_mixing_turns_labels_into_soft_targets(corpus):
+    spec = {"video": SPEC["video"], "targets": ArraySpec((30,), np.dtype(np.float32))}
+    loaders = [mixture(corpus, mix=Mix(30)).open(Reading(spec, 8, 7)) for _ in range(2)]
+    plain = mixture(corpus).open(Reading(SPEC, 8, 7))
+    for _ in range(3):
+        one, two, unmixed = (next(loader) for loader in (*loaders, plain))
+        np.testing.assert_array_equal(one["targets"], two["targets"])
+        np.testing.assert_array_equal(one["video"], two["video"])
+        assert (one["video"] != unmixed["video"]).any()
+        labels = unmixed["label"]
+        heavy = np.sort(np.argsort(one["targets"], axis=-1)[:, -2:], axis=-1)
+        assert (heavy == np.sort(np.stack([labels, labels[::-1]], -1), axis=-1)).all()
+    for loader in (*loaders, plain):
+        loader.close()
+    with pytest.raises(UserError, match="data.mix.classes=7 and the stage wants 30"):
+        mixture(corpus, mix=Mix(7)).open(Reading(spec, 8))
 
 
 def test_another_seed_draws_other_frames(corpus):
@@ -218,9 +237,11 @@ def _runs(pid):
 
 
 def test_worker_processes_hold_no_jax():
-    modules = "ivjax.data_pipelines.worker, ivjax.data_pipelines.tokenizers.base, sys"
-    check = f"import {modules}; print(sorted({{m.split('.')[0] for m in sys.modules}} & {{'jax', 'grain', 'flax'}}))"
-    assert subprocess.check_output([sys.executable, "-c", check], text=True).strip() == "[]"
+    script = (
+        "import sys, ivjax.data_pipelines.worker, ivjax.data_pipelines.tokenizers.spm\n"
+        "print({name.split('.')[0] for name in sys.modules} & {'jax', 'grain', 'flax', 'tensorflow'})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "set()"
 
 
 def test_what_clips_cannot_give_is_an_error(corpus):
@@ -247,8 +268,8 @@ def test_a_missing_or_short_shard_is_named_before_the_first_step(tmp_path):
 
 def test_media_alternate_as_if_all_batches_lay_in_one_pile(corpus, other):
     def pile():
-        loaders = {"video": mixture(corpus).open(Reading(SPEC, 4)), "image": mixture(other).open(Reading(SPEC, 2))}
-        return Alternating(loaders, {"video": 3, "image": 1}, seed=5)
+        videos, images = mixture(corpus).open(Reading(SPEC, 4)), mixture(other).open(Reading(SPEC, 2))
+        return Alternating({"video": videos, "image": images}, {"video": 3, "image": 1}, seed=5)
 
     def drain(alternating, count):
         found = [next(alternating) for _ in range(count)]

@@ -10,6 +10,7 @@ import pytest
 from ivjax.data_pipelines.decode import probe, read_frames
 from ivjax.data_pipelines.encode import Audio, Encoding, encode_image, encode_video
 from ivjax.data_pipelines.records import ClipError
+from ivjax.errors import UserError
 
 RATE = 16_000
 COLOURS = [(225, 35, 35), (45, 185, 55), (45, 90, 235), (245, 245, 245), (12, 12, 12)]
@@ -155,3 +156,16 @@ def test_a_jpeg_of_worse_quality_is_smaller():
     sizes = [len(encode_image(picture, quality)) for quality in (1, 8, 31)]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > 2 * sizes[2]
     assert probe(encode_image(picture)) == (1, 0.0, 64, 64, False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"crf": 60}, "crf is 0 to 51"),
+        ({"gop": 0}, "gop at least 1"),
+        ({"preset": "quick"}, "no preset 'quick'"),
+    ],
+)
+def test_what_x264_does_not_know_is_refused(wrong, message):
+    with pytest.raises(UserError, match=message):
+        Encoding(**wrong)

@@ -1,6 +1,7 @@
 """Statistics of a corpus with known contents, and what a contact sheet shows."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from ivjax.data_pipelines.inspect.show import contact_sheet
 from ivjax.data_pipelines.inspect.stats import collect
 from ivjax.data_pipelines.inspect.summary import Distribution
-from ivjax.data_pipelines.records import Turn, pack
+from ivjax.data_pipelines.records import Turn, pack, split
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, picture, write_corpus
@@ -126,10 +127,17 @@ CAPTIONS = {
 }
 
 
+def escaped_header(clip, **changes):
+    """A record whose header is plain ASCII: so it can hold half a character."""
+    header, payload = split(pack(clip))
+    encoded = json.dumps(header | changes).encode()
+    return struct.pack("<4sI", b"IVJX", len(encoded)) + encoded + payload
+
+
 @pytest.mark.parametrize("caption", CAPTIONS.values(), ids=CAPTIONS)
 def test_any_caption_stays_on_the_sheet(tmp_path, caption):
     clip = make_clip(0, 2, captions=("a",), conversation=(Turn("user", "why?"),))
-    folder = write_corpus(tmp_path / "corpus", [damage.with_header(clip, captions=[caption])], 1)
+    folder = write_corpus(tmp_path / "corpus", [escaped_header(clip, captions=[caption])], 1)
     drawn = sheet(folder, tmp_path, n=1, frames=2)
     assert drawn.shape[1] == 2 * 166 + 6
     assert drawn.shape[0] <= 126 + 8 * 18 + 12

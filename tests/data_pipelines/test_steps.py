@@ -100,6 +100,10 @@ def test_a_member_of_a_tar_is_cut_like_a_file(video, tmp_path):
         archive.add(video, "one/video.mp4")
     clip = made(Row("a", f"{tmp_path}/videos.tar::one/video.mp4", start=0.4, end=0.8))
     assert numbers_of(clip.payload) == list(range(10, 20))
+    assert dropped(Row("a", f"{tmp_path}/videos.tar::two.mp4")).cause == "missing"
+    (tmp_path / "broken.tar").write_bytes(b"broken" * 200)
+    assert dropped(Row("a", f"{tmp_path}/broken.tar::one.mp4")).cause == "unreadable"
+    assert dropped(Row("a", f"{tmp_path}/broken.tar::one.jpg", media="image")).cause == "unreadable"
 
 
 def test_a_damaged_stretch_of_a_video_costs_the_rows_in_it_only(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines.examples import open_clips
 from ivjax.data_pipelines.records import Clip, Turn
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import QUICK, build_small, clips_of, some_rows
@@ -69,7 +70,8 @@ def test_tfds_finds_it_by_name_and_slices_it(builder):
 
 
 def test_ivjax_reads_the_folder(builder):
-    clips = internvid.TfdsClips(Path(builder.data_dir))
+    clips = open_clips(str(builder.data_dir))
+    assert isinstance(clips, internvid.TfdsClips)
     source = builder.as_data_source("train")
     assert [clips[n] for n in range(len(clips))] == [internvid.example_to_clip(source[n]) for n in range(12)]
     shard, record = clips.place(11)

@@ -21,7 +21,10 @@ from tests.goldens import Golden
 
 FILES = Path(__file__).parent.parent / "golden"
 GOLDEN = Golden("stage2_data_rules")
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "man", "cafe", "play", "##ing", "##s", "'", "!", "你", "好", "un", "##known", "3", ".", "##1"]
+PIECES = (
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "man", "cafe", "play", "##ing", "##s", "'", "!"),
+    *("你", "好", "un", "##known", "3", ".", "##1"),
+)
 
 
 def write_clip_vocabulary(file, merges):
@@ -196,12 +199,14 @@ def test_a_trained_tokenizer_is_the_same_again_and_fits_the_defaults(tmp_path):
     assert used[0] == START and PAD not in used and (ids[len(used) :] == PAD).all()
 
 
-def test_a_sample_of_many_captions_is_the_same_again(tmp_path):
-    captions = [f"{caption} {number}" for number in range(40) for caption in CAPTIONS]
-    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        train_sentencepiece(captions, tmp_path / name, 330, most=40, seed=seed)
-    one, two, three = ((tmp_path / name).read_bytes() for name in ("one", "two", "three"))
-    assert one == two != three
+def test_many_captions_are_sampled_from_first_to_last_always_alike(tmp_path):
+    captions = CAPTIONS * 60 + ["some zebras yawn"] * 480
+    for name in ("one", "two"):
+        train_sentencepiece(captions, tmp_path / name, 300, most=120)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    tokenizer = SentencePiece(str(tmp_path / "one"), 9, start=False, end=False)
+    assert all(np.count_nonzero(tokenizer.encode(word)) <= 3 for word in ("moves", "zebras"))
+    assert np.count_nonzero(tokenizer.encode("vozema")) >= 6
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.validate import validate
 from ivjax.data_pipelines.records import pack
-from ivjax.data_pipelines.shards import ShardWriter, read_manifest, write_manifest
+from ivjax.data_pipelines.shards import ShardInfo, ShardWriter, read_manifest, write_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
@@ -95,7 +96,7 @@ def test_missing_unlisted_and_miscounted_shards_are_named(tmp_path):
     infos = read_manifest(folder).shards
     with ShardWriter(folder / NAMES[1]) as shard:
         shard.write(pack(CLIPS[2]))
-    write_manifest(folder, [infos[0], *[shard.info.__class__(NAMES[1], 2, 1, "0")], infos[2]], {})
+    write_manifest(folder, [infos[0], ShardInfo(NAMES[1], 2, 1, "0"), infos[2]], {})
     (folder / NAMES[2]).rename(folder / "other.array_record")
     assert faults_of(folder) == [
         ("other.array_record", None, "not listed"),
@@ -103,7 +104,7 @@ def test_missing_unlisted_and_miscounted_shards_are_named(tmp_path):
         (NAMES[1], None, "altered"),
         (NAMES[2], None, "missing"),
     ]
-    write_manifest(folder, [infos[0].__class__(NAMES[0], 1, infos[0].bytes, infos[0].sha256)], {})
+    write_manifest(folder, [replace(infos[0], count=1)], {})
     assert (NAMES[0], None, "wrong count") in faults_of(folder)
 
 
@@ -140,9 +141,8 @@ def test_a_header_that_cannot_be_is_named(tmp_path, changes, cause, words):
 
 
 def test_repeated_ids_and_media_are_named_with_the_first_of_them(tmp_path):
-    again = [CLIPS[0], CLIPS[1], make_clip(0, 5, id="new"), make_clip(7, 4, label=1), CLIPS[1]]
-    clips = [*again, make_clip(9, 3, frames=3)]
-    clips[3] = clips[3].__class__(**{**clips[3].__dict__, "id": CLIPS[0].id})
+    same_id = replace(make_clip(7, 4), id=CLIPS[0].id)
+    clips = [CLIPS[0], CLIPS[1], make_clip(8, 5), same_id, CLIPS[1], make_clip(9, 3)]
     folder = corpus_of(tmp_path, clips)
     lines = []
     validate(folder, 0, lines.append)

@@ -1,0 +1,79 @@
+"""The sound of a cut: mono samples, each where it lay in time."""
+
+import contextlib
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from ivjax.data_pipelines.build.footage import begin_of, open_media
+from ivjax.data_pipelines.encode import Audio
+from ivjax.data_pipelines.records import ClipError
+
+_LEAD = Fraction(1, 10)  # seconds that a decoder needs to settle after a seek
+
+
+def read_sound(path: str, begins: Fraction, end: Fraction | None, rate: int) -> Audio | None:
+    """The sound of [begins, end) of a file, mono at `rate` per second; None if there is none.
+
+    Without an `end` it goes to the end of the file. What is missing or does not decode is silence.
+    """
+    with open_media(path) as container:
+        if not container.streams.audio or container.streams.audio[0].codec_context is None:
+            return None
+        stream = container.streams.audio[0]
+        seconds = _end(path, container, end) - begins
+        own_rate = stream.codec_context.sample_rate
+        sound = np.zeros(max(round(seconds * own_rate), 0), np.int16)
+        for piece, time in _pieces(container, stream, begins):
+            if time >= begins + seconds:
+                break
+            _lay(sound, piece, round((time - begins) * own_rate))
+    return Audio(_resampled(sound, own_rate, rate), rate) if len(sound) else None
+
+
+def _end(path: str, container: av.container.InputContainer, wanted: Fraction | None) -> Fraction:
+    if container.duration is not None:
+        length = Fraction(container.duration, av.time_base)
+        return length if wanted is None else min(wanted, length)
+    if wanted is None:
+        raise ClipError("no length", f"{path} does not say how long its sound lasts")
+    return wanted
+
+
+def _pieces(
+    container: av.container.InputContainer, stream: av.AudioStream, begins: Fraction
+) -> Iterator[tuple[np.ndarray, Fraction]]:
+    """Samples as the decoder gives them, and their time, from a little before `begins`."""
+    origin, base = begin_of(container), stream.time_base or Fraction(1, av.time_base)
+    with contextlib.suppress(av.FFmpegError):  # a format without seeking is read from its start
+        container.seek(int(max(begins + origin - _LEAD, Fraction(0)) / base), stream=stream)
+    mono = av.AudioResampler("s16", "mono")
+    for packet in container.demux(stream):
+        frames: list[av.AudioFrame] = []
+        with contextlib.suppress(av.FFmpegError):
+            frames = packet.decode()
+        for frame in frames:
+            if frame.pts is not None:
+                samples = [part.to_ndarray()[0] for part in mono.resample(frame)]
+                yield np.concatenate(samples), frame.pts * (frame.time_base or base) - origin
+
+
+def _lay(sound: np.ndarray, piece: np.ndarray, place: int) -> None:
+    """Copies what of `piece`, put at `place`, falls inside `sound`."""
+    first, last = max(place, 0), min(place + len(piece), len(sound))
+    if first < last:
+        sound[first:last] = piece[first - place : last - place]
+
+
+def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    if rate == wanted:
+        return sound
+    frame = av.AudioFrame.from_ndarray(sound[None], "s16", "mono")
+    frame.sample_rate = rate
+    resampler = av.AudioResampler("s16", "mono", wanted)
+    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    found = np.zeros(round(Fraction(len(sound) * wanted, rate)), np.int16)
+    _lay(found, np.concatenate(parts), 0)
+    return found

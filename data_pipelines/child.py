@@ -1,0 +1,115 @@
+"""A process that works for this one: it may crash or hang without taking this one along."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import av.logging
+
+from ivjax.errors import UserError
+
+_START_SECONDS = 120  # importing may take long on a busy machine
+
+
+class LostError(Exception):
+    """The child is gone: `cause` is `crash` or `hang`."""
+
+    def __init__(self, cause: str, detail: str):
+        super().__init__(cause, detail)
+        self.cause = cause
+        self.detail = detail
+
+
+class Child:
+    """`python -m MODULE PIPE [FILES]`, where the module calls `serve`; questions in, answers out.
+
+    `setup` is sent first. `files` are descriptors that the child inherits. It does not import the main
+    script, and it ends when this process does.
+    """
+
+    def __init__(self, module: str, setup: Any, files: Sequence[int] = ()):
+        self._pipe, theirs = Pipe()
+        handles = (theirs.fileno(), *files)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, handles)],
+            pass_fds=handles,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._started = False
+        with contextlib.suppress(ConnectionError):  # a child that ended already is met at the first question
+            self._pipe.send(setup)
+
+    def ask(self, question: Any, seconds: float) -> Any:
+        """The child's answer; raises LostError if none comes in time, and the child is gone then."""
+        self._wait_for_start()
+        try:
+            self._pipe.send(question)
+            if not self._pipe.poll(seconds):
+                self.close()
+                raise LostError("hang", f"it was not done within {seconds:g} s")
+            return self._pipe.recv()
+        except (EOFError, ConnectionError):
+            status = self._process.wait()
+            self.close()
+            raise LostError("crash", f"its process ended with status {status}") from None
+
+    def kill(self) -> None:
+        """Ends the child, from whichever thread; a question under way is lost."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends the child and waits for that; it holds nothing that needs saving."""
+        self._process.kill()
+        self._process.wait()
+        self._pipe.close()
+
+    def _wait_for_start(self) -> None:
+        if self._started:
+            return
+        try:
+            self._started = self._pipe.poll(_START_SECONDS) and self._pipe.recv()
+        except (EOFError, ConnectionError):
+            self._started = False
+        if not self._started:
+            status = self._process.poll()
+            self.close()
+            if status is not None and status < 0:
+                raise LostError("crash", f"its process ended with status {status}")
+            raise UserError("a decode process did not start; its own message stands above")
+
+
+def serve(pipe: int, prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
+    """The child's side: `prepare(setup)` gives the function that answers questions."""
+    for name in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which then ends us
+        signal.signal(name, signal.SIG_IGN)
+    av.logging.set_level(av.logging.PANIC)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    connection = Connection(pipe)
+    with contextlib.suppress(EOFError, ConnectionError):
+        answer = prepare(connection.recv())
+        connection.send(True)
+        while True:
+            connection.send(answer(connection.recv()))
+
+
+def _follow(parent: int) -> None:
+    """Ends this process, even one that hangs in a decoder, when its parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the same modules in reach and one thread for whatever wants to use many."""
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return {**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

@@ -1,0 +1,122 @@
+"""Captions of files named by path: tables with a path, ViCLIP's and InternVideo2's JSON, retrieval sets."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ivjax.data_pipelines.sources.columns import (
+    attributes_of,
+    captions_of,
+    column,
+    has_column,
+    label_of,
+    scores_of,
+    times_of,
+)
+from ivjax.data_pipelines.sources.media import existing_media
+from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.tables import Record, read_table
+from ivjax.data_pipelines.sources.times import clip_id
+from ivjax.data_pipelines.text import count_words, join_paragraph
+from ivjax.errors import UserError
+
+SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+_TRIMMED_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Rows of {video or image or path: relative to `root`, caption: one or a list}.
+
+    Covers MSR-VTT, MSVD, VATEX, LSMDC, DiDeMo, ActivityNet in the layout of the retrieval files, multiple
+    choice (`answer` becomes the label) and SQLite tables `annos`. paragraph: captions are joined into
+    one (DiDeMo, ActivityNet). trimmed: only the first 30 s (DiDeMo). min_words: shorter captions are bad.
+    """
+
+    table: Path
+    root: Path
+    paragraph: bool = False
+    trimmed: bool = False
+    min_words: int = 0
+    captioned: bool = True
+
+    def __iter__(self) -> Iterator[Row | BadRow]:
+        seen: set[str] = set()
+        records = _sqlite(self.table) if self.table.suffix in SQLITE_SUFFIXES else read_table(self.table)
+        for number, found in enumerate(records):
+            if isinstance(found, BadRow):
+                yield found
+                continue
+            where, record = found
+            if number == 0 and not has_column(record, "path"):
+                raise UserError(
+                    f"{self.table} has no column video, image or path; it has {', '.join(record)}"
+                )
+            try:
+                rows = list(self._rows(record))
+            except (ValueError, TypeError) as error:
+                yield BadRow(where, str(error))
+                continue
+            yield from (_distinct(row, seen) for row in rows)
+
+    def _rows(self, record: Record) -> Iterator[Row]:
+        """One row, or one for each of several videos that share a caption."""
+        paths = column(record, "path")
+        captions = self._captions(record)
+        start, end = times_of(record)
+        if self.trimmed:
+            end = min(end or _TRIMMED_SECONDS, _TRIMMED_SECONDS)
+        for path in paths if isinstance(paths, list) else [paths]:
+            yield self._row(record, str(path or ""), captions, start, end)
+
+    def _row(
+        self, record: Record, path: str, captions: tuple[str, ...], start: float | None, end: float | None
+    ) -> Row:
+        file, media = existing_media(self.root, path)
+        return Row(
+            id=clip_id(path, start, end),
+            path=file,
+            media=media,
+            start=start,
+            end=end,
+            captions=captions,
+            label=label_of(record),
+            video=path,
+            scores=scores_of(record),
+            attributes=attributes_of(record),
+        )
+
+    def _captions(self, record: Record) -> tuple[str, ...]:
+        value: Any = column(record, "captions") or record.get("option")
+        if value is None and not self.captioned:
+            return ()
+        captions = captions_of(value)
+        captions = (join_paragraph(captions),) if self.paragraph else captions
+        short = next((text for text in captions if count_words(text) < self.min_words), None)
+        if short is not None:
+            raise ValueError(f"its caption {short!r} has fewer than {self.min_words} words")
+        return captions
+
+
+def _distinct(row: Row, seen: set[str]) -> Row:
+    """A file that comes again, with another caption, gets a number behind its id."""
+    id, again = row.id, 1
+    while id in seen:
+        again += 1
+        id = f"{row.id}#{again}"
+    seen.add(id)
+    return row if id == row.id else Row(**{**row.__dict__, "id": id})
+
+
+def _sqlite(path: Path) -> Iterator[tuple[str, Record]]:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    try:
+        for row in connection.execute("SELECT * FROM annos ORDER BY id"):
+            yield f"{path.name} id {row['id']}", dict(row)
+    except sqlite3.Error as error:
+        raise UserError(f"{path} is no SQLite file with a table annos(id, video, caption): {error}") from None
+    finally:
+        connection.close()

@@ -1,0 +1,60 @@
+"""Diversity sampling: the original's draw bit for bit, and one by streaming with the same distribution."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ivjax.data_pipelines.diversity import StreamingDraw, original_draw, streaming_draw
+from ivjax.errors import UserError
+from tests.goldens import Golden
+
+CLIPS = [(f"v{video}_{clip}", f"v{video}") for video in range(6) for clip in range(1 + video * 3)]
+
+
+@pytest.mark.golden
+def test_the_original_draw_follows_the_fixture():
+    for case in Golden("frame_sampling_and_div_sampling").json["div_sampling"]:
+        found = original_draw(case["videos"], len(case["sampled_indices"]), case.get("seed", 42))
+        assert found == case["sampled_indices"]
+
+
+def test_streaming_keeps_the_distribution():
+    counts, many = Counter(), Counter()
+    for seed in range(1500):
+        counts.update(CLIPS[index][1] for index in streaming_draw(CLIPS, 1, seed))
+        many.update(streaming_draw(CLIPS, 8, seed))
+    shares = np.array([counts[f"v{video}"] / 1500 for video in range(6)])
+    np.testing.assert_allclose(shares, 1 / 6, atol=0.04)
+    names = [f"{video:0<11}" for _, video in CLIPS]
+    original = Counter(index for seed in range(1500) for index in original_draw(names, 8, seed))
+    difference = [many[index] / 1500 - original[index] / 1500 for index in range(len(CLIPS))]
+    assert np.abs(difference).max() < 0.06
+
+
+def test_streaming_depends_on_neither_order_nor_sharding():
+    reference = [CLIPS[index] for index in streaming_draw(CLIPS, 10)]
+    backwards = CLIPS[::-1]
+    assert [backwards[index] for index in streaming_draw(backwards, 10)] == reference
+    counts = Counter(video for _, video in CLIPS)
+    parts = [StreamingDraw(10), StreamingDraw(10), StreamingDraw(10)]
+    for number, (id, video) in enumerate(CLIPS):
+        parts[number % 3].offer(id, 1 / counts[video], (id, video))
+    parts[0].merge(parts[1])
+    parts[0].merge(parts[2])
+    assert parts[0].drawn() == reference
+    assert streaming_draw(CLIPS, 10, seed=1) != streaming_draw(CLIPS, 10, seed=2)
+
+
+def test_memory_is_that_of_the_draw():
+    draw = StreamingDraw(3)
+    for number in range(1000):
+        draw.offer(str(number), 1.0, number)
+    assert len(draw._kept) == 3 == len(set(draw.drawn()))
+
+
+def test_more_than_there_is_cannot_be_drawn():
+    with pytest.raises(UserError, match="a draw of 50 clips cannot be; ask for at least 1 and at most 2"):
+        original_draw(["a", "b"], 50)
+    with pytest.raises(UserError, match="a draw of 0 clips"):
+        StreamingDraw(0)

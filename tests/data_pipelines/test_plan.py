@@ -1,0 +1,103 @@
+"""The plan: which rows are left out and why, which are drawn, and how they are dealt to shards."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
+from ivjax.data_pipelines.build.plan import make_plan, overlap
+from ivjax.data_pipelines.build.recipe import Recipe
+from ivjax.data_pipelines.diversity import original_draw
+from ivjax.data_pipelines.shots import ShotRule
+from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.errors import UserError
+
+OPTIONS = BuildOptions("test", Path("out"), shard_clips=4)
+
+
+def plan(rows, **options):
+    return make_plan(rows, replace(OPTIONS, **options))
+
+
+def ids(plan):
+    return [[row.id for row in job.rows] for job in plan.jobs]
+
+
+def causes(plan):
+    return {drop.id: drop.cause for drop in plan.drops}
+
+
+def test_rows_of_one_file_stay_together_and_in_order_of_time():
+    rows = [Row(f"{video}{t}", f"{video}.mp4", start=t, end=t + 1) for t in (4, 0, 2) for video in "ab"]
+    assert ids(plan(rows)) == [["a0", "a2", "a4", "b0"], ["b2", "b4"]]
+    assert [job.name for job in plan(rows).jobs] == [f"shard-0000{n}-of-00002.array_record" for n in (0, 1)]
+
+
+def test_rows_without_use_are_named_and_never_raised():
+    recipe = Recipe(min_seconds=1.0, max_seconds=10.0)
+    rows = [
+        BadRow("list.csv line 3", "it has no end"),
+        Row("good", "a.mp4", start=0, end=5, scores={"umt": 0.4, "aesthetic": 5.0}),
+        Row("turned", "a.mp4", start=5, end=2),
+        Row("never", "a.mp4", start=float("nan"), end=2),
+        Row("short", "a.mp4", start=0, end=0.5),
+        Row("long", "a.mp4", start=0, end=50),
+        Row("poor", "a.mp4", start=1, end=5, scores={"umt": 0.2}),
+        Row("blank", "a.mp4", start=2, end=5, scores={"aesthetic": 9.0}),
+        Row("again", "a.mp4", start=0, end=5, scores={"umt": 0.9}),
+        Row("image", "a.jpg", media="image", scores={"umt": 0.9}),
+    ]
+    found = plan(rows, recipe=recipe, filters=Filters(min_scores={"umt": 0.3}))
+    assert ids(found) == [["good", "image"]] and found.rows == 10
+    assert causes(found) == {
+        "": "bad row",
+        "turned": "wrong times",
+        "never": "wrong times",
+        "short": "too short",
+        "long": "too long",
+        "poor": "low score",
+        "blank": "no score",
+        "again": "duplicate",
+    }
+    assert ids(plan(rows[5:6], recipe=replace(recipe, shots=ShotRule()))) == [["long"]]  # its shots may do
+
+
+def test_rows_that_overlap_too_much_are_duplicates_of_the_first():
+    assert overlap((0, 4), (2, 6)) == pytest.approx(1 / 3) and overlap((0, 1), (2, 3)) == 0
+    rows = [
+        Row("first", "a.mp4", start=0, end=10),
+        Row("near", "a.mp4", start=1, end=11, captions=("other words",)),
+        Row("far", "a.mp4", start=6, end=14),
+        Row("elsewhere", "b.mp4", start=0, end=10),
+    ]
+    assert causes(plan(rows)) == {}
+    assert causes(plan(rows, filters=Filters(overlap=0.8))) == {"near": "duplicate"}
+    assert causes(plan(rows, filters=Filters(overlap=0.2))) == {"near": "duplicate", "far": "duplicate"}
+
+
+def test_the_original_draw_takes_the_rows_that_the_original_takes():
+    videos = [f"video{n % 7 // 2:06d}" for n in range(40)]
+    rows = [Row(str(n), f"{video}.mp4", start=n, end=n + 1, video=video) for n, video in enumerate(videos)]
+    found = plan(rows, draw=Draw(10, seed=7))
+    names = [f"{video}_{row.start}_{row.end}.mp4" for row, video in zip(rows, videos, strict=True)]
+    expected = {str(index) for index in original_draw(names, 10, 7)}
+    assert {row.id for job in found.jobs for row in job.rows} == expected
+    assert found.not_drawn == 30 and found.rows == 40 and found.drops == ()
+
+
+def test_a_streaming_draw_gives_every_video_the_same_chance():
+    rows = [Row(f"a{n}", "a.mp4", start=n, end=n + 1) for n in range(90)]
+    rows += [Row(f"{n}", f"{n}.mp4") for n in range(9)]
+    taken = [
+        row.path
+        for seed in range(40)
+        for job in plan(rows, draw=Draw(1, "streaming", seed)).jobs
+        for row in job.rows
+    ]
+    assert len(taken) == 40 and taken.count("a.mp4") < 12  # a tenth of the chance, not ten elevenths
+
+
+def test_a_draw_of_more_than_there_is_is_an_error():
+    with pytest.raises(UserError, match="a draw of 5 clips"):
+        plan([Row("a", "a.mp4")], draw=Draw(5))
