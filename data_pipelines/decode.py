@@ -45,7 +45,10 @@ def probe(payload: bytes) -> Probe:
 
 
 def read_frames(
-    payload: bytes, indices: Sequence[int], box: Box | None = None, size: tuple[int, int] | None = None
+    payload: bytes,
+    indices: Sequence[int] | np.ndarray,
+    box: Box | None = None,
+    size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Frames by number in order of display: (n, H, W, 3) uint8 RGB; raises ClipError.
 
@@ -68,7 +71,7 @@ class Video:
         if not payload:
             raise ClipError("empty", "there are no media bytes")
         try:
-            self._container = av.open(io.BytesIO(payload))
+            self._container = av.open(io.BytesIO(payload), "r")
         except (av.FFmpegError, ValueError) as error:
             raise _unopened(payload, error) from None
         try:
@@ -105,7 +108,7 @@ class Video:
         """Presentation time of every frame, in order; decoding order where the file has no times."""
         if any(p.pts is None for p in self._packets):
             return list(range(len(self._packets)))
-        return sorted({p.pts for p in self._packets})
+        return sorted({p.pts for p in self._packets if p.pts is not None})
 
     @property
     def probe(self) -> Probe:
@@ -121,12 +124,12 @@ class Video:
         )
 
     def read(
-        self, indices: Sequence[int], box: Box | None = None, size: tuple[int, int] | None = None
+        self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
         """See `read_frames`."""
         return to_rgb(self.decode(indices), box, size)
 
-    def decode(self, indices: Sequence[int]) -> list[av.VideoFrame]:
+    def decode(self, indices: Sequence[int] | np.ndarray) -> list[av.VideoFrame]:
         """Frames by number, as the decoder leaves them."""
         wanted = [int(index) for index in indices]
         if not wanted or min(wanted) < 0 or max(wanted) >= len(self._times):
@@ -156,7 +159,7 @@ class Video:
 
     def _decode_by_time(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
         keys = [place for place, packet in enumerate(self._packets) if packet.is_keyframe] or [0]
-        key_times = [self._packets[place].pts for place in keys]
+        key_times = [self._packets[place].pts or 0 for place in keys]
         found: dict[int, av.VideoFrame] = {}
         cursor = 0
         for time in sorted(wanted):

@@ -44,7 +44,10 @@ class Reading:
 class Maker(Protocol):
     """Fills rows. Safe to call from `threads` threads at once."""
 
-    threads: int
+    @property
+    def threads(self) -> int:
+        """How many."""
+        ...
 
     def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
         """Writes the example of clip `number` at global place `index` into `row`, array by array.

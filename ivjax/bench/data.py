@@ -91,8 +91,15 @@ def _drawn_clip(number: int, size: tuple[int, int], frames: int) -> Clip:
         return np.clip(view + rng.integers(-8, 8, view.shape), 0, 255).astype(np.uint8)
 
     payload = encode_video((picture(frame) for frame in range(frames)), Fraction(25))
-    values = {"end": frames / 25, "frames": frames, "fps": 25.0, "width": width, "height": height}
-    return Clip(id=f"drawn{number}", payload=payload, **values)
+    return Clip(
+        id=f"drawn{number}",
+        payload=payload,
+        end=frames / 25,
+        frames=frames,
+        fps=25.0,
+        width=width,
+        height=height,
+    )
 
 
 class _Sample:
@@ -141,7 +148,7 @@ class _Sample:
         """What a short script would do: read on, decode everything, take the frames, resize them."""
         clip = self._corpus[number]
         chosen, side = self._frames(number, clip), self._wanted.side
-        with av.open(io.BytesIO(clip.payload)) as container:
+        with av.open(io.BytesIO(clip.payload), "r") as container:
             container.streams.video[0].codec_context.thread_count = 1
             frames = list(container.decode(video=0))
         options: dict[str, Any] = {"format": "rgb24", "width": side, "height": side}
@@ -152,7 +159,7 @@ def _bare(payload: bytes, chosen: Sequence[int]) -> list[np.ndarray]:
     """The limit: PyAV decodes up to the last wanted frame, and turns the wanted ones to RGB."""
     wanted, last = set(chosen), max(chosen)
     pictures = []
-    with av.open(io.BytesIO(payload)) as container:
+    with av.open(io.BytesIO(payload), "r") as container:
         container.streams.video[0].codec_context.thread_count = 1
         for number, frame in enumerate(container.decode(video=0)):
             if number in wanted:

@@ -28,11 +28,11 @@ class _Stats(NamedTuple):
     top: jax.Array
     total: jax.Array
     positive: jax.Array
-    count: jax.Array
+    members: jax.Array
 
     def cross_entropy(self) -> jax.Array:
         """Against the row's positives, each weighing the same."""
-        return self.log_total() - self.positive / self.count
+        return self.log_total() - self.positive / self.members
 
     def log_total(self) -> jax.Array:
         """Logarithm of the sum of exponentials."""
@@ -49,7 +49,7 @@ def _merge(stats: _Stats, logits: jax.Array, same: jax.Array) -> _Stats:
     top = jnp.maximum(stats.top, logits.max(-1))
     total = stats.total * jnp.exp(stats.top - top) + jnp.exp(logits - top[:, None]).sum(-1)
     positive = stats.positive + jnp.where(same, logits, 0.0).sum(-1)
-    return _Stats(top, total, positive, stats.count + same.sum(-1))
+    return _Stats(top, total, positive, stats.members + same.sum(-1))
 
 
 @jax.custom_vjp
@@ -70,7 +70,7 @@ def _info_nce_forward(left, right, ids, scale, bias):
         fresh = _no_stats(len(ids))
         rows, (_, columns), _ = _tour(visit, (left, ids), fresh, ((right, ids), fresh), ())
         losses = (rows.cross_entropy() + columns.cross_entropy()) / 2
-        return losses, rows.log_total(), columns.log_total(), rows.count
+        return losses, rows.log_total(), columns.log_total(), rows.members
 
     losses, *facts = _on_mesh(local)(left, right, ids, scale, bias)
     return losses.mean(), (left, right, ids, scale, bias, *facts)
@@ -101,7 +101,8 @@ def ring_sigmoid(
 
 def _sigmoid_forward(left, right, ids, scale, bias):
     def visit(fixed, rows, passing, sums):
-        logits, same = _logits(fixed, *passing, scale, bias)
+        block, block_ids = passing
+        logits, same = _logits(fixed, block, block_ids, scale, bias)
         return rows - jax.nn.log_sigmoid(jnp.where(same, logits, -logits)).sum(-1), passing, sums
 
     def local(left, right, ids, scale, bias):
@@ -111,13 +112,14 @@ def _sigmoid_forward(left, right, ids, scale, bias):
 
 
 def _sigmoid_backward(kept, gradient) -> Gradients:
-    factor = gradient / len(kept[2])
+    left, right, ids, scale, bias = kept
+    factor = gradient / len(ids)
 
     def slope(logits, same, row_facts, column_facts):
         sign = jnp.where(same, 1.0, -1.0)
         return -factor * sign * jax.nn.sigmoid(-sign * logits)
 
-    return _backward(slope, *kept, (), ())
+    return _backward(slope, left, right, ids, scale, bias, (), ())
 
 
 ring_sigmoid.defvjp(_sigmoid_forward, _sigmoid_backward)
