@@ -20,6 +20,7 @@ from ivjax.errors import UserError
 
 MANIFEST = "manifest.json"
 _OPEN_FILES = 512  # of one reader; half of what a process may usually open
+_ONE_BY_ONE = "group_size:1,uncompressed"  # media are compressed already
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
@@ -67,7 +68,7 @@ class ShardWriter:
 
     def __enter__(self) -> "ShardWriter":
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = ArrayRecordWriter(str(self._draft), "group_size:1")
+        self._writer = ArrayRecordWriter(str(self._draft), _ONE_BY_ONE)
         return self
 
     def write(self, record: bytes) -> None:
