@@ -212,6 +212,7 @@ def _graph(frame: av.VideoFrame, box: Box | None, size: tuple[int, int] | None) 
     if box is not None:
         steps.insert(0, ("crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1"))
     graph = av.filter.Graph()
+    graph.threads = 1  # otherwise one for each core, made anew each time
     last = graph.add_buffer(
         width=frame.width,
         height=frame.height,

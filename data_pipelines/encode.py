@@ -136,6 +136,7 @@ def _graph(frame: av.VideoFrame) -> av.filter.Graph:
     if not width or not height:
         raise ClipError("absurd size", f"frames of {frame.width} x {frame.height}")
     graph = av.filter.Graph()
+    graph.threads = 1  # otherwise one for each core, made anew each time
     graph.link_nodes(
         graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)

@@ -38,7 +38,7 @@ def _add_data(what: argparse._SubParsersAction) -> None:
     data.add_argument("corpus", type=Path, nargs="?", help="the corpus folder")
     data.add_argument("--frames", type=int, default=8, help="sparse frames of each clip (default 8)")
     data.add_argument("--side", type=int, default=224, help="resized to this (default 224)")
-    data.add_argument("--clips", type=int, default=128, help="clips of each measurement (default 128)")
+    data.add_argument("--clips", type=int, default=64, help="clips of each measurement (default 64)")
     data.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="worker counts (default 1 2)")
     data.add_argument("--records", type=int, default=0, help="also watch memory over so many clips")
     data.set_defaults(run=_bench_data)
