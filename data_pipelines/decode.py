@@ -14,6 +14,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.records import ClipError
 
 _MOST_PIXELS = 8192 * 8192  # of one frame; a header that says more is damaged
@@ -27,15 +28,6 @@ class Probe(NamedTuple):
     width: int
     height: int
     audio: bool
-
-
-class Box(NamedTuple):
-    """A rectangle inside a frame, in pixels."""
-
-    x: int
-    y: int
-    width: int
-    height: int
 
 
 def probe(payload: bytes) -> Probe:

@@ -8,13 +8,14 @@ learn them.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import numpy as np
 
-from ivjax.data_pipelines.loader import InMemory, Loader, Reading
 from ivjax.errors import UserError
+
+if TYPE_CHECKING:
+    from ivjax.data_pipelines.loader import Loader, Reading
 
 _SHAPES_PER_CLIP = 3
 
@@ -29,8 +30,12 @@ class SyntheticClips:
     clips: int = 4096
     tubelet: int = 1
 
-    def open(self, reading: Reading, held_out: bool = False) -> Loader:
+    def open(self, reading: "Reading", held_out: bool = False) -> "Loader":
         """A loader over the clips; those of `held_out` are others."""
+        import grain  # not where only models are run
+
+        from ivjax.data_pipelines.loader import InMemory, Loader
+
         examples = self.examples(reading.spec, held_out)
         order = grain.MapDataset.range(len(examples)).seed(reading.seed % 2**32).shuffle().repeat()
         return Loader(order, InMemory(examples.__getitem__), reading)

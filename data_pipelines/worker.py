@@ -5,12 +5,14 @@ It holds neither jax nor grain, and whatever a clip does to it (a crash, a hang)
 
 import mmap
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ivjax.data_pipelines.child import serve
-from ivjax.data_pipelines.examples import ArraySpec, ExampleMaker
+from ivjax.data_pipelines.examples import ExampleMaker
+from ivjax.data_pipelines.reader import ArraySpec
 from ivjax.data_pipelines.records import ClipError
 from ivjax.errors import UserError
 
@@ -33,10 +35,21 @@ def room(spec: Mapping[str, ArraySpec]) -> int:
     return max(sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), 1)
 
 
-def prepare(maker: ExampleMaker, memory: int) -> Callable[[tuple[int, int]], ClipError | UserError | None]:
-    """The function that makes example (index, number) and returns what was wrong, if anything."""
+# What was wrong with a clip, if anything, and how many seconds it took. A plain tuple, because the module
+# of a class would be __main__ in the worker and another one in its parent.
+Answer = tuple[ClipError | UserError | None, float]
+
+
+def prepare(maker: ExampleMaker, memory: int) -> Callable[[tuple[int, int]], Answer]:
+    """The function that makes example (index, number) and leaves it in memory."""
     slot = views(mmap.mmap(memory, room(maker.spec)), maker.spec)
-    return lambda place: _fill(maker, slot, *place)
+
+    def answer(place: tuple[int, int]) -> Answer:
+        started = time.perf_counter()
+        error = _fill(maker, slot, *place)
+        return error, time.perf_counter() - started
+
+    return answer
 
 
 def _fill(

@@ -5,6 +5,8 @@ import mmap
 import os
 import queue
 import tempfile
+import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,18 +15,19 @@ from ivjax.data_pipelines.examples import ExampleMaker
 from ivjax.data_pipelines.faults import Fault
 from ivjax.data_pipelines.loader import Rows, store
 from ivjax.data_pipelines.records import ClipError
-from ivjax.data_pipelines.worker import room, views
+from ivjax.data_pipelines.worker import Answer, room, views
 from ivjax.errors import UserError
 
+_TIMES = 256  # of the latest clips
 _ATTEMPTS = 32  # replacements in a row that may be broken too
 
 
 class _Runner(Protocol):
-    """Writes one example into a row; raises ClipError."""
+    """Writes one example into a row and returns the seconds that making it took; raises ClipError."""
 
     threads: int
 
-    def run(self, index: int, number: int, row: Rows) -> None: ...
+    def run(self, index: int, number: int, row: Rows) -> float: ...
 
     def close(self) -> None: ...
 
@@ -36,6 +39,7 @@ class ClipRows:
         self._maker = maker
         self._runner: _Runner = Processes(maker, workers, seconds) if workers else InProcess(maker)
         self._known: dict[int, ClipError] = {}  # not tried again: a hang costs its whole time limit
+        self.times: deque[float] = deque(maxlen=_TIMES)
 
     @property
     def threads(self) -> int:
@@ -68,7 +72,7 @@ class ClipRows:
         if number in self._known:
             return self._known[number]
         try:
-            self._runner.run(index, number, row)
+            self.times.append(self._runner.run(index, number, row))
         except ClipError as error:
             self._known[number] = error
             return error
@@ -88,9 +92,11 @@ class InProcess:
     def __init__(self, maker: ExampleMaker):
         self._maker = maker
 
-    def run(self, index: int, number: int, row: Rows) -> None:
+    def run(self, index: int, number: int, row: Rows) -> float:
         """See _Runner."""
+        started = time.perf_counter()
         store(row, self._maker.make(index, number), index)
+        return time.perf_counter() - started
 
     def close(self) -> None:
         """Nothing to end."""
@@ -108,12 +114,13 @@ class Processes:
         for worker in [_Worker(maker) for _ in range(count)]:
             self._idle.put(worker)
 
-    def run(self, index: int, number: int, row: Rows) -> None:
+    def run(self, index: int, number: int, row: Rows) -> float:
         """See _Runner."""
         worker = self._idle.get()
         try:
-            worker.make(index, number, self._seconds)
+            taken = worker.make(index, number, self._seconds)
             store(row, worker.slot, index)
+            return taken
         except LostError as error:
             worker = _Worker(self._maker)
             raise ClipError(error.cause, error.detail) from None
@@ -139,11 +146,13 @@ class _Worker:
             self.slot = views(mmap.mmap(memory.fileno(), room(maker.spec)), maker.spec)
             self._child = Child("ivjax.data_pipelines.worker", maker, (memory.fileno(),))
 
-    def make(self, index: int, number: int, seconds: float) -> None:
-        """Has an example put into `slot`; raises ClipError, or LostError if the process ends."""
-        error = self._child.ask((index, number), seconds)
+    def make(self, index: int, number: int, seconds: float) -> float:
+        """Has an example put into `slot`, and says in how many seconds; raises ClipError or LostError."""
+        answer: Answer = self._child.ask((index, number), seconds)
+        error, taken = answer
         if error is not None:
             raise error
+        return taken
 
     def close(self) -> None:
         """Ends the process."""

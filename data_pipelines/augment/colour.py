@@ -10,7 +10,7 @@ _LUMA = np.array((19595, 38470, 7471), np.float32)  # of red, green and blue, in
 
 def contrast(video: np.ndarray, factor: float) -> np.ndarray:
     """0 is each frame's mean grey, 1 the clip itself."""
-    means = (luma(video).mean((1, 2)) + 0.5).astype(np.int64)
+    means = np.floor(luma(video).mean((1, 2)) + 0.5).astype(np.float32)
     tables = [mean + np.float32(factor) * (_VALUES - mean) for mean in means]
     return np.stack([look_up(frame, table) for frame, table in zip(video, tables, strict=True)])
 

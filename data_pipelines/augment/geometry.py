@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ivjax.data_pipelines.decode import Box
 from ivjax.errors import UserError
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)
@@ -14,10 +13,21 @@ _SNAP = 3  # pixels; a crop this close to the wanted size becomes exactly that
 _TRIES = 10
 
 
+class Box(NamedTuple):
+    """A rectangle inside a frame, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
 class Crop(Protocol):
     """Chooses a box inside frames of width x height."""
 
-    def box(self, width: int, height: int, rng: np.random.Generator) -> Box: ...
+    def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
+        """The box, inside the frame and at least one pixel large."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,13 @@ class RandomResizedCrop:
 
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        for name, (least, most), limit in (("scale", self.scale, 1.0), ("ratio", self.ratio, math.inf)):
+            if not 0 < least <= most <= limit:
+                raise UserError(
+                    f"crop.{name}=({least:g},{most:g}); it must rise, above 0, to {limit:g} at most"
+                )
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """See Crop."""

@@ -10,10 +10,12 @@ from ivjax.errors import UserError
 
 @dataclass(frozen=True)
 class Mix:
-    """Each row is mixed with the row as far from the other end of the batch, all in the same way.
+    """Rows are mixed in pairs, the first with the last and so on inwards, all in the same way.
 
     mixup, cutmix: alphas of their Beta distributions; 0 switches one off. switch: the share of CutMix
-    where both are on. On several hosts each mixes the rows that it holds, as the originals' processes do.
+    where both are on. group: how many neighbouring rows are paired among each other, in the originals
+    those of one device; by default all that are given. Where every host holds whole groups and draws
+    from the same generator, a global batch does not depend on the number of hosts.
     """
 
     classes: int
@@ -22,38 +24,53 @@ class Mix:
     probability: float = 1.0
     switch: float = 0.5
     smoothing: float = 0.1
+    group: int | None = None
 
     def apply(
         self, video: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """(B, T, H, W, 3) uint8, (B,) int -> mixed video, targets (B, classes) float32; rows sum to 1."""
-        if len(video) % 2:
-            raise UserError(f"mixing wants an even number of rows on each host, not {len(video)}")
-        if labels.min() < 0 or labels.max() >= self.classes:
-            raise UserError(f"labels reach from {labels.min()} to {labels.max()}, mix.classes={self.classes}")
+        partners = self.partners(len(video))
         if rng.random() >= self.probability or not (self.mixup or self.cutmix):
-            return video, self.targets(labels, 1.0)
+            return video, self.targets(labels, partners, 1.0)
         cut = self.cutmix > 0 and (self.mixup <= 0 or rng.random() < self.switch)
         alpha = self.cutmix if cut else self.mixup
         kept = float(rng.beta(alpha, alpha))
-        video, kept = _cut(video, kept, rng) if cut else (_mixed(video, kept), kept)
-        return video, self.targets(labels, kept)
+        if cut:
+            video, kept = _cut(video, partners, kept, rng)
+        else:
+            video = _mixed(video, partners, kept)
+        return video, self.targets(labels, partners, kept)
 
-    def targets(self, labels: np.ndarray, kept: float) -> np.ndarray:
-        """Smoothed one-hot targets of each row (weight `kept`) and its partner: (B, classes)."""
+    def partners(self, rows: int) -> np.ndarray:
+        """The number of the row that each row is mixed with: (rows,)."""
+        group = rows if self.group is None else self.group
+        if group < 2 or group % 2 or rows % group:
+            raise UserError(f"mixing wants groups of an even number of rows; {rows} rows, mix.group={group}")
+        return np.arange(rows).reshape(-1, group)[:, ::-1].reshape(-1)
+
+    def targets(self, labels: np.ndarray, partners: np.ndarray, kept: float) -> np.ndarray:
+        """Smoothed one-hot targets of each row (weight `kept`) and its partner: (B, classes) float32."""
+        if labels.min() < 0 or labels.max() >= self.classes:
+            raise UserError(f"labels reach from {labels.min()} to {labels.max()}, mix.classes={self.classes}")
         off = self.smoothing / self.classes
         hot = np.full((len(labels), self.classes), off, np.float32)
         hot[np.arange(len(labels)), labels] = 1 - self.smoothing + off
-        return (kept * hot + (1 - kept) * hot[::-1]).astype(np.float32)
+        return (kept * hot + (1 - kept) * hot[partners]).astype(np.float32)
 
 
-def _mixed(video: np.ndarray, kept: float) -> np.ndarray:
-    blended = kept * video.astype(np.float32)
-    blended += (1 - kept) * video[::-1]
-    return np.rint(blended).astype(np.uint8)
+def _mixed(video: np.ndarray, partners: np.ndarray, kept: float) -> np.ndarray:
+    mixed = np.empty_like(video)
+    for row, partner in enumerate(partners):
+        blended = np.float32(kept) * video[row]
+        blended += np.float32(1 - kept) * video[partner]
+        mixed[row] = np.rint(blended, out=blended)
+    return mixed
 
 
-def _cut(video: np.ndarray, kept: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _cut(
+    video: np.ndarray, partners: np.ndarray, kept: float, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
     """Pastes the partner's box; the share that is kept follows from the box inside the frame."""
     height, width = video.shape[2:4]
     share = math.sqrt(1 - kept)
@@ -62,5 +79,5 @@ def _cut(video: np.ndarray, kept: float, rng: np.random.Generator) -> tuple[np.n
     top, bottom = max(y - half_height, 0), min(y + half_height, height)
     left, right = max(x - half_width, 0), min(x + half_width, width)
     pasted = video.copy()
-    pasted[:, :, top:bottom, left:right] = video[::-1, :, top:bottom, left:right]
+    pasted[:, :, top:bottom, left:right] = video[partners, :, top:bottom, left:right]
     return pasted, 1 - (bottom - top) * (right - left) / (height * width)

@@ -1,13 +1,14 @@
 """Augmentation as one config value: a crop, then changes of the pixels in a fixed order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from ivjax.data_pipelines.augment.geometry import Crop, MultiScaleCrop, RandomResizedCrop, Whole
-from ivjax.data_pipelines.augment.pixels import ColourJitter, Erasing
+from ivjax.data_pipelines.augment.geometry import Box, Crop, MultiScaleCrop, RandomResizedCrop, View, Whole
+from ivjax.data_pipelines.augment.pixels import ColourJitter, Erasing, mirror
 from ivjax.data_pipelines.augment.randaugment import RandAugment
-from ivjax.data_pipelines.decode import Box
+from ivjax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Augment:
     """The crop is cut and resized by the decoder. RandAugment therefore sees frames of the final size.
 
     flip: probability of mirroring a clip left to right; 0 where left and right have a meaning.
+    What the originals do: `PRESETS`.
     """
 
     crop: Crop = Whole()
@@ -22,6 +24,12 @@ class Augment:
     rand: RandAugment | None = None
     jitter: ColourJitter | None = None
     erase: Erasing | None = None
+
+    PRESETS: ClassVar[dict[str, "Augment"]]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"augment.flip={self.flip:g}; a probability lies between 0 and 1")
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """Which part of frames of width x height is resized."""
@@ -33,16 +41,27 @@ class Augment:
             if change is not None:
                 video = change.apply(video, rng)
         if self.flip and rng.random() < self.flip:
-            video = video[:, :, ::-1]
+            video = mirror(video)
         return video if self.erase is None else self.erase.apply(video, rng)
 
 
 TEST = Augment()
+VALIDATE = Augment(View())  # the centre; View(number, views) for testing in several views
 TRAIN_STAGE1 = Augment(MultiScaleCrop(), flip=0.5)
 TRAIN_STAGE2 = Augment(RandomResizedCrop(scale=(0.5, 1.0)), flip=0.5)
 FINETUNE = Augment(
-    RandomResizedCrop(scale=(0.08, 1.0)), flip=0.5, rand=RandAugment(7.0, 4, 0.5), erase=Erasing()
+    RandomResizedCrop(scale=(0.08, 1.0)),
+    flip=0.5,
+    rand=RandAugment.PRESETS["rand-m7-n4-mstd0.5-inc1"],
+    erase=Erasing(),
 )
-PROBE = Augment(
-    RandomResizedCrop(scale=(0.08, 1.0)), flip=0.5, rand=RandAugment(5.0, 2, 0.25), erase=Erasing()
-)
+PROBE = replace(FINETUNE, rand=RandAugment.PRESETS["rand-m5-n2-mstd0.25-inc1"])
+
+Augment.PRESETS = {
+    "test": TEST,
+    "validate": VALIDATE,
+    "train_stage1": TRAIN_STAGE1,
+    "train_stage2": TRAIN_STAGE2,
+    "finetune": FINETUNE,
+    "probe": PROBE,
+}

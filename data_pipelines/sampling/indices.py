@@ -46,24 +46,10 @@ def spread_bounds(length: int, frames: int) -> Ints:
     return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
-def spread(length: int, frames: int, share: float) -> Ints:
-    """The start of each interval of `spread_bounds`, moved on by `share` of its length: (frames,)."""
+def spread(length: int, frames: int, view: int = 0, views: int = 1) -> Ints:
+    """A frame inside each interval of `spread_bounds`, the later the later the view: (frames,)."""
     size = (length - 1) / frames
-    return spread_bounds(length, frames)[:, 0] + int(size * share)
-
-
-def spread_view(length: int, frames: int, view: int, views: int) -> Ints:
-    """`spread` for view `view` of `views`: (frames,)."""
-    size = (length - 1) / frames
-    return spread_bounds(length, frames)[:, 0] + int((view + 1) * size / (views + 1))
-
-
-def dense_view(length: int, frames: int, rate: int, view: int, views: int) -> Ints:
-    """Every `rate`-th frame from a start that moves from the clip's begin to its end with the view."""
-    start = max(length - frames * rate, 0)
-    start = int(view * start / (views - 1)) if views > 1 else start // 2
-    found = np.arange(start, length, rate)[:frames]
-    return np.concatenate([found, np.full(frames - len(found), found[-1])])
+    return spread_bounds(length, frames)[:, 0] + int(size / (views + 1) * (view + 1))
 
 
 def tick_view(length: int, frames: int, view: int, views: int) -> Ints:
@@ -73,25 +59,12 @@ def tick_view(length: int, frames: int, view: int, views: int) -> Ints:
     return np.sort(np.array(every, np.int64))[view::views]
 
 
-def centred(length: int, frames: int) -> Ints:
-    """InternVideo2.5's frames at inference: the middles of equal parts of [0, length - 1]: (frames,)."""
-    size = (length - 1) / frames
-    return np.array([int(size / 2 + np.round(size * part)) for part in range(frames)], np.int64)
-
-
-def from_start(length: int, frames: int) -> Ints:
-    """The lazy clip reader's frames: rounded steps from the middle of the first: (frames,)."""
-    size = (length - 1) / frames
-    return int(size / 2) + np.round(size * np.arange(frames)).astype(np.int64)
-
-
 def frames_for(duration: float, local: int, least: int, most: int) -> int:
-    """About one frame a second, a multiple of `local` (-1: any number), within limits."""
+    """About one frame a second, a multiple of `local` (below 1: any number), within limits."""
     local = max(local, 1)
     return max(min(local * max(1, int(duration // local)), most), least)
 
 
-def frames_for_clip(length: int, fps: float, local: int, least: int, most: int) -> int:
-    """`frames_for`, for a clip that may have fewer frames than `least`."""
-    least = length // local * local if least > length else least
-    return frames_for(length / fps, local, least, most)
+def lowered(least: int, length: int, local: int) -> int:
+    """`least`, or for a clip of fewer frames the largest multiple of `local` that it has."""
+    return length // local * local if least > length else least

@@ -1,25 +1,14 @@
-"""Frame rules as config values: how many frames come out, and which."""
+"""Frame rules of stages 2 and 3 as config values: equal parts, frames per second, by duration."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.sampling import indices
+from ivjax.data_pipelines.sampling.rule import FrameRule, check_counts, fill
 from ivjax.errors import UserError
-
-
-class FrameRule(Protocol):
-    """Chooses frames of a clip."""
-
-    @property
-    def frames(self) -> int:
-        """How many frames come out, whatever the clip."""
-        ...
-
-    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """Numbers of frames of a clip of `length` frames, each in [0, length): (frames,) int64."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +25,11 @@ class Intervals:
     shift: int = 0
     original_draw: bool = False
 
+    def __post_init__(self) -> None:
+        check_counts(frames=self.frames)
+        if self.shift < 0:
+            raise UserError(f"a frame rule has shift={self.shift}; frames move on, never back")
+
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """See FrameRule."""
         first, last = indices.interval_bounds(length, self.frames).T
@@ -49,160 +43,109 @@ class Intervals:
             found = rng.integers(first, last)
         else:
             found = np.sort(rng.permutation(length)[: len(first)])
-        return _fill(found, self.frames, length)
+        return fill(found, self.frames, length)
 
 
 @dataclass(frozen=True)
 class PerSecond:
-    """`rate` frames a second, at most `frames`; a shorter clip repeats its last one."""
+    """`rate` frames a second into an array of `frames`, where a shorter clip repeats its last one.
+
+    longer: a clip with more of them is `cut` after `frames`, as the originals do, or `spread`: `frames`
+    of them from its whole length. `indices.per_second` has them all.
+    """
 
     frames: int
     rate: float = 1.0
+    longer: Literal["cut", "spread"] = "cut"
+
+    def __post_init__(self) -> None:
+        check_counts(frames=self.frames, rate=self.rate)
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """See FrameRule."""
-        if fps <= 0:  # an image
+        if length == 1:
             return np.zeros(self.frames, np.int64)
-        found = indices.per_second(length, fps, self.rate, self.frames)
-        return _fill(found if len(found) else np.array([length // 2]), self.frames, length)
-
-
-@dataclass(frozen=True)
-class Segments:
-    """VideoMAE's readers: from each of `segments` parts, `length` frames that are `step` apart.
-
-    Sparse reading is length 1, dense reading one segment. A clip that is too short starts at 0 every
-    time. original_numbers: frame numbers are one too small, as InternVideo2 and InternVideo-Next read
-    them, and the one before the first is the last.
-    """
-
-    segments: int
-    length: int = 1
-    step: int = 1
-    original_numbers: bool = False
-
-    @property
-    def frames(self) -> int:
-        """See FrameRule."""
-        return self.segments * self.length
-
-    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
-        span = self.length * self.step
-        room = indices.segment_room(length, self.segments, span)
-        if room > 0:
-            starts = np.arange(self.segments) * room + rng.integers(room, size=self.segments)
-        elif length > max(self.segments, span):
-            starts = np.sort(rng.integers(length - span + 1, size=self.segments))
-        else:
-            starts = np.zeros(self.segments, np.int64)
-        origin = 0 if self.original_numbers else 1
-        return indices.walk(starts, self.length, self.step, length, origin) % length
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Kinetics' sparse reader: `frames` intervals that share their ends.
-
-    pick: a `random` frame of each, its `middle` (validation), or view `view` of `views` (testing).
-    """
-
-    frames: int
-    pick: Literal["random", "middle", "view"] = "random"
-    view: int = 0
-    views: int = 1
-
-    def __post_init__(self) -> None:
-        _check_view(self.view, self.views)
-
-    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
-        if self.pick == "middle":
-            found = indices.spread(length, self.frames, 0.5)
-        elif self.pick == "view":
-            found = indices.spread_view(length, self.frames, self.view, self.views)
-        else:
-            first, last = indices.spread_bounds(length, self.frames).T
-            found = rng.integers(first, last + 1)
-        return np.minimum(found, length - 1)
-
-
-@dataclass(frozen=True)
-class Dense:
-    """Neighbouring frames `rate` apart: from a random start, or view `view` of `views`."""
-
-    frames: int
-    rate: int = 4
-    view: int | None = None
-    views: int = 1
-
-    def __post_init__(self) -> None:
-        _check_view(self.view or 0, self.views)
-
-    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
-        if self.view is not None:
-            return indices.dense_view(length, self.frames, self.rate, self.view, self.views)
-        start = rng.integers(max(length - self.frames * self.rate, 0) + 1)
-        return _fill(np.arange(start, length, self.rate)[: self.frames], self.frames, length)
-
-
-@dataclass(frozen=True)
-class Ticks:
-    """Something-Something's reader of frame folders: parts of whole frames.
-
-    pick: a `random` frame of each part, its `middle` (validation), or view `view` of `views` (testing).
-    """
-
-    frames: int
-    pick: Literal["random", "middle", "view"] = "random"
-    view: int = 0
-    views: int = 1
-
-    def __post_init__(self) -> None:
-        _check_view(self.view, self.views)
-
-    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
-        if self.pick == "view":
-            return indices.tick_view(length, self.frames, self.view, self.views)
-        part = length // self.frames
-        if part == 0:
-            return np.minimum(np.arange(self.frames), length - 1)
-        inside = part // 2 if self.pick == "middle" else rng.integers(part, size=self.frames)
-        return np.arange(self.frames) * part + inside
+        found = indices.per_second(length, _known(fps), self.rate)
+        if len(found) == 0:
+            found = np.array([length // 2])
+        elif len(found) > self.frames and self.longer == "spread":
+            found = found[indices.interval_bounds(len(found), self.frames).sum(1) // 2]
+        return fill(found[: self.frames], self.frames, length)
 
 
 @dataclass(frozen=True)
 class ByDuration:
-    """InternVideo2.5's and VideoChat-Flash's number of frames, about one a second, in an array of `frames`.
+    """About one frame a second, from `least` to `frames` and a multiple of `local`, in an array of `frames`.
 
-    The clip's own number, from `least` to `frames` and a multiple of `local`, are the middles of equal
-    parts; the rest of the array repeats the last. `count` says how many are the clip's own.
+    `count` says how many the originals read; the rest repeats the last. pick: the `middle` frames of equal
+    parts, or those at `even` steps, as InternVideo2.5 tests. lower: a clip of fewer frames than `least`
+    is read once, as VideoChat-Flash does, and not filled up to `least`.
     """
 
     frames: int
     local: int = 4
     least: int = 64
+    pick: Literal["middle", "even"] = "middle"
+    lower: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts(frames=self.frames, local=self.local, least=self.least)
+        if self.least > self.frames:
+            raise UserError(f"a frame rule has least={self.least}, but room for frames={self.frames}")
 
     def count(self, length: int, fps: float) -> int:
-        """How many different places are read of a clip."""
-        return indices.frames_for_clip(
-            length, fps or 1.0, self.local, min(self.least, self.frames), self.frames
-        )
+        """How many frames the originals read of the clip."""
+        least = indices.lowered(self.least, length, self.local) if self.lower else self.least
+        seconds = 0.0 if length == 1 else length / _known(fps)
+        return indices.frames_for(seconds, self.local, least, self.frames)
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """See FrameRule."""
-        first, last = indices.interval_bounds(length, max(self.count(length, fps), 1)).T
-        return _fill((first + last) // 2, self.frames, length)
+        count = self.count(length, fps)
+        if self.pick == "even":
+            return fill(indices.spread(length, count), self.frames, length)
+        return fill(indices.interval_bounds(length, count).sum(1) // 2, self.frames, length)
 
 
-def _fill(found: np.ndarray, frames: int, length: int) -> np.ndarray:
-    """`frames` numbers below `length`, the last one repeated where there are fewer."""
-    found = np.minimum(found, length - 1)
-    return np.concatenate([found, np.full(frames - len(found), found[-1])]).astype(np.int64)
+INTERNVIDEO25_TRAIN = ByDuration(256, local=8, least=64)
+INTERNVIDEO25_TEST = ByDuration(512, local=4, least=128, pick="even")
+VIDEOCHAT_FLASH = ByDuration(512, local=4, least=64, lower=True)
 
 
-def _check_view(view: int, views: int) -> None:
-    if views < 1 or not 0 <= view < views:
-        raise UserError(f"view={view} of views={views}; views count from 0 and there is at least one")
+@dataclass(frozen=True)
+class Within:
+    """`rule`, for the part of a clip from second `start` to second `end` (None: to its end).
+
+    original_lazy: after a start above 0, just the next frames in a row, whatever the rule, as
+    InternVideo2's reader of parts does.
+    """
+
+    rule: FrameRule
+    start: float = 0.0
+    end: float | None = None
+    original_lazy: bool = False
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise UserError(f"a frame rule reads from second {self.start:g} to {self.end}; that is no time")
+
+    @property
+    def frames(self) -> int:
+        """See FrameRule."""
+        return self.rule.frames
+
+    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See FrameRule."""
+        first = min(int(fps * self.start), length - 1)
+        part = length - first
+        if self.end is not None:
+            part = max(min(part, int(fps * (self.end - self.start))), 1)
+        if self.original_lazy and first > 0:
+            return fill(first + np.arange(self.frames), self.frames, length)
+        return first + self.rule.choose(part, fps, rng)
+
+
+def _known(fps: float) -> float:
+    if fps <= 0:
+        raise ClipError("no frame rate", "the video does not say how many frames a second has")
+    return fps

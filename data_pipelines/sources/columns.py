@@ -33,10 +33,11 @@ def has_column(record: Mapping[str, Any], kind: str) -> bool:
 
 def captions_of(value: Any) -> tuple[str, ...]:
     """A caption, or a list of them; ValueError if there is none with a letter in it."""
-    values = [value] if isinstance(value, str) or value is None else list(value)
-    if not values or not all(isinstance(text, str) and text.strip() for text in values):
+    values: list[Any] = [value] if isinstance(value, str) or value is None else list(value)
+    captions = tuple(text.strip() if isinstance(text, str) else "" for text in values)
+    if not captions or not all(captions):
         raise ValueError("its caption is empty")
-    return tuple(text.strip() for text in values)
+    return captions
 
 
 def times_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:

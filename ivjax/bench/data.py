@@ -20,9 +20,10 @@ import numpy as np
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
 from ivjax.data_pipelines.decode import Video, to_rgb
 from ivjax.data_pipelines.encode import encode_video
-from ivjax.data_pipelines.examples import ArraySpec, ClipReader, ExampleMaker, generator, open_clips
+from ivjax.data_pipelines.examples import ExampleMaker, open_clips
 from ivjax.data_pipelines.loader import BATCHES_AHEAD, Loader, Reading
 from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ArraySpec, ClipReader, generator
 from ivjax.data_pipelines.records import Clip, pack
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.shards import ShardWriter, write_manifest

@@ -39,6 +39,10 @@ class Feed:
         }
         return Fed(arrays, self._loader.state())
 
+    def report(self) -> dict[str, float]:
+        """What the loader has to say of this host's clips, for logs."""
+        return self._loader.report()
+
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What a batch looks like, for compiling."""
         return {

@@ -96,7 +96,7 @@ def _report(
     values: dict[str, Any] = {"loss": float(metrics["loss"])}
     values |= {name: float(value) for name, value in metrics.items() if name not in ("loss", "finite")}
     values |= {"skipped": int(jax.device_get(session.state["skipped"]))}
-    values |= rates.since_last(step - started)
+    values |= rates.since_last(step - started) | session.feed.report()
     session.say(console_line(step, session.experiment.steps, values))
     session.log.write(step, values | {f"time/{n}": round(s, 3) for n, s in session.ledger.totals().items()})
     session.ledger.write()

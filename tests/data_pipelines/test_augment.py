@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.augment import geometry, pixels, randaugment
+from ivjax.data_pipelines.augment import affine, colour, geometry, pixels, tables
 from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import FINETUNE, TEST, TRAIN_STAGE1, TRAIN_STAGE2, Augment
+from ivjax.data_pipelines.augment.randaugment import OPERATIONS, RandAugment
+from ivjax.data_pipelines.augment.recipe import FINETUNE, PROBE, TEST, Augment
 from ivjax.errors import UserError
+from ivjax.overrides import apply_overrides
 from tests.goldens import Golden
 
 VIDEO = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3)).astype(np.uint8)
@@ -25,9 +27,12 @@ def rng(seed=0):
 
 
 @pytest.mark.golden
-def test_multi_scale_crops_follow_the_fixture():
-    golden = Golden("stage1_frame_sampling")
-    for number in range(3):
+@pytest.mark.parametrize("fixture", ["stage1_frame_sampling"])
+def test_multi_scale_crops_follow_the_fixture(fixture):
+    golden = Golden(fixture)
+    numbers = [key.removeprefix("multiscale_") for key in golden.config if key.startswith("multiscale_")]
+    assert numbers
+    for number in numbers:
         asked = golden.config[f"multiscale_{number}"]
         width, height = asked["image_w"], asked["image_h"]
         pairs = geometry.crop_pairs(width, height, asked["input_size"])
@@ -55,6 +60,8 @@ def test_random_crops_keep_to_area_and_ratio():
     assert 0.74 < ratios.min() < 0.78 and 1.28 < ratios.max() < 1.35
     wide = geometry.RandomResizedCrop((0.9, 1.0)).box(900, 100, draw)
     assert (wide.width, wide.height, wide.x) == (133, 100, 383)
+    with pytest.raises(UserError, match="crop.scale="):
+        geometry.RandomResizedCrop(scale=(0.5, 1.5))
 
 
 def test_views_walk_along_the_longer_side():
@@ -72,77 +79,128 @@ def test_flips_are_mirrors_and_come_half_the_time():
     assert all((video == VIDEO).all() for video, flipped in zip(found, mirrored, strict=True) if not flipped)
 
 
-@pytest.mark.parametrize("augment", [TEST, TRAIN_STAGE1, TRAIN_STAGE2, FINETUNE], ids=["t", "1", "2", "f"])
-def test_the_same_random_numbers_give_the_same_clip(augment):
+@pytest.mark.parametrize("name", Augment.PRESETS)
+def test_the_same_random_numbers_give_the_same_clip_and_leave_the_old_one(name):
+    before, augment = VIDEO.copy(), Augment.PRESETS[name]
     for seed in range(20):
         one, two = augment.pixels(VIDEO, rng(seed)), augment.pixels(VIDEO, rng(seed))
         assert one.shape == VIDEO.shape and one.dtype == np.uint8
         np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(TEST.pixels(VIDEO, rng()), VIDEO)
+        assert augment.box(320, 240, rng(seed)) == augment.box(320, 240, rng(seed))
+    np.testing.assert_array_equal(VIDEO, before)
+
+
+def test_no_change_costs_nothing():
+    assert TEST.pixels(VIDEO, rng()) is VIDEO
+
+
+def test_presets_can_be_chosen_by_name():
+    chosen = apply_overrides(TEST, ["rand=rand-m5-n2-mstd0.25-inc1", "flip=0.25"])
+    assert (chosen.rand, chosen.flip) == (PROBE.rand, 0.25)
+    with pytest.raises(UserError, match="augment.flip=2"):
+        Augment(flip=2.0)
 
 
 def test_equalize_evens_out_a_small_case():
     plane = np.array([[0, 0, 1, 1], [2, 2, 3, 3]] * 96, np.uint8)  # 768 pixels: step (768 - 192) // 255 = 2
     video = np.repeat(plane[None, ..., None], 3, -1)
-    found = randaugment.equalize(video, 0.5, 1.0)
+    found = tables.equalize(video)
     assert {value: found[video == value][0] for value in range(4)} == {0: 0, 1: 96, 2: 192, 3: 255}
     flat = np.full((1, 8, 8, 3), 7, np.uint8)
-    np.testing.assert_array_equal(randaugment.equalize(flat, 0.5, 1.0), flat)
+    np.testing.assert_array_equal(tables.equalize(flat), flat)
+    np.testing.assert_array_equal(tables.auto_contrast(flat), flat)
 
 
-def test_auto_contrast_stretches_to_the_ends():
+@pytest.mark.parametrize("change", [tables.equalize, tables.auto_contrast])
+def test_channels_and_frames_are_spread_by_themselves(change):
+    shade = np.array([1, 2, 3], np.uint8)[:, None, None, None] * np.array([10, 20, 40], np.uint8)
+    video = (VIDEO // 4 + shade).astype(np.uint8)
+    found = change(video)
+    # image libraries cut fractions off, so that 254.999... stays 254
+    assert (found.min((1, 2)) == 0).all() and (found.max((1, 2)) >= 254).all()
+    for frame in range(3):
+        for channel in range(3):
+            alone = np.repeat(video[frame : frame + 1, ..., channel : channel + 1], 3, -1)
+            np.testing.assert_array_equal(change(alone)[0, ..., 0], found[frame, ..., channel])
+
+
+def test_auto_contrast_keeps_the_order_of_values():
     video = (VIDEO // 4 + 60).astype(np.uint8)
-    found = randaugment.auto_contrast(video, 0.5, 1.0)
-    assert (found.min((1, 2)) == 0).all() and (found.max((1, 2)) == 255).all()
     order = np.argsort(video[0, ..., 0], axis=None, kind="stable")
-    assert (np.diff(found[0, ..., 0].reshape(-1)[order].astype(int)) >= 0).all()
+    assert (np.diff(tables.auto_contrast(video)[0, ..., 0].reshape(-1)[order].astype(int)) >= 0).all()
 
 
 def test_tables_of_single_values():
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
-    assert (randaugment.invert(ramp, 1, 1) == 255 - ramp).all()
-    assert (randaugment.posterize(ramp, 0.0, 1) == ramp & 0xF0).all()
-    assert (randaugment.posterize(ramp, 0.5, 1) == ramp & 0xC0).all()
-    assert (randaugment.solarize(ramp, 0.5, 1) == np.where(ramp < 128, ramp, 255 - ramp)).all()
-    assert (randaugment.solarize_add(ramp, 0.5, 1) == np.where(ramp < 128, ramp + 55, ramp)).all()
+    results = {
+        ("invert", 1.0): 255 - ramp,
+        ("posterize", 0.0): ramp & 0xF0,
+        ("posterize", 0.5): ramp & 0xC0,
+        ("posterize", 1.0): ramp & 0,
+        ("solarize", 0.0): ramp,
+        ("solarize", 0.5): np.where(ramp < 128, ramp, 255 - ramp),
+        ("solarize_add", 0.5): np.where(ramp < 128, ramp + 55, ramp),
+        ("brightness", 0.5): np.minimum(ramp * 1.45, 255).astype(np.uint8),
+    }
+    for (name, level), expected in results.items():
+        np.testing.assert_array_equal(OPERATIONS[name](ramp, level, 1.0), expected, err_msg=name)
 
 
-def test_affine_identity_shift_and_quarter_turn():
-    np.testing.assert_array_equal(randaugment.affine(VIDEO, ((1, 0, 0), (0, 1, 0))), VIDEO)
-    shifted = randaugment.affine(VIDEO, ((1, 0, 5), (0, 1, 0)))
-    np.testing.assert_array_equal(shifted[:, :, :-5], VIDEO[:, :, 5:])
-    assert (shifted[:, :, -5:] == 128).all()
-    half = randaugment.affine(VIDEO, ((1, 0, 0.5), (0, 1, 0)))[:, :, :-1].astype(int)
-    middle = (VIDEO[:, :, :-1].astype(int) + VIDEO[:, :, 1:]) / 2
-    assert np.abs(half - middle).max() <= 0.5
+def test_affine_identity_shifts_and_quarter_turns():
+    np.testing.assert_array_equal(affine.affine(VIDEO, ((1, 0, 0), (0, 1, 0))), VIDEO)
+    shifted = affine.affine(VIDEO, ((1, 0, 5), (0, 1, -2)))
+    np.testing.assert_array_equal(shifted[:, 2:, :-5], VIDEO[:, :-2, 5:])
+    assert (shifted[:, :, -5:] == 128).all() and (shifted[:, :2] == 128).all()
     square = VIDEO[:, :, :24]
-    turned = randaugment.rotate(square, 3.0, 1.0)  # level 3 of 30 degrees
-    np.testing.assert_array_equal(turned, np.rot90(square, 1, (1, 2)))
+    np.testing.assert_array_equal(affine.rotate(square, 90.0), np.rot90(square, 1, (1, 2)))
+    np.testing.assert_array_equal(affine.translate_x(VIDEO, 0.25)[:, :, :-8], VIDEO[:, :, 8:])
+    np.testing.assert_array_equal(affine.translate_y(VIDEO, -0.25)[:, 6:], VIDEO[:, :-6])
 
 
-def test_shears_keep_the_first_row_or_column():
-    assert (randaugment.shear_x(VIDEO, 0.7, 1.0)[:, 0] == VIDEO[:, 0]).all()
-    assert (randaugment.shear_y(VIDEO, 0.7, -1.0)[:, :, 0] == VIDEO[:, :, 0]).all()
-    row = randaugment.shear_x(VIDEO, 1.0, 1.0)[:, 10, :-3]
-    np.testing.assert_array_equal(row, VIDEO[:, 10, 3:])
+def test_values_between_pixels_are_cubic():
+    before, left, right, after = (VIDEO[:, :, n : n + 29].astype(float) for n in range(4))
+    expected = np.clip(0.625 * (left + right) - 0.125 * (before + after), 0, 255)
+    for video, matrix, axis in (
+        (VIDEO, ((1, 0, 0.5), (0, 1, 0)), 2),
+        (VIDEO.transpose(0, 2, 1, 3), ((1, 0, 0), (0, 1, 0.5)), 1),
+    ):
+        found = np.moveaxis(affine.affine(video, matrix), axis, 2)[:, :, 1:30]
+        assert np.abs(found - expected).max() <= 0.5
 
 
-@pytest.mark.parametrize("change", [pixels.brighten, pixels.contrast, pixels.saturate, pixels.sharpen])
+def test_shears_slide_rows_and_columns_by_their_distance_from_the_corner():
+    for y in (3, 10):  # a slope of 2 moves the middle of row y by 2 y + 1
+        sheared = affine.shear_x(VIDEO, 2.0)[:, y]
+        np.testing.assert_array_equal(sheared[:, : 31 - 2 * y], VIDEO[:, y, 2 * y + 1 :])
+    sheared = affine.shear_y(VIDEO, -2.0)[:, :, 4]
+    np.testing.assert_array_equal(sheared[:, 9:], VIDEO[:, :15, 4])
+    assert (sheared[:, :9] == 128).all()
+
+
+@pytest.mark.parametrize("change", [tables.brighten, colour.contrast, colour.saturate, colour.sharpen])
 def test_factor_one_changes_nothing(change):
     np.testing.assert_array_equal(change(VIDEO, 1.0), VIDEO)
 
 
 def test_colour_changes_at_their_ends():
-    grey = pixels.luma(VIDEO)
-    np.testing.assert_array_equal(pixels.saturate(VIDEO, 0.0), np.repeat(grey[..., None], 3, -1))
-    assert (pixels.brighten(VIDEO, 0.0) == 0).all()
-    flat = pixels.contrast(VIDEO, 0.0)
+    grey = colour.luma(VIDEO)
+    exact = (VIDEO.astype(np.int64) @ (19595, 38470, 7471) + 2**15) >> 16
+    np.testing.assert_array_equal(grey, exact)
+    np.testing.assert_array_equal(colour.saturate(VIDEO, 0.0), np.repeat(grey[..., None], 3, -1))
+    assert (tables.brighten(VIDEO, 0.0) == 0).all()
+    flat = colour.contrast(VIDEO, 0.0)
     assert all(np.abs(flat[f].astype(int) - grey[f].mean()).max() <= 0.5 for f in range(3))
-    np.testing.assert_array_equal(pixels.turn_hue(VIDEO, 1.0), VIDEO)
-    third = pixels.turn_hue(VIDEO, 1 / 3)
-    np.testing.assert_array_equal(third, VIDEO[..., [2, 0, 1]])
-    smooth = pixels.sharpen(np.full((1, 9, 9, 3), 77, np.uint8), 0.3)
-    assert (smooth == 77).all()
+    smooth = colour.sharpen(VIDEO, 0.0)
+    cell = VIDEO[1, 4:7, 8:11].astype(float)
+    np.testing.assert_array_equal(smooth[1, 5, 9], np.floor((cell.sum((0, 1)) + 4 * cell[1, 1]) / 13 + 0.5))
+    np.testing.assert_array_equal(smooth[:, :, 0], VIDEO[:, :, 0])
+
+
+def test_hues_turn_in_a_circle():
+    np.testing.assert_array_equal(colour.turn_hue(VIDEO, 1.0), VIDEO)
+    np.testing.assert_array_equal(colour.turn_hue(VIDEO, 1 / 3), VIDEO[..., [2, 0, 1]])
+    back = colour.turn_hue(colour.turn_hue(VIDEO, 0.1), -0.1).astype(int)
+    assert np.abs(back - VIDEO).max() <= 2
 
 
 def test_jitter_leaves_grey_grey_and_stays_in_its_ranges():
@@ -171,18 +229,28 @@ def test_erasing_replaces_one_box_of_all_frames_by_different_noise():
     assert (erased[0] != erased[1]).any()
 
 
-def test_randaugment_draws_as_written():
-    parsed = randaugment.RandAugment.parse("rand-m7-n4-mstd0.5-inc1")
-    assert parsed == FINETUNE.rand == randaugment.RandAugment(7.0, 4, 0.5)
-    with pytest.raises(UserError, match="rand-m7-w0 .*not understood|'rand-m7-w0' is not understood"):
-        randaugment.RandAugment.parse("rand-m7-w0")
-    assert len(randaugment.OPERATIONS) == 15
-    never = randaugment.RandAugment(probability=0.0)
-    np.testing.assert_array_equal(never.apply(VIDEO, rng()), VIDEO)
-    still = np.repeat(VIDEO[:1], 3, 0)
-    for seed in range(30):
-        found = parsed.apply(still, rng(seed))
-        assert (found == found[:1]).all()
+def test_erasing_noise_is_normal_once_normalised():
+    noise = pixels.Erasing(1.0, (0.9, 0.9), (1.0, 1.0)).apply(np.zeros((4, 90, 90, 3), np.uint8), rng(1))
+    inside = noise[:, 20:70, 20:70] / 255
+    np.testing.assert_allclose(inside.mean((0, 1, 2)), (0.485, 0.456, 0.406), atol=0.01)
+    np.testing.assert_allclose(inside.std((0, 1, 2)), (0.229, 0.224, 0.225), atol=0.02)
+
+
+def test_randaugment_is_read_from_its_name():
+    assert RandAugment.parse("rand-m7-n4-mstd0.5-inc1") == FINETUNE.rand == RandAugment(7.0, 4, 0.5)
+    for text in ("rand-m7-w0", "rand-m7-n4", "mix-m7-inc1", "rand-m-inc1", "rand-m11-inc1"):
+        with pytest.raises(UserError):
+            RandAugment.parse(text)
+
+
+def test_randaugment_does_one_thing_to_all_frames():
+    assert len(OPERATIONS) == 15
+    never = RandAugment(probability=0.0)
+    assert never.apply(VIDEO, rng()) is VIDEO
+    still = np.repeat(VIDEO[:1] // 2 + 30, 3, 0)
+    for name, operation in OPERATIONS.items():
+        found = operation(still, 0.7, -1.0)
+        assert (found == found[:1]).all() and found.dtype == np.uint8 and (found != still).any(), name
 
 
 def test_mixed_targets_sum_to_one_and_follow_the_pixels():
@@ -201,9 +269,20 @@ def test_mixed_targets_sum_to_one_and_follow_the_pixels():
     assert kinds == {True, False}
 
 
+def test_pairs_within_groups_do_not_depend_on_the_share_of_a_host():
+    video = rng().integers(0, 256, (8, 1, 6, 6, 3)).astype(np.uint8)
+    mix, labels = Mix(classes=8, group=2), np.arange(8)
+    assert mix.partners(6).tolist() == [1, 0, 3, 2, 5, 4] and Mix(8).partners(4).tolist() == [3, 2, 1, 0]
+    for seed in range(6):
+        whole = mix.apply(video, labels, rng(seed))
+        halves = [mix.apply(video[part], labels[part], rng(seed)) for part in (slice(4), slice(4, 8))]
+        for together, parts in zip(whole, zip(*halves, strict=True), strict=True):
+            np.testing.assert_array_equal(together, np.concatenate(parts))
+
+
 def test_mixing_wants_pairs_and_known_labels():
     video = np.zeros((3, 1, 4, 4, 3), np.uint8)
-    with pytest.raises(UserError, match="even number of rows"):
+    with pytest.raises(UserError, match="even number of rows; 3 rows"):
         Mix(2).apply(video, np.zeros(3, int), rng())
     with pytest.raises(UserError, match="mix.classes=2"):
         Mix(2).apply(video[:2], np.array([0, 2]), rng())

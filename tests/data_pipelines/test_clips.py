@@ -8,18 +8,21 @@ import time
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import jax
 import numpy as np
 import pytest
 
 from ivjax.data_pipelines.alternate import Alternating
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.examples import ArraySpec, ClipReader
 from ivjax.data_pipelines.loader import HostShard, Reading
 from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ArraySpec, ClipReader
 from ivjax.data_pipelines.records import pack
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
+from ivjax.train.feed import Feed
+from ivjax.train.mesh import MeshShape, build_mesh
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
 from tests.data_pipelines.damage import damaged
 
@@ -287,3 +290,18 @@ def test_media_alternate_as_if_all_batches_lay_in_one_pile(corpus, other):
     assert first + drain(resumed, 5) == reference
     whole.close()
     resumed.close()
+
+
+def test_clips_reach_the_mesh_and_the_log(tmp_path):
+    records = [pack(make_clip(number)) for number in range(16)]
+    records[3] = b""
+    data = mixture(write_corpus(tmp_path, records), workers=1, broken=0.5)
+    spec = {name: jax.ShapeDtypeStruct(s.shape, s.dtype) for name, s in SPEC.items()}
+    loader = data.open(Reading(spec, 16, 7))
+    feed = Feed(loader, build_mesh(MeshShape(data=4, fsdp=2)), 16, spec)
+    batch = next(feed).batch
+    assert batch["video"].sharding.shard_shape(batch["video"].shape) == (2, 4, 24, 24, 3)
+    assert sorted(np.asarray(batch["index"]).tolist()) == list(range(16))
+    report = feed.report()
+    assert report["broken/empty"] == 1 and report["data/ms_per_clip"] > 0
+    loader.close()

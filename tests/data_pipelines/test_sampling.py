@@ -5,6 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines import sampling
+from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.sampling import (
     ByDuration,
     Dense,
@@ -13,23 +15,27 @@ from ivjax.data_pipelines.sampling import (
     Segments,
     Spread,
     Ticks,
+    Within,
     indices,
 )
 from ivjax.errors import UserError
 from tests.goldens import Golden
 
-DRAWS = 400
-pytestmark = pytest.mark.golden
+TABLES, STAGE1 = "frame_sampling_and_div_sampling", "stage1_frame_sampling"
+STAGE2, STAGE3 = "stage2_data_rules", "s3_sampling_and_keep"
 
 
-@pytest.fixture(scope="module")
-def tables():
-    return Golden("frame_sampling_and_div_sampling").json
+def golden_test(name):
+    """Marks a test of a fixture, whose name stands in the test's id."""
+    return lambda test: pytest.mark.golden(pytest.mark.parametrize("fixture", [name])(test))
 
 
-@pytest.fixture(scope="module")
-def stage1():
-    return Golden("stage1_frame_sampling")
+def cases(golden, pattern):
+    """(numbers in the key, values) of the outputs whose whole key fits; there must be some."""
+    found = {re.fullmatch(pattern, key): tensor for key, tensor in golden.group("outputs").items()}
+    kept = [(tuple(map(int, key.groups())), tensor.tolist()) for key, tensor in found.items() if key]
+    assert kept
+    return kept
 
 
 def chosen(rule, length, fps=25.0, seed=0):
@@ -38,7 +44,7 @@ def chosen(rule, length, fps=25.0, seed=0):
 
 def drawn(rule, length):
     rng = np.random.default_rng(1)
-    return np.stack([rule.choose(length, 25.0, rng) for _ in range(DRAWS)])
+    return np.stack([rule.choose(length, 25.0, rng) for _ in range(400)])
 
 
 def assert_ranges(draws, ranges):
@@ -46,18 +52,19 @@ def assert_ranges(draws, ranges):
     ranges = np.asarray(ranges)
     assert (draws >= ranges[:, 0]).all() and (draws <= ranges[:, 1]).all()
     for column, (first, last) in zip(draws.T, ranges, strict=True):
-        if last - first < 40:
+        if last - first < 20:
             assert column.min() == first and column.max() == last
 
 
-def test_intervals_follow_the_tables(tables):
-    for case in tables["get_frame_indices"]:
+@golden_test(TABLES)
+def test_intervals_follow_the_tables(fixture):
+    for case in Golden(fixture).json["get_frame_indices"]:
         frames, length = case["num_frames"], case["vlen"]
         assert indices.interval_bounds(length, frames).tolist() == case["interval_bounds_inclusive"]
         assert chosen(Intervals(frames, "middle"), length) == case["middle"]
-        for shift in (0, 1):
-            expected = np.minimum(case[f"fix_start_{shift}"], length - 1).tolist()
-            assert chosen(Intervals(frames, "start", shift), length) == expected
+        for key in (key for key in case if key.startswith("fix_start_")):
+            expected = np.minimum(case[key], length - 1).tolist()  # the originals may leave the clip
+            assert chosen(Intervals(frames, "start", int(key[10:])), length) == expected
         draws = drawn(Intervals(frames, original_draw=True), length)
         if case["rand"]["branch"] == "per_interval":
             assert_ranges(draws, case["rand"]["draw_ranges_inclusive"])
@@ -71,8 +78,9 @@ def test_the_default_draw_reaches_the_last_frame_of_each_interval():
     assert chosen(Intervals(6), 1) == [0] * 6
 
 
-def test_frames_per_second_follow_the_tables(tables):
-    for case in tables["get_frame_indices_fps"]:
+@golden_test(TABLES)
+def test_frames_per_second_follow_the_tables(fixture):
+    for case in Golden(fixture).json["get_frame_indices_fps"]:
         rate, most = float(case["sample"].removeprefix("fps")), case["max_num_frames"]
         found = indices.per_second(case["vlen"], case["input_fps"], rate, most)
         assert found.tolist() == case["indices"]
@@ -81,10 +89,18 @@ def test_frames_per_second_follow_the_tables(tables):
 def test_frames_per_second_fill_a_fixed_number():
     assert chosen(PerSecond(6, 1.0), 100) == [12, 38, 62, 88, 88, 88]
     assert chosen(PerSecond(3, 1.0), 5) == [2, 2, 2] and chosen(PerSecond(2), 1, fps=0.0) == [0, 0]
+    assert chosen(PerSecond(2, 1.0), 200) == [12, 38]
+    assert chosen(PerSecond(2, 1.0, longer="spread"), 200) == [38, 138]
+    with pytest.raises(ClipError, match="no frame rate"):
+        chosen(PerSecond(2), 10, fps=0.0)
 
 
-def test_stage_2_rules(stage1):
-    for case in Golden("stage2_data_rules").json["cases"]["frame_indices"]:
+@golden_test(STAGE2)
+def test_stage_2_readers_follow_the_fixture(fixture):
+    tables = Golden(fixture).json["cases"]
+    for length, frames, expected in tables["av_get_index"]:
+        assert chosen(Spread(frames, "middle"), length) == expected
+    for case in tables["frame_indices"]:
         if case["kind"] == "middle":
             assert chosen(Intervals(case["num_frames"], "middle"), case["vlen"]) == case["out"]
         elif case["kind"] == "rand":
@@ -92,9 +108,9 @@ def test_stage_2_rules(stage1):
             assert bounds.tolist() == case["intervals"]
         else:
             rate = float(case["kind"].removeprefix("fps"))
-            assert indices.per_second(case["vlen"], case["input_fps"], rate).tolist() == case["out"]
-            cut = indices.per_second(case["vlen"], case["input_fps"], rate, 3)
-            assert cut.tolist() == case["out_max3"]
+            for key in (key for key in case if key.startswith("out")):
+                found = indices.per_second(case["vlen"], case["input_fps"], rate, int(key[7:] or 0))
+                assert found.tolist() == case[key]
 
 
 class _Extreme:
@@ -108,19 +124,40 @@ class _Extreme:
         return value if size is None else np.full(size, value)
 
 
-def test_videomae_readers_follow_the_tables(tables):
-    for case in tables["videomae_style"]:
-        sparse = case["num_segments"] > 1
-        steps = (1, 1) if sparse else (case["new_length"], case["new_step"])
+def _steps(case):
+    """Frames and step of one segment; with several segments each gives one frame."""
+    return (1, 1) if case["num_segments"] > 1 else (case["new_length"], case["new_step"])
+
+
+@golden_test(TABLES)
+def test_videomae_readers_follow_the_tables(fixture):
+    for case in Golden(fixture).json["videomae_style"]:
         length = case["total_frames"]
         for original, kind in ((False, "frame_ids_when_offsets"), (True, "internvideo_next_multi")):
-            rule = Segments(case["num_segments"], *steps, original_numbers=original)
+            rule = Segments(case["num_segments"], *_steps(case), original_numbers=original)
             for most, end in ((False, "minimal"), (True, "maximal")):
                 expected = np.asarray(case[f"{kind}_{end}"]) % length
                 assert rule.choose(length, 25.0, _Extreme(most)).tolist() == expected.tolist()
 
 
-def test_kinetics_reader_follows_the_tables(tables):
+@golden_test(TABLES)
+def test_original_numbers_of_parts_follow_the_tables(fixture):
+    """The released reader also takes the length of a part for the end of the file."""
+    for case in Golden(fixture).json["videomae_style"]:
+        steps, step = _steps(case)
+        room = max(indices.segment_room(case["total_frames"], case["num_segments"], steps * step), 0)
+        starts = room * np.arange(case["num_segments"])
+        for key, expected in case.items():
+            if found := re.fullmatch(r"internvideo_next_multi_start(\d+)_minimal", key):
+                moved = starts + int(found[1])
+                assert indices.walk(moved, steps, step, case["total_frames"], 0).tolist() == expected
+
+
+@golden_test(TABLES)
+def test_kinetics_and_part_readers_follow_the_tables(fixture):
+    tables = Golden(fixture).json
+    for case in tables["segment_start_get_index"]:
+        assert chosen(Spread(case["num_segments"], "middle"), case["num_frames"]) == case["indices"]
     for case in tables["kinetics_sparse_get_seq_frames"]:
         frames, length = case["num_frames"], case["video_size"]
         if case["clip_idx"] == -1:
@@ -133,92 +170,109 @@ def test_kinetics_reader_follows_the_tables(tables):
             assert chosen(rule, length) == case["indices"]
 
 
-def test_the_lazy_reader_follows_the_tables(tables):
-    for case in tables["segment_start_get_index"]:
-        assert indices.from_start(case["num_frames"], case["num_segments"]).tolist() == case["indices"]
+@golden_test(STAGE1)
+def test_stage_1_training_and_validation_follow_the_fixture(fixture):
+    golden = Golden(fixture)
+    lengths = golden.config["lengths"]
+    for (frames,), expected in cases(golden, r"sparse_train_bounds_f(\d+)"):
+        assert [indices.spread_bounds(length, frames).tolist() for length in lengths] == expected
+        for length, bounds in zip(lengths, expected, strict=True):
+            assert_ranges(drawn(Spread(frames), length), bounds)
+    for (frames,), expected in cases(golden, r"sparse_val_f(\d+)"):
+        assert [chosen(Spread(frames, "middle"), length) for length in lengths] == expected
+    for (frames,), expected in cases(golden, r"ssv2_raw_val_f(\d+)"):
+        long = [length for length in lengths if length >= frames]
+        assert [chosen(Ticks(frames, "middle"), length) for length in long] == expected
 
 
-def test_stage_1_readers_follow_the_fixture(stage1):
-    config, starts = stage1.config, 7
-    for place, length in enumerate(config["lengths"]):
-        for frames in config["num_frames"]:
-            bounds = stage1[f"outputs/sparse_train_bounds_f{frames}"][place]
-            np.testing.assert_array_equal(indices.spread_bounds(length, frames), bounds)
-            validation = stage1[f"outputs/sparse_val_f{frames}"][place]
-            assert chosen(Spread(frames, "middle"), length) == validation.tolist()
-            for views in config["test_num_segment"]:
-                for view in range(views):
-                    key = f"f{frames}_s{views}"
-                    found = chosen(Spread(frames, "view", view, views), length)
-                    assert found == stage1[f"outputs/sparse_test_{key}"][place, view].tolist()
-                    moved = stage1[f"outputs/interval_test_start7_{key}"][place, view] - starts
-                    assert found == moved.tolist()
-                    ticks = chosen(Ticks(frames, "view", view, views), length)
-                    assert ticks == stage1[f"outputs/ssv2_raw_test_{key}"][place, view].tolist()
+@golden_test(STAGE1)
+def test_stage_1_views_follow_the_fixture(fixture):
+    golden = Golden(fixture)
+
+    def views(rule, count, *arguments, start=0):
+        """(lengths, views, frames), of videos that have `start` frames before at one a second."""
+        rules = [Within(rule(*arguments, view=view, views=count), start) for view in range(count)]
+        return [[chosen(r, start + length, fps=1.0) for r in rules] for length in golden.config["lengths"]]
+
+    for (frames, count), expected in cases(golden, r"sparse_test_f(\d+)_s(\d+)"):
+        assert views(Spread, count, frames, "view") == expected
+    for (start, frames, count), expected in cases(golden, r"interval_test_start(\d+)_f(\d+)_s(\d+)"):
+        assert views(Spread, count, frames, "view", start=start) == expected
+    for (frames, count, rate), expected in cases(golden, r"dense_test_f(\d+)_s(\d+)_rate(\d+)"):
+        assert views(Dense, count, frames, rate) == expected
+    for (frames, count), expected in cases(golden, r"ssv2_raw_test_f(\d+)_s(\d+)"):
+        assert views(Ticks, count, frames, "view") == expected
 
 
-def test_dense_views_follow_the_fixture(stage1):
-    config = stage1.config
-    for place, length in enumerate(config["lengths"]):
-        for frames in config["num_frames"]:
-            for rate in config["dense_sampling_rate"]:
-                for views in (2, 4):
-                    expected = stage1[f"outputs/dense_test_f{frames}_s{views}_rate{rate}"][place]
-                    found = [chosen(Dense(frames, rate, view, views), length) for view in range(views)]
-                    assert found == expected.tolist()
-
-
-def test_something_something_validation_follows_the_fixture(stage1):
-    for frames in stage1.config["num_frames"]:
-        lengths = [length for length in stage1.config["lengths"] if length >= frames]
-        expected = stage1[f"outputs/ssv2_raw_val_f{frames}"].tolist()
-        assert [chosen(Ticks(frames, "middle"), length) for length in lengths] == expected
-
-
-def test_stage_3_readers_follow_the_fixture():
-    golden = Golden("s3_sampling_and_keep")
-    for name, asked in golden.config.items():
-        if not name.startswith("frame_indices/"):
-            continue
-        expected, length = golden[f"outputs/{name}"].tolist(), asked["vlen"]
-        if asked["sample"] == "middle":
+@golden_test(STAGE3)
+def test_stage_3_readers_follow_the_fixture(fixture):
+    golden = Golden(fixture)
+    for (number,), expected in cases(golden, r"frame_indices/(\d+)"):
+        asked = golden.config[f"frame_indices/{number}"]
+        if asked["sample"] == "dynamic_fps1":
+            limits = asked["max_num_frames"], asked["local_num_frames"], asked["min_num_frames"]
+            rule = ByDuration(*limits, lower=True)
+            count = rule.count(asked["vlen"], asked["input_fps"])
+            found = chosen(rule, asked["vlen"], asked["input_fps"])
+            assert found[:count] == expected and set(found[count:]) <= {expected[-1]}
+        elif asked["sample"] == "middle":
             start = asked.get("fix_start")
             rule = Intervals(asked["num_frames"], "middle" if start is None else "start", start or 0)
-            assert chosen(rule, length) == expected
-        elif asked["sample"] == "dynamic_fps1":
-            rule = ByDuration(asked["max_num_frames"], asked["local_num_frames"], asked["min_num_frames"])
-            count = rule.count(length, asked["input_fps"])
-            found = chosen(rule, length, asked["input_fps"])
-            assert found[:count] == expected and set(found[count:]) <= {expected[-1]}
+            assert chosen(rule, asked["vlen"]) == expected
         else:
             rate = float(asked["sample"].removeprefix("fps"))
-            found = indices.per_second(length, asked["input_fps"], rate, asked["max_num_frames"])
+            found = indices.per_second(asked["vlen"], asked["input_fps"], rate, asked["max_num_frames"])
             assert found.tolist() == expected
 
 
-def test_frames_by_duration_follow_the_fixture():
-    golden = Golden("s3_sampling_and_keep")
-    for name, expected in golden.group("outputs/num_frames_by_duration").items():
-        local, least, most = (int(part) for part in re.findall(r"-?\d+", name))
-        found = [indices.frames_for(d, local, least, most) for d in golden.config["durations"]]
-        assert found == expected.tolist()
+@golden_test(STAGE3)
+def test_frames_by_duration_follow_the_fixture(fixture):
+    golden = Golden(fixture)
+    pattern = r"num_frames_by_duration/local(-?\d+)_min(\d+)_max(\d+)"
+    for limits, expected in cases(golden, pattern):
+        assert [indices.frames_for(seconds, *limits) for seconds in golden.config["durations"]] == expected
+
+
+def test_internvideo25_reads_even_steps_at_test_and_middles_in_training():
+    test, train, flash = sampling.INTERNVIDEO25_TEST, sampling.INTERNVIDEO25_TRAIN, sampling.VIDEOCHAT_FLASH
+    found = chosen(test, 10_000)
+    size = 9_999 / 400  # 400 seconds
+    expected = [int(size / 2 + round(size * part)) for part in range(400)]
+    assert test.count(10_000, 25.0) == 400 and found[:400] == expected
+    assert set(found[400:]) == {expected[-1]} and len(found) == 512
+    assert train.count(10_000, 25.0) == 256 and chosen(train, 10_000)[:3] == [19, 58, 97]
+    assert train.count(100, 25.0) == 64 and flash.count(50, 25.0) == 48 and flash.count(2, 25.0) == 4
+
+
+def test_a_part_of_a_clip_is_read_as_if_it_were_the_clip():
+    rule = Intervals(4, "middle")
+    assert chosen(Within(rule, 2.0, 6.0), 300) == [50 + place for place in chosen(rule, 100)]
+    assert chosen(Within(rule, 0.0, 30.0), 300) == chosen(rule, 300)
+    assert chosen(Within(rule, 100.0), 300) == [299] * 4
+    assert chosen(Within(rule, 2.0, original_lazy=True), 300) == [50, 51, 52, 53]
+    assert chosen(Within(rule, 0.0, original_lazy=True), 300) == chosen(rule, 300)
+
+
+def test_random_readers_reach_their_ends():
+    ticks = np.arange(4)[:, None] * 7
+    assert_ranges(drawn(Ticks(4), 30), ticks + [0, 6])
+    assert_ranges(drawn(Segments(4), 30), ticks + [0, 6])
+    assert_ranges(drawn(Dense(4, 3), 30), np.arange(4)[:, None] * 3 + [0, 18])
+    starts = drawn(Segments(8, 2, 4), 10)[:, ::2]  # more than one span long, but too short for parts
+    assert (np.diff(starts) >= 0).all() and set(starts.flat) == {0, 1, 2}
 
 
 RULES = [
-    *(
-        Intervals(7, pick, 1, original)
-        for pick in ("random", "middle", "start")
-        for original in (False, True)
-    ),
-    PerSecond(7, 2.0),
-    Segments(7),
-    Segments(1, 7, 3),
-    Segments(7, original_numbers=True),
+    *(Intervals(7, pick, 1) for pick in ("random", "middle", "start")),
+    Intervals(7, original_draw=True),
+    *(PerSecond(7, 2.0, longer) for longer in ("cut", "spread")),
+    *(Segments(*parts, original_numbers=bad) for parts in ((7,), (1, 7, 3)) for bad in (False, True)),
     *(Spread(7, pick, 1, 3) for pick in ("random", "middle", "view")),
-    Dense(7, 3),
-    Dense(7, 3, view=1, views=2),
+    *(Dense(7, 3, view, 2) for view in (None, 0, 1)),
     *(Ticks(7, pick, 1, 3) for pick in ("random", "middle", "view")),
-    ByDuration(7, 2, 4),
+    *(ByDuration(7, 2, 4, pick, lower) for pick in ("middle", "even") for lower in (False, True)),
+    Within(Intervals(7), 0.5, 2.0),
+    Within(Spread(7), 3.0),
 ]
 
 
@@ -231,6 +285,16 @@ def test_whatever_the_clip_the_frames_are_inside_and_as_many_as_said(rule):
             assert found.tolist() == chosen(rule, length, fps=12.5, seed=seed)
 
 
-def test_a_view_that_is_not_there_is_an_error():
-    with pytest.raises(UserError, match="view=3 of views=3"):
-        Spread(4, "view", 3, 3)
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Spread(4, "view", 3, 3), "view=3 of views=3"),
+        (lambda: Intervals(0), "frames=0; it must be above 0"),
+        (lambda: PerSecond(4, -1.0), "rate=-1"),
+        (lambda: ByDuration(8, least=9), "least=9, but room for frames=8"),
+        (lambda: Within(Intervals(4), 3.0, 2.0), "from second 3 to 2"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

@@ -1,0 +1,129 @@
+"""Frame rules of VideoMAE's and the classifiers' readers as config values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ivjax.data_pipelines.sampling import indices
+from ivjax.data_pipelines.sampling.rule import check_counts, check_view, fill
+
+
+@dataclass(frozen=True)
+class Segments:
+    """VideoMAE's readers: from each of `segments` parts, `length` frames that are `step` apart.
+
+    Sparse reading is length 1, dense reading one segment. A clip that is too short starts at 0 every
+    time. original_numbers: frame numbers are one too small, as InternVideo2 and InternVideo-Next read
+    them, and the one before the first is the last.
+    """
+
+    segments: int
+    length: int = 1
+    step: int = 1
+    original_numbers: bool = False
+
+    def __post_init__(self) -> None:
+        check_counts(segments=self.segments, length=self.length, step=self.step)
+
+    @property
+    def frames(self) -> int:
+        """See FrameRule."""
+        return self.segments * self.length
+
+    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See FrameRule."""
+        span = self.length * self.step
+        room = indices.segment_room(length, self.segments, span)
+        if room > 0:
+            starts = np.arange(self.segments) * room + rng.integers(room, size=self.segments)
+        elif length > max(self.segments, span):
+            starts = np.sort(rng.integers(length - span + 1, size=self.segments))
+        else:
+            starts = np.zeros(self.segments, np.int64)
+        origin = 0 if self.original_numbers else 1
+        return indices.walk(starts, self.length, self.step, length, origin) % length
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Kinetics' sparse reader: `frames` intervals that share their ends.
+
+    pick: a `random` frame of each (training), its `middle` (validation, and InternVideo2's reader of
+    parts of videos), or view `view` of `views` (testing).
+    """
+
+    frames: int
+    pick: Literal["random", "middle", "view"] = "random"
+    view: int = 0
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        check_counts(frames=self.frames)
+        check_view(self.view, self.views)
+
+    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See FrameRule."""
+        if self.pick == "random":
+            first, last = indices.spread_bounds(length, self.frames).T
+            found = rng.integers(first, last + 1)
+        elif self.pick == "middle":
+            found = indices.spread(length, self.frames)
+        else:
+            found = indices.spread(length, self.frames, self.view, self.views)
+        return np.minimum(found, length - 1)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Neighbouring frames `rate` apart: from a random start, or view `view` of `views` from end to end.
+
+    The only view of one is the middle of the clip.
+    """
+
+    frames: int
+    rate: int = 4
+    view: int | None = None
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        check_counts(frames=self.frames, rate=self.rate)
+        check_view(self.view or 0, self.views)
+
+    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See FrameRule."""
+        room = max(length - self.frames * self.rate, 0)
+        if self.view is None:
+            start = int(rng.integers(room + 1))
+        elif self.views == 1:
+            start = room // 2
+        else:
+            start = int(self.view * room / (self.views - 1))
+        return fill(np.arange(start, length, self.rate)[: self.frames], self.frames, length)
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Something-Something's reader of frame folders: parts of whole frames.
+
+    pick: a `random` frame of each part, its `middle` (validation), or view `view` of `views` (testing).
+    """
+
+    frames: int
+    pick: Literal["random", "middle", "view"] = "random"
+    view: int = 0
+    views: int = 1
+
+    def __post_init__(self) -> None:
+        check_counts(frames=self.frames)
+        check_view(self.view, self.views)
+
+    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See FrameRule."""
+        if self.pick == "view":
+            return indices.tick_view(length, self.frames, self.view, self.views)
+        part = length // self.frames
+        if part == 0:
+            return fill(np.arange(length), self.frames, length)
+        inside = part // 2 if self.pick == "middle" else rng.integers(part, size=self.frames)
+        return np.arange(self.frames) * part + inside
