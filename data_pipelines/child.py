@@ -16,11 +16,13 @@ import av.logging
 
 from ivjax.errors import UserError
 
+LOST_CAUSES = ("crash", "hang")
+
 _START_SECONDS = 120  # importing may take long on a busy machine
 
 
 class LostError(Exception):
-    """The child is gone: `cause` is `crash` or `hang`."""
+    """The child is gone: `cause` is one of LOST_CAUSES."""
 
     def __init__(self, cause: str, detail: str):
         super().__init__(cause, detail)

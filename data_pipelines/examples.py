@@ -153,6 +153,7 @@ class ExampleMaker:
     def _check_text(self, shape: tuple[int, ...]) -> None:
         if self._reader.tokenizer is None:
             raise UserError("the stage wants text and data.reader.tokenizer is none; choose a tokenizer")
+        self._reader.tokenizer.encode("a")  # a missing vocabulary is better met now than in a worker
         if shape != (self._reader.tokenizer.length,):
             raise UserError(
                 f"data.reader.tokenizer.length={self._reader.tokenizer.length} and the stage wants "

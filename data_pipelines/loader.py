@@ -56,8 +56,12 @@ class Maker(Protocol):
         """
         ...
 
+    def stop(self) -> None:
+        """Gives up what is under way, so that no thread waits for it."""
+        ...
+
     def close(self) -> None:
-        """Frees processes and files."""
+        """Frees files, when no thread fills rows any more."""
         ...
 
 
@@ -141,6 +145,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
     def close(self) -> None:
         """Ends threads, worker processes and files."""
         self._drop_coming()
+        self._maker.stop()
         self._threads.shutdown(cancel_futures=True)
         self._places.close()
         self._maker.close()
@@ -195,6 +200,9 @@ class InMemory:
         """See Maker."""
         store(row, self._example(number), index)
         return ()
+
+    def stop(self) -> None:
+        """Nothing takes long."""
 
     def close(self) -> None:
         """Nothing to free."""

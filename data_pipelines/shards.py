@@ -15,7 +15,7 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from ivjax.data_pipelines.drafts import draft_of, store
-from ivjax.data_pipelines.records import SCHEMA
+from ivjax.data_pipelines.records import SCHEMA, ClipError
 from ivjax.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -89,7 +89,10 @@ class ShardWriter:
 
 
 class Shards:
-    """Random access to the raw records of a corpus, by number; for any number of threads."""
+    """Random access to the raw records of a corpus, by number; for any number of threads.
+
+    A record in a damaged part of a file is a ClipError; the others are still read.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest):
         self._folder = folder
@@ -109,7 +112,11 @@ class Shards:
     def __getitem__(self, number: int) -> bytes:
         shard, record = self._locate(number)
         with self._lock:
-            return self._reader(shard).read([record])[0]
+            try:
+                return self._reader(shard).read([record])[0]
+            except (RuntimeError, IndexError) as error:
+                self._readers.pop(shard, None)  # a reader that has met damage reads nothing more
+                raise ClipError("damaged shard", f"the record cannot be read: {error}") from None
 
     def close(self) -> None:
         """Closes the files."""

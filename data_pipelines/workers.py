@@ -1,16 +1,16 @@
 """Fills rows with examples, in this process or in worker processes that may crash or hang."""
 
-import contextlib
 import mmap
 import os
 import queue
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from ivjax.data_pipelines.child import Child, LostError
+from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError
 from ivjax.data_pipelines.examples import ExampleMaker
 from ivjax.data_pipelines.faults import Fault
 from ivjax.data_pipelines.loader import Rows, store
@@ -29,6 +29,8 @@ class _Runner(Protocol):
 
     def run(self, index: int, number: int, row: Rows) -> float: ...
 
+    def stop(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -38,7 +40,7 @@ class ClipRows:
     def __init__(self, maker: ExampleMaker, workers: int, seconds: float):
         self._maker = maker
         self._runner: _Runner = Processes(maker, workers, seconds) if workers else InProcess(maker)
-        self._known: dict[int, ClipError] = {}  # not tried again: a hang costs its whole time limit
+        self._costly: dict[int, ClipError] = {}  # what cost a process or a time limit is not tried again
         self.times: deque[float] = deque(maxlen=_TIMES)
 
     @property
@@ -63,18 +65,23 @@ class ClipRows:
             "`ivjax data validate` says what is wrong with it"
         )
 
+    def stop(self) -> None:
+        """Ends worker processes, whatever they are at."""
+        self._runner.stop()
+
     def close(self) -> None:
-        """Ends worker processes and closes files."""
+        """Closes files."""
         self._runner.close()
         self._maker.close()
 
     def _try(self, index: int, number: int, row: Rows) -> ClipError | None:
-        if number in self._known:
-            return self._known[number]
+        if number in self._costly:
+            return self._costly[number]
         try:
             self.times.append(self._runner.run(index, number, row))
         except ClipError as error:
-            self._known[number] = error
+            if error.cause in LOST_CAUSES:
+                self._costly[number] = error
             return error
         return None
 
@@ -98,8 +105,11 @@ class InProcess:
         store(row, self._maker.make(index, number), index)
         return time.perf_counter() - started
 
+    def stop(self) -> None:
+        """A decoder in a thread cannot be stopped."""
+
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to clear up."""
 
 
 class Processes:
@@ -109,9 +119,11 @@ class Processes:
         self.threads = count + 1  # one copies a finished example while its worker is at the next
         self._maker = maker
         self._seconds = seconds
-        self._closed = False
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._workers = {_Worker(maker) for _ in range(count)}
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in [_Worker(maker) for _ in range(count)]:
+        for worker in self._workers:
             self._idle.put(worker)
 
     def run(self, index: int, number: int, row: Rows) -> float:
@@ -122,19 +134,31 @@ class Processes:
             store(row, worker.slot, index)
             return taken
         except LostError as error:
-            worker = _Worker(self._maker)
+            worker = self._replaced(worker)
             raise ClipError(error.cause, error.detail) from None
         finally:
-            if self._closed:
-                worker.close()
             self._idle.put(worker)
 
+    def stop(self) -> None:
+        """Kills the processes; threads that wait for one are let go."""
+        with self._lock:
+            self._stopped = True
+            for worker in self._workers:
+                worker.kill()
+
     def close(self) -> None:
-        """Ends the processes."""
-        self._closed = True
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().close()
+        """Clears up, when no thread is inside `run` any more."""
+        for worker in self._workers:
+            worker.close()
+
+    def _replaced(self, lost: "_Worker") -> "_Worker":
+        with self._lock:
+            if self._stopped:
+                raise UserError("the loader was closed while it was read")
+            self._workers.remove(lost)
+            worker = _Worker(self._maker)
+            self._workers.add(worker)
+            return worker
 
 
 class _Worker:
@@ -154,6 +178,10 @@ class _Worker:
             raise error
         return taken
 
+    def kill(self) -> None:
+        """Ends the process, from whichever thread."""
+        self._child.kill()
+
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process and closes what leads to it."""
         self._child.close()

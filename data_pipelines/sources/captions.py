@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.data_pipelines.sources.columns import (
+    ALIASES,
     attributes_of,
     captions_of,
     column,
-    has_column,
     label_of,
     scores_of,
     times_of,
+    with_columns,
 )
+from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import existing_media
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.data_pipelines.sources.tables import Record, read_table
@@ -31,8 +33,10 @@ class Captions:
     """Rows of {video or image or path: relative to `root`, caption: one or a list}.
 
     Covers MSR-VTT, MSVD, VATEX, LSMDC, DiDeMo, ActivityNet in the layout of the retrieval files, multiple
-    choice (`answer` becomes the label) and SQLite tables `annos`. paragraph: captions are joined into
-    one (DiDeMo, ActivityNet). trimmed: only the first 30 s (DiDeMo). min_words: shorter captions are bad.
+    choice and SQLite tables `annos`. The number of the right choice becomes the label; of several right
+    ones (Charades) the attribute `answers` holds the numbers, and `crop_bbox` is an attribute too.
+    paragraph: captions are joined into one (DiDeMo, ActivityNet). trimmed: only the first 30 s (DiDeMo).
+    min_words: shorter captions are bad, the originals train on 2. captioned: whether a row needs a caption.
     """
 
     table: Path
@@ -43,23 +47,10 @@ class Captions:
     captioned: bool = True
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        seen: set[str] = set()
-        records = _sqlite(self.table) if self.table.suffix in SQLITE_SUFFIXES else read_table(self.table)
-        for number, found in enumerate(records):
-            if isinstance(found, BadRow):
-                yield found
-                continue
-            where, record = found
-            if number == 0 and not has_column(record, "path"):
-                raise UserError(
-                    f"{self.table} has no column video, image or path; it has {', '.join(record)}"
-                )
-            try:
-                rows = list(self._rows(record))
-            except (ValueError, TypeError) as error:
-                yield BadRow(where, str(error))
-                continue
-            yield from (_distinct(row, seen) for row in rows)
+        records = (
+            _sqlite(self.table) if self.table.suffix.lower() in SQLITE_SUFFIXES else read_table(self.table)
+        )
+        return convert(with_columns(self.table, records, {"path": ALIASES["path"]}), self._rows)
 
     def _rows(self, record: Record) -> Iterator[Row]:
         """One row, or one for each of several videos that share a caption."""
@@ -67,12 +58,14 @@ class Captions:
         captions = self._captions(record)
         start, end = times_of(record)
         if self.trimmed:
+            if (start or 0.0) >= _TRIMMED_SECONDS:
+                raise ValueError(f"it starts at {start:g} s, after the {_TRIMMED_SECONDS:g} s that are kept")
             end = min(end or _TRIMMED_SECONDS, _TRIMMED_SECONDS)
         for path in paths if isinstance(paths, list) else [paths]:
-            yield self._row(record, str(path or ""), captions, start, end)
+            yield self._row(record, path, captions, start, end)
 
     def _row(
-        self, record: Record, path: str, captions: tuple[str, ...], start: float | None, end: float | None
+        self, record: Record, path: Any, captions: tuple[str, ...], start: float | None, end: float | None
     ) -> Row:
         file, media = existing_media(self.root, path)
         return Row(
@@ -85,7 +78,7 @@ class Captions:
             label=label_of(record),
             video=path,
             scores=scores_of(record),
-            attributes=attributes_of(record),
+            attributes={**attributes_of(record), **_numbers(record)},
         )
 
     def _captions(self, record: Record) -> tuple[str, ...]:
@@ -100,19 +93,20 @@ class Captions:
         return captions
 
 
-def _distinct(row: Row, seen: set[str]) -> Row:
-    """A file that comes again, with another caption, gets a number behind its id."""
-    id, again = row.id, 1
-    while id in seen:
-        again += 1
-        id = f"{row.id}#{again}"
-    seen.add(id)
-    return row if id == row.id else Row(**{**row.__dict__, "id": id})
+def _numbers(record: Record) -> dict[str, str]:
+    """What has several numbers: right answers, a box (x0, y0, x1, y1) that the caption is about."""
+    found = {}
+    if isinstance(answer := record.get("answer"), list):
+        found["answers"] = " ".join(str(number) for number, right in enumerate(answer) if right)
+    if box := record.get("crop_bbox"):
+        found["crop_bbox"] = " ".join(map(str, box))
+    return found
 
 
 def _sqlite(path: Path) -> Iterator[tuple[str, Record]]:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:
         for row in connection.execute("SELECT * FROM annos ORDER BY id"):
             yield f"{path.name} id {row['id']}", dict(row)

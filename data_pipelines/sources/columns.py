@@ -1,15 +1,22 @@
 """Columns by any of the names under which they are published."""
 
+import functools
+import itertools
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.sources.times import parse_time
+from ivjax.data_pipelines.sources.row import BadRow
+from ivjax.data_pipelines.sources.times import check_span, parse_time
+from ivjax.errors import UserError
 
-ALIASES: dict[str, tuple[str, ...]] = {
+ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("youtubeid", "youtube_id", "video_id", "videoid", "video_name", "ytid", "id"),
     "path": ("path", "file", "file_name", "filename", "filepath", "video", "image"),
-    "start": ("start_timestamp", "start", "start_time", "start_sec", "start_second", "begin"),
-    "end": ("end_timestamp", "end", "end_time", "end_sec", "end_second", "stop"),
+    "start": ("start_timestamp", "start", "start_time", "time_start", "start_sec", "start_second", "begin"),
+    "end": ("end_timestamp", "end", "end_time", "time_end", "end_sec", "end_second", "stop"),
     "captions": ("captions", "caption", "text", "description", "sentence", "sentences"),
     "label": ("label", "class", "class_id", "target", "answer"),
     "attributes": ("attributes",),
@@ -18,26 +25,42 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "end_frame": ("video_end_frame", "end_frame"),
 }
 _SCORE_ENDINGS = ("score", "similarity")
+_LOOKED_AT = 20  # rows; one bad row at the top must not condemn a table
 
 
 def column(record: Mapping[str, Any], kind: str) -> Any:
     """The value of the first alias of `kind` that the record has; None if it has none."""
-    known = {_plain(name): value for name, value in record.items()}
+    known = {plain(name): value for name, value in record.items()}
     return next((known[alias] for alias in ALIASES[kind] if known.get(alias) is not None), None)
 
 
 def has_column(record: Mapping[str, Any], kind: str) -> bool:
     """Whether the record has any alias of `kind`, even an empty one."""
-    return bool({_plain(name) for name in record} & set(ALIASES[kind]))
+    return any(plain(name) in ALIASES[kind] for name in record)
+
+
+def with_columns(
+    table: Path,
+    found: Iterator[tuple[str, Mapping[str, Any]] | BadRow],
+    wanted: Mapping[str, Sequence[str]],
+) -> Iterator[tuple[str, Mapping[str, Any]] | BadRow]:
+    """The same rows; UserError if none of the first ones has a column of each kind that is wanted."""
+    head = list(itertools.islice(found, _LOOKED_AT))
+    records = [item[1] for item in head if not isinstance(item, BadRow)]
+    there = {plain(name) for record in records for name in record}
+    for kind, names in wanted.items():
+        if records and there.isdisjoint(plain(name) for name in names):
+            has = ", ".join(dict.fromkeys(str(name) for record in records for name in record))
+            raise UserError(f"{table} has no column for {kind} (any of: {', '.join(names)}); it has {has}")
+    return itertools.chain(head, found)
 
 
 def captions_of(value: Any) -> tuple[str, ...]:
-    """A caption, or a list of them; ValueError if there is none with a letter in it."""
-    values: list[Any] = [value] if isinstance(value, str) or value is None else list(value)
-    captions = tuple(text.strip() if isinstance(text, str) else "" for text in values)
-    if not captions or not all(captions):
+    """A caption, or a list of them; ValueError if one is empty."""
+    values = [value] if isinstance(value, str) or value is None else list(value)
+    if not values or not all(isinstance(text, str) and text.strip() for text in values):
         raise ValueError("its caption is empty")
-    return captions
+    return tuple(text.strip() for text in values)
 
 
 def times_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
@@ -45,10 +68,9 @@ def times_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
     start, end = (column(record, kind) for kind in ("start", "end"))
     if start is None and end is None:
         start, end = _frame_times(record)
-    times = [None if value in (None, "", -1, "-1") else parse_time(value) for value in (start, end)]
-    if times[1] is not None and times[1] <= (times[0] or 0.0):
-        raise ValueError(f"it ends at {times[1]:g} s, before its start at {times[0] or 0.0:g} s")
-    return times[0], times[1]
+    start, end = (None if value in (None, "", -1, "-1") else parse_time(value) for value in (start, end))
+    check_span(start, end)
+    return start, end
 
 
 def _frame_times(record: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -56,7 +78,7 @@ def _frame_times(record: Mapping[str, Any]) -> tuple[Any, Any]:
     if frames == [None, None]:
         return None, None
     fps = column(record, "fps")
-    if not fps or float(fps) <= 0:
+    if not fps or not float(fps) > 0:
         raise ValueError("its times are frames, and it has no video_fps to turn them into seconds")
     start, end = (None if frame is None else float(frame) / float(fps) for frame in frames)
     return start, end
@@ -64,31 +86,32 @@ def _frame_times(record: Mapping[str, Any]) -> tuple[Any, Any]:
 
 def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
     """Every column that is named as a score or a similarity, and is filled."""
-    return {name: float(value) for name, value in _scores(record)}
-
-
-def _scores(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in record.items():
-        if _plain(name).endswith(_SCORE_ENDINGS) and value not in (None, ""):
-            yield name, value
+    filled = ((name, value) for name, value in record.items() if value not in (None, ""))
+    scores = {name: float(value) for name, value in filled if plain(name).endswith(_SCORE_ENDINGS)}
+    return {name: value for name, value in scores.items() if not math.isnan(value)}
 
 
 def label_of(record: Mapping[str, Any]) -> int | None:
     """A class number; None if the record has none, or names the class in words."""
-    value = column(record, "label")
-    if isinstance(value, list) or value in (None, ""):
+    try:
+        label = float(column(record, "label"))  # a table with gaps holds 3 as 3.0
+    except (TypeError, ValueError):
         return None
-    return int(value) if str(value).lstrip("-").isdigit() else None
+    return int(label) if label.is_integer() and label >= 0 else None
 
 
 def attributes_of(record: Mapping[str, Any], names: Sequence[str] = ()) -> dict[str, str]:
-    """The column of attributes, and further columns by name, as words."""
+    """The column of attributes (in a CSV it is JSON), and further columns by name, as words."""
     found = column(record, "attributes") or {}
+    if isinstance(found, str):
+        found = json.loads(found)
     if not isinstance(found, Mapping):
         raise ValueError("its attributes are not an object of words")
-    found = {**found, **{name: record[name] for name in names if record.get(name) not in (None, "")}}
-    return {str(name): str(value) for name, value in found.items()}
+    further = {name: value for name, value in record.items() if plain(name) in names and value}
+    return {str(name): str(value) for name, value in {**found, **further}.items() if value is not None}
 
 
-def _plain(name: str) -> str:
+@functools.lru_cache(maxsize=4096)
+def plain(name: str) -> str:
+    """The name of a column without the differences in writing."""
     return str(name).strip().lower().replace(" ", "_")

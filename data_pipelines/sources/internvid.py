@@ -1,6 +1,6 @@
 """InternVid's rows: an id, times, a caption and scores; and InternVideo2's audio-visual-speech rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,18 @@ from ivjax.data_pipelines.sources.columns import (
     attributes_of,
     captions_of,
     column,
-    has_column,
     label_of,
     scores_of,
     times_of,
+    with_columns,
 )
+from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import VideoFolder
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.data_pipelines.sources.tables import Record, read_table
 from ivjax.data_pipelines.sources.times import clip_id
-from ivjax.errors import UserError
 
-_WORDS = ("Language", "Category")
+_WORDS = ("language", "category")
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,19 @@ class InternVid:
     caption_from: str | None = None
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        folder, checked = VideoFolder(self.videos), False
-        for found in read_table(self.table):
-            if isinstance(found, BadRow):
-                yield found
-                continue
-            where, record = found
-            if not checked:
-                self._check(record)
-                checked = True
-            try:
-                yield self._row(record, folder)
-            except (ValueError, TypeError) as error:
-                yield BadRow(where, str(error))
+        folder = VideoFolder(self.videos)
+        captions: Sequence[str] = (self.caption_from,) if self.caption_from else ALIASES["captions"]
+        wanted = {"id": ALIASES["id"], "captions": captions}
+        records = with_columns(self.table, read_table(self.table), wanted)
+        return convert(records, lambda record: [self._row(record, folder)])
 
     def _row(self, record: Record, folder: VideoFolder) -> Row:
         video = str(column(record, "id") or "").strip()
         if not video:
             raise ValueError("it has no video id")
         start, end = times_of(record)
+        if (start is None) != (end is None):
+            raise ValueError("it has only one of start and end")
         captions = captions_of(self._caption(record))
         path = folder.find(str(column(record, "path") or video)) or folder.find(video)
         if path is None:
@@ -72,22 +66,4 @@ class InternVid:
         )
 
     def _caption(self, record: Record) -> Any:
-        if self.caption_from is None:
-            return column(record, "captions")
-        return record.get(self.caption_from)
-
-    def _check(self, record: Record) -> None:
-        """The first row must have the columns that no row can do without."""
-        wanted = {"id": has_column(record, "id"), "captions": has_column(record, "captions")}
-        if self.caption_from is not None:
-            wanted["captions"] = self.caption_from in record
-        for kind, there in wanted.items():
-            if not there:
-                names = (
-                    self.caption_from
-                    if kind == "captions" and self.caption_from
-                    else ", ".join(ALIASES[kind])
-                )
-                raise UserError(
-                    f"{self.table} has no column for {kind} (any of: {names}); it has {', '.join(record)}"
-                )
+        return column(record, "captions") if self.caption_from is None else record.get(self.caption_from)

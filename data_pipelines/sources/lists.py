@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ivjax.data_pipelines.sources.media import existing_media, media_files, media_of
+from ivjax.data_pipelines.sources.convert import convert
+from ivjax.data_pipelines.sources.media import existing_media, media_files
 from ivjax.data_pipelines.sources.row import BadRow, Row
-from ivjax.data_pipelines.sources.times import clip_id, parse_time
+from ivjax.data_pipelines.sources.times import check_span, clip_id, parse_time
 from ivjax.errors import UserError
 
 Layout = Literal["kinetics", "videomae", "multisource"]
@@ -23,7 +24,8 @@ class FileList:
     """Lines of `path label`, `path start total` or `source path total_time start end label`.
 
     Fields are split at `split`: by default at commas if the line has any, else at blanks. -1 stands for
-    the whole file, or for no label.
+    the whole file, or for no label. The start of a `path start total` line counts frames of a folder, and
+    a video is taken whole.
     """
 
     table: Path
@@ -34,31 +36,31 @@ class FileList:
     def __iter__(self) -> Iterator[Row | BadRow]:
         if not self.table.is_file():
             raise UserError(f"{self.table} does not exist; name a list of files")
+        return convert(self._lines(), lambda line: [self._row(line)])
+
+    def _lines(self) -> Iterator[tuple[str, str] | BadRow]:
         with self.table.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield self._line(f"{self.table.name} line {number}", line)
+                where = f"{self.table.name} line {number}"
+                try:
+                    text = line.decode("utf-8-sig").strip()
+                except UnicodeDecodeError:
+                    yield BadRow(where, "it is not UTF-8")
+                    continue
+                if text:
+                    yield where, text
 
-    def _line(self, where: str, line: bytes) -> Row | BadRow:
-        try:
-            fields = split_line(line.decode().strip(), len(_FIELDS[self.layout]), self.split)
-            return self._row(dict(zip(_FIELDS[self.layout], fields, strict=True)))
-        except UnicodeDecodeError:
-            return BadRow(where, "it is not UTF-8")
-        except ValueError as error:
-            return BadRow(where, str(error))
-
-    def _row(self, fields: dict[str, str]) -> Row:
-        path = fields["path"]
-        if self.layout == "videomae" and int(fields["total"]) > 0 or (self.root / path).is_dir():
+    def _row(self, line: str) -> Row:
+        names = _FIELDS[self.layout]
+        fields = dict(zip(names, split_line(line, len(names), self.split), strict=True))
+        path, start, end = fields["path"], None, None
+        if self.layout == "videomae" and _number(fields, "total") > 0:
             raise ValueError(f"{path} is a folder of frames; make a video of it first")
         file, media = existing_media(self.root, path)
-        start, end = (_seconds(fields.get(name)) for name in ("start", "end"))
-        if self.layout == "videomae":
-            start = None
-        if end is not None and end <= (start or 0.0):
-            raise ValueError(f"it ends at {end:g} s, before its start at {start or 0.0:g} s")
-        label = int(fields.get("label", -1))
+        if self.layout == "multisource":
+            start, end = (_seconds(fields[name]) for name in ("start", "end"))
+            check_span(start, end)
+        label = _number(fields, "label")
         return Row(
             id=clip_id(path, start, end),
             path=file,
@@ -83,8 +85,15 @@ def split_line(line: str, count: int, separator: str | None = None) -> Sequence[
     return fields
 
 
-def _seconds(text: str | None) -> float | None:
-    return None if text is None or float(text) < 0 else parse_time(text)
+def _number(fields: dict[str, str], name: str) -> int:
+    try:
+        return int(fields.get(name, -1))
+    except ValueError:
+        raise ValueError(f"its {name} {fields[name]!r} is not a whole number") from None
+
+
+def _seconds(text: str) -> float | None:
+    return None if text.startswith("-") else parse_time(text)
 
 
 @dataclass(frozen=True)
@@ -94,14 +103,16 @@ class Folder:
     root: Path
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        found = False
-        for path in media_files(self.root):
-            found = True
-            name = path.relative_to(self.root).as_posix()
-            media = media_of(name)
-            assert media is not None
-            inside = path.parent != self.root
-            attributes = {"folder": path.parent.name} if inside else {}
-            yield Row(id=name, path=str(path), media=media, video=name, attributes=attributes)
-        if not found:
+        files = media_files(self.root)
+        first = next(files, None)
+        if first is None:
             raise UserError(f"{self.root} holds no videos and no images")
+        names = (path.relative_to(self.root).as_posix() for path in (first, *files))
+        return convert(((name, name) for name in names), lambda name: [self._row(name)])
+
+    def _row(self, name: str) -> Row:
+        path, media = existing_media(self.root, name)
+        parent = Path(name).parent.name
+        return Row(
+            id=name, path=path, media=media, video=name, attributes={"folder": parent} if parent else {}
+        )

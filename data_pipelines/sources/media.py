@@ -1,6 +1,7 @@
 """Where media files lie: plain files, members of tars, folders searched by id."""
 
 import functools
+import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,11 +22,15 @@ def media_of(path: str) -> Media | None:
     return "image" if suffix in IMAGE_SUFFIXES else None
 
 
-def existing_media(root: Path, path: str) -> tuple[str, Media]:
+def existing_media(root: Path, path: object) -> tuple[str, Media]:
     """The file of a path below `root`, and what it is; ValueError if it is neither or not there."""
+    if not isinstance(path, str) or not path:
+        raise ValueError("it has no path" if path in (None, "") else f"{path!r} is not a path")
     media, file = media_of(path), root / path
+    if file.is_dir():
+        raise ValueError(f"{path} is a folder of frames; make a video of it first")
     if media is None:
-        raise ValueError(f"{path or 'its path'} is neither a video nor an image")
+        raise ValueError(f"{path} is neither a video nor an image")
     if not file.is_file():
         raise ValueError(f"{file} does not exist")
     return str(file), media
@@ -33,20 +38,21 @@ def existing_media(root: Path, path: str) -> tuple[str, Media]:
 
 def read_media(path: str) -> bytes:
     """The bytes of a file, or of `archive.tar::member`; OSError if it cannot be read."""
-    archive, separator, member = path.rpartition(_SEPARATOR)
+    archive, separator, member = path.partition(f".tar{_SEPARATOR}")
     if not separator:
         return Path(path).read_bytes()
-    places = _members(archive, Path(archive).stat().st_mtime_ns)
+    tar = Path(f"{archive}.tar")
+    places = tar_members(tar)
     if member not in places:
-        raise FileNotFoundError(f"{archive} has no member {member}")
+        raise FileNotFoundError(f"{tar} has no member {member}")
     offset, size = places[member]
-    with open(archive, "rb") as file:
+    with tar.open("rb") as file:
         file.seek(offset)
         return file.read(size)
 
 
 def tar_members(archive: Path) -> Mapping[str, tuple[int, int]]:
-    """Offset and size of each file of a tar, in order."""
+    """Offset and size of each file of a tar, in order; OSError if it is not a whole plain tar."""
     return _members(str(archive), archive.stat().st_mtime_ns)
 
 
@@ -59,23 +65,31 @@ def member_path(archive: Path, member: str) -> str:
 def _members(archive: str, changed: int) -> Mapping[str, tuple[int, int]]:
     """`changed` makes a tar that was written anew be read anew."""
     try:
-        with tarfile.open(archive, "r:") as tar:
-            return {entry.name: (entry.offset_data, entry.size) for entry in tar if entry.isfile()}
+        with open(archive, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            places = {entry.name: (entry.offset_data, entry.size) for entry in tar if entry.isfile()}
+            # At a damaged header tarfile stops as if the tar ended there; a real end is zeros.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"damaged at byte {tar.offset}")
+            return places
     except tarfile.TarError as error:
-        raise UserError(f"{archive} is no plain tar ({error}); unpack it, or fetch it again") from None
+        raise OSError(f"{archive} is no whole plain tar ({error}); unpack it, or fetch it again") from None
 
 
 class VideoFolder:
-    """Finds files by id: <id>.mp4 and the like, at any depth; indexed at first use."""
+    """Finds videos by id: <id>.mp4 and the like, at any depth; indexed at first use."""
 
     def __init__(self, folder: Path):
         self._folder = folder
 
     @functools.cached_property
     def _files(self) -> dict[str, str]:
-        if not self._folder.is_dir():
-            raise UserError(f"{self._folder} is no folder; name the one that holds the videos")
-        return {path.stem: str(path) for path in media_files(self._folder)}
+        """The first video of each name; an image beside it is a thumbnail."""
+        files: dict[str, str] = {}
+        for path in media_files(self._folder):
+            if media_of(path.name) == "video":
+                files.setdefault(path.stem, str(path))
+        return files
 
     def find(self, name: str) -> str | None:
         """The file of an id, or of a path relative to the folder."""
@@ -86,5 +100,16 @@ class VideoFolder:
 
 
 def media_files(folder: Path) -> Iterator[Path]:
-    """Videos and images below a folder, in the order of their names."""
-    yield from sorted(path for path in folder.rglob("*") if media_of(path.name) and path.is_file())
+    """Videos and images below a folder, by name, those of a folder before its subfolders'; none hidden."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; name the one that holds the videos")
+    for parent, folders, names in os.walk(folder, onerror=_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if media_of(name) and not name.startswith(".") and path.is_file():
+                yield path
+
+
+def _unreadable(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be read ({error.strerror}); change who may read it")

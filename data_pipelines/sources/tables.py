@@ -1,88 +1,136 @@
-"""Tables of rows as dicts, streamed: JSON, JSON lines, CSV, TSV, Parquet."""
+"""Tables of rows as dicts, streamed: JSON lines, CSV, TSV, Parquet; and JSON, which is read whole."""
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ivjax.data_pipelines.sources.columns import has_column
 from ivjax.data_pipelines.sources.row import BadRow
 from ivjax.errors import UserError
 
 Record = Mapping[str, Any]
+Found = tuple[str, Record] | BadRow
 
 TABLE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
-def read_table(path: Path) -> Iterator[tuple[str, Record] | BadRow]:
+def read_table(path: Path) -> Iterator[Found]:
     """(where, row) pairs of a table, and BadRow for rows that cannot be read."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; name an annotation file")
     readers = {".json": _json, ".jsonl": _lines, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         raise UserError(f"{path} is none of {', '.join(readers)}; rename it, or convert it")
-    yield from readers[path.suffix](path)
+    yield from readers[suffix](path)
 
 
-def _json(path: Path) -> Iterator[tuple[str, Record] | BadRow]:
-    try:
-        rows = json.loads(path.read_bytes())
-    except ValueError:
-        yield from _lines(path)  # many files of JSON lines are called .json
+def _json(path: Path) -> Iterator[Found]:
+    if _holds_lines(path):
+        yield from _lines(path)
         return
-    if isinstance(rows, dict):
-        rows = next((value for value in rows.values() if isinstance(value, list)), [rows])
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_rows_of(load_json(path)), 1):
         where = f"{path.name} row {number}"
-        yield (
-            (where, row)
-            if isinstance(row, dict)
-            else BadRow(where, f"it is {type(row).__name__}, not an object")
-        )
+        good = isinstance(row, dict)
+        yield (where, row) if good else BadRow(where, f"it is {type(row).__name__}, not an object")
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Record] | BadRow]:
+def _holds_lines(path: Path) -> bool:
+    """Many files of JSON lines are called .json."""
+    with path.open("rb") as file:
+        first = list(itertools.islice((line for line in file if line.strip()), 2))
+    return len(first) == 2 and all(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for line in first)
+
+
+def load_json(path: Path) -> Any:
+    """The content of a JSON file; text that is not UTF-8 is kept as surrogates, which `convert` finds."""
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no whole JSON ({error}); mend it, or fetch it again") from None
+
+
+def _rows_of(content: Any) -> list[Any]:
+    """A list, the first list of objects in an object, or an object that is itself the only row."""
+    if isinstance(content, list):
+        return content
+    if isinstance(content, dict) and not has_column(content, "path") and not has_column(content, "id"):
+        lists = (value for value in content.values() if isinstance(value, list))
+        return next((rows for rows in lists if rows and isinstance(rows[0], dict)), [content])
+    return [content]
+
+
+def _lines(path: Path) -> Iterator[Found]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path.name} line {number}"
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode())
+                row = json.loads(line.decode("utf-8-sig"))
             except UnicodeDecodeError:
                 yield BadRow(where, "it is not UTF-8")
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 yield BadRow(where, f"it is not JSON: {error}")
             else:
                 yield (where, row) if isinstance(row, dict) else BadRow(where, "it is not a JSON object")
 
 
-def _csv(path: Path) -> Iterator[tuple[str, Record] | BadRow]:
-    delimiter = "\t" if path.suffix == ".tsv" else ","
+def _csv(path: Path) -> Iterator[Found]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
         if not reader.fieldnames:
             raise UserError(f"{path} is empty; its first line must name the columns")
-        for row in reader:
-            where = f"{path.name} line {reader.line_num}"
-            if any("\udc80" <= char <= "\udcff" for value in row.values() for char in str(value)):
-                yield BadRow(where, "it is not UTF-8")
-            elif None in row or None in row.values():
-                yield BadRow(where, f"it has not {len(reader.fieldnames)} columns")
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadRow(f"{path.name} line {reader.line_num}", f"it is not CSV: {error}")
             else:
-                yield where, row
+                yield _csv_row(f"{path.name} line {reader.line_num}", row, len(reader.fieldnames))
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Record] | BadRow]:
+def _csv_row(where: str, row: dict[str, Any], columns: int) -> Found:
+    if None in row or None in row.values():  # how DictReader marks what is too much and too little
+        return BadRow(where, f"it has not {columns} columns")
+    if any("\udc80" <= char <= "\udcff" for value in row.values() for char in value):
+        return BadRow(where, "it is not UTF-8")
+    return where, row
+
+
+def _parquet(path: Path) -> Iterator[Found]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
+        batches = pyarrow.parquet.ParquetFile(path).iter_batches()
+    except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole Parquet file ({error}); fetch it again") from None
     number = 0
-    for batch in file.iter_batches():
-        for row in batch.to_pylist():
-            number += 1
-            yield f"{path.name} row {number}", row
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pyarrow.ArrowException, OSError) as error:
+            yield BadRow(f"{path.name} row {number + 1}", f"this row and those after it are damaged: {error}")
+            return
+        if batch is None:
+            return
+        for number, row in enumerate(_batch_rows(batch), number + 1):
+            where = f"{path.name} row {number}"
+            yield BadRow(where, "it is not UTF-8") if row is None else (where, row)
+
+
+def _batch_rows(batch: Any) -> list[Record | None]:
+    """The rows of an Arrow batch; None for one whose text is not UTF-8."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        if len(batch) == 1:
+            return [None]
+        return [row for index in range(len(batch)) for row in _batch_rows(batch.slice(index, 1))]

@@ -1,24 +1,35 @@
 """Times as annotation files write them."""
 
+import math
 import re
 
-_CLOCK = re.compile(r"(?:(\d+):)?(?:(\d+):)?(\d+(?:[.,]\d+)?)")
+_CLOCK = re.compile(r"(?:(\d+):)?(?:(\d+):)?(\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
 
 
 def parse_time(value: object) -> float:
     """Seconds of 75.5, "75.5", "01:15.500" or "00:01:15.500"; ValueError for anything else."""
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        seconds = _clock(value)
+    if not (0 <= seconds < math.inf):
         raise ValueError(f"{value!r} is not a time")
-    if isinstance(value, int | float):
-        if value != value or value < 0:
-            raise ValueError(f"{value!r} is not a time")
-        return float(value)
-    match = _CLOCK.fullmatch(str(value).strip())
+    return seconds
+
+
+def _clock(value: object) -> float:
+    match = None if value is None or isinstance(value, bool) else _CLOCK.fullmatch(str(value).strip())
     if match is None:
         raise ValueError(f"{value!r} is not a time")
     first, second, seconds = match.groups()
     hours, minutes = (first, second) if second is not None else ("0", first or "0")
-    return 3600 * int(hours) + 60 * int(minutes) + float(seconds.replace(",", "."))
+    return 3600 * float(hours) + 60 * float(minutes) + float(seconds.replace(",", "."))
+
+
+def check_span(start: float | None, end: float | None) -> None:
+    """ValueError if a clip would not end after its start; None is the start or the end of the file."""
+    if end is not None and end <= (start or 0.0):
+        raise ValueError(f"it ends at {end:g} s, not after its start at {start or 0.0:g} s")
 
 
 def clip_id(video: str, start: float | None, end: float | None) -> str:

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 
 import jax
@@ -209,6 +211,37 @@ def test_a_crash_or_a_hang_of_the_decoder_is_a_broken_clip(tmp_path):
     assert {f.record: f.cause for f in loader.faults.named} == {3: "crash", 6: "hang"}
     assert loader.faults.causes["crash"] >= 3
     loader.close()
+
+
+def test_a_flipped_byte_in_a_shard_costs_one_clip(tmp_path):
+    folder = corpus_of(tmp_path, [make_clip(n) for n in range(12)], shards=1)
+    (shard,) = folder.glob("shard-*")
+    content = bytearray(shard.read_bytes())
+    content[content.index(b"clip 5")] ^= 1
+    shard.write_bytes(content)
+    loader = mixture(folder, broken=0.5).open(Reading(SPEC, 12))
+    for _ in range(2):
+        labels = next(loader)["label"].tolist()
+        assert set(range(12)) - set(labels) == {5}
+    assert [(f.record, f.cause) for f in loader.faults.named] == [(5, "damaged shard")]
+    loader.close()
+
+
+def test_closing_does_not_wait_for_a_clip_that_hangs(tmp_path):
+    data = mixture(
+        corpus_of(tmp_path, [make_clip(n, frames=10) for n in range(2)], shards=1),
+        workers=1,
+        reader=replace(READER, frames=Treacherous()),
+        seconds=300.0,
+    )
+    loader = data.open(Reading(SPEC, 2))
+    waiting = threading.Thread(target=lambda: pytest.raises((UserError, CancelledError), next, loader))
+    waiting.start()
+    time.sleep(1.5)
+    started = time.monotonic()
+    loader.close()
+    waiting.join(10)
+    assert not waiting.is_alive() and time.monotonic() - started < 5
 
 
 def test_a_kill_of_the_reader_leaves_no_worker(corpus, tmp_path):

@@ -1,0 +1,65 @@
+"""Records of a file into rows; whatever is wrong with one makes a BadRow of it, and stops nothing."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from ivjax.data_pipelines.sources.row import BadRow, Row
+
+T = TypeVar("T")
+
+_FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError)
+
+
+def convert(
+    found: Iterable[tuple[str, T] | BadRow], make: Callable[[T], Iterable[Row]]
+) -> Iterator[Row | BadRow]:
+    """The rows that `make` reads from each (where, record), with ids that are all different."""
+    ids: Counter[str] = Counter()
+    for item in found:
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        where, record = item
+        try:
+            rows = [_storable(row) for row in make(record)]
+        except _FAULTS as error:
+            yield BadRow(_plain_text(where), _plain_text(_reason(error)))
+            continue
+        for row in rows:
+            yield _distinct(row, ids)
+
+
+def _reason(error: Exception) -> str:
+    """Our own checks raise ValueError with a sentence; other errors come from records of an odd shape."""
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    return f"its fields are not of the expected shape ({type(error).__name__}: {error})"
+
+
+def _storable(row: Row) -> Row:
+    """The row; ValueError if a text of it cannot be written as UTF-8, which every later step does."""
+    texts = [row.id, row.path, row.video, *row.captions, *(turn.text for turn in row.conversation)]
+    texts += [*row.scores, *row.attributes, *row.attributes.values()]
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        raise ValueError("its text or its file name is not UTF-8") from None
+    return row
+
+
+def _distinct(row: Row, ids: Counter[str]) -> Row:
+    """A clip that comes again, with another caption, gets a number behind its id."""
+    id = row.id
+    while ids[id]:
+        ids[row.id] += 1
+        id = f"{row.id}#{ids[row.id]}"
+    ids[id] += 1
+    return row if id == row.id else dataclasses.replace(row, id=id)
+
+
+def _plain_text(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
