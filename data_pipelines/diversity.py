@@ -4,7 +4,7 @@ import hashlib
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -71,10 +71,14 @@ class StreamingDraw(Generic[Item]):
 
 
 def streaming_draw(rows: Iterable[tuple[str, str]], count: int, seed: int = 42) -> list[int]:
-    """Indices of (clip id, video id) rows by exponential keys, in the order of the draw."""
-    rows = list(rows)
-    _check(count, len(rows))
+    """Indices of (clip id, video id) rows by exponential keys, in the order of the draw.
+
+    `rows` is read twice, first to count the clips of each video; only the counts and the draw are kept.
+    """
+    if isinstance(rows, Iterator):
+        raise TypeError("rows are read twice; give something that can be iterated again")
     counts = Counter(video for _, video in rows)
+    _check(count, counts.total())
     draw: StreamingDraw[int] = StreamingDraw(count, seed)
     for index, (id, video) in enumerate(rows):
         draw.offer(id, 1.0 / counts[video], index)

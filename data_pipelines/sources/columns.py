@@ -30,8 +30,15 @@ _LOOKED_AT = 20  # rows; one bad row at the top must not condemn a table
 
 def column(record: Mapping[str, Any], kind: str) -> Any:
     """The value of the first alias of `kind` that the record has; None if it has none."""
-    known = {plain(name): value for name, value in record.items()}
-    return next((known[alias] for alias in ALIASES[kind] if known.get(alias) is not None), None)
+    names = _known_names(tuple(record))[kind]
+    return next((record[name] for name in names if record[name] is not None), None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _known_names(names: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    """Which of the names stand for each kind, the best first; the rows of a table are alike."""
+    known = {plain(name): name for name in names}
+    return {kind: [known[alias] for alias in aliases if alias in known] for kind, aliases in ALIASES.items()}
 
 
 def has_column(record: Mapping[str, Any], kind: str) -> bool:
@@ -57,10 +64,11 @@ def with_columns(
 
 def captions_of(value: Any) -> tuple[str, ...]:
     """A caption, or a list of them; ValueError if one is empty."""
-    values = [value] if isinstance(value, str) or value is None else list(value)
-    if not values or not all(isinstance(text, str) and text.strip() for text in values):
+    values: list[Any] = [value] if isinstance(value, str) or value is None else list(value)
+    captions = tuple(text.strip() if isinstance(text, str) else "" for text in values)
+    if not captions or not all(captions):
         raise ValueError("its caption is empty")
-    return tuple(text.strip() for text in values)
+    return captions
 
 
 def times_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
@@ -87,8 +95,15 @@ def _frame_times(record: Mapping[str, Any]) -> tuple[Any, Any]:
 def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
     """Every column that is named as a score or a similarity, and is filled."""
     filled = ((name, value) for name, value in record.items() if value not in (None, ""))
-    scores = {name: float(value) for name, value in filled if plain(name).endswith(_SCORE_ENDINGS)}
+    scores = {name: _score(name, value) for name, value in filled if plain(name).endswith(_SCORE_ENDINGS)}
     return {name: value for name, value in scores.items() if not math.isnan(value)}
+
+
+def _score(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"its {name} {value!r} is not a number") from None
 
 
 def label_of(record: Mapping[str, Any]) -> int | None:
@@ -103,8 +118,10 @@ def label_of(record: Mapping[str, Any]) -> int | None:
 def attributes_of(record: Mapping[str, Any], names: Sequence[str] = ()) -> dict[str, str]:
     """The column of attributes (in a CSV it is JSON), and further columns by name, as words."""
     found = column(record, "attributes") or {}
-    if isinstance(found, str):
-        found = json.loads(found)
+    try:
+        found = json.loads(found) if isinstance(found, str) else found
+    except json.JSONDecodeError:
+        found = None
     if not isinstance(found, Mapping):
         raise ValueError("its attributes are not an object of words")
     further = {name: value for name, value in record.items() if plain(name) in names and value}

@@ -1,54 +1,39 @@
 """Opens any source by path, recognising its format."""
 
+import dataclasses
 import itertools
-import json
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ivjax.data_pipelines.sources.captions import SQLITE_SUFFIXES, Captions
-from ivjax.data_pipelines.sources.columns import has_column
-from ivjax.data_pipelines.sources.instructions import InstructionLists, Instructions, is_instruction
+from ivjax.data_pipelines.sources.columns import has_column, plain
+from ivjax.data_pipelines.sources.conversations import is_instruction
+from ivjax.data_pipelines.sources.instructions import LIST_SUFFIXES, InstructionLists, Instructions
 from ivjax.data_pipelines.sources.internvid import InternVid
 from ivjax.data_pipelines.sources.lists import FileList, Folder
 from ivjax.data_pipelines.sources.row import BadRow, Source
-from ivjax.data_pipelines.sources.tables import TABLE_SUFFIXES, read_table
+from ivjax.data_pipelines.sources.tables import TABLE_SUFFIXES, Record, read_table
 from ivjax.data_pipelines.sources.webdataset import WebDataset
 from ivjax.errors import UserError
 
+_FORMATS: Mapping[str, tuple[type, Mapping[str, Any]]] = {
+    "internvid": (InternVid, {}),
+    "captions": (Captions, {}),
+    "paragraphs": (Captions, {"paragraph": True}),
+    "labels": (Captions, {"captioned": False}),
+    "instructions": (Instructions, {}),
+    "instruction_lists": (InstructionLists, {}),
+    "webdataset": (WebDataset, {}),
+    "folder": (Folder, {}),
+    "kinetics": (FileList, {"layout": "kinetics"}),
+    "videomae": (FileList, {"layout": "videomae"}),
+    "multisource": (FileList, {"layout": "multisource"}),
+}
+KINDS = tuple(_FORMATS)
 _FIELDS_OF_LISTS = {2: "kinetics", 3: "videomae", 6: "multisource"}
 _LOOKED_AT = 20  # rows; the first good one tells the format
-
-
-def _paragraphs(path: Path, videos: Path, **options: Any) -> Source:
-    return Captions(path, videos, paragraph=True, **options)
-
-
-def _labels(path: Path, videos: Path, **options: Any) -> Source:
-    return Captions(path, videos, captioned=False, **options)
-
-
-def _tars(path: Path, videos: Path) -> Source:
-    return WebDataset(tuple(sorted(path.glob("*.tar"))) if path.is_dir() else (path,))
-
-
-def _list(layout: Any) -> Callable[..., Source]:
-    return lambda path, videos, **options: FileList(path, videos, layout, **options)
-
-
-KINDS: Mapping[str, Callable[..., Source]] = {
-    "internvid": InternVid,
-    "captions": Captions,
-    "paragraphs": _paragraphs,
-    "labels": _labels,
-    "instructions": Instructions,
-    "instruction_lists": InstructionLists,
-    "webdataset": _tars,
-    "folder": lambda path, videos: Folder(path),
-    "kinetics": _list("kinetics"),
-    "videomae": _list("videomae"),
-    "multisource": _list("multisource"),
-}
 
 
 def open_source(
@@ -61,30 +46,46 @@ def open_source(
     path = Path(path).expanduser()
     if not path.exists():
         raise UserError(f"{path} does not exist; name an annotation file, a folder, or tars")
-    kind = _recognise(path) if kind == "auto" else kind
-    if kind not in KINDS:
+    kind = _recognise(path, options) if kind == "auto" else kind
+    if kind not in _FORMATS:
         raise UserError(f"there is no source of kind {kind!r}; choose one of {', '.join(KINDS)}")
+    format, fixed = _FORMATS[kind]
     root = Path(videos).expanduser() if videos is not None else path if path.is_dir() else path.parent
-    try:
-        return KINDS[kind](path, root, **{name: _value(value) for name, value in options.items()})
-    except TypeError as error:
-        raise UserError(f"a source of kind {kind} does not take these options: {error}") from None
+    places = (path,) if format in (WebDataset, Folder) else (path, root)
+    return format(*places, **fixed, **_read_options(kind, options))
 
 
-def _value(value: Any) -> Any:
-    """Command lines give text."""
-    words: dict[Any, Any] = {"true": True, "false": False, "none": None}
-    if isinstance(value, str) and value.lstrip("-").isdigit():
-        return int(value)
-    return words.get(value, value) if isinstance(value, str) else value
+def _read_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the types that the format wants; command lines give text."""
+    format, fixed = _FORMATS[kind]
+    types = typing.get_type_hints(format)
+    fields = (field for field in dataclasses.fields(format) if field.default is not dataclasses.MISSING)
+    known = {field.name: types[field.name] for field in fields if field.name not in fixed}
+    for name in options:
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise UserError(f"a source of kind {kind} has no option {name!r}; {has}")
+    return {name: _read(name, value, known[name]) for name, value in options.items()}
 
 
-def _recognise(path: Path) -> str:
+def _read(name: str, value: Any, wanted: Any) -> Any:
+    read = value
+    if wanted is bool and isinstance(value, str):
+        read = {"true": True, "false": False}.get(value.lower(), value)
+    if wanted is int and isinstance(value, str) and value.isdecimal():
+        read = int(value)
+    if not isinstance(read, wanted):
+        words = {bool: "true or false", int: "a whole number"}.get(wanted, "text")
+        raise UserError(f"the source's option {name}={value!r} is not {words}")
+    return read
+
+
+def _recognise(path: Path, options: Mapping[str, Any]) -> str:
     if path.is_dir():
         return "webdataset" if any(path.glob("*.tar")) else "folder"
-    by_suffix = {".tar": "webdataset", ".yaml": "instruction_lists", ".yml": "instruction_lists"}
+    by_suffix = {".tar": "webdataset"} | dict.fromkeys(LIST_SUFFIXES, "instruction_lists")
     by_suffix |= dict.fromkeys(SQLITE_SUFFIXES, "captions")
-    found = by_suffix.get(path.suffix) or _by_fields(path) or _by_columns(path)
+    found = by_suffix.get(path.suffix.lower()) or _by_fields(path) or _by_columns(path, options)
     if found is None:
         raise UserError(f"the format of {path} is not recognised; say which with --kind: {', '.join(KINDS)}")
     return found
@@ -92,39 +93,41 @@ def _recognise(path: Path) -> str:
 
 def _by_fields(path: Path) -> str | None:
     """Lists without a line of column names."""
-    if path.suffix not in (".txt", ".list", ".csv"):
+    if path.suffix.lower() not in (".txt", ".list", ".csv"):
         return None
-    with path.open(errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         line = next((line.strip() for line in file if line.strip()), "")
     fields = [field.strip() for field in line.split("," if "," in line else None)]
-    last = fields[-1] if fields else ""
-    if not last.lstrip("-").isdigit():
+    whole = [field.removeprefix("-").isdecimal() for field in fields]
+    if not whole or not whole[-1]:
         return None
+    if len(fields) == 3 and not whole[1]:
+        return "kinetics"  # a path with a blank
     return _FIELDS_OF_LISTS.get(len(fields))
 
 
-def _by_columns(path: Path) -> str | None:
-    if path.suffix not in TABLE_SUFFIXES:
+def _by_columns(path: Path, options: Mapping[str, Any]) -> str | None:
+    if path.suffix.lower() not in TABLE_SUFFIXES:
         return None
-    if path.suffix == ".json" and _is_description(path):
-        return "instruction_lists"
-    rows = (
-        found for found in itertools.islice(read_table(path), _LOOKED_AT) if not isinstance(found, BadRow)
-    )
-    _, record = next(rows, ("", {}))
+    looked_at = itertools.islice(read_table(path), _LOOKED_AT)
+    record: Record = next((found[1] for found in looked_at if not isinstance(found, BadRow)), {})
     if is_instruction(record):
         return "instructions"
-    if has_column(record, "id") and has_column(record, "captions") and not ({"path", "image"} & set(record)):
+    if _is_description(record):
+        return "instruction_lists"
+    if "caption_from" in options or _is_internvid(record):
         return "internvid"
     if has_column(record, "path"):
         return "captions" if has_column(record, "captions") or "option" in record else "labels"
     return None
 
 
-def _is_description(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    values = list(content.values()) if isinstance(content, dict) else []
+def _is_internvid(record: Record) -> bool:
+    captioned = has_column(record, "captions") or any("caption" in plain(name) for name in record)
+    return captioned and has_column(record, "id") and not {"path", "image"} & set(record)
+
+
+def _is_description(record: Record) -> bool:
+    """InternVideo2.5's {name: {annotation, root, ...}}."""
+    values = list(record.values())
     return bool(values) and all(isinstance(value, dict) and "annotation" in value for value in values)

@@ -5,14 +5,14 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ivjax.data_pipelines.sources.columns import has_column
 from ivjax.data_pipelines.sources.row import BadRow
 from ivjax.errors import UserError
 
-Record = Mapping[str, Any]
-Found = tuple[str, Record] | BadRow
+Record: TypeAlias = Mapping[str, Any]
+Found: TypeAlias = tuple[str, Record] | BadRow
 
 TABLE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -91,7 +91,7 @@ def _csv(path: Path) -> Iterator[Found]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield BadRow(f"{path.name} line {reader.line_num}", f"it is not CSV: {error}")
+                yield BadRow(f"{path.name} line {reader.reader.line_num}", f"it is not CSV: {error}")
             else:
                 yield _csv_row(f"{path.name} line {reader.line_num}", row, len(reader.fieldnames))
 
@@ -121,7 +121,8 @@ def _parquet(path: Path) -> Iterator[Found]:
             return
         if batch is None:
             return
-        for number, row in enumerate(_batch_rows(batch), number + 1):
+        for row in _batch_rows(batch):
+            number += 1
             where = f"{path.name} row {number}"
             yield BadRow(where, "it is not UTF-8") if row is None else (where, row)
 

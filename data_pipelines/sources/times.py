@@ -3,13 +3,14 @@
 import math
 import re
 
+_LONGEST = 1e12  # seconds; whole numbers that no float holds are no times either
 _CLOCK = re.compile(r"(?:(\d+):)?(?:(\d+):)?(\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
 
 
 def parse_time(value: object) -> float:
     """Seconds of 75.5, "75.5", "01:15.500" or "00:01:15.500"; ValueError for anything else."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = float(value) if value < _LONGEST else math.inf
     else:
         seconds = _clock(value)
     if not (0 <= seconds < math.inf):

@@ -1,6 +1,7 @@
 """WebDataset tars: members with the same key belong together."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,36 +15,47 @@ from ivjax.data_pipelines.sources.columns import (
     scores_of,
     times_of,
 )
+from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import media_of, member_path, read_media, tar_members
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.errors import UserError
 
+_SUFFIX = re.compile(r"\.[A-Za-z][^/]*$")
+
 
 @dataclass(frozen=True)
 class WebDataset:
-    """Tars of key.mp4 or key.jpg beside key.txt (a caption), key.json (columns) or key.cls (a label)."""
+    """A tar, or a folder of them, of key.mp4 or key.jpg beside key.txt (a caption), .json (columns), .cls.
 
-    tars: tuple[Path, ...]
+    A key ends at the first dot that a letter follows, so that it may hold times (id_8.076_14.276.mp4).
+    """
+
+    path: Path
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        for tar in self.tars:
-            if not tar.is_file():
-                raise UserError(f"{tar} does not exist; name tars, or a folder of them")
-            for key, members in _samples(tar):
-                try:
-                    yield _row(tar, key, members)
-                except (ValueError, TypeError) as error:
-                    yield BadRow(f"{tar.name} {key}", str(error))
+        tars = sorted(self.path.glob("*.tar")) if self.path.is_dir() else [self.path]
+        if not tars or not tars[0].exists():
+            raise UserError(f"{self.path} holds no tars; name one, or a folder of them")
+        return convert(_samples(tars), lambda sample: [_row(*sample)])
 
 
-def _samples(tar: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """(key, suffix -> member) of each sample; its members follow each other."""
-    samples: dict[str, dict[str, str]] = {}
-    for member in tar_members(tar):
-        folder, slash, name = member.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        samples.setdefault(f"{folder}{slash}{stem}", {})[suffix.lower()] = member
-    yield from samples.items()
+_Sample = tuple[Path, str, dict[str, str]]
+
+
+def _samples(tars: list[Path]) -> Iterator[tuple[str, _Sample] | BadRow]:
+    """(tar, key, suffix -> member) of each sample."""
+    for tar in tars:
+        try:
+            members = tar_members(tar)
+        except OSError as error:
+            yield BadRow(tar.name, str(error))
+            continue
+        samples: dict[str, dict[str, str]] = {}
+        for member in members:
+            suffix = _SUFFIX.search(member)
+            key = member[: suffix.start()] if suffix else member
+            samples.setdefault(key, {})[member[len(key) + 1 :].lower()] = member
+        yield from ((f"{tar.name} {key}", (tar, key, parts)) for key, parts in samples.items())
 
 
 def _row(tar: Path, key: str, members: Mapping[str, str]) -> Row:
@@ -62,7 +74,7 @@ def _row(tar: Path, key: str, members: Mapping[str, str]) -> Row:
         start=start,
         end=end,
         captions=() if text is None else captions_of(text),
-        label=int(_text(tar, members["cls"])) if "cls" in members else label_of(facts),
+        label=_class(tar, members["cls"]) if "cls" in members else label_of(facts),
         video=f"{tar.stem}/{key}",
         scores=scores_of(facts),
         attributes=attributes_of(facts),
@@ -72,11 +84,24 @@ def _row(tar: Path, key: str, members: Mapping[str, str]) -> Row:
 def _facts(tar: Path, members: Mapping[str, str]) -> Mapping[str, Any]:
     if "json" not in members:
         return {}
-    facts = json.loads(_text(tar, members["json"]))
+    try:
+        facts = json.loads(_text(tar, members["json"]))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"its .json is broken: {error}") from None
     if not isinstance(facts, dict):
         raise ValueError("its .json is not an object")
     return facts
 
 
+def _class(tar: Path, member: str) -> int:
+    text = _text(tar, member)
+    if not text.isdecimal():
+        raise ValueError(f"its .cls {text!r} is not a class number")
+    return int(text)
+
+
 def _text(tar: Path, member: str) -> str:
-    return read_media(member_path(tar, member)).decode().strip()
+    try:
+        return read_media(member_path(tar, member)).decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{member} is not UTF-8") from None

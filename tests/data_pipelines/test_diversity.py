@@ -15,7 +15,7 @@ CLIPS = [(f"v{video}_{clip}", f"v{video}") for video in range(6) for clip in ran
 @pytest.mark.golden
 def test_the_original_draw_follows_the_fixture():
     for case in Golden("frame_sampling_and_div_sampling").json["div_sampling"]:
-        found = original_draw(case["videos"], len(case["sampled_indices"]), case.get("seed", 42))
+        found = original_draw(case["videos"], case["take"], case["numpy_seed"])
         assert found == case["sampled_indices"]
 
 
@@ -46,6 +46,19 @@ def test_streaming_depends_on_neither_order_nor_sharding():
     assert streaming_draw(CLIPS, 10, seed=1) != streaming_draw(CLIPS, 10, seed=2)
 
 
+def test_rows_are_read_twice_and_never_kept():
+    class Rows:
+        reads = 0
+
+        def __iter__(self):
+            Rows.reads += 1
+            return iter(CLIPS)
+
+    assert streaming_draw(Rows(), 10) == streaming_draw(CLIPS, 10) and Rows.reads == 2
+    with pytest.raises(TypeError, match="rows are read twice"):
+        streaming_draw(iter(CLIPS), 10)
+
+
 def test_memory_is_that_of_the_draw():
     draw = StreamingDraw(3)
     for number in range(1000):
@@ -54,6 +67,8 @@ def test_memory_is_that_of_the_draw():
 
 
 def test_more_than_there_is_cannot_be_drawn():
+    with pytest.raises(UserError, match="a draw of 52 clips cannot be; ask for at least 1 and at most 51"):
+        streaming_draw(CLIPS, 52)
     with pytest.raises(UserError, match="a draw of 50 clips cannot be; ask for at least 1 and at most 2"):
         original_draw(["a", "b"], 50)
     with pytest.raises(UserError, match="a draw of 0 clips"):

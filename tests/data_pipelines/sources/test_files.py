@@ -1,0 +1,167 @@
+"""Plain lists, bare folders, tars, and how a format is recognised."""
+
+import json
+import os
+import sys
+
+import pytest
+
+from ivjax.data_pipelines.sources.media import read_media
+from ivjax.data_pipelines.sources.open import KINDS, open_source
+from ivjax.errors import UserError
+from tests.data_pipelines.sources.helpers import ID, assert_reasons, rows_of, write_lines, write_tar
+
+
+def test_kinetics_lists(tmp_path, media):
+    (media / "two words.mp4").write_bytes(b"")
+    (tmp_path / "k.csv").write_bytes(
+        b"\xef\xbb\xbfa.mp4,3\nb.webm,0\ngone.mp4,1\na.mp4,one,2\na.mp4,x\n\xe9.mp4,1\n"
+    )
+    source = open_source(tmp_path / "k.csv", videos=media)
+    assert [(row.id, row.label, row.start, row.end) for row in rows_of(source)] == [
+        ("a.mp4", 3, None, None),
+        ("b.webm", 0, None, None),
+    ]
+    reasons = ["does not exist", "it has 3 fields, not 2", "its label 'x' is not a whole number", "not UTF-8"]
+    assert_reasons(source, [(f"k.csv line {n}", reason) for n, reason in enumerate(reasons, 3)])
+    (tmp_path / "k.txt").write_text("two words.mp4 5\na.mp4 1\n\na.mp4 2\n")
+    found = list(open_source(tmp_path / "k.txt", videos=media))
+    assert [(row.id, row.label) for row in found] == [("two words.mp4", 5), ("a.mp4", 1), ("a.mp4#2", 2)]
+    (tmp_path / "p.txt").write_text("a.mp4|5\n")
+    [row] = open_source(tmp_path / "p.txt", "kinetics", media, split="|")
+    assert row.label == 5
+
+
+def test_video_mae_and_multi_source_lists(tmp_path, media):
+    (tmp_path / "v.txt").write_text("a.mp4 0 -1\nsub 1 120\na.mp4 0 all\n")
+    source = open_source(tmp_path / "v.txt", "videomae", media)
+    assert [(row.id, row.start, row.end, row.label) for row in rows_of(source)] == [
+        ("a.mp4", None, None, None)
+    ]
+    reasons = ["sub is a folder of frames", "its total 'all' is not a whole number"]
+    assert_reasons(source, [(f"v.txt line {n}", reason) for n, reason in enumerate(reasons, 2)])
+    (tmp_path / "m.txt").write_text(
+        "ssv2 a.mp4 9.5 -1 -1 4\nk710 sub/c.mp4 20 3 7.5 -1\nk710 a.mp4 20 7 3 1\n"
+    )
+    source = open_source(tmp_path / "m.txt", videos=media)
+    first, second = rows_of(source)
+    assert (first.start, first.end, first.label, first.attributes) == (None, None, 4, {"source": "ssv2"})
+    assert (second.start, second.end, second.label) == (3.0, 7.5, None)
+    assert_reasons(source, [("m.txt line 3", "ends at 3 s, not after its start at 7 s")])
+
+
+def test_a_bare_folder(tmp_path, media):
+    (media / ".hidden.mp4").write_bytes(b"")
+    (media / "notes.txt").write_text("")
+    found = list(open_source(media))
+    assert [row.id for row in found] == [f"{ID}.mp4", "a.mp4", "b.webm", "d.jpg", "sub/c.mp4"]
+    assert [row.attributes for row in found[3:]] == [{}, {"folder": "sub"}]
+    assert [row.media for row in found[2:4]] == ["video", "image"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no videos and no images"):
+        list(open_source(tmp_path / "empty"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
+def test_a_file_name_that_is_not_utf_8_is_a_bad_row(media):
+    (media / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
+    source = open_source(media)
+    assert len(rows_of(source)) == 5
+    assert_reasons(source, [("caf\\udce9.mp4", "its text or its file name is not UTF-8")])
+
+
+def test_web_dataset_tars(tmp_path):
+    members = {
+        "x/000.mp4": b"video",
+        "x/000.txt": b"a dog\n",
+        "x/001.jpg": b"picture",
+        "x/001.json": json.dumps({"caption": ["a", "b"], "similarity": 0.5}).encode(),
+        "x/002.mp4": b"other",
+        "x/002.cls": b"7",
+        f"x/{ID}_8.076_14.276.mp4": b"clip",
+        f"x/{ID}_8.076_14.276.txt": b"a clip",
+        "x/003.txt": b"no media",
+        "x/004.mp4": b"v",
+        "x/004.txt": b"caf\xe9",
+        "x/005.mp4": b"v",
+        "x/005.json": b"[1]",
+        "x/006.mp4": b"v",
+        "x/006.json": b"{",
+        "x/007.mp4": b"v",
+        "x/007.cls": b"cat",
+    }
+    tar = write_tar(tmp_path / "part-0.tar", members)
+    source = open_source(tmp_path)
+    first, second, third, fourth = rows_of(source)
+    assert (first.id, first.captions, read_media(first.path)) == ("part-0/x/000", ("a dog",), b"video")
+    assert (second.media, second.captions, second.scores) == ("image", ("a", "b"), {"similarity": 0.5})
+    assert (third.label, third.captions, read_media(third.path)) == (7, (), b"other")
+    assert (fourth.id, fourth.captions) == (f"part-0/x/{ID}_8.076_14.276", ("a clip",))
+    assert_reasons(
+        source,
+        [
+            ("part-0.tar x/003", "it has 0 media files, not one"),
+            ("part-0.tar x/004", "x/004.txt is not UTF-8"),
+            ("part-0.tar x/005", "its .json is not an object"),
+            ("part-0.tar x/006", "its .json is broken"),
+            ("part-0.tar x/007", "its .cls 'cat' is not a class number"),
+        ],
+    )
+    assert rows_of(open_source(tar)) == [first, second, third, fourth]
+
+
+def test_a_damaged_tar_is_named_and_the_others_are_read(tmp_path):
+    for number in range(4):
+        write_tar(tmp_path / f"{number}.tar", {"a.mp4": b"v", "b.mp4": b"w"})
+    whole = (tmp_path / "1.tar").read_bytes()
+    (tmp_path / "1.tar").write_bytes(whole[:1024] + b"\xff" * 100 + whole[1124:])
+    (tmp_path / "2.tar").write_bytes(b"not a tar at all" * 100)
+    (tmp_path / "3.tar").write_bytes(whole[:1536])
+    source = open_source(tmp_path)
+    assert [row.id for row in rows_of(source)] == ["0/a", "0/b"]
+    damaged = [(f"{number}.tar", "no whole plain tar") for number in (1, 2, 3)]
+    assert_reasons(source, damaged)
+    with pytest.raises(OSError, match=r"1.tar is no whole plain tar \(damaged at byte 1024\)"):
+        read_media(f"{tmp_path}/1.tar::a.mp4")
+
+
+def test_media_are_read_from_files_and_from_tars_written_anew(tmp_path):
+    tar = write_tar(tmp_path / "t.tar", {"a.mp4": b"old"})
+    assert read_media(f"{tar}::a.mp4") == b"old"
+    write_tar(tar, {"first.txt": b"more", "a.mp4": b"newer"})
+    os.utime(tar, ns=(1, 1))
+    assert read_media(f"{tar}::a.mp4") == b"newer"
+    (tmp_path / "odd::name.mp4").write_bytes(b"plain")
+    assert read_media(str(tmp_path / "odd::name.mp4")) == b"plain"
+    with pytest.raises(FileNotFoundError, match="t.tar has no member x/9"):
+        read_media(f"{tar}::x/9")
+    with pytest.raises(FileNotFoundError):
+        read_media(str(tmp_path / "none.mp4"))
+
+
+def test_what_cannot_be_opened_is_an_error_that_names_the_kinds(tmp_path, media):
+    path = write_lines(tmp_path / "b.jsonl", [{"name": "x"}])
+    with pytest.raises(UserError, match="no column for path .*; it has name"):
+        list(open_source(path, "captions", media))
+    with pytest.raises(UserError, match=f"is not recognised; say which with --kind: {', '.join(KINDS)}"):
+        open_source(path)
+    with pytest.raises(UserError, match="no source of kind 'film'; choose one of internvid, captions"):
+        open_source(path, "film")
+    with pytest.raises(UserError, match="none.jsonl does not exist"):
+        open_source(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("captions", {"colour": "red"}, "kind captions has no option 'colour'; it has paragraph, trimmed"),
+        ("folder", {"split": ","}, "kind folder has no option 'split'; it has none"),
+        ("kinetics", {"layout": "videomae"}, "kind kinetics has no option 'layout'; it has split"),
+        ("captions", {"min_words": "two"}, "min_words='two' is not a whole number"),
+        ("captions", {"trimmed": "maybe"}, "trimmed='maybe' is not true or false"),
+        ("kinetics", {"split": 3}, "split=3 is not text"),
+    ],
+)
+def test_options_are_checked(media, kind, options, reason):
+    with pytest.raises(UserError, match=reason):
+        open_source(media, kind, **options)
