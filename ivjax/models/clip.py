@@ -7,9 +7,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.layers import Mlp, PatchEmbed, QueryKeyValue, Remat, dense, layer_norm, remat, run_blocks
-from ivjax.ops.attention import attend
-from ivjax.ops.layout import constrain
+from ivjax.models.layers import (
+    Attention,
+    Mlp,
+    PatchEmbed,
+    Remat,
+    dense,
+    enter_block,
+    layer_norm,
+    remat,
+    run_blocks,
+)
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
 
@@ -74,30 +82,14 @@ class ClipBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
-        x = constrain(x, "batch", "tokens", None)
+        x = enter_block(x)
         width = x.shape[-1]
-        x = x + _kept(self._attention(layer_norm("norm1", self.dtype)(x)), keep, 0)
+        attention = Attention(
+            self.heads, self.dtype, qk_norm=False, bias=True, causal=self.causal, name="attn"
+        )
+        x = x + _kept(attention(layer_norm("norm1", self.dtype)(x)), keep, 0)
         mlp = Mlp(4 * width, width, "quick", self.dtype, name="mlp")
         return x + _kept(mlp(layer_norm("norm2", self.dtype)(x)), keep, 1)
-
-    def _attention(self, x: jax.Array) -> jax.Array:
-        heads = _Heads(self.heads, self.causal, self.dtype, name="attn")
-        return heads(x)
-
-
-class _Heads(nn.Module):
-    heads: int
-    causal: bool
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        q, k, v = QueryKeyValue(self.dtype, bias=True, name="qkv")(x)
-        q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
-        q = constrain(q, "batch", "tokens", "heads", None)
-        k, v = (constrain(y, "batch", None, "heads", None) for y in (k, v))
-        out = attend(q, k, v, causal=self.causal).reshape(x.shape)
-        return dense(x.shape[-1], self.dtype, "proj")(out)
 
 
 def _kept(branch: jax.Array, keep: jax.Array | None, which: int) -> jax.Array:

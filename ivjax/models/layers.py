@@ -78,23 +78,27 @@ class LayerScale(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with RMS QK-norm over the full width, before the split into heads."""
+    """Self-attention; RMS QK-norm is over the full width, before the split into heads."""
 
     heads: int
     dtype: Any = jnp.float32
+    qk_norm: bool = True
+    bias: bool = False
+    causal: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, N, C) -> (B, N, C)."""
         width = x.shape[-1]
-        q, k, v = QueryKeyValue(self.dtype, name="qkv")(x)
-        q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
-        k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
+        q, k, v = QueryKeyValue(self.dtype, self.bias, name="qkv")(x)
+        if self.qk_norm:
+            q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
+            k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
         q = constrain(q, "batch", "tokens", "heads", None)
         k = constrain(k, "batch", None, "heads", None)
         v = constrain(v, "batch", None, "heads", None)
-        out = attend(q, k, v).reshape(x.shape)
+        out = attend(q, k, v, causal=self.causal).reshape(x.shape)
         return dense(width, self.dtype, "proj")(out)
 
 
@@ -113,6 +117,11 @@ class Mlp(nn.Module):
         return dense(self.out, self.dtype, "fc2")(y)
 
 
+def enter_block(x: jax.Array) -> jax.Array:
+    """The input of a block (B, N, C): its layout, and the name under which `offload` parks it."""
+    return checkpoint_name(constrain(x, "batch", "tokens", None), BLOCK_INPUT)
+
+
 class Block(nn.Module):
     """Pre-norm transformer block with LayerScale and drop-path."""
 
@@ -125,7 +134,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
-        x = checkpoint_name(constrain(x, "batch", "tokens", None), BLOCK_INPUT)
+        x = enter_block(x)
         norm = functools.partial(RMSNorm, dtype=self.dtype)
         keep_attn, keep_mlp = (None, None) if keep is None else (keep[0], keep[1])
         branch = Attention(self.heads, self.dtype, name="attn")(norm(name="norm1")(x))

@@ -6,7 +6,7 @@ Rows with the same id are positives of each other. Three forms give the same val
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,72 +63,65 @@ def scale_gradient(x: jax.Array, factor: float) -> jax.Array:
     return factor * x + jax.lax.stop_gradient((1.0 - factor) * x)
 
 
+class Embedded(NamedTuple):
+    """Unit rows (n, D) that belong together one by one, and their ids (n,)."""
+
+    left: jax.Array
+    right: jax.Array
+    ids: jax.Array
+
+
+RowLosses = Callable[[Embedded, Embedded, jax.Array, jax.Array], jax.Array]
+
+
 def info_nce(
     left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
 ) -> jax.Array:
     """Mean of both directions' cross entropies with soft targets; unit rows (N, D)."""
-    return _info_nce_rows(left, right, ids, left, right, ids, scale, bias).mean()
+    rows = Embedded(left, right, ids)
+    return _info_nce_rows(rows, rows, scale, bias).mean()
 
 
 def sigmoid(
     left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
 ) -> jax.Array:
     """Every pair on its own, positive or negative, summed over a row; unit rows (N, D)."""
-    return _sigmoid_rows(left, right, ids, left, right, ids, scale, bias).mean()
+    rows = Embedded(left, right, ids)
+    return _sigmoid_rows(rows, rows, scale, bias).mean()
 
 
-def _info_nce_rows(
-    left: jax.Array,
-    right: jax.Array,
-    ids: jax.Array,
-    all_left: jax.Array,
-    all_right: jax.Array,
-    all_ids: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-) -> jax.Array:
-    """Loss of each row (n,), both directions, against all rows (N, D)."""
-    targets = soft_targets(ids, all_ids)
+def _info_nce_rows(rows: Embedded, whole: Embedded, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Loss of each of some rows (n,), both directions, against all of them."""
+    targets = soft_targets(rows.ids, whole.ids)
 
     def direction(queries: jax.Array, keys: jax.Array) -> jax.Array:
         logits = scale * (queries @ keys.T) + bias
         return -jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1)
 
-    return (direction(left, all_right) + direction(right, all_left)) / 2
+    return (direction(rows.left, whole.right) + direction(rows.right, whole.left)) / 2
 
 
-def _sigmoid_rows(
-    left: jax.Array,
-    right: jax.Array,
-    ids: jax.Array,
-    all_left: jax.Array,
-    all_right: jax.Array,
-    all_ids: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
-) -> jax.Array:
-    """Loss of each row of `left` (n,) against all rows of `right` (N, D)."""
-    sign = jnp.where(ids[:, None] == all_ids[None, :], 1.0, -1.0)
-    return -jnp.sum(jax.nn.log_sigmoid(sign * (scale * (left @ all_right.T) + bias)), axis=-1)
+def _sigmoid_rows(rows: Embedded, whole: Embedded, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Loss of each of some left rows (n,) against all right ones."""
+    sign = jnp.where(rows.ids[:, None] == whole.ids[None, :], 1.0, -1.0)
+    return -jnp.sum(jax.nn.log_sigmoid(sign * (scale * (rows.left @ whole.right.T) + bias)), axis=-1)
 
 
-def _gathered(row_losses: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+def _gathered(row_losses: RowLosses) -> Callable[..., jax.Array]:
     """The mean over rows, each device computing its own rows against the gathered ones."""
 
     def loss(
         left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
     ) -> jax.Array:
-        axes = batch_axes()
+        axes, rows = batch_axes(), Embedded(left, right, ids)
         if not axes:
-            return row_losses(left, right, ids, left, right, ids, scale, bias).mean()
+            return row_losses(rows, rows, scale, bias).mean()
 
-        def local(left, right, ids, scale, bias):
-            whole = [jax.lax.all_gather(x, axes, tiled=True) for x in (left, right, ids)]
-            return jax.lax.pmean(row_losses(left, right, ids, *whole, scale, bias).mean(), axes)
+        def local(rows: Embedded, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            whole = jax.lax.all_gather(rows, axes, tiled=True)
+            return jax.lax.pmean(row_losses(rows, whole, scale, bias).mean(), axes)
 
-        rows, one = PartitionSpec(axes), PartitionSpec()
-        return jax.shard_map(local, in_specs=(rows, rows, rows, one, one), out_specs=one)(
-            left, right, ids, scale, bias
-        )
+        split, one = PartitionSpec(axes), PartitionSpec()
+        return jax.shard_map(local, in_specs=(split, one, one), out_specs=one)(rows, scale, bias)
 
     return loss
