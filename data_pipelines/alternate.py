@@ -34,12 +34,15 @@ class Alternating(Iterator[MediumBatch]):
         self._names = list(loaders)
         self._seed = seed
         self._step = 0
+        self._shuffled, self._order = -1, self._pile  # the epoch that the order is of, and its order
 
     def medium(self, step: int) -> str:
         """Which medium serves a step."""
         epoch, place = divmod(step, len(self._pile))
-        order = np.random.default_rng([self._seed, epoch]).permutation(self._pile)
-        return self._names[order[place]]
+        if epoch != self._shuffled:
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._pile)
+            self._shuffled = epoch
+        return self._names[self._order[place]]
 
     def __next__(self) -> MediumBatch:
         medium = self.medium(self._step)

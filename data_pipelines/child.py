@@ -30,6 +30,13 @@ class LostError(Exception):
         self.detail = detail
 
 
+class AbandonedError(UserError):
+    """The work is being given up; the question was not answered."""
+
+    def __init__(self) -> None:
+        super().__init__("this work was given up before it was done; the same command goes on")
+
+
 class Child:
     """`python -m MODULE PIPE [FILES]`, where the module calls `serve`; questions in, answers out.
 
@@ -88,6 +95,40 @@ class Child:
             if status is not None and status < 0:
                 raise LostError("crash", f"its process ended with status {status}")
             raise UserError("a decode process did not start; its own message stands above")
+
+
+class SteadyChild:
+    """A child that is started at once, and anew at the next question after it was lost."""
+
+    def __init__(self, start: Callable[[], Child]):
+        self._start = start
+        self._child: Child | None = start()
+        self._abandoned = False
+
+    def ask(self, question: Any, seconds: float) -> Any:
+        """See Child; AbandonedError once it was abandoned."""
+        if self._child is None and not self._abandoned:
+            self._child = self._start()
+        if self._child is None or self._abandoned:  # asked again: it may have happened meanwhile
+            raise AbandonedError
+        try:
+            return self._child.ask(question, seconds)
+        except (LostError, UserError):
+            self._child = None
+            raise
+
+    def abandon(self) -> None:
+        """Ends the question that another thread is at, and refuses further ones."""
+        self._abandoned = True
+        child = self._child
+        if child is not None:
+            child.kill()
+
+    def close(self) -> None:
+        """Ends the child, when no question is under way any more."""
+        if self._child is not None:
+            self._child.close()
+            self._child = None
 
 
 def serve(pipe: int, prepare: Callable[[Any], Callable[[Any], Any]]) -> None:

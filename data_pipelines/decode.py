@@ -7,7 +7,6 @@ within a group the frames that nothing refers to.
 import bisect
 import io
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 from types import TracebackType
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import av
 import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import Box
+from ivjax.data_pipelines.filters import filter_graph
 from ivjax.data_pipelines.records import ClipError
 
 _MOST_PIXELS = 8192 * 8192  # of one frame; a header that says more is damaged
@@ -94,11 +94,12 @@ class Video:
             raise ClipError("truncated", "the last packet is cut short")
         if not self._packets:
             raise ClipError("no frames", "the video stream is empty")
+        self._timed = all(p.pts is not None for p in self._packets)
         self._times = self._display_times()
 
     def _display_times(self) -> list[int]:
         """Presentation time of every frame, in order; decoding order where the file has no times."""
-        if any(p.pts is None for p in self._packets):
+        if not self._timed:
             return list(range(len(self._packets)))
         return sorted({p.pts for p in self._packets if p.pts is not None})
 
@@ -133,10 +134,8 @@ class Video:
         return [decoded[self._times[index]] for index in wanted]
 
     def _decode(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
-        if any(p.pts is None for p in self._packets):
-            found = self._decode_in_order(wanted)
-        else:
-            found = self._decode_by_time(wanted)
+        self._context.flush_buffers()  # of what an earlier call has left
+        found = self._decode_by_time(wanted) if self._timed else self._decode_in_order(wanted)
         if missing := sorted(wanted - found.keys()):
             numbers = [bisect.bisect_left(self._times, time) for time in missing]
             raise ClipError("undecodable", f"frames {numbers} of {len(self._times)} do not come out")
@@ -203,18 +202,4 @@ def _graph(frame: av.VideoFrame, box: Box | None, size: tuple[int, int] | None) 
         steps.insert(0, ("scale", f"{size[1]}:{size[0]}:flags=bicubic"))
     if box is not None:
         steps.insert(0, ("crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1"))
-    graph = av.filter.Graph()
-    graph.threads = 1  # otherwise one for each core, made anew each time
-    last = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format,
-        time_base=frame.time_base or Fraction(1, 25),
-    )
-    for name, arguments in steps:
-        node = graph.add(name, arguments)
-        last.link_to(node)
-        last = node
-    last.link_to(graph.add("buffersink"))
-    graph.configure()
-    return graph
+    return filter_graph(frame, steps)

@@ -10,6 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from ivjax.data_pipelines.filters import filter_graph
 from ivjax.data_pipelines.records import ClipError
 from ivjax.errors import UserError
 
@@ -135,18 +136,14 @@ def _graph(frame: av.VideoFrame) -> av.filter.Graph:
     width, height = frame.width & ~1, frame.height & ~1
     if not width or not height:
         raise ClipError("absurd size", f"frames of {frame.width} x {frame.height}")
-    graph = av.filter.Graph()
-    graph.threads = 1  # otherwise one for each core, made anew each time
-    graph.link_nodes(
-        graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
-        ),
-        graph.add("crop", f"{width}:{height}:0:0:exact=1"),
-        graph.add("scale", "flags=bicubic:out_range=tv:out_color_matrix=bt601:threads=1"),
-        graph.add("format", "yuv420p"),
-        graph.add("buffersink"),
-    ).configure()
-    return graph
+    return filter_graph(
+        frame,
+        [
+            ("crop", f"{width}:{height}:0:0:exact=1"),
+            ("scale", "flags=bicubic:out_range=tv:out_color_matrix=bt601:threads=1"),
+            ("format", "yuv420p"),
+        ],
+    )
 
 
 def _video_packets(

@@ -1,21 +1,21 @@
 """A stored clip -> one example. Runs in worker processes: neither jax nor grain is imported here."""
 
-import bisect
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from ivjax.data_pipelines.parts import Parts
 from ivjax.data_pipelines.reader import ArraySpec, ClipReader, generator
 from ivjax.data_pipelines.records import Clip, ClipError, check_times, unpack
-from ivjax.data_pipelines.shards import MANIFEST, Shards, check_files, read_manifest
+from ivjax.data_pipelines.rows import PLACED
+from ivjax.data_pipelines.shards import MANIFEST, open_shards
 from ivjax.errors import UserError
 
 
 class Clips(Protocol):
-    """Random access to the clips of one corpus."""
+    """Random access to the clips of one corpus. Pickles: workers need not look for its files again."""
 
     def __len__(self) -> int: ...
 
@@ -32,9 +32,7 @@ class ShardClips:
     """Clips of a corpus folder with a manifest."""
 
     def __init__(self, folder: Path):
-        self._manifest = read_manifest(folder)
-        check_files(folder, self._manifest)
-        self._shards = Shards(folder, self._manifest)
+        self._shards = open_shards(folder)
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -48,7 +46,7 @@ class ShardClips:
 
     def digest(self) -> str:
         """Changes when the corpus does."""
-        return self._manifest.digest
+        return self._shards.manifest.digest
 
     def close(self) -> None:
         """Closes the files."""
@@ -66,7 +64,7 @@ def open_clips(folder: str) -> Clips:
 
 
 class ExampleMaker:
-    """Makes the arrays of `spec` from clip numbers that run through all corpora. Pickles; opens late.
+    """Makes the arrays of `spec` from clip numbers that run through all corpora. Pickles.
 
     It can give video, text, label and `sample`, the clip's number; `index` and `replaced` are the loader's.
     """
@@ -83,7 +81,8 @@ class ExampleMaker:
             "sample": self._sample,
         }
         self._check()
-        self._corpora: list[Clips] | None = None
+        self.corpora = [open_clips(folder) for folder in self.folders]
+        self._parts = Parts(len(corpus) for corpus in self.corpora)
 
     def make(self, index: int, number: int) -> dict[str, np.ndarray]:
         """The example of clip `number` at global place `index`; raises ClipError for a broken clip."""
@@ -101,24 +100,13 @@ class ExampleMaker:
         except Exception as error:  # whatever a strange clip provokes must not end the run
             raise ClipError("error", f"{type(error).__name__}: {error}") from error
 
-    @property
-    def corpora(self) -> list[Clips]:
-        """The corpora, opened at first use."""
-        if self._corpora is None:
-            self._corpora = [open_clips(folder) for folder in self.folders]
-            self._starts = [0, *itertools.accumulate(len(corpus) for corpus in self._corpora)]
-        return self._corpora
-
     def range(self, corpus: int) -> range:
         """The clip numbers of a corpus."""
-        _ = self.corpora
-        return range(self._starts[corpus], self._starts[corpus + 1])
+        return self._parts.range(corpus)
 
     def locate(self, number: int) -> tuple[int, int]:
         """Corpus, and number inside it."""
-        _ = self.corpora
-        corpus = bisect.bisect_right(self._starts, number) - 1
-        return corpus, number - self._starts[corpus]
+        return self._parts.locate(number)
 
     def replacement(self, number: int, index: int, attempt: int) -> int:
         """Which clip of the same corpus stands in for a broken one: the same on every host."""
@@ -128,15 +116,11 @@ class ExampleMaker:
 
     def close(self) -> None:
         """Closes the files."""
-        for corpus in self._corpora or ():
+        for corpus in self.corpora:
             corpus.close()
-        self._corpora = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_corpora": None}
 
     def _check(self) -> None:
-        unknown = set(self.spec) - {"index", "replaced", *self._arrays}
+        unknown = set(self.spec) - PLACED - set(self._arrays)
         if unknown:
             raise UserError(
                 f"the stage wants {', '.join(sorted(unknown))} in its batch, which clips do not hold; "

@@ -1,7 +1,7 @@
 """An order of clips -> this host's rows of each global batch, made ahead of the step that wants them."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,9 @@ import grain
 import numpy as np
 
 from ivjax.data_pipelines.faults import Fault, FaultLog
+from ivjax.data_pipelines.rows import Rows, store
 from ivjax.errors import UserError
 
-Rows = Mapping[str, np.ndarray]
-
-PLACED = frozenset({"index", "replaced"})  # arrays that tell of a row's place, not of its clip
 BATCHES_AHEAD = 2
 
 
@@ -47,6 +45,11 @@ class Maker(Protocol):
     @property
     def threads(self) -> int:
         """How many."""
+        ...
+
+    @property
+    def times(self) -> Collection[float]:
+        """Seconds that the latest clips took; empty where that says nothing."""
         ...
 
     def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
@@ -120,7 +123,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
 
     def report(self) -> dict[str, float]:
         """Milliseconds that a clip takes in one worker, and how many were broken, by cause; for logs."""
-        times = list(getattr(self._maker, "times", ()))
+        times = list(self._maker.times)
         taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
         causes = self.faults.causes if self.faults else {}
         return taken | {f"broken/{cause}": count for cause, count in causes.items()}
@@ -173,25 +176,11 @@ def _placed(index: int, number: int) -> dict[str, int]:
     return {"index": index, "number": number}
 
 
-def store(row: Rows, example: Mapping[str, np.ndarray], index: int) -> None:
-    """Copies an example into its row, with its global place; both must have the same arrays."""
-    for name, target in row.items():
-        if name in PLACED:
-            target[...] = index % 2**32 if name == "index" else 0
-            continue
-        value = example[name]
-        if value.shape != target.shape or value.dtype != target.dtype:
-            raise UserError(
-                f"the stage wants {name} as {target.dtype} {target.shape} per clip, "
-                f"the data source gives {value.dtype} {value.shape}"
-            )
-        target[...] = value
-
-
 class InMemory:
     """A Maker of examples that are computed by number, and cannot be broken."""
 
     threads = 2
+    times = ()
 
     def __init__(self, example: Callable[[int], Mapping[str, np.ndarray]]):
         self._example = example

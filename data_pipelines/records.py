@@ -78,7 +78,11 @@ def pack(clip: Clip) -> bytes:
 
 def unpack(record: bytes) -> Clip:
     """The clip of a record; raises ClipError if the record is not whole."""
-    header, payload = split(record)
+    return clip_of(*split(record))
+
+
+def clip_of(header: Mapping[str, Any], payload: bytes) -> Clip:
+    """The clip of a header and its media bytes; raises ClipError if these are not whole."""
     if len(payload) != header["bytes"]:
         raise ClipError("truncated", f"{len(payload)} of {header['bytes']} media bytes are there")
     if zlib.crc32(payload) != header["crc32"]:

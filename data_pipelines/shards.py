@@ -1,8 +1,6 @@
 """A corpus on disk: ArrayRecord shards and a manifest that names, counts and hashes them."""
 
-import bisect
 import hashlib
-import itertools
 import json
 import os
 import threading
@@ -15,13 +13,14 @@ from typing import Any
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from ivjax.data_pipelines.drafts import draft_of, store
+from ivjax.data_pipelines.parts import Parts
 from ivjax.data_pipelines.records import SCHEMA, ClipError
 from ivjax.errors import UserError
 
 MANIFEST = "manifest.json"
 _OPEN_FILES = 512  # of one reader; half of what a process may usually open
 _ONE_BY_ONE = "group_size:1,uncompressed"  # media are compressed already
-_RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
+RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 @dataclass(frozen=True)
@@ -89,28 +88,28 @@ class ShardWriter:
 
 
 class Shards:
-    """Random access to the raw records of a corpus, by number; for any number of threads.
+    """Random access to the raw records of a corpus, by number; for any number of threads. Pickles.
 
     A record in a damaged part of a file is a ClipError; the others are still read.
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
+        self.manifest = manifest
         self._folder = folder
-        self._infos = manifest.shards
-        self._ends = list(itertools.accumulate(shard.count for shard in manifest.shards))
+        self._parts = Parts(shard.count for shard in manifest.shards)
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return self._ends[-1] if self._ends else 0
+        return len(self._parts)
 
     def place(self, number: int) -> tuple[str, int]:
         """Shard name and record number inside it."""
-        shard, record = self._locate(number)
-        return self._infos[shard].name, record
+        shard, record = self._parts.locate(number)
+        return self.manifest.shards[shard].name, record
 
     def __getitem__(self, number: int) -> bytes:
-        shard, record = self._locate(number)
+        shard, record = self._parts.locate(number)
         with self._lock:
             try:
                 return self._reader(shard).read([record])[0]
@@ -124,20 +123,33 @@ class Shards:
             reader.close()
         self._readers.clear()
 
-    def _locate(self, number: int) -> tuple[int, int]:
-        if not 0 <= number < len(self):
-            raise IndexError(f"record {number} of {len(self)}")
-        shard = bisect.bisect_right(self._ends, number)
-        return shard, number - (self._ends[shard - 1] if shard else 0)
-
     def _reader(self, shard: int) -> ArrayRecordReader:
         reader = self._readers.pop(shard, None)
         if reader is None:
-            reader = ArrayRecordReader(str(self._folder / self._infos[shard].name), _RANDOM_ACCESS)
+            path = self._folder / self.manifest.shards[shard].name
+            reader = ArrayRecordReader(str(path), RANDOM_ACCESS)
         self._readers[shard] = reader  # the last one is the most recently used
         if len(self._readers) > _OPEN_FILES:
             self._readers.pop(next(iter(self._readers))).close()
         return reader
+
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, Manifest]]:
+        return Shards, (self._folder, self.manifest)
+
+    def __enter__(self) -> "Shards":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_shards(folder: Path) -> Shards:
+    """The records of a corpus folder, all of whose files are there."""
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    return Shards(folder, manifest)
 
 
 def write_manifest(folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any]) -> Manifest:

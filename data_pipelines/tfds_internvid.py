@@ -9,10 +9,8 @@ What it has made is read again by `tfds.data_source("internvid/flt", data_dir="t
 the folder `tfds/internvid/flt/1.0.0`.
 """
 
-import bisect
 import dataclasses
 import hashlib
-import itertools
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from ivjax.data_pipelines.build.pool import Makers
 from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
 from ivjax.data_pipelines.build.report import REPORT_LINES, count_causes, report_lines
 from ivjax.data_pipelines.drafts import store
+from ivjax.data_pipelines.parts import Parts
 from ivjax.data_pipelines.records import Clip, ClipError, Turn, unpack
 from ivjax.data_pipelines.sources.open import open_source
 from ivjax.errors import UserError
@@ -196,7 +195,7 @@ class TfdsClips:
         if "train" not in builder.info.splits or "clip" not in (builder.info.features or {}):
             raise UserError(f"{folder} was not made by the TFDS builder internvid; name a folder that was")
         self._split = builder.info.splits["train"]
-        self._ends = list(itertools.accumulate(self._split.shard_lengths))
+        self._parts = Parts(self._split.shard_lengths)
         self._source = builder.as_data_source("train")
         self._lock = threading.Lock()
 
@@ -215,8 +214,8 @@ class TfdsClips:
 
     def place(self, number: int) -> tuple[str, int]:
         """Shard name and record number of a clip."""
-        shard = bisect.bisect_right(self._ends, number)
-        return self._split.filenames[shard], number - (self._ends[shard - 1] if shard else 0)
+        shard, record = self._parts.locate(number)
+        return self._split.filenames[shard], record
 
     def digest(self) -> str:
         """Changes when the corpus does."""
@@ -224,6 +223,9 @@ class TfdsClips:
         if not path.is_file():
             raise UserError(f"{path} is missing; copy it along with the shards, or build the dataset again")
         return path.read_text()
+
+    def __reduce__(self) -> tuple[type["TfdsClips"], tuple[Path]]:
+        return TfdsClips, (self._folder,)
 
     def close(self) -> None:
         """Closes the files."""

@@ -14,6 +14,7 @@ from ivjax.data_pipelines.child import serve
 from ivjax.data_pipelines.examples import ExampleMaker
 from ivjax.data_pipelines.reader import ArraySpec
 from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.rows import Rows, store
 from ivjax.errors import UserError
 
 _ALIGNMENT = 64
@@ -52,15 +53,10 @@ def prepare(maker: ExampleMaker, memory: int) -> Callable[[tuple[int, int]], Ans
     return answer
 
 
-def _fill(
-    maker: ExampleMaker, slot: Mapping[str, np.ndarray], index: int, number: int
-) -> ClipError | UserError | None:
+def _fill(maker: ExampleMaker, slot: Rows, index: int, number: int) -> ClipError | UserError | None:
     """Fills the slot; returns what was wrong, if anything."""
     try:
-        for name, value in maker.make(index, number).items():
-            if value.shape != slot[name].shape:
-                return UserError(f"{name} comes as {value.shape}, the stage wants {slot[name].shape}")
-            slot[name][...] = value
+        store(slot, maker.make(index, number), index)
     except (ClipError, UserError) as error:
         return error
     return None

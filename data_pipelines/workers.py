@@ -1,20 +1,18 @@
 """Fills rows with examples, in this process or in worker processes that may crash or hang."""
 
 import mmap
-import os
 import queue
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError
+from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError, SteadyChild
 from ivjax.data_pipelines.examples import ExampleMaker
 from ivjax.data_pipelines.faults import Fault
-from ivjax.data_pipelines.loader import Rows, store
 from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.rows import Rows, store
 from ivjax.data_pipelines.worker import Answer, room, views
 from ivjax.errors import UserError
 
@@ -117,11 +115,8 @@ class Processes:
 
     def __init__(self, maker: ExampleMaker, count: int, seconds: float):
         self.threads = count + 1  # one copies a finished example while its worker is at the next
-        self._maker = maker
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._stopped = False
-        self._workers = {_Worker(maker) for _ in range(count)}
+        self._workers = [_Worker(maker) for _ in range(count)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -130,58 +125,43 @@ class Processes:
         """See _Runner."""
         worker = self._idle.get()
         try:
-            taken = worker.make(index, number, self._seconds)
+            error, taken = worker.make(index, number, self._seconds)
+            if error is not None:
+                raise error
             store(row, worker.slot, index)
             return taken
-        except LostError as error:
-            worker = self._replaced(worker)
-            raise ClipError(error.cause, error.detail) from None
+        except LostError as lost:
+            raise ClipError(lost.cause, lost.detail) from None
         finally:
             self._idle.put(worker)
 
     def stop(self) -> None:
         """Kills the processes; threads that wait for one are let go."""
-        with self._lock:
-            self._stopped = True
-            for worker in self._workers:
-                worker.kill()
+        for worker in self._workers:
+            worker.child.abandon()
 
     def close(self) -> None:
         """Clears up, when no thread is inside `run` any more."""
         for worker in self._workers:
             worker.close()
 
-    def _replaced(self, lost: "_Worker") -> "_Worker":
-        with self._lock:
-            if self._stopped:
-                raise UserError("the loader was closed while it was read")
-            self._workers.remove(lost)
-            worker = _Worker(self._maker)
-            self._workers.add(worker)
-            return worker
-
 
 class _Worker:
-    """One worker process, and the memory that it shares with us."""
+    """One worker process after the other, and the memory that they share with us."""
 
     def __init__(self, maker: ExampleMaker):
-        with tempfile.TemporaryFile() as memory:
-            os.truncate(memory.fileno(), room(maker.spec))
-            self.slot = views(mmap.mmap(memory.fileno(), room(maker.spec)), maker.spec)
-            self._child = Child("ivjax.data_pipelines.worker", maker, (memory.fileno(),))
+        # It has no name, so a kill leaves nothing behind; every process of this worker maps it.
+        self._memory = tempfile.TemporaryFile()  # noqa: SIM115
+        self._memory.truncate(room(maker.spec))
+        self.slot = views(mmap.mmap(self._memory.fileno(), room(maker.spec)), maker.spec)
+        files = (self._memory.fileno(),)
+        self.child = SteadyChild(lambda: Child("ivjax.data_pipelines.worker", maker, files))
 
-    def make(self, index: int, number: int, seconds: float) -> float:
-        """Has an example put into `slot`, and says in how many seconds; raises ClipError or LostError."""
-        answer: Answer = self._child.ask((index, number), seconds)
-        error, taken = answer
-        if error is not None:
-            raise error
-        return taken
-
-    def kill(self) -> None:
-        """Ends the process, from whichever thread."""
-        self._child.kill()
+    def make(self, index: int, number: int, seconds: float) -> Answer:
+        """Has an example put into `slot`; raises LostError."""
+        return self.child.ask((index, number), seconds)
 
     def close(self) -> None:
-        """Ends the process and closes what leads to it."""
-        self._child.close()
+        """Ends the process and gives the memory back."""
+        self.child.close()
+        self._memory.close()

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ivjax.data_pipelines.build.jobs import NOTES, Job
 from ivjax.data_pipelines.build.report import REPORT, REPORT_LINES
@@ -28,15 +28,18 @@ def locked(folder: Path) -> Iterator[None]:
     notes = folder / NOTES
     notes.mkdir(parents=True, exist_ok=True)
     with (notes / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another build is writing to {folder}; wait for it, or choose another folder"
-            ) from None
-        except OSError:  # a mounted folder that knows no locks
-            pass
+        with contextlib.suppress(OSError):  # of a mounted folder that knows no locks
+            _lock(lock, folder)
         yield
+
+
+def _lock(file: TextIO, folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"another build is writing to {folder}; wait for it, or choose another folder"
+        ) from None
 
 
 def claim(folder: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:

@@ -5,53 +5,38 @@ from types import TracebackType
 
 from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
 from ivjax.data_pipelines.build.steps import make_outcome
-from ivjax.data_pipelines.child import Child, LostError, serve
+from ivjax.data_pipelines.child import Child, LostError, SteadyChild, serve
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.errors import UserError
 
 _ATTEMPTS = 2  # a crash may be the fault of an earlier row, a hang is taken as it is
 
 
-class AbandonedError(Exception):
-    """The build is being given up; the row was not finished."""
-
-
 class GuardedMaker:
     """Rows in, outcomes out, one at a time; a row may take `seconds`."""
 
     def __init__(self, recipe: Recipe, seconds: float):
-        self._recipe = recipe
+        self._child = SteadyChild(lambda: Child("ivjax.data_pipelines.build.guard", recipe))
         self._seconds = seconds
-        self._child: Child | None = None
-        self._abandoned = False
 
     def make(self, row: Row) -> Outcome:
         """What comes of a row; if it breaks its process, a drop that says so."""
         for _ in range(_ATTEMPTS):
-            if self._abandoned:
-                raise AbandonedError
-            if self._child is None:
-                self._child = Child("ivjax.data_pipelines.build.guard", self._recipe)
             try:
                 return _outcome(self._child.ask(row, self._seconds))
             except LostError as error:
-                self._child, lost = None, error
+                lost = error
                 if error.cause == "hang":
                     break
         return _dropped(row, lost.cause, lost.detail)
 
     def abandon(self) -> None:
         """Ends the row that another thread is at, and refuses further ones."""
-        self._abandoned = True
-        child = self._child
-        if child is not None:
-            child.kill()
+        self._child.abandon()
 
     def close(self) -> None:
         """Ends the process."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        self._child.close()
 
     def __enter__(self) -> "GuardedMaker":
         return self

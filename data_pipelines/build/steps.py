@@ -128,10 +128,12 @@ def image_clip(row: Row, recipe: Recipe) -> Clip:
     """An image as it is, or as a smaller JPEG if it is larger than the short side or moves."""
     payload = fetch(row.path)
     found = probe(payload)
-    picture = read_frames(payload, [0])[0]  # that it can be decoded is not known before
+    size = None
     if found.frames > 1 or min(found.width, found.height) > recipe.short_side:
         width, height = fitted(found.width, found.height, Fraction(1), recipe.short_side)
-        picture = read_frames(payload, [0], size=(height, width))[0]
+        size = height, width
+    picture = read_frames(payload, [0], size=size)[0]  # that it can be decoded is not known before
+    if size is not None:
         payload = encode_image(picture)
     height, width = picture.shape[:2]
     return replace(_described(row, payload), frames=1, width=width, height=height)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ivjax.data_pipelines.records import Clip, ClipError, check_times, split, unpack
+from ivjax.data_pipelines.records import Clip, ClipError, check_times, clip_of, split
 
 _NUMBER = (int, float)
 _HEADER: dict[str, tuple[type, ...]] = {
@@ -28,8 +28,9 @@ _HEADER: dict[str, tuple[type, ...]] = {
 
 def intact_clip(record: bytes) -> Clip:
     """The clip of a record whose header makes sense and whose media bytes are whole; raises ClipError."""
-    intact_header(record)
-    clip = unpack(record)
+    header, payload = split(record)
+    _check_header(header)
+    clip = clip_of(header, payload)
     check_times(clip)
     if not clip.payload:
         raise ClipError("empty", "there are no media bytes")

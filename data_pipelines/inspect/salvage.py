@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from array_record.python.array_record_module import ArrayRecordReader
 
 from ivjax.data_pipelines.records import ClipError, unpack
+from ivjax.data_pipelines.shards import RANDOM_ACCESS
 
 _BLOCK = 1 << 16  # a Riegeli file is interrupted by a block header wherever this many bytes are full
 _BLOCK_HEADER = 24
 _CHUNK_HEADER = struct.Struct("<QQQQQ")  # hash, bytes, hash, type and records, bytes when decompressed
 _MOST_BYTES = 1 << 31  # of a record
-_READ_ONE = "readahead_buffer_size:0,max_parallelism:0"
 
 
 def read_records(path: Path, count: int) -> Iterator[bytes | ClipError]:
@@ -23,7 +23,7 @@ def read_records(path: Path, count: int) -> Iterator[bytes | ClipError]:
     A shard whose index is lost is read from its start up to the first record that is not intact, at most
     `count` of them.
     """
-    reader = ArrayRecordReader(str(path), _READ_ONE)
+    reader = ArrayRecordReader(str(path), RANDOM_ACCESS)
     if not reader.ok():
         yield from _walk(path, count)
         return
@@ -32,7 +32,7 @@ def read_records(path: Path, count: int) -> Iterator[bytes | ClipError]:
             yield reader.read([number])[0]
         except (RuntimeError, IndexError) as error:
             yield ClipError("altered", str(error).partition(";")[0])
-            reader = ArrayRecordReader(str(path), _READ_ONE)  # one that has failed reads nothing more
+            reader = ArrayRecordReader(str(path), RANDOM_ACCESS)  # one that has failed reads nothing more
     reader.close()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ivjax.data_pipelines.decode import Video
 from ivjax.data_pipelines.inspect.intact import intact_clip
 from ivjax.data_pipelines.records import Clip, ClipError
-from ivjax.data_pipelines.shards import Shards, check_files, read_manifest
+from ivjax.data_pipelines.shards import Shards, open_shards
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,12 +36,9 @@ def contact_sheet(
     """
     if n < 1 or frames < 1:
         raise UserError(f"a sheet of {n} clips with {frames} frames each shows nothing; ask for 1 or more")
-    manifest = read_manifest(folder)
-    check_files(folder, manifest)
-    shards = Shards(folder, manifest)
-    letters = _font(font)
-    rows = [_row(shards, number, frames, letters) for number in _choose(len(shards), n, seed)]
-    shards.close()
+    with open_shards(folder) as shards:
+        letters = _font(font)
+        rows = [_row(shards, number, frames, letters) for number in _choose(len(shards), n, seed)]
     out.parent.mkdir(parents=True, exist_ok=True)
     _stack(rows, frames).save(out, format="png")
 
@@ -58,7 +55,7 @@ def _row(shards: Shards, number: int, frames: int, font: "FreeTypeFont") -> "Ima
     try:
         clip = intact_clip(shards[number])
         pictures, texts, ink = _pictures(clip, frames), _texts(clip), _INK
-    except (ClipError, RuntimeError) as error:
+    except ClipError as error:
         pictures, texts, ink = [], [str(error)], _RED
     return _draw(pictures, [f"{shard} record {record}", *texts], frames, font, ink)
 

@@ -9,7 +9,7 @@ from typing import Any
 from ivjax.data_pipelines.inspect.intact import intact_header
 from ivjax.data_pipelines.inspect.summary import QUANTILES, Distribution
 from ivjax.data_pipelines.records import ClipError
-from ivjax.data_pipelines.shards import Shards, check_files, read_manifest
+from ivjax.data_pipelines.shards import open_shards
 from ivjax.data_pipelines.text import count_words
 
 _RESOLUTIONS = 8  # of the table; the dict has all
@@ -89,15 +89,13 @@ class Stats:
 
 def collect(folder: Path) -> Stats:
     """Reads every record of a corpus once."""
-    manifest = read_manifest(folder)
-    check_files(folder, manifest)
-    shards, stats = Shards(folder, manifest), Stats()
-    for number in range(len(shards)):
-        try:
-            stats.add(intact_header(shards[number]))
-        except (ClipError, RuntimeError):
-            stats.unreadable += 1
-    shards.close()
+    stats = Stats()
+    with open_shards(folder) as shards:
+        for number in range(len(shards)):
+            try:
+                stats.add(intact_header(shards[number]))
+            except ClipError:
+                stats.unreadable += 1
     return stats
 
 

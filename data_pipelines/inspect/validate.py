@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax.data_pipelines.decode import Probe, Video, probe
+from ivjax.data_pipelines.decode import Probe, Video
 from ivjax.data_pipelines.inspect.intact import intact_clip
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
@@ -134,10 +134,10 @@ class _Checks:
 
 def _check_media(clip: Clip) -> None:
     """Decodes every frame; raises ClipError if one does not come out, or is other than the header says."""
-    found = probe(clip.payload)
-    _compare(clip, found)
-    for start in range(0, found.frames, _FRAMES_AT_ONCE):
-        with Video(clip.payload) as media:
+    with Video(clip.payload) as media:
+        found = media.probe
+        _compare(clip, found)
+        for start in range(0, found.frames, _FRAMES_AT_ONCE):
             media.decode(range(start, min(start + _FRAMES_AT_ONCE, found.frames)))
 
 

@@ -46,11 +46,10 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Kinetics' sparse reader: `frames` intervals that share their ends.
+class _Picking:
+    """A frame of each of `frames` intervals.
 
-    pick: a `random` frame of each (training), its `middle` (validation, and InternVideo2's reader of
-    parts of videos), or view `view` of `views` (testing).
+    pick: a `random` one (training), the `middle` (validation), or view `view` of `views` (testing).
     """
 
     frames: int
@@ -61,6 +60,15 @@ class Spread:
     def __post_init__(self) -> None:
         check_counts(frames=self.frames)
         check_view(self.view, self.views)
+
+
+@dataclass(frozen=True)
+class Spread(_Picking):
+    """Kinetics' sparse reader: intervals that share their ends.
+
+    pick: a `random` frame of each (training), its `middle` (validation, and InternVideo2's reader of
+    parts of videos), or view `view` of `views` (testing).
+    """
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """See FrameRule."""
@@ -103,20 +111,11 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Ticks:
+class Ticks(_Picking):
     """Something-Something's reader of frame folders: parts of whole frames.
 
     pick: a `random` frame of each part, its `middle` (validation), or view `view` of `views` (testing).
     """
-
-    frames: int
-    pick: Literal["random", "middle", "view"] = "random"
-    view: int = 0
-    views: int = 1
-
-    def __post_init__(self) -> None:
-        check_counts(frames=self.frames)
-        check_view(self.view, self.views)
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """See FrameRule."""

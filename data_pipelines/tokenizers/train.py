@@ -7,7 +7,7 @@ from pathlib import Path
 from ivjax.data_pipelines.drafts import store
 from ivjax.data_pipelines.inspect.intact import intact_header
 from ivjax.data_pipelines.records import ClipError
-from ivjax.data_pipelines.shards import Shards, check_files, read_manifest
+from ivjax.data_pipelines.shards import Shards, open_shards
 from ivjax.data_pipelines.text import clean_caption
 from ivjax.errors import UserError
 
@@ -19,20 +19,15 @@ _FEWEST_SAMPLED = 101  # SentencePiece draws no smaller sample
 
 def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
     """Every caption of a corpus, cleaned as in training or as stored; broken records are left out."""
-    manifest = read_manifest(folder)
-    check_files(folder, manifest)
-    shards = Shards(folder, manifest)
-    try:
+    with open_shards(folder) as shards:
         for number in range(len(shards)):
             yield from (clean_caption(c) if clean else c for c in _captions(shards, number))
-    finally:
-        shards.close()
 
 
 def _captions(shards: Shards, number: int) -> list[str]:
     try:
         return intact_header(shards[number])["captions"]
-    except (ClipError, RuntimeError):  # the loader skips these clips too
+    except ClipError:  # the loader skips these clips too
         return []
 
 

@@ -41,6 +41,16 @@ class Wanted:
     frames: int = 8
     side: int = 224
 
+    @property
+    def reader(self) -> ClipReader:
+        """How a clip is read."""
+        return ClipReader(Intervals(self.frames), TRAIN_STAGE2)
+
+    @property
+    def spec(self) -> dict[str, ArraySpec]:
+        """What a row of a batch holds."""
+        return {"video": ArraySpec((self.frames, self.side, self.side, 3), np.dtype(np.uint8))}
+
 
 def bench_data(
     folder: Path | None, wanted: Wanted, clips: int, workers: Sequence[int], records: int
@@ -107,12 +117,11 @@ class _Sample:
     """Some clips of a corpus, and ways to read them; each call of a way reads one clip."""
 
     def __init__(self, folder: Path, wanted: Wanted, clips: int):
-        self._reader = ClipReader(Intervals(wanted.frames), TRAIN_STAGE2)
+        self._reader = wanted.reader
         self._wanted = wanted
         self._corpus = open_clips(str(folder))
         self._clips = [self._corpus[number] for number in range(min(clips, len(self._corpus)))]
-        spec = {"video": ArraySpec((wanted.frames, wanted.side, wanted.side, 3), np.dtype(np.uint8))}
-        self._maker = ExampleMaker([str(folder)], self._reader, spec, seed=0)
+        self._maker = ExampleMaker([str(folder)], self._reader, wanted.spec, seed=0)
 
     def measure(self) -> dict[str, float]:
         """Median CPU milliseconds of each way over the clips, all ways in turn on each clip."""
@@ -182,9 +191,8 @@ def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _open(folder: Path, wanted: Wanted, workers: int) -> Loader:
-    reader = ClipReader(Intervals(wanted.frames), TRAIN_STAGE2)
-    spec = {"video": ArraySpec((wanted.frames, wanted.side, wanted.side, 3), np.dtype(np.uint8))}
-    return Mixture((Corpus(str(folder)),), reader, workers=workers).open(Reading(spec, _BATCH))
+    mixture = Mixture((Corpus(str(folder)),), wanted.reader, workers=workers)
+    return mixture.open(Reading(wanted.spec, _BATCH))
 
 
 def _time_loaders(

@@ -1,11 +1,12 @@
 """Where the time of a run goes, over all its restarts."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ivjax.data_pipelines.drafts import store
 
 CATEGORIES = ("compile", "restore", "data wait", "step", "checkpoint", "eval", "lost work")
 
@@ -68,9 +69,7 @@ class TimeLedger:
         if self._file is None:
             return
         text = json.dumps({"totals": self.totals(), "marks": self._marks}, indent=1)
-        draft = self._file.with_suffix(".tmp")
-        draft.write_text(text)
-        os.replace(draft, self._file)
+        store(self._file, text)
 
     def describe(self) -> str:
         """One line: seconds and share of every category that has any."""

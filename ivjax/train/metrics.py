@@ -1,13 +1,13 @@
 """The run's numbers: a JSONL file always, TensorBoard beside it, a line on the terminal."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from ivjax.data_pipelines.drafts import store
 from ivjax.errors import UserError
 
 
@@ -44,9 +44,7 @@ class MetricsLog:
                     kept.append(line + "\n")
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue
-        draft = self._file.with_suffix(".tmp")
-        draft.write_text("".join(kept))
-        os.replace(draft, self._file)
+        store(self._file, "".join(kept))
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Stores one step's values."""

@@ -17,7 +17,7 @@ import pytest
 from ivjax.data_pipelines.alternate import Alternating
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.loader import HostShard, Reading
+from ivjax.data_pipelines.loader import Reading
 from ivjax.data_pipelines.mixture import Corpus, Mixture
 from ivjax.data_pipelines.reader import ArraySpec, ClipReader
 from ivjax.data_pipelines.records import pack
@@ -25,6 +25,7 @@ from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
 from ivjax.train.feed import Feed
 from ivjax.train.mesh import MeshShape, build_mesh
+from tests.data_pipelines import reading
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
 from tests.data_pipelines.damage import damaged
 
@@ -53,30 +54,8 @@ def mixture(*folders, workers=0, reader=READER, **options):
     return Mixture(corpora, reader, workers=workers, **options)
 
 
-def batches(data, count, hosts=1, batch=8, state=None, seed=7):
-    """(the next `count` global batches as {index: row}, the state after them)."""
-    loaders = [data.open(Reading(SPEC, batch, seed, HostShard(host, hosts))) for host in range(hosts)]
-    for loader in loaders:
-        if state is not None:
-            loader.restore(state)
-    found = []
-    for _ in range(count):
-        parts = [next(loader) for loader in loaders]
-        rows = [{name: array[r] for name, array in p.items()} for p in parts for r in range(len(p["index"]))]
-        found.append({int(row["index"]): row for row in rows})
-    states = [loader.state() for loader in loaders]
-    assert all(s == states[0] for s in states)
-    for loader in loaders:
-        loader.close()
-    return found, states[0]
-
-
-def assert_same(found, reference):
-    for one, other in zip(found, reference, strict=True):
-        assert one.keys() == other.keys()
-        for index, row in one.items():
-            for name, value in row.items():
-                np.testing.assert_array_equal(value, other[index][name])
+def batches(data, count, hosts=1, state=None, seed=7):
+    return reading.batches(lambda host: data.open(Reading(SPEC, 8, seed, host)), count, hosts, state)
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +65,13 @@ def reference(corpus, other):
 
 @pytest.mark.parametrize(("hosts", "workers"), [(2, 0), (4, 1), (1, 2), (2, 2)])
 def test_global_batches_do_not_depend_on_hosts_and_workers(corpus, other, reference, hosts, workers):
-    assert_same(batches(mixture(corpus, other, workers=workers), 6, hosts)[0], reference)
+    reading.assert_same(batches(mixture(corpus, other, workers=workers), 6, hosts)[0], reference)
 
 
 def test_restored_on_other_hosts_and_workers_the_order_goes_on(corpus, other, reference):
     first, state = batches(mixture(corpus, other, workers=1), 2, hosts=2)
     rest, _ = batches(mixture(corpus, other), 4, hosts=4, state=state)
-    assert_same(first + rest, reference)
+    reading.assert_same(first + rest, reference)
 
 
 def test_every_clip_comes_once_an_epoch_with_new_frames_and_crops(corpus):

@@ -10,6 +10,7 @@ from ivjax.errors import UserError
 from ivjax.stages.objective import Compute
 from ivjax.train.feed import Feed
 from ivjax.train.mesh import MeshShape, build_mesh
+from tests.data_pipelines import reading
 from tests.train.micro import experiment
 
 SPEC = experiment.stage.build(Compute()).batch
@@ -22,46 +23,26 @@ def open_loader(host=HostShard()):
 
 
 def batches(count, hosts=1, state=None):
-    """(the next `count` global batches as {index: video}, the state after them)."""
-    loaders = [open_loader(HostShard(host, hosts)) for host in range(hosts)]
-    for loader in loaders:
-        if state is not None:
-            loader.restore(state)
-    found = []
-    for _ in range(count):
-        parts = [next(loader) for loader in loaders]
-        found.append({int(i): v for part in parts for i, v in zip(part["index"], part["video"], strict=True)})
-    states = [dict(loader.state()) for loader in loaders]
-    assert all(state == states[0] for state in states)
-    for loader in loaders:
-        loader.close()
-    return found, states[0]
-
-
-def assert_same(found, reference):
-    for one, other in zip(found, reference, strict=True):
-        assert one.keys() == other.keys()
-        for index in one:
-            np.testing.assert_array_equal(one[index], other[index])
+    return reading.batches(open_loader, count, hosts, state)
 
 
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_global_batches_do_not_depend_on_the_hosts(hosts):
     reference, _ = batches(6)
     assert [sorted(batch) for batch in reference] == [list(range(8 * n, 8 * n + 8)) for n in range(6)]
-    assert_same(batches(6, hosts)[0], reference)
+    reading.assert_same(batches(6, hosts)[0], reference)
 
 
 def test_restored_on_other_hosts_the_order_goes_on():
     reference, _ = batches(6)
     first, state = batches(2, hosts=2)
     rest, _ = batches(4, hosts=4, state=state)
-    assert_same(first + rest, reference)
+    reading.assert_same(first + rest, reference)
 
 
 def test_every_clip_comes_once_an_epoch_in_a_new_order():
     found, _ = batches(5)
-    videos = [video.tobytes() for batch in found for _, video in sorted(batch.items())]
+    videos = [batch[index]["video"].tobytes() for batch in found for index in sorted(batch)]
     assert len(set(videos[:20])) == 20 and set(videos[:20]) == set(videos[20:])
     assert videos[:20] != videos[20:]
 
@@ -100,7 +81,7 @@ def test_the_feed_puts_rows_on_the_mesh_and_refuses_other_shapes():
     loader.close()
     reference = batches(1)[0][0]
     for index, video in zip(np.asarray(fed.batch["index"]), np.asarray(fed.batch["video"]), strict=True):
-        np.testing.assert_array_equal(video, reference[int(index)])
+        np.testing.assert_array_equal(video, reference[int(index)]["video"])
     assert fed.batch["video"].sharding.shard_shape((8, 3, 42, 42, 3))[0] == 2
     assert fed.position == {"global_next_index": 8}
     wrong = {**SPEC, "pooled": jax.ShapeDtypeStruct((5,), np.float32)}

@@ -1,0 +1,21 @@
+"""Pixels through FFmpeg's filters, one frame at a time."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+
+import av
+
+
+def filter_graph(frame: av.VideoFrame, steps: Iterable[tuple[str, str]]) -> av.filter.Graph:
+    """A configured graph of (name, arguments) for frames like `frame`: push one, pull one."""
+    graph = av.filter.Graph()
+    graph.threads = 1  # otherwise one for each core, made anew each time
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format,
+        time_base=frame.time_base or Fraction(1, 25),  # pictures have none
+    )
+    nodes = [graph.add(name, arguments) for name, arguments in steps]
+    graph.link_nodes(source, *nodes, graph.add("buffersink")).configure()
+    return graph

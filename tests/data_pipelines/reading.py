@@ -1,0 +1,40 @@
+"""Reads global batches through loaders, one for each of several hosts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ivjax.data_pipelines.loader import HostShard, Loader
+
+Batch = dict[int, dict[str, np.ndarray]]  # rows by their global place
+
+
+def batches(
+    open_loader: Callable[[HostShard], Loader], count: int, hosts: int, state: Mapping[str, Any] | None
+) -> tuple[list[Batch], dict[str, Any]]:
+    """The next `count` global batches after `state`, and the state after them."""
+    loaders = [open_loader(HostShard(host, hosts)) for host in range(hosts)]
+    for loader in loaders:
+        if state is not None:
+            loader.restore(state)
+    found = []
+    for _ in range(count):
+        parts = [next(loader) for loader in loaders]
+        rows = [{name: array[r] for name, array in p.items()} for p in parts for r in range(len(p["index"]))]
+        found.append({int(row["index"]): row for row in rows})
+    states = [dict(loader.state()) for loader in loaders]
+    assert all(s == states[0] for s in states)
+    for loader in loaders:
+        loader.close()
+    return found, states[0]
+
+
+def assert_same(found: list[Batch], reference: list[Batch]) -> None:
+    """Every array of every row is equal."""
+    for one, other in zip(found, reference, strict=True):
+        assert one.keys() == other.keys()
+        for index, row in one.items():
+            assert row.keys() == other[index].keys()
+            for name, value in row.items():
+                np.testing.assert_array_equal(value, other[index][name])
