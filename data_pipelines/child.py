@@ -21,6 +21,11 @@ LOST_CAUSES = ("crash", "hang")
 _START_SECONDS = 120  # importing may take long on a busy machine
 
 
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class LostError(Exception):
     """The child is gone: `cause` is one of LOST_CAUSES."""
 

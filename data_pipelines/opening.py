@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping, Sequence
 
 import grain
 import numpy as np
 
 from ivjax.data_pipelines.augment.mix import Mix
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.examples import ExampleMaker
 from ivjax.data_pipelines.faults import FaultLog
 from ivjax.data_pipelines.loader import Loader, Reading
@@ -40,7 +40,7 @@ def open_mixture(mixture: Mixture, reading: Reading, held_out: bool) -> Loader:
 
 def _worker_count(asked: int | None) -> int:
     if asked is None:
-        return max((os.cpu_count() or 1) - 1, 1)
+        return max(usable_cores() - 1, 1)
     if asked < 0:
         raise UserError(f"data.workers={asked}; it must be at least 0")
     return asked

@@ -1,12 +1,12 @@
 """What a build is asked for."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ivjax.data_pipelines.build.recipe import Recipe, check_recipe
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.errors import UserError
 
 
@@ -63,7 +63,7 @@ class BuildOptions:
     @property
     def processes(self) -> int:
         """How many processes the pool has."""
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or usable_cores()
 
 
 def check_options(options: BuildOptions) -> None:

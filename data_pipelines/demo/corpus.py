@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.demo.source import Source
 from ivjax.data_pipelines.drafts import clear_drafts, store
 from ivjax.data_pipelines.progress import Progress
@@ -98,8 +99,7 @@ def _missing(videos: Path, sources: Sequence[Source]) -> list[Source]:
 
 
 def _processes(workers: int | None, videos: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores if workers is None else max(workers, 1), videos)
+    return min(usable_cores() if workers is None else max(workers, 1), videos)
 
 
 def _draw(

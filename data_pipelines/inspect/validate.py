@@ -1,7 +1,6 @@
 """Is a corpus whole: manifest, hashes, counts, records, duplicates, and do its clips decode."""
 
 import itertools
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.decode import Probe, Video
 from ivjax.data_pipelines.inspect.intact import intact_clip
 from ivjax.data_pipelines.inspect.repeats import Repeats
@@ -63,7 +63,7 @@ class _Checks:
         yield from self._check_names()
         shards = self._manifest.shards
         starts = itertools.accumulate((shard.count for shard in shards), initial=0)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             for faults in pool.map(self._check_shard, shards, starts):
                 yield from faults
         yield from self._check_repeats()
