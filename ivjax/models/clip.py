@@ -164,3 +164,39 @@ class TextTower(nn.Module):
         x, _ = run_blocks(block, size.depth, x, scan=self.scan)
         end = jnp.take_along_axis(x, jnp.argmax(ids, axis=-1)[:, None, None], axis=1)[:, 0]
         return dense(size.out, self.dtype, "proj", bias=False)(layer_norm("norm", self.dtype)(end))
+
+
+class ViClip(nn.Module):
+    """Both towers and the temperature of their contrastive loss."""
+
+    vision_size: VisionSize
+    text_size: TextSize
+    temperature: float = 0.01
+    remat: Remat = "none"
+    scan: bool = True
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        self.vision = VisionTower(self.vision_size, self.remat, self.scan, self.dtype)
+        self.text = TextTower(self.text_size, self.remat, self.scan, self.dtype)
+        self.scale = self.param("temperature", nn.initializers.constant(self.temperature), ())
+
+    def video(
+        self, video: jax.Array, visible: jax.Array | None = None, keep: jax.Array | None = None
+    ) -> jax.Array:
+        """See VisionTower: (B, T, H, W, 3) -> (B, out), not normalised."""
+        return self.vision(video, visible, keep)
+
+    def words(self, ids: jax.Array) -> jax.Array:
+        """See TextTower: (B, L) -> (B, out), not normalised."""
+        return self.text(ids)
+
+    def __call__(self, video: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Embeddings of whole clips (B, out), of captions (B, out), and the temperature ()."""
+        return self.video(video), self.words(ids), self.scale
+
+
+def init_viclip(model: ViClip, key: jax.Array) -> dict[str, Any]:
+    """Fresh float32 parameters as plain nested dicts: `vision`, `text`, `temperature`."""
+    video = jnp.zeros((1, 1, *model.vision_size.image, 3))
+    return model.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"]
