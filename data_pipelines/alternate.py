@@ -5,14 +5,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.loader import Loader
+from ivjax.data_pipelines.loader import Loader, Reading
+from ivjax.data_pipelines.mixture import Media
 from ivjax.errors import UserError
 
 
 class MediumBatch(NamedTuple):
-    """This host's rows of one global batch, and the medium that they are of."""
+    """This host's rows of one global batch, the medium that they are of, and which of its batches it is."""
 
     medium: str
+    number: int
     rows: dict[str, np.ndarray]
 
 
@@ -45,10 +47,29 @@ class Alternating(Iterator[MediumBatch]):
         return self._names[self._order[place]]
 
     def __next__(self) -> MediumBatch:
-        medium = self.medium(self._step)
+        medium, number = self.medium(self._step), self._served(self._step)
         rows = next(self._loaders[medium])
         self._step += 1
-        return MediumBatch(medium, rows)
+        return MediumBatch(medium, number, rows)
+
+    def _served(self, step: int) -> int:
+        """How many batches of its medium came before that of `step`."""
+        epoch, place = divmod(step, len(self._pile))
+        medium = self._order[place]
+        before = np.count_nonzero(self._order[:place] == medium)
+        return int(epoch * np.count_nonzero(self._pile == medium) + before)
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The media that batches come of."""
+        return tuple(self._names)
+
+    def report(self) -> dict[str, float]:
+        """What the loaders have to say, for logs."""
+        if len(self._loaders) == 1:
+            return next(iter(self._loaders.values())).report()
+        reports = {name: loader.report() for name, loader in self._loaders.items()}
+        return {f"{name}/{key}": value for name, report in reports.items() for key, value in report.items()}
 
     def state(self) -> Mapping[str, Any]:
         """What restores the position; JSON."""
@@ -64,3 +85,29 @@ class Alternating(Iterator[MediumBatch]):
         """Closes all loaders."""
         for loader in self._loaders.values():
             loader.close()
+
+
+def open_media(data: Any, readings: Mapping[str, Reading], held_out: bool = False) -> Alternating:
+    """The loaders of a Media, one a step; or that of a single source, for the first of `readings`."""
+    if not isinstance(data, Media):
+        name, reading = next(iter(readings.items()))
+        return Alternating({name: data.open(reading, held_out)}, {name: 1}, reading.seed)
+    lacking = {"video", "image"} - set(readings)
+    if lacking:
+        raise UserError(
+            f"the stage takes no {' and no '.join(sorted(lacking))} batches; use a Mixture as data"
+        )
+    loaders: dict[str, Loader] = {}
+    try:
+        for name in ("video", "image"):
+            loaders[name] = getattr(data, name).open(readings[name], held_out)
+    except BaseException:
+        for loader in loaders.values():
+            loader.close()
+        raise
+    asked = {"video": data.video_steps, "image": data.image_steps}
+    batches = {
+        name: max(loader.clips // readings[name].batch, 1) if asked[name] is None else asked[name]
+        for name, loader in loaders.items()
+    }
+    return Alternating(loaders, batches, readings["video"].seed)

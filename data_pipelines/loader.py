@@ -80,7 +80,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
     `order` is an infinite MapDataset of clip numbers; place i of it, on whichever host, is row i of the
     run. Rows of global batch n are the places n * batch ... (n + 1) * batch - 1. `identity` names what
     the order depends on; a state can only be restored where it is the same. `finish` changes whole
-    batches of this host's rows.
+    batches of this host's rows. `clips` is how many different ones there are.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         faults: FaultLog | None = None,
         identity: Mapping[str, str] | None = None,
         finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
+        clips: int | None = None,
     ):
         if len(order) == 0:
             raise UserError("the data source holds no clips; check its path or its filters")
@@ -101,6 +102,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self.faults = faults
         self._identity = dict(identity or {})
         self._finish = finish
+        self.clips = len(order) if clips is None else clips
         self._threads = ThreadPoolExecutor(maker.threads, "ivjax-loader")
         self._places = grain.experimental.ElasticIterator(
             order.map_with_index(_placed),

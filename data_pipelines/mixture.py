@@ -1,4 +1,4 @@
-"""A weighted mixture of corpora as an experiment's `data`, importable without the packages that read it."""
+"""What an experiment's `data` can be, importable without the packages that read it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,3 +40,17 @@ class Mixture:
         from ivjax.data_pipelines.opening import open_mixture
 
         return open_mixture(self, reading, held_out)
+
+
+@dataclass(frozen=True)
+class Media:
+    """Clips and images in one run; each step's batch is of one medium.
+
+    Of every `video_steps` + `image_steps` steps so many are of each, in an order shuffled anew. None: in
+    proportion to the clips, as if all batches lay in one pile. Images are read as clips of one frame.
+    """
+
+    video: Mixture
+    image: Mixture
+    video_steps: int | None = None
+    image_steps: int | None = None

@@ -35,7 +35,8 @@ def open_mixture(mixture: Mixture, reading: Reading, held_out: bool) -> Loader:
     identity = {folder: clips.digest() for folder, clips in opened}
     rows = ClipRows(maker, _worker_count(mixture.workers), mixture.seconds)
     reading = dataclasses.replace(reading, spec=spec)
-    return Loader(order, rows, reading, FaultLog(mixture.broken, reading.faults), identity, finish)
+    clips = sum(len(corpus) for corpus in maker.corpora)
+    return Loader(order, rows, reading, FaultLog(mixture.broken, reading.faults), identity, finish, clips)
 
 
 def _worker_count(asked: int | None) -> int:

@@ -38,7 +38,7 @@ class SyntheticClips:
 
         examples = self.examples(reading.spec, held_out)
         order = grain.MapDataset.range(len(examples)).seed(reading.seed % 2**32).shuffle().repeat()
-        return Loader(order, InMemory(examples.__getitem__), reading)
+        return Loader(order, InMemory(examples.__getitem__), reading, clips=len(examples))
 
     def examples(self, spec: Mapping[str, Any], held_out: bool = False) -> "SyntheticExamples":
         """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""

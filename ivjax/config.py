@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import ivjax
+from ivjax.data_pipelines.mixture import Media
 from ivjax.errors import UserError
 from ivjax.models.layers import Remat
 from ivjax.stages.objective import Compute, Stage
@@ -16,7 +17,7 @@ from ivjax.train.checkpoint import Checkpointing
 from ivjax.train.mesh import MeshShape
 from ivjax.train.metrics import Logging
 from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
+from ivjax.train.schedule import FlooredCosine, WarmupCosine
 from ivjax.train.step import Recipe
 
 
@@ -38,13 +39,17 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a run. `batch` counts clips over all devices and accumulation parts."""
+    """Everything that decides a run. `batch` counts clips over all devices and accumulation parts.
+
+    `init_from` are weight files or run folders to start from; parameters that none of them holds must
+    match a pattern of `init_fresh`.
+    """
 
     stage: Stage
-    data: DataSource
+    data: DataSource | Media
     batch: int
     steps: int
-    schedule: WarmupCosine
+    schedule: WarmupCosine | FlooredCosine
     optimizer: AdamW = AdamW()
     seed: int = 0
     accumulate: int = 1
@@ -56,6 +61,8 @@ class Experiment:
     checkpoint: Checkpointing = Checkpointing()
     log: Logging = Logging()
     held_out: HeldOut = HeldOut()
+    init_from: tuple[str, ...] = ()
+    init_fresh: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {

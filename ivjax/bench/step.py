@@ -1,7 +1,6 @@
 """How fast a config's train step is, against what the same device reaches in a large matmul."""
 
 import json
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,13 +9,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ivjax.bench.timing import in_turn
 from ivjax.config import Experiment
 from ivjax.ops.layout import batch_spec
 from ivjax.overrides import apply_overrides, expand
 from ivjax.stages.objective import Objective
 from ivjax.train import sharding
+from ivjax.train.gradients import gradients_of
 from ivjax.train.hardware import peak_flops, peak_memory
 from ivjax.train.mesh import build_mesh, check_batch
+from ivjax.train.start import shapes_of, starting_params
 from ivjax.train.step import init_state, make_step
 
 _MATMUL_SIDE = {"cpu": 2048}  # elsewhere large enough to fill an accelerator
@@ -43,29 +45,32 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
     mesh = build_mesh(experiment.mesh)
     check_batch(experiment.batch, experiment.accumulate, mesh)
     with jax.set_mesh(mesh):
-        shapes = jax.eval_shape(lambda: init_state(objective, recipe))
-        shardings = sharding.shardings_of(shapes, mesh)
-        state = jax.jit(lambda: init_state(objective, recipe), out_shardings=shardings)()
+        trained, frozen = (
+            starting_params(objective, part, {}, recipe.seed, mesh)
+            for part in shapes_of(objective, experiment.dtype)
+        )
+        shardings = sharding.shardings_of(jax.eval_shape(lambda p: init_state(p, recipe), trained), mesh)
+        state = jax.jit(lambda p: init_state(p, recipe), out_shardings=shardings)(trained)
         rows = NamedSharding(mesh, batch_spec())
         batch = jax.jit(lambda: random_batch(objective, experiment.batch), out_shardings=rows)()
         key = jax.random.key(recipe.seed)
         outputs = (shardings, sharding.replicate(mesh))
         traced = jax.jit(make_step(objective, recipe), donate_argnums=0, out_shardings=outputs)
         started = time.perf_counter()
-        step = traced.lower(state, batch).compile()
+        step = traced.lower(state, frozen, batch).compile()
         compile_seconds = time.perf_counter() - started
-        gradient = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
+        gradient = jax.jit(gradients_of(objective, 1))
         matmul, product_flops = _matmul(experiment.dtype, mesh)
 
         def one_step() -> Any:
             nonlocal state
-            state, metrics = step(state, batch)
+            state, metrics = step(state, frozen, batch)
             return metrics
 
         # The matmul is timed between the calls, so that all of them see the same machine.
-        seconds = _in_turn((matmul, lambda: gradient(state["params"], batch, key), one_step), runs)
+        seconds = in_turn((matmul, lambda: gradient(state["params"], frozen, batch, key), one_step), runs)
     product, forward_backward, whole = seconds
-    flops = sum(objective.flops.values()) * experiment.batch / mesh.size
+    flops = sum(objective.main.flops.values()) * experiment.batch / mesh.size
     rate, kind = product_flops / product, jax.devices()[0].device_kind
     peak, memory = peak_flops(kind), step.memory_analysis()
     compiled = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
@@ -78,7 +83,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         "step_ms": round(whole * 1e3, 2),
         "step_of_matmul": round(flops / whole / rate, 3),
         "clips_per_s": round(experiment.batch / whole, 3),
-        "tokens_per_s": round(experiment.batch * objective.tokens / whole, 1),
+        "tokens_per_s": round(experiment.batch * objective.main.tokens / whole, 1),
         "tflops_per_device": round(flops / whole / 1e12, 4),
         "mfu": round(flops / whole / peak, 4) if peak else "unknown",
         "compile_s": round(compile_seconds, 1),
@@ -100,7 +105,7 @@ def random_batch(objective: Objective, batch: int) -> dict[str, jax.Array]:
             return jax.random.bits(key, shape, jnp.uint32).astype(spec.dtype)
         return jnp.abs(jax.random.normal(key, shape, spec.dtype)) + jnp.asarray(1e-3, spec.dtype)
 
-    return {name: noise(number, spec) for number, (name, spec) in enumerate(objective.batch.items())}
+    return {name: noise(number, spec) for number, (name, spec) in enumerate(objective.main.batch.items())}
 
 
 def _matmul(dtype: str, mesh: Mesh) -> tuple[Callable[[], jax.Array], float]:
@@ -110,16 +115,3 @@ def _matmul(dtype: str, mesh: Mesh) -> tuple[Callable[[], jax.Array], float]:
     factor = jax.jit(lambda: jnp.ones((mesh.size, side, side), dtype), out_shardings=one_each)()
     product = jax.jit(lambda a: a @ a, out_shardings=one_each)
     return lambda: product(factor), 2.0 * side**3
-
-
-def _in_turn(functions: Sequence[Callable[[], Any]], runs: int) -> list[float]:
-    """Median seconds of each function over `runs` rounds that call all of them in turn, after a warm-up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for function in functions:
-        jax.block_until_ready(function())
-    for _ in range(runs):
-        for function, kept in zip(functions, times, strict=True):
-            started = time.perf_counter()
-            jax.block_until_ready(function())
-            kept.append(time.perf_counter() - started)
-    return [statistics.median(kept) for kept in times]

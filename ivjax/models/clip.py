@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.models.layers import (
+    KERNEL_STD,
     Attention,
     Mlp,
     PatchEmbed,
@@ -167,11 +168,12 @@ class TextTower(nn.Module):
 
 
 class ViClip(nn.Module):
-    """Both towers and the temperature of their contrastive loss."""
+    """Both towers, and what their contrastive loss learns: a temperature, and a bias where it starts at one."""
 
     vision_size: VisionSize
     text_size: TextSize
     temperature: float = 0.01
+    bias: float | None = None
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
@@ -179,7 +181,10 @@ class ViClip(nn.Module):
     def setup(self) -> None:
         self.vision = VisionTower(self.vision_size, self.remat, self.scan, self.dtype)
         self.text = TextTower(self.text_size, self.remat, self.scan, self.dtype)
-        self.scale = self.param("temperature", nn.initializers.constant(self.temperature), ())
+        constant = nn.initializers.constant
+        self.cosine_unit = self.param("temperature", constant(self.temperature), ())
+        if self.bias is not None:
+            self.logit_bias = self.param("bias", constant(self.bias), ())
 
     def video(
         self, video: jax.Array, visible: jax.Array | None = None, keep: jax.Array | None = None
@@ -193,10 +198,29 @@ class ViClip(nn.Module):
 
     def __call__(self, video: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Embeddings of whole clips (B, out), of captions (B, out), and the temperature ()."""
-        return self.video(video), self.words(ids), self.scale
+        return self.video(video), self.words(ids), self.cosine_unit
 
 
 def init_viclip(model: ViClip, key: jax.Array) -> dict[str, Any]:
-    """Fresh float32 parameters as plain nested dicts: `vision`, `text`, `temperature`."""
+    """Fresh float32 parameters as plain nested dicts: `vision`, `text`, `temperature`, `bias` if wanted."""
     video = jnp.zeros((1, 1, *model.vision_size.image, 3))
-    return model.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"]
+    params = model.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"]
+    return params | {tower: _scaled_as_clip(params[tower]) for tower in ("vision", "text")}
+
+
+def _scaled_as_clip(tower: dict[str, Any]) -> dict[str, Any]:
+    """Kernels of a fresh tower with CLIP's deviations: by width, and by depth where a branch ends."""
+    width, depth = tower["proj"]["kernel"].shape[0], len(tower["blocks"]["norm1"]["scale"])
+    end = (2 * depth * width) ** -0.5
+    deviations = {"qkv": width**-0.5, "proj": end, "fc1": (2 * width) ** -0.5, "fc2": end}
+
+    def scaled(layers: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: layer | {"kernel": layer["kernel"] * (deviations[name] / KERNEL_STD)}
+            for name, layer in layers.items()
+        }
+
+    blocks = tower["blocks"]
+    blocks = blocks | {branch: scaled(blocks[branch]) for branch in ("attn", "mlp")}
+    proj = {"kernel": tower["proj"]["kernel"] * (width**-0.5 / KERNEL_STD)}
+    return tower | {"blocks": blocks, "proj": proj}

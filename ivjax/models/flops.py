@@ -1,18 +1,19 @@
 """Analytic FLOPs of the models' forward passes per clip (two per multiply-add, matrix products only)."""
 
+from ivjax.models.clip import TextSize, VisionSize
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student
 
 
-def blocks(size: EncoderSize, tokens: int) -> float:
+def blocks(width: int, depth: int, mlp_width: int, tokens: int) -> float:
     """All transformer blocks on `tokens` tokens."""
-    per_token = 4 * size.width**2 + 2 * size.width * size.mlp_width
-    return size.depth * (2.0 * tokens * per_token + 4.0 * tokens**2 * size.width)
+    per_token = 4 * width**2 + 2 * width * mlp_width
+    return depth * (2.0 * tokens * per_token + 4.0 * tokens**2 * width)
 
 
-def patch_embed(size: EncoderSize, tokens: int) -> float:
-    """Embedding of `tokens` patches."""
-    return 2.0 * tokens * size.tubelet * size.patch**2 * 3 * size.width
+def patch_embed(pixels: int, width: int, tokens: int) -> float:
+    """Embedding of `tokens` patches of `pixels` pixels in three colours."""
+    return 2.0 * tokens * pixels * 3 * width
 
 
 def attention_pool(size: EncoderSize, tokens: int) -> float:
@@ -29,8 +30,8 @@ def student_forward(student: Student, tokens: int) -> dict[str, float]:
     """The student on `tokens` visible tokens (class token included), by part."""
     size = student.size
     parts = {
-        "patch_embed": patch_embed(size, tokens - 1),
-        "blocks": blocks(size, tokens),
+        "patch_embed": patch_embed(size.tubelet * size.patch**2, size.width, tokens - 1),
+        "blocks": blocks(size.width, size.depth, size.mlp_width, tokens),
         "pool": attention_pool(size, tokens),
         "decoders": 0.0,
     }
@@ -41,6 +42,22 @@ def student_forward(student: Student, tokens: int) -> dict[str, float]:
     if student.pooled:
         parts["decoders"] += _head(student.pooled, size.pool_width)
     return parts
+
+
+def vision_tower(size: VisionSize, patches: int) -> dict[str, float]:
+    """ViCLIP's video tower on `patches` visible patches, by part."""
+    tokens = 1 + patches
+    return {
+        "patch_embed": patch_embed(size.patch**2, size.width, patches),
+        "vision": blocks(size.width, size.depth, 4 * size.width, tokens) + 2.0 * size.width * size.out,
+    }
+
+
+def text_tower(size: TextSize) -> dict[str, float]:
+    """ViCLIP's text tower on a whole context; the causal half of the attention counts as all of it."""
+    return {
+        "text": blocks(size.width, size.depth, 4 * size.width, size.context) + 2.0 * size.width * size.out
+    }
 
 
 def with_backward(forward: dict[str, float]) -> dict[str, float]:

@@ -16,7 +16,8 @@ Remat = Literal["none", "dots", "full", "offload"]
 Gelu = Literal["erf", "tanh", "quick"]
 
 BLOCK_INPUT = "block_input"
-_normal = nn.initializers.normal(0.02)
+KERNEL_STD = 0.02
+_normal = nn.initializers.normal(KERNEL_STD)
 
 
 def dense(features: int | tuple[int, ...], dtype: Any, name: str, bias: bool = True) -> nn.Module:

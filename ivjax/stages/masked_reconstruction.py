@@ -14,7 +14,7 @@ from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student,
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.masking import draw_tube, draw_visible, gather_tokens, visible_count
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
-from ivjax.stages.objective import Batch, Compute, Metrics, Objective, Params
+from ivjax.stages.objective import Batch, Compute, Medium, Metrics, Objective, Params
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,13 @@ class MaskedReconstruction:
         return Objective(
             init=lambda key: init_student(student, key),
             loss=loss,
-            batch=self.batch(),
-            tokens=self.visible,
-            flops=flops.with_backward(flops.student_forward(student, self.visible)),
+            media={
+                "video": Medium(
+                    self.batch(),
+                    tokens=self.visible,
+                    flops=flops.with_backward(flops.student_forward(student, self.visible)),
+                )
+            },
         )
 
     @property

@@ -1,8 +1,8 @@
-"""What a stage hands to the train loop: pure functions and the shape of one clip."""
+"""What a stage hands to the train loop: pure functions and the shapes of its batches."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 
@@ -10,6 +10,7 @@ from ivjax.models.layers import Remat
 
 Params = dict[str, Any]
 Batch = Mapping[str, jax.Array]
+Rows = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
@@ -23,18 +24,56 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Medium:
+    """One kind of batch: shape and dtype of one row of every array in it, and what a row costs.
+
+    `tokens` is the length of the sequence that the trained encoder sees of a clip; `flops` are forward
+    and backward per clip, by part, two per multiply-add.
+    """
+
+    batch: Mapping[str, jax.ShapeDtypeStruct]
+    tokens: int
+    flops: Mapping[str, float]
+
+
+class Joint(NamedTuple):
+    """A loss that compares the rows of a batch with each other, cut where the rows meet.
+
+    `rows(params, batch, key)` gives arrays with one row per clip, each from its own clip alone;
+    `loss(params, rows, batch)` looks at the rows of the whole batch. Cut so, a batch can be worked off in
+    parts and its gradient still be that of the whole.
+    """
+
+    rows: Callable[[Params, Batch, jax.Array], Rows]
+    loss: Callable[[Params, Rows, Batch], tuple[jax.Array, Metrics]]
+
+
+@dataclass(frozen=True)
 class Objective:
     """A stage made ready to train.
 
-    `loss(params, batch, key)` returns a float32 mean over the rows of the batch and its terms.
-    `batch` gives shape and dtype of one row of every array that the loss reads.
+    `loss(params, batch, key)` returns a float32 loss and its terms: without `joint` a mean over the rows,
+    with it `joint.loss` of `joint.rows`. `frozen` are patterns of paths of parameters that are not trained.
+    `media` are the kinds of batch that it takes, the main one first; `bounds` clamp parameters after each
+    step, by path.
     """
 
     init: Callable[[jax.Array], Params]
     loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
-    batch: Mapping[str, jax.ShapeDtypeStruct]
-    tokens: int  # sequence length per clip that the trained encoder sees
-    flops: Mapping[str, float]  # forward + backward per clip, by part, two per multiply-add
+    media: Mapping[str, Medium]
+    frozen: tuple[str, ...] = ()
+    joint: Joint | None = None
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Medium:
+        """The first medium."""
+        return next(iter(self.media.values()))
+
+
+def joint_loss(joint: Joint) -> Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]:
+    """The loss of a whole batch at once."""
+    return lambda params, batch, key: joint.loss(params, joint.rows(params, batch, key), batch)
 
 
 class Stage(Protocol):

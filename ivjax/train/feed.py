@@ -7,58 +7,66 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.data_pipelines.loader import HostShard, Loader
+from ivjax.data_pipelines.alternate import Alternating
+from ivjax.data_pipelines.loader import HostShard
 from ivjax.errors import UserError
 from ivjax.ops.layout import batch_spec
 
+Spec = Mapping[str, jax.ShapeDtypeStruct]
+
 
 class Fed(NamedTuple):
-    """A global batch, and the loader's position after it."""
+    """A global batch, its medium, the place of its first clip in the medium's order, the loader's position."""
 
     batch: dict[str, jax.Array]
+    medium: str
+    first: int
     position: Mapping[str, Any]
 
 
 class Feed:
     """Places this host's rows of each batch on its devices; other hosts place theirs."""
 
-    def __init__(self, loader: Loader, mesh: Mesh, batch: int, spec: Mapping[str, jax.ShapeDtypeStruct]):
+    def __init__(self, loader: Alternating, mesh: Mesh, batch: int, specs: Mapping[str, Spec]):
         self._loader = loader
         self._sharding = NamedSharding(mesh, batch_spec())
         self._batch = batch
-        self._spec = spec
+        self._specs = {medium: specs[medium] for medium in loader.media}
 
     def __next__(self) -> Fed:
-        rows = next(self._loader)
-        self._check(rows)
+        medium, number, rows = next(self._loader)
+        _check(rows, self._specs[medium])
         arrays = {
             name: jax.make_array_from_process_local_data(
                 self._sharding, np.asarray(rows[name]), (self._batch, *spec.shape)
             )
-            for name, spec in self._spec.items()
+            for name, spec in self._specs[medium].items()
         }
-        return Fed(arrays, self._loader.state())
+        return Fed(arrays, medium, number * self._batch, self._loader.state())
 
     def report(self) -> dict[str, float]:
         """What the loader has to say of this host's clips, for logs."""
         return self._loader.report()
 
-    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """What a batch looks like, for compiling."""
+    def shapes(self) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+        """What a batch of each medium looks like, for compiling."""
+        return {medium: self._placed(spec) for medium, spec in self._specs.items()}
+
+    def _placed(self, spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
         return {
-            name: jax.ShapeDtypeStruct((self._batch, *spec.shape), spec.dtype, sharding=self._sharding)
-            for name, spec in self._spec.items()
+            name: jax.ShapeDtypeStruct((self._batch, *s.shape), s.dtype, sharding=self._sharding)
+            for name, s in spec.items()
         }
 
-    def _check(self, rows: Mapping[str, np.ndarray]) -> None:
-        for name, spec in self._spec.items():
-            found = rows.get(name)
-            if found is None or found.shape[1:] != spec.shape or found.dtype != spec.dtype:
-                what = "nothing" if found is None else f"{found.dtype} {found.shape[1:]}"
-                raise UserError(
-                    f"the stage wants {name} as {spec.dtype} {spec.shape} per clip, "
-                    f"the data source gives {what}"
-                )
+
+def _check(rows: Mapping[str, np.ndarray], wanted: Spec) -> None:
+    for name, spec in wanted.items():
+        found = rows.get(name)
+        if found is None or found.shape[1:] != spec.shape or found.dtype != spec.dtype:
+            what = "nothing" if found is None else f"{found.dtype} {found.shape[1:]}"
+            raise UserError(
+                f"the stage wants {name} as {spec.dtype} {spec.shape} per clip, the data source gives {what}"
+            )
 
 
 def host_shard(mesh: Mesh, batch: int) -> HostShard:

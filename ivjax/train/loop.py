@@ -5,7 +5,7 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,14 +14,23 @@ from ivjax.config import Experiment
 from ivjax.errors import UserError
 from ivjax.stages.objective import Metrics
 from ivjax.train.feed import Feed
+from ivjax.train.freeze import joined
 from ivjax.train.metrics import console_line
 from ivjax.train.rates import Rates
-from ivjax.train.session import Say, Session, open_loader, opened
+from ivjax.train.session import Say, Session, batch_specs, open_loader, opened
 from ivjax.train.stop import StopRequest, listening
 
 _STEPS_AHEAD = 2  # steps that the host may queue before it waits for the devices
 _WARM_UP_STEPS = 2  # steps after which a hidden transfer is an error
 _GIVE_UP_AFTER = 10  # skipped steps in a row that end the run
+
+
+class Done(NamedTuple):
+    """A step that was taken: its number, and the medium and first place of its clips."""
+
+    step: int
+    medium: str
+    first: int
 
 
 def train(
@@ -48,7 +57,7 @@ def _run(session: Session, request: StopRequest) -> bool:
     experiment, ledger = session.experiment, session.ledger
     rates = Rates(session.objective, experiment.batch, session.mesh.size, ledger)
     started, skips = session.done, 0
-    pending: list[tuple[int, Metrics]] = []
+    pending: list[tuple[Done, Metrics]] = []
     in_flight: deque[jax.Array] = deque()
     ledger.enter("data wait")
     fed = next(session.feed) if session.done < experiment.steps else None
@@ -57,9 +66,10 @@ def _run(session: Session, request: StopRequest) -> bool:
         ledger.enter("step")
         warm = session.done - started >= _WARM_UP_STEPS
         with jax.transfer_guard("disallow") if warm else contextlib.nullcontext():
-            session.state, metrics = session.step(session.state, fed.batch)
+            session.state, metrics = session.steps[fed.medium](session.state, session.frozen, fed.batch)
         session.done, session.position = session.done + 1, dict(fed.position)
-        pending.append((session.done, metrics))
+        rates.count(fed.medium)
+        pending.append((Done(session.done, fed.medium, fed.first), metrics))
         in_flight.append(metrics["loss"])
         ledger.enter("data wait")
         fed = next(session.feed) if session.done < experiment.steps else None
@@ -68,7 +78,7 @@ def _run(session: Session, request: StopRequest) -> bool:
         if len(in_flight) > _STEPS_AHEAD:
             jax.block_until_ready(in_flight.popleft())
         if session.done % experiment.log.every == 0 or fed is None:
-            skips = _report(session, pending, skips, rates, started)
+            skips = _report(session, pending, skips, rates)
         if experiment.held_out.every and session.done % experiment.held_out.every == 0:
             with ledger.book("eval"):
                 _evaluate(session)
@@ -78,25 +88,23 @@ def _run(session: Session, request: StopRequest) -> bool:
         if session.checkpoints.stop_requested(session.done):
             break
     if pending:
-        _report(session, pending, skips, rates, started)
+        _report(session, pending, skips, rates)
     return fed is not None
 
 
-def _report(
-    session: Session, pending: list[tuple[int, Metrics]], skips: int, rates: Rates, started: int
-) -> int:
+def _report(session: Session, pending: list[tuple[Done, Metrics]], skips: int, rates: Rates) -> int:
     """Logs the last of the pending steps and looks through all of them for skipped ones."""
-    fetched = jax.device_get(pending)
+    steps, fetched = [done for done, _ in pending], jax.device_get([metrics for _, metrics in pending])
     pending.clear()
-    for step, metrics in fetched:
+    for done, metrics in zip(steps, fetched, strict=True):
         skips = 0 if metrics["finite"] else skips + 1
         if skips:
-            _note_skip(session, step)
-    step, metrics = fetched[-1]
+            _note_skip(session, done)
+    step, metrics = steps[-1].step, fetched[-1]
     values: dict[str, Any] = {"loss": float(metrics["loss"])}
     values |= {name: float(value) for name, value in metrics.items() if name not in ("loss", "finite")}
     values |= {"skipped": int(jax.device_get(session.state["skipped"]))}
-    values |= rates.since_last(step - started) | session.feed.report()
+    values |= rates.since_last() | session.feed.report()
     session.say(console_line(step, session.experiment.steps, values))
     session.log.write(step, values | {f"time/{n}": round(s, 3) for n, s in session.ledger.totals().items()})
     session.ledger.write()
@@ -108,12 +116,12 @@ def _report(
     return skips
 
 
-def _note_skip(session: Session, step: int) -> None:
+def _note_skip(session: Session, done: Done) -> None:
     """Keeps the global places of the clips of a step whose update was skipped."""
-    batch = session.experiment.batch
-    line = {"step": step, "first_index": (step - 1) * batch, "last_index": step * batch - 1}
+    last = done.first + session.experiment.batch - 1
+    line = {"step": done.step, "medium": done.medium, "first_index": done.first, "last_index": last}
     session.say(
-        f"step {step} was skipped: non-finite loss or gradient (clips {line['first_index']}.. of the order)"
+        f"step {done.step} was skipped: non-finite loss or gradient (clips {done.first}.. of the order)"
     )
     if jax.process_index() == 0:
         with (session.folder / "skipped.jsonl").open("a") as file:
@@ -124,11 +132,12 @@ def _evaluate(session: Session) -> None:
     """The loss on held-out clips, the same ones each time."""
     experiment, objective = session.experiment, session.objective
     loader = open_loader(experiment, objective, session.mesh, session.folder, held_out=True)
-    feed = Feed(loader, session.mesh, experiment.batch, objective.batch)
+    feed = Feed(loader, session.mesh, experiment.batch, batch_specs(objective))
     key = jax.random.key(experiment.seed)
+    params = joined(session.state["params"], session.frozen)
     totals: list[dict[str, Any]] = []
     for _ in range(experiment.held_out.batches):
-        value, terms = session.loss(session.state["params"], next(feed).batch, key)
+        value, terms = session.loss(params, next(feed).batch, key)
         totals.append(jax.device_get({"loss": value, **terms}))
     loader.close()
     means = {f"held_out/{name}": float(np.mean([t[name] for t in totals])) for name in totals[0]}

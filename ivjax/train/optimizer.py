@@ -55,8 +55,8 @@ class AdamW:
 
 
 def decays(path: str) -> bool:
-    """Whether weight decay applies: to kernels only, so not to biases, norms, tables or class tokens."""
-    return path.rsplit("/", 1)[-1] == "kernel"
+    """Whether weight decay applies: to kernels and word embeddings, not to biases, norms, positions, tokens."""
+    return path.rsplit("/", 1)[-1] in ("kernel", "word_embed")
 
 
 def layer_scales(params: Tree, rate: float) -> dict[str, Any]:

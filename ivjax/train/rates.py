@@ -1,5 +1,7 @@
 """Speed between two log lines."""
 
+from collections import Counter
+
 import jax
 
 from ivjax.stages.objective import Objective
@@ -14,26 +16,31 @@ class Rates:
     """
 
     def __init__(self, objective: Objective, batch: int, devices: int, ledger: TimeLedger):
-        self._tokens = objective.tokens
-        self._flops = sum(objective.flops.values())
+        self._media = objective.media
         self._batch = batch
         self._devices = devices
         self._ledger = ledger
         self._peak = peak_flops(jax.devices()[0].device_kind)
-        self._step, self._before = 0, ledger.totals()
+        self._steps: Counter[str] = Counter()
+        self._before = ledger.totals()
 
-    def since_last(self, step: int) -> dict[str, float | str]:
-        """Rates since the call before, now that `step` steps of this session are done."""
+    def count(self, medium: str) -> None:
+        """A step on a batch of `medium` is under way."""
+        self._steps[medium] += 1
+
+    def since_last(self) -> dict[str, float | str]:
+        """Rates over the steps since the call before."""
         now = self._ledger.totals()
         waited = now["data wait"] - self._before["data wait"]
-        seconds = waited + now["step"] - self._before["step"]
-        clips = (step - self._step) * self._batch / max(seconds, 1e-9)
-        achieved = clips * self._flops / self._devices
-        self._step, self._before = step, now
+        seconds = max(waited + now["step"] - self._before["step"], 1e-9)
+        clips = [(self._media[name], steps * self._batch / seconds) for name, steps in self._steps.items()]
+        achieved = sum(n * sum(medium.flops.values()) for medium, n in clips) / self._devices
+        self._steps.clear()
+        self._before = now
         return {
-            "clips/s": clips,
-            "tokens/s": clips * self._tokens,
+            "clips/s": sum(n for _, n in clips),
+            "tokens/s": sum(n * medium.tokens for medium, n in clips),
             "TFLOP/s/device": achieved / 1e12,
             "MFU": achieved / self._peak if self._peak else "unknown",
-            "data_wait": waited / max(seconds, 1e-9),
+            "data_wait": waited / seconds,
         }

@@ -2,17 +2,28 @@
 
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
+
+
+class Schedule(Protocol):
+    """A value for each step."""
+
+    def at(self, step: Any, total: int, xp: ModuleType = jnp) -> Any:
+        """Value of optimizer step `step` (an array, counted from 0) of a run of `total` steps.
+
+        `xp` is jax.numpy or numpy.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class WarmupCosine:
     """Linear from `start` to `peak` over `warmup` steps (end point included), then a cosine to `final`.
 
-    The cosine begins with `peak` again and, as in the originals, never quite reaches `final`.
+    The cosine begins with `peak` again and, as in the originals of stage 1, never quite reaches `final`.
     """
 
     peak: float
@@ -21,13 +32,29 @@ class WarmupCosine:
     start: float = 0.0
 
     def at(self, step: Any, total: int, xp: ModuleType = jnp) -> Any:
-        """Value of optimizer step `step` (an array, counted from 0) of a run of `total` steps.
-
-        `xp` is jax.numpy or numpy.
-        """
+        """See Schedule."""
         rising = self.start + (self.peak - self.start) * xp.minimum(step / max(self.warmup - 1, 1), 1.0)
         rest = max(total - self.warmup, 1)
         left = xp.clip(rest - (step - self.warmup), 0, rest) / rest
         # 0.5 (1 + cos(pi (1 - left))) without the cancellation that costs float32 its last digits.
         falling = self.final + (self.peak - self.final) * xp.square(xp.sin(0.5 * np.pi * left))
         return xp.where(step < self.warmup, rising, falling)
+
+
+@dataclass(frozen=True)
+class FlooredCosine:
+    """`peak` times step / warmup, then times a cosine to 0, never less than `floor`: the originals of stage 2.
+
+    After the last step the cosine would rise again.
+    """
+
+    peak: float
+    floor: float = 0.01
+    warmup: int = 0
+
+    def at(self, step: Any, total: int, xp: ModuleType = jnp) -> Any:
+        """See Schedule."""
+        rising = step / max(self.warmup, 1)
+        gone = (step - self.warmup) / max(total - self.warmup, 1)
+        falling = xp.square(xp.cos(0.5 * np.pi * gone))
+        return self.peak * xp.maximum(xp.where(step < self.warmup, rising, falling), self.floor)

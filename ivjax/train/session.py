@@ -1,7 +1,7 @@
 """Everything a run needs before its first step: mesh, state (fresh or restored), compiled step, data."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -11,15 +11,17 @@ import jax
 from jax.sharding import Mesh
 
 from ivjax.config import Experiment, diff, to_json, write_resolved
-from ivjax.data_pipelines.loader import Loader, Reading
+from ivjax.data_pipelines.alternate import Alternating, open_media
+from ivjax.data_pipelines.loader import Reading
 from ivjax.errors import UserError
-from ivjax.stages.objective import Objective
+from ivjax.stages.objective import Objective, Params
 from ivjax.train import sharding
 from ivjax.train.checkpoint import Checkpoints
-from ivjax.train.feed import Feed, host_shard
+from ivjax.train.feed import Feed, Spec, host_shard
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch
 from ivjax.train.metrics import MetricsLog, open_workdir
+from ivjax.train.start import read_weights, shapes_of, starting_params
 from ivjax.train.step import State, init_state, make_step
 
 Say = Callable[[str], None]
@@ -38,9 +40,10 @@ class Session:
     checkpoints: Checkpoints
     log: MetricsLog
     feed: Feed
-    step: Callable[..., Any]
+    steps: Mapping[str, Callable[..., Any]]  # compiled, by medium
     loss: Callable[..., Any]
     state: State
+    frozen: Params
     done: int
     position: dict[str, Any]
     profiling_until: int | None = None
@@ -83,10 +86,12 @@ def _prepare(
     stack: contextlib.ExitStack,
 ) -> Session:
     objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
-    check_context(objective.tokens, mesh)
-    shapes = jax.eval_shape(lambda: init_state(objective, recipe))
+    for medium in objective.media.values():
+        check_context(medium.tokens, mesh)
+    trained, not_trained = shapes_of(objective, experiment.dtype)
+    shapes = jax.eval_shape(lambda params: init_state(params, recipe), trained)
     shardings = sharding.shardings_of(shapes, mesh)
-    for line in sharding.describe(shapes, mesh):
+    for line in sharding.describe(shapes | ({"frozen": not_trained} if not_trained else {}), mesh):
         say(line)
     loader = open_loader(experiment, objective, mesh, folder)
     stack.callback(loader.close)
@@ -96,21 +101,28 @@ def _prepare(
         found = checkpoints.restore(sharding.abstract(shapes, shardings))
     done = found.step if found else 0
     ledger.restarted(done)
+    # A restored run reads its weight files again only for what its checkpoints do not hold.
+    read = {}
+    if found is None or not_trained:
+        read = read_weights(objective, experiment.init_from, experiment.init_fresh)
+    frozen = starting_params(objective, not_trained, read, experiment.seed, mesh)
     if found:
         loader.restore(found.data)
         state = found.state
         changed = "".join(f"\n  changed: {c}" for c in diff(found.meta["experiment"], to_json(experiment)))
         say(f"continuing from step {done}{changed}")
     else:
-        state = jax.jit(lambda: init_state(objective, recipe), out_shardings=shardings)()
+        params = starting_params(objective, trained, read, experiment.seed, mesh)
+        state = jax.jit(lambda p: init_state(p, recipe), out_shardings=shardings)(params)
     if jax.process_index() == 0:
         write_resolved(experiment, folder)
     log = MetricsLog(folder, done)
     stack.callback(log.close)
     outputs = (shardings, sharding.replicate(mesh))
     step = jax.jit(make_step(objective, recipe), donate_argnums=0, out_shardings=outputs)
-    feed = Feed(loader, mesh, experiment.batch, objective.batch)
-    compiled = step.lower(sharding.abstract(shapes, shardings), feed.shapes()).compile()
+    feed = Feed(loader, mesh, experiment.batch, batch_specs(objective))
+    before = sharding.abstract(shapes, shardings)
+    compiled = {medium: step.lower(before, frozen, b).compile() for medium, b in feed.shapes().items()}
     return Session(
         experiment=experiment,
         objective=objective,
@@ -121,9 +133,10 @@ def _prepare(
         checkpoints=checkpoints,
         log=log,
         feed=feed,
-        step=compiled,
+        steps=compiled,
         loss=jax.jit(objective.loss),
         state=state,
+        frozen=frozen,
         done=done,
         position=dict(loader.state()),
     )
@@ -131,12 +144,20 @@ def _prepare(
 
 def open_loader(
     experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, held_out: bool = False
-) -> Loader:
-    """The loader of this host's rows; each host lists broken clips in a file of its own."""
+) -> Alternating:
+    """The loaders of this host's rows; each host lists broken clips in a file of its own."""
     host = host_shard(mesh, experiment.batch)
     faults = folder / f"broken_clips.{jax.process_index()}.jsonl"
-    reading = Reading(objective.batch, experiment.batch, experiment.seed, host, faults)
-    return experiment.data.open(reading, held_out)
+    readings = {
+        medium: Reading(spec, experiment.batch, experiment.seed, host, faults)
+        for medium, spec in batch_specs(objective).items()
+    }
+    return open_media(experiment.data, readings, held_out)
+
+
+def batch_specs(objective: Objective) -> dict[str, Spec]:
+    """Shape and dtype of one row of every array, by medium."""
+    return {name: medium.batch for name, medium in objective.media.items()}
 
 
 def check_context(tokens: int, mesh: Mesh) -> None:

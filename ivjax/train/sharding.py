@@ -27,7 +27,10 @@ TABLE: tuple[tuple[str, Axes], ...] = (
     (r"clip_projector/proj/kernel", ("tensor", "fsdp")),
     (r"(clip|mae)_decoder/(head|fc1|fc2)/kernel", (None, "fsdp", "tensor")),
     (r"final_clip_decoder/(head|fc1|fc2)/kernel", ("fsdp", "tensor")),
-    (r"(.*/)?(scale|bias|gamma|cls_token)", ()),
+    (r"(vision|text)/proj/kernel", ("fsdp", "tensor")),
+    (r"(word|place|spatial)_embed", (None, "fsdp")),
+    (r"temporal_embed", (None, None, "fsdp")),
+    (r"(.*/)?(scale|bias|gamma|cls_token|temperature)", ()),
     (r"(.*/)?(step|skipped|count)", ()),
 )
 

@@ -1,6 +1,6 @@
-"""One optimizer step as a pure function of (state, batch)."""
+"""One optimizer step as a pure function of (state, frozen parameters, batch)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
+from ivjax.train.gradients import gradients_of
 from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
+from ivjax.train.paths import map_with_path
+from ivjax.train.schedule import Schedule, WarmupCosine
 
 State = dict[str, Any]
 
@@ -19,16 +21,15 @@ class Recipe:
     """What turns gradients into steps."""
 
     optimizer: AdamW
-    schedule: WarmupCosine
+    schedule: Schedule
     steps: int
     accumulate: int = 1
     ema: float | None = None
     seed: int = 0
 
 
-def init_state(objective: Objective, recipe: Recipe) -> State:
-    """A fresh state: parameters, moments, EMA if asked for, counters. Pure; jit it with shardings."""
-    params = objective.init(jax.random.key(recipe.seed))
+def init_state(params: Params, recipe: Recipe) -> State:
+    """The state before the first step: parameters, moments, EMA if asked for, counters. Pure."""
     state: State = {
         "step": jnp.zeros((), jnp.int32),
         "skipped": jnp.zeros((), jnp.int32),
@@ -38,20 +39,24 @@ def init_state(objective: Objective, recipe: Recipe) -> State:
     return state if recipe.ema is None else state | {"ema": params}
 
 
-def make_step(objective: Objective, recipe: Recipe) -> Callable[[State, Batch], tuple[State, Metrics]]:
-    """The step. A non-finite loss or gradient leaves everything but the counters as it was."""
+def make_step(
+    objective: Objective, recipe: Recipe
+) -> Callable[[State, Params, Batch], tuple[State, Metrics]]:
+    """step(state, frozen, batch). A non-finite loss or gradient leaves all but the counters as it was."""
     decay = WarmupCosine(
         recipe.optimizer.decay,
         recipe.optimizer.decay if recipe.optimizer.decay_end is None else recipe.optimizer.decay_end,
     )
 
-    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def step(state: State, frozen: Params, batch: Batch) -> tuple[State, Metrics]:
         key = jax.random.key(recipe.seed)
-        (loss, terms), gradients = _gradients(objective, recipe.accumulate, state["params"], batch, key)
+        differentiate = gradients_of(objective, recipe.accumulate)
+        (loss, terms), gradients = differentiate(state["params"], frozen, batch, key)
         lr = recipe.schedule.at(state["step"], recipe.steps)
         params, moments, norm = recipe.optimizer.update(
             gradients, state["moments"], state["params"], lr, decay.at(state["step"], recipe.steps)
         )
+        params = bounded(params, objective.bounds)
         changed = {"params": params, "moments": moments}
         if recipe.ema is not None:
             changed["ema"] = _average(state["ema"], params, recipe.ema)
@@ -65,24 +70,9 @@ def make_step(objective: Objective, recipe: Recipe) -> Callable[[State, Batch], 
     return step
 
 
-def _gradients(
-    objective: Objective, accumulate: int, params: Params, batch: Batch, key: jax.Array
-) -> tuple[tuple[jax.Array, Metrics], Params]:
-    """Mean loss and gradients over the batch, in `accumulate` parts one after the other."""
-    grad = jax.value_and_grad(objective.loss, has_aux=True)
-    if accumulate == 1:
-        return grad(params, batch, key)
-
-    def micro(x: jax.Array) -> jax.Array:
-        # Row r goes to part r % accumulate, so each device's rows stay on it.
-        return jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0)
-
-    parts = jax.tree.map(micro, dict(batch))
-    first = jax.tree.map(lambda x: x[0], parts)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(grad, params, first, key))
-    add = lambda total, part: (jax.tree.map(jnp.add, total, grad(params, part, key)), None)  # noqa: E731
-    total, _ = jax.lax.scan(add, zeros, parts)
-    return jax.tree.map(lambda x: x / accumulate, total)
+def bounded(params: Params, bounds: Mapping[str, tuple[float, float]]) -> Params:
+    """Parameters whose path is in `bounds`, clamped; the others as they are."""
+    return map_with_path(lambda path, x: jnp.clip(x, *bounds[path]) if path in bounds else x, params)
 
 
 def _average(old: Params, new: Params, decay: float) -> Params:

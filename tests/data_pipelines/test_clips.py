@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.alternate import Alternating
+from ivjax.data_pipelines.alternate import Alternating, open_media
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
 from ivjax.data_pipelines.loader import Reading
@@ -309,8 +309,8 @@ def test_clips_reach_the_mesh_and_the_log(tmp_path):
     records[3] = b""
     data = mixture(write_corpus(tmp_path, records), workers=1, broken=0.5)
     spec = {name: jax.ShapeDtypeStruct(s.shape, s.dtype) for name, s in SPEC.items()}
-    loader = data.open(Reading(spec, 16, 7))
-    feed = Feed(loader, build_mesh(MeshShape(data=4, fsdp=2)), 16, spec)
+    loader = open_media(data, {"video": Reading(spec, 16, 7)})
+    feed = Feed(loader, build_mesh(MeshShape(data=4, fsdp=2)), 16, {"video": spec})
     batch = next(feed).batch
     assert batch["video"].sharding.shard_shape(batch["video"].shape) == (2, 4, 24, 24, 3)
     assert sorted(np.asarray(batch["index"]).tolist()) == list(range(16))

@@ -12,9 +12,9 @@ def program_lines(depth: int, *overrides: str) -> int:
     """Lines of the compiled step's program."""
     deep = apply_overrides(experiment, [f"stage.student.depth={depth}", *overrides])
     objective = deep.stage.build(deep.compute)
-    state = jax.eval_shape(lambda: init_state(objective, deep.recipe))
-    batch = {n: jax.ShapeDtypeStruct((16, *s.shape), s.dtype) for n, s in objective.batch.items()}
-    lowered = jax.jit(make_step(objective, deep.recipe), donate_argnums=0).lower(state, batch)
+    state = jax.eval_shape(lambda key: init_state(objective.init(key), deep.recipe), jax.random.key(0))
+    batch = {n: jax.ShapeDtypeStruct((16, *s.shape), s.dtype) for n, s in objective.main.batch.items()}
+    lowered = jax.jit(make_step(objective, deep.recipe), donate_argnums=0).lower(state, {}, batch)
     return len(lowered.compile().as_text().splitlines())
 
 

@@ -20,7 +20,7 @@ from tests.train.micro import experiment
 
 def state_shapes(stage):
     objective = stage.build(Compute())
-    return jax.eval_shape(lambda: init_state(objective, experiment.recipe))
+    return jax.eval_shape(lambda key: init_state(objective.init(key), experiment.recipe), jax.random.key(0))
 
 
 @pytest.mark.parametrize("preset", ["1B", "6B"])

@@ -10,7 +10,7 @@ import pytest
 
 from ivjax.data_pipelines.loader import InMemory, Loader
 from ivjax.errors import UserError
-from ivjax.stages.objective import Objective
+from ivjax.stages.objective import Medium, Objective
 from ivjax.train.loop import train
 from ivjax.train.optimizer import AdamW
 from ivjax.train.schedule import WarmupCosine
@@ -30,22 +30,24 @@ def linear_objective() -> Objective:
     return Objective(
         init=lambda key: {"kernel": jnp.arange(1.0, 4.0)},
         loss=loss,
-        batch={"x": jax.ShapeDtypeStruct((3,), jnp.float32)},
-        tokens=1,
-        flops={"all": 6.0},
+        media={"row": Medium({"x": jax.ShapeDtypeStruct((3,), jnp.float32)}, tokens=1, flops={"all": 6.0})},
     )
+
+
+def started(objective, recipe):
+    return init_state(objective.init(jax.random.key(0)), recipe)
 
 
 def test_a_non_finite_step_changes_counters_only():
     objective = linear_objective()
     step = jax.jit(make_step(objective, RECIPE))
-    start = init_state(objective, RECIPE)
+    start = started(objective, RECIPE)
     good = {"x": jnp.ones((4, 3))}
-    after, metrics = step(start, {"x": good["x"].at[1, 2].set(jnp.nan)})
+    after, metrics = step(start, {}, {"x": good["x"].at[1, 2].set(jnp.nan)})
     assert not metrics["finite"] and int(after["skipped"]) == 1 and int(after["step"]) == 1
     for name in ("params", "moments", "ema"):
         jax.tree.map(np.testing.assert_array_equal, after[name], start[name])
-    moved, metrics = step(after, good)
+    moved, metrics = step(after, {}, good)
     assert metrics["finite"] and int(moved["skipped"]) == 1
     assert np.all(np.asarray(moved["params"]["kernel"]) < np.asarray(start["params"]["kernel"]))
     expected = 0.5 * (start["params"]["kernel"] + moved["params"]["kernel"])
@@ -58,7 +60,7 @@ def test_accumulated_parts_give_the_gradient_of_the_whole():
     results = []
     for parts in (1, 2, 6):
         recipe = Recipe(RECIPE.optimizer, RECIPE.schedule, 10, accumulate=parts)
-        state, metrics = jax.jit(make_step(objective, recipe))(init_state(objective, recipe), batch)
+        state, metrics = jax.jit(make_step(objective, recipe))(started(objective, recipe), {}, batch)
         results.append(
             np.concatenate([state["moments"].mu["kernel"], [metrics["loss"], metrics["grad_norm"]]])
         )
@@ -70,10 +72,10 @@ def test_weight_decay_follows_its_own_cosine():
     objective = linear_objective()
     recipe = Recipe(AdamW(decay=0.2, decay_end=0.0, clip=None), WarmupCosine(0.1, final=0.1), steps=2)
     step = jax.jit(make_step(objective, recipe))
-    state, zero = init_state(objective, recipe), {"x": jnp.zeros((4, 3))}
+    state, zero = started(objective, recipe), {"x": jnp.zeros((4, 3))}
     expected = np.arange(1.0, 4.0)
     for decay in (0.2, 0.1):
-        state, _ = step(state, zero)
+        state, _ = step(state, {}, zero)
         expected = expected * (1 - 0.1 * decay)
         np.testing.assert_allclose(state["params"]["kernel"], expected, rtol=1e-6)
 
@@ -95,7 +97,9 @@ def test_a_run_of_skipped_steps_ends_with_the_list(tmp_path):
     with pytest.raises(UserError, match="last 10 steps up to 10 had a non-finite loss"):
         train(poisoned, tmp_path, lambda line: None, jax.devices()[:1])
     lines = (tmp_path / "skipped.jsonl").read_text().splitlines()
-    assert lines[2] == '{"step": 3, "first_index": 32, "last_index": 47}' and len(lines) == 10
+    assert (
+        lines[2] == '{"step": 3, "medium": "video", "first_index": 32, "last_index": 47}' and len(lines) == 10
+    )
 
 
 def test_held_out_loss_and_profile_window(tmp_path):

@@ -1,0 +1,45 @@
+"""Which parameters are trained: a tree cut in two by path, and put together again."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ivjax.errors import UserError
+from ivjax.stages.objective import Params
+from ivjax.train.paths import paths_of
+
+
+class Cut(NamedTuple):
+    """Two parts of one tree of nested dicts; neither has empty dicts."""
+
+    trained: Params
+    frozen: Params
+
+
+def cut(params: Params, frozen: Sequence[str]) -> Cut:
+    """Leaves whose path matches one of the patterns `frozen` on one side, the rest on the other."""
+    paths = [path for path, _ in paths_of(params)]
+    for pattern in frozen:
+        if not any(re.fullmatch(pattern, path) for path in paths):
+            raise UserError(f"no parameter's path matches {pattern!r}, which is to be frozen")
+    chosen = {path for path in paths if any(re.fullmatch(pattern, path) for pattern in frozen)}
+    if len(chosen) == len(paths):
+        raise UserError(f"every parameter is frozen by {', '.join(frozen)}; leave some to train")
+    return Cut(_kept(params, "", chosen, inside=False), _kept(params, "", chosen, inside=True))
+
+
+def joined(trained: Params, frozen: Params) -> Params:
+    """The tree that was cut."""
+    both = trained.keys() & frozen.keys()
+    return {**trained, **frozen, **{name: joined(trained[name], frozen[name]) for name in both}}
+
+
+def _kept(tree: Params, prefix: str, chosen: set[str], inside: bool) -> Params:
+    found: Params = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            if part := _kept(value, f"{prefix}{name}/", chosen, inside):
+                found[name] = part
+        elif (f"{prefix}{name}" in chosen) == inside:
+            found[name] = value
+    return found

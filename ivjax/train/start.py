@@ -1,0 +1,65 @@
+"""The parameters that a run starts from: drawn from its seed, or read from weight files."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ivjax.errors import UserError
+from ivjax.stages.objective import Objective, Params
+from ivjax.train import sharding
+from ivjax.train.freeze import Cut, cut
+from ivjax.train.paths import map_with_path, paths_of
+
+
+def shapes_of(objective: Objective, dtype: Any) -> Cut:
+    """Shapes of what is trained, in float32, and of what is frozen, in `dtype`."""
+    trained, frozen = cut(jax.eval_shape(objective.init, jax.random.key(0)), objective.frozen)
+    return Cut(trained, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen))
+
+
+def starting_params(
+    objective: Objective, shapes: Params, read: Mapping[str, np.ndarray], seed: int, mesh: Mesh
+) -> Params:
+    """Parameters of `shapes` on the mesh: those in `read`, by path; the others drawn from `seed`."""
+    wanted, shardings = dict(paths_of(shapes)), dict(paths_of(sharding.shardings_of(shapes, mesh)))
+    fresh = [path for path in wanted if path not in read]
+
+    def draw() -> dict[str, jax.Array]:
+        drawn = dict(paths_of(objective.init(jax.random.key(seed))))
+        return {path: drawn[path].astype(wanted[path].dtype) for path in fresh}
+
+    placed = jax.jit(draw, out_shardings={path: shardings[path] for path in fresh})() if fresh else {}
+    for path in wanted.keys() - placed.keys():
+        rows = functools.partial(_part, read[path], wanted[path].dtype)
+        placed[path] = jax.make_array_from_callback(wanted[path].shape, shardings[path], rows)
+    return map_with_path(lambda path, _: placed[path], shapes)
+
+
+def _part(whole: np.ndarray, dtype: Any, place: Any) -> np.ndarray:
+    return whole[place].astype(dtype)
+
+
+def read_weights(objective: Objective, files: Sequence[str], fresh: Sequence[str]) -> dict[str, np.ndarray]:
+    """Leaves by path out of weight files and run folders, later files before earlier ones.
+
+    Every parameter must be in one of them, or match a pattern of `fresh`.
+    """
+    if not files:
+        return {}
+    from ivjax.convert.weights import covers, import_into
+
+    target = jax.eval_shape(objective.init, jax.random.key(0))
+    found: dict[str, np.ndarray] = {}
+    for file in files:
+        found |= import_into(file, target)
+    missing = [path for path, _ in paths_of(target) if path not in found and not covers(fresh, path)]
+    if missing:
+        raise UserError(
+            f"{', '.join(files)} hold nothing for {', '.join(missing[:8])}"
+            f"{f' and {len(missing) - 8} more' if len(missing) > 8 else ''}; add a file, or name them in init_fresh"
+        )
+    return found

@@ -1,0 +1,81 @@
+"""The smallest experiment of clips and captions: a coloured clip, and ids that name its colour."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.loader import InMemory, Loader
+from ivjax.models.clip import TextSize, VisionSize
+from ivjax.overrides import apply_overrides
+from ivjax.stages.dual_encoder import Contrast, DualEncoder
+from ivjax.train.checkpoint import Checkpointing
+from ivjax.train.loop import train
+from ivjax.train.metrics import Logging
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import FlooredCosine
+
+
+@dataclass(frozen=True)
+class ColouredClips:
+    """`clips` clips; the first two of every sixteen show the same, and have the same ids."""
+
+    clips: int = 64
+
+    def open(self, reading, held_out=False):
+        """See DataSource."""
+        frames, height, width, _ = reading.spec["video"].shape
+        length = reading.spec["text"].shape[0]
+
+        def example(number):
+            shown = number - 1 if number % 16 == 1 else number
+            rng = np.random.default_rng([shown, held_out])
+            colours = rng.integers(0, 256, (2, 3))
+            ramp = np.linspace(0, 1, width)[:, None]
+            row = colours[0] * (1 - ramp) + colours[1] * ramp
+            video = np.broadcast_to(row, (frames, height, width, 3)).astype(np.uint8)
+            text = np.zeros(length, np.int32)
+            text[: 1 + 6] = [*(2 + colours.reshape(-1) // 8), 63]
+            return {"video": video, "text": text, "sample": np.asarray(shown, np.int32)}
+
+        order = grain.MapDataset.range(self.clips).seed(reading.seed).shuffle().repeat()
+        return Loader(order, InMemory(example), reading, clips=self.clips)
+
+
+experiment = Experiment(
+    stage=DualEncoder(
+        vision=VisionSize(width=32, depth=2, heads=4, out=16, patch=7, image=(14, 14), frames=4),
+        text=TextSize(width=24, depth=2, heads=4, out=16, context=8, vocabulary=64),
+        contrast=Contrast(temperature=0.07),
+        mask=0.5,
+        train_text=True,
+    ),
+    data=ColouredClips(),
+    batch=16,
+    steps=20,
+    schedule=FlooredCosine(peak=2e-3, warmup=4),
+    optimizer=AdamW(decay=0.2, epsilon=1e-8, clip=None),
+    dtype="float32",
+    checkpoint=Checkpointing(every=10),
+    log=Logging(every=1),
+)
+
+
+def run(
+    folder: Path,
+    *overrides: str,
+    devices: Sequence[jax.Device] | None = None,
+    said: list[str] | None = None,
+    base: Experiment = experiment,
+) -> list[float]:
+    """Trains with overrides; returns the loss of every step."""
+    devices = jax.devices()[:1] if devices is None else devices
+    say = (lambda line: None) if said is None else said.append
+    assert train(apply_overrides(base, overrides), folder, say, devices) == 0
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]

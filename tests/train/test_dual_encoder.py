@@ -1,0 +1,122 @@
+"""The stage of clips and captions under the one loop: any mesh, any number of parts, media, frozen words."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from ivjax.data_pipelines.mixture import Media
+from ivjax.errors import UserError
+from ivjax.overrides import apply_overrides
+from ivjax.train.checkpoint import restore_params
+from ivjax.train.gradients import gradients_of
+from ivjax.train.paths import paths_of
+from tests.train.pairs import ColouredClips, experiment, run
+
+BOTH = dataclasses.replace(experiment, data=Media(video=ColouredClips(64), image=ColouredClips(32)), batch=16)
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("one"))
+
+
+def test_it_learns(one_device):
+    assert one_device[-1] < 0.8 * one_device[0]
+
+
+@pytest.mark.parametrize(
+    "form, mesh",
+    [
+        ("dense", "mesh.data=2 mesh.fsdp=2 mesh.tensor=2"),
+        ("gathered", "mesh.data=2 mesh.fsdp=2 mesh.tensor=2"),
+        ("ring", "mesh.data=4 mesh.fsdp=2"),
+    ],
+)
+def test_any_mesh_and_any_form_give_the_losses_of_one_device(tmp_path, one_device, form, mesh):
+    losses = run(tmp_path, f"stage.contrast.form={form}", *mesh.split(), devices=jax.devices())
+    np.testing.assert_allclose(losses, one_device, rtol=5e-5)
+
+
+def random_pairs(rows: int, key: int = 3) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(key)
+    return {
+        "index": np.arange(rows, dtype=np.uint32),
+        "sample": rng.integers(0, rows // 2, rows).astype(np.int32),
+        "video": rng.integers(0, 256, (rows, 4, 14, 14, 3)).astype(np.uint8),
+        "text": rng.integers(0, 64, (rows, 8)).astype(np.int32),
+    }
+
+
+@pytest.mark.parametrize("kind", ["info_nce", "sigmoid"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_eight_parts_give_the_gradients_of_the_whole_batch(kind, frozen):
+    from ivjax.train.freeze import cut
+
+    overrides = [f"stage.contrast.kind={kind}", f"stage.train_text={str(not frozen).lower()}"]
+    changed = apply_overrides(experiment, overrides)
+    objective = changed.stage.build(changed.compute)
+    parts = cut(objective.init(jax.random.key(1)), objective.frozen)
+    batch, key = random_pairs(32), jax.random.key(2)
+    (loss, _), whole = jax.jit(gradients_of(objective, 1))(*parts, batch, key)
+    (same, _), summed = jax.jit(gradients_of(objective, 8))(*parts, batch, key)
+    np.testing.assert_allclose(same, loss, rtol=1e-6)
+    wanted = dict(paths_of(whole))
+    assert any(path.startswith("text/") for path in wanted) != frozen
+    for path, found in paths_of(summed):
+        scale = np.abs(wanted[path]).max()
+        np.testing.assert_allclose(found, wanted[path], rtol=1e-4, atol=1e-5 * scale + 1e-9, err_msg=path)
+    mean_of_parts = dataclasses.replace(objective, joint=None)
+    (other, _), _ = jax.jit(gradients_of(mean_of_parts, 8))(*parts, batch, key)
+    assert abs(other - loss) > 0.1  # smaller batches are another, easier loss
+
+
+def test_frozen_words_stay_and_are_not_saved(tmp_path):
+    said: list[str] = []
+    run(tmp_path, "stage.train_text=false", "steps=3", said=said)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    assert set(restore_params(tmp_path, here)) == {"vision", "temperature"}
+    assert any(line.strip().startswith("frozen") for line in said)
+
+
+def test_frozen_words_change_nothing_but_themselves(tmp_path):
+    interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
+    run(interrupted, "stage.train_text=false", "steps=20")
+    run(whole, "stage.train_text=false", "steps=20")
+    (interrupted / "checkpoints" / "20").rename(tmp_path / "later")
+    resumed = run(interrupted, "stage.train_text=false", "steps=20")
+    assert resumed == run(whole, "stage.train_text=false", "steps=20")
+
+
+def test_the_temperature_keeps_inside_its_bounds(tmp_path):
+    run(tmp_path, "stage.contrast.least=0.0699", "schedule.peak=0.05", "steps=8")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    assert restore_params(tmp_path, here)["temperature"] >= np.float32(0.0699)
+
+
+def test_images_and_clips_take_turns_and_go_on_after_a_stop(tmp_path):
+    whole = run(tmp_path / "whole", base=BOTH)
+    said: list[str] = []
+    run(tmp_path / "cut", "checkpoint.every=7", base=BOTH)
+    for step in (20, 14):
+        (tmp_path / "cut" / "checkpoints" / str(step)).rename(tmp_path / f"later-{step}")
+    (tmp_path / "later-14").rename(tmp_path / "cut" / "checkpoints" / "14")
+    assert run(tmp_path / "cut", "checkpoint.every=7", base=BOTH, said=said) == whole
+    assert "continuing from step 14" in "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("stage.vision.image=(15,14)", "does not divide into patches of 7"),
+        ("stage.vision.heads=5", "stage.vision.width=32 does not divide into 5 heads"),
+        ("stage.text.out=8", "stage.vision.out=16 and stage.text.out=8 differ"),
+        ("stage.mask=1.0", "stage.mask=1.0; it must be at least 0 and below 1"),
+        ("stage.contrast.least=0.2", "temperature=0.07 lies outside"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_one_sentence(override, message):
+    changed = apply_overrides(experiment, [override])
+    with pytest.raises(UserError, match=message):
+        changed.stage.build(changed.compute)
