@@ -59,6 +59,7 @@ class TextSize:
     out: int
     context: int = 32
     vocabulary: int = 49408
+    end: int | None = None  # the end token's id; None: the largest id of a text, as in CLIP
 
     PRESETS: ClassVar[dict[str, "TextSize"]]
 
@@ -147,7 +148,7 @@ class VisionTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """A caption as one vector: the state at its end token, which has the largest id."""
+    """A caption as one vector: the state at its first end token."""
 
     size: TextSize
     remat: Remat = "none"
@@ -163,12 +164,13 @@ class TextTower(nn.Module):
         x = (words[ids] + places[: ids.shape[1]]).astype(self.dtype)
         block = remat(ClipBlock, self.remat)(size.heads, causal=True, dtype=self.dtype, name="blocks")
         x, _ = run_blocks(block, size.depth, x, scan=self.scan)
-        end = jnp.take_along_axis(x, jnp.argmax(ids, axis=-1)[:, None, None], axis=1)[:, 0]
+        ends = jnp.argmax(ids if size.end is None else ids == size.end, axis=-1)
+        end = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
         return dense(size.out, self.dtype, "proj", bias=False)(layer_norm("norm", self.dtype)(end))
 
 
 class ViClip(nn.Module):
-    """Both towers, and what their contrastive loss learns: a temperature, and a bias where it starts at one."""
+    """Both towers, and what their loss learns: a temperature, and a bias if it is given where to start."""
 
     vision_size: VisionSize
     text_size: TextSize

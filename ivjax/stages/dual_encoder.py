@@ -45,7 +45,10 @@ class Contrast:
 
 @dataclass(frozen=True)
 class DualEncoder:
-    """The stage. `mask` of a clip's patches are not seen in training; `train_text` false freezes the words."""
+    """The stage. The share `mask` of a clip's patches is not seen in training.
+
+    Without `train_text` the text tower is frozen, as in the originals, and has to come from `init_from`.
+    """
 
     vision: VisionSize
     text: TextSize
@@ -110,7 +113,8 @@ class DualEncoder:
         vision, text = self.vision, self.text
         if any(side % vision.patch for side in vision.image):
             raise UserError(
-                f"stage.vision.image={vision.image} does not divide into patches of {vision.patch}; change one"
+                f"stage.vision.image={vision.image} does not divide into patches of {vision.patch}; "
+                "change one of them"
             )
         for name, size in (("vision", vision), ("text", text)):
             if size.width % size.heads:

@@ -16,7 +16,7 @@ Spec = Mapping[str, jax.ShapeDtypeStruct]
 
 
 class Fed(NamedTuple):
-    """A global batch, its medium, the place of its first clip in the medium's order, the loader's position."""
+    """A global batch: its medium, where in the medium's order it starts, the loader's position after it."""
 
     batch: dict[str, jax.Array]
     medium: str

@@ -55,7 +55,7 @@ class AdamW:
 
 
 def decays(path: str) -> bool:
-    """Whether weight decay applies: to kernels and word embeddings, not to biases, norms, positions, tokens."""
+    """Whether weight decay applies: to kernels and words, not to biases, norms, tables or class tokens."""
     return path.rsplit("/", 1)[-1] in ("kernel", "word_embed")
 
 

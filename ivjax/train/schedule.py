@@ -43,9 +43,9 @@ class WarmupCosine:
 
 @dataclass(frozen=True)
 class FlooredCosine:
-    """`peak` times step / warmup, then times a cosine to 0, never less than `floor`: the originals of stage 2.
+    """`peak` times step / warmup, then times a cosine to 0, but never times less than `floor`.
 
-    After the last step the cosine would rise again.
+    That of the originals' stage 2. After the last step the cosine would rise again.
     """
 
     peak: float

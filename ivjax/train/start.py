@@ -58,8 +58,9 @@ def read_weights(objective: Objective, files: Sequence[str], fresh: Sequence[str
         found |= import_into(file, target)
     missing = [path for path, _ in paths_of(target) if path not in found and not covers(fresh, path)]
     if missing:
+        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
         raise UserError(
-            f"{', '.join(files)} hold nothing for {', '.join(missing[:8])}"
-            f"{f' and {len(missing) - 8} more' if len(missing) > 8 else ''}; add a file, or name them in init_fresh"
+            f"{', '.join(files)} hold nothing for {', '.join(missing[:8])}{more}; "
+            "add a file, or name them in init_fresh"
         )
     return found
