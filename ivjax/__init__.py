@@ -1,6 +1,7 @@
 """ivjax: the InternVideo family in JAX, for pretraining at scale."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -8,3 +9,17 @@ __version__ = "0.1.0"
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "setup.py").is_file() and (_ROOT / "data_pipelines").is_dir():
     __path__.append(str(_ROOT))
+
+if TYPE_CHECKING:
+    from ivjax.loading import Loaded, load
+
+__all__ = ["Loaded", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # `import ivjax` alone must stay cheap: the commands that only read help or clips never load jax.
+    if name in ("Loaded", "load"):
+        from ivjax import loading
+
+        return getattr(loading, name)
+    raise AttributeError(f"module 'ivjax' has no attribute {name!r}")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,9 +157,3 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def to_json(experiment: Experiment) -> dict[str, str]:
     """The resolved experiment as stored with a run and in each checkpoint."""
     return {path: show(value) for path, value in leaves(experiment).items()}
-
-
-def write_resolved(experiment: Experiment, folder: Path) -> None:
-    """Stores the resolved experiment in a run folder, as text for people and JSON for programs."""
-    (folder / "experiment.txt").write_text(resolved_text(experiment))
-    (folder / "experiment.json").write_text(json.dumps(to_json(experiment), indent=1) + "\n")

@@ -27,6 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     step.add_argument("--runs", type=int, default=7, help="timed runs of each variant (default 7)")
     step.set_defaults(run=_bench_step)
     _add_data(what)
+    _add_loss(what)
 
 
 def _add_data(what: argparse._SubParsersAction) -> None:
@@ -42,6 +43,25 @@ def _add_data(what: argparse._SubParsersAction) -> None:
     data.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="worker counts (default 1 2)")
     data.add_argument("--records", type=int, default=0, help="also watch memory over so many clips")
     data.set_defaults(run=_bench_data)
+
+
+def _add_loss(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Time and memory of the contrastive loss, forward and backward, in its three forms: dense, gathered, "
+        "ring. Memory is what the compiled program holds on one device beside its arguments."
+    )
+    loss = add_command(what, "loss", about, "ivjax bench loss --rows 4096 16384 --kind sigmoid")
+    sizes = [1024, 4096, 16384, 65536]
+    loss.add_argument("--rows", type=int, nargs="+", default=sizes, help=f"batch sizes (default {sizes})")
+    loss.add_argument("--width", type=int, default=512, help="numbers of an embedding (default 512)")
+    loss.add_argument("--kind", choices=("info_nce", "sigmoid"), default="info_nce", help="the loss")
+    loss.add_argument("--devices", type=int, help="devices that share the rows (default all)")
+    loss.add_argument("--runs", type=int, default=5, help="timed runs of each, at most (default 5)")
+    loss.add_argument(
+        "--seconds", type=float, default=30, help="time for each form and size, at most (default 30)"
+    )
+    loss.add_argument("--limit-gib", type=float, help="larger ones are compiled only (default half the free)")
+    loss.set_defaults(run=_bench_loss)
 
 
 def _bench_step(options: argparse.Namespace) -> int:
@@ -60,5 +80,22 @@ def _bench_data(options: argparse.Namespace) -> int:
 
     wanted = Wanted(options.frames, options.side)
     for line in bench_data(options.corpus, wanted, options.clips, options.workers, options.records):
+        print(line, flush=True)
+    return 0
+
+
+def _bench_loss(options: argparse.Namespace) -> int:
+    from ivjax.bench.loss import LossBench, bench_loss
+
+    wanted = LossBench(
+        tuple(options.rows),
+        options.width,
+        options.kind,
+        options.devices,
+        options.runs,
+        options.seconds,
+        options.limit_gib,
+    )
+    for line in bench_loss(wanted):
         print(line, flush=True)
     return 0

@@ -16,6 +16,14 @@ def add_command(
     )
 
 
+def pair(text: str) -> tuple[str, str]:
+    """The type of an argument name=value."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return name, value
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """The arguments CONFIG and path=value."""
     parser.add_argument(

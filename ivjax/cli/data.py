@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ivjax.cli.common import add_command
+from ivjax.cli.common import add_command, pair
 from ivjax.errors import UserError
 
 
@@ -41,8 +41,12 @@ def _add_build(what: argparse._SubParsersAction) -> None:
     build.add_argument("overrides", nargs="*", metavar="path=value", help="options by dotted path")
     build.add_argument("--kind", default="auto", help="the source's format (default: recognised)")
     build.add_argument("--videos", help="where the videos lie")
-    build.add_argument("--set", nargs="+", default=[], metavar="name=value", help="options of the source")
-    build.add_argument("--min-score", nargs="+", default=[], metavar="name=value", help="least scores")
+    build.add_argument(
+        "--set", nargs="+", default=[], type=pair, metavar="name=value", help="options of the source"
+    )
+    build.add_argument(
+        "--min-score", nargs="+", default=[], type=pair, metavar="name=value", help="least scores"
+    )
     build.add_argument("--draw", type=int, metavar="N", help="diversity sampling: keep N rows")
     build.add_argument(
         "--draw-method", choices=("original", "streaming"), default="original", help="how they are drawn"
@@ -112,13 +116,13 @@ def _build(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.shots import ShotRule
     from ivjax.overrides import apply_overrides
 
-    scores = {name: _number(value) for name, value in map(_pair, options.min_score)}
+    scores = {name: _number(value) for name, value in options.min_score}
     plan = BuildOptions(
         source=options.source,
         out=options.out,
         kind=options.kind,
         videos=options.videos,
-        source_options=dict(map(_pair, options.set)),
+        source_options=dict(options.set),
         recipe=Recipe(shots=ShotRule() if options.shots else None),
         filters=Filters(min_scores=scores),
         draw=None if options.draw is None else Draw(options.draw, options.draw_method),
@@ -129,13 +133,6 @@ def _build(options: argparse.Namespace) -> int:
     )
     print(build(apply_overrides(plan, options.overrides), _say).text())
     return 0
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"{text!r} is not name=value")
-    return name, value
 
 
 def _number(text: str) -> float:

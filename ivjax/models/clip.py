@@ -112,11 +112,16 @@ class VisionTower(nn.Module):
 
     @nn.compact
     def __call__(
-        self, video: jax.Array, visible: jax.Array | None = None, keep: jax.Array | None = None
+        self,
+        video: jax.Array,
+        visible: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        pooled: bool = True,
     ) -> jax.Array:
         """video (B, T, H, W, 3), visible (B, 1 + n) token indices or None, keep (depth, 2, B) -> (B, out).
 
-        A single frame is an image: it takes the mean of the frames' time embeddings.
+        Not `pooled`: the states of all tokens (B, 1 + n, width). A single frame is an image: it takes the
+        mean of the frames' time embeddings.
         """
         size = self.size
         patches = patchify(video, 1, size.patch)
@@ -131,8 +136,8 @@ class VisionTower(nn.Module):
         x = layer_norm("norm_pre", self.dtype)(jnp.concatenate([cls, x], axis=1))
         block = remat(ClipBlock, self.remat)(size.heads, dtype=self.dtype, name="blocks")
         x, _ = run_blocks(block, size.depth, x, keep, scan=self.scan)
-        x = layer_norm("norm_post", self.dtype)(x[:, 0])
-        return dense(size.out, self.dtype, "proj", bias=False)(x)
+        x = layer_norm("norm_post", self.dtype)(x[:, 0] if pooled else x)
+        return dense(size.out, self.dtype, "proj", bias=False)(x) if pooled else x
 
     def _positions(self, frames: int) -> tuple[jax.Array, jax.Array]:
         """What the class token starts from (C,), and what is added to the patches (T*H*W, C)."""
@@ -193,6 +198,10 @@ class ViClip(nn.Module):
     ) -> jax.Array:
         """See VisionTower: (B, T, H, W, 3) -> (B, out), not normalised."""
         return self.vision(video, visible, keep)
+
+    def tokens(self, video: jax.Array) -> jax.Array:
+        """(B, T, H, W, 3) -> the last states of all tokens (B, 1 + N, width), class token first."""
+        return self.vision(video, pooled=False)
 
     def words(self, ids: jax.Array) -> jax.Array:
         """See TextTower: (B, L) -> (B, out), not normalised."""

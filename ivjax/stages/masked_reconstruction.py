@@ -53,15 +53,7 @@ class MaskedReconstruction:
     def build(self, compute: Compute) -> Objective:
         """The stage's parameters, loss and batch."""
         self._check()
-        student = Student(
-            self.student,
-            self.clip,
-            self.pooled,
-            self.mae,
-            remat=compute.remat,
-            scan=compute.scan,
-            dtype=jnp.dtype(compute.dtype),
-        )
+        student = self.model(compute)
 
         def loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
             return self._loss(student, params, batch, key)
@@ -76,6 +68,18 @@ class MaskedReconstruction:
                     flops=flops.with_backward(flops.student_forward(student, self.visible)),
                 )
             },
+        )
+
+    def model(self, compute: Compute) -> Student:
+        """The student."""
+        return Student(
+            self.student,
+            self.clip,
+            self.pooled,
+            self.mae,
+            remat=compute.remat,
+            scan=compute.scan,
+            dtype=jnp.dtype(compute.dtype),
         )
 
     @property

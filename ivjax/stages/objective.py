@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 
 from ivjax.models.layers import Remat
@@ -81,4 +82,8 @@ class Stage(Protocol):
 
     def build(self, compute: Compute) -> Objective:
         """Checks the stage and returns its pure functions."""
+        ...
+
+    def model(self, compute: Compute) -> nn.Module:
+        """The model whose parameters are trained."""
         ...

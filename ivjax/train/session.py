@@ -10,11 +10,12 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from ivjax.config import Experiment, diff, to_json, write_resolved
+from ivjax.config import Experiment, diff, to_json
 from ivjax.data_pipelines.alternate import Alternating, open_media
 from ivjax.data_pipelines.loader import Reading
 from ivjax.errors import UserError
 from ivjax.stages.objective import Objective, Params
+from ivjax.stored import store_experiment
 from ivjax.train import sharding
 from ivjax.train.checkpoint import Checkpoints
 from ivjax.train.feed import Feed, Spec, host_shard
@@ -115,7 +116,7 @@ def _prepare(
         params = starting_params(objective, trained, read, experiment.seed, mesh)
         state = jax.jit(lambda p: init_state(p, recipe), out_shardings=shardings)(params)
     if jax.process_index() == 0:
-        write_resolved(experiment, folder)
+        store_experiment(experiment, folder)
     log = MetricsLog(folder, done)
     stack.callback(log.close)
     outputs = (shardings, sharding.replicate(mesh))

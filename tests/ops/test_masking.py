@@ -61,3 +61,17 @@ def test_gather_takes_the_named_tokens():
     x = jnp.arange(24.0).reshape(2, 4, 3)
     taken = gather_tokens(x, jnp.array([[0, 2], [1, 3]]))
     np.testing.assert_array_equal(taken, [[x[0, 0], x[0, 2]], [x[1, 1], x[1, 3]]])
+
+
+@pytest.mark.golden
+def test_stage2_data_rules_masks_leave_as_many_tokens():
+    golden = Golden("stage2_data_rules")
+    (times, rows, columns), ratio = golden.config["mask_window"], golden.config["mask_ratio"]
+    tube, scattered = golden["outputs/tube_mask"], golden["outputs/random_mask"]
+    seen = draw_tube(exponential(keys(len(tube)), (rows * columns,)), times, ratio)
+    np.testing.assert_array_equal((tube == 0).sum(1), seen.shape[1] - 1)
+    frames = tube.reshape(len(tube), times, -1)
+    np.testing.assert_array_equal(frames, frames[:, :1].repeat(times, 1))
+    noise = exponential(keys(len(scattered)), (1, times * rows * columns))
+    seen = draw_visible(jnp.ones_like(noise), noise, ratio)
+    np.testing.assert_array_equal((scattered == 0).sum(1), seen.shape[1] - 1)

@@ -11,7 +11,7 @@ from ivjax.convert.engine import Row, import_tensors
 from ivjax.convert.internvideo2 import linear, norm, pretrain_rows
 from ivjax.train.optimizer import AdamW, decays, layer_scales
 from ivjax.train.paths import paths_of
-from ivjax.train.schedule import WarmupCosine
+from ivjax.train.schedule import FlooredCosine, WarmupCosine
 from tests.goldens import Golden
 
 
@@ -34,6 +34,19 @@ def test_stage1_schedules_values(xp):
         schedule, total = schedule_of(config)
         values = schedule.at(xp.arange(total), total, xp)
         np.testing.assert_allclose(values, golden[f"outputs/{name}"], rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
+def test_stage2_data_rules_schedules(xp):
+    golden = Golden("stage2_data_rules")
+    names = [key for key in golden.tensors if key.startswith("outputs/lr_")]
+    assert names
+    for name in names:
+        warmup, total, floor = re.fullmatch(r"outputs/lr_warm(\d+)_total(\d+)_min([\d.]+)", name).groups()
+        steps = xp.arange(len(golden[name]))
+        values = FlooredCosine(1.0, float(floor), int(warmup)).at(steps, int(total), xp)
+        np.testing.assert_allclose(values, golden[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 CLASSIFIER_ROWS: list[Row] = [

@@ -1,0 +1,44 @@
+"""ViCLIP-L/14 on InternVid-FLT: eight frames, a tenth of the patches seen, words frozen as CLIP left them.
+
+Command   ivjax train viclip_l14 data.reader.tokenizer.path=bpe_simple_vocab_16e6.txt.gz --workdir runs/viclip
+Hardware  64 accelerators of 80 GB (the originals: 8 x 8 A100, 512 clips each); never run here
+Expect    the originals report 64.8 % zero-shot on Kinetics-400; nothing has been trained with this file yet
+
+init_from is a state dict of CLIP ViT-L/14 with OpenAI's names (their own file is a program: load and save it once
+with torch). The originals go on without a mask, for half an epoch at a hundredth of the rate:
+stage.mask=0 schedule.peak=4e-6 init_from=('runs/viclip',) init_fresh=()
+"""
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
+from ivjax.models.clip import TextSize, VisionSize
+from ivjax.stages.dual_encoder import DualEncoder
+from ivjax.train.mesh import MeshShape
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import FlooredCosine
+
+CLIPS, EPOCHS, BATCH = 10_000_000, 10, 64 * 512
+EPOCH = CLIPS // BATCH
+
+experiment = Experiment(
+    stage=DualEncoder(vision=VisionSize.PRESETS["L14"], text=TextSize.PRESETS["L"], mask=0.9, drop_path=0.1),
+    data=Mixture(
+        corpora=(Corpus("shards/internvid_flt"),),
+        reader=ClipReader(
+            frames=Intervals(8, original_draw=True), augment=TRAIN_STAGE2, tokenizer=ClipBpe(length=32)
+        ),
+    ),
+    batch=BATCH,
+    steps=EPOCHS * EPOCH,
+    schedule=FlooredCosine(peak=4e-4, warmup=EPOCH // 2),
+    optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=None),
+    seed=42,
+    mesh=MeshShape(data=-1),
+    remat="none",
+    init_from=("clip_vit_l14.pt",),
+    init_fresh=("temperature", "vision/temporal_embed"),
+)

@@ -1,0 +1,51 @@
+"""ViCLIP in miniature: clips of moving shapes and their captions, both towers from nothing.
+
+Command   ivjax data demo demo --clips 3000 --held-out 256
+          ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos
+          ivjax data build demo/held_out.jsonl shards/demo_held_out --videos demo/videos
+          ivjax data tokenizer train shards/demo shards/demo.model --size 400
+          ivjax train viclip_tiny --workdir runs/viclip_tiny
+          ivjax eval runs/viclip_tiny --suite retrieval --data shards/demo_held_out
+Hardware  two CPU cores
+Expect    see README
+"""
+
+from ivjax.config import Experiment, HeldOut
+from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.tokenizers.spm import SentencePiece
+from ivjax.models.clip import TextSize, VisionSize
+from ivjax.stages.dual_encoder import Contrast, DualEncoder
+from ivjax.train.checkpoint import Checkpointing
+from ivjax.train.metrics import Logging
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import FlooredCosine
+
+experiment = Experiment(
+    stage=DualEncoder(
+        vision=VisionSize(width=128, depth=4, heads=4, out=64, patch=16, image=(64, 64), frames=4),
+        text=TextSize(width=96, depth=3, heads=4, out=64, context=48, vocabulary=400, end=2),
+        contrast=Contrast(temperature=0.07),
+        mask=0.0,
+        drop_path=0.0,
+        train_text=True,
+    ),
+    data=Mixture(
+        corpora=(Corpus("shards/demo"),),
+        held_out=(Corpus("shards/demo_held_out"),),
+        # Left and right have a meaning here, so nothing is mirrored.
+        reader=ClipReader(
+            frames=Intervals(4), augment=Augment(), tokenizer=SentencePiece("shards/demo.model", 48)
+        ),
+    ),
+    batch=64,
+    steps=400,
+    schedule=FlooredCosine(peak=1e-3, warmup=40),
+    optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=1.0),
+    dtype="float32",
+    checkpoint=Checkpointing(every=200, keep_last=1),
+    log=Logging(every=20),
+    held_out=HeldOut(every=100, batches=2),
+)

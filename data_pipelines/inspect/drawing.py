@@ -1,0 +1,103 @@
+"""Rows of pictures above lines of text, stacked to a sheet: what contact sheets are drawn with (Pillow)."""
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ivjax.data_pipelines.drafts import store
+from ivjax.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from PIL.ImageFont import FreeTypeFont
+
+_CELL = (160, 120)  # width and height of a frame on the sheet
+_GAP = 6
+_FONT_SIZE = 14
+_LINE = 18
+_MOST_LINES = 8
+Colour = tuple[int, int, int]
+INK, RED = (20, 20, 20), (180, 0, 0)
+_PAPER = (255, 255, 255)
+
+
+def fitted(picture: "Image.Image") -> "Image.Image":
+    """The picture as large as a cell allows."""
+    scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
+    return picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
+
+
+def draw_row(
+    pictures: Sequence["Image.Image"], texts: Sequence[str], frames: int, font: "FreeTypeFont", ink: Colour
+) -> "Image.Image":
+    """At most `frames` pictures beside each other, above their texts in the colour `ink`."""
+    from PIL import Image, ImageDraw
+
+    width = _width(frames)
+    lines = [line for text in texts for line in _wrap(text, width - 2 * _GAP, font)]
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[: _MOST_LINES - 1], f"... {len(lines) - _MOST_LINES + 1} more lines"]
+    height = (_CELL[1] + _GAP if pictures else 0) + _LINE * len(lines) + 2 * _GAP
+    row = Image.new("RGB", (width, height), _PAPER)
+    for place, picture in enumerate(pictures):
+        row.paste(picture, (_GAP + place * (_CELL[0] + _GAP), _GAP))
+    pen = ImageDraw.Draw(row)
+    for place, line in enumerate(reversed(lines)):
+        pen.text((_GAP, height - _GAP - _LINE * (place + 1)), line, ink, font)
+    return row
+
+
+def _wrap(text: str, width: int, font: "FreeTypeFont") -> Iterator[str]:
+    """Lines that are narrow enough; broken between words, and inside a word only where it must be."""
+    line = ""
+    for word in _drawable(text).split():
+        for part in _parts(word, width, font):
+            joined = f"{line} {part}" if line else part
+            if font.getlength(joined) > width:
+                yield line
+                joined = part
+            line = joined
+    yield line
+
+
+def _parts(word: str, width: int, font: "FreeTypeFont") -> list[str]:
+    if font.getlength(word) <= width:
+        return [word]
+    return textwrap.wrap(word, max(width // (2 * _FONT_SIZE), 1))
+
+
+def _drawable(text: str) -> str:
+    """Without lone surrogates, which no font can draw."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def load_font(file: Path | None) -> "FreeTypeFont":
+    """The given font, or the one that comes with matplotlib, which has most alphabets."""
+    import matplotlib
+    from PIL import ImageFont
+
+    found = file or Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    try:
+        return ImageFont.truetype(str(found), _FONT_SIZE)
+    except OSError as error:
+        raise UserError(f"{found} is no font that can be read: {error}; name a TrueType file") from None
+
+
+def write_sheet(rows: Sequence["Image.Image"], frames: int, out: Path) -> None:
+    """Stores rows of `frames` pictures, one below the other, as a PNG."""
+    from PIL import Image
+
+    sheet = Image.new("RGB", (_width(frames), max(sum(row.height for row in rows), 1)), _PAPER)
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    encoded = io.BytesIO()
+    sheet.save(encoded, format="png")
+    store(out, encoded.getvalue())
+
+
+def _width(frames: int) -> int:
+    return frames * (_CELL[0] + _GAP) + _GAP

@@ -1,0 +1,75 @@
+"""`ivjax embed`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ivjax.cli.common import add_command
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    about = "Embed videos, or captions, into one .npz file that `ivjax search` reads."
+    example = "ivjax embed videos/ --weights runs/tiny --window 8 --stride 4 --out index.npz"
+    parser = add_command(commands, "embed", about, example)
+    parser.add_argument(
+        "videos", nargs="*", metavar="VIDEO", help="videos, folders, globs, or corpus folders"
+    )
+    parser.add_argument(
+        "--weights", required=True, metavar="WEIGHTS|RUN", help="a weights file, or a run's folder"
+    )
+    parser.add_argument("--preset", help="the model's preset, where the weights do not say")
+    parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
+    parser.add_argument("--batch", type=int, default=16, metavar="N", help="windows at a time (default 16)")
+    _add_videos(parser)
+    texts = parser.add_argument_group("captions instead of videos")
+    texts.add_argument("--text", action="append", default=[], metavar="WORDS", help="a caption; repeatable")
+    texts.add_argument("--texts", type=Path, metavar="FILE", help="a file of captions, one a line")
+    parser.set_defaults(run=_embed)
+
+
+def _add_videos(parser: argparse.ArgumentParser) -> None:
+    videos = parser.add_argument_group("videos")
+    videos.add_argument(
+        "--window", type=float, metavar="SECONDS", help="embed parts this long (default: each video whole)"
+    )
+    videos.add_argument(
+        "--stride", type=float, metavar="SECONDS", help="from one window to the next (default: its length)"
+    )
+    videos.add_argument("--tokens", action="store_true", help="states of all tokens, not one embedding")
+    videos.add_argument("--float16", action="store_true", help="store the tokens in half the space")
+    videos.add_argument("--threads", type=int, metavar="N", help="that decode (default: one per core)")
+    videos.add_argument("--skip-broken", action="store_true", help="broken videos are no failure")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # the other stream is the result's
+
+
+def _embed(options: argparse.Namespace) -> int:
+    from ivjax.embed.task import Task, run_task
+    from ivjax.embed.videos import EmbedOptions
+    from ivjax.embed.windows import Windowing
+
+    task = Task(
+        tuple(options.videos),
+        tuple(options.text),
+        options.texts,
+        options.out,
+        options.weights,
+        options.preset,
+        options.tokenizer,
+        EmbedOptions(
+            Windowing(options.window, options.stride),
+            options.batch,
+            options.tokens,
+            options.float16,
+            options.threads,
+        ),
+    )
+    outcome = run_task(task, _say)
+    for fault in outcome.faults:
+        _say(f"  {fault}")
+    print(f"{options.out}: {outcome}")
+    return 1 if outcome.faults and not options.skip_broken else 0

@@ -1,0 +1,1 @@
+"""Embeddings of many videos and captions in one file, and searching them."""

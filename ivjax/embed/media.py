@@ -1,0 +1,103 @@
+"""Videos by name: files, and the clips of corpora as `folder::number::id`."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ivjax.data_pipelines.examples import open_clips
+from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.sources.media import media_files, media_of
+from ivjax.errors import UserError
+from ivjax.evals.items import CorpusItems, EvalData, Fault, Item, is_corpus
+
+_SEPARATOR = "::"
+
+
+class MediaList:
+    """What the words of a command mean: files, globs, folders of videos, corpus folders, members of tars.
+
+    Yields items whose id is the name under which `find_medium` finds them again. A file comes once.
+    """
+
+    def __init__(self, words: Sequence[str]):
+        self._parts: dict[str, CorpusItems | None] = {}  # None is a file
+        for word in words:
+            self._add(word)
+
+    def __len__(self) -> int:
+        return sum(1 if clips is None else len(clips) for clips in self._parts.values())
+
+    def __iter__(self) -> Iterator[Item | Fault]:
+        for name, clips in self._parts.items():
+            if clips is None:
+                yield Item(name, name)
+            else:
+                yield from _named(name, clips)
+
+    def _add(self, word: str) -> None:
+        path = Path(word).expanduser()
+        if is_corpus(word):
+            self._parts[str(path)] = _clips(str(path))
+        elif path.is_dir():
+            self._parts |= dict.fromkeys(_videos(path))
+        elif path.is_file() or Path(str(path).partition(_SEPARATOR)[0]).is_file():
+            self._parts[str(path)] = None
+        else:
+            for each in _matches(str(path)):
+                self._add(each)
+
+
+def _matches(pattern: str) -> list[str]:
+    found = glob.glob(pattern, recursive=True)
+    wanted = sorted(each for each in found if media_of(each) or Path(each).is_dir())
+    if not wanted:
+        state = "matches no video" if found else "does not exist"
+        raise UserError(f"{pattern} {state}; name videos, folders, globs or a corpus folder")
+    return wanted
+
+
+def _clips(folder: str) -> CorpusItems:
+    items = CorpusItems(EvalData(folder))
+    if not len(items):
+        raise UserError(f"{folder} holds no clips; name a corpus that does")
+    return items
+
+
+def _videos(folder: Path) -> list[str]:
+    found = [str(file) for file in media_files(folder) if media_of(file.name) == "video"]
+    if not found:
+        raise UserError(f"{folder} holds no videos; name a folder that does")
+    return found
+
+
+def _named(folder: str, clips: CorpusItems) -> Iterator[Item | Fault]:
+    for number, item in enumerate(clips):
+        if isinstance(item, Fault):
+            yield item
+        else:
+            yield Item(_SEPARATOR.join((folder, str(number), item.id)), item.media)
+
+
+def find_medium(name: str, folder: str) -> str | bytes:
+    """The file of a name, or the bytes of a clip; `folder` is where relative names were given.
+
+    Raises ClipError if the corpus does not hold the clip any more.
+    """
+    place, separator, inside = name.partition(_SEPARATOR)
+    place = found_from(place, folder)
+    if not is_corpus(place):
+        return place + separator + inside
+    number, _, wanted = inside.partition(_SEPARATOR)
+    clips = open_clips(place)
+    try:
+        if int(number) < len(clips) and (clip := clips[int(number)]).id == wanted:
+            return clip.payload
+    finally:
+        clips.close()
+    raise ClipError("missing", f"{place} does not hold the clip {wanted} any more")
+
+
+def found_from(path: str, folder: str) -> str:
+    """A path that was given in `folder`: as it is, if that leads to something from here."""
+    elsewhere = Path(folder, path)
+    return path if Path(path).expanduser().exists() or not elsewhere.exists() else str(elsewhere)

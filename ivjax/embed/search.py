@@ -1,0 +1,97 @@
+"""What an index holds that is nearest to some words."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ivjax.data_pipelines.text import clean_caption
+from ivjax.embed.index import Index
+from ivjax.embed.media import found_from
+from ivjax.errors import UserError
+from ivjax.evals.embed import embed_texts
+from ivjax.evals.encoder import Encoder
+from ivjax.evals.scores import strips
+
+_QUERIES = 8  # that the model reads at a time
+_KNOWN = ("video", "start", "end", "text")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row of an index: a part of a video, in seconds, or a text, and its cosine with the query."""
+
+    score: float
+    video: str | None = None
+    start: float | None = None
+    end: float | None = None
+    text: str | None = None
+
+    def __str__(self) -> str:
+        if self.text is not None:
+            return f"{self.score:.4f}  {self.text}"
+        return f"{self.score:.4f}  {self.video}  {self.start:.2f}-{self.end:.2f} s"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def open_for(
+    index: Index, weights: str | None = None, preset: str | None = None, tokenizer: str | None = None
+) -> Encoder:
+    """The model that an index was made with, or the one of other weights."""
+    from ivjax.evals.opening import open_encoder
+
+    made = index.made
+    if weights is None:
+        weights = found_from(made.weights, made.folder)
+        preset = preset or made.preset
+    if tokenizer is None and made.tokenizer is not None:
+        tokenizer = found_from(made.tokenizer, made.folder)
+    return open_encoder(weights, preset, tokenizer, _QUERIES)
+
+
+def search(index: Index, encoder: Encoder, queries: Sequence[str], top: int = 5) -> list[list[Hit]]:
+    """The best `top` hits of each query, best first; of windows that overlap, the best one.
+
+    The embeddings are multiplied a block at a time: only a few rows of scores are held beside them.
+    """
+    if top < 1:
+        raise UserError(f"--top {top} shows nothing; ask for 1 or more")
+    cleaned = [clean_caption(query) for query in queries]
+    if "" in cleaned:
+        raise UserError(f"the query {queries[cleaned.index('')]!r} has no words; say what to look for")
+    width = index.embeddings.shape[1]
+    if encoder.width != width:
+        raise UserError(
+            f"{index.path} holds embeddings of {width} numbers and the model makes {encoder.width}; "
+            f"search with the weights it was made with ({index.made.weights})"
+        )
+    vectors = embed_texts(encoder, cleaned)
+    return [_best(index, scores, top) for strip in strips(vectors, index.embeddings) for scores in strip]
+
+
+def _best(index: Index, scores: np.ndarray, top: int) -> list[Hit]:
+    hits: list[Hit] = []
+    for row in np.argsort(-scores, kind="stable"):
+        hit = _hit(index, int(row), float(scores[row]))
+        if not any(_overlap(hit, better) for better in hits):
+            hits.append(hit)
+        if len(hits) == top:
+            break
+    return hits
+
+
+def _hit(index: Index, row: int, score: float) -> Hit:
+    known = {name: values[row].item() for name, values in index.columns.items() if name in _KNOWN}
+    return Hit(score, **known)
+
+
+def _overlap(one: Hit, other: Hit) -> bool:
+    if one.video is None or one.video != other.video:
+        return False
+    assert one.start is not None and one.end is not None
+    assert other.start is not None and other.end is not None
+    return max(one.start, other.start) < min(one.end, other.end)

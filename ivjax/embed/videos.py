@@ -1,0 +1,135 @@
+"""Embeds videos window by window into an index."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ivjax.data_pipelines.progress import Progress
+from ivjax.data_pipelines.records import ClipError
+from ivjax.embed.index import IndexWriter, Made, Rows
+from ivjax.embed.media import MediaList
+from ivjax.embed.windows import Planned, Window, Windowing, plan
+from ivjax.errors import UserError
+from ivjax.evals.encoder import Encoder
+from ivjax.evals.items import Fault
+from ivjax.evals.views import View, read_views
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """How videos are embedded: which windows, `batch` of them at a time, pooled or as states of `tokens`.
+
+    half: tokens are stored as float16. threads: that decode, None for one per core.
+    """
+
+    windowing: Windowing = Windowing()
+    batch: int = 16
+    tokens: bool = False
+    half: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or (self.threads is not None and self.threads < 1):
+            raise UserError(f"batch={self.batch} threads={self.threads}; both are 1 or more")
+        if self.half and not self.tokens:
+            raise UserError("--float16 is for --tokens; pooled embeddings are small, and stay float32")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run: rows of the index, and of the videos it was given, those that failed."""
+
+    rows: int
+    given: int
+    faults: tuple[Fault, ...] = ()
+    unit: str = "videos"
+
+    def __str__(self) -> str:
+        failed = f", {len(self.faults)} of them broken" if self.faults else ""
+        return f"{self.rows} embeddings of {self.given} {self.unit}{failed}"
+
+
+def embed_videos(
+    encoder: Encoder, media: MediaList, out: Path, made: Made, options: EmbedOptions, say: Say
+) -> Outcome:
+    """Writes the index of all windows that can be read; raises UserError if none can."""
+    planned: Iterable[Planned | Fault] = plan(media, options.windowing)
+    total, unit = len(media), "videos"
+    if total == 1:  # its windows are the better measure
+        planned = list(planned)
+        total, unit = sum(len(one.windows) for one in planned if isinstance(one, Planned)), "windows"
+    rows: Rows = "tokens" if options.tokens else "embeddings"
+    dtype = np.float16 if options.half else np.float32
+    with IndexWriter(out, rows, dtype) as writer, Progress(total, unit, say) as progress:
+        feed = _Feed(planned, progress, by_window=unit == "windows")
+        for windows, frames in _batches(feed.read(encoder, options.threads), options.batch):
+            found = encoder.tokens(frames) if options.tokens else encoder.video(frames)
+            _add(writer, _finite(found, dtype), windows)
+        faults = tuple(feed.faults.values())
+        if not writer.count:
+            raise UserError(f"none of {len(media)} videos can be embedded; the first one: {faults[0]}")
+        writer.finish(made)
+    return Outcome(writer.count, len(media), faults)
+
+
+class _Feed:
+    """Reads planned windows in order. `faults` holds the first fault of each video that has some."""
+
+    def __init__(self, planned: Iterable[Planned | Fault], progress: Progress, by_window: bool):
+        self._planned = planned
+        self._progress = progress
+        self._by_window = by_window
+        self._waiting: deque[Window] = deque()
+        self.faults: dict[str, Fault] = {}
+
+    def read(self, encoder: Encoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
+        """Each window that can be read, and its frames (T, H, W, 3) uint8."""
+        for found in read_views(self._views(), encoder.frames, encoder.image, threads):
+            window = self._waiting.popleft()
+            if self._by_window or window.last:
+                self._progress.advance()
+            if isinstance(found, ClipError):
+                place = f"{found.detail} (in the window from {window.start:g} s to {window.end:g} s)"
+                self.faults.setdefault(window.video, Fault(window.video, found.cause, place))
+            else:
+                yield window, found
+
+    def _views(self) -> Iterator[View]:
+        for planned in self._planned:
+            if isinstance(planned, Fault):
+                self.faults[planned.clip] = planned
+                self._progress.advance()
+            else:
+                self._waiting.extend(planned.windows)
+                yield from planned.views
+
+
+def _batches(
+    windows: Iterator[tuple[Window, np.ndarray]], count: int
+) -> Iterator[tuple[list[Window], np.ndarray]]:
+    while some := list(itertools.islice(windows, count)):
+        yield [window for window, _ in some], np.stack([frames for _, frames in some])
+
+
+def _add(writer: IndexWriter, rows: np.ndarray, windows: Sequence[Window]) -> None:
+    writer.add(
+        rows,
+        video=[window.video for window in windows],
+        start=[window.start for window in windows],
+        end=[window.end for window in windows],
+    )
+
+
+def _finite(found: np.ndarray, dtype: type) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        rows: np.ndarray = found.astype(dtype, copy=False)
+    if not np.isfinite(rows).all():
+        cause = "the weights are broken" if dtype == np.float32 else "they may exceed float16"
+        raise UserError(f"some of the model's states are not finite; {cause}")
+    return rows

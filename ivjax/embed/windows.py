@@ -1,0 +1,93 @@
+"""Sliding windows over videos, planned one video ahead of the reading."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ivjax.data_pipelines.build.footage import fetch
+from ivjax.data_pipelines.decode import Probe, probe
+from ivjax.data_pipelines.records import ClipError
+from ivjax.errors import UserError
+from ivjax.evals.items import Fault, Item
+from ivjax.evals.views import View
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """Windows of `seconds`, `stride` seconds apart (None: one after the other); None is the whole video."""
+
+    seconds: float | None = None
+    stride: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("window", self.seconds), ("stride", self.stride)):
+            if value is not None and not 0 < value < float("inf"):
+                raise UserError(f"--{name} {value:g} is no length of time; give seconds above 0")
+        if self.seconds is None and self.stride is not None:
+            raise UserError("--stride moves a window, and there is none; add --window SECONDS")
+
+    def spans(self, found: Probe) -> list[tuple[float, float]]:
+        """Start and end of each window in seconds. The last one ends with the video, and is as long as all.
+
+        Raises ClipError for a video that does not say how fast it is, or whose frames are longer.
+        """
+        length = round(found.frames / found.fps, 6) if found.fps > 0 else 0.0
+        if self.seconds is None or found.frames == 1:
+            return [(0.0, length)]
+        if found.fps <= 0:
+            raise ClipError("no frame rate", "the video does not say how many frames a second has")
+        frame = 1 / found.fps
+        shortest = min(self.seconds, self.stride or self.seconds)
+        if shortest < frame * 0.999:  # rates are rounded
+            what = f"a window or stride of {shortest:g} s is shorter than a frame of {frame:.3f} s"
+            raise ClipError("short window", f"{what}; give more seconds")
+        return self._slide(length, frame)
+
+    def _slide(self, length: float, frame: float) -> list[tuple[float, float]]:
+        assert self.seconds is not None
+        step, last = self.stride or self.seconds, length - self.seconds
+        starts = [0.0]
+        while starts[-1] + step <= last + frame / 2:
+            starts.append(round(len(starts) * step, 6))
+        if last - starts[-1] >= frame / 2:
+            starts.append(round(last, 6))
+        return [(start, round(min(start + self.seconds, length), 6)) for start in starts]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a video, in seconds; `last` of those of its video."""
+
+    video: str
+    start: float
+    end: float
+    last: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The windows of a video and the views that show them."""
+
+    windows: tuple[Window, ...]
+    views: tuple[View, ...]
+
+
+def plan(media: Iterable[Item | Fault], windowing: Windowing) -> Iterator[Planned | Fault]:
+    """The windows of each video, or why it has none."""
+    for item in media:
+        if isinstance(item, Fault):
+            yield item
+            continue
+        try:
+            yield _planned(item, windowing)
+        except ClipError as error:
+            yield Fault(item.id, error.cause, error.detail)
+
+
+def _planned(item: Item, windowing: Windowing) -> Planned:
+    media = item.media
+    spans = windowing.spans(probe(media if isinstance(media, bytes) else fetch(media)))
+    windows = [Window(item.id, *span, last=False) for span in spans[:-1]]
+    windows.append(Window(item.id, *spans[-1], last=True))
+    if len(spans) == 1:  # all of it, even where the times of an image mean nothing
+        return Planned(tuple(windows), (View(media),))
+    return Planned(tuple(windows), tuple(View(media, *span) for span in spans))

@@ -1,0 +1,125 @@
+"""The clips of a test set, one after the other: of a corpus folder, or of an annotation file."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ivjax.data_pipelines.examples import open_clips
+from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.shards import MANIFEST
+from ivjax.data_pipelines.sources.open import open_source
+from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class EvalData:
+    """A corpus folder, or what `open_source` opens: its kind, the folder of its videos, its options.
+
+    limit: only the first so many clips or rows.
+    """
+
+    path: str
+    kind: str = "auto"
+    videos: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"a test of {self.limit} clips cannot be; make the limit 1 or more")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip to be scored: a file, a member of a tar, or bytes, from `start` to `end` seconds."""
+
+    id: str
+    media: str | bytes = field(repr=False)
+    start: float | None = None
+    end: float | None = None
+    captions: tuple[str, ...] = ()
+    label: int | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A clip that could not be scored, and why."""
+
+    clip: str
+    cause: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.clip}: {self.cause}: {self.detail}"
+
+
+class Rows:
+    """Items of an annotation file, all of whose rows are in memory."""
+
+    def __init__(self, data: EvalData):
+        source = open_source(data.path, data.kind, data.videos, **data.options)
+        self._items = [_of_row(row) for row in itertools.islice(source, data.limit)]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item | Fault]:
+        return iter(self._items)
+
+
+class CorpusItems:
+    """Items of a corpus folder, read one at a time."""
+
+    def __init__(self, data: EvalData):
+        if data.kind != "auto" or data.videos is not None or data.options:
+            raise UserError(
+                f"{data.path} is a corpus, which holds its videos; leave out the kind, folder and options"
+            )
+        self._folder = data.path
+        clips = open_clips(data.path)
+        self._length = min(len(clips), len(clips) if data.limit is None else data.limit)
+        clips.close()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Item | Fault]:
+        clips = open_clips(self._folder)
+        try:
+            for number in range(self._length):
+                yield _of_clip(clips, number)
+        finally:
+            clips.close()
+
+
+def open_items(data: EvalData) -> Rows | CorpusItems:
+    """The clips of a test set, of which there must be some."""
+    items = CorpusItems(data) if is_corpus(data.path) else Rows(data)
+    if not len(items):
+        raise UserError(f"{data.path} holds no clips to score; name another test set")
+    return items
+
+
+def is_corpus(path: str) -> bool:
+    """Whether a path is a folder of shards."""
+    folder = Path(path).expanduser()
+    return any((folder / name).is_file() for name in (MANIFEST, "dataset_info.json"))
+
+
+def _of_row(row: Row | BadRow) -> Item | Fault:
+    if isinstance(row, BadRow):
+        return Fault(row.where, "bad row", row.reason)
+    return Item(row.id, row.path, row.start, row.end, row.captions, row.label, row.attributes)
+
+
+def _of_clip(clips: Any, number: int) -> Item | Fault:
+    try:
+        clip = clips[number]
+    except ClipError as error:
+        shard, record = clips.place(number)
+        return Fault(f"{shard} record {record}", error.cause, error.detail)
+    return Item(clip.id, clip.payload, captions=clip.captions, label=clip.label, attributes=clip.attributes)

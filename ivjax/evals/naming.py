@@ -1,0 +1,166 @@
+"""The classes of a zero-shot test: their names, the right ones of each clip, and their prompts."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ivjax.data_pipelines.sources.tables import load_json
+from ivjax.data_pipelines.text import action_prompts, clean_caption
+from ivjax.errors import UserError
+from ivjax.evals.items import Fault, Item
+
+CAPTION = "caption"  # the attribute that a row's only caption stands for
+ACTIONS = (CAPTION, "folder")  # attributes that are the names of actions, as they stand
+ATTRIBUTE_PROMPTS = ("a video of a {}",)
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Names in the order of their numbers: one a line, a JSON list, {name: number} or {number: name}."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; name a file of class names")
+    if path.suffix.lower() in (".csv", ".tsv"):
+        raise UserError(f"{path} is a table; write the class names alone, one a line, or as JSON")
+    if path.suffix.lower() == ".json":
+        names = _of_json(path, load_json(path))
+    else:
+        names = [line.strip() for line in _lines(path)]
+        while names and not names[-1]:
+            names.pop()
+    if not all(names):
+        raise UserError(f"{path} has no name for class {names.index('')}; every class needs one")
+    if len(names) < 2:
+        raise UserError(f"{path} names {len(names)} classes; naming needs 2 or more")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path} names the class {twice!r} twice; every class needs a name of its own")
+    return tuple(names)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8; it should hold one class name a line") from None
+
+
+def _of_json(path: Path, content: Any) -> list[str]:
+    if isinstance(content, dict):
+        named = {str(value): name for name, value in content.items()}
+        numbered = content if all(key.isdecimal() for key in content) else named
+        if sorted(numbered) != sorted(map(str, range(len(content)))):
+            raise UserError(f"{path} does not number its classes 0 to {len(content) - 1}, each once")
+        content = [numbered[str(number)] for number in range(len(content))]
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise UserError(f"{path} holds no class names; write a list, {{name: number}} or {{number: name}}")
+    return [name.strip() for name in content]
+
+
+def prompts_of(name: str, templates: Sequence[str]) -> tuple[str, ...]:
+    """The cleaned prompts of a class; without templates, the 16 of action recognition."""
+    if not templates:
+        return action_prompts(name)
+    return tuple(clean_caption(template.replace("{}", name)) for template in templates)
+
+
+def check_prompts(templates: Sequence[str]) -> None:
+    """Raises UserError for a template without a place for the name."""
+    for template in templates:
+        if "{}" not in template:
+            raise UserError(f"the prompt {template!r} has no {{}} where the class name goes")
+
+
+def values_of(item: Item, attribute: str, classes: Sequence[str] = ()) -> tuple[str, ...]:
+    """What an attribute says of a clip: of further events too, which are the attribute2, attribute3, ...
+
+    A value is one class as it stands; only if it is none of `classes` is it split at its commas.
+    """
+    values = list(_stored(item, attribute))
+    if attribute not in ACTIONS:
+        values = [part for value in values for part in _split(value, classes)]
+    return tuple(dict.fromkeys(values))
+
+
+def _stored(item: Item, attribute: str) -> Iterator[str]:
+    if attribute == CAPTION and CAPTION not in item.attributes:
+        yield from item.captions[:1]
+    name, number = attribute, 1
+    while name in item.attributes:
+        yield item.attributes[name]
+        number += 1
+        name = f"{attribute}{number}"
+
+
+def _split(value: str, classes: Sequence[str]) -> list[str]:
+    if value in classes:
+        return [value]
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def right_of(item: Item, attribute: str | None, classes: Sequence[str]) -> list[int]:
+    """The numbers of a clip's classes: its label, or those of the attribute's values."""
+    if attribute is None:
+        assert item.label is not None
+        if item.label >= len(classes):
+            raise UserError(
+                f"clip {item.id} has label {item.label}, and the {len(classes)} classes are numbered "
+                f"0 to {len(classes) - 1}; give the list of classes that the labels were made with"
+            )
+        return [item.label]
+    values = values_of(item, attribute, classes)
+    strange = next((value for value in values if value not in classes), None)
+    if strange is not None:
+        raise UserError(
+            f"clip {item.id} has the {attribute} {strange!r}, which is none of the {len(classes)} classes"
+            f"{nearest(strange, classes)}"
+        )
+    return [classes.index(value) for value in values]
+
+
+class Labelled:
+    """The items that can be scored: those with the attribute, or with a label if there is none.
+
+    Counts the others, and remembers what attributes there are. One whose class is none of the given ones
+    is an error at once, not after all clips have been embedded.
+    """
+
+    def __init__(self, items: Iterable[Item | Fault], attribute: str | None, classes: Sequence[str]):
+        self._items = items
+        self._attribute = attribute
+        self._classes = classes
+        self._names: dict[str, None] = {}
+        self.without = 0
+
+    def __iter__(self) -> Iterator[Item | Fault]:
+        for item in self._items:
+            if isinstance(item, Item) and not self._has(item):
+                self.without += 1
+                continue
+            if isinstance(item, Item) and self._classes:
+                right_of(item, self._attribute, self._classes)
+            yield item
+
+    def _has(self, item: Item) -> bool:
+        self._names.update(dict.fromkeys(item.attributes))
+        if self._attribute is None:
+            return item.label is not None
+        return bool(values_of(item, self._attribute))
+
+    def missing(self, path: str) -> UserError:
+        """What to say if not one item could be scored."""
+        has = f"they have {', '.join(sorted(self._names))}" if self._names else "they have none"
+        if self._attribute is None:
+            return UserError(f"no clip of {path} has a label; name an attribute with --attribute ({has})")
+        hint = nearest(self._attribute, list(self._names)) or f"; {has}"
+        return UserError(f"no clip of {path} has an attribute {self._attribute!r}{hint}")
+
+
+def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
+    """Each value once; numbers by size."""
+    return tuple(sorted(set(values), key=lambda text: (int(text) if text.isdecimal() else -1, text)))
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """The end of a sentence that says which of `names` might have been meant; empty if none is near."""
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,81 @@
+"""What a test gave: the metrics, and all that decided them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ivjax.data_pipelines.drafts import store
+from ivjax.evals.embed import Setting
+from ivjax.evals.items import Fault
+
+_SIDES = {"t2v": "text to video", "v2t": "video to text"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """`protocol` says what was scored and how, in words and numbers; `metrics` are in percent or ranks."""
+
+    suite: str
+    protocol: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    broken: tuple[Fault, ...] = ()
+
+    def json(self) -> str:
+        """As stored."""
+        content = asdict(self)
+        content["broken"] = {"count": len(self.broken), "clips": content["broken"]}
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Stores the JSON, whole or not at all."""
+        store(path, self.json())
+
+    def table(self) -> str:
+        """The protocol line by line, then the metrics."""
+        facts = {"suite": self.suite, **self.protocol, "broken clips": len(self.broken)}
+        width = max(map(len, facts))
+        lines = [f"{name:{width}}  {_written(value)}" for name, value in facts.items()]
+        return "\n".join([*lines, "", *_metric_lines(self.metrics)])
+
+
+def facts_of(setting: Setting, videos: int) -> dict[str, Any]:
+    """What every suite states: model, test set, size, frames, date."""
+    encoder, data = setting.encoder, setting.data
+    return {
+        "weights": setting.weights,
+        "data": data.path,
+        "limit": data.limit,
+        "videos": videos,
+        "clips a video": setting.clips,
+        "frames": encoder.frames,
+        "image": list(encoder.image),
+        "text cleaning": "as the originals: lower case, most punctuation deleted",
+        "broken share allowed": setting.broken,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _metric_lines(metrics: Mapping[str, float]) -> list[str]:
+    """One column, or one for each direction."""
+    sided = {name.split("_", 1)[1]: None for name in metrics if name.split("_")[0] in _SIDES}
+    lines = []
+    if sided:
+        lines.append(f"{'':14}" + "".join(f"{title:>16}" for title in _SIDES.values()))
+        for name in sided:
+            lines.append(f"{name:14}" + "".join(f"{metrics[f'{side}_{name}']:16.2f}" for side in _SIDES))
+    rest = (name for name in metrics if name.split("_")[0] not in _SIDES)
+    both = ", both" if sided else ""
+    return lines + [f"{name + both:14}{metrics[name]:16.2f}" for name in rest]
+
+
+def _written(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_written(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_written, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

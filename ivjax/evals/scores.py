@@ -1,0 +1,118 @@
+"""Similarities of queries and candidates in strips: a few queries at a time against all candidates."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ivjax.errors import UserError
+
+Aggregate = Literal["embedding", "mean", "max", "logsumexp"]
+_STRIP_BYTES = 2**25  # of the float32 scores of one strip
+_COLUMNS = 4096  # candidates that are multiplied at a time
+_FOLDS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "mean": np.add,
+    "max": np.maximum,
+    "logsumexp": np.logaddexp,
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How two sides are compared.
+
+    aggregate: what several clips of one video become: one embedding, their unit mean, or the mean, max or
+    logsumexp of their cosines. dsl: dual softmax, which weighs each score by how much of its candidate's
+    softmax over all queries it has; it looks at all queries of the test at once. dsl_scale multiplies the
+    cosines inside that softmax; the originals use them raw. rows: queries of a strip, None for as many as
+    fit into a few megabytes.
+    """
+
+    aggregate: Aggregate = "embedding"
+    dsl: bool = False
+    dsl_scale: float = 1.0
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.aggregate != "embedding" and self.aggregate not in _FOLDS:
+            raise UserError(f"clips are aggregated by embedding, {', '.join(_FOLDS)}, not {self.aggregate!r}")
+        if not self.dsl_scale > 0:
+            raise UserError(f"the scale of the dual softmax is {self.dsl_scale}; it must be above 0")
+
+
+def strips(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring = Scoring()) -> Iterator[np.ndarray]:
+    """Scores of queries (m, [P,] D) with candidates (n, [Q,] D): (b, n) float32 until all m had their row.
+
+    At no time are more than a few strips in memory, with dual softmax neither: it goes over them twice.
+    """
+    if scoring.aggregate == "embedding":
+        queries, candidates = unit_mean(queries), unit_mean(candidates)
+    rows = scoring.rows or max(_STRIP_BYTES // (4 * len(candidates)), 1)
+    totals = None
+    if scoring.dsl:
+        totals = _log_totals(_plain(queries, candidates, scoring, rows), scoring.dsl_scale)
+    for strip in _plain(queries, candidates, scoring, rows):
+        yield strip if totals is None else _weighed(strip, totals, scoring.dsl_scale)
+
+
+def similarity(queries: np.ndarray, candidates: np.ndarray, aggregate: Aggregate = "mean") -> np.ndarray:
+    """Products (m, n) float32 of (m, [P,] D) and (n, [Q,] D), aggregated over the parts of either side."""
+    # Rounded from float64, so that equal rows score equally whatever block they are multiplied in.
+    left, right = (_parted(side).astype(np.float64) for side in (queries, candidates))
+    products = (left[:, p] @ right[:, q].T for p in range(left.shape[1]) for q in range(right.shape[1]))
+    folded = next(products)
+    for product in products:
+        folded = _FOLDS[aggregate](folded, product)
+    if aggregate == "mean":
+        folded = folded / (left.shape[1] * right.shape[1])
+    return folded.astype(np.float32)
+
+
+def dual_softmax(scores: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Each score times its softmax over the queries: (queries, candidates) -> the same shape."""
+    return _weighed(scores, _log_totals([scores], scale), scale)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Along the last axis."""
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def unit_mean(vectors: np.ndarray) -> np.ndarray:
+    """(n, P, D) -> (n, D): the mean of the parts, of unit length; (n, D) stays as it is."""
+    if vectors.ndim == 2:
+        return vectors
+    mean = vectors.mean(1)
+    return mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _parted(side: np.ndarray) -> np.ndarray:
+    return side if side.ndim == 3 else side[:, None]
+
+
+def _plain(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring, rows: int) -> Iterator[np.ndarray]:
+    aggregate: Aggregate = "mean" if scoring.aggregate == "embedding" else scoring.aggregate
+    ends = [*range(0, len(candidates), _COLUMNS), len(candidates)]
+    for start in range(0, len(queries), rows):
+        some = queries[start : start + rows]
+        strip = np.empty((len(some), len(candidates)), np.float32)
+        for first, last in itertools.pairwise(ends):
+            strip[:, first:last] = similarity(some, candidates[first:last], aggregate)
+        yield strip
+
+
+def _log_totals(strips: Iterable[np.ndarray], scale: float) -> np.ndarray:
+    """Per candidate, the log of the sum of exp(scale * score) over all queries: (n,) float64."""
+    totals = np.array(-np.inf)
+    for strip in strips:
+        scaled = scale * strip.astype(np.float64)
+        most = scaled.max(0)
+        totals = np.logaddexp(totals, most + np.log(np.exp(scaled - most).sum(0)))
+    return totals
+
+
+def _weighed(strip: np.ndarray, totals: np.ndarray, scale: float) -> np.ndarray:
+    return (strip * np.exp(scale * strip.astype(np.float64) - totals)).astype(np.float32)
