@@ -1,6 +1,6 @@
 """ViCLIP in miniature: clips of moving shapes and their captions, both towers from nothing.
 
-Command   ivjax data demo demo --clips 3000 --held-out 256
+Command   ivjax data demo demo --clips 1000 --held-out 256
           ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos
           ivjax data build demo/held_out.jsonl shards/demo_held_out --videos demo/videos
           ivjax data tokenizer train shards/demo shards/demo.model --size 400
@@ -41,11 +41,12 @@ experiment = Experiment(
         ),
     ),
     batch=64,
-    steps=400,
-    schedule=FlooredCosine(peak=1e-3, warmup=40),
+    steps=200,
+    schedule=FlooredCosine(peak=1e-3, warmup=20),
     optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=1.0),
     dtype="float32",
-    checkpoint=Checkpointing(every=200, keep_last=1),
+    scan_layers=False,
+    checkpoint=Checkpointing(every=100, keep_last=1),
     log=Logging(every=20),
     held_out=HeldOut(every=100, batches=2),
 )

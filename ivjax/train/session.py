@@ -17,7 +17,7 @@ from ivjax.errors import UserError
 from ivjax.stages.objective import Objective, Params
 from ivjax.stored import store_experiment
 from ivjax.train import sharding
-from ivjax.train.checkpoint import Checkpoints
+from ivjax.train.checkpoint import Checkpoints, Restored
 from ivjax.train.feed import Feed, Spec, host_shard
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch
@@ -92,7 +92,8 @@ def _prepare(
     trained, not_trained = shapes_of(objective, experiment.dtype)
     shapes = jax.eval_shape(lambda params: init_state(params, recipe), trained)
     shardings = sharding.shardings_of(shapes, mesh)
-    for line in sharding.describe(shapes | ({"frozen": not_trained} if not_trained else {}), mesh):
+    everything = shapes | ({"frozen": not_trained} if not_trained else {})
+    for line in sharding.describe(everything, mesh):
         say(line)
     loader = open_loader(experiment, objective, mesh, folder)
     stack.callback(loader.close)
@@ -110,8 +111,7 @@ def _prepare(
     if found:
         loader.restore(found.data)
         state = found.state
-        changed = "".join(f"\n  changed: {c}" for c in diff(found.meta["experiment"], to_json(experiment)))
-        say(f"continuing from step {done}{changed}")
+        say(_continuing(found, experiment))
     else:
         params = starting_params(objective, trained, read, experiment.seed, mesh)
         state = jax.jit(lambda p: init_state(p, recipe), out_shardings=shardings)(params)
@@ -141,6 +141,11 @@ def _prepare(
         done=done,
         position=dict(loader.state()),
     )
+
+
+def _continuing(found: Restored, experiment: Experiment) -> str:
+    changed = diff(found.meta["experiment"], to_json(experiment))
+    return "".join([f"continuing from step {found.step}", *(f"\n  changed: {line}" for line in changed)])
 
 
 def open_loader(

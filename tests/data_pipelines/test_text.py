@@ -16,13 +16,13 @@ CASES = Golden("stage2_data_rules").json["cases"]
 
 @pytest.mark.golden
 @pytest.mark.parametrize("caption,cleaned,cut", CASES["pre_text"])
-def test_captions_are_cleaned_and_cut_as_the_original_does(caption, cleaned, cut):
+def test_stage2_data_rules_clean_and_cut_captions(caption, cleaned, cut):
     assert clean_caption(caption) == cleaned
     assert clean_caption(caption, words=4) == cut
 
 
 @pytest.mark.golden
-def test_paragraphs_and_prompts_are_the_originals():
+def test_stage2_data_rules_paragraphs_and_prompts():
     for sentences, paragraph in CASES["paragraph"]:
         assert join_paragraph(sentences) == paragraph
     assert list(ACTION_PROMPTS) == CASES["action_prompt_templates"]

@@ -61,7 +61,7 @@ def assert_clip_ids(path):
 
 
 @pytest.mark.golden
-def test_clip_ids_are_those_of_both_originals(clip_vocabulary):
+def test_stage2_data_rules_clip_ids_are_those_of_both_originals(clip_vocabulary):
     assert_clip_ids(clip_vocabulary)
     assert ClipBpe().vocabulary_size == GOLDEN.json["cases"]["bpe_vocab"]["size"]
 
@@ -70,7 +70,7 @@ def test_clip_ids_are_those_of_both_originals(clip_vocabulary):
 @pytest.mark.skipif(
     "IVJAX_CLIP_BPE" not in os.environ, reason="IVJAX_CLIP_BPE names no public CLIP vocabulary"
 )
-def test_clip_ids_with_the_public_file_are_those_of_both_originals():
+def test_stage2_data_rules_clip_ids_with_the_public_file():
     assert_clip_ids(os.environ["IVJAX_CLIP_BPE"])
 
 

@@ -62,7 +62,7 @@ def loss_of(golden, towers, params, visible, ids):
 
 @pytest.mark.parametrize("masking", ["full", "masked"])
 @pytest.mark.parametrize("ids", ["idx", "idx_dup"])
-def test_features_and_losses(golden, towers, masking, ids):
+def test_viclip_tiny_features_and_losses(golden, towers, masking, ids):
     params = import_tensors(viclip_rows(), golden.group("params"))
     frames = golden.config["vision"]["num_frames"]
     visible = time_major(golden["inputs/mask"], frames) if masking == "masked" else None
@@ -72,7 +72,7 @@ def test_features_and_losses(golden, towers, masking, ids):
     np.testing.assert_allclose(loss, golden[f"losses/{masking}/vtc_{ids}"], rtol=1e-4)
 
 
-def test_gradients(golden, towers):
+def test_viclip_tiny_gradients(golden, towers):
     params = import_tensors(viclip_rows(), golden.group("params"))
     groups = {key.split("/")[1] for key in golden.tensors if key.startswith("grads/")}
     assert groups
@@ -86,7 +86,7 @@ def test_gradients(golden, towers):
             close_gradient(found[name], gradient)
 
 
-def test_an_image_takes_the_mean_of_the_time_embeddings(golden, towers):
+def test_viclip_tiny_image_takes_the_mean_of_the_time_embeddings(golden, towers):
     params = import_tensors(viclip_rows(), golden.group("params"))
     seen = towers[0].apply({"params": params["vision"]}, channels_last(golden["inputs/image"]))
     close(seen, golden["outputs/image_features"])

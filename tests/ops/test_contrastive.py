@@ -91,7 +91,7 @@ def _gather_case(golden, params, factor, form):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("form", ["dense", "gathered", "ring"])
-def test_the_released_gather_divides_the_encoders_gradients(form):
+def test_stage2_vtc_gather_divides_the_encoders_gradients(form):
     golden = Golden("stage2_vtc_gather")
     params = {name: jnp.asarray(value) for name, value in golden.group("params").items()}
     for factor, group in ((1.0, "grads_global"), (1 / golden.config["W"], "grads_ddp")):

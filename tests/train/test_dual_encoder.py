@@ -10,6 +10,7 @@ from ivjax.data_pipelines.mixture import Media
 from ivjax.errors import UserError
 from ivjax.overrides import apply_overrides
 from ivjax.train.checkpoint import restore_params
+from ivjax.train.freeze import cut
 from ivjax.train.gradients import gradients_of
 from ivjax.train.paths import paths_of
 from tests.train.pairs import ColouredClips, experiment, run
@@ -31,7 +32,7 @@ def test_it_learns(one_device):
     [
         ("dense", "mesh.data=2 mesh.fsdp=2 mesh.tensor=2"),
         ("gathered", "mesh.data=2 mesh.fsdp=2 mesh.tensor=2"),
-        ("ring", "mesh.data=4 mesh.fsdp=2"),
+        ("ring", "mesh.data=4 mesh.fsdp=2 accumulate=2"),
     ],
 )
 def test_any_mesh_and_any_form_give_the_losses_of_one_device(tmp_path, one_device, form, mesh):
@@ -49,15 +50,12 @@ def random_pairs(rows: int, key: int = 3) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("kind", ["info_nce", "sigmoid"])
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("kind, frozen", [("info_nce", False), ("sigmoid", True)])
 def test_eight_parts_give_the_gradients_of_the_whole_batch(kind, frozen):
-    from ivjax.train.freeze import cut
-
     overrides = [f"stage.contrast.kind={kind}", f"stage.train_text={str(not frozen).lower()}"]
     changed = apply_overrides(experiment, overrides)
     objective = changed.stage.build(changed.compute)
-    parts = cut(objective.init(jax.random.key(1)), objective.frozen)
+    parts = cut(jax.jit(objective.init)(jax.random.key(1)), objective.frozen)
     batch, key = random_pairs(32), jax.random.key(2)
     (loss, _), whole = jax.jit(gradients_of(objective, 1))(*parts, batch, key)
     (same, _), summed = jax.jit(gradients_of(objective, 8))(*parts, batch, key)
@@ -67,9 +65,6 @@ def test_eight_parts_give_the_gradients_of_the_whole_batch(kind, frozen):
     for path, found in paths_of(summed):
         scale = np.abs(wanted[path]).max()
         np.testing.assert_allclose(found, wanted[path], rtol=1e-4, atol=1e-5 * scale + 1e-9, err_msg=path)
-    mean_of_parts = dataclasses.replace(objective, joint=None)
-    (other, _), _ = jax.jit(gradients_of(mean_of_parts, 8))(*parts, batch, key)
-    assert abs(other - loss) > 0.1  # smaller batches are another, easier loss
 
 
 def test_frozen_words_stay_and_are_not_saved(tmp_path):
@@ -80,13 +75,11 @@ def test_frozen_words_stay_and_are_not_saved(tmp_path):
     assert any(line.strip().startswith("frozen") for line in said)
 
 
-def test_frozen_words_change_nothing_but_themselves(tmp_path):
-    interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
-    run(interrupted, "stage.train_text=false", "steps=20")
-    run(whole, "stage.train_text=false", "steps=20")
-    (interrupted / "checkpoints" / "20").rename(tmp_path / "later")
-    resumed = run(interrupted, "stage.train_text=false", "steps=20")
-    assert resumed == run(whole, "stage.train_text=false", "steps=20")
+def test_frozen_words_are_the_same_after_a_restart(tmp_path):
+    options = ("stage.train_text=false", "steps=6", "checkpoint.every=3")
+    whole = run(tmp_path / "run", *options)
+    (tmp_path / "run" / "checkpoints" / "6").rename(tmp_path / "later")
+    assert run(tmp_path / "run", *options) == whole
 
 
 def test_the_temperature_keeps_inside_its_bounds(tmp_path):
@@ -96,14 +89,12 @@ def test_the_temperature_keeps_inside_its_bounds(tmp_path):
 
 
 def test_images_and_clips_take_turns_and_go_on_after_a_stop(tmp_path):
-    whole = run(tmp_path / "whole", base=BOTH)
+    options = ("steps=9", "checkpoint.every=5")
+    whole = run(tmp_path, *options, base=BOTH)
+    (tmp_path / "checkpoints" / "9").rename(tmp_path / "later")
     said: list[str] = []
-    run(tmp_path / "cut", "checkpoint.every=7", base=BOTH)
-    for step in (20, 14):
-        (tmp_path / "cut" / "checkpoints" / str(step)).rename(tmp_path / f"later-{step}")
-    (tmp_path / "later-14").rename(tmp_path / "cut" / "checkpoints" / "14")
-    assert run(tmp_path / "cut", "checkpoint.every=7", base=BOTH, said=said) == whole
-    assert "continuing from step 14" in "\n".join(said)
+    assert run(tmp_path, *options, base=BOTH, said=said) == whole
+    assert "continuing from step 5" in "\n".join(said)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,23 @@ def test_stage1_schedules_parameter_groups():
             assert decay == rules["weight_decay"], name
 
 
+@pytest.mark.golden
+def test_stage2_data_rules_weight_decay():
+    cases = Golden("stage2_data_rules").json["cases"]
+    found = 0
+    for group, decayed in (("weight_decay_zero", False), ("weight_decay_nonzero", True)):
+        for name in cases[group]:
+            rows = [
+                row
+                for row in pretrain_rows()
+                if row.layer_of(name.removeprefix("vision_encoder.")) is not None
+            ]
+            found += len(rows)
+            assert all(decays(row.target) == decayed for row in rows), name
+    assert found > 40
+    assert decays("text/word_embed") and not decays("text/place_embed") and not decays("temperature")
+
+
 def plain_adamw(spec, grads, param, lrs, decay, scale):
     """AdamW of one leaf in numpy float64, one clipped gradient after the other."""
     m = v = np.zeros_like(param)

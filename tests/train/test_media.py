@@ -1,0 +1,69 @@
+"""Stored clips and stored images in one run, decoded, read and compared."""
+
+import dataclasses
+import json
+
+import jax
+import pytest
+
+from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.encode import encode_image
+from ivjax.data_pipelines.mixture import Corpus, Media, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.records import Clip
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.tokenizers.spm import SentencePiece
+from ivjax.data_pipelines.tokenizers.train import END, train_sentencepiece
+from ivjax.errors import UserError
+from ivjax.loading import load
+from ivjax.overrides import apply_overrides
+from ivjax.train.loop import train
+from tests.data_pipelines.corpora import SIDE, corpus_of, make_clip, picture
+from tests.train import micro
+from tests.train.pairs import experiment
+
+
+def image(number: int) -> Clip:
+    payload = encode_image(picture(number, 0))
+    facts = {"frames": 1, "width": SIDE, "height": SIDE, "captions": (f"picture {number}",)}
+    return Clip(id=f"image{number}", payload=payload, media="image", **facts)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The smallest experiment of two encoders on two corpora, three steps of clips to one of images."""
+    folder = tmp_path_factory.mktemp("media")
+    clips = corpus_of(folder / "clips", [make_clip(n) for n in range(24)], shards=1)
+    images = corpus_of(folder / "images", [image(n) for n in range(8)], shards=1)
+    words = [f"{kind} {n}" for kind in ("clip", "number", "picture") for n in range(100)]
+    train_sentencepiece(words, folder / "words.model", 300)
+    tokenizer = SentencePiece(str(folder / "words.model"), length=8)
+
+    def mixture(corpus, frames):
+        reader = ClipReader(Intervals(frames), Augment(), tokenizer)
+        return Mixture((Corpus(str(corpus)),), reader, held_out=(Corpus(str(corpus)),), workers=0)
+
+    data = Media(video=mixture(clips, 4), image=mixture(images, 1))
+    text = dataclasses.replace(experiment.stage.text, vocabulary=300, end=END)
+    stage = dataclasses.replace(experiment.stage, text=text, mask=0.25)
+    return dataclasses.replace(experiment, data=data, stage=stage, batch=8, steps=8)
+
+
+def test_clips_and_images_take_turns_by_their_number(both, tmp_path):
+    said: list[str] = []
+    changed = apply_overrides(both, ["held_out.every=8", "held_out.batches=4"])
+    assert train(changed, tmp_path, said.append, jax.devices()[:1]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    tokens = [line["tokens/s"] / line["clips/s"] for line in lines if "clips/s" in line]
+    seen = {1 + 12: 6, 1 + 3: 2}  # tokens of a clip, of an image: how many of the eight steps
+    assert {count: sum(abs(t - count) < 1e-6 for t in tokens) for count in seen} == seen
+    assert any("held_out/loss" in line for line in said)
+    model, params, tokenizer = load(tmp_path)
+    assert tokenizer == both.data.video.reader.tokenizer
+    assert model.vision_size == both.stage.vision and set(params) == {"vision", "text", "temperature"}
+
+
+def test_a_stage_without_images_refuses_them(both, tmp_path):
+    wrong = dataclasses.replace(micro.experiment, data=both.data)
+    with pytest.raises(UserError, match="the stage takes no image batches; use a Mixture as data"):
+        train(wrong, tmp_path, lambda line: None, jax.devices()[:1])

@@ -1,0 +1,66 @@
+"""Where a run's first parameters come from: its seed, weight files, other runs."""
+
+import numpy as np
+import pytest
+
+from ivjax.convert.viclip import ViClipSize
+from ivjax.convert.weights import save_weights
+from ivjax.errors import UserError
+from ivjax.loading import load
+from ivjax.train.paths import paths_of
+from tests.train.pairs import experiment, run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    run(folder, "steps=3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(trained, tmp_path_factory):
+    """The trained parameters as a file."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    stage = experiment.stage
+    save_weights(path, load(trained).params, "viclip", ViClipSize(stage.vision, stage.text))
+    return path
+
+
+def equal(one, other):
+    for path, leaf in paths_of(one):
+        np.testing.assert_array_equal(leaf, dict(paths_of(other))[path], err_msg=path)
+
+
+def test_a_run_is_loaded_as_it_was_trained(trained):
+    model, params, _ = load(trained)
+    assert (model.vision_size, model.text_size) == (experiment.stage.vision, experiment.stage.text)
+    video = np.zeros((2, 4, 14, 14, 3), np.uint8)
+    assert model.apply({"params": params}, video, method="video").shape == (2, 16)
+    assert model.apply({"params": params}, video, method="tokens").shape == (2, 17, 32)
+
+
+@pytest.mark.parametrize("source", ["trained", "weights"])
+def test_a_run_starts_from_another_and_reads_frozen_parts_again(request, tmp_path, trained, source):
+    origin = request.getfixturevalue(source)
+    options = (f"init_from=('{origin}',)", "stage.train_text=false", "schedule.peak=1e-9", "steps=2")
+    first = run(tmp_path, *options)
+    before, after = load(trained).params, load(tmp_path).params
+    equal(after["text"], before["text"])
+    for path, leaf in paths_of(after["vision"]):
+        np.testing.assert_allclose(leaf, dict(paths_of(before["vision"]))[path], atol=1e-6, err_msg=path)
+    (tmp_path / "checkpoints" / "2").rename(tmp_path / "later")
+    assert run(tmp_path, *options) == first
+
+
+def test_what_no_file_holds_must_be_named(tmp_path, weights):
+    deeper = (f"init_from=('{weights}',)", "stage.contrast.kind=sigmoid", "steps=1")
+    with pytest.raises(UserError, match="hold nothing for bias; add a file, or name them in init_fresh"):
+        run(tmp_path, *deeper)
+    run(tmp_path, *deeper, "init_fresh=('bias',)")
+    assert load(tmp_path).params["bias"] == pytest.approx(experiment.stage.contrast.bias, abs=0.1)
+
+
+def test_a_file_of_another_size_is_named(tmp_path, weights):
+    with pytest.raises(UserError, match="vision/"):
+        run(tmp_path, f"init_from=('{weights}',)", "stage.vision.width=48", "steps=1")
