@@ -4,8 +4,8 @@ Command   ivjax train viclip_b16 data.reader.tokenizer.path=bpe_simple_vocab_16e
 Hardware  64 accelerators (512 clips each; the originals do not say how many); never run here
 Expect    the originals report 58.5 % zero-shot on Kinetics-400; nothing has been trained with this file yet
 
-init_from is a state dict of CLIP ViT-B/16 with OpenAI's names (their own file is a program: load and save it once
-with torch). The originals go on without a mask, for half an epoch at a hundredth of the rate:
+init_from is a state dict of CLIP ViT-B/16 with OpenAI's names (their own file is a program: load and save it
+once with torch). The originals go on without a mask, for half an epoch at a hundredth of the rate:
 stage.mask=0 schedule.peak=4e-6 init_from=('runs/viclip',) init_fresh=()
 """
 

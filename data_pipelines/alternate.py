@@ -106,8 +106,6 @@ def open_media(data: Any, readings: Mapping[str, Reading], held_out: bool = Fals
             loader.close()
         raise
     asked = {"video": data.video_steps, "image": data.image_steps}
-    batches = {
-        name: max(loader.clips // readings[name].batch, 1) if asked[name] is None else asked[name]
-        for name, loader in loaders.items()
-    }
+    in_proportion = {name: max(loader.clips // readings[name].batch, 1) for name, loader in loaders.items()}
+    batches = in_proportion | {name: steps for name, steps in asked.items() if steps is not None}
     return Alternating(loaders, batches, readings["video"].seed)

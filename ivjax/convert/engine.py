@@ -1,27 +1,40 @@
-"""Applies a family's table of rows, in both directions, strictly.
+"""A family's table of rows, applied in both directions.
 
 A row maps one source tensor, or with `{i}` in its name one tensor per layer, to one leaf of the
-parameter tree; layers are stacked on a leading axis.
+parameter tree; layers are stacked on a leading axis. What fits and what does not is decided in
+`matching`, on shapes alone; here tensors are moved, one at a time.
 """
 
+import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
+from ivjax.convert.fits import Change, Fit
+from ivjax.convert.tensors import Arrays, Lazy, Shape, Tensors
 from ivjax.errors import UserError
 
-Tensors = Mapping[str, np.ndarray]
+LAYER = "{i}"
 
 
 @dataclass(frozen=True)
 class Transform:
-    """How a source tensor becomes a leaf, and back; `shape` is the source's shape for a leaf's shape."""
+    """How a source tensor becomes a leaf (of one layer), and back; views, so that shapes cost nothing."""
 
     load: Callable[[np.ndarray], np.ndarray]
     save: Callable[[np.ndarray], np.ndarray]
+
+    def loaded_shape(self, shape: Shape) -> Shape:
+        """Shape of the leaf of a source tensor; ValueError if there is none."""
+        return self.load(_hollow(shape)).shape
+
+    def saved_shape(self, shape: Shape) -> Shape:
+        """Shape of the source tensor of a leaf."""
+        return self.save(_hollow(shape)).shape
 
 
 SAME = Transform(lambda x: x, lambda x: x)
@@ -30,51 +43,123 @@ TRANSPOSE = Transform(np.transpose, np.transpose)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a family's table: source name (with `{i}` for the layer), tree path, transform."""
+    """One line of a family's table: source name (with `{i}` for the layer), tree path, transform, and by
+    which rule a tensor of another shape may be made to fit."""
 
     source: str
     target: str
     transform: Transform = field(default=SAME)
+    fit: Fit | None = None
+
+    @property
+    def layered(self) -> bool:
+        """Whether the leaf has a leading layer axis."""
+        return LAYER in self.source
+
+    def name(self, layer: int) -> str:
+        """Source name of a layer; without layers there is only layer 0."""
+        return self.source.replace(LAYER, str(layer))
 
     def layer_of(self, name: str) -> int | None:
         """The layer number in `name` if it is one of this row's, 0 for a row without layers, else None."""
-        pattern = re.escape(self.source).replace(re.escape("{i}"), r"(\d+)")
-        match = re.fullmatch(pattern, name)
-        return None if match is None else int(match[1]) if match.groups() else 0
+        pattern = re.escape(self.source).replace(re.escape(LAYER), r"(0|[1-9]\d{0,5})")
+        found = re.fullmatch(pattern, name)
+        return None if found is None else int(found[1]) if self.layered else 0
+
+    def source_shape(self, leaf: Shape) -> Shape:
+        """Shape of each source tensor of a leaf."""
+        return self.transform.saved_shape(leaf[1:] if self.layered else leaf)
 
 
-def import_tensors(rows: Iterable[Row], tensors: Tensors) -> dict[str, Any]:
-    """Source tensors -> nested parameter dict. Every tensor must be matched by exactly one row."""
-    tree: dict[str, Any] = {}
-    unused = set(tensors)
-    for row in rows:
-        layers = {layer: name for name in tensors if (layer := row.layer_of(name)) is not None}
-        if not layers:
-            continue
-        if sorted(layers) != list(range(len(layers))):
-            raise UserError(f"{row.source}: layers {sorted(layers)} are not 0..n-1; the file is incomplete")
-        unused -= set(layers.values())
-        parts = [row.transform.load(np.asarray(tensors[layers[i]])) for i in range(len(layers))]
-        _insert(tree, row.target, np.stack(parts) if "{i}" in row.source else parts[0])
-    if unused:
-        raise UserError(f"no row of the table takes these tensors: {', '.join(sorted(unused))}")
-    return tree
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf that is known to fit: where it comes from, layer by layer, and what must change."""
+
+    path: str
+    shape: Shape
+    dtype: np.dtype
+    row: Row
+    names: tuple[str, ...]
+    changes: Mapping[str, Change]
+
+    def lazy(self, tensors: Tensors) -> Lazy:
+        """The leaf, still to be read."""
+        return Lazy(self.path, self.shape, self.dtype, functools.partial(self._parts, tensors))
+
+    def _parts(self, tensors: Tensors) -> Iterator[np.ndarray]:
+        for name in self.names:
+            tensor = tensors[name]
+            if name in self.changes:
+                tensor = self.changes[name].apply(tensor)
+            yield self.row.transform.load(tensor)
+
+
+class Table:
+    """A table of rows, searched from either side."""
+
+    def __init__(self, rows: Iterable[Row]):
+        rows = tuple(rows)
+        self._by_source = {row.source: row for row in rows}
+        self.by_target: dict[str, Row] = {}
+        for row in rows:
+            self.by_target.setdefault(row.target, row)
+        if len(self._by_source) < len(rows):
+            raise ValueError("two rows of the table take the same tensor")
+
+    def find(self, name: str) -> tuple[Row, int] | None:
+        """The row that takes tensor `name`, and the layer."""
+        layered = (name[: n.start()] + LAYER + name[n.end() :] for n in re.finditer(r"\d+", name))
+        for source in (name, *layered):
+            row = self._by_source.get(source)
+            if row and (layer := row.layer_of(name)) is not None:
+                return row, layer
+        return None
+
+
+def import_tensors(rows: Iterable[Row], tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Source tensors -> nested parameter dict, of whatever sizes. Every tensor must be taken by a row."""
+    from ivjax.convert.matching import match  # which builds on this module
+
+    source = Arrays(tensors)
+    plan = match(rows, source)
+    plan.report.check("these tensors")
+    return unflatten({leaf.path: leaf.lazy(source).read() for leaf in plan.leaves})
 
 
 def export_tensors(rows: Iterable[Row], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Nested parameter dict -> source tensors under their original names. The inverse of the import."""
-    tensors: dict[str, np.ndarray] = {}
-    leaves = dict(flatten(params))
-    for row in rows:
-        if row.target not in leaves:
-            continue
-        leaf = np.asarray(leaves.pop(row.target))
-        parts = enumerate(leaf) if "{i}" in row.source else [(0, leaf)]
-        for i, part in parts:
-            tensors[row.source.format(i=i)] = row.transform.save(part)
-    if leaves:
-        raise UserError(f"no row of the table writes these parameters: {', '.join(sorted(leaves))}")
-    return tensors
+    return {lazy.name: lazy.read() for lazy in original(rows, Arrays(dict(flatten(params))))}
+
+
+def original(rows: Iterable[Row], leaves: Tensors, ties: Mapping[str, str] | None = None) -> Sequence[Lazy]:
+    """The source tensors of leaves by tree path, still to be read; every leaf must be written by a row."""
+    table = Table(rows)
+    strange = sorted(set(leaves) - table.by_target.keys())
+    if strange:
+        raise UserError(f"original files have no place for these parameters: {', '.join(strange)}")
+    lazies = {
+        lazy.name: lazy
+        for row in table.by_target.values()
+        if row.target in leaves
+        for lazy in _saved(row, leaves)
+    }
+    copies = {alias: lazies[owner] for alias, owner in (ties or {}).items() if owner in lazies}
+    return [
+        *lazies.values(),
+        *(Lazy(alias, lazy.shape, lazy.dtype, lazy.parts) for alias, lazy in copies.items()),
+    ]
+
+
+def _saved(row: Row, leaves: Tensors) -> Iterator[Lazy]:
+    whole, dtype = leaves.shape(row.target), leaves.dtype(row.target)
+    shape = row.source_shape(whole)
+
+    def parts(layer: int) -> Iterator[np.ndarray]:
+        leaf = leaves.layer(row.target, layer) if row.layered else leaves[row.target]
+        yield row.transform.save(leaf)
+
+    for layer in range(whole[0] if row.layered else 1):
+        yield Lazy(row.name(layer), shape, dtype, functools.partial(parts, layer))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -87,10 +172,23 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
             yield path, value
 
 
-def _insert(tree: dict[str, Any], path: str, leaf: np.ndarray) -> None:
-    *parents, name = path.split("/")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-    if name in tree:
-        raise UserError(f"two rows of the table fill {path}")
-    tree[name] = leaf
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dict of leaves by path."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        place = tree
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = leaf
+    return tree
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether numbers of this dtype may be cast to another float dtype."""
+    return dtype.kind == "f" or dtype == ml_dtypes.bfloat16
+
+
+def _hollow(shape: Shape) -> np.ndarray:
+    """An array of any shape in one byte of memory."""
+    return np.broadcast_to(np.zeros((), np.uint8), shape)

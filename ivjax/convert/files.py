@@ -15,9 +15,10 @@ import ml_dtypes
 import numpy as np
 
 from ivjax.convert.pickles import open_torch
+from ivjax.convert.tensors import Tensors
 from ivjax.errors import UserError
 
-_DTYPES: dict[str, Any] = {
+DTYPES: dict[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
     "F16": np.float16,
@@ -43,24 +44,41 @@ class Entry:
     end: int
 
 
-class SafeTensors(Mapping[str, np.ndarray]):
-    """Tensors by name; each one is read from its file when it is asked for."""
+class SafeTensors(Tensors):
+    """Tensors of one .safetensors file or of several."""
 
-    container = "flat"
-
-    def __init__(self, entries: Mapping[str, Entry]):
+    def __init__(self, entries: Mapping[str, Entry], metadata: Mapping[str, str]):
         self._entries = dict(entries)
+        self.metadata = metadata
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape without reading the tensor."""
         return self._entries[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._entries[name].dtype
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entries[name]
+        return self._read(name, entry.start, entry.end).reshape(entry.shape)
+
+    def layer(self, name: str, number: int) -> np.ndarray:
+        entry = self._entries[name]
+        size = (entry.end - entry.start) // entry.shape[0]
+        start = entry.start + number * size
+        return self._read(name, start, start + size).reshape(entry.shape[1:])
+
+    def _read(self, name: str, start: int, end: int) -> np.ndarray:
+        """The numbers in bytes [start, end) of the tensor's file."""
+        entry = self._entries[name]
         with entry.path.open("rb") as file:
-            file.seek(entry.start)
-            data = file.read(entry.end - entry.start)
-        return np.frombuffer(data, entry.dtype).reshape(entry.shape)
+            file.seek(start)
+            data = file.read(end - start)
+        if len(data) < end - start:
+            raise UserError(f"{entry.path} was cut short while it was read: it ends before {name} does")
+        return np.frombuffer(data, entry.dtype)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -69,18 +87,28 @@ class SafeTensors(Mapping[str, np.ndarray]):
         return len(self._entries)
 
 
-def open_tensors(path: Path) -> Any:
-    """The tensors of a weight file, an index of shards, or a folder that holds one of these."""
+def open_tensors(path: Path) -> Tensors:
+    """The tensors of a weight file, an index of shards, or a folder that holds one of these.
+
+    FILE.safetensors may also lie there as shards, named by FILE.safetensors.index.json.
+    """
     path = path.expanduser()
     if path.is_dir():
         path = _file_of(path)
+    if not path.exists() and index_of(path).is_file():
+        path = index_of(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist; give a .safetensors, .pt, .pth or .bin file")
     if path.name.endswith(".index.json"):
-        return SafeTensors(_sharded(path))
+        return _sharded(path)
     if path.suffix == ".safetensors":
-        return SafeTensors(_entries(path))
+        return SafeTensors(*_read_header(path))
     return open_torch(path)
+
+
+def index_of(path: Path) -> Path:
+    """The index of the shards that FILE.safetensors is split into."""
+    return path.with_name(f"{path.name}.index.json")
 
 
 def _file_of(folder: Path) -> Path:
@@ -94,16 +122,21 @@ def _file_of(folder: Path) -> Path:
     raise UserError(f"{folder} holds {found}; name the one file to read")
 
 
-def _sharded(index: Path) -> dict[str, Entry]:
+def _sharded(index: Path) -> SafeTensors:
     try:
         places: dict[str, str] = json.loads(index.read_text())["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+        files = sorted(set(places.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is no index of shards ({type(error).__name__}: {error})") from None
-    shards = {name: _entries(_shard(index, name)) for name in sorted(set(places.values()))}
-    missing = sorted(name for name, shard in places.items() if name not in shards[shard])
+    shards = {name: _read_header(_shard(index, name)) for name in files}
+    missing = sorted(name for name, shard in places.items() if name not in shards[shard][0])
     if missing:
         raise UserError(f"{places[missing[0]]} lacks {missing[0]}, which {index.name} says it holds")
-    return {name: shards[shard][name] for name, shard in places.items()}
+    extra = sorted(name for entries, _ in shards.values() for name in entries if name not in places)
+    if extra:
+        raise UserError(f"{index.name} does not name {extra[0]}, which lies in one of its shards")
+    metadata = {key: value for _, said in shards.values() for key, value in said.items()}
+    return SafeTensors({name: shards[shard][0][name] for name, shard in places.items()}, metadata)
 
 
 def _shard(index: Path, name: str) -> Path:
@@ -113,8 +146,8 @@ def _shard(index: Path, name: str) -> Path:
     return path
 
 
-def _entries(path: Path) -> dict[str, Entry]:
-    """The header of a .safetensors file, checked against the file's size."""
+def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The entries of a .safetensors file, checked against the file's size, and its metadata."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -124,20 +157,19 @@ def _entries(path: Path) -> dict[str, Entry]:
         text = file.read(length)
     try:
         header = json.loads(text)
-        return {
-            name: _entry(path, name, facts, 8 + length, size)
-            for name, facts in header.items()
-            if name != "__metadata__"
-        }
-    except (ValueError, KeyError, TypeError) as error:
+        said = {str(key): str(value) for key, value in (header.pop("__metadata__", None) or {}).items()}
+        return {name: _entry(path, name, facts, 8 + length, size) for name, facts in header.items()}, said
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"the header of {path} is damaged ({type(error).__name__}: {error})") from None
 
 
 def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: int) -> Entry:
-    if facts["dtype"] not in _DTYPES:
+    if facts["dtype"] not in DTYPES:
         raise UserError(f"{path}: {name} has dtype {facts['dtype']}, which is not read here")
-    dtype, shape = np.dtype(_DTYPES[facts["dtype"]]), tuple(facts["shape"])
+    dtype, shape = np.dtype(DTYPES[facts["dtype"]]), tuple(facts["shape"])
     start, end = (offset + place for place in facts["data_offsets"])
+    if start < offset or any(axis < 0 for axis in shape):
+        raise ValueError(f"{name} starts before the data or has a negative axis")
     if end - start != dtype.itemsize * math.prod(shape):
         raise UserError(f"{path}: {name} of shape {shape} does not fit its {end - start} bytes")
     if end > size:

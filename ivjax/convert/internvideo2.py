@@ -1,33 +1,38 @@
-"""Rows of the InternVideo2 stage-1 checkpoints (joint and separable position tables alike)."""
+"""The InternVideo2 stage-1 checkpoints: pretrained and distilled students."""
 
-from ivjax.convert.engine import TRANSPOSE, Row, Transform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
-QKV = Transform(
-    lambda w: w.reshape(3, -1, w.shape[1]).transpose(0, 2, 1),  # (3C, C) -> (3, C, C)
-    lambda k: k.transpose(0, 2, 1).reshape(-1, k.shape[1]),
-)
-PATCH = Transform(
-    lambda w: w.transpose(2, 3, 4, 1, 0),  # (C, 3, t, p, p) -> (t, p, p, 3, C)
-    lambda k: k.transpose(4, 3, 0, 1, 2),
-)
+import jax
 
-
-def linear(source: str, target: str, bias: bool = True) -> list[Row]:
-    """Rows of a torch Linear."""
-    rows = [Row(f"{source}.weight", f"{target}/kernel", TRANSPOSE)]
-    return rows + [Row(f"{source}.bias", f"{target}/bias")] if bias else rows
+from ivjax.convert import internvideo2_parity
+from ivjax.convert.engine import Row
+from ivjax.convert.family import Family, Params, Parity
+from ivjax.convert.fits import over_time, places, times, times_and_places
+from ivjax.convert.rows import PATCH, QKV, linear, norm
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
 
 
-def norm(source: str, target: str, bias: bool = True) -> list[Row]:
-    """Rows of a torch LayerNorm, or of an RMSNorm without bias."""
-    rows = [Row(f"{source}.weight", f"{target}/scale")]
-    return rows + [Row(f"{source}.bias", f"{target}/bias")] if bias else rows
+@dataclass(frozen=True)
+class StudentSize:
+    """The encoder's size and the heads that predict the teachers' features."""
+
+    encoder: EncoderSize
+    clip: FeatureHeads | None
+    pooled: PooledHead | None
+    mae: FeatureHeads | None = None
 
 
-def position_table(source: str, target: str) -> list[Row]:
-    """Rows of a joint or separable position table."""
-    parts = ("spatial", "temporal", "cls")
-    return [Row(source, f"{target}/table")] + [Row(f"{source}_{p}", f"{target}/{p}") for p in parts]
+def position_table(source: str, target: str, cls: bool = True) -> list[Row]:
+    """Rows of a joint or separable position table; `cls` says whether a joint one has a class-token row."""
+    return [
+        Row(source, f"{target}/table", fit=times_and_places(kept=int(cls))),
+        Row(f"{source}_spatial", f"{target}/spatial", fit=places(kept=0)),
+        Row(f"{source}_temporal", f"{target}/temporal", fit=times),
+        Row(f"{source}_cls", f"{target}/cls"),
+    ]
 
 
 def trunk(prefix: str = "encoder/") -> list[Row]:
@@ -37,7 +42,7 @@ def trunk(prefix: str = "encoder/") -> list[Row]:
     cross = f"{pool}.cross_attn"
     rows = [
         Row("cls_token", f"{prefix}cls_token"),
-        Row("patch_embed.proj.weight", f"{prefix}patch_embed/kernel", PATCH),
+        Row("patch_embed.proj.weight", f"{prefix}patch_embed/kernel", PATCH, fit=over_time),
         Row("patch_embed.proj.bias", f"{prefix}patch_embed/bias"),
         Row(f"{block}.attn.qkv.weight", f"{to}/attn/qkv/kernel", QKV),
         Row(f"{block}.ls1.gamma", f"{to}/ls1/gamma"),
@@ -67,8 +72,68 @@ def pretrain_rows() -> list[Row]:
     return [
         *trunk(),
         *position_table("clip_pos_embed", "clip_pos_embed"),
-        *position_table("mae_pos_embed", "mae_pos_embed"),
+        *position_table("mae_pos_embed", "mae_pos_embed", cls=False),
         *decoder("clip_decoder.{i}", "clip_decoder"),
         *decoder("mae_decoder.{i}", "mae_decoder"),
         *decoder("final_clip_decoder", "final_clip_decoder"),
     ]
+
+
+def _model(size: StudentSize, dtype: Any = "float32") -> Student:
+    return Student(size.encoder, size.clip, size.pooled, size.mae, dtype=dtype)
+
+
+def _init(size: StudentSize) -> Params:
+    return init_student(_model(size), jax.random.key(0))
+
+
+def _size_of(config: Mapping[str, Any]) -> StudentSize:
+    """Sizes of a fixture; its outputs are those of the plain arithmetic, with the erf GELU."""
+    side = config["img_size"]
+    encoder = EncoderSize(
+        width=config["embed_dim"],
+        depth=config["depth"],
+        heads=config["num_heads"],
+        mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
+        pool_heads=config["attn_pool_num_heads"],
+        pool_width=config["clip_embed_dim"],
+        image=tuple(side) if isinstance(side, list) else (side, side),
+        patch=config["patch_size"],
+        frames=config["num_frames"],
+        tubelet=config["tubelet_size"],
+        positions="separable" if config.get("sep_pos_embed") else "joint",
+        layer_scale=config["init_values"],
+        gelu="erf",
+    )
+    final = config["clip_teacher_final_dim"]
+    pooled = PooledHead(final, "linear", config["clip_norm_type"]) if final else None
+    return StudentSize(encoder, _heads(config, "clip"), pooled, _heads(config, "mae"))
+
+
+def _heads(config: Mapping[str, Any], teacher: str) -> FeatureHeads:
+    return FeatureHeads(
+        width=config[f"{teacher}_teacher_embed_dim"],
+        layers=config[f"{teacher}_return_layer"],
+        interval=config.get(f"{teacher}_student_return_interval", 1),
+        head="mlp" if teacher == "mae" else "linear",
+        norm=config[f"{teacher}_norm_type"],
+    )
+
+
+_PRETRAINED = FeatureHeads(3200, 6), PooledHead(768), FeatureHeads(1408, 4, head="mlp")
+_DISTILLED = FeatureHeads(1408, 6, head="mlp"), PooledHead(768, head="mlp")
+
+PRETRAIN = Family(
+    name="internvideo2_pretrain",
+    rows=tuple(pretrain_rows()),
+    presets={
+        **{name: StudentSize(EncoderSize.PRESETS[name], *_PRETRAINED) for name in ("1B", "6B")},
+        **{name: StudentSize(EncoderSize.PRESETS[name], *_DISTILLED) for name in ("S14", "B14", "L14")},
+    },
+    model=_model,
+    init=_init,
+    grid=lambda size: size.encoder.grid,
+    container="module",
+    frames=(8, 4, 16),
+    parity=Parity(_size_of, internvideo2_parity.run),
+)

@@ -15,11 +15,12 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
+from ivjax.convert.tensors import Tensors
 from ivjax.errors import UserError
 
 CONTAINERS = ("module", "model", "model_state", "state_dict", "model_state_dict")
 
-_STORAGES: dict[str, Any] = {
+STORAGES: dict[str, Any] = {
     "DoubleStorage": np.float64,
     "FloatStorage": np.float32,
     "HalfStorage": np.float16,
@@ -58,9 +59,24 @@ class Inert:
         """A placeholder of a mapping takes items and forgets them."""
 
 
+class _Callable:
+    """Calls one known function, and cannot be altered by the pickle's opcodes for states."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it sets the state of a function")
+
+
 @dataclass(frozen=True)
 class Stored:
-    """A tensor inside a torch file: a strided view of a storage."""
+    """A tensor inside a torch file: a strided view of a storage; offset and strides count numbers."""
 
     storage: str
     dtype: Any
@@ -69,8 +85,8 @@ class Stored:
     strides: tuple[int, ...]
 
 
-class TorchTensors(Mapping[str, np.ndarray]):
-    """Tensors by name; each one is read from the zip when it is asked for."""
+class TorchTensors(Tensors):
+    """Tensors of a torch file."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, tensors: Mapping[str, Stored], container: str):
         self.container = container
@@ -79,21 +95,40 @@ class TorchTensors(Mapping[str, np.ndarray]):
         self._tensors = dict(tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape without reading the tensor."""
         return self._tensors[name].shape
 
+    def dtype(self, name: str) -> np.dtype:
+        return self._tensors[name].dtype
+
     def __getitem__(self, name: str) -> np.ndarray:
-        stored = self._tensors[name]
+        stored, where = self._tensors[name], f"{self._archive.filename}: {name}"
+        if 0 in stored.shape:
+            return np.empty(stored.shape, stored.dtype)
         try:
-            data = self._archive.read(f"{self._root}/data/{stored.storage}")
-        except (KeyError, zipfile.BadZipFile, EOFError) as error:
+            flat = np.frombuffer(self._bytes(stored, where), stored.dtype)
+        except (KeyError, ValueError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
             raise UserError(
                 f"{self._archive.filename}: the bytes of {name} are damaged or missing ({error})"
             ) from None
-        flat = np.frombuffer(data, stored.dtype)[stored.offset :]
-        strides = [step * flat.itemsize for step in stored.strides]
-        _check_inside(flat, stored, f"{self._archive.filename}: {name}")
+        strides = [step * stored.dtype.itemsize for step in stored.strides]
         return np.lib.stride_tricks.as_strided(flat, stored.shape, strides, writeable=False)
+
+    def _bytes(self, stored: Stored, where: str) -> bytes:
+        """The stretch of its storage that a tensor views; of a storage that it fills, with its checksum."""
+        member = self._archive.getinfo(f"{self._root}/data/{stored.storage}")
+        _check_plain(member, where)
+        size = stored.dtype.itemsize
+        last = sum((axis - 1) * step for axis, step in zip(stored.shape, stored.strides, strict=True))
+        if (stored.offset + last + 1) * size > member.file_size:
+            numbers = member.file_size // size
+            raise UserError(f"{where} reaches beyond its {numbers} stored numbers: the file is damaged")
+        with self._archive.open(member) as file:
+            file.seek(stored.offset * size)
+            whole = stored.offset == 0 and (last + 1) * size == member.file_size
+            return file.read() if whole else file.read((last + 1) * size)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -106,20 +141,43 @@ def open_torch(path: Path) -> TorchTensors:
     """The tensors of a .pt, .pth or .bin file, out of whatever container they are wrapped in."""
     try:
         archive = zipfile.ZipFile(path)
-        [listing] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        with archive.open(listing) as file:
-            content = _Unpickler(file, str(path)).load()
     except zipfile.BadZipFile:
         raise UserError(
             f"{path} is no whole torch file: it is truncated, or older than torch 1.6 (then load and save "
             "it once with torch)"
         ) from None
-    except ValueError:
-        raise UserError(f"{path} is a zip file, but not torch's: it has no single data.pkl") from None
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError, KeyError) as error:
-        raise UserError(f"the pickle in {path} is damaged ({type(error).__name__}: {error})") from None
-    container, tensors = _state_dict(content, path)
-    return TorchTensors(archive, listing.rpartition("/")[0], tensors, container)
+    listings = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
+    if len(listings) != 1:
+        raise UserError(f"{path} is a zip file, but not torch's: it has no single data.pkl")
+    root = listings[0].filename.rpartition("/")[0]
+    _check_plain(listings[0], str(path))
+    _check_byte_order(archive, root)
+    container, tensors = _state_dict(_unpickled(archive, listings[0]), path)
+    return TorchTensors(archive, root, tensors, container)
+
+
+def _check_plain(member: zipfile.ZipInfo, where: str) -> None:
+    """Torch never compresses; what is compressed may be of any size when it is read."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise UserError(f"{where} is compressed, as torch's files never are; it is not read")
+
+
+def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
+    name = f"{root}/byteorder"
+    if name in archive.namelist() and archive.read(name).strip() == b"big":
+        raise UserError(f"{archive.filename} was written on a big-endian machine; save it again with torch")
+
+
+def _unpickled(archive: zipfile.ZipFile, listing: zipfile.ZipInfo) -> Any:
+    try:
+        with archive.open(listing) as file:
+            return _Unpickler(file, str(archive.filename)).load()
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise UserError(
+            f"the pickle in {archive.filename} is damaged ({type(error).__name__}: {error})"
+        ) from None
 
 
 def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
@@ -127,21 +185,14 @@ def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     for name in ("flat", *CONTAINERS):
-        inner = content if name == "flat" else content.get(name)
-        tensors = {k: v for k, v in inner.items() if isinstance(v, Stored)} if isinstance(inner, dict) else {}
+        inner = content if name == "flat" else dict.get(content, name)
+        # A pickle can put values of its own over an OrderedDict's methods, hence `dict.items`.
+        items = dict.items(inner) if isinstance(inner, dict) else ()
+        tensors = {str(key): value for key, value in items if isinstance(value, Stored)}
         if tensors:
-            return name, {str(key): value for key, value in tensors.items()}
-    raise UserError(
-        f"{path} holds no tensors under {', '.join(CONTAINERS)}; it has {', '.join(map(str, content))}"
-    )
-
-
-def _check_inside(flat: np.ndarray, stored: Stored, where: str) -> None:
-    last = sum((size - 1) * step for size, step in zip(stored.shape, stored.strides, strict=True))
-    if 0 in stored.shape:
-        return
-    if last >= flat.size or any(step < 0 for step in stored.strides):
-        raise UserError(f"{where} reaches beyond its {flat.size} stored numbers: the file is damaged")
+            return name, tensors
+    found = ", ".join(map(str, dict.keys(content)))
+    raise UserError(f"{path} holds no tensors under {', '.join(CONTAINERS)}; it has {found}")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -150,15 +201,11 @@ class _Unpickler(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        known: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-            ("torch", "Size"): lambda sizes: tuple(sizes),
-        }
-        if (module, name) in known:
-            return known[module, name]
-        if module in ("torch", "torch.storage") and (name in _STORAGES or name.endswith("Storage")):
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) in _FUNCTIONS:
+            return _Callable(_FUNCTIONS[module, name])
+        if module in ("torch", "torch.storage") and (name in STORAGES or name.endswith("Storage")):
             return name
         if (module, name) in _INERT_CLASSES or module.split(".")[0] in _INERT_PACKAGES:
             return Inert
@@ -169,11 +216,21 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> tuple[str, Any]:
         kind, storage, key, *_ = pid
-        if kind != "storage" or storage not in _STORAGES:
+        if kind != "storage" or storage not in STORAGES:
             raise UserError(f"{self._path} stores tensors as {storage}, which is not read here")
-        return str(key), np.dtype(_STORAGES[storage])
+        return str(key), np.dtype(STORAGES[storage])
 
 
 def _rebuild(storage: tuple[str, Any], offset: int, shape: Any, strides: Any, *_: Any) -> Stored:
     key, dtype = storage
-    return Stored(key, dtype, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+    sizes, steps = tuple(map(int, shape)), tuple(map(int, strides))
+    if min(int(offset), *sizes, *steps, 0) < 0 or len(sizes) != len(steps):
+        raise ValueError(f"a tensor of shape {sizes} has strides {steps} at {offset}")
+    return Stored(key, dtype, int(offset), sizes, steps)
+
+
+_FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("torch", "Size"): tuple,
+}

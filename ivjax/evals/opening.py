@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 from ivjax.loading import load
-from ivjax.models.clip import ViClip
+from ivjax.models.clip import ViClip, embed_video, embed_words
 from ivjax.ops.layout import batch_spec
 from ivjax.ops.losses import l2_normalise
 from ivjax.stages.objective import Params
@@ -47,9 +47,9 @@ class TwoTowers:
         self._batch = -(-batch // mesh.size) * mesh.size
         self._params = jax.device_put(params, replicate(mesh))
         self._tokenizer = tokenizer
-        self._video = jax.jit(lambda p, x: l2_normalise(model.apply({"params": p}, x, method="video")))
+        self._video = jax.jit(lambda p, x: l2_normalise(embed_video(model, p, x)))
         self._tokens = jax.jit(lambda p, x: model.apply({"params": p}, x, method="tokens"))
-        self._words = jax.jit(lambda p, x: l2_normalise(model.apply({"params": p}, x, method="words")))
+        self._words = jax.jit(lambda p, x: l2_normalise(embed_words(model, p, x)))
 
     def video(self, clips: np.ndarray) -> np.ndarray:
         """See Encoder."""

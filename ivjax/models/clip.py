@@ -1,7 +1,7 @@
 """ViCLIP: CLIP's two transformers, the image one reading all frames of a clip at once."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import flax.linen as nn
 import jax
@@ -21,6 +21,8 @@ from ivjax.models.layers import (
 )
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
+
+Params = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -212,20 +214,36 @@ class ViClip(nn.Module):
         return self.video(video), self.words(ids), self.cosine_unit
 
 
-def init_viclip(model: ViClip, key: jax.Array) -> dict[str, Any]:
+def embed_video(
+    model: ViClip,
+    params: Params,
+    video: jax.Array,
+    visible: jax.Array | None = None,
+    keep: jax.Array | None = None,
+) -> jax.Array:
+    """`ViClip.video` as a pure function: (B, T, H, W, 3) -> (B, out)."""
+    return cast(jax.Array, model.apply({"params": params}, video, visible, keep, method="video"))
+
+
+def embed_words(model: ViClip, params: Params, ids: jax.Array) -> jax.Array:
+    """`ViClip.words` as a pure function: (B, L) -> (B, out)."""
+    return cast(jax.Array, model.apply({"params": params}, ids, method="words"))
+
+
+def init_viclip(model: ViClip, key: jax.Array) -> Params:
     """Fresh float32 parameters as plain nested dicts: `vision`, `text`, `temperature`, `bias` if wanted."""
     video = jnp.zeros((1, 1, *model.vision_size.image, 3))
     params = model.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"]
     return params | {tower: _scaled_as_clip(params[tower]) for tower in ("vision", "text")}
 
 
-def _scaled_as_clip(tower: dict[str, Any]) -> dict[str, Any]:
+def _scaled_as_clip(tower: Params) -> Params:
     """Kernels of a fresh tower with CLIP's deviations: by width, and by depth where a branch ends."""
     width, depth = tower["proj"]["kernel"].shape[0], len(tower["blocks"]["norm1"]["scale"])
     end = (2 * depth * width) ** -0.5
     deviations = {"qkv": width**-0.5, "proj": end, "fc1": (2 * width) ** -0.5, "fc2": end}
 
-    def scaled(layers: dict[str, Any]) -> dict[str, Any]:
+    def scaled(layers: Params) -> Params:
         return {
             name: layer | {"kernel": layer["kernel"] * (deviations[name] / KERNEL_STD)}
             for name, layer in layers.items()

@@ -1,10 +1,16 @@
-"""Resizing of position tables with torch's conventions (half-pixel centres, clamped borders).
+"""Position tables on other grids, and image kernels over time.
 
-`jax.image.resize` uses another cubic (a = -0.5) and antialiases, so it does not reproduce the
-tables that the released checkpoints were adapted with.
+Tables follow torch's conventions (half-pixel centres, clamped borders). `jax.image.resize` uses another
+cubic (a = -0.5) and antialiases, so it does not reproduce the tables that the released checkpoints were
+adapted with.
 """
 
+from typing import Literal
+
 import numpy as np
+
+Grid = tuple[int, int, int]
+Inflation = Literal["centre", "mean"]
 
 _CUBIC_A = -0.75
 
@@ -32,7 +38,7 @@ def _resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
     return matrix
 
 
-def resize_grid(table: np.ndarray, old: tuple[int, int, int], new: tuple[int, int, int]) -> np.ndarray:
+def resize_grid(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
     """Resizes a table (T*H*W, C) from grid `old` to `new`: linear in time, then bicubic in space."""
     grid = table.reshape(*old, -1).astype(np.float64)
     if old[0] != new[0]:
@@ -42,3 +48,23 @@ def resize_grid(table: np.ndarray, old: tuple[int, int, int], new: tuple[int, in
         across = _resize_matrix(old[2], new[2], cubic=True)
         grid = np.einsum("gh,xw,thwc->tgxc", down, across, grid, optimize=True)
     return grid.reshape(-1, table.shape[-1]).astype(table.dtype)
+
+
+def resize_table(table: np.ndarray, old: Grid, new: Grid, kept: int = 0) -> np.ndarray:
+    """Resizes (..., kept + T*H*W, C), leading axes being 1; the first `kept` rows (class token) stay."""
+    rows = table.reshape(-1, table.shape[-1])
+    resized = np.concatenate([rows[:kept], resize_grid(rows[kept:], old, new)])
+    return resized.reshape(*table.shape[:-2], *resized.shape)
+
+
+def inflate_kernel(kernel: np.ndarray, taps: int, how: Inflation = "centre") -> np.ndarray:
+    """An image kernel (O, I, h, w), or a video one of one tap (O, I, 1, h, w), over time: (O, I, taps, h, w).
+
+    centre: the other taps are zero. mean: all taps alike, so that a still clip gives what its image gave.
+    """
+    single = kernel.reshape(*kernel.shape[:2], 1, *kernel.shape[-2:])
+    if how == "mean":
+        return np.repeat(single / np.array(taps, kernel.dtype), taps, axis=2)
+    inflated = np.zeros((*kernel.shape[:2], taps, *kernel.shape[-2:]), kernel.dtype)
+    inflated[:, :, taps // 2] = single[:, :, 0]
+    return inflated

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.models import flops
-from ivjax.models.clip import TextSize, ViClip, VisionSize, init_viclip
+from ivjax.models.clip import TextSize, ViClip, VisionSize, embed_video, embed_words, init_viclip
 from ivjax.ops.contrastive import Form, Kind, contrastive_loss, scale_from_temperature, scale_gradient
 from ivjax.ops.masking import draw_visible, visible_count
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
@@ -142,10 +142,9 @@ class DualEncoder:
             noise = exponential(sample_keys(key, batch["index"], "mask"), (1, patches))
             visible = draw_visible(jnp.ones_like(noise), noise, self.mask)
         keep = drop_path(sample_keys(key, batch["index"], "drop_path"), self.drop_path, self.vision.depth)
-        variables = {"params": params}
         return {
-            "video": model.apply(variables, video, visible, keep, method="video"),
-            "text": model.apply(variables, batch["text"], method="words"),
+            "video": embed_video(model, params, video, visible, keep),
+            "text": embed_words(model, params, batch["text"]),
         }
 
     def _loss(self, params: Params, rows: Rows, batch: Batch) -> tuple[jax.Array, Metrics]:

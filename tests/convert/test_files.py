@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from ivjax.convert import torch_files
 from ivjax.convert.files import open_tensors
+from ivjax.convert.tensors import Lazy
 from ivjax.errors import UserError
 from tests.convert.torch_files import write_torch, write_zip
 
@@ -113,6 +115,84 @@ def test_opcodes_that_call_are_refused_too(tmp_path):
         with pytest.raises(UserError, match="which could run code"):
             open_tensors(write_zip(tmp_path / f"{number}.pth", program, []))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("depth", ["container", "tensor", "key"])
+def test_code_hidden_inside_the_weights_is_refused(tmp_path, depth):
+    mark = tmp_path / "ran"
+    attack = _Runs(os.system, f"touch {mark}")
+    content = {
+        "container": {"model": {"a": {"b": [attack]}}},
+        "tensor": {"model": {"a": collections.OrderedDict(x=attack)}},
+        "key": {"model": {("a", attack): 1}},
+    }
+    pickled = pickle.dumps(content[depth], protocol=2)
+    with pytest.raises(UserError, match="which could run code"):
+        open_tensors(write_zip(tmp_path / "w.pth", pickled, []))
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["torch\nload", "torch.hub\nload", "torch._utils\n_rebuild_device_tensor", "torch.serialization\nadd"],
+)
+def test_functions_of_torch_that_rebuild_no_tensors_are_refused(tmp_path, name):
+    program = b"\x80\x02c%s\n(X\x01\x00\x00\x00atR." % name.encode()
+    with pytest.raises(UserError, match=rf"{name.split()[0]}\..* could run code"):
+        open_tensors(write_zip(tmp_path / "w.pth", program, []))
+
+
+STATE = b"}(X\x0c\x00\x00\x00__setstate__X\x05\x00\x00\x00itemsub"  # BUILD with a dict
+SLOTS = b"N}(X\x0c\x00\x00\x00__setstate__X\x05\x00\x00\x00itemsu\x86b"  # BUILD with (None, slots)
+
+
+@pytest.mark.parametrize("state", [STATE, SLOTS], ids=["state", "slots"])
+@pytest.mark.parametrize(
+    "name",
+    ["torch._utils\n_rebuild_tensor_v2", "argparse\nNamespace", "collections\nOrderedDict", "torch\nSize"],
+)
+def test_a_state_set_on_what_rebuilds_tensors_is_refused(tmp_path, name, state):
+    program = b"\x80\x02c%s\n%s." % (name.encode(), state)
+    with pytest.raises(UserError, match="the pickle in .* is damaged"):
+        open_tensors(write_zip(tmp_path / "w.pth", program, []))
+    good = write_torch(tmp_path / "good.pth", {"model": TENSORS, "args": argparse.Namespace(lr=1e-3)})
+    assert_same(open_tensors(good))
+
+
+def test_attributes_that_hide_a_dicts_methods_are_passed_over(tmp_path):
+    lazies = [Lazy(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in TENSORS.items()]
+    [path] = torch_files.write_torch(tmp_path / "w.pth", lazies, "model")
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read("archive/data.pkl")
+    assert pickled.endswith(b"us.")
+    hiding = b"".join(b"X\x05\x00\x00\x00%scargparse\nNamespace\n" % name for name in (b"items", b"keys_"))
+    program = pickled[:-2] + b"}(" + hiding + b"ub" + b"s."
+    found = open_tensors(write_zip(tmp_path / "hidden.pth", program, [a.tobytes() for a in TENSORS.values()]))
+    assert_same(found)
+
+
+def test_compressed_and_foreign_files_are_refused(tmp_path):
+    whole = write_torch(tmp_path / "w.pth", {"t": TENSORS["a.weight"]})
+    with zipfile.ZipFile(whole) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for packed in ("weights/data.pkl", "weights/data/0"):
+        with zipfile.ZipFile(tmp_path / "packed.pth", "w") as archive:
+            for name, data in members.items():
+                kind = zipfile.ZIP_DEFLATED if name == packed else zipfile.ZIP_STORED
+                archive.writestr(name, data, compress_type=kind)
+        with pytest.raises(UserError, match="is compressed, as torch's files never are"):
+            open_tensors(tmp_path / "packed.pth")["t"]
+    with zipfile.ZipFile(whole, "a") as archive:
+        archive.writestr("weights/byteorder", "big")
+    with pytest.raises(UserError, match="big-endian"):
+        open_tensors(whole)
+
+
+def test_several_tensors_share_a_storage(tmp_path):
+    base = np.arange(12, dtype=np.float32)
+    found = open_tensors(write_torch(tmp_path / "w.pth", {"rows": base.reshape(3, 4).T, "all": base}))
+    np.testing.assert_array_equal(found["rows"], base.reshape(3, 4).T)
+    assert found.dtype("all") == np.float32
 
 
 def test_truncated_files_are_named(tmp_path):

@@ -1,0 +1,142 @@
+"""`ivjax convert`: checkpoints of the originals to this project's format, and back."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ivjax.cli.common import add_command
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    about = "Convert checkpoints of the original models, and compare with them."
+    convert = add_command(commands, "convert", about, "ivjax convert inspect ViCLIP-B_InternVid-FLT-10M.pth")
+    what = convert.add_subparsers(dest="what", required=True)
+    for add_one in (_add_inspect, _add_import, _add_export, _add_parity):
+        add_one(what)
+
+
+def _add_inspect(what: argparse._SubParsersAction) -> None:
+    about = "Name a file's family and nearest preset, and account for all tensors; status 1 if it misfits."
+    parser = add_command(what, "inspect", about, "ivjax convert inspect pretrain.pth")
+    parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
+    _add_choices(parser)
+    parser.set_defaults(run=_inspect)
+
+
+def _add_import(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Write a file's weights in this project's format. Other sizes than the preset's by path, to which "
+        "position tables are resized: vision.frames=16 ..."
+    )
+    parser = add_command(what, "import", about, "ivjax convert import ViCLIP-B.pth viclip_b.safetensors")
+    parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
+    parser.add_argument("out", type=Path, help="the .safetensors file to write")
+    _add_choices(parser)
+    parser.add_argument(
+        "--shard-size", default="4GiB", metavar="SIZE", help="split larger files, e.g. 500MB (default 4GiB)"
+    )
+    parser.set_defaults(run=_import)
+
+
+def _add_export(what: argparse._SubParsersAction) -> None:
+    about = "Write weights under their original names, as .safetensors or as torch does (.pt, .pth)."
+    parser = add_command(what, "export", about, "ivjax convert export viclip_b.safetensors viclip_b.pth")
+    parser.add_argument("weights", type=Path, help="weights in this project's format")
+    parser.add_argument("out", type=Path, help="the file to write")
+    _add_json(parser)
+    parser.set_defaults(run=_export)
+
+
+def _add_parity(what: argparse._SubParsersAction) -> None:
+    about = "Compare a model with a fixture of the original, layer by layer; status 1 if float32 differs."
+    example = "ivjax convert parity viclip_b.safetensors --fixture viclip_b16.safetensors"
+    parser = add_command(what, "parity", about, example)
+    parser.add_argument("weights", type=Path, help="weights of any format, or the fixture itself")
+    parser.add_argument("--fixture", type=Path, required=True, help="NAME.safetensors, NAME.json beside it")
+    _add_json(parser)
+    parser.set_defaults(run=_parity)
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="path=value", help="other sizes, by dotted path")
+    parser.add_argument("--family", help="the file's family (default: found by its tensors' names)")
+    parser.add_argument("--preset", help="the released size (default: the nearest)")
+    parser.add_argument(
+        "--fresh",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="tree paths to initialise instead",
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="cast to it (default: as stored)")
+    parser.add_argument("--frames", type=int, help="frames that the file's joint position table stands for")
+    parser.add_argument(
+        "--inflate",
+        choices=("centre", "mean"),
+        default="centre",
+        help="image kernels to video kernels",
+    )
+    _add_json(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from ivjax.convert.conversion import inspect_file
+
+    report = inspect_file(options.file, _choices(options))
+    _show(report, options.json)
+    return 0 if report.fits else 1
+
+
+def _import(options: argparse.Namespace) -> int:
+    from ivjax.convert.conversion import import_file
+    from ivjax.convert.writing import bytes_of
+
+    shard_bytes = bytes_of(options.shard_size)
+    converted = import_file(options.file, options.out, _choices(options), shard_bytes, _say)
+    _show(converted, options.json)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from ivjax.convert.conversion import export_file
+
+    _show(export_file(options.weights, options.out, _say), options.json)
+    return 0
+
+
+def _parity(options: argparse.Namespace) -> int:
+    from ivjax.convert.parity import compare
+
+    parity = compare(options.weights, options.fixture)
+    _show(parity, options.json)
+    return 0 if parity.holds else 1
+
+
+def _choices(options: argparse.Namespace) -> Any:
+    from ivjax.convert.planning import Choices
+
+    return Choices(
+        options.family,
+        options.preset,
+        tuple(options.overrides),
+        tuple(options.fresh),
+        options.dtype,
+        options.frames,
+        options.inflate,
+    )
+
+
+def _show(result: Any, as_json: bool) -> None:
+    print(json.dumps(result.as_dict(), indent=1) if as_json else result.text())
+
+
+def _say(line: str) -> None:
+    """Progress is not part of what is printed."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,103 @@
+"""Which family a file is of, which preset comes nearest, and how its tensors are wrapped."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ivjax.convert.engine import Table
+from ivjax.convert.families import FAMILIES, family_named
+from ivjax.convert.family import Family
+from ivjax.convert.matching import Plan, Wanted, match
+from ivjax.convert.tensors import Part, Tensors
+from ivjax.errors import UserError
+
+FORMAT = "ivjax"
+_ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that family
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file's tensors without what they were wrapped in, and the family that they are of.
+
+    own: the file is in this project's format, and names are tree paths.
+    """
+
+    tensors: Tensors
+    family: Family
+    prefix: str
+    own: bool
+
+    def plan(self, wanted: Wanted) -> Plan:
+        """The comparison with a model."""
+        family = self.family
+        if self.own:
+            return self._signed(match(family.own_rows(), self.tensors, wanted))
+        wanted = replace(wanted, ignored=family.ignored, ties=family.ties)
+        return self._signed(match(family.rows, self.tensors, wanted))
+
+    def _signed(self, plan: Plan) -> Plan:
+        return replace(plan, report=replace(plan.report, family=self.family.name, prefix=self.prefix))
+
+    def stored_sizes(self) -> Any:
+        """The sizes that a file in this project's format tells, or None."""
+        text = self.tensors.metadata.get("sizes") if self.own else None
+        try:
+            return self.family.sizes(json.loads(text)) if text else None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"the sizes that the file tells are damaged ({error}); convert it again"
+            ) from None
+
+
+def recognise(tensors: Tensors, what: str, name: str | None = None) -> Opened:
+    """Finds the family by the tensors' names; `name` is the family that the user says it is."""
+    wanted = family_named(name) if name else None
+    if tensors.metadata.get("format") == FORMAT:
+        family = family_named(tensors.metadata.get("family", ""))
+        _agree(what, family, wanted)
+        return Opened(tensors, family, "", own=True)
+    shares = {(family.name, prefix): _share(family, tensors, prefix) for family, prefix in _candidates()}
+    best = max(shares, key=lambda key: shares[key])
+    if shares[best] < _ENOUGH:
+        first = ", ".join(list(tensors)[:3])
+        raise UserError(
+            f"{what} is of none of the families {', '.join(FAMILIES)}: its tensors are called {first}, ..."
+        )
+    _agree(what, FAMILIES[best[0]], wanted)
+    return Opened(Part(tensors, best[1]) if best[1] else tensors, FAMILIES[best[0]], best[1], own=False)
+
+
+def _agree(what: str, found: Family, wanted: Family | None) -> None:
+    if wanted is not None and wanted is not found:
+        raise UserError(f"{what} looks like {found.name}, not {wanted.name}; name that family, or none")
+
+
+def _candidates() -> list[tuple[Family, str]]:
+    """No prefix goes before any prefix: of equals the first is taken."""
+    return [(family, prefix) for family in FAMILIES.values() for prefix in ("", *family.prefixes)]
+
+
+def _share(family: Family, names: Mapping[str, Any], prefix: str) -> float:
+    """Share of the names that the family's table takes, if all of them have the prefix."""
+    if not all(name.startswith(prefix) for name in names):
+        return 0.0
+    table = Table(family.rows)
+    return sum(table.find(name[len(prefix) :]) is not None for name in names) / max(len(names), 1)
+
+
+def nearest_preset(opened: Opened, wanted: Wanted) -> str:
+    """The preset that the file fits with the fewest errors, and of these with the least resizing."""
+    family, efforts = opened.family, {}
+    for name, sizes in family.presets.items():
+        fitting = replace(wanted.fitting, grid=family.grid(sizes))
+        report = opened.plan(replace(wanted, target=family.shapes(sizes), fitting=fitting)).report
+        efforts[name] = (report.errors, len(report.resized))
+    return min(efforts, key=lambda name: efforts[name])
+
+
+def preset_named(family: Family, name: str) -> Any:
+    """Sizes of a preset."""
+    if name not in family.presets:
+        raise UserError(f"{family.name} has no preset {name!r}; it has {', '.join(family.presets)}")
+    return family.presets[name]

@@ -1,0 +1,15 @@
+"""The checkpoint families that can be converted. A new one is a table of rows and an entry here."""
+
+from ivjax.convert.family import Family
+from ivjax.convert.internvideo2 import PRETRAIN
+from ivjax.convert.viclip import VICLIP
+from ivjax.errors import UserError
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (VICLIP, PRETRAIN)}
+
+
+def family_named(name: str) -> Family:
+    """The family of a name."""
+    if name not in FAMILIES:
+        raise UserError(f"there is no family {name!r}; the families are {', '.join(FAMILIES)}")
+    return FAMILIES[name]

@@ -1,0 +1,123 @@
+"""Tensors by name, from wherever they lie: shape and dtype are known before any is read."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+
+class Tensors(Mapping[str, np.ndarray]):
+    """Tensors by name; each one is read when it is asked for.
+
+    `container` is the key they lay under in their file (`flat` for none), `metadata` what it says of itself.
+    """
+
+    container = "flat"
+    metadata: Mapping[str, str] = {}
+
+    @abstractmethod
+    def shape(self, name: str) -> Shape:
+        """Shape without reading the tensor."""
+
+    @abstractmethod
+    def dtype(self, name: str) -> np.dtype:
+        """Numpy dtype without reading the tensor."""
+
+    @abstractmethod
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a tensor; a Mapping's own way would read it."""
+
+    def layer(self, name: str, number: int) -> np.ndarray:
+        """Entry `number` of the leading axis; a file reads no more than that."""
+        return self[name][number]
+
+
+class Arrays(Tensors):
+    """Arrays that are in memory already, of numpy or jax."""
+
+    def __init__(self, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None):
+        self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        self.metadata = metadata or {}
+
+    def shape(self, name: str) -> Shape:
+        return self._arrays[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._arrays[name].dtype
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+class Part(Tensors):
+    """The tensors whose names start with a prefix, under their names without it."""
+
+    def __init__(self, whole: Tensors, prefix: str):
+        self._whole = whole
+        self._prefix = prefix
+        self.container = whole.container
+        self.metadata = whole.metadata
+
+    def shape(self, name: str) -> Shape:
+        return self._whole.shape(self._prefix + name)
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._whole.dtype(self._prefix + name)
+
+    def layer(self, name: str, number: int) -> np.ndarray:
+        return self._whole.layer(self._prefix + name, number)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._whole[self._prefix + name]
+
+    def __contains__(self, name: object) -> bool:
+        return f"{self._prefix}{name}" in self._whole
+
+    def __iter__(self) -> Iterator[str]:
+        return (n[len(self._prefix) :] for n in self._whole if n.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A tensor that is still to be made. `parts` makes it piece by piece, in order, so that it need never
+    be in memory as a whole."""
+
+    name: str
+    shape: Shape
+    dtype: np.dtype
+    parts: Callable[[], Iterable[np.ndarray]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole tensor."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """The parts as flat arrays of the tensor's dtype."""
+        for part in self.parts():
+            yield np.ascontiguousarray(part, self.dtype).reshape(-1)
+
+    def read(self) -> np.ndarray:
+        """The whole tensor, written into one array."""
+        whole, place = np.empty(self.shape, self.dtype), 0
+        for piece in self.pieces():
+            whole.reshape(-1)[place : place + piece.size] = piece
+            place += piece.size
+        return whole

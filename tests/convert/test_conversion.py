@@ -1,0 +1,146 @@
+"""From file to file and back: bit for bit, of the released layout, in little memory."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from ivjax.convert.conversion import export_file, import_file, inspect_file
+from ivjax.convert.files import open_tensors
+from ivjax.convert.planning import Choices
+from ivjax.convert.tensors import Lazy
+from ivjax.convert.torch_files import write_torch
+from ivjax.errors import UserError
+from tests.convert.originals import (
+    SMALL_PRETRAIN,
+    STUDENT,
+    originals,
+    pseudo_random,
+    use_small_families,
+    write_originals,
+)
+
+ROOT = Path(__file__).parents[2]
+MANIFEST = ROOT / "tests/golden/manifests/viclip_b16.json"
+
+
+def bits(tensors):
+    return {name: (tensor.dtype.name, tensor.shape, tensor.tobytes()) for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("shard_bytes", [2**30, 3000])
+@pytest.mark.parametrize("name", ["out.pth", "out.pt", "out.safetensors"])
+def test_an_exported_import_is_the_file_bit_for_bit(tmp_path, monkeypatch, dtype, shard_bytes, name):
+    use_small_families(monkeypatch)
+    tensors = originals(dtype=dtype)
+    path = write_originals(tmp_path / "w.pth", tensors)
+    there = import_file(path, tmp_path / "w.safetensors", Choices(), shard_bytes)
+    assert (len(there.files) > 1) == (shard_bytes == 3000)
+    assert there.bytes == sum(tensor.nbytes for tensor in tensors.values())
+    back = export_file(tmp_path / "w.safetensors", tmp_path / name)
+    found = open_tensors(tmp_path / name)
+    assert back.report.fits and bits(found) == bits(tensors)
+    assert found.container == ("flat" if name.endswith("safetensors") else "model")
+
+
+def test_the_student_goes_there_and_back_too(tmp_path, monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals(SMALL_PRETRAIN, STUDENT)
+    import_file(write_originals(tmp_path / "w.pth", tensors, "module"), tmp_path / "w.safetensors")
+    export_file(tmp_path / "w.safetensors", tmp_path / "out.pth")
+    found = open_tensors(tmp_path / "out.pth")
+    assert found.container == "module" and bits(found) == bits(tensors)
+
+
+def test_other_sizes_are_chosen_by_path_and_kept_in_the_file(tmp_path, monkeypatch):
+    use_small_families(monkeypatch)
+    path = write_originals(tmp_path / "w.pth", originals(SMALL_PRETRAIN, STUDENT), "module")
+    choices = Choices(overrides=("encoder.frames=4", "encoder.image=(42,42)"))
+    report = import_file(path, tmp_path / "w.safetensors", choices).report
+    assert report.preset == "small with encoder.frames=4 encoder.image=(42,42)"
+    assert report.resized == dict.fromkeys(("pos_embed", "clip_pos_embed"), "resized from 8x2x2 to 4x3x3")
+    again = inspect_file(tmp_path / "w.safetensors")
+    assert again.fits and again.preset == report.preset and not again.resized
+    assert open_tensors(tmp_path / "w.safetensors").shape("encoder/pos_embed/table") == (1, 37, 16)
+
+
+def test_a_damaged_tensor_leaves_nothing_behind(tmp_path, monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals()
+    path = write_originals(tmp_path / "w.pth", tensors)
+    content = bytearray(path.read_bytes())
+    content[content.index(tensors["text_encoder.text_projection"].tobytes()) + 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="the bytes of text_encoder.text_projection are damaged"):
+        import_file(path, tmp_path / "out/w.safetensors", Choices(), 1000)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_file_that_does_not_fit_is_not_read(tmp_path, monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals()
+    tensors["vision_encoder.proj"] = tensors["vision_encoder.proj"].T
+    path = write_originals(tmp_path / "w.pth", tensors)
+    with pytest.raises(UserError, match="vision_encoder.proj is .* transposed"):
+        import_file(path, tmp_path / "out.safetensors")
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_only_own_files_are_exported_and_only_to_known_formats(tmp_path, monkeypatch):
+    use_small_families(monkeypatch)
+    path = write_originals(tmp_path / "w.safetensors", originals())
+    with pytest.raises(UserError, match="is not in this project's format; import it first"):
+        export_file(path, tmp_path / "out.pth")
+    import_file(path, tmp_path / "own.safetensors")
+    with pytest.raises(UserError, match="must end in .safetensors, .pt or .pth"):
+        export_file(tmp_path / "own.safetensors", tmp_path / "out.bin")
+
+
+MEASURE = """
+import json, resource, sys
+from pathlib import Path
+from ivjax.convert.conversion import export_file, import_file, inspect_file
+from ivjax.convert.planning import Choices
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+folder = Path(sys.argv[1])
+peaks = {}
+assert inspect_file(folder / "w.pth").fits
+peaks["before"] = peak()
+import_file(folder / "w.pth", folder / "own.safetensors", Choices(), 2**26, str)
+peaks["import"] = peak()
+export_file(folder / "own.safetensors", folder / "back.pth", str)
+peaks["export"] = peak()
+print(json.dumps(peaks))
+"""
+
+
+@pytest.mark.multiprocess
+def test_viclip_b16_goes_there_and_back_in_little_memory(tmp_path):
+    """The released layout, 300 MB: peak memory grows by one stacked tensor at most."""
+    shapes = {name: tuple(shape) for name, shape in json.loads(MANIFEST.read_text())["params"].items()}
+    kind = np.dtype(ml_dtypes.bfloat16)
+    drawn = {name: partial(pseudo_random, name, shape) for name, shape in shapes.items()}
+    lazies = [Lazy(name, shapes[name], kind, lambda d=draw: [d()]) for name, draw in drawn.items()]
+    write_torch(tmp_path / "w.pth", lazies, "model")
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    peaks = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
+    assert len(list(tmp_path.glob("own-*-of-*.safetensors"))) > 3
+    (tmp_path / "w.pth").unlink()
+    back, own = open_tensors(tmp_path / "back.pth"), open_tensors(tmp_path / "own.safetensors")
+    assert set(back) == set(shapes)
+    for name, draw in drawn.items():
+        assert back[name].tobytes() == draw().tobytes(), name
+    largest = max(own[name].nbytes for name in own)
+    for step in ("import", "export"):
+        assert peaks[step] - peaks["before"] < largest + 2**24, peaks
+    for file in tmp_path.iterdir():
+        file.unlink()

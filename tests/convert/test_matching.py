@@ -1,0 +1,199 @@
+"""What fits a model and what does not is known from names and shapes, and said by name."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ivjax.convert.detection import recognise
+from ivjax.convert.engine import original
+from ivjax.convert.families import FAMILIES
+from ivjax.convert.matching import Wanted, covers
+from ivjax.convert.planning import Choices, plan
+from ivjax.convert.tensors import Arrays, Tensors
+from ivjax.errors import UserError
+from tests.convert.originals import SMALL, SMALL_PRETRAIN, STUDENT, originals, use_small_families
+
+MANIFESTS = Path(__file__).parents[1] / "golden/manifests"
+BLOCK = "vision_encoder.transformer.resblocks"
+
+
+class Unread(Tensors):
+    """Shapes without tensors: whoever reads one fails."""
+
+    def __init__(self, shapes):
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+
+    def shape(self, name):
+        return self.shapes[name]
+
+    def dtype(self, name):
+        return np.dtype(np.float32)
+
+    def __getitem__(self, name):
+        raise AssertionError(f"{name} was read")
+
+    def __contains__(self, name):
+        return name in self.shapes
+
+    def __iter__(self):
+        return iter(self.shapes)
+
+    def __len__(self):
+        return len(self.shapes)
+
+
+@pytest.mark.parametrize(
+    "manifest, family, preset",
+    [
+        ("viclip_b16", "viclip", "B16"),
+        ("viclip_l14", "viclip", "L14"),
+        ("stage1_pretrain_1b", "internvideo2_pretrain", "1B"),
+        ("stage1_distill_b14", "internvideo2_pretrain", "B14"),
+    ],
+)
+def test_released_checkpoints_fit_both_ways(manifest, family, preset):
+    listing = json.loads((MANIFESTS / f"{manifest}.json").read_text())
+    wanted = {name: tuple(shape) for name, shape in listing["params"].items()}
+    assert len(wanted) == listing["n_entries"]
+    report = plan(Unread(wanted), manifest).report
+    assert (report.family, report.preset, report.matched) == (family, preset, len(wanted))
+    assert report.fits and not report.unused and not report.resized
+    written = original(
+        FAMILIES[family].rows, Unread(FAMILIES[family].shapes(FAMILIES[family].presets[preset]))
+    )
+    assert {lazy.name: lazy.shape for lazy in written} == wanted
+    assert sum(np.prod(lazy.shape, dtype=int) for lazy in written) == listing["total_params"]
+
+
+def transposed(tensors):
+    tensors["vision_encoder.proj"] = tensors["vision_encoder.proj"].T
+
+
+def other_width(tensors):
+    tensors["text_encoder.ln_final.bias"] = np.zeros(9)
+
+
+def without(name):
+    return lambda tensors: [tensors.pop(found) for found in list(tensors) if found.startswith(name)]
+
+
+def with_layer(old, new):
+    return lambda tensors: tensors.update(
+        {
+            n.replace(f"{BLOCK}.{old}.", f"{BLOCK}.{new}."): t
+            for n, t in tensors.items()
+            if f"{BLOCK}.{old}." in n
+        }
+    )
+
+
+def in_half(tensors):
+    tensors[f"{BLOCK}.1.ln_1.bias"] = tensors[f"{BLOCK}.1.ln_1.bias"].astype(np.float16)
+
+
+def extra(tensors):
+    tensors["vision_encoder.head.weight"] = np.zeros(3)
+
+
+FAULTS = {
+    "transposed": (
+        transposed,
+        r"vision_encoder.proj is \(6, 12\) in the file and \(12, 6\).*it is transposed",
+    ),
+    "shape": (
+        other_width,
+        r"ln_final.bias is \(9,\) in the file and \(8,\) in.*name text/norm/bias as fresh",
+    ),
+    "missing": (without("temp"), r"temp is missing, which fills temperature"),
+    "surplus": (extra, r"vision_encoder.head.weight is left over: no row of the table takes it"),
+    "gap": (without(f"{BLOCK}.1."), rf"{BLOCK}.1.attn.out_proj.bias is missing, which fills vision/blocks"),
+    "first": (without(f"{BLOCK}.0."), rf"{BLOCK}.0.attn.out_proj.bias is missing"),
+    "shallow": (without(f"{BLOCK}.2."), rf"{BLOCK}.2.attn.out_proj.bias is missing"),
+    "deep": (with_layer(2, 3), rf"{BLOCK}.3.attn.out_proj.bias is left over: the model has 3 layers there"),
+    "zeros": (with_layer(2, "02"), rf"{BLOCK}.02.attn.in_proj_weight is left over: no row"),
+    "dtype": (in_half, "the layers of vision/blocks/norm1/bias are stored as float32 and float16"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_does_not_fit_is_named(fault, monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals()
+    spoil, words = FAULTS[fault]
+    spoil(tensors)
+    report = plan(Arrays(tensors), "w.pth").report
+    assert not report.fits and report.preset == "small"
+    with pytest.raises(UserError, match=f"w.pth and viclip small do not fit: .*{words}"):
+        report.check("w.pth")
+
+
+def test_files_of_another_family_or_of_none_are_named(monkeypatch):
+    use_small_families(monkeypatch)
+    student = Arrays(originals(SMALL_PRETRAIN, STUDENT))
+    with pytest.raises(UserError, match="w.pth looks like internvideo2_pretrain, not viclip"):
+        plan(student, "w.pth", Choices(family="viclip"))
+    with pytest.raises(UserError, match="none of the families viclip, .*: its tensors are called a.weight"):
+        plan(Arrays({"a.weight": np.zeros(2)}), "w.pth")
+    with pytest.raises(UserError, match="there is no family 'clip'; the families are viclip"):
+        plan(student, "w.pth", Choices(family="clip"))
+    with pytest.raises(UserError, match="has no preset '2B'; it has small"):
+        plan(student, "w.pth", Choices(preset="2B"))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_prefixes_and_buffers_are_reported(prefix, monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals() | {"text_encoder.position_ids": np.arange(5)}
+    report = plan(Arrays({prefix + name: t for name, t in tensors.items()}), "w.pth").report
+    assert report.fits and report.prefix == prefix and report.matched == len(tensors) - 1
+    assert report.unused == {"text_encoder.position_ids": "positions are counted, not stored"}
+    assert "position_ids: positions are counted" in report.text() and report.as_dict()["fits"]
+
+
+def test_tied_copies_may_be_there_if_they_are_equal(monkeypatch):
+    use_small_families(monkeypatch)
+    owner, copy = "text_encoder.token_embedding.weight", "text_encoder.head.weight"
+    tied = dataclasses.replace(FAMILIES["viclip"], ties={copy: owner})
+    monkeypatch.setitem(FAMILIES, "viclip", tied)
+    tensors = originals()
+    assert plan(Arrays(tensors), "w").report.fits
+    both = plan(Arrays(tensors | {copy: tensors[owner].copy()}), "w").report
+    assert both.fits and both.ties == {copy: owner} and both.matched == len(tensors)
+    differs = plan(Arrays(tensors | {copy: tensors[owner] + 1}), "w").report
+    assert differs.problems() == [f"{copy} differs from {owner}, which it must repeat; remove the wrong one"]
+    other = plan(Arrays(tensors | {copy: np.zeros(3)}), "w").report
+    assert other.problems()[0].startswith(f"{copy} is (3,) in the file and (11, 8) in the model")
+    leaves = plan(Arrays(tensors), "w").lazies()
+    written = original(tied.rows, Arrays({lazy.name: lazy.read() for lazy in leaves}), tied.ties)
+    assert {lazy.name for lazy in written} == {*tensors, copy}
+    np.testing.assert_array_equal({lazy.name: lazy for lazy in written}[copy].read(), tensors[owner])
+
+
+def test_errors_of_one_kind_share_a_line(monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals()
+    without(f"{BLOCK}.1.")(tensors)
+    without(f"{BLOCK}.2.")(tensors)
+    problems = plan(Arrays(tensors), "w").report.problems()
+    assert len(problems) == 12
+    assert any(p.startswith(f"{BLOCK}.{{1..2}}.ln_1.bias is missing") for p in problems)
+
+
+def test_a_partial_match_leaves_out_what_either_side_lacks(monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals()
+    without("text_encoder.")(tensors)
+    opened = recognise(Arrays(tensors), "w")
+    shapes = opened.family.shapes(SMALL)
+    del shapes["temperature"]
+    found = opened.plan(Wanted(shapes, partial=True))
+    assert found.report.fits and found.report.unused == {"temp": "the model has no temperature"}
+    assert {leaf.path.split("/")[0] for leaf in found.leaves} == {"vision"}
+
+
+def test_patterns_name_paths_and_branches():
+    assert covers(["vision"], "vision/proj/kernel") and covers(["*/proj/*"], "vision/proj/kernel")
+    assert not covers(["vis", "proj"], "vision/proj/kernel") and not covers([], "vision")

@@ -1,0 +1,59 @@
+"""Layer by layer against the originals' fixtures."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from ivjax.convert.parity import compare
+from ivjax.errors import UserError
+from tests import goldens
+from tests.convert.originals import write_originals
+from tests.goldens import Golden
+
+pytestmark = pytest.mark.golden
+
+
+def fixture(name):
+    return goldens.FOLDER / f"{Golden(name).name}.safetensors"
+
+
+@pytest.mark.parametrize("name", ["viclip_tiny", "stage1_pretrain_l2"])
+def test_every_layer_is_the_originals(name):
+    golden, parity = Golden(name), compare(fixture(name), fixture(name))
+    exact = [line for line in parity.lines if line.dtype == "float32"]
+    half = [line for line in parity.lines if line.dtype == "bfloat16"]
+    assert parity.holds and [line.layer for line in exact] == [line.layer for line in half]
+    layers = {line.layer for line in exact}
+    assert {layer for layer in golden.group("outputs") if "block" in layer or "features" in layer} <= layers
+    assert max(line.relative for line in exact) < 2e-6 and min(line.cosine for line in exact) > 1 - 1e-6
+    assert 1e-4 < max(line.relative for line in half) < 0.05
+    assert f"{name}\n" in parity.text() and parity.as_dict()["holds"]
+
+
+def test_viclip_tiny_with_one_layer_changed_differs_from_there_on(tmp_path):
+    params = Golden("viclip_tiny").group("params")
+    params["vision_encoder.transformer.resblocks.1.mlp.c_fc.bias"] += np.float32(0.1)
+    weights = write_originals(tmp_path / "w.pth", params)
+    parity = compare(weights, fixture("viclip_tiny"))
+    wrong = [line.layer for line in parity.lines if line.dtype == "float32" and line.relative > 1e-3]
+    assert not parity.holds and wrong[0] == "full/vision_block1_out"
+    assert "full/vision_features" in wrong and "text_features" not in wrong
+    assert "float32 is beyond" in parity.text()
+
+
+def test_viclip_tiny_is_no_fixture_of_another_family(tmp_path):
+    with pytest.raises(UserError, match="no fixture of internvideo2_pretrain: its config lacks 'img_size'"):
+        compare(fixture("stage1_pretrain_l2"), fixture("viclip_tiny"))
+    shutil.copy(fixture("viclip_tiny"), tmp_path / "alone.safetensors")
+    with pytest.raises(UserError, match="alone.json cannot be read"):
+        compare(fixture("viclip_tiny"), tmp_path / "alone.safetensors")
+
+
+def test_viclip_tiny_without_its_inputs_is_an_error(tmp_path):
+    golden = Golden("viclip_tiny")
+    shutil.copy(fixture("viclip_tiny").with_suffix(".json"), tmp_path / "part.json")
+    part = {name: tensor for name, tensor in golden.tensors.items() if name != "inputs/text_ids"}
+    write_originals(tmp_path / "part.safetensors", part)
+    with pytest.raises(UserError, match="part.safetensors cannot be run: it holds no inputs/text_ids"):
+        compare(fixture("viclip_tiny"), tmp_path / "part.safetensors")

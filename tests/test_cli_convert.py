@@ -1,0 +1,101 @@
+"""`ivjax convert ...`: what is printed, what is written, exit statuses."""
+
+import argparse
+import json
+
+import pytest
+
+from ivjax.cli import convert
+from ivjax.convert.files import open_tensors
+from ivjax.errors import UserError
+from tests import goldens
+from tests.convert.originals import originals, use_small_families, write_originals
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    convert.add(parser.add_subparsers(dest="command"))
+    options = parser.parse_args(["convert", *map(str, arguments)])
+    return options.run(options)
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    use_small_families(monkeypatch)
+    return write_originals(tmp_path / "w.pth", originals())
+
+
+def test_inspect_names_family_and_preset(weights, capsys):
+    assert run("inspect", weights) == 0
+    printed = capsys.readouterr().out
+    assert "family    viclip\npreset    small\ncontainer model\n" in printed and printed.endswith("\nfits\n")
+    assert run("inspect", weights, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["fits"] and report["matched"] == len(originals()) and report["missing"] == {}
+
+
+def test_inspect_of_what_does_not_fit_has_status_one(weights, capsys):
+    assert run("inspect", weights, "--preset", "wide") == 1
+    printed = capsys.readouterr().out
+    assert "error     vision_encoder.class_embedding is (12,) in the file and (16,) in the model" in printed
+    assert run("inspect", weights, "--preset", "wide", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["fits"] and report["shapes"][0]["wanted"] == [16]
+    with pytest.raises(UserError, match="looks like viclip"):
+        run("inspect", weights, "--family", "internvideo2_pretrain")
+
+
+def test_import_and_export_write_what_they_say(weights, tmp_path, capsys):
+    out, options = tmp_path / "own.safetensors", ("--dtype", "bfloat16", "--shard-size", "4kB")
+    assert run("import", weights, out, "vision.frames=2", *options, "--fresh", "temperature", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["resized"] == {"vision_encoder.temporal_positional_embedding": "resized from 4 to 2"}
+    assert result["fresh"] == ["temperature"] and len(result["files"]) > 2
+    assert open_tensors(out).shape("vision/temporal_embed") == (1, 2, 12)
+    assert run("export", out, tmp_path / "back.pth") == 0
+    assert f"wrote     {tmp_path / 'back.pth'}\n" in capsys.readouterr().out
+    back = open_tensors(tmp_path / "back.pth")
+    assert {back[name].dtype.name for name in back} == {"bfloat16"} and set(back) == set(originals())
+    assert run("export", out, tmp_path / "back.safetensors", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bytes"] == sum(back[name].nbytes for name in back)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["import", "NONE", "OUT"], "does not exist"),
+        (["import", "FILE", "FILE"], "must end in .safetensors"),
+        (["import", "FILE", "OUT", "--shard-size", "much"], "'much' is no size"),
+        (["import", "FILE", "OUT", "--preset", "huge"], "has no preset 'huge'"),
+        (["import", "FILE", "OUT", "vision.frame=2"], "did you mean 'vision.frames'"),
+        (["import", "FILE", "OUT", "vision.width=14"], "choose the preset or the sizes it was trained with"),
+        (["import", "FILE", "OUT", "vision.heads=5"], "no viclip of these sizes can be built: .*; mend"),
+        (["import", "FILE", "OUT", "--fresh", "head"], "no parameter is named head"),
+        (["export", "FILE", "OUT"], "import it first"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(weights, tmp_path, arguments, words):
+    names = {"FILE": weights, "NONE": tmp_path / "none.pth", "OUT": tmp_path / "out.safetensors"}
+    with pytest.raises(UserError, match=words):
+        run(*(names.get(a, a) for a in arguments))
+    assert list(tmp_path.iterdir()) == [weights]
+
+
+@pytest.mark.golden
+def test_parity_of_viclip_tiny_is_a_table(capsys):
+    fixture = goldens.FOLDER / f"{goldens.Golden('viclip_tiny').name}.safetensors"
+    assert run("parity", fixture, "--fixture", fixture) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "viclip on viclip_tiny" and lines[-1] == "float32 is within 0.001 relative"
+    assert lines[1].split() == ["layer", "dtype", "max", "abs", "relative", "cosine"]
+    assert run("parity", fixture, "--fixture", fixture, "--json") == 0
+    assert {line["dtype"] for line in json.loads(capsys.readouterr().out)["lines"]} == {"float32", "bfloat16"}
+
+
+@pytest.mark.golden
+def test_parity_of_other_weights_than_viclip_tiny_has_status_one(tmp_path, capsys):
+    golden = goldens.Golden("viclip_tiny")
+    params = {name: tensor * 1.1 for name, tensor in golden.group("params").items()}
+    weights = write_originals(tmp_path / "w.safetensors", params)
+    assert run("parity", weights, "--fixture", goldens.FOLDER / "viclip_tiny.safetensors") == 1
+    assert capsys.readouterr().out.endswith("float32 is beyond 0.001 relative\n")
