@@ -2,10 +2,10 @@
 
 from ivjax.convert.family import Family
 from ivjax.convert.internvideo2 import PRETRAIN
-from ivjax.convert.viclip import VICLIP
+from ivjax.convert.viclip import CLIP, VICLIP
 from ivjax.errors import UserError
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (VICLIP, PRETRAIN)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (VICLIP, CLIP, PRETRAIN)}
 
 
 def family_named(name: str) -> Family:

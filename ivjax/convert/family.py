@@ -43,7 +43,7 @@ class Family:
     makes fresh parameters, `grid(sizes)` is the patch grid, `tokenizer(sizes)` reads captions. container: the
     key of the public torch files. ignored: patterns of names -> why they are not needed. prefixes: what files
     wrap all names in. ties: copy -> the tensor it repeats. frames: the times that its joint position tables
-    were released for.
+    were released for. added: paths of the model's parameters that no file of the originals holds.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Family:
     prefixes: tuple[str, ...] = ("module.", "model.", "_orig_mod.")
     ties: Mapping[str, str] = field(default_factory=dict)
     frames: tuple[int, ...] = (8,)
+    added: tuple[str, ...] = ()
     parity: Parity | None = None
 
     def shapes(self, sizes: Any) -> dict[str, Shape]:
@@ -71,6 +72,7 @@ class Family:
     def own_rows(self) -> list[Row]:
         """The rows of files in this project's own format: the tree's paths as names."""
         fits = {row.target: row.fit if row.transform is SAME else None for row in reversed(self.rows)}
+        fits |= dict.fromkeys(self.added)
         return [Row(path, path, fit=fit) for path, fit in fits.items()]
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:

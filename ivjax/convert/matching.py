@@ -12,6 +12,7 @@ from ivjax.convert.fits import Change, Fitting
 from ivjax.convert.report import Difference, Report
 from ivjax.convert.tensors import Shape, Tensors
 from ivjax.errors import UserError
+from ivjax.train.paths import covers
 
 Layers = dict[int, str]  # a leaf's tensors by layer
 
@@ -41,11 +42,6 @@ class Plan:
 
     leaves: Sequence[Leaf]
     report: Report
-
-
-def covers(patterns: Iterable[str], path: str) -> bool:
-    """Whether one of the patterns names the path (`vision/*_embed`) or a branch it lies on (`vision`)."""
-    return any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(path, f"{p}/*") for p in patterns)
 
 
 def match(rows: Iterable[Row], tensors: Tensors, wanted: Wanted = Wanted()) -> Plan:

@@ -1,7 +1,7 @@
-"""The ViCLIP checkpoints."""
+"""The checkpoints of ViCLIP, and of CLIP, which it starts from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -37,22 +37,29 @@ def blocks(source: str, target: str) -> list[Row]:
 
 def viclip_rows() -> list[Row]:
     """Rows of both towers and the temperature."""
-    vision, text = "vision_encoder", "text_encoder"
+    vision = "vision_encoder."
     return [
         Row("temp", "temperature"),
-        Row(f"{vision}.class_embedding", "vision/cls_token"),
-        Row(f"{vision}.positional_embedding", "vision/spatial_embed", fit=places(kept=1)),
-        Row(f"{vision}.temporal_positional_embedding", "vision/temporal_embed", fit=times),
-        Row(f"{vision}.conv1.weight", "vision/patch_embed/kernel", PATCH, fit=over_time),
-        Row(f"{vision}.proj", "vision/proj/kernel"),
-        *norm(f"{vision}.ln_pre", "vision/norm_pre"),
-        *norm(f"{vision}.ln_post", "vision/norm_post"),
-        *blocks(f"{vision}.transformer.resblocks.{{i}}", "vision/blocks"),
-        Row(f"{text}.token_embedding.weight", "text/word_embed"),
-        Row(f"{text}.positional_embedding", "text/place_embed", fit=first_rows),
-        Row(f"{text}.text_projection", "text/proj/kernel"),
-        *norm(f"{text}.ln_final", "text/norm"),
-        *blocks(f"{text}.transformer.resblocks.{{i}}", "text/blocks"),
+        Row(f"{vision}temporal_positional_embedding", "vision/temporal_embed", fit=times),
+        *towers(vision, "text_encoder."),
+    ]
+
+
+def towers(vision: str, text: str) -> list[Row]:
+    """Rows of CLIP's two towers, whose names start with `vision` and `text`."""
+    return [
+        Row(f"{vision}class_embedding", "vision/cls_token"),
+        Row(f"{vision}positional_embedding", "vision/spatial_embed", fit=places(kept=1)),
+        Row(f"{vision}conv1.weight", "vision/patch_embed/kernel", PATCH, fit=over_time),
+        Row(f"{vision}proj", "vision/proj/kernel"),
+        *norm(f"{vision}ln_pre", "vision/norm_pre"),
+        *norm(f"{vision}ln_post", "vision/norm_post"),
+        *blocks(f"{vision}transformer.resblocks.{{i}}", "vision/blocks"),
+        Row(f"{text}token_embedding.weight", "text/word_embed"),
+        Row(f"{text}positional_embedding", "text/place_embed", fit=first_rows),
+        Row(f"{text}text_projection", "text/proj/kernel"),
+        *norm(f"{text}ln_final", "text/norm"),
+        *blocks(f"{text}transformer.resblocks.{{i}}", "text/blocks"),
     ]
 
 
@@ -101,4 +108,16 @@ VICLIP = Family(
     tokenizer=lambda size: ClipBpe(length=size.text.context),
     container="model",
     parity=Parity(_size_of, viclip_parity.run),
+)
+
+CLIP = replace(
+    VICLIP,
+    name="clip",
+    rows=tuple(towers("visual.", "")),
+    container="flat",
+    ignored=VICLIP.ignored
+    | {"logit_scale": "ViCLIP starts with a temperature of its own"}
+    | dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes say it"),
+    added=("temperature", "vision/temporal_embed"),
+    parity=None,
 )

@@ -15,14 +15,14 @@ from ivjax.convert.engine import Row, flatten, unflatten
 from ivjax.convert.families import family_named
 from ivjax.convert.files import open_tensors
 from ivjax.convert.fits import Fitting
-from ivjax.convert.matching import Plan, Wanted, covers, match
+from ivjax.convert.matching import Plan, Wanted, match
 from ivjax.convert.planning import Choices, plan
 from ivjax.convert.report import Report
 from ivjax.convert.tensors import Arrays, Shape, Tensors
 from ivjax.convert.writing import SHARD_BYTES, write_safetensors
 from ivjax.ops.resize import Grid, Inflation
 
-__all__ = ["Imported", "covers", "import_into", "import_weights", "save_weights"]
+__all__ = ["Imported", "import_into", "import_weights", "save_weights"]
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class DualEncoder:
             init=lambda key: init_viclip(model, key),
             loss=joint_loss(joint),
             media={"video": self._medium(self.vision.frames), "image": self._medium(1)},
-            frozen=() if self.train_text else ("text/.*",),
+            frozen=() if self.train_text else ("text",),
             joint=joint,
             bounds={"temperature": (contrast.least, contrast.most)},
         )

@@ -1,12 +1,11 @@
 """Which parameters are trained: a tree cut in two by path, and put together again."""
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ivjax.errors import UserError
 from ivjax.stages.objective import Params
-from ivjax.train.paths import paths_of
+from ivjax.train.paths import covers, paths_of
 
 
 class Cut(NamedTuple):
@@ -20,9 +19,9 @@ def cut(params: Params, frozen: Sequence[str]) -> Cut:
     """Leaves whose path matches one of the patterns `frozen` on one side, the rest on the other."""
     paths = [path for path, _ in paths_of(params)]
     for pattern in frozen:
-        if not any(re.fullmatch(pattern, path) for path in paths):
+        if not any(covers([pattern], path) for path in paths):
             raise UserError(f"no parameter's path matches {pattern!r}, which is to be frozen")
-    chosen = {path for path in paths if any(re.fullmatch(pattern, path) for pattern in frozen)}
+    chosen = {path for path in paths if covers(frozen, path)}
     if len(chosen) == len(paths):
         raise UserError(f"every parameter is frozen by {', '.join(frozen)}; leave some to train")
     return Cut(_kept(params, "", chosen, inside=False), _kept(params, "", chosen, inside=True))

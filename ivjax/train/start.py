@@ -12,7 +12,7 @@ from ivjax.errors import UserError
 from ivjax.stages.objective import Objective, Params
 from ivjax.train import sharding
 from ivjax.train.freeze import Cut, cut
-from ivjax.train.paths import map_with_path, paths_of
+from ivjax.train.paths import covers, map_with_path, paths_of
 
 
 def shapes_of(objective: Objective, dtype: Any) -> Cut:
@@ -50,7 +50,7 @@ def read_weights(objective: Objective, files: Sequence[str], fresh: Sequence[str
     """
     if not files:
         return {}
-    from ivjax.convert.weights import covers, import_into
+    from ivjax.convert.weights import import_into
 
     target = jax.eval_shape(objective.init, jax.random.key(0))
     found: dict[str, np.ndarray] = {}

@@ -12,7 +12,7 @@ from ivjax.convert.families import FAMILIES
 from ivjax.convert.family import Family
 from ivjax.convert.internvideo2 import PRETRAIN, StudentSize
 from ivjax.convert.tensors import Lazy
-from ivjax.convert.viclip import VICLIP, ViClipSize
+from ivjax.convert.viclip import CLIP, VICLIP, ViClipSize
 from ivjax.models.clip import TextSize, VisionSize
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
@@ -26,12 +26,14 @@ STUDENT = StudentSize(
     EncoderSize(16, 2, 2, 32, 2, 8, image=(28, 28), frames=8), FeatureHeads(8, 2), PooledHead(8)
 )
 SMALL_VICLIP = dataclasses.replace(VICLIP, presets={"small": SMALL, "wide": WIDE})
+SMALL_CLIP = dataclasses.replace(CLIP, presets=SMALL_VICLIP.presets)
 SMALL_PRETRAIN = dataclasses.replace(PRETRAIN, presets={"small": STUDENT})
 
 
 def use_small_families(monkeypatch) -> None:
     """Lets the families have small presets."""
     monkeypatch.setitem(FAMILIES, "viclip", SMALL_VICLIP)
+    monkeypatch.setitem(FAMILIES, "clip", SMALL_CLIP)
     monkeypatch.setitem(FAMILIES, "internvideo2_pretrain", SMALL_PRETRAIN)
 
 

@@ -167,3 +167,33 @@ def test_several_files_fill_one_tree(tmp_path):
         np.testing.assert_array_equal(leaf, wanted[path])
     with pytest.raises(UserError, match=r"resblocks.\{0..2\}.attn.out_proj.bias is \(12,\)"):
         import_into(tmp_path / "vision_encoder.pth", shapes_of(WIDE))
+
+
+def clip_tensors():
+    """What CLIP's state dict would be: other prefixes, kernels of images, a longer context."""
+    tensors = originals()
+    kept = {
+        name.replace("vision_encoder.", "visual.").replace("text_encoder.", ""): array
+        for name, array in tensors.items()
+        if name not in ("temp", "vision_encoder.temporal_positional_embedding")
+    }
+    kept["visual.conv1.weight"] = kept["visual.conv1.weight"][:, :, 0]
+    kept["positional_embedding"] = np.concatenate([kept["positional_embedding"]] * 2)
+    return kept | {"logit_scale": np.float32(4.6).reshape(()), "vocab_size": np.asarray(11)}
+
+
+def test_clip_starts_a_viclip(tmp_path):
+    path = write_originals(tmp_path / "clip.safetensors", clip_tensors())
+    with pytest.raises(UserError, match="fills temperature.*fills vision/temporal_embed"):
+        import_weights(path)
+    new = ("temperature", "vision/temporal_embed")
+    found = import_weights(path, fresh=new)
+    assert (found.report.family, set(found.report.fresh)) == ("clip", set(new))
+    assert set(found.report.unused) == {"logit_scale", "vocab_size"}
+    same = import_tensors(viclip_rows(), originals())
+    same["vision"]["temporal_embed"] = np.zeros_like(same["vision"]["temporal_embed"])
+    assert_same(found.params, same | {"temperature": np.float32(0.01).reshape(())})
+    partial = import_into(path, shapes_of(SMALL))
+    assert partial.keys() == dict(flatten(same)).keys() - set(new)
+    [own] = save_weights(tmp_path / "own.safetensors", found.params, "clip", SMALL)
+    assert_same(import_weights(own).params, found.params)

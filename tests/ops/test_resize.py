@@ -1,11 +1,13 @@
 """Resizing of position tables, and kernels over time."""
 
+import re
+
 import numpy as np
 import pytest
 
 from ivjax.convert.fits import Fitting, first_rows, over_time, places, times, times_and_places
 from ivjax.errors import UserError
-from ivjax.ops.resize import inflate_kernel, resize_grid
+from ivjax.ops.resize import inflate_kernel, resize_grid, resize_table
 from tests.goldens import Golden
 
 
@@ -100,6 +102,19 @@ def test_viclip_tiny_time_tables():
     for wanted in grown:
         flat = start.reshape(1, start.shape[1], -1), wanted.reshape(1, wanted.shape[1], -1)
         assert_fitted(times, Fitting(), *flat)
+
+
+@pytest.mark.golden
+def test_stage2_data_rules_position_tables():
+    golden = Golden("stage2_data_rules")
+    told = golden.json["tensors"]
+    names = [name.removeprefix("inputs/") for name in told if name.startswith("inputs/pos_")]
+    assert names
+    for name in names:
+        old = tuple(map(int, re.search(r"1\+(\d+)\*(\d+)\*(\d+)", told[f"inputs/{name}"]).groups()))
+        new = tuple(map(int, re.search(r"T=(\d+), grid (\d+)x(\d+)", told[f"outputs/{name}"]).groups()))
+        resized = resize_table(golden[f"inputs/{name}"], old, new, kept=1)
+        np.testing.assert_allclose(resized, golden[f"outputs/{name}"], atol=1e-5)
 
 
 def test_the_grid_of_a_joint_table_is_found_or_asked_for():
