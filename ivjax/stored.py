@@ -47,7 +47,14 @@ def _packed(value: Any) -> Any:
         kind = type(value)
         fields = {field.name: _packed(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {_KIND: f"{kind.__module__}:{kind.__qualname__}", **fields}
-    return [_packed(item) for item in value] if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return [_packed(item) for item in value]
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise UserError(
+            f"an experiment holds a {type(value).__qualname__}, which cannot be stored with the run; "
+            "make it a frozen dataclass"
+        )
+    return value
 
 
 def _unpacked(value: Any) -> Any:

@@ -13,7 +13,7 @@ from tests.train.micro import experiment
 
 def test_variants_and_their_ratios(monkeypatch):
     monkeypatch.setattr("ivjax.bench.step._MATMUL_SIDE", {"cpu": 128})
-    small = apply_overrides(experiment, ["mesh.data=8", "steps=3"])
+    small = apply_overrides(experiment, ["mesh.data=8", "steps=3", "stage.student.depth=1"])
     lines = [json.loads(line) for line in bench_step(small, ["remat=none,full"], runs=2)]
     assert [line.get("variant") for line in lines] == ["remat=none", "remat=full", None]
     objective = small.stage.build(small.compute)

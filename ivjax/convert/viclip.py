@@ -115,9 +115,11 @@ CLIP = replace(
     name="clip",
     rows=tuple(towers("visual.", "")),
     container="flat",
-    ignored=VICLIP.ignored
-    | {"logit_scale": "ViCLIP starts with a temperature of its own"}
-    | dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes say it"),
+    ignored={
+        **VICLIP.ignored,
+        "logit_scale": "ViCLIP starts with a temperature of its own",
+        **dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes say it"),
+    },
     added=("temperature", "vision/temporal_embed"),
     parity=None,
 )

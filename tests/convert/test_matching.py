@@ -137,8 +137,8 @@ def test_files_of_another_family_or_of_none_are_named(monkeypatch):
         plan(student, "w.pth", Choices(family="viclip"))
     with pytest.raises(UserError, match="none of the families viclip, .*: its tensors are called a.weight"):
         plan(Arrays({"a.weight": np.zeros(2)}), "w.pth")
-    with pytest.raises(UserError, match="there is no family 'clip'; the families are viclip"):
-        plan(student, "w.pth", Choices(family="clip"))
+    with pytest.raises(UserError, match="there is no family 'clap'; the families are viclip"):
+        plan(student, "w.pth", Choices(family="clap"))
     with pytest.raises(UserError, match="has no preset '2B'; it has small"):
         plan(student, "w.pth", Choices(preset="2B"))
 

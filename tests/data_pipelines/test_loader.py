@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines.alternate import open_media
 from ivjax.data_pipelines.loader import HostShard, Reading
 from ivjax.data_pipelines.synthetic import SyntheticClips
 from ivjax.errors import UserError
@@ -13,7 +14,7 @@ from ivjax.train.mesh import MeshShape, build_mesh
 from tests.data_pipelines import reading
 from tests.train.micro import experiment
 
-SPEC = experiment.stage.build(Compute()).batch
+SPEC = experiment.stage.build(Compute()).main.batch
 CLIPS = SyntheticClips(clips=20)
 EXAMPLES = CLIPS.examples(SPEC)
 
@@ -76,14 +77,15 @@ def test_an_empty_source_is_an_error():
 
 def test_the_feed_puts_rows_on_the_mesh_and_refuses_other_shapes():
     mesh = build_mesh(MeshShape(data=2, fsdp=2, tensor=2))
-    loader = open_loader()
-    fed = next(Feed(loader, mesh, 8, SPEC))
+    loader = open_media(CLIPS, {"video": Reading(SPEC, 8, 3)})
+    fed = next(Feed(loader, mesh, 8, {"video": SPEC}))
     loader.close()
     reference = batches(1)[0][0]
     for index, video in zip(np.asarray(fed.batch["index"]), np.asarray(fed.batch["video"]), strict=True):
         np.testing.assert_array_equal(video, reference[int(index)]["video"])
     assert fed.batch["video"].sharding.shard_shape((8, 3, 42, 42, 3))[0] == 2
-    assert fed.position == {"global_next_index": 8}
+    assert (fed.medium, fed.first) == ("video", 0)
+    assert fed.position == {"step": 1, "loaders": {"video": {"global_next_index": 8}}}
     wrong = {**SPEC, "pooled": jax.ShapeDtypeStruct((5,), np.float32)}
     with pytest.raises(UserError, match=r"wants pooled as float32 \(5,\).* gives float32 \(16,\)"):
-        next(Feed(open_loader(), mesh, 8, wrong))
+        next(Feed(open_media(CLIPS, {"video": Reading(SPEC, 8, 3)}), mesh, 8, {"video": wrong}))

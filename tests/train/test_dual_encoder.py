@@ -1,21 +1,16 @@
 """The stage of clips and captions under the one loop: any mesh, any number of parts, media, frozen words."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.mixture import Media
 from ivjax.errors import UserError
 from ivjax.overrides import apply_overrides
 from ivjax.train.checkpoint import restore_params
 from ivjax.train.freeze import cut
 from ivjax.train.gradients import gradients_of
 from ivjax.train.paths import paths_of
-from tests.train.pairs import ColouredClips, experiment, run
-
-BOTH = dataclasses.replace(experiment, data=Media(video=ColouredClips(64), image=ColouredClips(32)), batch=16)
+from tests.train.pairs import experiment, run
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +25,6 @@ def test_it_learns(one_device):
 @pytest.mark.parametrize(
     "form, mesh",
     [
-        ("dense", "mesh.data=2 mesh.fsdp=2 mesh.tensor=2"),
         ("gathered", "mesh.data=2 mesh.fsdp=2 mesh.tensor=2"),
         ("ring", "mesh.data=4 mesh.fsdp=2 accumulate=2"),
     ],
@@ -86,15 +80,6 @@ def test_the_temperature_keeps_inside_its_bounds(tmp_path):
     run(tmp_path, "stage.contrast.least=0.0699", "schedule.peak=0.05", "steps=8")
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     assert restore_params(tmp_path, here)["temperature"] >= np.float32(0.0699)
-
-
-def test_images_and_clips_take_turns_and_go_on_after_a_stop(tmp_path):
-    options = ("steps=9", "checkpoint.every=5")
-    whole = run(tmp_path, *options, base=BOTH)
-    (tmp_path / "checkpoints" / "9").rename(tmp_path / "later")
-    said: list[str] = []
-    assert run(tmp_path, *options, base=BOTH, said=said) == whole
-    assert "continuing from step 5" in "\n".join(said)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ def assert_same(losses, reference):
 @pytest.mark.parametrize(
     "mesh",
     [
-        ["mesh.data=8"],
         ["mesh.fsdp=8", "mesh.data=1"],
         ["mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2"],
         ["mesh.data=2", "mesh.fsdp=2", "mesh.context=2"],

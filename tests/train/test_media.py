@@ -49,15 +49,25 @@ def both(tmp_path_factory):
     return dataclasses.replace(experiment, data=data, stage=stage, batch=8, steps=8)
 
 
-def test_clips_and_images_take_turns_by_their_number(both, tmp_path):
+def metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_clips_and_images_take_turns_by_their_number_and_go_on_after_a_stop(both, tmp_path):
     said: list[str] = []
-    changed = apply_overrides(both, ["held_out.every=8", "held_out.batches=4"])
+    changed = apply_overrides(both, ["held_out.every=8", "held_out.batches=4", "checkpoint.every=5"])
     assert train(changed, tmp_path, said.append, jax.devices()[:1]) == 0
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics(tmp_path)
     tokens = [line["tokens/s"] / line["clips/s"] for line in lines if "clips/s" in line]
     seen = {1 + 12: 6, 1 + 3: 2}  # tokens of a clip, of an image: how many of the eight steps
     assert {count: sum(abs(t - count) < 1e-6 for t in tokens) for count in seen} == seen
     assert any("held_out/loss" in line for line in said)
+    (tmp_path / "checkpoints" / "8").rename(tmp_path / "later")
+    assert train(changed, tmp_path, said.append, jax.devices()[:1]) == 0
+    assert any("continuing from step 5" in line for line in said)
+    assert [line["loss"] for line in metrics(tmp_path) if "loss" in line] == [
+        line["loss"] for line in lines if "loss" in line
+    ]
     model, params, tokenizer = load(tmp_path)
     assert tokenizer == both.data.video.reader.tokenizer
     assert model.vision_size == both.stage.vision and set(params) == {"vision", "text", "temperature"}

@@ -80,6 +80,7 @@ def test_weight_decay_follows_its_own_cosine():
         np.testing.assert_allclose(state["params"]["kernel"], expected, rtol=1e-6)
 
 
+@dataclasses.dataclass(frozen=True)
 class Poisoned:
     """Synthetic clips whose every row is not a number."""
 
