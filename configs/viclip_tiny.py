@@ -41,7 +41,7 @@ experiment = Experiment(
         ),
     ),
     batch=64,
-    steps=260,
+    steps=220,
     schedule=FlooredCosine(peak=1e-3, warmup=20),
     optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=1.0),
     dtype="float32",

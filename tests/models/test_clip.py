@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ivjax.convert.engine import export_tensors, import_tensors
-from ivjax.convert.viclip import viclip_rows
-from ivjax.models.clip import TextSize, TextTower, VisionSize, VisionTower
+from ivjax.convert.viclip import VICLIP, viclip_rows
+from ivjax.models.clip import TextTower, VisionTower
 from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature
 from tests.goldens import Golden, close, close_gradient
 
@@ -21,25 +21,8 @@ def golden():
 
 @pytest.fixture(scope="module")
 def towers(golden):
-    vision, text, config = golden.config["vision"], golden.config["text"], golden.config
-    size = VisionSize(
-        width=vision["width"],
-        depth=vision["layers"],
-        heads=vision["heads"],
-        out=vision["output_dim"],
-        patch=vision["patch_size"],
-        image=(config["res"], config["res"]),
-        frames=vision["num_frames"],
-    )
-    words = TextSize(
-        width=text["transformer_width"],
-        depth=text["transformer_layers"],
-        heads=text["transformer_heads"],
-        out=text["embed_dim"],
-        context=text["context_length"],
-        vocabulary=text["vocab_size"],
-    )
-    return VisionTower(size), TextTower(words)
+    size = VICLIP.parity.sizes(golden.config)
+    return VisionTower(size.vision), TextTower(size.text)
 
 
 def channels_last(video):

@@ -1,5 +1,6 @@
 """The stage-1 student against the original model: tensors, losses, gradients, sizes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ivjax.convert.engine import export_tensors, import_tensors
-from ivjax.convert.internvideo2 import pretrain_rows
+from ivjax.convert.internvideo2 import PRETRAIN, pretrain_rows
 from ivjax.models.internvideo2 import Encoder, EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
 from ivjax.models.layers import PatchEmbed
@@ -21,35 +22,9 @@ FIXTURES = ("stage1_pretrain_l2", "stage1_pretrain_none_sep")
 
 
 def student_of(config: dict, gelu: str, scan: bool) -> Student:
-    side = config["img_size"]
-    size = EncoderSize(
-        width=config["embed_dim"],
-        depth=config["depth"],
-        heads=config["num_heads"],
-        mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
-        pool_heads=config["attn_pool_num_heads"],
-        pool_width=config["clip_embed_dim"],
-        image=tuple(side) if isinstance(side, list) else (side, side),
-        patch=config["patch_size"],
-        frames=config["num_frames"],
-        tubelet=config["tubelet_size"],
-        positions="separable" if config.get("sep_pos_embed") else "joint",
-        layer_scale=config["init_values"],
-        gelu=gelu,
-    )
-    clip, mae = (
-        FeatureHeads(
-            width=config[f"{name}_teacher_embed_dim"],
-            layers=config[f"{name}_return_layer"],
-            interval=config.get(f"{name}_student_return_interval", 1),
-            head=head,
-            norm=config[f"{name}_norm_type"],
-        )
-        for name, head in (("clip", "linear"), ("mae", "mlp"))
-    )
-    final = config["clip_teacher_final_dim"]
-    pooled = PooledHead(final, "linear", config["clip_norm_type"]) if final else None
-    return Student(size, clip, pooled, mae, scan=scan)
+    size = PRETRAIN.parity.sizes(config)
+    encoder = dataclasses.replace(size.encoder, gelu=gelu)
+    return Student(encoder, size.clip, size.pooled, size.mae, scan=scan)
 
 
 class Case:
