@@ -77,6 +77,12 @@ class Alternating(Iterator[MediumBatch]):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from a `state`."""
+        was = state.get("loaders", {}).keys()
+        if was != self._loaders.keys():
+            raise UserError(
+                f"this run has been reading {', '.join(was) or 'other data'} and is now given "
+                f"{', '.join(self._loaders)}; put the old data back, or start a new run"
+            )
         self._step = state["step"]
         for name, loader in self._loaders.items():
             loader.restore(state["loaders"][name])
@@ -97,6 +103,9 @@ def open_media(data: Any, readings: Mapping[str, Reading], held_out: bool = Fals
         raise UserError(
             f"the stage takes no {' and no '.join(sorted(lacking))} batches; use a Mixture as data"
         )
+    asked = {"video": data.video_steps, "image": data.image_steps}
+    if min(steps for steps in (*asked.values(), 1) if steps is not None) < 1:
+        raise UserError(f"data.video_steps and data.image_steps are {asked}; they must be at least 1")
     loaders: dict[str, Loader] = {}
     try:
         for name in ("video", "image"):
@@ -105,7 +114,6 @@ def open_media(data: Any, readings: Mapping[str, Reading], held_out: bool = Fals
         for loader in loaders.values():
             loader.close()
         raise
-    asked = {"video": data.video_steps, "image": data.image_steps}
     in_proportion = {name: max(loader.clips // readings[name].batch, 1) for name, loader in loaders.items()}
     batches = in_proportion | {name: steps for name, steps in asked.items() if steps is not None}
     return Alternating(loaders, batches, readings["video"].seed)

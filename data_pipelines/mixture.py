@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.tokenizers.base import Tokenizer
 
 if TYPE_CHECKING:
     from ivjax.data_pipelines.loader import Loader, Reading
@@ -54,3 +55,9 @@ class Media:
     image: Mixture
     video_steps: int | None = None
     image_steps: int | None = None
+
+
+def tokenizer_of(data: object) -> Tokenizer | None:
+    """What reads the captions of an experiment's data, if anything does."""
+    source = data.video if isinstance(data, Media) else data
+    return source.reader.tokenizer if isinstance(source, Mixture) else None

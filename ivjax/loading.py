@@ -1,15 +1,18 @@
 """`ivjax.load`: a model and its parameters out of a run folder or a weight file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ivjax.data_pipelines.mixture import Media, Mixture
+from ivjax.data_pipelines.mixture import tokenizer_of
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
-from ivjax.stages.objective import Compute, Params
+from ivjax.errors import UserError
+from ivjax.paths import covers, paths_of
+from ivjax.stages.objective import Compute, Objective, Params
 
 if TYPE_CHECKING:
     from ivjax.config import Experiment
@@ -36,13 +39,18 @@ def load(
 
     The file says which family and size it is; `family` and `preset` name them where it does not. Parameters
     that match a pattern of `fresh` are initialised. `dtype` is what the model computes in; parameters are
-    float32. `ema`: a run's averaged parameters instead of its last ones.
+    float32. `ema`: a run's averaged parameters instead of its last ones. What a run did not train is read
+    from its `init_from` again.
     """
     from ivjax.stored import is_run, stored_experiment
 
     folder = Path(path).expanduser()
     if is_run(folder):
-        return _of_run(folder, stored_experiment(folder), dtype, ema)
+        if preset or family or fresh:
+            raise UserError(f"{path} is a run, which knows its sizes: leave out preset, family and fresh")
+        experiment = stored_experiment(folder)
+        params = jax.device_put(params_of_run(folder, experiment, ema), jax.local_devices()[0])
+        return Loaded(experiment.stage.model(Compute(dtype)), params, tokenizer_of(experiment.data))
     from ivjax.convert.families import family_named
     from ivjax.convert.weights import import_weights
 
@@ -52,25 +60,55 @@ def load(
     return Loaded(found.model(imported.sizes, jnp.dtype(dtype)), params, found.tokenizer(imported.sizes))
 
 
-def _of_run(folder: Path, experiment: "Experiment", dtype: Any, ema: bool) -> Loaded:
-    """What is frozen is not in the checkpoints of a run, but where the run had it from."""
+def params_of_run(folder: Path, experiment: "Experiment", ema: bool = False) -> Params:
+    """All parameters of a run, in the host's memory.
+
+    What is frozen is not in its checkpoints, but where the run had it from.
+    """
     from ivjax.train.checkpoint import restore_params
     from ivjax.train.freeze import joined
     from ivjax.train.mesh import MeshShape, build_mesh
-    from ivjax.train.start import read_weights, shapes_of, starting_params
+    from ivjax.train.start import shapes_of, starting_params
 
-    stage = experiment.stage
-    objective = stage.build(experiment.compute)
-    [device] = jax.local_devices()[:1]
+    objective = experiment.stage.build(experiment.compute)
+    device = _host()
     params = restore_params(folder, jax.sharding.SingleDeviceSharding(device), ema)
     if objective.frozen:
         shapes = shapes_of(objective, "float32").frozen
-        read = read_weights(objective, experiment.init_from, experiment.init_fresh)
+        read = read_weights(objective, experiment, shapes)
         mesh = build_mesh(MeshShape(), [device])
         params = joined(params, starting_params(objective, shapes, read, experiment.seed, mesh))
-    return Loaded(stage.model(Compute(dtype)), params, _tokenizer(experiment.data))
+    return params
 
 
-def _tokenizer(data: Any) -> Tokenizer | None:
-    source = data.video if isinstance(data, Media) else data
-    return source.reader.tokenizer if isinstance(source, Mixture) else None
+def read_weights(objective: Objective, experiment: "Experiment", target: Params) -> dict[str, np.ndarray]:
+    """Leaves of `target` by path out of the experiment's `init_from`, later files before earlier ones.
+
+    With files, each leaf must be in one of them or match a pattern of `init_fresh`; without, what is frozen
+    must, because random numbers that are never trained are hardly meant.
+    """
+    from ivjax.convert.weights import import_into
+
+    found: dict[str, np.ndarray] = {}
+    for file in experiment.init_from:
+        found |= import_into(file, target, objective.grid)
+    asked = experiment.init_fresh if experiment.init_from else ("*",)
+    missing = [path for path, _ in paths_of(target) if path not in found]
+    frozen = [p for p in missing if covers(objective.frozen, p) and not covers(experiment.init_fresh, p)]
+    lacking = frozen or [path for path in missing if not covers(asked, path)]
+    if lacking:
+        files = ", ".join(experiment.init_from) or "no file"
+        more = f" and {len(lacking) - 8} more" if len(lacking) > 8 else ""
+        raise UserError(
+            f"init_from gives {files}, and nothing for {', '.join(lacking[:8])}{more}"
+            f"{' (frozen)' if frozen else ''}; add a file, or name them in init_fresh"
+        )
+    return found
+
+
+def _host() -> jax.Device:
+    """A CPU where jax has one beside its accelerators."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]

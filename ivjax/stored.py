@@ -3,9 +3,11 @@
 import dataclasses
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import ivjax
 from ivjax.config import Experiment, resolved_text
 from ivjax.data_pipelines.drafts import store
 from ivjax.errors import UserError
@@ -27,7 +29,7 @@ def stored_experiment(folder: Path) -> Experiment:
         raise UserError(f"{folder} holds no {_FILE}; is it a run folder?")
     try:
         found = _unpacked(json.loads(file.read_text()))
-    except (ValueError, TypeError, AttributeError, ImportError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError) as error:
         raise UserError(
             f"{file} does not describe an experiment of this version of ivjax ({error}); "
             "use the version that the run was made with"
@@ -62,6 +64,16 @@ def _unpacked(value: Any) -> Any:
         return tuple(_unpacked(item) for item in value)
     if not isinstance(value, dict):
         return value
-    module, _, name = value[_KIND].partition(":")
-    kind = getattr(importlib.import_module(module), name)
+    kind = _class(value[_KIND])
     return kind(**{field: _unpacked(item) for field, item in value.items() if field != _KIND})
+
+
+def _class(name: str) -> Any:
+    """The dataclass of that name: nothing else that a file names is ever called."""
+    module, _, attribute = name.partition(":")
+    if module not in sys.modules and module.split(".")[0] != ivjax.__name__:
+        raise ValueError(f"{name} is not of ivjax; import {module} first if you trust it")
+    kind = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise ValueError(f"{name} is no dataclass")
+    return kind

@@ -1,6 +1,7 @@
 """Shared by the commands: how one looks, and how it names a config."""
 
 import argparse
+import sys
 
 
 def add_command(
@@ -14,6 +15,11 @@ def add_command(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def note(line: str) -> None:
+    """A line for the person at the terminal; the other stream is the result's."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def pair(text: str) -> tuple[str, str]:

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from ivjax.cli.common import add_command
+from ivjax.cli.common import add_command, note
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -99,7 +98,7 @@ def _import(options: argparse.Namespace) -> int:
     from ivjax.convert.writing import bytes_of
 
     shard_bytes = bytes_of(options.shard_size)
-    converted = import_file(options.file, options.out, _choices(options), shard_bytes, _say)
+    converted = import_file(options.file, options.out, _choices(options), shard_bytes, note)
     _show(converted, options.json)
     return 0
 
@@ -107,7 +106,7 @@ def _import(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from ivjax.convert.conversion import export_file
 
-    _show(export_file(options.weights, options.out, _say), options.json)
+    _show(export_file(options.weights, options.out, note), options.json)
     return 0
 
 
@@ -135,8 +134,3 @@ def _choices(options: argparse.Namespace) -> Any:
 
 def _show(result: Any, as_json: bool) -> None:
     print(json.dumps(result.as_dict(), indent=1) if as_json else result.text())
-
-
-def _say(line: str) -> None:
-    """Progress is not part of what is printed."""
-    print(line, file=sys.stderr, flush=True)

@@ -1,10 +1,9 @@
 """`ivjax embed`."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ivjax.cli.common import add_command
+from ivjax.cli.common import add_command, note
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -43,10 +42,6 @@ def _add_videos(parser: argparse.ArgumentParser) -> None:
     videos.add_argument("--skip-broken", action="store_true", help="broken videos are no failure")
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # the other stream is the result's
-
-
 def _embed(options: argparse.Namespace) -> int:
     from ivjax.embed.task import Task, run_task
     from ivjax.embed.videos import EmbedOptions
@@ -68,8 +63,8 @@ def _embed(options: argparse.Namespace) -> int:
             options.threads,
         ),
     )
-    outcome = run_task(task, _say)
+    outcome = run_task(task, note)
     for fault in outcome.faults:
-        _say(f"  {fault}")
+        note(f"  {fault}")
     print(f"{options.out}: {outcome}")
     return 1 if outcome.faults and not options.skip_broken else 0

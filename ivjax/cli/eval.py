@@ -1,10 +1,9 @@
 """`ivjax eval`."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ivjax.cli.common import add_command, pair
+from ivjax.cli.common import add_command, note, pair
 from ivjax.evals.protocols import NAMES
 
 
@@ -78,10 +77,6 @@ def _add_naming(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # the other stream is the result's
-
-
 def _eval(options: argparse.Namespace) -> int:
     from ivjax.evals.embed import Setting
     from ivjax.evals.items import EvalData
@@ -102,7 +97,7 @@ def _eval(options: argparse.Namespace) -> int:
     )
     suite = suite_of(asked)
     encoder = open_encoder(options.weights, options.preset, options.tokenizer, options.batch)
-    setting = Setting(encoder, data, options.weights, options.clips, options.batch, options.broken, say=_say)
+    setting = Setting(encoder, data, options.weights, options.clips, options.batch, options.broken, say=note)
     result = suite(setting)
     print(result.json() if options.json else result.table(), flush=True)
     if options.out:

@@ -1,17 +1,16 @@
 """From file to file, and what a file is: nothing but one tensor at a time is in memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ivjax.convert.detection import FORMAT
 from ivjax.convert.engine import original
-from ivjax.convert.files import open_tensors
 from ivjax.convert.planning import Choices, plan
 from ivjax.convert.report import Report
 from ivjax.convert.torch_files import write_torch
-from ivjax.convert.weights import metadata
+from ivjax.convert.weights import metadata, open_weights
 from ivjax.convert.writing import SHARD_BYTES, write_safetensors
 from ivjax.data_pipelines.progress import Progress
 from ivjax.errors import UserError
@@ -39,7 +38,7 @@ class Converted:
 
 def inspect_file(path: Path, choices: Choices = Choices()) -> Report:
     """Compares a file with its family's nearest preset, or with what is chosen; reads next to nothing."""
-    return plan(open_tensors(path), str(path), choices).report
+    return plan(open_weights(path), str(path), choices).report
 
 
 def import_file(
@@ -50,7 +49,7 @@ def import_file(
     say: Callable[[str], None] = print,
 ) -> Converted:
     """Writes the weights of any file in this project's format: FILE.safetensors, tree paths as names."""
-    planned = plan(open_tensors(path), str(path), choices)
+    planned = plan(open_weights(path), str(path), choices)
     planned.report.check(str(path))
     lazies = planned.lazies()
     said = metadata(planned.opened.family.name, planned.sizes, planned.preset)
@@ -60,8 +59,11 @@ def import_file(
 
 
 def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) -> Converted:
-    """Writes weights of this project under their original names, as .safetensors or as torch does."""
-    tensors = open_tensors(weights)
+    """Writes weights of this project, or of a run, under their original names: .safetensors, or torch's.
+
+    What the originals have no place for is left out, and listed as unused.
+    """
+    tensors = open_weights(weights)
     if tensors.metadata.get("format") != FORMAT:
         raise UserError(f"{weights} is not in this project's format; import it first")
     if out.suffix not in (".safetensors", *_TORCH_SUFFIXES):
@@ -69,10 +71,12 @@ def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) ->
     planned = plan(tensors, str(weights))
     planned.report.check(str(weights))
     family = planned.opened.family
-    lazies = original(family.rows, tensors, family.ties)
+    left_out = {name: "the originals have no place for it" for name in tensors if name in family.added}
+    report = replace(planned.report, unused={**planned.report.unused, **left_out})
+    lazies = original(family.rows, tensors, family.ties, family.added)
     with Progress(len(lazies), "tensors", say) as progress:
         if out.suffix in _TORCH_SUFFIXES:
             files = write_torch(out, lazies, family.container, progress.advance)
         else:
             files = write_safetensors(out, lazies, {"format": "pt"}, advance=progress.advance)
-    return Converted(tuple(files), sum(lazy.nbytes for lazy in lazies), planned.report)
+    return Converted(tuple(files), sum(lazy.nbytes for lazy in lazies), report)

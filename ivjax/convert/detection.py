@@ -13,7 +13,7 @@ from ivjax.convert.tensors import Part, Tensors
 from ivjax.errors import UserError
 
 FORMAT = "ivjax"
-_ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that family
+_ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that family unasked
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Opened:
         """The comparison with a model."""
         family = self.family
         if self.own:
+            wanted = replace(wanted, ignored=dict.fromkeys(family.added, "only some models have it"))
             return self._signed(match(family.own_rows(), self.tensors, wanted))
         wanted = replace(wanted, ignored=family.ignored, ties=family.ties)
         return self._signed(match(family.rows, self.tensors, wanted))
@@ -57,15 +58,25 @@ def recognise(tensors: Tensors, what: str, name: str | None = None) -> Opened:
         family = family_named(tensors.metadata.get("family", ""))
         _agree(what, family, wanted)
         return Opened(tensors, family, "", own=True)
+    family, prefix = _fitting(tensors, what, wanted)
+    return Opened(Part(tensors, prefix) if prefix else tensors, family, prefix, own=False)
+
+
+def _fitting(tensors: Tensors, what: str, wanted: Family | None) -> tuple[Family, str]:
+    """The family and prefix that take the most names; the user's word counts unless another takes more."""
     shares = {(family.name, prefix): _share(family, tensors, prefix) for family, prefix in _candidates()}
     best = max(shares, key=lambda key: shares[key])
+    if wanted is not None:
+        chosen = max((key for key in shares if key[0] == wanted.name), key=lambda key: shares[key])
+        if shares[best] >= _ENOUGH and shares[chosen] < shares[best]:
+            _agree(what, FAMILIES[best[0]], wanted)
+        return wanted, chosen[1]
     if shares[best] < _ENOUGH:
         first = ", ".join(list(tensors)[:3])
         raise UserError(
             f"{what} is of none of the families {', '.join(FAMILIES)}: its tensors are called {first}, ..."
         )
-    _agree(what, FAMILIES[best[0]], wanted)
-    return Opened(Part(tensors, best[1]) if best[1] else tensors, FAMILIES[best[0]], best[1], own=False)
+    return FAMILIES[best[0]], best[1]
 
 
 def _agree(what: str, found: Family, wanted: Family | None) -> None:

@@ -7,7 +7,7 @@ parameter tree; layers are stacked on a leading axis. What fits and what does no
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,10 +131,18 @@ def export_tensors(rows: Iterable[Row], params: Mapping[str, Any]) -> dict[str, 
     return {lazy.name: lazy.read() for lazy in original(rows, Arrays(dict(flatten(params))))}
 
 
-def original(rows: Iterable[Row], leaves: Tensors, ties: Mapping[str, str] | None = None) -> Sequence[Lazy]:
-    """The source tensors of leaves by tree path, still to be read; every leaf must be written by a row."""
+def original(
+    rows: Iterable[Row],
+    leaves: Tensors,
+    ties: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
+) -> Sequence[Lazy]:
+    """The source tensors of leaves by tree path, still to be read; a row must write every leaf.
+
+    Those in `without` may have none.
+    """
     table = Table(rows)
-    strange = sorted(set(leaves) - table.by_target.keys())
+    strange = sorted(set(leaves) - table.by_target.keys() - set(without))
     if strange:
         raise UserError(f"original files have no place for these parameters: {', '.join(strange)}")
     lazies = {

@@ -44,6 +44,7 @@ class Family:
     key of the public torch files. ignored: patterns of names -> why they are not needed. prefixes: what files
     wrap all names in. ties: copy -> the tensor it repeats. frames: the times that its joint position tables
     were released for. added: paths of the model's parameters that no file of the originals holds.
+    `of_stage(stage)` gives the sizes of what a stage trains, None if that is another family's.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Family:
     ties: Mapping[str, str] = field(default_factory=dict)
     frames: tuple[int, ...] = (8,)
     added: tuple[str, ...] = ()
+    of_stage: Callable[[Any], Any] = lambda stage: None
     parity: Parity | None = None
 
     def shapes(self, sizes: Any) -> dict[str, Shape]:

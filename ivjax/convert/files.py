@@ -70,9 +70,12 @@ class SafeTensors(Tensors):
     def _read(self, name: str, start: int, end: int) -> np.ndarray:
         """The numbers in bytes [start, end) of the tensor's file."""
         entry = self._entries[name]
-        with entry.path.open("rb") as file:
-            file.seek(start)
-            data = file.read(end - start)
+        try:
+            with entry.path.open("rb") as file:
+                file.seek(start)
+                data = file.read(end - start)
+        except OSError as error:
+            raise _unreadable(entry.path, error) from None
         if len(data) < end - start:
             raise UserError(f"{entry.path} was cut short while it was read: it ends before {name} does")
         return np.frombuffer(data, entry.dtype)
@@ -92,7 +95,18 @@ def open_tensors(path: Path) -> Tensors:
 
     FILE.safetensors may also lie there as shards, named by FILE.safetensors.index.json.
     """
-    path = path.expanduser()
+    try:
+        return _opened(path.expanduser())
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    where, reason = error.filename or path, error.strerror or error
+    return UserError(f"{where} cannot be read ({reason}); check its permissions and its disk")
+
+
+def _opened(path: Path) -> Tensors:
     if path.is_dir():
         path = _file_of(path)
     if not path.exists() and index_of(path).is_file():
@@ -126,6 +140,8 @@ def _sharded(index: Path) -> SafeTensors:
     try:
         places: dict[str, str] = json.loads(index.read_text())["weight_map"]
         files = sorted(set(places.values()))
+        if not all(isinstance(file, str) for file in files):
+            raise TypeError("the name of a shard is not a string")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is no index of shards ({type(error).__name__}: {error})") from None
     shards = {name: _read_header(_shard(index, name)) for name in files}

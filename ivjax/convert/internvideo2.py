@@ -13,6 +13,7 @@ from ivjax.convert.fits import over_time, places, times, times_and_places
 from ivjax.convert.rows import PATCH, QKV, linear, norm
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.stages.masked_reconstruction import MaskedReconstruction
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,12 @@ def _init(size: StudentSize) -> Params:
     return init_student(_model(size), jax.random.key(0))
 
 
+def _of_stage(stage: Any) -> StudentSize | None:
+    if not isinstance(stage, MaskedReconstruction):
+        return None
+    return StudentSize(stage.student, stage.clip, stage.pooled, stage.mae)
+
+
 def _size_of(config: Mapping[str, Any]) -> StudentSize:
     """Sizes of a fixture; its outputs are those of the plain arithmetic, with the erf GELU."""
     side = config["img_size"]
@@ -135,5 +142,6 @@ PRETRAIN = Family(
     grid=lambda size: size.encoder.grid,
     container="module",
     frames=(8, 4, 16),
+    of_stage=_of_stage,
     parity=Parity(_size_of, internvideo2_parity.run),
 )

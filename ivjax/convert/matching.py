@@ -12,7 +12,7 @@ from ivjax.convert.fits import Change, Fitting
 from ivjax.convert.report import Difference, Report
 from ivjax.convert.tensors import Shape, Tensors
 from ivjax.errors import UserError
-from ivjax.train.paths import covers
+from ivjax.paths import covers
 
 Layers = dict[int, str]  # a leaf's tensors by layer
 
@@ -181,8 +181,9 @@ class _Matching:
     def account_for_the_rest(self, target: Mapping[str, Shape]) -> None:
         """Tensors whose parameter the model lacks, and patterns of fresh parameters that name none."""
         rest = {name: path for path, layers in self._found.items() for name in layers.values()}
-        place = self._unused if self._wanted.partial else self._surplus
-        place |= {name: f"the model has no {path}" for name, path in rest.items()}
+        for name, path in rest.items():
+            optional = self._wanted.partial or covers(self._wanted.ignored, path)
+            (self._unused if optional else self._surplus)[name] = f"the model has no {path}"
         for pattern in self._wanted.fresh:
             if not any(covers([pattern], path) for path in target):
                 self._faults.append(f"no parameter is named {pattern}, which is to be fresh")

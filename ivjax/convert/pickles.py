@@ -44,6 +44,7 @@ _INERT_CLASSES = {
     *(("torch", name) for name in ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8")),
 }
 _INERT_PACKAGES = ("omegaconf", "yacs", "fvcore", "mmengine", "mmcv", "deepspeed")
+_DAMAGE = (KeyError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, EOFError, OSError)
 
 
 class Inert:
@@ -74,15 +75,23 @@ class _Callable:
         raise pickle.UnpicklingError("it sets the state of a function")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A tensor inside a torch file: a strided view of a storage; offset and strides count numbers."""
 
     storage: str
-    dtype: Any
+    dtype: np.dtype
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it sets the state of a tensor")
+
+    def check(self) -> None:
+        """ValueError unless the view goes forward from its storage's start."""
+        if min(self.offset, *self.shape, *self.strides, 0) < 0 or len(self.shape) != len(self.strides):
+            raise ValueError(f"a tensor of shape {self.shape} has strides {self.strides} at {self.offset}")
 
 
 class TorchTensors(Tensors):
@@ -102,14 +111,18 @@ class TorchTensors(Tensors):
 
     def __getitem__(self, name: str) -> np.ndarray:
         stored, where = self._tensors[name], f"{self._archive.filename}: {name}"
-        if 0 in stored.shape:
-            return np.empty(stored.shape, stored.dtype)
         try:
-            flat = np.frombuffer(self._bytes(stored, where), stored.dtype)
-        except (KeyError, ValueError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
+            return self._array(stored, where)
+        except _DAMAGE as error:
             raise UserError(
                 f"{self._archive.filename}: the bytes of {name} are damaged or missing ({error})"
             ) from None
+
+    def _array(self, stored: Stored, where: str) -> np.ndarray:
+        stored.check()  # as_strided itself trusts whatever it is given
+        if 0 in stored.shape:
+            return np.empty(stored.shape, stored.dtype)
+        flat = np.frombuffer(self._bytes(stored, where), stored.dtype)
         strides = [step * stored.dtype.itemsize for step in stored.strides]
         return np.lib.stride_tricks.as_strided(flat, stored.shape, strides, writeable=False)
 
@@ -172,7 +185,7 @@ def _unpickled(archive: zipfile.ZipFile, listing: zipfile.ZipInfo) -> Any:
     try:
         with archive.open(listing) as file:
             return _Unpickler(file, str(archive.filename)).load()
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception as error:  # a damaged pickle can raise anything
         raise UserError(
@@ -181,18 +194,45 @@ def _unpickled(archive: zipfile.ZipFile, listing: zipfile.ZipInfo) -> Any:
 
 
 def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
-    """The tensors, and the key they lay under (`flat` for none)."""
+    """The tensors of the container that has the most, and the key they lay under (`flat` for none)."""
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
-    for name in ("flat", *CONTAINERS):
-        inner = content if name == "flat" else dict.get(content, name)
-        # A pickle can put values of its own over an OrderedDict's methods, hence `dict.items`.
-        items = dict.items(inner) if isinstance(inner, dict) else ()
-        tensors = {str(key): value for key, value in items if isinstance(value, Stored)}
-        if tensors:
-            return name, tensors
-    found = ", ".join(map(str, dict.keys(content)))
-    raise UserError(f"{path} holds no tensors under {', '.join(CONTAINERS)}; it has {found}")
+    # A pickle can put values of its own over an OrderedDict's methods, hence `dict.get` and the like.
+    insides: dict[str, Any] = {"flat": content} | {name: dict.get(content, name) for name in CONTAINERS}
+    tensors = {name: _tensors(inside) for name, inside in insides.items()}
+    best = max(tensors, key=lambda name: len(tensors[name]))
+    if not tensors[best]:
+        found = ", ".join(map(str, dict.keys(content)))
+        raise UserError(f"{path} holds no tensors under {', '.join(CONTAINERS)}; it has {found}")
+    if best != "flat":  # beside flat tensors lie the optimizer's, which nobody misses
+        _check_not_nested(insides[best], f"{path}: {best}")
+    return best, tensors[best]
+
+
+def _tensors(inside: Any) -> dict[str, Stored]:
+    items = dict.items(inside) if isinstance(inside, dict) else ()
+    return {str(key): value for key, value in items if isinstance(value, Stored)}
+
+
+def _check_not_nested(container: dict[Any, Any], where: str) -> None:
+    for key, value in dict.items(container):
+        if not isinstance(value, Stored) and _holds_tensors(value):
+            raise UserError(
+                f"{where} holds more tensors inside {key}, which would be lost; save one flat dict"
+            )
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether tensors lie anywhere inside; a pickle's dicts and lists may hold themselves."""
+    waiting, seen = [value], set()
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, Stored):
+            return True
+        if isinstance(inner, dict | list | tuple) and id(inner) not in seen:
+            seen.add(id(inner))
+            waiting.extend(dict.values(inner) if isinstance(inner, dict) else inner)
+    return False
 
 
 class _Unpickler(pickle.Unpickler):
@@ -223,10 +263,11 @@ class _Unpickler(pickle.Unpickler):
 
 def _rebuild(storage: tuple[str, Any], offset: int, shape: Any, strides: Any, *_: Any) -> Stored:
     key, dtype = storage
-    sizes, steps = tuple(map(int, shape)), tuple(map(int, strides))
-    if min(int(offset), *sizes, *steps, 0) < 0 or len(sizes) != len(steps):
-        raise ValueError(f"a tensor of shape {sizes} has strides {steps} at {offset}")
-    return Stored(key, dtype, int(offset), sizes, steps)
+    if not isinstance(dtype, np.dtype):
+        raise ValueError(f"a tensor has {type(dtype).__name__} for a dtype")
+    stored = Stored(key, dtype, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+    stored.check()
+    return stored
 
 
 _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {

@@ -13,6 +13,7 @@ from ivjax.convert.fits import first_rows, over_time, places, times
 from ivjax.convert.rows import PATCH, QKV, QKV_BIAS, linear, norm
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.models.clip import TextSize, ViClip, VisionSize, init_viclip
+from ivjax.stages.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ def _init(size: ViClipSize) -> Params:
     return init_viclip(_model(size), jax.random.key(0))
 
 
+def _of_stage(stage: Any) -> ViClipSize | None:
+    return ViClipSize(stage.vision, stage.text) if isinstance(stage, DualEncoder) else None
+
+
 def _size_of(config: Mapping[str, Any]) -> ViClipSize:
     """Sizes of a fixture."""
     vision, text = config["vision"], config["text"]
@@ -107,6 +112,8 @@ VICLIP = Family(
     grid=lambda size: size.vision.grid,
     tokenizer=lambda size: ClipBpe(length=size.text.context),
     container="model",
+    added=("bias",),
+    of_stage=_of_stage,
     parity=Parity(_size_of, viclip_parity.run),
 )
 
@@ -120,6 +127,7 @@ CLIP = replace(
         "logit_scale": "ViCLIP starts with a temperature of its own",
         **dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes say it"),
     },
-    added=("temperature", "vision/temporal_embed"),
+    added=("temperature", "vision/temporal_embed", "bias"),
+    of_stage=lambda stage: None,
     parity=None,
 )

@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from ivjax.convert.detection import FORMAT, recognise
-from ivjax.convert.engine import Row, flatten, unflatten
-from ivjax.convert.families import family_named
+from ivjax.convert.engine import flatten, unflatten
+from ivjax.convert.families import FAMILIES, family_named
 from ivjax.convert.files import open_tensors
 from ivjax.convert.fits import Fitting
-from ivjax.convert.matching import Plan, Wanted, match
+from ivjax.convert.matching import Wanted, match
 from ivjax.convert.planning import Choices, plan
 from ivjax.convert.report import Report
 from ivjax.convert.tensors import Arrays, Shape, Tensors
 from ivjax.convert.writing import SHARD_BYTES, write_safetensors
+from ivjax.errors import UserError
 from ivjax.ops.resize import Grid, Inflation
-
-__all__ = ["Imported", "import_into", "import_weights", "save_weights"]
+from ivjax.stored import is_run, stored_experiment
 
 
 @dataclass(frozen=True)
@@ -55,31 +54,42 @@ def import_weights(
     leave a choice). Leaves that match a pattern of `fresh` come from `init`, which jax must be able to trace.
     """
     choices = Choices(family, preset, (), fresh, dtype, frames, inflate)
-    planned = plan(open_tensors(Path(path)), str(path), choices, _shapes(target), grid)
+    planned = plan(open_weights(path), str(path), choices, _shapes(target), grid)
     planned.report.check(str(path))
     leaves = {lazy.name: lazy.read() for lazy in planned.lazies(init)}
     return Imported(unflatten(leaves), planned.report, planned.sizes)
 
 
-def import_into(path: Path | str, target: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Leaves of `target` by path, as far as a weight file or a run folder holds them."""
-    folder, shapes = Path(path).expanduser(), _shapes(target)
-    if (folder / "checkpoints").is_dir():
-        tensors, found = _of_run(folder, shapes)
-    else:
-        opened = recognise(open_tensors(folder), str(path))
-        fitting = Fitting(frames=opened.family.frames)
-        tensors, found = opened.tensors, opened.plan(Wanted(shapes, fitting=fitting, partial=True))
+def import_into(
+    path: Path | str, target: Mapping[str, Any], grid: Grid | None = None
+) -> dict[str, np.ndarray]:
+    """Leaves of `target` by path in float32, as far as a weight file or a run folder holds them.
+
+    Position tables are resized to `grid`.
+    """
+    opened = recognise(open_weights(path), str(path))
+    fitting = Fitting(grid, opened.family.frames)
+    found = opened.plan(Wanted(_shapes(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True))
     found.report.check(str(path))
-    return {leaf.path: leaf.lazy(tensors).read() for leaf in found.leaves}
+    return {leaf.path: leaf.lazy(opened.tensors).read() for leaf in found.leaves}
 
 
-def _of_run(folder: Path, shapes: Mapping[str, Shape] | None) -> tuple[Tensors, Plan]:
-    from ivjax.train.checkpoint import restore_params  # orbax is slow to import
+def open_weights(path: Path | str) -> Tensors:
+    """The tensors of a weight file, or of a run folder under the names of this project's format."""
+    folder = Path(path).expanduser()
+    if not is_run(folder):
+        return open_tensors(folder)
+    from ivjax.loading import params_of_run  # which loads files through this module
 
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    leaves = Arrays(dict(flatten(restore_params(folder, here))))
-    return leaves, match([Row(name, name) for name in leaves], leaves, Wanted(shapes, partial=True))
+    experiment = stored_experiment(folder)
+    for family in FAMILIES.values():
+        sizes = family.of_stage(experiment.stage)
+        if sizes is not None:
+            leaves = dict(flatten(params_of_run(folder, experiment)))
+            return Arrays(leaves, metadata(family.name, sizes, None))
+    raise UserError(
+        f"{path} was trained as {type(experiment.stage).__name__}, which no family of files is of"
+    )
 
 
 def save_weights(

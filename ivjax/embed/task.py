@@ -31,7 +31,9 @@ class Task:
         """The model."""
         from ivjax.evals.opening import open_encoder
 
-        return open_encoder(self.weights, self.preset, self.tokenizer, self.options.batch)
+        return open_encoder(
+            self.weights, self.preset, self.tokenizer, self.options.batch, words=not self.videos
+        )
 
     def made_by(self, encoder: Encoder) -> Made:
         """What the index says of the way it is made."""

@@ -19,25 +19,46 @@ from ivjax.train.sharding import replicate
 
 
 def open_encoder(
-    path: str, preset: str | None = None, tokenizer: str | None = None, batch: int = 32
+    path: str,
+    preset: str | None = None,
+    tokenizer: str | None = None,
+    batch: int = 32,
+    words: bool = True,
 ) -> "TwoTowers":
-    """The encoder in a run folder or a weight file; `tokenizer` is another vocabulary file than it names."""
+    """The encoder in a run folder or a weight file; `tokenizer` is another vocabulary file than it names.
+
+    Without `words` no vocabulary is needed, and only clips can be embedded.
+    """
     loaded = load(path, preset)
     if not isinstance(loaded.model, ViClip):
         raise UserError(f"{path} holds a {type(loaded.model).__name__}, which has no words; give a ViCLIP")
-    words = loaded.tokenizer
-    if words is not None and tokenizer is not None:
-        words = dataclasses.replace(words, path=tokenizer)  # type: ignore[type-var]
-    if words is None:
+    reader = loaded.tokenizer
+    if reader is not None and tokenizer is not None:
+        reader = dataclasses.replace(reader, path=tokenizer)  # type: ignore[type-var]
+    if words:
+        _check_words(path, loaded.model, reader)
+    return TwoTowers(loaded.model, loaded.params, reader, batch)
+
+
+def _check_words(path: str, model: ViClip, tokenizer: Tokenizer | None) -> None:
+    """A missing or wrong vocabulary is better met now than after all clips."""
+    if tokenizer is None:
         raise UserError(f"{path} does not say how captions become tokens; give a run or released weights")
-    words.encode("a")  # a missing vocabulary is better met now than after all clips
-    return TwoTowers(loaded.model, loaded.params, words, batch)
+    try:
+        tokenizer.encode("a")
+    except UserError as error:
+        raise UserError(f"{error}; name the file with --tokenizer") from None
+    if tokenizer.vocabulary_size > model.text_size.vocabulary:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocabulary_size} pieces and the model in {path} "
+            f"{model.text_size.vocabulary} words; name its own vocabulary with --tokenizer"
+        )
 
 
 class TwoTowers:
     """An Encoder: both towers compiled for one batch size, rows split over this host's devices."""
 
-    def __init__(self, model: ViClip, params: Params, tokenizer: Tokenizer, batch: int):
+    def __init__(self, model: ViClip, params: Params, tokenizer: Tokenizer | None, batch: int):
         size = model.vision_size
         if batch < 1:
             raise UserError(f"a batch of {batch} clips cannot be; ask for 1 or more")
@@ -61,6 +82,8 @@ class TwoTowers:
 
     def text(self, texts: Sequence[str]) -> np.ndarray:
         """See Encoder."""
+        if self._tokenizer is None:
+            raise UserError("this model was opened without words")
         return self._in_batches(self._words, np.stack([self._tokenizer.encode(text) for text in texts]))
 
     def _in_batches(self, function: Callable[..., jax.Array], rows: np.ndarray) -> np.ndarray:

@@ -64,15 +64,23 @@ def retrieve(setting: Setting, options: RetrievalOptions = RetrievalOptions()) -
 def score(
     texts: np.ndarray, videos: np.ndarray, pairs: Pairs, options: RetrievalOptions = RetrievalOptions()
 ) -> dict[str, float]:
-    """Metrics of the vectors of texts (m, D) and videos (n, [clips,] D), never holding all m x n scores."""
+    """Metrics of the vectors of texts (m, D) and videos (n, [clips,] D), never holding all m x n scores.
+
+    `r1_chance` is what random scores would reach, `tied` the share of queries with an equal wrong answer.
+    """
     t2v = find_ranks(strips(texts, videos, options.scoring), pairs.videos_of)
     v2t = find_ranks(strips(videos, texts, options.scoring), pairs.texts_of)
     if options.ties == "originals":
         metrics = retrieval_metrics(t2v.places("first"), v2t.places("middle"))
     else:
         metrics = retrieval_metrics(t2v.places(), v2t.places())
-    tied = {"t2v_tied": t2v.wrong, "v2t_tied": v2t.wrong}
-    return metrics | {name: round(100 * float(np.mean(wrong > 0)), 2) for name, wrong in tied.items()}
+    shares = {
+        "t2v_r1_chance": [len(right) / len(videos) for right in pairs.videos_of],
+        "v2t_r1_chance": [len(right) / len(texts) for right in pairs.texts_of],
+        "t2v_tied": t2v.wrong > 0,
+        "v2t_tied": v2t.wrong > 0,
+    }
+    return metrics | {name: round(100 * float(np.mean(share)), 2) for name, share in shares.items()}
 
 
 def pair(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:

@@ -47,7 +47,7 @@ class Contrast:
 class DualEncoder:
     """The stage. The share `mask` of a clip's patches is not seen in training.
 
-    Without `train_text` the text tower is frozen, as in the originals, and has to come from `init_from`.
+    Without `train_text` the text tower is frozen, as in the originals, and comes from `init_from`.
     """
 
     vision: VisionSize
@@ -76,6 +76,8 @@ class DualEncoder:
             frozen=() if self.train_text else ("text",),
             joint=joint,
             bounds={"temperature": (contrast.least, contrast.most)},
+            grid=self.vision.grid,
+            vocabulary=self.text.vocabulary,
         )
 
     def model(self, compute: Compute) -> ViClip:

@@ -68,6 +68,7 @@ class MaskedReconstruction:
                     flops=flops.with_backward(flops.student_forward(student, self.visible)),
                 )
             },
+            grid=self.student.grid,
         )
 
     def model(self, compute: Compute) -> Student:

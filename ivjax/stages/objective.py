@@ -56,7 +56,8 @@ class Objective:
     `loss(params, batch, key)` returns a float32 loss and its terms: without `joint` a mean over the rows,
     with it `joint.loss` of `joint.rows`. `frozen` are patterns of paths of parameters that are not trained.
     `media` are the kinds of batch that it takes, the main one first; `bounds` clamp parameters after each
-    step, by path.
+    step, by path. `grid` is the patch grid that position tables of weight files are resized to, and every
+    token id of a batch is below `vocabulary`.
     """
 
     init: Callable[[jax.Array], Params]
@@ -65,6 +66,8 @@ class Objective:
     frozen: tuple[str, ...] = ()
     joint: Joint | None = None
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    grid: tuple[int, int, int] | None = None
+    vocabulary: int | None = None
 
     @property
     def main(self) -> Medium:

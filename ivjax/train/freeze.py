@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ivjax.errors import UserError
+from ivjax.paths import covers, paths_of
 from ivjax.stages.objective import Params
-from ivjax.train.paths import covers, paths_of
 
 
 class Cut(NamedTuple):

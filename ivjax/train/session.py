@@ -13,16 +13,19 @@ from jax.sharding import Mesh
 from ivjax.config import Experiment, diff, to_json
 from ivjax.data_pipelines.alternate import Alternating, open_media
 from ivjax.data_pipelines.loader import Reading
+from ivjax.data_pipelines.mixture import tokenizer_of
 from ivjax.errors import UserError
+from ivjax.loading import read_weights
 from ivjax.stages.objective import Objective, Params
 from ivjax.stored import store_experiment
 from ivjax.train import sharding
 from ivjax.train.checkpoint import Checkpoints, Restored
 from ivjax.train.feed import Feed, Spec, host_shard
+from ivjax.train.freeze import joined
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch
 from ivjax.train.metrics import MetricsLog, open_workdir
-from ivjax.train.start import read_weights, shapes_of, starting_params
+from ivjax.train.start import shapes_of, starting_params
 from ivjax.train.step import State, init_state, make_step
 
 Say = Callable[[str], None]
@@ -87,8 +90,6 @@ def _prepare(
     stack: contextlib.ExitStack,
 ) -> Session:
     objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
-    for medium in objective.media.values():
-        check_context(medium.tokens, mesh)
     trained, not_trained = shapes_of(objective, experiment.dtype)
     shapes = jax.eval_shape(lambda params: init_state(params, recipe), trained)
     shardings = sharding.shardings_of(shapes, mesh)
@@ -97,6 +98,9 @@ def _prepare(
         say(line)
     loader = open_loader(experiment, objective, mesh, folder)
     stack.callback(loader.close)
+    for name in loader.media:
+        check_context(objective.media[name].tokens, mesh)
+    check_words(experiment, objective)
     checkpoints = Checkpoints(folder, experiment.checkpoint)
     stack.callback(checkpoints.close)
     with ledger.book("restore"):
@@ -104,9 +108,7 @@ def _prepare(
     done = found.step if found else 0
     ledger.restarted(done)
     # A restored run reads its weight files again only for what its checkpoints do not hold.
-    read = {}
-    if found is None or not_trained:
-        read = read_weights(objective, experiment.init_from, experiment.init_fresh)
+    read = read_weights(objective, experiment, not_trained if found else joined(trained, not_trained))
     frozen = starting_params(objective, not_trained, read, experiment.seed, mesh)
     if found:
         loader.restore(found.data)
@@ -164,6 +166,18 @@ def open_loader(
 def batch_specs(objective: Objective) -> dict[str, Spec]:
     """Shape and dtype of one row of every array, by medium."""
     return {name: medium.batch for name, medium in objective.media.items()}
+
+
+def check_words(experiment: Experiment, objective: Objective) -> None:
+    """Raises if the tokenizer has more words than the text encoder: the rest would share one embedding."""
+    tokenizer = tokenizer_of(experiment.data)
+    if objective.vocabulary is None or tokenizer is None:
+        return
+    if tokenizer.vocabulary_size > objective.vocabulary:
+        raise UserError(
+            f"data.reader.tokenizer has {tokenizer.vocabulary_size} pieces and the stage's text encoder "
+            f"{objective.vocabulary} words; make stage.text.vocabulary as large"
+        )
 
 
 def check_context(tokens: int, mesh: Mesh) -> None:

@@ -1,18 +1,17 @@
 """The parameters that a run starts from: drawn from its seed, or read from weight files."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ivjax.errors import UserError
+from ivjax.paths import map_with_path, paths_of
 from ivjax.stages.objective import Objective, Params
 from ivjax.train import sharding
 from ivjax.train.freeze import Cut, cut
-from ivjax.train.paths import covers, map_with_path, paths_of
 
 
 def shapes_of(objective: Objective, dtype: Any) -> Cut:
@@ -41,26 +40,3 @@ def starting_params(
 
 def _part(whole: np.ndarray, dtype: Any, place: Any) -> np.ndarray:
     return whole[place].astype(dtype)
-
-
-def read_weights(objective: Objective, files: Sequence[str], fresh: Sequence[str]) -> dict[str, np.ndarray]:
-    """Leaves by path out of weight files and run folders, later files before earlier ones.
-
-    Every parameter must be in one of them, or match a pattern of `fresh`.
-    """
-    if not files:
-        return {}
-    from ivjax.convert.weights import import_into
-
-    target = jax.eval_shape(objective.init, jax.random.key(0))
-    found: dict[str, np.ndarray] = {}
-    for file in files:
-        found |= import_into(file, target)
-    missing = [path for path, _ in paths_of(target) if path not in found and not covers(fresh, path)]
-    if missing:
-        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
-        raise UserError(
-            f"{', '.join(files)} hold nothing for {', '.join(missing[:8])}{more}; "
-            "add a file, or name them in init_fresh"
-        )
-    return found

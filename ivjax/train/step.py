@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ivjax.paths import map_with_path
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
 from ivjax.train.gradients import gradients_of
 from ivjax.train.optimizer import AdamW
-from ivjax.train.paths import map_with_path
 from ivjax.train.schedule import Schedule, WarmupCosine
 
 State = dict[str, Any]

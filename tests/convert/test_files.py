@@ -2,11 +2,13 @@
 
 import argparse
 import collections
+import errno
 import json
 import os
 import pickle
 import subprocess
 import zipfile
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +17,7 @@ from safetensors.numpy import save_file
 
 from ivjax.convert import torch_files
 from ivjax.convert.files import open_tensors
+from ivjax.convert.pickles import Stored, TorchTensors
 from ivjax.convert.tensors import Lazy
 from ivjax.errors import UserError
 from tests.convert.torch_files import write_torch, write_zip
@@ -36,6 +39,11 @@ def assert_same(found, wanted=TENSORS):
         np.testing.assert_array_equal(found[name], value)
 
 
+def pickle_of(path):
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
+
+
 def test_safetensors(tmp_path):
     save_file(TENSORS, tmp_path / "w.safetensors")
     assert_same(open_tensors(tmp_path / "w.safetensors"))
@@ -55,6 +63,32 @@ def test_shards_with_an_index(tmp_path):
     save_file({"other": TENSORS["half"]}, tmp_path / "two.safetensors")
     with pytest.raises(UserError, match=r"two.safetensors lacks brain"):
         open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("shard", [3, None, ["one.safetensors"]])
+def test_an_index_whose_shards_are_no_names_is_refused(tmp_path, shard):
+    index = tmp_path / "w.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a.weight": shard}}))
+    with pytest.raises(UserError, match=r"w.safetensors.index.json is no index of shards \(TypeError"):
+        open_tensors(index)
+
+
+def test_a_disk_that_fails_is_an_error_of_one_sentence(tmp_path, monkeypatch):
+    save_file(TENSORS, tmp_path / "w.safetensors")
+    torch_file = write_torch(tmp_path / "w.pth", TENSORS)
+    opened = open_tensors(tmp_path / "w.safetensors"), open_tensors(torch_file)
+    fail = mock.Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", fail)
+    with pytest.raises(UserError, match=r"w.pth cannot be read \(Input/output error\); check"):
+        open_tensors(torch_file)
+    monkeypatch.setattr("io.open", fail)
+    for tensors in opened:
+        with pytest.raises(UserError, match=r"w\.(pth|safetensors).*\(.*Input/output error\)"):
+            tensors.layer("ids", 1)
+    (tmp_path / "w.safetensors.index.json").touch()
+    for path in tmp_path.iterdir():
+        with pytest.raises(UserError, match=rf"{path.name} cannot be read \(Input/output error\); check"):
+            open_tensors(path)
 
 
 @pytest.mark.parametrize("container", ["flat", "module", "model", "model_state", "state_dict"])
@@ -159,11 +193,48 @@ def test_a_state_set_on_what_rebuilds_tensors_is_refused(tmp_path, name, state):
     assert_same(open_tensors(good))
 
 
+@pytest.mark.parametrize("state", [{"strides": (-4096, -4096)}, (None, {"strides": (-4096, -4096)})])
+def test_a_state_set_on_a_tensor_is_refused(tmp_path, state):
+    pickled = pickle_of(write_torch(tmp_path / "w.pth", {"t": TENSORS["a.weight"]}))
+    program = pickled[:-2] + pickle.dumps(state, protocol=2)[2:-1] + b"bs."  # BUILD, on the tensor
+    with pytest.raises(UserError, match=r"the pickle in .* is damaged \(.*sets the state of a tensor\)$"):
+        open_tensors(write_zip(tmp_path / "crafted.pth", program, [TENSORS["a.weight"].tobytes()]))
+
+
+VIEWS = [(0, (3, 5), (-5, 1)), (-1, (3,), (1,)), (0, (-3,), (1,)), (0, (3, 5), (1,)), (0, (2**70,), (0,))]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_that_no_tensor_can_have_are_refused_when_they_are_read(tmp_path, view):
+    with zipfile.ZipFile(write_torch(tmp_path / "w.pth", {"t": TENSORS["a.weight"]})) as archive:
+        tensors = TorchTensors(archive, "weights", {"t": Stored("0", np.dtype(np.float32), *view)}, "flat")
+        with pytest.raises(UserError, match="the bytes of t are damaged"):
+            tensors["t"]
+
+
+def test_the_container_with_the_most_tensors_is_taken(tmp_path):
+    few = {"half": TENSORS["half"]}
+    model = few | {"model": TENSORS, "state_dict": few}
+    flat = TENSORS | {"optimizer": {"state": few}, "model": few}
+    for container, wrapped in (("model", model), ("flat", flat)):
+        found = open_tensors(write_torch(tmp_path / "w.pth", wrapped))
+        assert found.container == container
+        assert_same(found)
+
+
+def test_tensors_nested_inside_the_container_do_not_vanish(tmp_path):
+    plain = TENSORS | {"step": 3, "name": "b14", "none": None, "ring": {"width": [1, 2]}}
+    plain["ring"]["ring"] = [plain["ring"]]
+    assert_same(open_tensors(write_torch(tmp_path / "w.pth", {"model": plain})))
+    nested = {"model": TENSORS | {"text": {"deep": {"half": TENSORS["half"]}}}}
+    with pytest.raises(UserError, match=r"model holds more tensors inside text, which would be lost"):
+        open_tensors(write_torch(tmp_path / "nested.pth", nested))
+
+
 def test_attributes_that_hide_a_dicts_methods_are_passed_over(tmp_path):
     lazies = [Lazy(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in TENSORS.items()]
     [path] = torch_files.write_torch(tmp_path / "w.pth", lazies, "model")
-    with zipfile.ZipFile(path) as archive:
-        pickled = archive.read("archive/data.pkl")
+    pickled = pickle_of(path)
     assert pickled.endswith(b"us.")
     hiding = b"".join(b"X\x05\x00\x00\x00%scargparse\nNamespace\n" % name for name in (b"items", b"keys_"))
     program = pickled[:-2] + b"}(" + hiding + b"ub" + b"s."
@@ -210,9 +281,7 @@ def test_truncated_files_are_named(tmp_path):
 
 
 def test_a_tensor_that_reaches_beyond_its_storage_is_an_error(tmp_path):
-    path = write_torch(tmp_path / "w.pth", {"t": TENSORS["a.weight"]})
-    with zipfile.ZipFile(path) as archive:
-        pickled = archive.read("weights/data.pkl")
+    pickled = pickle_of(write_torch(tmp_path / "w.pth", {"t": TENSORS["a.weight"]}))
     found = open_tensors(write_zip(tmp_path / "short.pth", pickled, [b"\0" * 8]))
     with pytest.raises(UserError, match="t reaches beyond its 2 stored numbers"):
         found["t"]

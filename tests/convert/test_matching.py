@@ -143,6 +143,29 @@ def test_files_of_another_family_or_of_none_are_named(monkeypatch):
         plan(student, "w.pth", Choices(preset="2B"))
 
 
+def test_a_family_that_is_named_needs_no_majority_of_the_names(monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals()
+    heads = {f"head.{i}": np.zeros(1) for i in range(len(tensors) + 1)}
+    few = Arrays({f"module.{name}": array for name, array in (tensors | heads).items()})
+    with pytest.raises(UserError, match="is of none of the families"):
+        recognise(few, "w")
+    opened = recognise(few, "w", "viclip")
+    assert (opened.family.name, opened.prefix) == ("viclip", "module.")
+    assert set(opened.tensors) == {*tensors, *heads}
+
+
+def test_of_families_that_fit_alike_the_named_one_is_taken(monkeypatch):
+    use_small_families(monkeypatch)
+    twin = dataclasses.replace(FAMILIES["viclip"], name="twin")
+    monkeypatch.setitem(FAMILIES, "twin", twin)
+    tensors = Arrays(originals())
+    assert recognise(tensors, "w").family.name == "viclip"
+    assert recognise(tensors, "w", "twin").family is twin
+    with pytest.raises(UserError, match="w looks like viclip, not clip"):
+        recognise(tensors, "w", "clip")
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "model."])
 def test_prefixes_and_buffers_are_reported(prefix, monkeypatch):
     use_small_families(monkeypatch)

@@ -34,7 +34,7 @@ def opened(monkeypatch):
     """What `open_encoder` is called with; it gives the encoder of colours."""
     calls = []
 
-    def open_encoder(path, preset, tokenizer, batch):
+    def open_encoder(path, preset, tokenizer, batch, words=True):
         calls.append((path, preset, tokenizer, batch))
         return ColourEncoder()
 

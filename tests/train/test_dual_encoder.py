@@ -6,11 +6,13 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.overrides import apply_overrides
+from ivjax.paths import paths_of
 from ivjax.train.checkpoint import restore_params
 from ivjax.train.freeze import cut
 from ivjax.train.gradients import gradients_of
-from ivjax.train.paths import paths_of
 from tests.train.pairs import experiment, run
+
+FROZEN = ("stage.train_text=false", "init_fresh=('text',)")
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +65,14 @@ def test_eight_parts_give_the_gradients_of_the_whole_batch(kind, frozen):
 
 def test_frozen_words_stay_and_are_not_saved(tmp_path):
     said: list[str] = []
-    run(tmp_path, "stage.train_text=false", "steps=3", said=said)
+    run(tmp_path, *FROZEN, "steps=3", said=said)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     assert set(restore_params(tmp_path, here)) == {"vision", "temperature"}
     assert any(line.strip().startswith("frozen") for line in said)
 
 
 def test_frozen_words_are_the_same_after_a_restart(tmp_path):
-    options = ("stage.train_text=false", "steps=6", "checkpoint.every=3")
+    options = (*FROZEN, "steps=6", "checkpoint.every=3")
     whole = run(tmp_path / "run", *options)
     (tmp_path / "run" / "checkpoints" / "6").rename(tmp_path / "later")
     assert run(tmp_path / "run", *options) == whole

@@ -73,6 +73,13 @@ def test_clips_and_images_take_turns_by_their_number_and_go_on_after_a_stop(both
     assert model.vision_size == both.stage.vision and set(params) == {"vision", "text", "temperature"}
 
 
+def test_another_choice_of_media_does_not_go_on(both, tmp_path):
+    one = dataclasses.replace(both, data=both.data.video, steps=1)
+    assert train(one, tmp_path, lambda line: None, jax.devices()[:1]) == 0
+    with pytest.raises(UserError, match="has been reading video and is now given video, image; put the old"):
+        train(both, tmp_path, lambda line: None, jax.devices()[:1])
+
+
 def test_a_stage_without_images_refuses_them(both, tmp_path):
     wrong = dataclasses.replace(micro.experiment, data=both.data)
     with pytest.raises(UserError, match="the stage takes no image batches; use a Mixture as data"):

@@ -9,8 +9,8 @@ import pytest
 
 from ivjax.convert.engine import Row, import_tensors
 from ivjax.convert.internvideo2 import linear, norm, pretrain_rows
+from ivjax.paths import paths_of
 from ivjax.train.optimizer import AdamW, decays, layer_scales
-from ivjax.train.paths import paths_of
 from ivjax.train.schedule import FlooredCosine, WarmupCosine
 from tests.goldens import Golden
 

@@ -1,13 +1,21 @@
 """Where a run's first parameters come from: its seed, weight files, other runs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from ivjax.convert.conversion import export_file
 from ivjax.convert.viclip import ViClipSize
-from ivjax.convert.weights import save_weights
+from ivjax.convert.weights import import_weights, save_weights
+from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
 from ivjax.loading import load
-from ivjax.train.paths import paths_of
+from ivjax.paths import paths_of
+from ivjax.train.session import check_words
 from tests.train.pairs import experiment, run
 
 
@@ -55,7 +63,7 @@ def test_a_run_starts_from_another_and_reads_frozen_parts_again(request, tmp_pat
 
 def test_what_no_file_holds_must_be_named(tmp_path, weights):
     deeper = (f"init_from=('{weights}',)", "stage.contrast.kind=sigmoid", "steps=1")
-    with pytest.raises(UserError, match="hold nothing for bias; add a file, or name them in init_fresh"):
+    with pytest.raises(UserError, match="nothing for bias; add a file, or name them in init_fresh"):
         run(tmp_path, *deeper)
     run(tmp_path, *deeper, "init_fresh=('bias',)")
     assert load(tmp_path).params["bias"] == pytest.approx(experiment.stage.contrast.bias, abs=0.1)
@@ -64,3 +72,36 @@ def test_what_no_file_holds_must_be_named(tmp_path, weights):
 def test_a_file_of_another_size_is_named(tmp_path, weights):
     with pytest.raises(UserError, match="vision/"):
         run(tmp_path, f"init_from=('{weights}',)", "stage.vision.width=48", "steps=1")
+
+
+def test_frozen_words_that_come_from_nowhere_are_refused(tmp_path):
+    with pytest.raises(UserError, match="init_from gives no file, and nothing for text/.*frozen.*init_fresh"):
+        run(tmp_path, "stage.train_text=false", "steps=1")
+
+
+def test_a_run_with_frozen_words_can_be_started_from_and_exported(tmp_path, trained):
+    first = tmp_path / "first"
+    run(first, f"init_from=('{trained}',)", "stage.train_text=false", "steps=1")
+    run(tmp_path / "second", f"init_from=('{first}',)", "stage.train_text=false", "steps=1")
+    equal(load(tmp_path / "second").params["text"], load(trained).params["text"])
+    exported = export_file(first, tmp_path / "w.pth", lambda line: None)
+    assert exported.report.fits and exported.report.family == "viclip"
+    equal(import_weights(tmp_path / "w.pth", target=load(first).params).params, load(first).params)
+
+
+def test_a_learned_bias_has_no_place_in_the_originals_files(tmp_path):
+    run(tmp_path / "run", "stage.contrast.kind=sigmoid", "steps=1")
+    exported = export_file(tmp_path / "run", tmp_path / "w.safetensors", lambda line: None)
+    assert exported.report.unused == {"bias": "the originals have no place for it"}
+
+
+def test_a_tokenizer_of_more_words_than_the_model_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Words:
+        length: int = 8
+        vocabulary_size: int = 65
+
+    data = Mixture((Corpus("x"),), ClipReader(Intervals(4), Augment(), Words()))
+    objective = experiment.stage.build(experiment.compute)
+    with pytest.raises(UserError, match="has 65 pieces and the stage's text encoder 64 words"):
+        check_words(dataclasses.replace(experiment, data=data), objective)
