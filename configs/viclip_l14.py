@@ -5,9 +5,9 @@ Hardware  64 accelerators of 80 GB (the originals: 8 x 8 A100, 512 clips each); 
 Expect    the originals report 64.8 % zero-shot on Kinetics-400; nothing has been trained with this file yet
 
 init_from is a state dict of CLIP ViT-L/14 with OpenAI's names (their own file is a program: load and save it
-once with torch). The originals then go on without a mask for half an epoch, at a hundredth of the rate, 32 clips
-on each accelerator:
-stage.mask=0 batch=2048 steps=2441 schedule.peak=4e-6 schedule.warmup=488 init_from=('runs/viclip',) init_fresh=()
+once with torch). The originals then go on without a mask for half an epoch, at a hundredth of the rate, 32
+clips on each accelerator: stage.mask=0 batch=2048 steps=2441 schedule.peak=4e-6 schedule.warmup=488
+init_from=('runs/viclip',) init_fresh=()
 """
 
 from ivjax.config import Experiment
