@@ -7,8 +7,8 @@ Command   ivjax data demo demo --clips 1000 --held-out 256
           ivjax train viclip_tiny --workdir runs/viclip_tiny
           ivjax eval runs/viclip_tiny --suite retrieval --data shards/demo_held_out
 Hardware  two CPU cores; three and a half minutes
-Expect    loss 4.2 at step 20, 1.6 at step 220; on held-out clips R@1 from text to video 9 % (chance 0.4 %), and
-          their colour named right for 92 % (chance 16 %)
+Expect    loss 4.2 at step 20, 1.6 at step 220; on held-out clips R@1 from text to video 9 % (chance 0.4 %),
+          and their colour named right for 92 % (chance 16 %)
 """
 
 from ivjax.config import Experiment, HeldOut
