@@ -17,3 +17,8 @@ jax.config.update("jax_default_matmul_precision", "highest")
 def _compilation_cache(tmp_path_factory):
     """One cache for the session, so that tests which build the same program compile it once."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+
+
+def pytest_collection_modifyitems(items):
+    """Tests of several processes take longest; none of them shall be left for the end."""
+    items.sort(key=lambda item: item.get_closest_marker("multiprocess") is None)
