@@ -75,8 +75,8 @@ def score(
     else:
         metrics = retrieval_metrics(t2v.places(), v2t.places())
     shares = {
-        "t2v_r1_chance": [len(right) / len(videos) for right in pairs.videos_of],
-        "v2t_r1_chance": [len(right) / len(texts) for right in pairs.texts_of],
+        "t2v_r1_chance": np.array([len(right) / len(videos) for right in pairs.videos_of]),
+        "v2t_r1_chance": np.array([len(right) / len(texts) for right in pairs.texts_of]),
         "t2v_tied": t2v.wrong > 0,
         "v2t_tied": v2t.wrong > 0,
     }
