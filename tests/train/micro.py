@@ -48,12 +48,16 @@ experiment = Experiment(
 
 
 def run(
-    folder: Path, *overrides: str, devices: Sequence[jax.Device] | None = None, said: list[str] | None = None
+    folder: Path,
+    *overrides: str,
+    devices: Sequence[jax.Device] | None = None,
+    said: list[str] | None = None,
+    base: Experiment = experiment,
 ) -> list[float]:
-    """Trains the micro experiment with overrides; returns the loss of every step."""
+    """Trains an experiment, by default the micro one, with overrides; returns the loss of every step."""
     collected = [] if said is None else said
     devices = jax.devices()[:1] if devices is None else devices
-    assert train(apply_overrides(experiment, overrides), folder, collected.append, devices) == 0
+    assert train(apply_overrides(base, overrides), folder, collected.append, devices) == 0
     return losses(folder)
 
 

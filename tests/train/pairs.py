@@ -1,24 +1,20 @@
 """The smallest experiment of clips and captions: a coloured clip, and ids that name its colour."""
 
-import json
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass
-from pathlib import Path
 
 import grain
-import jax
 import numpy as np
 
 from ivjax.config import Experiment
 from ivjax.data_pipelines.loader import InMemory, Loader
 from ivjax.models.clip import TextSize, VisionSize
-from ivjax.overrides import apply_overrides
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.loop import train
 from ivjax.train.metrics import Logging
 from ivjax.train.optimizer import AdamW
 from ivjax.train.schedule import FlooredCosine
+from tests.train import micro
 
 
 @dataclass(frozen=True)
@@ -65,17 +61,4 @@ experiment = Experiment(
     log=Logging(every=1),
 )
 
-
-def run(
-    folder: Path,
-    *overrides: str,
-    devices: Sequence[jax.Device] | None = None,
-    said: list[str] | None = None,
-    base: Experiment = experiment,
-) -> list[float]:
-    """Trains with overrides; returns the loss of every step."""
-    devices = jax.devices()[:1] if devices is None else devices
-    say = (lambda line: None) if said is None else said.append
-    assert train(apply_overrides(base, overrides), folder, say, devices) == 0
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+run = functools.partial(micro.run, base=experiment)
