@@ -17,6 +17,7 @@ import numpy as np
 from ivjax.convert.fits import Change, Fit
 from ivjax.convert.tensors import Arrays, Lazy, Shape, Tensors
 from ivjax.errors import UserError
+from ivjax.paths import paths_of
 
 LAYER = "{i}"
 
@@ -128,7 +129,7 @@ def import_tensors(rows: Iterable[Row], tensors: Mapping[str, Any]) -> dict[str,
 
 def export_tensors(rows: Iterable[Row], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Nested parameter dict -> source tensors under their original names. The inverse of the import."""
-    return {lazy.name: lazy.read() for lazy in original(rows, Arrays(dict(flatten(params))))}
+    return {lazy.name: lazy.read() for lazy in original(rows, Arrays(dict(paths_of(params))))}
 
 
 def original(
@@ -168,16 +169,6 @@ def _saved(row: Row, leaves: Tensors) -> Iterator[Lazy]:
 
     for layer in range(whole[0] if row.layered else 1):
         yield Lazy(row.name(layer), shape, dtype, functools.partial(parts, layer))
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """(path, leaf) pairs of a nested dict, paths joined by slashes."""
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{path}/")
-        else:
-            yield path, value
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:

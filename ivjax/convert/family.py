@@ -11,11 +11,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from ivjax.convert.engine import SAME, Row, flatten
+from ivjax.convert.engine import SAME, Row
 from ivjax.convert.tensors import Shape
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 from ivjax.ops.resize import Grid
+from ivjax.paths import paths_of
 
 Params = dict[str, Any]
 
@@ -85,7 +86,7 @@ class Family:
 @functools.lru_cache(maxsize=32)
 def _shapes(init: Callable[[Any], Params], sizes: Any) -> tuple[tuple[str, Shape], ...]:
     tree = jax.eval_shape(functools.partial(init, sizes))
-    return tuple((path, tuple(leaf.shape)) for path, leaf in flatten(tree))
+    return tuple((path, tuple(leaf.shape)) for path, leaf in paths_of(tree))
 
 
 def _rebuilt(kind: Any, stored: Any) -> Any:

@@ -6,7 +6,7 @@ Torch is not needed, and nothing that a pickle asks for is ever run: see `pickle
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from ivjax.convert.pickles import open_torch
-from ivjax.convert.tensors import Tensors
+from ivjax.convert.tensors import Listed, Tensors
 from ivjax.errors import UserError
 
 DTYPES: dict[str, Any] = {
@@ -44,18 +44,12 @@ class Entry:
     end: int
 
 
-class SafeTensors(Tensors):
+class SafeTensors(Listed[Entry]):
     """Tensors of one .safetensors file or of several."""
 
     def __init__(self, entries: Mapping[str, Entry], metadata: Mapping[str, str]):
-        self._entries = dict(entries)
+        super().__init__(entries)
         self.metadata = metadata
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._entries[name].shape
-
-    def dtype(self, name: str) -> np.dtype:
-        return self._entries[name].dtype
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entries[name]
@@ -79,15 +73,6 @@ class SafeTensors(Tensors):
         if len(data) < end - start:
             raise UserError(f"{entry.path} was cut short while it was read: it ends before {name} does")
         return np.frombuffer(data, entry.dtype)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
 
 def open_tensors(path: Path) -> Tensors:

@@ -7,7 +7,7 @@ inert placeholders. Whatever else a pickle names is refused: it could be any fun
 import collections
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +15,7 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from ivjax.convert.tensors import Tensors
+from ivjax.convert.tensors import Listed
 from ivjax.errors import UserError
 
 CONTAINERS = ("module", "model", "model_state", "state_dict", "model_state_dict")
@@ -94,23 +94,17 @@ class Stored:
             raise ValueError(f"a tensor of shape {self.shape} has strides {self.strides} at {self.offset}")
 
 
-class TorchTensors(Tensors):
+class TorchTensors(Listed[Stored]):
     """Tensors of a torch file."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str, tensors: Mapping[str, Stored], container: str):
+        super().__init__(tensors)
         self.container = container
         self._archive = archive
         self._root = root
-        self._tensors = dict(tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensors[name].shape
-
-    def dtype(self, name: str) -> np.dtype:
-        return self._tensors[name].dtype
 
     def __getitem__(self, name: str) -> np.ndarray:
-        stored, where = self._tensors[name], f"{self._archive.filename}: {name}"
+        stored, where = self._entries[name], f"{self._archive.filename}: {name}"
         try:
             return self._array(stored, where)
         except _DAMAGE as error:
@@ -139,15 +133,6 @@ class TorchTensors(Tensors):
             file.seek(stored.offset * size)
             whole = stored.offset == 0 and (last + 1) * size == member.file_size
             return file.read() if whole else file.read((last + 1) * size)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 def open_torch(path: Path) -> TorchTensors:

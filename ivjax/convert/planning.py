@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from ivjax.convert.detection import Opened, nearest_preset, preset_named, recognise
-from ivjax.convert.engine import flatten
 from ivjax.convert.fits import Fitting
 from ivjax.convert.matching import Plan, Wanted
 from ivjax.convert.report import Report
@@ -17,6 +16,7 @@ from ivjax.convert.tensors import Lazy, Shape, Tensors
 from ivjax.errors import UserError
 from ivjax.ops.resize import Grid, Inflation
 from ivjax.overrides import apply_overrides
+from ivjax.paths import paths_of
 
 _DTYPES = ("float32", "bfloat16")
 
@@ -118,7 +118,7 @@ def _initialised(
         raise UserError(f"{', '.join(paths)} are to be fresh: give the init that makes them")
 
     def chosen() -> dict[str, Any]:
-        leaves = dict(flatten(init()))
+        leaves = dict(paths_of(init()))
         return {path: leaves[path] for path in paths}
 
     made = {path: np.asarray(leaf) for path, leaf in jax.jit(chosen)().items()}

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -37,30 +37,50 @@ class Tensors(Mapping[str, np.ndarray]):
         return self[name][number]
 
 
-class Arrays(Tensors):
+class Described(Protocol):
+    """An array, or what is known of one that is still to be read."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+Entry = TypeVar("Entry", bound=Described)
+
+
+class Listed(Tensors, Generic[Entry]):
+    """Tensors whose names lead to entries that say their shape and dtype."""
+
+    def __init__(self, entries: Mapping[str, Entry]):
+        self._entries = dict(entries)
+
+    def shape(self, name: str) -> Shape:
+        return self._entries[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._entries[name].dtype
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Arrays(Listed[np.ndarray]):
     """Arrays that are in memory already, of numpy or jax."""
 
     def __init__(self, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None):
-        self._arrays = {name: np.asarray(array) for name, array in arrays.items()}
+        super().__init__({name: np.asarray(array) for name, array in arrays.items()})
         self.metadata = metadata or {}
 
-    def shape(self, name: str) -> Shape:
-        return self._arrays[name].shape
-
-    def dtype(self, name: str) -> np.dtype:
-        return self._arrays[name].dtype
-
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._arrays[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._arrays
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
+        return self._entries[name]
 
 
 class Part(Tensors):

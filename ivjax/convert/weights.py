@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ivjax.convert.detection import FORMAT, recognise
-from ivjax.convert.engine import flatten, unflatten
+from ivjax.convert.engine import unflatten
 from ivjax.convert.families import FAMILIES, family_named
 from ivjax.convert.files import open_tensors
 from ivjax.convert.fits import Fitting
@@ -21,6 +21,7 @@ from ivjax.convert.tensors import Arrays, Shape, Tensors
 from ivjax.convert.writing import SHARD_BYTES, write_safetensors
 from ivjax.errors import UserError
 from ivjax.ops.resize import Grid, Inflation
+from ivjax.paths import paths_of
 from ivjax.stored import is_run, stored_experiment
 
 
@@ -85,7 +86,7 @@ def open_weights(path: Path | str) -> Tensors:
     for family in FAMILIES.values():
         sizes = family.of_stage(experiment.stage)
         if sizes is not None:
-            leaves = dict(flatten(params_of_run(folder, experiment)))
+            leaves = dict(paths_of(params_of_run(folder, experiment)))
             return Arrays(leaves, metadata(family.name, sizes, None))
     raise UserError(
         f"{path} was trained as {type(experiment.stage).__name__}, which no family of files is of"
@@ -101,7 +102,7 @@ def save_weights(
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Path]:
     """Writes parameters of a model of `sizes` in this project's format; gives the files."""
-    kind, leaves = family_named(family), Arrays(dict(flatten(params)))
+    kind, leaves = family_named(family), Arrays(dict(paths_of(params)))
     found = match(kind.own_rows(), leaves, Wanted(kind.shapes(sizes)))
     found.report.check("these parameters")
     lazies = [leaf.lazy(leaves) for leaf in found.leaves]
@@ -115,4 +116,4 @@ def metadata(family: str, sizes: Any, preset: str | None) -> dict[str, str]:
 
 
 def _shapes(tree: Mapping[str, Any] | None) -> dict[str, Shape] | None:
-    return None if tree is None else {path: tuple(leaf.shape) for path, leaf in flatten(tree)}
+    return None if tree is None else {path: tuple(leaf.shape) for path, leaf in paths_of(tree)}

@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.convert.engine import Row, export_tensors, flatten, import_tensors
+from ivjax.convert.engine import Row, export_tensors, import_tensors
 from ivjax.convert.internvideo2 import pretrain_rows
 from ivjax.errors import UserError
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.paths import paths_of
 
 ROWS = [Row("layer.{i}.weight", "layers/kernel"), Row("head.weight", "head/kernel")]
 ONE = np.ones((2, 2))
@@ -51,7 +52,7 @@ def test_exported_and_imported_parameters_are_the_same(positions, head):
     tensors = export_tensors(pretrain_rows(), params)
     assert tensors["blocks.2.attn.qkv.weight"].shape == (96, 32)
     assert ("clip_decoder.1.head.2.weight" in tensors) == (head == "mlp")
-    again = dict(flatten(import_tensors(pretrain_rows(), tensors)))
-    assert again.keys() == dict(flatten(params)).keys()
-    for path, leaf in flatten(params):
+    again = dict(paths_of(import_tensors(pretrain_rows(), tensors)))
+    assert again.keys() == dict(paths_of(params)).keys()
+    for path, leaf in paths_of(params):
         np.testing.assert_array_equal(again[path], leaf)

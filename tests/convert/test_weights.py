@@ -8,13 +8,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ivjax.convert.engine import flatten, import_tensors
+from ivjax.convert.engine import import_tensors
 from ivjax.convert.files import open_tensors
 from ivjax.convert.viclip import viclip_rows
 from ivjax.convert.weights import import_into, import_weights, save_weights
 from ivjax.errors import UserError
 from ivjax.models.clip import ViClip, init_viclip
 from ivjax.ops.resize import resize_table
+from ivjax.paths import paths_of
 from tests.convert.originals import SMALL, WIDE, originals, use_small_families, write_originals
 
 
@@ -37,7 +38,7 @@ def resized(**vision):
 
 
 def assert_same(found, wanted):
-    found, wanted = dict(flatten(found)), dict(flatten(wanted))
+    found, wanted = dict(paths_of(found)), dict(paths_of(wanted))
     assert found.keys() == wanted.keys()
     for path, leaf in wanted.items():
         assert found[path].dtype == leaf.dtype
@@ -92,7 +93,7 @@ def test_fresh_parameters_come_from_the_init(tmp_path):
     found = import_weights(path, fresh=fresh, target=target, init=lambda: ones)
     assert list(found.report.fresh) == ["temperature", "vision/proj/kernel"]
     assert found.report.unused == {"vision_encoder.proj": "its parameter is initialised afresh"}
-    leaves = dict(flatten(found.params))
+    leaves = dict(paths_of(found.params))
     assert leaves["temperature"] == 1 and np.all(leaves["vision/proj/kernel"] == 1)
     np.testing.assert_array_equal(leaves["text/proj/kernel"], tensors["text_encoder.text_projection"])
     by_preset = import_weights(path, fresh=("temperature",), dtype="bfloat16")
@@ -114,8 +115,8 @@ def test_floats_keep_their_dtype_unless_another_is_asked_for(tmp_path, stored):
     kept = import_weights(path)
     assert_same(kept.params, import_tensors(viclip_rows(), tensors))
     assert kept.report.dtypes == {np.dtype(stored).name: len(tensors)}
-    cast = dict(flatten(import_weights(path, dtype="bfloat16").params))
-    for name, leaf in flatten(kept.params):
+    cast = dict(paths_of(import_weights(path, dtype="bfloat16").params))
+    for name, leaf in paths_of(kept.params):
         np.testing.assert_array_equal(cast[name], leaf.astype(ml_dtypes.bfloat16))
     with pytest.raises(UserError, match="cannot be cast to 'int8'"):
         import_weights(path, dtype="int8")
@@ -161,7 +162,7 @@ def test_several_files_fill_one_tree(tmp_path):
     for tower in ("vision_encoder", "text_encoder"):
         part = {name: tensor for name, tensor in tensors.items() if name.startswith(tower)}
         leaves |= import_into(write_originals(tmp_path / f"{tower}.pth", part), shapes_of(SMALL))
-    wanted = dict(flatten(import_tensors(viclip_rows(), tensors)))
+    wanted = dict(paths_of(import_tensors(viclip_rows(), tensors)))
     assert wanted.keys() - leaves.keys() == {"temperature"}
     for path, leaf in leaves.items():
         np.testing.assert_array_equal(leaf, wanted[path])
@@ -194,6 +195,6 @@ def test_clip_starts_a_viclip(tmp_path):
     same["vision"]["temporal_embed"] = np.zeros_like(same["vision"]["temporal_embed"])
     assert_same(found.params, same | {"temperature": np.float32(0.01).reshape(())})
     partial = import_into(path, shapes_of(SMALL))
-    assert partial.keys() == dict(flatten(same)).keys() - set(new)
+    assert partial.keys() == dict(paths_of(same)).keys() - set(new)
     [own] = save_weights(tmp_path / "own.safetensors", found.params, "clip", SMALL)
     assert_same(import_weights(own).params, found.params)
