@@ -13,6 +13,8 @@ from ivjax.data_pipelines.rows import PLACED
 from ivjax.data_pipelines.shards import MANIFEST, open_shards
 from ivjax.errors import UserError
 
+_TFDS_INFO = "dataset_info.json"  # what a TFDS builder leaves in its folder
+
 
 class Clips(Protocol):
     """Random access to the clips of one corpus. Pickles: workers need not look for its files again."""
@@ -53,10 +55,16 @@ class ShardClips:
         self._shards.close()
 
 
+def is_corpus(path: str) -> bool:
+    """Whether `open_clips` can open a path."""
+    folder = Path(path).expanduser()
+    return any((folder / name).is_file() for name in (MANIFEST, _TFDS_INFO))
+
+
 def open_clips(folder: str) -> Clips:
     """The clips of a folder that `ivjax data build` or a TFDS builder has written."""
     path = Path(folder).expanduser()
-    if not (path / MANIFEST).is_file() and (path / "dataset_info.json").is_file():
+    if not (path / MANIFEST).is_file() and (path / _TFDS_INFO).is_file():
         from ivjax.data_pipelines.tfds_internvid import TfdsClips
 
         return TfdsClips(path)

@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import difflib
 import itertools
 import types
 import typing
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from ivjax.config import leaves
-from ivjax.errors import UserError
+from ivjax.errors import UserError, nearest
 
 T = TypeVar("T")
 
@@ -59,9 +58,7 @@ def _split(text: str) -> list[str]:
 
 def _set(value: Any, names: list[str], text: str, path: str, root: Any) -> Any:
     if not dataclasses.is_dataclass(value) or names[0] not in (f.name for f in dataclasses.fields(value)):
-        near = difflib.get_close_matches(path, leaves(root), n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"the config has no {path!r}{hint}")
+        raise UserError(f"the config has no {path!r}{nearest(path, leaves(root), cutoff=0.3)}")
     old = getattr(value, names[0])
     if len(names) > 1:
         new = _set(old, names[1:], text, path, root)

@@ -36,3 +36,9 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         "config", help="a config file (.py), or the name of a shipped one such as stage1_tiny"
     )
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """What weights may not say of their model: --preset and --tokenizer."""
+    parser.add_argument("--preset", help="the model's preset, where the weights do not say")
+    parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import add_command, note
+from ivjax.cli.common import add_command, add_model, note
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -17,8 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--weights", required=True, metavar="WEIGHTS|RUN", help="a weights file, or a run's folder"
     )
-    parser.add_argument("--preset", help="the model's preset, where the weights do not say")
-    parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")
+    add_model(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="windows at a time (default 16)")
     _add_videos(parser)

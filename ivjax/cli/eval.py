@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import add_command, note, pair
+from ivjax.cli.common import add_command, add_model, note, pair
 from ivjax.evals.protocols import NAMES
 
 
@@ -14,8 +14,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = add_command(commands, "eval", about, example)
     parser.add_argument("weights", metavar="WEIGHTS|RUN", help="a weights file, or a run's folder")
     parser.add_argument("--suite", choices=("retrieval", "zeroshot"), required=True, help="what is tested")
-    parser.add_argument("--preset", help="the model's preset, where the weights do not say")
-    parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")
+    add_model(parser)
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="clips at a time (default 32)")
     _add_data(parser)
     _add_scoring(parser)

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ivjax.cli.common import add_command
+from ivjax.cli.common import add_command, add_model
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -16,8 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("queries", nargs="+", metavar="WORDS", help="what to look for")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="hits of each query (default 5)")
     parser.add_argument("--weights", metavar="WEIGHTS|RUN", help="others than those of the index")
-    parser.add_argument("--preset", help="the model's preset, where the weights do not say")
-    parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")
+    add_model(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON line for each query")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the hits into this file")
     parser.add_argument("--font", type=Path, help="a TrueType file, for scripts such as Chinese")

@@ -4,11 +4,11 @@ import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ivjax.data_pipelines.examples import open_clips
+from ivjax.data_pipelines.examples import is_corpus, open_clips
 from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.sources.media import media_files, media_of
 from ivjax.errors import UserError
-from ivjax.evals.items import CorpusItems, EvalData, Fault, Item, is_corpus
+from ivjax.evals.items import CorpusItems, EvalData, Fault, Item
 
 _SEPARATOR = "::"
 

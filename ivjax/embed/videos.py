@@ -1,6 +1,5 @@
 """Embeds videos window by window into an index."""
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from ivjax.embed.index import IndexWriter, Made, Rows
 from ivjax.embed.media import MediaList
 from ivjax.embed.windows import Planned, Window, Windowing, plan
 from ivjax.errors import UserError
-from ivjax.evals.encoder import Encoder
+from ivjax.evals.encoder import Encoder, in_batches
 from ivjax.evals.items import Fault
 from ivjax.evals.views import View, read_views
 
@@ -68,9 +67,10 @@ def embed_videos(
     dtype = np.float16 if options.half else np.float32
     with IndexWriter(out, rows, dtype) as writer, Progress(total, unit, say) as progress:
         feed = _Feed(planned, progress, by_window=unit == "windows")
-        for windows, frames in _batches(feed.read(encoder, options.threads), options.batch):
+        for read in in_batches(feed.read(encoder, options.threads), options.batch):
+            frames = np.stack([pictures for _, pictures in read])
             found = encoder.tokens(frames) if options.tokens else encoder.video(frames)
-            _add(writer, _finite(found, dtype), windows)
+            _add(writer, _finite(found, dtype), [window for window, _ in read])
         faults = tuple(feed.faults.values())
         if not writer.count:
             raise UserError(f"none of {len(media)} videos can be embedded; the first one: {faults[0]}")
@@ -108,13 +108,6 @@ class _Feed:
             else:
                 self._waiting.extend(planned.windows)
                 yield from planned.views
-
-
-def _batches(
-    windows: Iterator[tuple[Window, np.ndarray]], count: int
-) -> Iterator[tuple[list[Window], np.ndarray]]:
-    while some := list(itertools.islice(windows, count)):
-        yield [window for window, _ in some], np.stack([frames for _, frames in some])
 
 
 def _add(writer: IndexWriter, rows: np.ndarray, windows: Sequence[Window]) -> None:

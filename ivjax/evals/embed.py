@@ -1,6 +1,5 @@
 """Clips and texts of a test set as vectors; broken clips are left out, listed, and must be few."""
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import numpy as np
 from ivjax.data_pipelines.progress import Progress
 from ivjax.data_pipelines.records import ClipError
 from ivjax.errors import UserError
-from ivjax.evals.encoder import Encoder
+from ivjax.evals.encoder import Encoder, in_batches
 from ivjax.evals.items import EvalData, Fault, Item
 from ivjax.evals.views import View, read_views
 
@@ -80,7 +79,8 @@ def embed(setting: Setting, items: Iterable[Item | Fault], total: int) -> Embedd
     """The vectors of all items that can be read. `total` is the most there can be."""
     with Progress(total, "clips", setting.say) as progress:
         feed = _Feed(items, setting.clips, FaultList(total, setting.broken), progress)
-        vectors = [_video(setting.encoder, rows) for rows in _batches(_frames(setting, feed), setting.batch)]
+        batches = in_batches(_frames(setting, feed), setting.batch)
+        vectors = [_finite(setting.encoder.video(np.stack(rows)), "clips") for rows in batches]
     faults = feed.faults.faults
     feed.faults.check(len(feed.kept) + len(faults))
     width = setting.encoder.width
@@ -135,15 +135,6 @@ def _frames(setting: Setting, feed: _Feed) -> Iterator[np.ndarray]:
         feed.settle(error)
         if error is None:
             yield from (part for part in parts if isinstance(part, np.ndarray))
-
-
-def _batches(frames: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    while some := list(itertools.islice(frames, count)):
-        yield np.stack(some)
-
-
-def _video(encoder: Encoder, clips: np.ndarray) -> np.ndarray:
-    return _finite(encoder.video(clips), "clips")
 
 
 def _finite(vectors: np.ndarray, what: str) -> np.ndarray:

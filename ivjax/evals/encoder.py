@@ -1,9 +1,18 @@
 """What evals and searches ask of a model: clips and captions as unit vectors of one space."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+
+
+def in_batches(rows: Iterator[T], count: int) -> Iterator[list[T]]:
+    """`count` rows at a time; the last ones may be fewer."""
+    while some := list(itertools.islice(rows, count)):
+        yield some
 
 
 class Encoder(Protocol):

@@ -3,12 +3,10 @@
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.examples import open_clips
+from ivjax.data_pipelines.examples import is_corpus, open_clips
 from ivjax.data_pipelines.records import ClipError
-from ivjax.data_pipelines.shards import MANIFEST
 from ivjax.data_pipelines.sources.open import open_source
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.errors import UserError
@@ -102,12 +100,6 @@ def open_items(data: EvalData) -> Rows | CorpusItems:
     if not len(items):
         raise UserError(f"{data.path} holds no clips to score; name another test set")
     return items
-
-
-def is_corpus(path: str) -> bool:
-    """Whether a path is a folder of shards."""
-    folder = Path(path).expanduser()
-    return any((folder / name).is_file() for name in (MANIFEST, "dataset_info.json"))
 
 
 def _of_row(row: Row | BadRow) -> Item | Fault:

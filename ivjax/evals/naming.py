@@ -1,13 +1,12 @@
 """The classes of a zero-shot test: their names, the right ones of each clip, and their prompts."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ivjax.data_pipelines.sources.tables import load_json
 from ivjax.data_pipelines.text import action_prompts, clean_caption
-from ivjax.errors import UserError
+from ivjax.errors import UserError, nearest
 from ivjax.evals.items import Fault, Item
 
 CAPTION = "caption"  # the attribute that a row's only caption stands for
@@ -158,9 +157,3 @@ class Labelled:
 def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
     """Each value once; numbers by size."""
     return tuple(sorted(set(values), key=lambda text: (int(text) if text.isdecimal() else -1, text)))
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """The end of a sentence that says which of `names` might have been meant; empty if none is near."""
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,11 +1,10 @@
 """How each public test set is scored by the originals."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ivjax.errors import UserError
+from ivjax.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ NAMES = tuple(_ALL)
 def protocol_named(name: str) -> Protocol:
     """By the name on the command line."""
     if name not in _ALL:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(NAMES)}"
-        raise UserError(f"there is no protocol {name!r}; {hint}")
+        hint = nearest(name, NAMES) or f"; choose one of {', '.join(NAMES)}"
+        raise UserError(f"there is no protocol {name!r}{hint}")
     return _ALL[name]

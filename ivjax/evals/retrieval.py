@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ivjax.data_pipelines.examples import is_corpus
 from ivjax.data_pipelines.text import clean_caption, join_paragraph
 from ivjax.errors import UserError
 from ivjax.evals.embed import Setting, embed, embed_texts
-from ivjax.evals.items import EvalData, Fault, Item, is_corpus, open_items
+from ivjax.evals.items import EvalData, Fault, Item, open_items
 from ivjax.evals.metrics import find_ranks, retrieval_metrics
 from ivjax.evals.protocols import Protocol, protocol_named
 from ivjax.evals.result import Result, facts_of

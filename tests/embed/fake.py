@@ -6,15 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ivjax.data_pipelines.encode import Encoding, encode_video
+from tests.evals.fakes import unit
 
 FPS = 10
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "grey": (128, 128, 128)}
-
-
-def unit(vectors):
-    """Rows of unit length."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 class ColourEncoder:

@@ -14,7 +14,8 @@ from ivjax.embed.videos import EmbedOptions, embed_videos
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
 from tests.data_pipelines.corpora import corpus_of
-from tests.embed.fake import COLOURS, ColourEncoder, coloured, unit, write_coloured
+from tests.embed.fake import COLOURS, ColourEncoder, coloured, write_coloured
+from tests.evals.fakes import unit
 
 MADE = Made("w", None, None, "/", 4, (16, 24), "0")
 ORDER = ("red", "green", "blue", "red", "grey")

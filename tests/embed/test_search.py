@@ -15,7 +15,8 @@ from ivjax.cli import search as search_command
 from ivjax.embed.index import Index, IndexWriter, Made, read_index
 from ivjax.embed.search import search
 from ivjax.errors import UserError
-from tests.embed.fake import ColourEncoder, unit, write_coloured
+from tests.embed.fake import ColourEncoder, write_coloured
+from tests.evals.fakes import unit
 
 MADE = Made("w", None, None, "/", 4, (16, 24), "0")
 
