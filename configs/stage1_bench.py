@@ -10,7 +10,8 @@ from ivjax.config import Experiment
 from ivjax.data_pipelines.synthetic import SyntheticClips
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
-from ivjax.stages.masked_reconstruction import Mask, MaskedReconstruction
+from ivjax.stages.mask import Mask
+from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(

@@ -9,8 +9,9 @@ from ivjax.convert.engine import Table
 from ivjax.convert.families import FAMILIES, family_named
 from ivjax.convert.family import Family
 from ivjax.convert.matching import Plan, Wanted, match
-from ivjax.convert.tensors import Part, Tensors
+from ivjax.convert.tensors import Tensors, stripped
 from ivjax.errors import UserError
+from ivjax.paths import covers
 
 FORMAT = "ivjax"
 _ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that family unasked
@@ -59,19 +60,22 @@ def recognise(tensors: Tensors, what: str, name: str | None = None) -> Opened:
         _agree(what, family, wanted)
         return Opened(tensors, family, "", own=True)
     family, prefix = _fitting(tensors, what, wanted)
-    return Opened(Part(tensors, prefix) if prefix else tensors, family, prefix, own=False)
+    return Opened(stripped(tensors, prefix), family, prefix, own=False)
 
 
 def _fitting(tensors: Tensors, what: str, wanted: Family | None) -> tuple[Family, str]:
-    """The family and prefix that take the most names; the user's word counts unless another takes more."""
+    """The family and prefix that take the most names, of equals the one with the fewest rows left over.
+
+    The user's word counts unless another takes more names.
+    """
     shares = {(family.name, prefix): _share(family, tensors, prefix) for family, prefix in _candidates()}
     best = max(shares, key=lambda key: shares[key])
     if wanted is not None:
         chosen = max((key for key in shares if key[0] == wanted.name), key=lambda key: shares[key])
-        if shares[best] >= _ENOUGH and shares[chosen] < shares[best]:
+        if shares[best][0] >= _ENOUGH and shares[chosen][0] < shares[best][0]:
             _agree(what, FAMILIES[best[0]], wanted)
         return wanted, chosen[1]
-    if shares[best] < _ENOUGH:
+    if shares[best][0] < _ENOUGH:
         first = ", ".join(list(tensors)[:3])
         raise UserError(
             f"{what} is of none of the families {', '.join(FAMILIES)}: its tensors are called {first}, ..."
@@ -89,12 +93,17 @@ def _candidates() -> list[tuple[Family, str]]:
     return [(family, prefix) for family in FAMILIES.values() for prefix in ("", *family.prefixes)]
 
 
-def _share(family: Family, names: Mapping[str, Any], prefix: str) -> float:
-    """Share of the names that the family's table takes, if all of them have the prefix."""
-    if not all(name.startswith(prefix) for name in names):
-        return 0.0
+def _share(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[float, float]:
+    """Share of the names that the family's table takes, and then of its rows that take any.
+
+    Names that the family ignores do not count; all others must have the prefix.
+    """
+    counted = [name for name in names if not covers(family.ignored, name.removeprefix(prefix))]
+    if not counted or not all(name.startswith(prefix) for name in counted):
+        return 0.0, 0.0
     table = Table(family.rows)
-    return sum(table.find(name[len(prefix) :]) is not None for name in names) / max(len(names), 1)
+    found = [taken[0].source for name in counted if (taken := table.find(name[len(prefix) :]))]
+    return len(found) / len(counted), len(set(found)) / len(family.rows)
 
 
 def nearest_preset(opened: Opened, wanted: Wanted) -> str:

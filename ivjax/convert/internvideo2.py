@@ -12,7 +12,7 @@ from ivjax.convert.family import Family, Params, Parity
 from ivjax.convert.fits import over_time, places, times, times_and_places
 from ivjax.convert.rows import PATCH, QKV, linear, norm
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.models.internvideo2_student import FeatureHeads, Head, PooledHead, Student, init_student
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 
 
@@ -95,9 +95,18 @@ def _of_stage(stage: Any) -> StudentSize | None:
 
 
 def _size_of(config: Mapping[str, Any]) -> StudentSize:
-    """Sizes of a fixture; its outputs are those of the plain arithmetic, with the erf GELU."""
+    """Sizes of a fixture of a student."""
+    encoder = encoder_size(config)
+    final, head = config["clip_teacher_final_dim"], _KINDS[config.get("clip_student_decoder")]
+    pooled = PooledHead(final, head, config["clip_norm_type"]) if final else None
+    mae = _heads(config, "mae", "mlp") if "mae_return_layer" in config else None
+    return StudentSize(encoder, _heads(config, "clip", head), pooled, mae)
+
+
+def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
+    """Size of a fixture's encoder; its outputs are those of the plain arithmetic, with the erf GELU."""
     side = config["img_size"]
-    encoder = EncoderSize(
+    return EncoderSize(
         width=config["embed_dim"],
         depth=config["depth"],
         heads=config["num_heads"],
@@ -112,18 +121,20 @@ def _size_of(config: Mapping[str, Any]) -> StudentSize:
         layer_scale=config["init_values"],
         gelu="erf",
     )
-    final = config["clip_teacher_final_dim"]
-    pooled = PooledHead(final, "linear", config["clip_norm_type"]) if final else None
-    return StudentSize(encoder, _heads(config, "clip"), pooled, _heads(config, "mae"))
 
 
-def _heads(config: Mapping[str, Any], teacher: str) -> FeatureHeads:
+_KINDS: dict[str | None, Head] = {None: "linear", "Linear_Decoder": "linear", "MLP_Decoder": "mlp"}
+
+
+def _heads(config: Mapping[str, Any], teacher: str, head: Head) -> FeatureHeads:
+    chosen = config.get(f"{teacher}_student_return_index")
     return FeatureHeads(
         width=config[f"{teacher}_teacher_embed_dim"],
         layers=config[f"{teacher}_return_layer"],
         interval=config.get(f"{teacher}_student_return_interval", 1),
-        head="mlp" if teacher == "mae" else "linear",
+        head=head,
         norm=config[f"{teacher}_norm_type"],
+        chosen=tuple(sorted(chosen)) if chosen else None,
     )
 
 

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ivjax.convert.encoders_parity import embedded
 from ivjax.models.internvideo2 import Encoder
 from ivjax.models.internvideo2_student import Student
-from ivjax.models.layers import PatchEmbed
-from ivjax.ops.video import patchify
 
 
 def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
@@ -19,12 +18,9 @@ def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: 
     visible = jnp.asarray(np.stack([np.flatnonzero(~row) for row in inputs["mask"]]), jnp.int32)
     encoder = Encoder(size.encoder, taps=tuple(range(size.encoder.depth)), dtype=dtype)
     trunk = {"params": params["encoder"]}
-    tubelet, patch, (times, *_) = size.encoder.tubelet, size.encoder.patch, size.encoder.grid
-    embed = PatchEmbed(tubelet, patch, size.encoder.width, dtype=dtype)
-    embedded: Any = embed.apply({"params": params["encoder"]["patch_embed"]}, patchify(video, tubelet, patch))
-    embedded = embedded.reshape(len(video), times, -1, size.encoder.width)
-    _, taps, pooled = encoder.apply(trunk, video, visible)  # type: ignore[misc]
-    found = {"patch_embed": embedded} | {f"after_block_{i}": tap for i, tap in enumerate(taps)}
+    tokens = embedded(size.encoder, params["encoder"], video, dtype)
+    _, taps, pooled, _ = encoder.apply(trunk, video, visible)  # type: ignore[misc]
+    found = {"patch_embed": tokens} | {f"after_block_{i}": tap for i, tap in enumerate(taps)}
     student = Student(size.encoder, size.clip, size.pooled, size.mae, dtype=dtype)
     predicted: Any = student.apply({"params": params}, video, visible)
     heads = {"x_clip_align": predicted.clip, "x_align": predicted.pooled, "x_mae_align": predicted.mae}

@@ -14,7 +14,7 @@ from ivjax.convert.detection import recognise
 from ivjax.convert.engine import unflatten
 from ivjax.convert.files import open_tensors
 from ivjax.convert.planning import Choices, plan
-from ivjax.convert.tensors import Part
+from ivjax.convert.tensors import part
 from ivjax.errors import UserError
 
 TOLERANCE = 1e-3  # relative, of float32
@@ -69,7 +69,7 @@ def compare(weights: Path, fixture: Path) -> Parity:
     """
     stored, config = open_tensors(fixture), _config(fixture)
     tensors = open_tensors(weights)
-    source = Part(tensors, "params/") if any(name.startswith("params/") for name in tensors) else tensors
+    source = part(tensors, "params/") if any(name.startswith("params/") for name in tensors) else tensors
     family = recognise(source, str(weights)).family
     if family.parity is None:
         raise UserError(f"{family.name} cannot be run on fixtures yet")
@@ -80,8 +80,8 @@ def compare(weights: Path, fixture: Path) -> Parity:
     planned = plan(source, str(weights), Choices(dtype="float32"), family.shapes(sizes), family.grid(sizes))
     planned.report.check(str(weights))
     params = unflatten({lazy.name: lazy.read() for lazy in planned.lazies()})
-    inputs = dict(Part(stored, "inputs/"))
-    run, outputs = functools.partial(family.parity.run, sizes), Part(stored, "outputs/")
+    inputs = dict(part(stored, "inputs/"))
+    run, outputs = functools.partial(family.parity.run, sizes), part(stored, "outputs/")
     try:
         found = {dtype: _layers(run, params, inputs, dtype) for dtype in DTYPES}
     except KeyError as error:

@@ -83,35 +83,45 @@ class Arrays(Listed[np.ndarray]):
         return self._entries[name]
 
 
-class Part(Tensors):
-    """The tensors whose names start with a prefix, under their names without it."""
+class Renamed(Tensors):
+    """Some of the tensors of `whole`, under other names: new name -> its name there."""
 
-    def __init__(self, whole: Tensors, prefix: str):
+    def __init__(self, whole: Tensors, names: Mapping[str, str]):
         self._whole = whole
-        self._prefix = prefix
+        self._names = names
         self.container = whole.container
         self.metadata = whole.metadata
 
     def shape(self, name: str) -> Shape:
-        return self._whole.shape(self._prefix + name)
+        return self._whole.shape(self._names[name])
 
     def dtype(self, name: str) -> np.dtype:
-        return self._whole.dtype(self._prefix + name)
+        return self._whole.dtype(self._names[name])
 
     def layer(self, name: str, number: int) -> np.ndarray:
-        return self._whole.layer(self._prefix + name, number)
+        return self._whole.layer(self._names[name], number)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._whole[self._prefix + name]
+        return self._whole[self._names[name]]
 
     def __contains__(self, name: object) -> bool:
-        return f"{self._prefix}{name}" in self._whole
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        return (n[len(self._prefix) :] for n in self._whole if n.startswith(self._prefix))
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._names)
+
+
+def part(whole: Tensors, prefix: str) -> Tensors:
+    """The tensors whose names start with a prefix, under their names without it."""
+    return Renamed(whole, {n.removeprefix(prefix): n for n in whole if n.startswith(prefix)})
+
+
+def stripped(whole: Tensors, prefix: str) -> Tensors:
+    """All tensors; names that start with the prefix lose it."""
+    return Renamed(whole, {n.removeprefix(prefix): n for n in whole}) if prefix else whole
 
 
 @dataclass(frozen=True)

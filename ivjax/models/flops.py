@@ -3,6 +3,7 @@
 from ivjax.models.clip import TextSize, VisionSize
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student
+from ivjax.models.videomae import VideoMaeSize
 
 
 def blocks(width: int, depth: int, mlp_width: int, tokens: int) -> float:
@@ -22,6 +23,25 @@ def attention_pool(size: EncoderSize, tokens: int) -> float:
     return 2.0 * width * (width * (2 * tokens + 1) + 2 * tokens + size.pool_width)
 
 
+def encoder_forward(size: EncoderSize, tokens: int | None = None) -> dict[str, float]:
+    """An InternVideo2 encoder on `tokens` visible tokens (class token included), or on all, by part."""
+    tokens = 1 + size.patches if tokens is None else tokens
+    return {
+        "patch_embed": patch_embed(size.tubelet * size.patch**2, size.width, tokens - 1),
+        "blocks": blocks(size.width, size.depth, size.mlp_width, tokens),
+        "pool": attention_pool(size, tokens),
+    }
+
+
+def videomae_forward(size: VideoMaeSize, tokens: int | None = None) -> dict[str, float]:
+    """A VideoMAE encoder on `tokens` visible tokens, or on all, by part."""
+    tokens = size.patches if tokens is None else tokens
+    return {
+        "patch_embed": patch_embed(size.tubelet * size.patch**2, size.width, tokens),
+        "blocks": blocks(size.width, size.depth, size.mlp_width, tokens),
+    }
+
+
 def _head(heads: FeatureHeads | PooledHead, width: int) -> float:
     return 2.0 * width * (heads.width + (width if heads.head == "mlp" else 0))
 
@@ -29,12 +49,7 @@ def _head(heads: FeatureHeads | PooledHead, width: int) -> float:
 def student_forward(student: Student, tokens: int) -> dict[str, float]:
     """The student on `tokens` visible tokens (class token included), by part."""
     size = student.size
-    parts = {
-        "patch_embed": patch_embed(size.tubelet * size.patch**2, size.width, tokens - 1),
-        "blocks": blocks(size.width, size.depth, size.mlp_width, tokens),
-        "pool": attention_pool(size, tokens),
-        "decoders": 0.0,
-    }
+    parts = encoder_forward(size, tokens) | {"decoders": 0.0}
     if student.clip:
         parts["decoders"] += student.clip.layers * tokens * _head(student.clip, size.width)
     if student.mae:

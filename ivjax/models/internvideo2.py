@@ -1,7 +1,7 @@
 """The InternVideo2 video encoder: a ViT over tubelets with an attention-pooling head."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -86,6 +86,15 @@ class PositionTable(nn.Module):
         return self.param(name, lambda _: jnp.asarray(start, jnp.float32)[None])
 
 
+class Encoded(NamedTuple):
+    """What an encoder makes of clips; n tokens, the class token first."""
+
+    tokens: jax.Array  # (B, n, C), the last residual stream
+    taps: jax.Array  # (taps, B, n, C), the streams after chosen layers
+    pooled: jax.Array  # (B, pool_width)
+    attention: jax.Array  # (B, n), how much the pooling looks at each token; rows sum to 1
+
+
 class Encoder(nn.Module):
     """Tokens of a clip through the blocks, and pooled."""
 
@@ -98,12 +107,12 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(
         self, video: jax.Array, visible: jax.Array | None = None, keep: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> Encoded:
         """Encodes a clip.
 
         video (B, T, H, W, 3): uint8, or float that is already normalised. visible (B, n): token
         indices, ascending, 0 first (class token); None for all. keep (depth, 2, B): drop-path
-        multipliers. Returns tokens (B, n, C), taps (len(taps), B, n, C), pooled (B, pool_width).
+        multipliers.
         """
         size = self.size
         patches = patchify(video, size.tubelet, size.patch)
@@ -123,7 +132,19 @@ class Encoder(nn.Module):
         )
         x, taps = run_blocks(block, size.depth, x, keep, self.taps, self.scan)
         pool = AttentionPool(size.pool_heads, size.pool_width, self.dtype, name="clip_projector")
-        return x, taps, pool(x)
+        return Encoded(x, taps, *pool(x))
+
+
+def init_encoder(encoder: Encoder, key: jax.Array) -> dict[str, Any]:
+    """Fresh float32 parameters as plain nested dicts."""
+    size = encoder.size
+    video = jnp.zeros((1, size.frames, *size.image, 3))
+    return with_scaled_residuals(encoder.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"])
+
+
+def with_scaled_residuals(params: dict[str, Any]) -> dict[str, Any]:
+    """An encoder's fresh parameters with the residual kernels scaled by depth."""
+    return params | {"blocks": scale_residual_kernels(params["blocks"])}
 
 
 def scale_residual_kernels(blocks: dict[str, Any]) -> dict[str, Any]:

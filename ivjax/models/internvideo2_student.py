@@ -7,8 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.internvideo2 import Encoder, EncoderSize, PositionTable, scale_residual_kernels
-from ivjax.models.layers import Remat, dense, gelu, layer_norm
+from ivjax.models.internvideo2 import Encoder, EncoderSize, PositionTable, with_scaled_residuals
+from ivjax.models.layers import Remat, dense, gelu, layer_norm, tapped_layers
 from ivjax.ops.losses import l2_normalise
 
 Norm = Literal["l2", "none"]
@@ -24,15 +24,11 @@ class FeatureHeads:
     interval: float = 1.0
     head: Head = "linear"
     norm: Norm = "l2"
+    chosen: tuple[int, ...] | None = None
 
     def taps(self, depth: int) -> tuple[int, ...]:
-        """Student layers that feed the heads, ascending: the last one, and back by `interval`."""
-        layers = sorted({depth - 1 - int(i * self.interval) for i in range(self.layers)})
-        if len(layers) != self.layers or layers[0] < 0:
-            raise ValueError(
-                f"{self.layers} feature heads at interval {self.interval} do not fit {depth} layers"
-            )
-        return tuple(layers)
+        """Student layers that feed the heads, ascending: `chosen`, or the last one and back by `interval`."""
+        return tapped_layers(depth, self.layers, self.interval, self.chosen)
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class Student(nn.Module):
         mae_taps = self.mae.taps(depth) if self.mae else ()
         taps = tuple(sorted({*clip_taps, *mae_taps}))
         encoder = Encoder(self.size, taps, self.remat, self.scan, self.dtype, name="encoder")
-        _, tapped, pooled = encoder(video, visible, keep)
+        _, tapped, pooled, _ = encoder(video, visible, keep)
 
         def features(layers: tuple[int, ...]) -> jax.Array:
             return tapped if layers == taps else tapped[jnp.array([taps.index(i) for i in layers])]
@@ -126,6 +122,4 @@ def init_student(student: Student, key: jax.Array) -> dict[str, Any]:
     size = student.size
     video = jnp.zeros((1, size.frames, *size.image, 3))
     params = student.init(key, video, jnp.zeros((1, 2), jnp.int32).at[0, 1].set(1))["params"]
-    encoder = params["encoder"]
-    encoder = encoder | {"blocks": scale_residual_kernels(encoder["blocks"])}
-    return params | {"encoder": encoder}
+    return params | {"encoder": with_scaled_residuals(params["encoder"])}

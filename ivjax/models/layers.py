@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from ivjax.ops.attention import attend
+from ivjax.ops.attention import attend, attend_with_weights
 from ivjax.ops.layout import constrain
+from ivjax.ops.masking import gather_tokens
 
 Remat = Literal["none", "dots", "full", "offload"]
 Gelu = Literal["erf", "tanh", "quick"]
@@ -191,6 +192,19 @@ def remat(block: type[nn.Module], policy: Remat) -> type[nn.Module]:
     return nn.remat(block, policy=choice[policy], prevent_cse=False)
 
 
+def tapped_layers(
+    depth: int, count: int, interval: float = 1.0, chosen: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """`count` of `depth` layers, ascending: those `chosen`, or the last one and back by `interval`."""
+    layers = chosen
+    if layers is None:
+        layers = tuple(sorted({depth - 1 - int(i * interval) for i in range(count)}))
+    if len(layers) != count or any(a >= b for a, b in zip((-1, *layers), (*layers, depth), strict=True)):
+        how = f"at interval {interval}" if chosen is None else f"chosen as {chosen}"
+        raise ValueError(f"{count} layers {how} do not fit {depth} layers")
+    return layers
+
+
 def run_blocks(
     block: nn.Module,
     depth: int,
@@ -198,12 +212,14 @@ def run_blocks(
     keep: jax.Array | None = None,
     taps: tuple[int, ...] = (),
     scan: bool = True,
+    wanted: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Runs `block` `depth` times with parameters stacked on a leading layer axis.
 
     x (B, N, C), keep (depth, 2, B) or None -> the last residual stream (B, N, C) and the streams
-    after the layers in `taps` (len(taps), B, N, C). Taps leave the scan through a buffer with one
-    slot each and a spare slot that the other layers overwrite: the other streams are never kept.
+    after the layers in `taps` (len(taps), B, N, C), or their tokens `wanted` (B, n) only. Taps leave the
+    scan through a buffer with one slot each and a spare slot that the other layers overwrite: the other
+    streams are never kept.
     """
     slot = jnp.array([taps.index(i) if i in taps else len(taps) for i in range(depth)], jnp.int32)
 
@@ -212,7 +228,8 @@ def run_blocks(
         keep, slot = per_layer
         x = block(x, keep)
         if taps:
-            tapped = jax.lax.dynamic_update_index_in_dim(tapped, x, slot, axis=0)
+            tap = x if wanted is None else gather_tokens(x, wanted)
+            tapped = jax.lax.dynamic_update_index_in_dim(tapped, tap, slot, axis=0)
         return (x, tapped), None
 
     stacked = nn.scan(
@@ -222,7 +239,8 @@ def run_blocks(
         length=depth,
         unroll=1 if scan else depth,
     )
-    buffer = jnp.zeros((len(taps) + 1 if taps else 0, *x.shape), x.dtype)
+    shape = x.shape if wanted is None else (*wanted.shape, x.shape[-1])
+    buffer = jnp.zeros((len(taps) + 1 if taps else 0, *shape), x.dtype)
     (x, tapped), _ = stacked(block, (x, buffer), (keep, slot))
     return x, tapped[: len(taps)]
 
@@ -235,8 +253,8 @@ class AttentionPool(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, N, C) -> (B, out)."""
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(B, N, C) -> pooled (B, out), and how much each token counts, mean of the heads (B, N) float32."""
         batch, _, width = x.shape
 
         def projected(tokens: jax.Array, name: str) -> jax.Array:
@@ -244,8 +262,8 @@ class AttentionPool(nn.Module):
             return dense(width, self.dtype, name)(tokens).reshape(batch, -1, self.heads, width // self.heads)
 
         mean = jnp.mean(x.astype(jnp.float32), axis=1, keepdims=True).astype(x.dtype)
-        pooled = attend(projected(mean, "q"), projected(x, "k"), projected(x, "v"))
-        return dense(self.out, self.dtype, "proj")(pooled.reshape(batch, width))
+        pooled, weights = attend_with_weights(projected(mean, "q"), projected(x, "k"), projected(x, "v"))
+        return dense(self.out, self.dtype, "proj")(pooled.reshape(batch, width)), weights.mean(1)[:, 0]
 
 
 def layer_norm(name: str, dtype: Any, epsilon: float = 1e-5) -> nn.Module:

@@ -36,6 +36,13 @@ def attend(
     return _dense(q, k, v, causal, q_segments, kv_segments, "cudnn" if kernel == "cudnn" else "xla")
 
 
+def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Attention of a few queries, with its weights: (B, N, H, D) as `attend`, and (B, H, N, M) float32."""
+    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    weights = jax.nn.softmax(logits, axis=-1)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v), weights
+
+
 def _platform() -> str:
     """Platform of the mesh in context (it may be a topology that is only compiled for), else jax's own."""
     device = jax.sharding.get_abstract_mesh().abstract_device

@@ -11,7 +11,8 @@ from ivjax.data_pipelines.synthetic import SyntheticClips
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
 from ivjax.overrides import apply_overrides
-from ivjax.stages.masked_reconstruction import Mask, MaskedReconstruction
+from ivjax.stages.mask import Mask
+from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.train.checkpoint import Checkpointing
 from ivjax.train.loop import train
 from ivjax.train.metrics import Logging

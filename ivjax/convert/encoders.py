@@ -1,0 +1,98 @@
+"""Encoders alone, as teachers are: InternVideo2's, which InternVL-C's image tower shares, and VideoMAE's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from ivjax.convert import encoders_parity
+from ivjax.convert.engine import Row
+from ivjax.convert.family import BUFFERS, Family, Parity
+from ivjax.convert.fits import over_time
+from ivjax.convert.internvideo2 import encoder_size, trunk
+from ivjax.convert.rows import PATCH, QKV, linear, norm
+from ivjax.models.internvideo2 import Encoder, EncoderSize, init_encoder
+from ivjax.models.videomae import VideoMaeEncoder, VideoMaeSize, init_videomae
+
+_INTERNVL = EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800, frames=1, layer_scale=0.1)
+
+
+def videomae_rows(prefix: str = "") -> list[Row]:
+    """Rows of the VideoMAE encoder. A file has a position table only if its grid is not the released one."""
+    block, to = "blocks.{i}", "blocks"
+    rows = [
+        Row("pos_embed", "pos_embed"),
+        Row("patch_embed.proj.weight", "patch_embed/kernel", PATCH, fit=over_time),
+        Row("patch_embed.proj.bias", "patch_embed/bias"),
+        Row(f"{block}.attn.qkv.weight", f"{to}/attn/qkv/kernel", QKV),
+        Row(f"{block}.attn.q_bias", f"{to}/attn/q_bias"),
+        Row(f"{block}.attn.v_bias", f"{to}/attn/v_bias"),
+        Row(f"{block}.gamma_1", f"{to}/ls1/gamma"),
+        Row(f"{block}.gamma_2", f"{to}/ls2/gamma"),
+        *norm("norm", "norm"),
+    ]
+    for name in ("norm1", "norm2"):
+        rows += norm(f"{block}.{name}", f"{to}/{name}")
+    for name in ("attn.proj", "mlp.fc1", "mlp.fc2"):
+        rows += linear(f"{block}.{name}", f"{to}/{name.replace('.', '/')}")
+    return rows
+
+
+def _encoder_size(config: Mapping[str, Any]) -> EncoderSize:
+    """Sizes of a fixture; one without `num_frames` reads frame by frame."""
+    return encoder_size({"num_frames": 1, "tubelet_size": 1} | dict(config))
+
+
+def _videomae_size(config: Mapping[str, Any]) -> VideoMaeSize:
+    """Sizes of a fixture, whose table is a parameter because its grid is not the released one."""
+    side = config["img_size"]
+    return VideoMaeSize(
+        width=config["embed_dim"],
+        depth=config["depth"],
+        heads=config["num_heads"],
+        mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
+        patch=config["patch_size"],
+        image=tuple(side) if isinstance(side, list) else (side, side),
+        frames=config["all_frames"],
+        tubelet=config["tubelet_size"],
+        layer_scale=config["init_values"] or None,
+        positions="learned",
+    )
+
+
+ENCODER = Family(
+    name="internvideo2_encoder",
+    rows=tuple(trunk("")),
+    presets={**EncoderSize.PRESETS, "internvl_c": _INTERNVL},
+    model=lambda size, dtype: Encoder(size, dtype=dtype),
+    init=lambda size: init_encoder(Encoder(size), jax.random.key(0)),
+    grid=lambda size: size.grid,
+    container="module",
+    frames=(8, 4, 16, 1),
+    ignored={
+        **BUFFERS,
+        **dict.fromkeys(("transformer.*", "text_projection", "logit_scale"), "it belongs to the text tower"),
+        **dict.fromkeys(
+            ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "its training needed it"
+        ),
+    },
+    parity=Parity(_encoder_size, encoders_parity.run_encoder),
+)
+
+VIDEOMAE = Family(
+    name="videomae_encoder",
+    rows=tuple(videomae_rows()),
+    presets=VideoMaeSize.PRESETS,
+    model=lambda size, dtype: VideoMaeEncoder(size, dtype=dtype),
+    init=lambda size: init_videomae(VideoMaeEncoder(size), jax.random.key(0)),
+    grid=lambda size: size.grid,
+    container="model",
+    prefixes=("encoder.",),
+    ignored={
+        **BUFFERS,
+        "decoder.*": "a teacher does not decode",
+        "encoder_to_decoder.*": "a teacher does not decode",
+        "mask_token": "a teacher does not decode",
+    },
+    parity=Parity(_videomae_size, encoders_parity.run_videomae),
+)

@@ -1,0 +1,63 @@
+"""What frozen encoders say of clips, for a student to predict at the tokens that it sees."""
+
+from typing import Any, Literal, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.models.internvideo2 import Encoded, Encoder
+from ivjax.ops.losses import l2_normalise
+from ivjax.ops.masking import gather_tokens
+
+Norm = Literal["l2", "none"]
+
+
+class Taught(NamedTuple):
+    """An encoder's features of clips of T frames with L patches each, not normalised; None if not asked for."""
+
+    cls: Any  # (K, B, 1, C), the class token's streams after the tapped layers
+    patches: Any  # (K, B, T*L, C), those of the patches
+    pooled: Any  # (B, D)
+    attention: Any  # (B, T, L) float32, how much the pooling looks at each patch
+
+
+def teach(
+    encoder: Encoder, params: dict[str, Any], video: jax.Array, keep: jax.Array | None = None
+) -> Taught:
+    """Runs an encoder on clips as a whole or, if its size is of fewer frames, on one part after the other.
+
+    Of single frames it is InternVL-C's image tower: class tokens and pooled features are averaged over the
+    parts. video (B, T, H, W, 3): uint8, or float that is normalised; keep (depth, 2, B * parts).
+    """
+    size, batch = encoder.size, video.shape[0]
+    parts = video.shape[1] // size.frames
+    folded = video.reshape(batch * parts, size.frames, *video.shape[2:])
+    encoded = cast(Encoded, encoder.apply({"params": params}, folded, None, keep))
+    layers, width = encoded.taps.shape[0], encoded.taps.shape[-1]
+    cls = encoded.taps[:, :, 0].reshape(layers, batch, parts, width)
+    return Taught(
+        cls=_mean(cls, axis=2)[:, :, None],
+        patches=encoded.taps[:, :, 1:].reshape(layers, batch, -1, width),
+        pooled=_mean(encoded.pooled.reshape(batch, parts, -1), axis=1),
+        attention=encoded.attention[:, 1:].reshape(batch, parts * size.grid[0], -1),
+    )
+
+
+def features_at(taught: Taught, visible: jax.Array, norm: Norm) -> jax.Array:
+    """Features of tokens `visible` (B, 1 + n), class token first: (K, B, 1 + n, C) float32."""
+    patches = at_tokens(taught.patches, visible[:, 1:] - 1)
+    return normalised(jnp.concatenate([taught.cls, patches], axis=2), norm)
+
+
+def at_tokens(features: jax.Array, index: jax.Array) -> jax.Array:
+    """Takes tokens `index` (B, n) of every layer of (K, B, N, C)."""
+    return jax.vmap(gather_tokens, in_axes=(0, None))(features, index)
+
+
+def normalised(features: jax.Array, norm: Norm) -> jax.Array:
+    """Float32, and of unit length along the last axis if `norm` says so."""
+    return l2_normalise(features) if norm == "l2" else features.astype(jnp.float32)
+
+
+def _mean(x: jax.Array, axis: int) -> jax.Array:
+    return jnp.mean(x.astype(jnp.float32), axis=axis).astype(x.dtype)

@@ -1,0 +1,180 @@
+"""The VideoMAE encoder: a plain ViT over tubelets with a fixed position table and no class token."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.models.layers import (
+    LayerScale,
+    Mlp,
+    PatchEmbed,
+    QueryKeyValue,
+    Remat,
+    dense,
+    enter_block,
+    layer_norm,
+    remat,
+    run_blocks,
+)
+from ivjax.ops.attention import attend, attend_with_weights
+from ivjax.ops.layout import constrain
+from ivjax.ops.masking import gather_tokens
+from ivjax.ops.positions import sinusoid_interleaved
+from ivjax.ops.video import patchify, standardise
+
+_EPSILON = 1e-6
+HeadAxis = Literal["standard", "released_head_axis"]
+
+
+@dataclass(frozen=True)
+class VideoMaeSize:
+    """Everything that shapes a VideoMAE encoder. Released sizes: `PRESETS`.
+
+    `layer_scale` None has no LayerScale. `positions` learned: the table is a parameter, as in files whose
+    grid is not the released one. `attention` released_head_axis is the arithmetic of the originals' teacher
+    code, which attends over the heads of each token instead of over the tokens of each head.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    patch: int = 16
+    image: tuple[int, int] = (224, 224)
+    frames: int = 16
+    tubelet: int = 2
+    layer_scale: float | None = None
+    positions: Literal["fixed", "learned"] = "fixed"
+    attention: HeadAxis = "standard"
+
+    PRESETS: ClassVar[dict[str, "VideoMaeSize"]]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Patches along time, height and width."""
+        height, width = self.image
+        return self.frames // self.tubelet, height // self.patch, width // self.patch
+
+    @property
+    def patches(self) -> int:
+        """Tokens of one clip."""
+        times, rows, columns = self.grid
+        return times * rows * columns
+
+
+VideoMaeSize.PRESETS = {
+    "S16": VideoMaeSize(width=384, depth=12, heads=6, mlp_width=1536),
+    "B16": VideoMaeSize(width=768, depth=12, heads=12, mlp_width=3072),
+    "L16": VideoMaeSize(width=1024, depth=24, heads=16, mlp_width=4096),
+    "H16": VideoMaeSize(width=1280, depth=32, heads=16, mlp_width=5120),
+    "g14": VideoMaeSize(width=1408, depth=40, heads=16, mlp_width=6144, patch=14),
+}
+
+
+class QueryValueAttention(nn.Module):
+    """Self-attention whose queries and values have biases and whose keys have none."""
+
+    heads: int
+    kind: HeadAxis = "standard"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, N, C) -> (B, N, C)."""
+        width = x.shape[-1]
+        q, k, v = QueryKeyValue(self.dtype, name="qkv")(x)
+        zeros = nn.initializers.zeros
+        q = q + self.param("q_bias", zeros, (width,)).astype(self.dtype)
+        v = v + self.param("v_bias", zeros, (width,)).astype(self.dtype)
+        q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
+        q = constrain(q, "batch", "tokens", "heads", None)
+        k = constrain(k, "batch", None, "heads", None)
+        v = constrain(v, "batch", None, "heads", None)
+        if self.kind == "standard":
+            out = attend(q, k, v)
+        else:
+            out, _ = attend_with_weights(*(y.swapaxes(1, 2) for y in (q, k, v)))
+        return dense(width, self.dtype, "proj")(out.reshape(x.shape))
+
+
+class VideoMaeBlock(nn.Module):
+    """Pre-norm block with LayerNorms, the exact GELU, and LayerScale if it is given where to start."""
+
+    heads: int
+    mlp_width: int
+    layer_scale: float | None = None
+    attention: HeadAxis = "standard"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
+        """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
+        x = enter_block(x)
+        attention = QueryValueAttention(self.heads, self.attention, self.dtype, name="attn")
+        mlp = Mlp(self.mlp_width, x.shape[-1], "erf", self.dtype, name="mlp")
+        keep_attn, keep_mlp = (None, None) if keep is None else (keep[0], keep[1])
+        x = x + self._scaled(attention(layer_norm("norm1", self.dtype, _EPSILON)(x)), keep_attn, "ls1")
+        return x + self._scaled(mlp(layer_norm("norm2", self.dtype, _EPSILON)(x)), keep_mlp, "ls2")
+
+    def _scaled(self, branch: jax.Array, keep: jax.Array | None, name: str) -> jax.Array:
+        if self.layer_scale is not None:
+            return LayerScale(self.layer_scale, name=name)(branch, keep)
+        return branch if keep is None else branch * keep[:, None, None].astype(branch.dtype)
+
+
+class VideoMaeEncoder(nn.Module):
+    """Tokens of a clip through the blocks."""
+
+    size: VideoMaeSize
+    taps: tuple[int, ...] = ()
+    remat: Remat = "none"
+    scan: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        video: jax.Array,
+        visible: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        wanted: jax.Array | None = None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Encodes a clip.
+
+        video (B, T, H, W, 3): uint8, or float that is already normalised. visible (B, n): the patches that
+        are seen, ascending; None for all. keep (depth, 2, B): drop-path multipliers. wanted (B, m): which of
+        the tokens the taps keep; None for all. Returns tokens after the last norm (B, n, C), and the streams
+        after the tapped layers (taps, B, m, C), of which only the last layer's goes through that norm.
+        """
+        size = self.size
+        patches = patchify(video, size.tubelet, size.patch)
+        table = self._table()
+        if visible is not None:
+            patches, table = gather_tokens(patches, visible), table[0][visible]
+        embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=self.dtype, name="patch_embed")
+        x = embed(standardise(patches)) + table.astype(self.dtype)
+        block = remat(VideoMaeBlock, self.remat)(
+            size.heads, size.mlp_width, size.layer_scale, size.attention, self.dtype, name="blocks"
+        )
+        x, taps = run_blocks(block, size.depth, x, keep, self.taps, self.scan, wanted)
+        norm = layer_norm("norm", self.dtype, _EPSILON)
+        if size.depth - 1 in self.taps:
+            taps = taps.at[-1].set(norm(taps[-1]))
+        return norm(x), taps
+
+    def _table(self) -> jax.Array:
+        size = self.size
+        start = jnp.asarray(sinusoid_interleaved(size.patches, size.width))[None]
+        if size.positions == "fixed":
+            return start
+        return self.param("pos_embed", lambda _: start)
+
+
+def init_videomae(model: VideoMaeEncoder, key: jax.Array) -> dict[str, Any]:
+    """Fresh float32 parameters as plain nested dicts."""
+    size = model.size
+    video = jnp.zeros((1, size.frames, *size.image, 3))
+    return model.init(key, video)["params"]

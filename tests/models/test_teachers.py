@@ -1,0 +1,149 @@
+"""The teachers against the original models: features, pooled features, attention, taps, masks."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.convert.encoders import ENCODER, VIDEOMAE
+from ivjax.convert.engine import import_tensors
+from ivjax.models.flops import encoder_forward, videomae_forward
+from ivjax.models.internvideo2 import Encoder, EncoderSize, init_encoder
+from ivjax.models.layers import tapped_layers
+from ivjax.models.teachers import features_at, normalised, teach
+from ivjax.models.videomae import VideoMaeEncoder, VideoMaeSize, init_videomae
+from tests.goldens import Golden, close
+
+ENCODERS = ("stage1_teacher_internvl", "stage1_teacher_internvideo2")
+ARITHMETICS = [("outputs", "erf"), ("outputs_fused_tanh_gelu", "tanh")]
+
+
+class Case:
+    """A fixture's clip and parameters in this project's layout, and the layers that it returns."""
+
+    def __init__(self, name: str, family):
+        self.golden = Golden(name)
+        config = self.golden.config
+        self.size = family.parity.sizes(config)
+        self.params = import_tensors(family.rows, self.golden.group("params"))
+        self.video = jnp.asarray(self.golden["inputs/video"].transpose(0, 2, 3, 4, 1))
+        kind = "mae" if "mae_return_layer" in config else "clip"
+        self.taps = tapped_layers(
+            self.size.depth, config[f"{kind}_return_layer"], config[f"{kind}_return_interval"]
+        )
+        assert list(self.taps) == config["return_index_ascending"]
+
+
+@functools.cache
+def case(name: str) -> Case:
+    return Case(name, VIDEOMAE if name.endswith("videomae") else ENCODER)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unrolled"])
+@pytest.mark.parametrize("group, gelu", ARITHMETICS)
+def test_encoder_teacher(name, scan, group, gelu):
+    c = case(name)
+    size = dataclasses.replace(c.size, gelu=gelu)
+    taught = jax.jit(functools.partial(teach, Encoder(size, c.taps, scan=scan)))(c.params, c.video)
+    tokens = 1 + taught.patches.shape[2]
+    every = jnp.broadcast_to(jnp.arange(tokens), (len(c.video), tokens))
+    z = c.golden[f"{group}/z"]
+    close(features_at(taught, every, "l2"), z)
+    close(normalised(taught.pooled, "l2"), c.golden[f"{group}/x_final"])
+    attention = c.golden[f"{group}/attn"]
+    close(taught.attention.reshape(attention.shape), attention)
+    some = jnp.asarray([[0, 2, tokens - 1], [0, 1, 3]])
+    close(features_at(taught, some, "l2"), np.take_along_axis(z, np.asarray(some)[None, :, :, None], axis=2))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_layer_of_an_encoder_teacher(name):
+    c = case(name)
+    given = {"video": c.golden["inputs/video"]}
+    found = ENCODER.parity.run(c.size, c.params, given, "float32")
+    assert found.keys() - c.golden.group("outputs").keys() == set()
+    for layer, value in found.items():
+        close(value, c.golden[f"outputs/{layer}"])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["stage1_teacher_internvl"])
+def test_features_that_are_not_normalised(name):
+    c = case(name)
+    taught = teach(Encoder(c.size, c.taps), c.params, c.video)
+    raw = c.golden["outputs/none_z_stacked"]
+    layers, batch, frames = len(c.taps), len(c.video), c.video.shape[1]
+    raw = raw.reshape(layers, batch, frames, *raw.shape[2:])
+    close(taught.cls[:, :, 0], raw[:, :, :, 0].mean(2))
+    close(taught.patches, raw[:, :, :, 1:].reshape(layers, batch, -1, raw.shape[-1]))
+    close(taught.pooled, c.golden["outputs/none_x_final"].reshape(batch, frames, -1).mean(1))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["stage1_teacher_videomae"])
+@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unrolled"])
+@pytest.mark.parametrize(
+    "attention, group",
+    [("standard", "outputs"), ("released_head_axis", "outputs_released_head_axis_attention")],
+)
+def test_videomae_teacher(name, scan, attention, group):
+    c = case(name)
+    encoder = VideoMaeEncoder(dataclasses.replace(c.size, attention=attention), c.taps, scan=scan)
+    _, taps = jax.jit(encoder.apply)({"params": c.params}, c.video)
+    close(normalised(taps, "l2"), c.golden[f"{group}/z"])
+    if attention == "standard":
+        close(taps, c.golden["outputs/none_z"])
+        wanted = jnp.asarray([[0, 3, 5], [1, 2, 7]])
+        _, some = encoder.apply({"params": c.params}, c.video, wanted=wanted)
+        close(some, np.take_along_axis(np.asarray(taps), np.asarray(wanted)[None, :, :, None], axis=2))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["stage1_teacher_videomae"])
+def test_videomae_that_sees_some_patches(name):
+    c = case(name)
+    visible = jnp.asarray(np.stack([np.flatnonzero(~row) for row in c.golden["inputs/mask"]]), jnp.int32)
+    _, taps = VideoMaeEncoder(c.size, c.taps).apply({"params": c.params}, c.video, visible)
+    close(normalised(taps, "l2"), c.golden["outputs/z_masked"])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["stage1_teacher_videomae"])
+def test_every_layer_of_videomae(name):
+    c = case(name)
+    found = VIDEOMAE.parity.run(c.size, c.params, {"video": c.golden["inputs/video"]}, "float32")
+    for layer, value in found.items():
+        golden = c.golden[f"outputs/{layer}"]
+        close(np.asarray(value).reshape(golden.shape), golden)
+
+
+def test_released_teachers():
+    internvl = ENCODER.presets["internvl_c"]
+    shapes = jax.eval_shape(lambda: init_encoder(Encoder(internvl), jax.random.key(0)))
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 5_936_000_768
+    giant = VideoMaeSize.PRESETS["g14"]
+    shapes = jax.eval_shape(lambda: init_videomae(VideoMaeEncoder(giant), jax.random.key(0)))
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 1_011_610_752
+    shapes = jax.eval_shape(lambda: init_encoder(Encoder(EncoderSize.PRESETS["1B"]), jax.random.key(0)))
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 1_020_708_608
+
+
+def test_flops_of_the_released_teachers():
+    np.testing.assert_allclose(
+        8 * sum(encoder_forward(ENCODER.presets["internvl_c"]).values()), 24.6e12, rtol=0.02
+    )
+    np.testing.assert_allclose(sum(videomae_forward(VideoMaeSize.PRESETS["g14"]).values()), 5.1e12, rtol=0.02)
+
+
+def test_layers_that_are_returned():
+    assert tapped_layers(40, 6, 3.34) == (23, 26, 29, 33, 36, 39)
+    assert tapped_layers(4, 2, chosen=(0, 2)) == (0, 2)
+    for chosen in ((2, 0), (1, 1), (0,), (1, 4), (-1, 2)):
+        with pytest.raises(ValueError, match=r"2 layers chosen as .* do not fit 4 layers"):
+            tapped_layers(4, 2, chosen=chosen)

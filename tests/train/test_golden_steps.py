@@ -1,0 +1,118 @@
+"""Whole optimizer steps of stage 1 against the original engine: teachers, mask, student, losses, AdamW."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.convert.encoders import ENCODER, VIDEOMAE
+from ivjax.convert.engine import export_tensors, import_tensors
+from ivjax.convert.internvideo2 import PRETRAIN
+from ivjax.stages import mask as masks
+from ivjax.stages.mask import Mask
+from ivjax.stages.masked_reconstruction import MaskedReconstruction, Weights
+from ivjax.stages.objective import Compute
+from ivjax.stages.teachers import ClipTeacher, MaeTeacher
+from ivjax.train.gradients import gradients_of
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+from ivjax.train.step import Recipe, init_state, make_step
+from tests.goldens import Golden, close, close_gradient
+
+NAME = "stage1_train_steps"
+LOSSES = {"loss": "total", "clip": "clip_middle", "pooled": "clip_final", "mae": "mae"}
+
+
+def stage_of(config: dict, targets: str) -> MaskedReconstruction:
+    size = PRETRAIN.parity.sizes(config["student"])
+    clip, pooled = config["clip_loss_ratio"]
+    return MaskedReconstruction(
+        student=size.encoder,
+        clip=size.clip,
+        pooled=size.pooled,
+        mae=size.mae,
+        clip_teacher=ClipTeacher(ENCODER.parity.sizes(config["clip_teacher"])),
+        mae_teacher=MaeTeacher(VIDEOMAE.parity.sizes(config["mae_teacher"])),
+        mask=Mask(ratio=config["mask_ratio"]),
+        weights=Weights(clip, pooled, config["mae_loss_ratio"]),
+        drop_path=0.0,
+        targets=targets,
+    )
+
+
+def recipe_of(config: dict) -> Recipe:
+    lr, steps = config["lr"], config["lr"]["epochs"] * config["lr"]["niter_per_ep"]
+    return Recipe(
+        AdamW(
+            tuple(config["opt_betas"]), config["opt_eps"], config["weight_decay"], clip=config["clip_grad"]
+        ),
+        WarmupCosine(lr["base_value"], lr["final_value"], lr["warmup_epochs"] * lr["niter_per_ep"]),
+        steps,
+    )
+
+
+def batch_of(golden: Golden, number: int) -> dict:
+    video = jnp.asarray(golden[f"inputs/video_{number}"].transpose(0, 2, 3, 4, 1))
+    return {"video": video, "index": jnp.full(len(video), number, jnp.uint32)}
+
+
+@pytest.fixture
+def golden(monkeypatch) -> Golden:
+    """The fixture; masks are drawn from its noise: the step's, which stands in the batch's `index`."""
+    golden = Golden(NAME)
+    noise = jnp.stack([golden[f"inputs/exp_noise_{i}"] for i in range(golden.config["steps"])])
+    monkeypatch.setattr("ivjax.stages.masked_reconstruction.sample_keys", lambda key, index, purpose: index)
+    monkeypatch.setattr(
+        masks, "exponential", lambda index, shape: noise[index[0]].reshape(len(index), *shape)
+    )
+    return golden
+
+
+def teachers_of(golden: Golden) -> dict:
+    return {
+        "clip_teacher": import_tensors(ENCODER.rows, golden.group("params/clip_teacher")),
+        "mae_teacher": import_tensors(VIDEOMAE.rows, golden.group("params/mae_teacher")),
+    }
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("targets", ["visible", "all"])
+@pytest.mark.parametrize("name", [NAME])
+def test_steps(name, targets, golden):
+    config, recipe = golden.config, recipe_of(golden.config)
+    objective = stage_of(config, targets).build(Compute("float32"))
+    state = init_state(import_tensors(PRETRAIN.rows, golden.group("params/student")), recipe)
+    state["step"] = jnp.asarray(config["start_steps"], jnp.int32)
+    step, teachers = jax.jit(make_step(objective, recipe)), teachers_of(golden)
+    for number in range(config["steps"]):
+        state, metrics = step(state, teachers, batch_of(golden, number))
+        for ours, theirs in LOSSES.items():
+            close(metrics[ours], golden[f"losses/{theirs}"][number])
+        close(metrics["lr"], golden["outputs/lr"][number])
+        close(metrics["grad_norm"], golden["outputs/grad_norm_before_clip"][number])
+    after = export_tensors(PRETRAIN.rows, state["params"])
+    expected = golden.group("outputs/params_after")
+    assert after.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(after[key], value, rtol=0, atol=5e-5, err_msg=key)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", [NAME])
+def test_masks_targets_and_gradients_of_the_first_step(name, golden):
+    stage = stage_of(golden.config, "all")
+    compute = Compute("float32")
+    objective = stage.build(compute)
+    student = import_tensors(PRETRAIN.rows, golden.group("params/student"))
+    batch, key = batch_of(golden, 0), jax.random.key(0)
+    teachers = teachers_of(golden)
+    visible, targets = stage.task(stage.encoders(compute), teachers, batch, key)
+    for row, masked in zip(np.asarray(visible), golden["outputs/mask_0"], strict=True):
+        np.testing.assert_array_equal(row, np.flatnonzero(~masked))
+    close(targets["clip"], golden["outputs/clip_middle_0"])
+    close(targets["pooled"], golden["outputs/clip_final_0"])
+    close(targets["mae"], golden["outputs/mae_0"])
+    _, gradients = jax.jit(gradients_of(objective, 1))(student, teachers, batch, key)
+    named = export_tensors(PRETRAIN.rows, gradients)
+    for name, value in golden.group("grads").items():
+        close_gradient(named[name], value)
