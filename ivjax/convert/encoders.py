@@ -73,7 +73,7 @@ ENCODER = Family(
         **BUFFERS,
         **dict.fromkeys(("transformer.*", "text_projection", "logit_scale"), "it belongs to the text tower"),
         **dict.fromkeys(
-            ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "its training needed it"
+            ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "only training used it"
         ),
     },
     parity=Parity(_encoder_size, encoders_parity.run_encoder),

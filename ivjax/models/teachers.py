@@ -13,7 +13,7 @@ Norm = Literal["l2", "none"]
 
 
 class Taught(NamedTuple):
-    """An encoder's features of clips of T frames with L patches each, not normalised; None if not asked for."""
+    """An encoder's features of clips of T frames with L patches, not normalised; None if not asked for."""
 
     cls: Any  # (K, B, 1, C), the class token's streams after the tapped layers
     patches: Any  # (K, B, T*L, C), those of the patches

@@ -121,7 +121,7 @@ def test_losses_and_gradients(name, remat, scan):
 
 
 @pytest.mark.golden
-@each_fixture
+@pytest.mark.parametrize("name", FIXTURES[:2])
 def test_loss_of_the_fused_arithmetic(name):
     c = case(name)
     student = student_of(c.golden.config, "tanh", True)
