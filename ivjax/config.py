@@ -40,8 +40,9 @@ class HeldOut:
 class Experiment:
     """Everything that decides a run. `batch` counts clips over all devices and accumulation parts.
 
-    `init_from` are weight files or run folders to start from; parameters that none of them holds must
-    match a pattern of `init_fresh`.
+    `init_from` are weight files or run folders to start from: FILE, or PART=FILE for a part of the model
+    alone, with FILE#BRANCH for a branch of what the file holds. Parameters that none of them holds must match
+    a pattern of `init_fresh`.
     """
 
     stage: Stage

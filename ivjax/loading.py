@@ -1,5 +1,6 @@
 """`ivjax.load`: a model and its parameters out of a run folder or a weight file."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -16,6 +17,9 @@ from ivjax.stages.objective import Compute, Objective, Params
 
 if TYPE_CHECKING:
     from ivjax.config import Experiment
+
+
+_ORIGIN = re.compile(r"(?:(?P<into>\w+)=)?(?P<path>.+?)(?:#(?P<there>[\w/]+))?", re.DOTALL)
 
 
 class Loaded(NamedTuple):
@@ -87,11 +91,9 @@ def read_weights(objective: Objective, experiment: "Experiment", target: Params)
     With files, each leaf must be in one of them or match a pattern of `init_fresh`; without, what is frozen
     must, because random numbers that are never trained are hardly meant.
     """
-    from ivjax.convert.weights import import_into
-
     found: dict[str, np.ndarray] = {}
-    for file in experiment.init_from:
-        found |= import_into(file, target, objective.grid)
+    for entry in experiment.init_from:
+        found |= _read_origin(entry, objective, experiment, target)
     asked = experiment.init_fresh if experiment.init_from else ("*",)
     missing = [path for path, _ in paths_of(target) if path not in found]
     frozen = [p for p in missing if covers(objective.frozen, p) and not covers(experiment.init_fresh, p)]
@@ -104,6 +106,26 @@ def read_weights(objective: Objective, experiment: "Experiment", target: Params)
             f"{' (frozen)' if frozen else ''}; add a file, or name them in init_fresh"
         )
     return found
+
+
+def _read_origin(
+    entry: str, objective: Objective, experiment: "Experiment", target: Params
+) -> dict[str, np.ndarray]:
+    """What an entry of `init_from` holds: FILE, BRANCH=FILE, or BRANCH=FILE#BRANCH_THERE."""
+    from ivjax.convert.weights import import_into
+
+    found = _ORIGIN.fullmatch(entry)
+    assert found is not None
+    into, path, there = found["into"] or "", found["path"], found["there"] or ""
+    if not into:
+        return import_into(path, target, objective.grid, there)
+    below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
+    sizes = experiment.stage.parts().get(into)
+    if sizes is None:
+        parts = ", ".join(experiment.stage.parts()) or "none"
+        raise UserError(f"init_from={entry}: the stage has no part {into}; its parts are {parts}")
+    leaves = import_into(path, below, sizes.grid, there) if below else {}
+    return {f"{into}/{name}": leaf for name, leaf in leaves.items()}
 
 
 def _host() -> jax.Device:

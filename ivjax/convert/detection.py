@@ -1,11 +1,11 @@
 """Which family a file is of, which preset comes nearest, and how its tensors are wrapped."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ivjax.convert.engine import Table
+from ivjax.convert.engine import Row, Table
 from ivjax.convert.families import FAMILIES, family_named
 from ivjax.convert.family import Family
 from ivjax.convert.matching import Plan, Wanted, match
@@ -21,22 +21,41 @@ _ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that fami
 class Opened:
     """A file's tensors without what they were wrapped in, and the family that they are of.
 
-    own: the file is in this project's format, and names are tree paths.
+    own: the file is in this project's format, and names are tree paths. branch: only what lies there in the
+    family's tree is wanted, under paths that begin below it.
     """
 
     tensors: Tensors
     family: Family
     prefix: str
     own: bool
+    branch: str = ""
 
     def plan(self, wanted: Wanted) -> Plan:
         """The comparison with a model."""
         family = self.family
         if self.own:
             wanted = replace(wanted, ignored=dict.fromkeys(family.added, "only some models have it"))
-            return self._signed(match(family.own_rows(), self.tensors, wanted))
+            return self._signed(match(self._below(family.own_rows()), self.tensors, wanted))
         wanted = replace(wanted, ignored=family.ignored, ties=family.ties)
-        return self._signed(match(family.rows, self.tensors, wanted))
+        return self._signed(match(self._below(family.rows), self.tensors, wanted))
+
+    def _below(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows with paths below the branch; those elsewhere lead nowhere."""
+        top = f"{self.branch}/"
+        if not self.branch:
+            return rows
+        if not any(row.target.startswith(top) for row in rows):
+            branches = sorted({row.target.split("/")[0] for row in rows if "/" in row.target})
+            raise UserError(
+                f"a file of {self.family.name} has no branch #{self.branch}; its branches are "
+                f"{', '.join(branches)}"
+            )
+        inside = (row.target.startswith(top) for row in rows)
+        return [
+            replace(row, target=row.target.removeprefix(top) if there else f"../{row.target}")
+            for row, there in zip(rows, inside, strict=True)
+        ]
 
     def _signed(self, plan: Plan) -> Plan:
         return replace(plan, report=replace(plan.report, family=self.family.name, prefix=self.prefix))

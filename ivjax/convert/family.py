@@ -64,6 +64,11 @@ class Family:
     of_stage: Callable[[Any], Any] = lambda stage: None
     parity: Parity | None = None
 
+    @property
+    def kind(self) -> type:
+        """What sizes of this family are instances of."""
+        return type(next(iter(self.presets.values())))
+
     def shapes(self, sizes: Any) -> dict[str, Shape]:
         """Shapes of the parameters by tree path; nothing is computed."""
         try:
@@ -80,7 +85,7 @@ class Family:
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:
         """The sizes that `dataclasses.asdict` made `stored` of."""
-        return _rebuilt(type(next(iter(self.presets.values()))), stored)
+        return _rebuilt(self.kind, stored)
 
 
 @functools.lru_cache(maxsize=32)

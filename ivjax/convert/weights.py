@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ivjax.convert.detection import FORMAT, recognise
 from ivjax.convert.engine import unflatten
-from ivjax.convert.families import FAMILIES, family_named
+from ivjax.convert.families import FAMILIES, family_named, family_of_sizes
 from ivjax.convert.files import open_tensors
 from ivjax.convert.fits import Fitting
 from ivjax.convert.matching import Wanted, match
@@ -62,13 +62,17 @@ def import_weights(
 
 
 def import_into(
-    path: Path | str, target: Mapping[str, Any], grid: Grid | None = None
+    path: Path | str, target: Mapping[str, Any], grid: Grid | None = None, branch: str = ""
 ) -> dict[str, np.ndarray]:
     """Leaves of `target` by path in float32, as far as a weight file or a run folder holds them.
 
-    Position tables are resized to `grid`.
+    Position tables are resized to `grid`. With `branch`, `target` is that branch of the file's tree.
     """
-    opened = recognise(open_weights(path), str(path))
+    folder = Path(path).expanduser()
+    if branch and is_run(folder):
+        opened = recognise(_branch_of_run(folder, branch), str(path))
+    else:
+        opened = replace(recognise(open_weights(path), str(path)), branch=branch)
     fitting = Fitting(grid, opened.family.frames)
     found = opened.plan(Wanted(_shapes(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True))
     found.report.check(str(path))
@@ -86,11 +90,30 @@ def open_weights(path: Path | str) -> Tensors:
     for family in FAMILIES.values():
         sizes = family.of_stage(experiment.stage)
         if sizes is not None:
-            leaves = dict(paths_of(params_of_run(folder, experiment)))
+            params = params_of_run(folder, experiment)
+            names = {path for path, _ in paths_of(family.shapes(sizes))}
+            leaves = {path: leaf for path, leaf in paths_of(params) if path in names}
             return Arrays(leaves, metadata(family.name, sizes, None))
+    parts = ", ".join(f"{path}#{name}" for name in experiment.stage.parts())
     raise UserError(
         f"{path} was trained as {type(experiment.stage).__name__}, which no family of files is of"
+        + (f"; name a part of it: {parts}" if parts else "")
     )
+
+
+def _branch_of_run(folder: Path, branch: str) -> Tensors:
+    """A part of what a run trained, as a file of its own family."""
+    from ivjax.loading import params_of_run
+
+    experiment = stored_experiment(folder)
+    sizes = experiment.stage.parts().get(branch)
+    family = None if sizes is None else family_of_sizes(sizes)
+    if family is None:
+        parts = ", ".join(experiment.stage.parts()) or "none that can be taken alone"
+        raise UserError(f"{folder} has no part #{branch}; its parts are {parts}")
+    leaves = dict(paths_of(params_of_run(folder, experiment)))
+    below = {path.removeprefix(f"{branch}/"): x for path, x in leaves.items() if path.startswith(f"{branch}/")}
+    return Arrays(below, metadata(family.name, sizes, None))
 
 
 def save_weights(

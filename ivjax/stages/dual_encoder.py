@@ -93,6 +93,10 @@ class DualEncoder:
             dtype=jnp.dtype(compute.dtype),
         )
 
+    def parts(self) -> Mapping[str, Any]:
+        """No tower can stand alone."""
+        return {}
+
     def _medium(self, frames: int) -> Medium:
         """Batches of clips of `frames` frames: 1 is an image."""
         patches = frames * self.vision.patches // self.vision.frames

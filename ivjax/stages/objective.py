@@ -90,3 +90,7 @@ class Stage(Protocol):
     def model(self, compute: Compute) -> nn.Module:
         """The model whose parameters are trained."""
         ...
+
+    def parts(self) -> Mapping[str, Any]:
+        """Sizes of the encoders that can stand alone, by branch of the parameter tree."""
+        ...
