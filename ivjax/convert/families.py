@@ -1,8 +1,8 @@
 """The checkpoint families that can be converted. A new one is a table of rows and an entry here."""
 
-from ivjax.convert.encoders import ENCODER, VIDEOMAE
 from typing import Any
 
+from ivjax.convert.encoders import ENCODER, VIDEOMAE
 from ivjax.convert.family import Family
 from ivjax.convert.internvideo2 import PRETRAIN
 from ivjax.convert.viclip import CLIP, VICLIP

@@ -112,7 +112,9 @@ def _branch_of_run(folder: Path, branch: str) -> Tensors:
         parts = ", ".join(experiment.stage.parts()) or "none that can be taken alone"
         raise UserError(f"{folder} has no part #{branch}; its parts are {parts}")
     leaves = dict(paths_of(params_of_run(folder, experiment)))
-    below = {path.removeprefix(f"{branch}/"): x for path, x in leaves.items() if path.startswith(f"{branch}/")}
+    below = {
+        path.removeprefix(f"{branch}/"): x for path, x in leaves.items() if path.startswith(f"{branch}/")
+    }
     return Arrays(below, metadata(family.name, sizes, None))
 
 

@@ -91,7 +91,8 @@ class MaskedReconstruction:
     def parts(self) -> Mapping[str, Any]:
         """Sizes of the encoders by branch of the parameter tree."""
         teachers = {"clip_teacher": self.clip_teacher, "mae_teacher": self.mae_teacher}
-        return {"encoder": self.student} | {name: t.size for name, t in teachers.items() if t}
+        sizes: dict[str, Any] = {name: teacher.size for name, teacher in teachers.items() if teacher}
+        return {"encoder": self.student} | sizes
 
     @property
     def visible(self) -> int:
@@ -197,7 +198,7 @@ class MaskedReconstruction:
             targets["pooled"] = normalised(taught.pooled, self.pooled.norm)
         video, kept, targets = jax.lax.optimization_barrier((batch["video"], kept, targets))
         if self.mae:
-            features = self._mae_features(encoders, params, batch | {"video": video}, kept[:, 1:] - 1)
+            features = self._mae_features(encoders, params, {**batch, "video": video}, kept[:, 1:] - 1)
             targets["mae"] = normalised(features, self.mae.norm)
         return jax.lax.optimization_barrier((visible, targets))
 
