@@ -1,16 +1,33 @@
-"""Stage 1 in miniature: a small student learns synthetic teacher features at the tokens that it sees.
+r"""Stage 1 in miniature: a student learns, from a quarter of a clip's tokens, what two teachers see in it.
 
-Command   ivjax train stage1_tiny --workdir runs/tiny
-Hardware  two CPU cores; half a minute, more than half of it compilation
-Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
+Command   ivjax quickstart        does it all, or
+          ivjax data demo demo --clips 480 --held-out 160
+          ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos
+          ivjax data build demo/held_out.jsonl shards/demo_held_out --videos demo/videos
+          ivjax data tokenizer train shards/demo shards/demo.model --size 400
+          ivjax train teacher_clip_tiny --workdir runs/teacher_clip
+          ivjax train teacher_pixels_tiny --workdir runs/teacher_pixels
+          ivjax train stage1_tiny --workdir runs/stage1
+          ivjax eval runs/stage1 --suite probe --attribute colour --train shards/demo \
+                --data shards/demo_held_out
+Hardware  two CPU cores
+Expect
+
+Both teachers are made here, on the same corpus: the image tower of the contrast between clips and captions
+(teacher_clip_tiny), and the encoder of a VideoMAE (teacher_pixels_tiny).
 """
 
 from ivjax.config import Experiment, HeldOut
-from ivjax.data_pipelines.synthetic import SyntheticClips
+from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Intervals
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
+from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from ivjax.train.checkpoint import Checkpointing
 from ivjax.train.metrics import Logging
 from ivjax.train.optimizer import AdamW
@@ -30,19 +47,41 @@ experiment = Experiment(
             layer_scale=0.1,
         ),
         clip=FeatureHeads(width=64, layers=2),
-        pooled=PooledHead(width=32),
-        mae=FeatureHeads(width=48, layers=1, head="mlp"),
+        pooled=PooledHead(width=64),
+        mae=FeatureHeads(width=64, layers=1, head="mlp"),
+        clip_teacher=ClipTeacher(
+            EncoderSize(
+                width=64,
+                depth=3,
+                heads=4,
+                mlp_width=256,
+                pool_heads=4,
+                pool_width=64,
+                image=(56, 56),
+                frames=1,
+                layer_scale=0.3,
+            )
+        ),
+        mae_teacher=MaeTeacher(
+            VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8)
+        ),
         mask=Mask(kind="attention", ratio=0.75),
-        drop_path=0.05,
+        drop_path=0.0,
     ),
-    data=SyntheticClips(clips=2048),
+    data=Mixture(
+        corpora=(Corpus("shards/demo"),),
+        held_out=(Corpus("shards/demo_held_out"),),
+        reader=ClipReader(frames=Intervals(8), augment=Augment()),
+        workers=2,
+    ),
     batch=16,
-    steps=300,
-    schedule=WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
+    steps=320,
+    schedule=WarmupCosine(peak=2e-3, final=2e-5, warmup=32),
     optimizer=AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
-    ema=0.99,
     dtype="float32",
-    checkpoint=Checkpointing(every=100, keep_last=2),
+    scan_layers=False,
+    checkpoint=Checkpointing(every=100, keep_last=1),
     log=Logging(every=20),
-    held_out=HeldOut(every=100, batches=4),
+    held_out=HeldOut(every=160, batches=4),
+    init_from=("clip_teacher=runs/teacher_clip#vision", "mae_teacher=runs/teacher_pixels#encoder"),
 )

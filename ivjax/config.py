@@ -41,8 +41,8 @@ class Experiment:
     """Everything that decides a run. `batch` counts clips over all devices and accumulation parts.
 
     `init_from` are weight files or run folders to start from: FILE, or PART=FILE for a part of the model
-    alone, with FILE#BRANCH for a branch of what the file holds. Parameters that none of them holds must match
-    a pattern of `init_fresh`.
+    alone, with FILE#BRANCH for a branch of what the file holds and FILE?head=... for some of its classes
+    (docs/weights.md). Parameters that none of them holds must match a pattern of `init_fresh`.
     """
 
     stage: Stage

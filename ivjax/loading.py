@@ -13,7 +13,7 @@ from ivjax.data_pipelines.mixture import tokenizer_of
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 from ivjax.paths import covers, paths_of
-from ivjax.stages.objective import Compute, Objective, Params
+from ivjax.stages.objective import Compute, Objective, Params, Stage
 
 if TYPE_CHECKING:
     from ivjax.config import Experiment
@@ -44,7 +44,7 @@ def load(
     The file says which family and size it is; `family` and `preset` name them where it does not. Parameters
     that match a pattern of `fresh` are initialised. `dtype` is what the model computes in; parameters are
     float32. `ema`: a run's averaged parameters instead of its last ones. What a run did not train is read
-    from its `init_from` again.
+    from its `init_from` again, but for its teachers, which are no part of the model.
     """
     from ivjax.stored import is_run, stored_experiment
 
@@ -64,10 +64,13 @@ def load(
     return Loaded(found.model(imported.sizes, jnp.dtype(dtype)), params, found.tokenizer(imported.sizes))
 
 
-def params_of_run(folder: Path, experiment: "Experiment", ema: bool = False) -> Params:
-    """All parameters of a run, in the host's memory.
+def params_of_run(
+    folder: Path, experiment: "Experiment", ema: bool = False, branch: str | None = None
+) -> Params:
+    """What a run trained, and the rest of its model, or with `branch` that part alone, in the host's memory.
 
-    What is frozen is not in its checkpoints, but where the run had it from.
+    What is frozen is not in its checkpoints, but where the run had it from. Teachers are left there, unless
+    they are the branch.
     """
     from ivjax.train.checkpoint import restore_params
     from ivjax.train.freeze import joined
@@ -77,27 +80,45 @@ def params_of_run(folder: Path, experiment: "Experiment", ema: bool = False) -> 
     objective = experiment.stage.build(experiment.compute)
     device = _host()
     params = restore_params(folder, jax.sharding.SingleDeviceSharding(device), ema)
-    if objective.frozen:
-        shapes = shapes_of(objective, "float32").frozen
+    shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, branch)
+    if shapes:
         read = read_weights(objective, experiment, shapes)
         mesh = build_mesh(MeshShape(), [device])
         params = joined(params, starting_params(objective, shapes, read, experiment.seed, mesh))
     return params
 
 
+def _needed(frozen: Params, stage: Stage, branch: str | None) -> Params:
+    """Of what is frozen, the branch; or what belongs to the model that is trained, and not to a teacher."""
+    from ivjax.convert.engine import unflatten
+    from ivjax.convert.families import family_of_stage
+
+    found = family_of_stage(stage)
+    if branch is not None:
+        wanted = {path for path, _ in paths_of(frozen) if path.startswith(f"{branch}/")}
+    elif found is not None:
+        family, sizes = found
+        wanted = {*family.shapes(sizes), *family.added}
+    else:
+        return frozen
+    return unflatten({path: leaf for path, leaf in paths_of(frozen) if path in wanted})
+
+
 def read_weights(objective: Objective, experiment: "Experiment", target: Params) -> dict[str, np.ndarray]:
     """Leaves of `target` by path out of the experiment's `init_from`, later files before earlier ones.
 
-    With files, each leaf must be in one of them or match a pattern of `init_fresh`; without, what is frozen
-    must, because random numbers that are never trained are hardly meant.
+    With a file of the whole model, each leaf must be in one or match a pattern of `init_fresh`; with files of
+    parts, so must the leaves of these. What is frozen must in any case, because random numbers that are never
+    trained are hardly meant.
     """
     found: dict[str, np.ndarray] = {}
     for entry in experiment.init_from:
         found |= _read_origin(entry, objective, experiment, target)
-    asked = experiment.init_fresh if experiment.init_from else ("*",)
-    missing = [path for path, _ in paths_of(target) if path not in found]
-    frozen = [p for p in missing if covers(objective.frozen, p) and not covers(experiment.init_fresh, p)]
-    lacking = frozen or [path for path in missing if not covers(asked, path)]
+    parts = {part for part, _, _ in map(_parsed, experiment.init_from)}
+    named = ["*"] if "" in parts else [f"{part}/*" for part in parts]
+    missing = [p for p, _ in paths_of(target) if p not in found and not covers(experiment.init_fresh, p)]
+    frozen = [path for path in missing if covers(objective.frozen, path)]
+    lacking = frozen or [path for path in missing if covers(named, path)]
     if lacking:
         files = ", ".join(experiment.init_from) or "no file"
         more = f" and {len(lacking) - 8} more" if len(lacking) > 8 else ""
@@ -108,23 +129,31 @@ def read_weights(objective: Objective, experiment: "Experiment", target: Params)
     return found
 
 
+def _parsed(entry: str) -> tuple[str, str, str]:
+    """PART, FILE and BRANCH of an entry of `init_from`; nothing for those that it lacks."""
+    found = _ORIGIN.fullmatch(entry)
+    assert found is not None
+    return found["into"] or "", found["path"], found["there"] or ""
+
+
 def _read_origin(
     entry: str, objective: Objective, experiment: "Experiment", target: Params
 ) -> dict[str, np.ndarray]:
     """What an entry of `init_from` holds: FILE, BRANCH=FILE, or BRANCH=FILE#BRANCH_THERE."""
     from ivjax.convert.weights import import_into
 
-    found = _ORIGIN.fullmatch(entry)
-    assert found is not None
-    into, path, there = found["into"] or "", found["path"], found["there"] or ""
+    into, path, there = _parsed(entry)
     if not into:
         return import_into(path, target, objective.grid, there)
-    below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
     sizes = experiment.stage.parts().get(into)
     if sizes is None:
         parts = ", ".join(experiment.stage.parts()) or "none"
         raise UserError(f"init_from={entry}: the stage has no part {into}; its parts are {parts}")
-    leaves = import_into(path, below, sizes.grid, there) if below else {}
+    below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
+    try:
+        leaves = import_into(path, below, sizes.grid, there, type(sizes)) if below else {}
+    except UserError as error:
+        raise UserError(f"init_from={entry}: {error}") from None
     return {f"{into}/{name}": leaf for name, leaf in leaves.items()}
 
 

@@ -14,18 +14,18 @@ def alone(monkeypatch):
 
 
 def test_print_shows_the_resolved_config_and_the_difference(capsys):
-    assert main(["train", "stage1_tiny", "stage.mask.ratio=0.5", "--print"]) == 0
+    assert main(["train", "stage1_synthetic", "stage.mask.ratio=0.5", "--print"]) == 0
     printed = capsys.readouterr().out
     assert "stage.mask.ratio = 0.5\n" in printed
-    assert "against stage1_tiny:\nstage.mask.ratio: 0.75 -> 0.5\n" in printed
+    assert "against stage1_synthetic:\nstage.mask.ratio: 0.75 -> 0.5\n" in printed
 
 
 def test_overrides_may_stand_before_and_after_options(capsys):
-    assert main(["train", "stage1_tiny", "steps=8", "--print", "batch=32"]) == 0
+    assert main(["train", "stage1_synthetic", "steps=8", "--print", "batch=32"]) == 0
     printed = capsys.readouterr().out
     assert "steps = 8\n" in printed and "batch = 32\n" in printed
     with pytest.raises(SystemExit) as ended:
-        main(["train", "stage1_tiny", "--prnt", "batch=32"])
+        main(["train", "stage1_synthetic", "--prnt", "batch=32"])
     assert ended.value.code == 2 and "unrecognized arguments: --prnt" in capsys.readouterr().err
 
 
@@ -33,20 +33,20 @@ def test_overrides_may_stand_before_and_after_options(capsys):
     "arguments, words",
     [
         (["no_such_config"], "no config 'no_such_config'"),
-        (["stage1_tiny", "steps.x=1"], "did you mean 'steps'"),
-        (["stage1_tiny", "steps=soon"], "expected an integer"),
-        (["stage1_tiny"], "add --workdir"),
-        (["stage1_tiny", "mesh.fsdp=3", "--workdir", "RUN"], "8 / 3 = 2.67"),
-        (["stage1_tiny", "batch=12", "--workdir", "RUN"], "does not divide into 8 equal parts"),
-        (["stage1_tiny", "--workdir", "/proc/ivjax-no"], "cannot write in the run folder /proc/ivjax-no"),
-        (["stage1_tiny", "data.clips=0", "--workdir", "RUN"], "holds no clips"),
-        (["stage1_tiny", "mesh.context=2", "--workdir", "RUN"], "cannot split the 17 tokens"),
-        (["stage1_tiny", "log.every=0", "--workdir", "RUN"], "log.every=0; it must be at least 1"),
-        (["stage1_tiny", "ema=1", "--workdir", "RUN"], "must lie between 0 and 1"),
-        (["stage1_tiny", "stage.student.heads=5", "--workdir", "RUN"], "does not divide into 5 heads"),
-        (["stage1_tiny", "stage.clip.layers=9", "--workdir", "RUN"], "do not fit 4 layers"),
-        (["stage1_tiny", "stage.student.patch=15", "--workdir", "RUN"], "do not divide into tubelets"),
-        (["stage1_tiny", "stage.mask.ratio=1.5", "--workdir", "RUN"], "must be at least 0 and below 1"),
+        (["stage1_synthetic", "steps.x=1"], "did you mean 'steps'"),
+        (["stage1_synthetic", "steps=soon"], "expected an integer"),
+        (["stage1_synthetic"], "add --workdir"),
+        (["stage1_synthetic", "mesh.fsdp=3", "--workdir", "RUN"], "8 / 3 = 2.67"),
+        (["stage1_synthetic", "batch=12", "--workdir", "RUN"], "does not divide into 8 equal parts"),
+        (["stage1_synthetic", "--workdir", "/proc/ivjax-no"], "cannot write in the run folder /proc/iv"),
+        (["stage1_synthetic", "data.clips=0", "--workdir", "RUN"], "holds no clips"),
+        (["stage1_synthetic", "mesh.context=2", "--workdir", "RUN"], "cannot split the 17 tokens"),
+        (["stage1_synthetic", "log.every=0", "--workdir", "RUN"], "log.every=0; it must be at least 1"),
+        (["stage1_synthetic", "ema=1", "--workdir", "RUN"], "must lie between 0 and 1"),
+        (["stage1_synthetic", "stage.student.heads=5", "--workdir", "RUN"], "does not divide into 5 heads"),
+        (["stage1_synthetic", "stage.clip.layers=9", "--workdir", "RUN"], "do not fit 4 layers"),
+        (["stage1_synthetic", "stage.student.patch=15", "--workdir", "RUN"], "do not divide into tubelets"),
+        (["stage1_synthetic", "stage.mask.ratio=1.5", "--workdir", "RUN"], "must be at least 0 and below 1"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_two(arguments, words, capsys, tmp_path):

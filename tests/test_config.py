@@ -92,7 +92,7 @@ def test_comma_lists_make_all_combinations():
 @pytest.mark.parametrize(
     "text, message",
     [
-        (None, "no config .*; give a path to a .py file, or one of: .*stage1_tiny"),
+        (None, "no config .*; give a path to a .py file, or one of: .*stage1_synthetic"),
         ("import nothing_of_this_name", "fails with ModuleNotFoundError"),
         ("x = 1", "defines no `experiment"),
     ],

@@ -26,7 +26,7 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     zipfile.ZipFile(wheel).extractall(unpacked)
     assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"ivjax"}
     environment = os.environ | {"PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, "-m", "ivjax.cli", "train", "stage1_tiny", "steps=7", "--print"]
+    command = [sys.executable, "-m", "ivjax.cli", "train", "stage1_synthetic", "steps=7", "--print"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "steps = 7" in done.stdout and "steps: 300 -> 7" in done.stdout
     code = "import ivjax.data_pipelines.loader, ivjax.launch.local, ivjax; print(ivjax.__file__)"
@@ -50,5 +50,5 @@ def test_models_and_benchmark_import_without_the_data_plane():
 
 
 def test_shipped_configs_are_found_by_name():
-    assert {"stage1_tiny", "stage1_bench"} <= set(shipped_configs())
+    assert {"stage1_synthetic", "stage1_bench"} <= set(shipped_configs())
     assert ivjax.__version__

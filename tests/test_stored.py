@@ -37,7 +37,7 @@ def test_what_is_no_experiment_is_refused_and_never_called(tmp_path, monkeypatch
 
 
 def test_a_value_that_cannot_be_stored_is_named(tmp_path):
-    experiment = load_experiment("stage1_tiny")
+    experiment = load_experiment("stage1_synthetic")
     object.__setattr__(experiment, "data", print)
     with pytest.raises(UserError, match="holds a builtin_function_or_method, which cannot be stored"):
         store_experiment(experiment, tmp_path)

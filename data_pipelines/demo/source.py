@@ -14,7 +14,7 @@ import numpy as np
 from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frames
 from ivjax.data_pipelines.demo.grammar import Caption, write_captions
-from ivjax.data_pipelines.demo.scene import SOUNDS, Scene, draw_scene, pick
+from ivjax.data_pipelines.demo.scene import COLOURS, SOUNDS, Scene, draw_scene, pick
 from ivjax.data_pipelines.demo.sound import RATE, tone
 from ivjax.data_pipelines.encode import Audio, Encoding, encode_video
 
@@ -81,6 +81,7 @@ class Source:
             "Aesthetic_Score": round(3 + 4 * scene.contrast(), 4),
             "UMT_Score": round(shot.score, 4),
             "Attributes": scene.attributes(),
+            "label": list(COLOURS).index(scene.events[0].colour),
         }
         if len(shot.captions) > 1:
             row["Captions"] = [caption.text for caption in shot.captions]

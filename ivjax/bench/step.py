@@ -1,6 +1,7 @@
 """How fast a config's train step is, against what the same device reaches in a large matmul."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -25,10 +26,15 @@ _MATMUL_SIDE = {"cpu": 2048}  # elsewhere large enough to fill an accelerator
 _MATMUL_SIDE_ELSEWHERE = 8192
 
 
-def bench_step(experiment: Experiment, against: Sequence[str], runs: int) -> Iterator[str]:
-    """JSON lines: one per variant in `against` (comma lists of overrides), then their ratios."""
+def bench_step(
+    experiment: Experiment, against: Sequence[str], runs: int, variants: Sequence[str] = ()
+) -> Iterator[str]:
+    """JSON lines: one per variant in `against` (comma lists of overrides), then their ratios to the first.
+
+    With `variants`, each a line of overrides, the experiment as it is comes first and they follow.
+    """
     results = []
-    for variant in expand(against):
+    for variant in [(), *map(tuple, map(shlex.split, variants))] if variants else expand(against):
         results.append(
             {"variant": " ".join(variant) or "as is"} | _measure(apply_overrides(experiment, variant), runs)
         )
@@ -77,6 +83,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
     return {
         "device": kind,
         "devices": mesh.size,
+        "gflop_per_clip": {part: _giga(cost) for part, cost in objective.main.flops.items()},
         "matmul_tflops": round(rate / 1e12, 4),
         "forward_backward_ms": round(forward_backward * 1e3, 2),
         "forward_backward_of_matmul": round(flops / forward_backward / rate, 3),
@@ -90,6 +97,10 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         "compiled_mib": _mebibytes(compiled),
         "peak_mib": _mebibytes(peak_memory()),
     }
+
+
+def _giga(flops: float) -> float:
+    return round(flops / 1e9, 3)
 
 
 def _mebibytes(size: int) -> float:

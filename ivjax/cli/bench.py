@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ivjax.cli.common import add_command
+from ivjax.errors import UserError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -23,6 +24,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         default=[],
         metavar="path=v1,v2",
         help="variants to compare, first against the rest",
+    )
+    step.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar='"path=value ..."',
+        help="repeatable: overrides that belong together, compared with the config as it is",
     )
     step.add_argument("--runs", type=int, default=7, help="timed runs of each variant (default 7)")
     step.set_defaults(run=_bench_step)
@@ -69,8 +77,10 @@ def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.config import load_experiment
     from ivjax.overrides import apply_overrides
 
+    if options.against and options.variant:
+        raise UserError("--against and --variant are two ways to say what is compared; give one of them")
     experiment = apply_overrides(load_experiment(options.config), options.overrides)
-    for line in bench_step(experiment, options.against, options.runs):
+    for line in bench_step(experiment, options.against, options.runs, options.variant):
         print(line, flush=True)
     return 0
 

@@ -2,23 +2,42 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ivjax.cli.common import add_command, add_model, note, pair
 from ivjax.evals.protocols import NAMES
 
+if TYPE_CHECKING:
+    from ivjax.evals.suites import Asked
+
+_SUITES = ("retrieval", "zeroshot", "probe", "classify")
+_EXAMPLES = (
+    "ivjax eval runs/tiny --suite zeroshot --data shards/held_out --attribute shape",
+    "ivjax eval runs/stage1 --suite probe --train shards/demo --data shards/held_out --attribute colour",
+    "ivjax eval runs/tuned --suite classify --data k400/test.csv --videos k400 --clips 4 --crops 3",
+)
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
-    about = "Test a model without training it further: retrieval, multiple choice, zero-shot naming."
-    example = "ivjax eval runs/tiny --suite zeroshot --data shards/held_out --attribute shape"
-    parser = add_command(commands, "eval", about, example)
-    parser.add_argument("weights", metavar="WEIGHTS|RUN", help="a weights file, or a run's folder")
-    parser.add_argument("--suite", choices=("retrieval", "zeroshot"), required=True, help="what is tested")
+    about = (
+        "Test a model without training it further: retrieval, multiple choice, zero-shot naming, a linear "
+        "probe of its features, classes from several views."
+    )
+    parser = add_command(commands, "eval", about, "\n  ".join(_EXAMPLES))
+    parser.add_argument(
+        "weights",
+        metavar="WEIGHTS|RUN",
+        help="a weights file, or a run's folder; of a probe also PATH#BRANCH",
+    )
+    parser.add_argument("--suite", choices=_SUITES, required=True, help="what is tested")
     add_model(parser)
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="clips at a time (default 32)")
     _add_data(parser)
     _add_scoring(parser)
     _add_naming(parser)
+    _add_probe(parser)
+    _add_classify(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="store the result as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     parser.set_defaults(run=_eval)
@@ -69,36 +88,75 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def _add_naming(parser: argparse.ArgumentParser) -> None:
     naming = parser.add_argument_group("zero-shot naming")
-    naming.add_argument("--attribute", metavar="A", help="name this attribute of the clips, not their label")
+    naming.add_argument(
+        "--attribute", metavar="A", help="name (or probe) this attribute of the clips, not their label"
+    )
     naming.add_argument("--classes", type=Path, metavar="FILE", help="class names, one a line, or JSON")
     naming.add_argument(
         "--prompt", action="append", default=[], metavar="T", help='such as "a video of a {}"; repeatable'
     )
 
 
+def _add_probe(parser: argparse.ArgumentParser) -> None:
+    probe = parser.add_argument_group("linear probe")
+    probe.add_argument("--train", metavar="PATH", help="what it is fitted to, of the same kind as --data")
+    probe.add_argument(
+        "--features",
+        choices=("pooled", "mean"),
+        help="what the encoder pools (default, where it does), or the mean of its last tokens",
+    )
+    probe.add_argument(
+        "--baseline", choices=("random", "none"), help="also probe random weights (default), or do not"
+    )
+
+
+def _add_classify(parser: argparse.ArgumentParser) -> None:
+    classify = parser.add_argument_group("classification")
+    classify.add_argument(
+        "--crops", type=int, metavar="N", help="square windows along the longer side (default 1)"
+    )
+    classify.add_argument(
+        "--sampling", choices=("kinetics", "ssv2", "ucf"), help="whose frames of a clip (default kinetics)"
+    )
+    classify.add_argument(
+        "--predictions", type=Path, metavar="FILE", help="store what was said of each video, a JSON a line"
+    )
+
+
 def _eval(options: argparse.Namespace) -> int:
     from ivjax.evals.embed import Setting
     from ivjax.evals.items import EvalData
-    from ivjax.evals.opening import open_encoder
-    from ivjax.evals.scores import Scoring
-    from ivjax.evals.suites import Asked, suite_of
+    from ivjax.evals.suites import suite_of
 
     data = EvalData(options.data, options.kind, options.videos, dict(options.set), options.limit)
-    asked = Asked(
-        options.suite,
-        Scoring(options.aggregate, options.dsl, options.dsl_scale),
-        options.protocol,
-        options.ties,
-        options.temperature,
-        options.attribute,
-        options.classes,
-        tuple(options.prompt),
-    )
-    suite = suite_of(asked)
-    encoder = open_encoder(options.weights, options.preset, options.tokenizer, options.batch)
-    setting = Setting(encoder, data, options.weights, options.clips, options.batch, options.broken, say=note)
-    result = suite(setting)
+    suite = suite_of(_asked(options))
+    model = suite.open(options.weights, options.preset, options.batch)
+    setting = Setting(model, data, options.weights, options.clips, options.batch, options.broken, say=note)
+    result = suite.score(setting)
     print(result.json() if options.json else result.table(), flush=True)
     if options.out:
         result.write(options.out)
     return 0
+
+
+def _asked(options: argparse.Namespace) -> "Asked":
+    from ivjax.evals.scores import Scoring
+    from ivjax.evals.suites import Asked
+
+    return Asked(
+        suite=options.suite,
+        scoring=Scoring(options.aggregate, options.dsl, options.dsl_scale),
+        protocol=options.protocol,
+        ties=options.ties,
+        temperature=options.temperature,
+        attribute=options.attribute,
+        classes=options.classes,
+        prompts=tuple(options.prompt),
+        tokenizer=options.tokenizer,
+        train=options.train,
+        features=options.features,
+        baseline=options.baseline,
+        crops=options.crops,
+        sampling=options.sampling,
+        predictions=options.predictions,
+    )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.convert.detection import FORMAT
-from ivjax.convert.engine import original
 from ivjax.convert.planning import Choices, plan
 from ivjax.convert.report import Report
 from ivjax.convert.torch_files import write_torch
@@ -73,7 +72,7 @@ def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) ->
     family = planned.opened.family
     left_out = {name: "the originals have no place for it" for name in tensors if name in family.added}
     report = replace(planned.report, unused={**planned.report.unused, **left_out})
-    lazies = original(family.rows, tensors, family.ties, family.added)
+    lazies = family.original(tensors)
     with Progress(len(lazies), "tensors", say) as progress:
         if out.suffix in _TORCH_SUFFIXES:
             files = write_torch(out, lazies, family.container, progress.advance)

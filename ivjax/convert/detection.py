@@ -1,7 +1,7 @@
 """Which family a file is of, which preset comes nearest, and how its tensors are wrapped."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,20 @@ class Opened:
     own: bool
     branch: str = ""
 
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """The times that its joint position tables may stand for."""
+        sizes = self.stored_sizes()
+        return self.family.frames if sizes is None else (self.family.grid(sizes)[0],)
+
+    def at(self, branch: str) -> "Opened":
+        """The same, of which only a branch is wanted."""
+        branches = self.family.branches
+        if branch and branch not in branches:
+            others = f"its branches are {', '.join(branches)}" if branches else f"leave out #{branch}"
+            raise UserError(f"a file of {self.family.name} has no branch #{branch}; {others}")
+        return replace(self, branch=branch)
+
     def plan(self, wanted: Wanted) -> Plan:
         """The comparison with a model."""
         family = self.family
@@ -45,12 +59,6 @@ class Opened:
         top = f"{self.branch}/"
         if not self.branch:
             return rows
-        if not any(row.target.startswith(top) for row in rows):
-            branches = sorted({row.target.split("/")[0] for row in rows if "/" in row.target})
-            raise UserError(
-                f"a file of {self.family.name} has no branch #{self.branch}; its branches are "
-                f"{', '.join(branches)}"
-            )
         inside = (row.target.startswith(top) for row in rows)
         return [
             replace(row, target=row.target.removeprefix(top) if there else f"../{row.target}")
@@ -71,26 +79,33 @@ class Opened:
             ) from None
 
 
-def recognise(tensors: Tensors, what: str, name: str | None = None) -> Opened:
-    """Finds the family by the tensors' names; `name` is the family that the user says it is."""
+def recognise(
+    tensors: Tensors, what: str, name: str | None = None, likely: Collection[Family] = ()
+) -> Opened:
+    """Finds the family by the tensors' names; `name` is the family that the user says it is.
+
+    Of families that take as many names, those in `likely` go first.
+    """
     wanted = family_named(name) if name else None
     if tensors.metadata.get("format") == FORMAT:
         family = family_named(tensors.metadata.get("family", ""))
         _agree(what, family, wanted)
         return Opened(tensors, family, "", own=True)
-    family, prefix = _fitting(tensors, what, wanted)
+    family, prefix = _fitting(tensors, what, wanted, [f.name for f in likely])
     return Opened(stripped(tensors, prefix), family, prefix, own=False)
 
 
-def _fitting(tensors: Tensors, what: str, wanted: Family | None) -> tuple[Family, str]:
-    """The family and prefix that take the most names, of equals the one with the fewest rows left over.
+def _fitting(tensors: Tensors, what: str, wanted: Family | None, likely: Sequence[str]) -> tuple[Family, str]:
+    """The family and prefix that take the most names.
 
-    The user's word counts unless another takes more names.
+    Of equals a likely one goes first, then the one that ignores the fewest names, then the one with the
+    fewest rows left over. The user's word counts unless another takes more names.
     """
     shares = {(family.name, prefix): _share(family, tensors, prefix) for family, prefix in _candidates()}
-    best = max(shares, key=lambda key: shares[key])
+    ranks = {key: (taken, key[0] in likely, *rest) for key, (taken, *rest) in shares.items()}
+    best = max(ranks, key=lambda key: ranks[key])
     if wanted is not None:
-        chosen = max((key for key in shares if key[0] == wanted.name), key=lambda key: shares[key])
+        chosen = max((key for key in ranks if key[0] == wanted.name), key=lambda key: ranks[key])
         if shares[best][0] >= _ENOUGH and shares[chosen][0] < shares[best][0]:
             _agree(what, FAMILIES[best[0]], wanted)
         return wanted, chosen[1]
@@ -109,20 +124,19 @@ def _agree(what: str, found: Family, wanted: Family | None) -> None:
 
 def _candidates() -> list[tuple[Family, str]]:
     """No prefix goes before any prefix: of equals the first is taken."""
-    return [(family, prefix) for family in FAMILIES.values() for prefix in ("", *family.prefixes)]
+    prefixes = {name: dict.fromkeys(("", f.prefix, *f.prefixes)) for name, f in FAMILIES.items()}
+    return [(FAMILIES[name], prefix) for name, several in prefixes.items() for prefix in several]
 
 
-def _share(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[float, float]:
-    """Share of the names that the family's table takes, and then of its rows that take any.
-
-    Names that the family ignores do not count; all others must have the prefix.
-    """
+def _share(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[float, float, float]:
+    """Share of the names that the family's table takes, without and with those that the family ignores, and
+    of its rows that take any. All names that are not ignored must have the prefix."""
     counted = [name for name in names if not covers(family.ignored, name.removeprefix(prefix))]
     if not counted or not all(name.startswith(prefix) for name in counted):
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     table = Table(family.rows)
     found = [taken[0].source for name in counted if (taken := table.find(name[len(prefix) :]))]
-    return len(found) / len(counted), len(set(found)) / len(family.rows)
+    return len(found) / len(counted), len(found) / len(names), len(set(found)) / len(family.rows)
 
 
 def nearest_preset(opened: Opened, wanted: Wanted) -> str:

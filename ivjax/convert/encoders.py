@@ -1,12 +1,14 @@
-"""Encoders alone, as teachers are: InternVideo2's, which InternVL-C's image tower shares, and VideoMAE's."""
+"""Encoders alone, as teachers are: InternVideo2's, which InternVL-C's image tower shares and stage 2's files
+hold, and VideoMAE's."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 
 from ivjax.convert import encoders_parity
-from ivjax.convert.engine import Row
+from ivjax.convert.engine import Row, Transform
 from ivjax.convert.family import BUFFERS, Family, Parity
 from ivjax.convert.fits import over_time
 from ivjax.convert.internvideo2 import encoder_size, trunk
@@ -14,22 +16,33 @@ from ivjax.convert.rows import PATCH, QKV, linear, norm
 from ivjax.models.internvideo2 import Encoder, EncoderSize, init_encoder
 from ivjax.models.videomae import VideoMaeEncoder, VideoMaeSize, init_videomae
 
-_INTERNVL = EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800, frames=1, layer_scale=0.1)
+_PER_HEAD = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1))  # (H, 1, 1) -> (H,)
 
 
-def videomae_rows(prefix: str = "") -> list[Row]:
-    """Rows of the VideoMAE encoder. A file has a position table only if its grid is not the released one."""
-    block, to = "blocks.{i}", "blocks"
+def videomae_rows(source: str = "", target: str = "") -> list[Row]:
+    """Rows of the VideoMAE encoder, with what goes before the names and the paths.
+
+    A file has a position table only if its grid is not the released one.
+    """
+    return [
+        Row(f"{source}pos_embed", f"{target}pos_embed"),
+        Row(f"{source}patch_embed.proj.weight", f"{target}patch_embed/kernel", PATCH, fit=over_time),
+        Row(f"{source}patch_embed.proj.bias", f"{target}patch_embed/bias"),
+        *videomae_blocks(source, target),
+        *norm(f"{source}norm", f"{target}norm"),
+    ]
+
+
+def videomae_blocks(source: str, target: str) -> list[Row]:
+    """Rows of VideoMAE's blocks, which its encoder and its decoder have."""
+    block, to = f"{source}blocks.{{i}}", f"{target}blocks"
     rows = [
-        Row("pos_embed", "pos_embed"),
-        Row("patch_embed.proj.weight", "patch_embed/kernel", PATCH, fit=over_time),
-        Row("patch_embed.proj.bias", "patch_embed/bias"),
         Row(f"{block}.attn.qkv.weight", f"{to}/attn/qkv/kernel", QKV),
         Row(f"{block}.attn.q_bias", f"{to}/attn/q_bias"),
         Row(f"{block}.attn.v_bias", f"{to}/attn/v_bias"),
+        Row(f"{block}.attn.scale", f"{to}/attn/scale", _PER_HEAD),
         Row(f"{block}.gamma_1", f"{to}/ls1/gamma"),
         Row(f"{block}.gamma_2", f"{to}/ls2/gamma"),
-        *norm("norm", "norm"),
     ]
     for name in ("norm1", "norm2"):
         rows += norm(f"{block}.{name}", f"{to}/{name}")
@@ -63,7 +76,7 @@ def _videomae_size(config: Mapping[str, Any]) -> VideoMaeSize:
 ENCODER = Family(
     name="internvideo2_encoder",
     rows=tuple(trunk("")),
-    presets={**EncoderSize.PRESETS, "internvl_c": _INTERNVL},
+    presets=EncoderSize.PRESETS,
     model=lambda size, dtype: Encoder(size, dtype=dtype),
     init=lambda size: init_encoder(Encoder(size), jax.random.key(0)),
     grid=lambda size: size.grid,
@@ -71,12 +84,35 @@ ENCODER = Family(
     frames=(8, 4, 16, 1),
     ignored={
         **BUFFERS,
-        **dict.fromkeys(("transformer.*", "text_projection", "logit_scale"), "it belongs to the text tower"),
+        **dict.fromkeys(("transformer.*", "text_projection"), "it belongs to the text tower"),
+        "logit_scale": "only comparisons with captions need it",
         **dict.fromkeys(
             ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "only training used it"
         ),
     },
     parity=Parity(_encoder_size, encoders_parity.run_encoder),
+)
+
+STAGE2 = replace(
+    ENCODER,
+    name="internvideo2_stage2_vision",
+    rows=tuple(replace(row, source=f"vision_encoder.{row.source}") for row in ENCODER.rows),
+    presets={name: replace(EncoderSize.PRESETS[name], frames=4) for name in ("1B", "6B")},
+    frames=(4, 8, 16),
+    ignored={
+        **BUFFERS,
+        **dict.fromkeys(
+            [f"vision_encoder.*{part}*" for part in ("clip_decoder", "clip_pos_embed", "img_pos_embed")],
+            "only stage 2's own training needs it",
+        ),
+        "text_encoder.*": "it belongs to the text encoder",
+        **dict.fromkeys(("audio_encoder.*", "audio_proj.*"), "it belongs to the audio encoder"),
+        **dict.fromkeys(("av_concat_*", "av_fusion.*"), "it joins sound and pictures"),
+        **dict.fromkeys(
+            ("vision_proj.*", "text_proj.*", "itm_head.*", "atm_head.*", "avtm_head.*", "temp"),
+            "only comparisons with captions need it",
+        ),
+    },
 )
 
 VIDEOMAE = Family(
@@ -87,7 +123,7 @@ VIDEOMAE = Family(
     init=lambda size: init_videomae(VideoMaeEncoder(size), jax.random.key(0)),
     grid=lambda size: size.grid,
     container="model",
-    prefixes=("encoder.",),
+    prefix="encoder.",
     ignored={
         **BUFFERS,
         "decoder.*": "a teacher does not decode",

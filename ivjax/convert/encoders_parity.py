@@ -6,6 +6,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
+from ivjax.convert.watch import watch
 from ivjax.models.internvideo2 import Encoder, EncoderSize
 from ivjax.models.layers import PatchEmbed
 from ivjax.models.teachers import normalised, teach
@@ -32,11 +33,12 @@ def run_encoder(size: EncoderSize, params: Params, inputs: Inputs, dtype: Any) -
 
 
 def run_videomae(size: VideoMaeSize, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.Array]:
-    """Patch embedding and residual streams, the last one before the norm, of unmasked clips."""
+    """Patch embedding and residual streams, the last one as it enters the norm, of unmasked clips."""
     video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
-    taps = tuple(range(size.depth - 1))
-    _, streams = cast(Any, VideoMaeEncoder(size, taps, dtype=dtype).apply({"params": params}, video))
+    encoder = VideoMaeEncoder(size, tuple(range(size.depth - 1)), dtype=dtype)
+    (_, taps), layers = watch(lambda: encoder.apply({"params": params}, video))
     tokens = embedded(size, params, video, dtype)
+    streams = [*taps, layers["norm"][0]]
     return {
         "patch_embed": tokens.reshape(len(video), -1, size.width),
         **{f"after_block_{i}": stream for i, stream in enumerate(streams)},

@@ -11,8 +11,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from ivjax.convert.engine import SAME, Row
-from ivjax.convert.tensors import Shape
+from ivjax.convert.engine import SAME, Row, original
+from ivjax.convert.tensors import Lazy, Shape, Tensors
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 from ivjax.ops.resize import Grid
@@ -42,10 +42,11 @@ class Family:
 
     presets: sizes of the released models (frozen dataclasses). `model(sizes, dtype)` computes, `init(sizes)`
     makes fresh parameters, `grid(sizes)` is the patch grid, `tokenizer(sizes)` reads captions. container: the
-    key of the public torch files. ignored: patterns of names -> why they are not needed. prefixes: what files
-    wrap all names in. ties: copy -> the tensor it repeats. frames: the times that its joint position tables
-    were released for. added: paths of the model's parameters that no file of the originals holds.
-    `of_stage(stage)` gives the sizes of what a stage trains, None if that is another family's.
+    key of the public torch files. prefix: what their names begin with. prefixes: what else files wrap all
+    names in. ignored: patterns of names -> why they are not needed. ties: copy -> the tensor it repeats.
+    frames: the times that its joint position tables were released for. added: paths of the model's
+    parameters that no file of the originals holds. `of_stage(stage)` gives the sizes of what a stage trains,
+    None if that is another family's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Family:
     grid: Callable[[Any], Grid]
     tokenizer: Callable[[Any], Tokenizer | None] = lambda sizes: None
     container: str = "flat"
+    prefix: str = ""
     ignored: Mapping[str, str] = field(default_factory=lambda: BUFFERS)
     prefixes: tuple[str, ...] = ("module.", "model.", "_orig_mod.")
     ties: Mapping[str, str] = field(default_factory=dict)
@@ -69,6 +71,18 @@ class Family:
         """What sizes of this family are instances of."""
         return type(next(iter(self.presets.values())))
 
+    @property
+    def branches(self) -> dict[str, type]:
+        """The parts that are models of their own: branch of the tree -> what their sizes are instances of."""
+        tops = {row.target.split("/")[0] for row in self.rows}
+        sizes = next(iter(self.presets.values()))
+        inner = {field.name: type(getattr(sizes, field.name)) for field in dataclasses.fields(sizes)}
+        return {name: kind for name, kind in inner.items() if name in tops and dataclasses.is_dataclass(kind)}
+
+    def holds(self, kind: type, branch: str = "") -> bool:
+        """Whether its models, or that branch of them, have sizes of this kind."""
+        return (self.branches.get(branch) if branch else self.kind) is kind
+
     def shapes(self, sizes: Any) -> dict[str, Shape]:
         """Shapes of the parameters by tree path; nothing is computed."""
         try:
@@ -76,6 +90,11 @@ class Family:
         except Exception as error:  # whatever a model makes of sizes that cannot be
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"no {self.name} of these sizes can be built: {reason}; mend {sizes}") from error
+
+    def original(self, leaves: Tensors) -> list[Lazy]:
+        """The tensors of a public file made of leaves by tree path, still to be read."""
+        lazies = original(self.rows, leaves, self.ties, self.added)
+        return [dataclasses.replace(lazy, name=f"{self.prefix}{lazy.name}") for lazy in lazies]
 
     def own_rows(self) -> list[Row]:
         """The rows of files in this project's own format: the tree's paths as names."""

@@ -126,6 +126,7 @@ def _line(layer: str, dtype: str, ours: Any, theirs: np.ndarray) -> Line:
 def _config(fixture: Path) -> dict[str, Any]:
     path = fixture.with_suffix(".json")
     try:
-        return json.loads(path.read_text())["config"]
+        stored = json.loads(path.read_text())
+        return stored["config"] if "config" in stored else stored["constructor"]
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the fixture's {path} cannot be read ({type(error).__name__}: {error})") from None

@@ -74,7 +74,7 @@ def plan(
     """Compares tensors with a model: `target` (shapes by path, patch grid `grid`), or the sizes chosen."""
     opened = recognise(tensors, what, choices.family)
     family, dtype = opened.family, _dtype(choices.dtype)
-    frames = (choices.frames,) if choices.frames else family.frames
+    frames = (choices.frames,) if choices.frames else opened.frames
     wanted = Wanted(target, choices.fresh, dtype=dtype, fitting=Fitting(grid, frames, choices.inflate))
     sizes = preset = None
     if target is None:

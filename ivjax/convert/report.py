@@ -9,7 +9,8 @@ from typing import Any
 from ivjax.convert.tensors import Shape
 from ivjax.errors import UserError
 
-_SHOWN = 3
+_SHOWN = 3  # problems in an error's sentence
+_LISTED = 24  # and in a report's lines
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class Report:
         for name in ("resized", "unused", "ties"):
             lines += [f"{name:<10}{tensor}: {what}" for tensor, what in _merged(getattr(self, name))]
         lines += [f"{'fresh':<10}{path}" for path in self.fresh]
-        lines += [f"{'error':<10}{problem}" for problem in self.problems()]
+        problems = self.problems()
+        lines += [f"{'error':<10}{problem}" for problem in problems[:_LISTED]]
+        if len(problems) > _LISTED:
+            lines.append(f"{'error':<10}and {len(problems) - _LISTED} more; --json lists all")
         return "\n".join([*lines, "fits" if self.fits else f"does not fit: {self.errors} errors"])
 
     def as_dict(self) -> dict[str, Any]:

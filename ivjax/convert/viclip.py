@@ -73,7 +73,9 @@ def _init(size: ViClipSize) -> Params:
 
 
 def _of_stage(stage: Any) -> ViClipSize | None:
-    return ViClipSize(stage.vision, stage.text) if isinstance(stage, DualEncoder) else None
+    if not isinstance(stage, DualEncoder) or not isinstance(stage.vision, VisionSize):
+        return None
+    return ViClipSize(stage.vision, stage.text)
 
 
 def _size_of(config: Mapping[str, Any]) -> ViClipSize:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.convert.detection import FORMAT, recognise
+from ivjax.convert.chosen_classes import asks_for_classes, with_classes
+from ivjax.convert.detection import FORMAT, Opened, recognise
 from ivjax.convert.engine import unflatten
-from ivjax.convert.families import FAMILIES, family_named, family_of_sizes
+from ivjax.convert.families import FAMILIES, family_named, family_of_sizes, family_of_stage
+from ivjax.convert.family import Family
 from ivjax.convert.files import open_tensors
 from ivjax.convert.fits import Fitting
 from ivjax.convert.matching import Wanted, match
@@ -62,43 +64,75 @@ def import_weights(
 
 
 def import_into(
-    path: Path | str, target: Mapping[str, Any], grid: Grid | None = None, branch: str = ""
+    path: Path | str,
+    target: Mapping[str, Any],
+    grid: Grid | None = None,
+    branch: str = "",
+    kind: type | None = None,
 ) -> dict[str, np.ndarray]:
-    """Leaves of `target` by path in float32, as far as a weight file or a run folder holds them.
+    """Leaves of `target` by path in its dtypes, as far as a weight file or a run folder holds them.
 
-    Position tables are resized to `grid`. With `branch`, `target` is that branch of the file's tree.
+    Position tables are resized to `grid`. With `branch`, `target` is that branch of the file's tree. `kind`
+    is what the sizes of the model at `target` are instances of: a file of another model is an error then,
+    and so is one that holds nothing of it.
     """
-    folder = Path(path).expanduser()
-    if branch and is_run(folder):
-        opened = recognise(_branch_of_run(folder, branch), str(path))
-    else:
-        opened = replace(recognise(open_weights(path), str(path)), branch=branch)
-    fitting = Fitting(grid, opened.family.frames)
+    opened = _opened(Path(path).expanduser(), str(path), branch, kind)
+    fitting = Fitting(grid, opened.frames)
     found = opened.plan(Wanted(_shapes(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True))
     found.report.check(str(path))
-    return {leaf.path: leaf.lazy(opened.tensors).read() for leaf in found.leaves}
+    if kind and not found.leaves:
+        raise UserError(f"{path} holds nothing of {f'its branch #{branch}' if branch else 'the model'}")
+    dtypes = {place: np.dtype(leaf.dtype) for place, leaf in paths_of(target)}
+    leaves = [replace(leaf, dtype=dtypes[leaf.path]) for leaf in found.leaves]
+    return {leaf.path: leaf.lazy(opened.tensors).read() for leaf in leaves}
+
+
+def _opened(path: Path, what: str, branch: str, kind: type | None) -> Opened:
+    """A file or a run, or a branch of it; of families that fit alike, one that holds such a model."""
+    likely = [family for family in FAMILIES.values() if kind and family.holds(kind, branch)]
+    if branch and is_run(path):
+        opened = recognise(_branch_of_run(path, branch), what, likely=likely)
+        branch = ""
+    else:
+        opened = recognise(open_weights(path), what, likely=likely).at(branch)
+    if kind and not opened.family.holds(kind, branch):
+        raise UserError(f"{what} is of {opened.family.name}: {_other_choice(opened.family, what, kind)}")
+    return opened
+
+
+def _other_choice(family: Family, what: str, kind: type) -> str:
+    """What to give instead of a file, or branch, that holds another model than wanted."""
+    parts = [f"{what}#{branch}" for branch in family.branches if family.holds(kind, branch)]
+    if parts:
+        return f"write {' or '.join(parts)} for that part of it"
+    return f"give a file of {' or '.join(other.name for other in FAMILIES.values() if other.kind is kind)}"
 
 
 def open_weights(path: Path | str) -> Tensors:
-    """The tensors of a weight file, or of a run folder under the names of this project's format."""
+    """The tensors of a weight file, or of a run folder under the names of this project's format.
+
+    FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head.
+    """
+    if chosen := asks_for_classes(str(path)):
+        file, asked = chosen
+        return with_classes(open_weights(file), asked, file)
     folder = Path(path).expanduser()
     if not is_run(folder):
         return open_tensors(folder)
     from ivjax.loading import params_of_run  # which loads files through this module
 
     experiment = stored_experiment(folder)
-    for family in FAMILIES.values():
-        sizes = family.of_stage(experiment.stage)
-        if sizes is not None:
-            params = params_of_run(folder, experiment)
-            names = {path for path, _ in paths_of(family.shapes(sizes))}
-            leaves = {path: leaf for path, leaf in paths_of(params) if path in names}
-            return Arrays(leaves, metadata(family.name, sizes, None))
-    parts = ", ".join(f"{path}#{name}" for name in experiment.stage.parts())
-    raise UserError(
-        f"{path} was trained as {type(experiment.stage).__name__}, which no family of files is of"
-        + (f"; name a part of it: {parts}" if parts else "")
-    )
+    found = family_of_stage(experiment.stage)
+    if found is None:
+        parts = ", ".join(f"{path}#{name}" for name in experiment.stage.parts())
+        raise UserError(
+            f"{path} was trained as {type(experiment.stage).__name__}, which no family of files is of"
+            + (f"; name a part of it: {parts}" if parts else "")
+        )
+    family, sizes = found
+    names = {*family.shapes(sizes), *family.added}
+    leaves = {path: leaf for path, leaf in paths_of(params_of_run(folder, experiment)) if path in names}
+    return Arrays(leaves, metadata(family.name, sizes, None))
 
 
 def _branch_of_run(folder: Path, branch: str) -> Tensors:
@@ -111,11 +145,8 @@ def _branch_of_run(folder: Path, branch: str) -> Tensors:
     if family is None:
         parts = ", ".join(experiment.stage.parts()) or "none that can be taken alone"
         raise UserError(f"{folder} has no part #{branch}; its parts are {parts}")
-    leaves = dict(paths_of(params_of_run(folder, experiment)))
-    below = {
-        path.removeprefix(f"{branch}/"): x for path, x in leaves.items() if path.startswith(f"{branch}/")
-    }
-    return Arrays(below, metadata(family.name, sizes, None))
+    params = params_of_run(folder, experiment, branch=branch)
+    return Arrays(dict(paths_of(params[branch])), metadata(family.name, sizes, None))
 
 
 def save_weights(

@@ -8,6 +8,7 @@ import numpy as np
 from ivjax.data_pipelines.text import clean_caption
 from ivjax.errors import UserError
 from ivjax.evals.embed import Setting, embed, embed_texts
+from ivjax.evals.encoder import Encoder
 from ivjax.evals.items import Fault, Item, open_items
 from ivjax.evals.metrics import average_precisions, choice_accuracy
 from ivjax.evals.protocols import protocol_named
@@ -30,7 +31,7 @@ class ChoiceOptions:
             raise UserError(f"the temperature is {self.temperature}; it must be above 0")
 
 
-def choose(setting: Setting, options: ChoiceOptions = ChoiceOptions()) -> Result:
+def choose(setting: Setting[Encoder], options: ChoiceOptions = ChoiceOptions()) -> Result:
     """Accuracy in percent, or mAP in percent if the right options are given as a list."""
     protocol = protocol_named(options.protocol)
     items = open_items(setting.data)

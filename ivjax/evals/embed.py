@@ -3,30 +3,31 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from ivjax.data_pipelines.progress import Progress
 from ivjax.data_pipelines.records import ClipError
 from ivjax.errors import UserError
-from ivjax.evals.encoder import Encoder, in_batches
+from ivjax.evals.encoder import ClipEncoder, Encoder, in_batches
 from ivjax.evals.items import EvalData, Fault, Item
 from ivjax.evals.views import View, read_views
 
-Reader: TypeAlias = Callable[[Iterable[View], int, tuple[int, int]], Iterator[np.ndarray | ClipError]]
+E = TypeVar("E", bound=ClipEncoder)
+Reader: TypeAlias = Callable[..., Iterator[np.ndarray | ClipError]]  # called as `read_views` is
 _NAMED = 10  # broken clips that the error spells out
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Generic[E]):
     """What is tested and on what. `weights` names the model in the result.
 
     clips: equal parts of each video, all of which are embedded. batch: clips in memory at once. broken:
     the share of clips that may be unusable.
     """
 
-    encoder: Encoder
+    encoder: E
     data: EvalData
     weights: str = ""
     clips: int = 1
@@ -42,7 +43,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What could be scored: items without their media, and their vectors (n, clips, D) float32."""
+    """What could be scored: items without their media, and what was kept of their vectors (n, ...)."""
 
     items: tuple[Item, ...]
     vectors: np.ndarray
@@ -75,17 +76,26 @@ class FaultList:
         )
 
 
-def embed(setting: Setting, items: Iterable[Item | Fault], total: int) -> Embedded:
-    """The vectors of all items that can be read. `total` is the most there can be."""
+def embed(
+    setting: Setting,
+    items: Iterable[Item | Fault],
+    total: int,
+    plan: Sequence[View] = (),
+    fold: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Embedded:
+    """The vectors of all items that can be read. `total` is the most there can be.
+
+    `plan` are the views of each item, but for its medium and times: by default the setting's equal parts.
+    `fold` makes of an item's vectors (views, D) float32 what is kept of them, by default all.
+    """
+    plan = plan or [View("", parts=setting.clips, part=part) for part in range(setting.clips)]
     with Progress(total, "clips", setting.say) as progress:
-        feed = _Feed(items, setting.clips, FaultList(total, setting.broken), progress)
-        batches = in_batches(_frames(setting, feed), setting.batch)
-        vectors = [_finite(setting.encoder.video(np.stack(rows)), "clips") for rows in batches]
+        feed = _Feed(items, plan, FaultList(total, setting.broken), progress)
+        kept = [fold(np.stack(rows)) for rows in in_batches(_vectors(setting, feed), len(plan))]
     faults = feed.faults.faults
     feed.faults.check(len(feed.kept) + len(faults))
-    width = setting.encoder.width
-    stacked = np.concatenate(vectors) if vectors else np.zeros((0, width), np.float32)
-    return Embedded(tuple(feed.kept), stacked.reshape(len(feed.kept), setting.clips, width), tuple(faults))
+    nothing = np.zeros((0, len(plan), setting.encoder.width), np.float32)
+    return Embedded(tuple(feed.kept), np.stack(kept) if kept else nothing, tuple(faults))
 
 
 def embed_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
@@ -99,9 +109,11 @@ def embed_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
 class _Feed:
     """Hands out the views of items, and remembers whose they are."""
 
-    def __init__(self, items: Iterable[Item | Fault], clips: int, faults: FaultList, progress: Progress):
+    def __init__(
+        self, items: Iterable[Item | Fault], plan: Sequence[View], faults: FaultList, progress: Progress
+    ):
         self._items = items
-        self._clips = clips
+        self.plan = plan
         self._progress = progress
         self._waiting: deque[Item] = deque()
         self.faults = faults
@@ -114,8 +126,8 @@ class _Feed:
                 self.faults.add(item)
                 continue
             self._waiting.append(replace(item, media=""))
-            for part in range(self._clips):
-                yield View(item.media, item.start, item.end, self._clips, part)
+            for view in self.plan:
+                yield replace(view, media=item.media, start=item.start, end=item.end)
 
     def settle(self, error: ClipError | None) -> None:
         """The views of the next item have come, or are broken."""
@@ -127,10 +139,17 @@ class _Feed:
             self.faults.add(Fault(item.id, error.cause, error.detail))
 
 
+def _vectors(setting: Setting, feed: _Feed) -> Iterator[np.ndarray]:
+    """The vector of every view of every whole item."""
+    for rows in in_batches(_frames(setting, feed), setting.batch):
+        yield from _finite(setting.encoder.video(np.stack(rows)), "clips")
+
+
 def _frames(setting: Setting, feed: _Feed) -> Iterator[np.ndarray]:
     """The frames of every view of every whole item."""
-    results = setting.read(feed.views(), setting.encoder.frames, setting.encoder.image)
-    for parts in zip(*[results] * setting.clips, strict=True):
+    encoder, count = setting.encoder, len(feed.plan)
+    results = setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count)
+    for parts in zip(*[results] * count, strict=True):
         error = next((part for part in parts if isinstance(part, ClipError)), None)
         feed.settle(error)
         if error is None:

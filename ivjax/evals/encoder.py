@@ -15,16 +15,20 @@ def in_batches(rows: Iterator[T], count: int) -> Iterator[list[T]]:
         yield some
 
 
-class Encoder(Protocol):
-    """Embeds clips and captions. Any number of rows; batching and compilation are its own business."""
+class ClipEncoder(Protocol):
+    """Makes a vector of a clip. Any number of rows; batching and compilation are its own business."""
 
     frames: int  # frames of one clip
     image: tuple[int, int]  # their height and width
-    width: int  # numbers of one embedding
+    width: int  # numbers of one vector
 
     def video(self, clips: np.ndarray) -> np.ndarray:
-        """(n, T, H, W, 3) uint8 -> (n, D) float32, unit rows."""
+        """(n, T, H, W, 3) uint8 -> (n, D) float32."""
         ...
+
+
+class Encoder(ClipEncoder, Protocol):
+    """Embeds clips and captions in one space: rows of `video` and of `text` are of unit length."""
 
     def tokens(self, clips: np.ndarray) -> np.ndarray:
         """(n, T, H, W, 3) uint8 -> (n, N, C) float32: the last states of all tokens, class token first."""

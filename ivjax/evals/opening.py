@@ -1,21 +1,18 @@
-"""Opens a model of clips and captions for evals and searches."""
+"""Opens a model for evals and searches: of clips and captions, of features, of classes."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
-import numpy as np
-from jax.sharding import NamedSharding
 
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
+from ivjax.evals.compiled import ClipModel, TwoTowers
+from ivjax.evals.features import Feature, Features, features_of, find_encoder
 from ivjax.loading import load
-from ivjax.models.clip import ViClip, embed_video, embed_words
-from ivjax.ops.layout import batch_spec
-from ivjax.ops.losses import l2_normalise
+from ivjax.models.clip import ViClip
+from ivjax.models.internvideo2_classifier import Classifier
 from ivjax.stages.objective import Params
-from ivjax.train.mesh import MeshShape, build_mesh
-from ivjax.train.sharding import replicate
 
 
 def open_encoder(
@@ -24,7 +21,7 @@ def open_encoder(
     tokenizer: str | None = None,
     batch: int = 32,
     words: bool = True,
-) -> "TwoTowers":
+) -> TwoTowers:
     """The encoder in a run folder or a weight file; `tokenizer` is another vocabulary file than it names.
 
     Without `words` no vocabulary is needed, and only clips can be embedded.
@@ -55,43 +52,26 @@ def _check_words(path: str, model: ViClip, tokenizer: Tokenizer | None) -> None:
         )
 
 
-class TwoTowers:
-    """An Encoder: both towers compiled for one batch size, rows split over this host's devices."""
+def open_features(
+    path: str, preset: str | None = None, batch: int = 32, feature: Feature | None = None
+) -> Features:
+    """The encoder in a run folder or a weight file, or in a branch of it (PATH#BRANCH), as it is.
 
-    def __init__(self, model: ViClip, params: Params, tokenizer: Tokenizer | None, batch: int):
-        size = model.vision_size
-        if batch < 1:
-            raise UserError(f"a batch of {batch} clips cannot be; ask for 1 or more")
-        self.frames, self.image, self.width = size.frames, size.image, size.out
-        mesh = build_mesh(MeshShape(), jax.local_devices())
-        self._rows = NamedSharding(mesh, batch_spec())
-        self._batch = -(-batch // mesh.size) * mesh.size
-        self._params = jax.device_put(params, replicate(mesh))
-        self._tokenizer = tokenizer
-        self._video = jax.jit(lambda p, x: l2_normalise(embed_video(model, p, x)))
-        self._tokens = jax.jit(lambda p, x: model.apply({"params": p}, x, method="tokens"))
-        self._words = jax.jit(lambda p, x: l2_normalise(embed_words(model, p, x)))
+    feature: what the encoder `pooled`, or the `mean` of its last states of all patches; None for the first,
+    which is what it says of a whole clip and what the originals' linear probes read, unless it pools nothing
+    or was trained without ever using that.
+    """
+    return features_of(path, find_encoder(path, preset), feature, batch)
 
-    def video(self, clips: np.ndarray) -> np.ndarray:
-        """See Encoder."""
-        return self._in_batches(self._video, clips)
 
-    def tokens(self, clips: np.ndarray) -> np.ndarray:
-        """See Encoder."""
-        return self._in_batches(self._tokens, clips)
+def open_classifier(path: str, preset: str | None = None, batch: int = 32) -> ClipModel:
+    """The classifier in a run folder or a weight file; its vectors are logits."""
+    model, params, _ = load(path, preset)
+    if not isinstance(model, Classifier):
+        raise UserError(f"{path} holds a {type(model).__name__}, which has no classes; give a classifier")
 
-    def text(self, texts: Sequence[str]) -> np.ndarray:
-        """See Encoder."""
-        if self._tokenizer is None:
-            raise UserError("this model was opened without words")
-        return self._in_batches(self._words, np.stack([self._tokenizer.encode(text) for text in texts]))
+    def logits(params: Params, clips: jax.Array) -> jax.Array:
+        return cast(jax.Array, model.apply({"params": params}, clips))
 
-    def _in_batches(self, function: Callable[..., jax.Array], rows: np.ndarray) -> np.ndarray:
-        """Rows through a compiled function; the last batch is filled up with copies of its last row."""
-        found = []
-        for start in range(0, len(rows), self._batch):
-            part = rows[start : start + self._batch]
-            full = np.concatenate([part, np.repeat(part[-1:], self._batch - len(part), axis=0)])
-            out = function(self._params, jax.device_put(full, self._rows))
-            found.append(np.asarray(out, np.float32)[: len(part)])
-        return np.concatenate(found)
+    size = model.size.encoder
+    return ClipModel(logits, params, size.frames, size.image, batch)

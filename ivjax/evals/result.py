@@ -41,8 +41,9 @@ class Result:
         return "\n".join([*lines, "", *_metric_lines(self.metrics)])
 
 
-def facts_of(setting: Setting, videos: int) -> dict[str, Any]:
-    """What every suite states: model, test set, size, frames, date."""
+def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any]:
+    """What every suite states: model, test set, size, frames, date; and of captions, if it reads `words`."""
+    cleaning = {"text cleaning": "as the originals: lower case, most punctuation deleted"}
     encoder, data = setting.encoder, setting.data
     return {
         "weights": setting.weights,
@@ -52,7 +53,7 @@ def facts_of(setting: Setting, videos: int) -> dict[str, Any]:
         "clips a video": setting.clips,
         "frames": encoder.frames,
         "image": list(encoder.image),
-        "text cleaning": "as the originals: lower case, most punctuation deleted",
+        **(cleaning if words else {}),
         "broken share allowed": setting.broken,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -10,6 +10,7 @@ from ivjax.data_pipelines.examples import is_corpus
 from ivjax.data_pipelines.text import clean_caption, join_paragraph
 from ivjax.errors import UserError
 from ivjax.evals.embed import Setting, embed, embed_texts
+from ivjax.evals.encoder import Encoder
 from ivjax.evals.items import EvalData, Fault, Item, open_items
 from ivjax.evals.metrics import find_ranks, retrieval_metrics
 from ivjax.evals.protocols import Protocol, protocol_named
@@ -41,7 +42,7 @@ class Pairs:
     texts_of: tuple[tuple[int, ...], ...]  # of each video
 
 
-def retrieve(setting: Setting, options: RetrievalOptions = RetrievalOptions()) -> Result:
+def retrieve(setting: Setting[Encoder], options: RetrievalOptions = RetrievalOptions()) -> Result:
     """Scores all captions of a test set against all its videos."""
     protocol = protocol_named(options.protocol)
     stored = is_corpus(setting.data.path)

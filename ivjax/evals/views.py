@@ -11,11 +11,12 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ivjax.data_pipelines.augment.geometry import Box, Crop
 from ivjax.data_pipelines.build.footage import TOLERANCE, exact, fetch
 from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.decode import Probe, Video, to_rgb
 from ivjax.data_pipelines.records import ClipError
-from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.sampling import FrameRule, Intervals
 from ivjax.data_pipelines.sampling.rule import check_counts, check_view
 
 _MOST_THREADS = 8
@@ -27,7 +28,8 @@ class View:
     """A part of a medium: a file, `archive.tar::member`, or the bytes of one.
 
     `start` and `end` are seconds inside the medium, None its bounds. That span is cut into `parts` of
-    equal length, `part` is the one to read.
+    equal length, `part` is the one to read. `rule` says which of its frames, and must draw nothing; None is
+    the middle ones of equal parts. `crop` says which part of the upright picture; None is all of it.
     """
 
     media: str | Path | bytes = field(repr=False)
@@ -35,23 +37,30 @@ class View:
     end: float | None = None
     parts: int = 1
     part: int = 0
+    rule: FrameRule | None = None
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
         check_view(self.part, self.parts)
 
 
 def read_views(
-    views: Iterable[View], frames: int, image: tuple[int, int], threads: int | None = None
+    views: Iterable[View],
+    frames: int,
+    image: tuple[int, int],
+    threads: int | None = None,
+    neighbours: int = 1,
 ) -> Iterator[np.ndarray | ClipError]:
     """For each view in order, its frames (T, H, W, 3) uint8, or why there are none.
 
-    The frames are the middle ones of `frames` equal parts; `image` is height and width, whatever that does
-    to the proportions. Neighbouring views of one medium share one opening of it, so that the later ones
-    decode from the nearest keyframe. `threads` media are read at a time, whole, into memory.
+    Views without a rule show the middle frames of `frames` equal parts; `image` is height and width, whatever
+    that does to the proportions. Neighbouring views of one medium share one opening of it, so that the later
+    ones decode from the nearest keyframe, and those that differ in their crops alone are decoded once.
+    `threads` media are read at a time, whole, into memory; `neighbours` says how many views each usually has.
     """
     lanes = [_Lane(frames, image) for _ in range(threads or min(usable_cores(), _MOST_THREADS))]
     view_bytes = frames * image[0] * image[1] * 3
-    ahead = max(min(4 * len(lanes), _AHEAD_BYTES // view_bytes), 2)
+    ahead = max(min(4 * len(lanes) * neighbours, _AHEAD_BYTES // view_bytes), 2)
     waiting: deque[Future[np.ndarray | ClipError]] = deque()
     try:
         for lane, view in _dealt(views, lanes):
@@ -76,21 +85,37 @@ def span(view: View, found: Probe) -> range:
 
 
 def read_view(video: Video, view: View, frames: int, image: tuple[int, int] | None = None) -> np.ndarray:
-    """The middle frames of `frames` parts of a view: (T, H, W, 3) uint8, upright.
+    """The frames of a view: (T, H, W, 3) uint8, upright. `frames` counts them where it has no rule.
 
     `image` None leaves them as large as they are. Raises ClipError.
     """
-    found = video.probe
+    return _upright(video.decode(_numbers(view, video.probe, frames)), view.crop, image)
+
+
+def _numbers(view: View, found: Probe, frames: int) -> tuple[int, ...]:
     numbers = span(view, found)
-    chosen = numbers.start + Intervals(frames, "middle").choose(len(numbers), found.fps, _NO_DRAWS)
-    return _upright(video.decode(chosen), image)
+    rule = view.rule or Intervals(frames, "middle")
+    return tuple((numbers.start + rule.choose(len(numbers), found.fps, _NO_DRAWS)).tolist())
 
 
-def _upright(pictures: Sequence[av.VideoFrame], image: tuple[int, int] | None) -> np.ndarray:
+def _upright(
+    pictures: Sequence[av.VideoFrame], crop: Crop | None, image: tuple[int, int] | None
+) -> np.ndarray:
     """Decoded frames as they are to be seen: phones store them turned, and by how much."""
-    turns = pictures[0].rotation // 90
+    turns = pictures[0].rotation // 90 % 4
     size = image if image is None or turns % 2 == 0 else image[::-1]
-    return np.ascontiguousarray(np.rot90(to_rgb(pictures, size=size), turns, axes=(1, 2)))
+    box = None if crop is None else _stored_box(crop, pictures[0], turns)
+    return np.ascontiguousarray(np.rot90(to_rgb(pictures, box, size), turns, axes=(1, 2)))
+
+
+def _stored_box(crop: Crop, picture: av.VideoFrame, turns: int) -> Box:
+    """Where the crop of an upright picture lies in the stored one, which is turned so many times."""
+    width, height = (picture.width, picture.height)[:: -1 if turns % 2 else 1]
+    box = crop.box(width, height, _NO_DRAWS)
+    for _ in range(turns):
+        box = Box(height - box.y - box.height, box.x, box.height, box.width)
+        width, height = height, width
+    return box
 
 
 def _between(start: float, end: float | None, found: Probe) -> tuple[int, int]:
@@ -136,6 +161,7 @@ class _Lane:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="view")
         self._media: str | Path | bytes | None = None
         self._opened: Video | ClipError = _NOT_YET
+        self._decoded: tuple[tuple[int, ...], list[av.VideoFrame]] = ((), [])
 
     def submit(self, view: View) -> "Future[np.ndarray | ClipError]":
         """The view's frames, soon."""
@@ -148,11 +174,18 @@ class _Lane:
 
     def _result(self, view: View) -> np.ndarray | ClipError:
         try:
-            return read_view(self._open(view.media), view, self._frames, self._image)
+            return _upright(self._decode(self._open(view.media), view), view.crop, self._image)
         except ClipError as error:
             return error
         except Exception as error:  # whatever a strange medium provokes must not end the run
             return ClipError("error", f"{type(error).__name__}: {error}")
+
+    def _decode(self, video: Video, view: View) -> list[av.VideoFrame]:
+        numbers = _numbers(view, video.probe, self._frames)
+        if numbers != self._decoded[0]:
+            self._decoded = ((), [])  # so that there is never room needed for both
+            self._decoded = (numbers, video.decode(numbers))
+        return self._decoded[1]
 
     def _open(self, media: str | Path | bytes) -> Video:
         if self._media is None or not _same(self._media, media):
@@ -169,8 +202,8 @@ class _Lane:
     def _leave(self) -> None:
         if isinstance(self._opened, Video):
             self._opened.__exit__(None, None, None)
-        self._media, self._opened = None, _NOT_YET
+        self._media, self._opened, self._decoded = None, _NOT_YET, ((), [])
 
 
 _NOT_YET = ClipError("unopened", "no medium is open")
-_NO_DRAWS = np.random.default_rng(0)  # the rule takes middles and draws nothing
+_NO_DRAWS = np.random.default_rng(0)  # rules and crops of tests draw nothing

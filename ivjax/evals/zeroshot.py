@@ -52,7 +52,7 @@ class NamingOptions:
         return self.prompts or (() if self.attribute in (None, *ACTIONS) else ATTRIBUTE_PROMPTS)
 
 
-def name_clips(setting: Setting, options: NamingOptions) -> Result:
+def name_clips(setting: Setting[Encoder], options: NamingOptions) -> Result:
     """Top-1 (and top-5) accuracy in percent, and what chance would get."""
     given = read_classes(options.classes) if options.classes else ()
     items = open_items(setting.data)

@@ -1,4 +1,4 @@
-"""ViCLIP: CLIP's two transformers, the image one reading all frames of a clip at once."""
+"""Two towers for clips and captions: ViCLIP's, or an InternVideo2 encoder beside the words."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.models.internvideo2 import Encoder, EncoderSize, with_scaled_residuals
 from ivjax.models.layers import (
     KERNEL_STD,
     Attention,
@@ -177,18 +178,33 @@ class TextTower(nn.Module):
 
 
 class ViClip(nn.Module):
-    """Both towers, and what their loss learns: a temperature, and a bias if it is given where to start."""
+    """Both towers, and what their loss learns: a temperature, and a bias if it is given where to start.
 
-    vision_size: VisionSize
+    A vision tower of an `EncoderSize` is an InternVideo2 encoder. It reads clips of `frames` frames, by
+    default its own number, one part after the other, as InternVL-C reads frames, and averages what it pools.
+    """
+
+    vision_size: VisionSize | EncoderSize
     text_size: TextSize
     temperature: float = 0.01
     bias: float | None = None
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    frames: int | None = None
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of the clips that it reads."""
+        return self.vision_size.frames if self.frames is None else self.frames
 
     def setup(self) -> None:
-        self.vision = VisionTower(self.vision_size, self.remat, self.scan, self.dtype)
+        size = self.vision_size
+        if isinstance(size, VisionSize):
+            tower: Any = VisionTower(size, self.remat, self.scan, self.dtype)
+        else:
+            tower = Encoder(size, (), self.remat, self.scan, self.dtype)
+        self.vision = tower
         self.text = TextTower(self.text_size, self.remat, self.scan, self.dtype)
         constant = nn.initializers.constant
         self.cosine_unit = self.param("temperature", constant(self.temperature), ())
@@ -198,12 +214,23 @@ class ViClip(nn.Module):
     def video(
         self, video: jax.Array, visible: jax.Array | None = None, keep: jax.Array | None = None
     ) -> jax.Array:
-        """See VisionTower: (B, T, H, W, 3) -> (B, out), not normalised."""
-        return self.vision(video, visible, keep)
+        """(B, T, H, W, 3) -> (B, out), not normalised.
+
+        visible (B * parts, 1 + n) and keep (depth, 2, B * parts) are of the tower's parts of the clips.
+        """
+        if isinstance(self.vision_size, VisionSize):
+            return self.vision(video, visible, keep)
+        pooled = self.vision(in_parts(video, self.vision_size.frames), visible, keep).pooled
+        return _mean(pooled.reshape(len(video), -1, pooled.shape[-1]))
 
     def tokens(self, video: jax.Array) -> jax.Array:
         """(B, T, H, W, 3) -> the last states of all tokens (B, 1 + N, width), class token first."""
-        return self.vision(video, pooled=False)
+        if isinstance(self.vision_size, VisionSize):
+            return self.vision(video, pooled=False)
+        tokens = self.vision(in_parts(video, self.vision_size.frames)).tokens
+        tokens = tokens.reshape(len(video), -1, *tokens.shape[1:])
+        patches = tokens[:, :, 1:].reshape(len(video), -1, tokens.shape[-1])
+        return jnp.concatenate([_mean(tokens[:, :, 0])[:, None], patches], axis=1)
 
     def words(self, ids: jax.Array) -> jax.Array:
         """See TextTower: (B, L) -> (B, out), not normalised."""
@@ -212,6 +239,15 @@ class ViClip(nn.Module):
     def __call__(self, video: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Embeddings of whole clips (B, out), of captions (B, out), and the temperature ()."""
         return self.video(video), self.words(ids), self.cosine_unit
+
+
+def in_parts(video: jax.Array, frames: int) -> jax.Array:
+    """Clips (B, T, H, W, 3) as parts of `frames` frames (B * T / frames, frames, H, W, 3)."""
+    return video.reshape(-1, frames, *video.shape[2:])
+
+
+def _mean(x: jax.Array) -> jax.Array:
+    return jnp.mean(x.astype(jnp.float32), axis=1).astype(x.dtype)
 
 
 def embed_video(
@@ -232,9 +268,12 @@ def embed_words(model: ViClip, params: Params, ids: jax.Array) -> jax.Array:
 
 def init_viclip(model: ViClip, key: jax.Array) -> Params:
     """Fresh float32 parameters as plain nested dicts: `vision`, `text`, `temperature`, `bias` if wanted."""
-    video = jnp.zeros((1, 1, *model.vision_size.image, 3))
+    size = model.vision_size
+    frames = 1 if isinstance(size, VisionSize) else size.frames
+    video = jnp.zeros((1, frames, *size.image, 3))
     params = model.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"]
-    return params | {tower: _scaled_as_clip(params[tower]) for tower in ("vision", "text")}
+    scaled = _scaled_as_clip if isinstance(size, VisionSize) else with_scaled_residuals
+    return params | {"vision": scaled(params["vision"]), "text": _scaled_as_clip(params["text"])}
 
 
 def _scaled_as_clip(tower: Params) -> Params:

@@ -2,8 +2,10 @@
 
 from ivjax.models.clip import TextSize, VisionSize
 from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2_classifier import ClassifierSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student
 from ivjax.models.videomae import VideoMaeSize
+from ivjax.models.videomae_pretrain import DecoderSize
 
 
 def blocks(width: int, depth: int, mlp_width: int, tokens: int) -> float:
@@ -42,6 +44,16 @@ def videomae_forward(size: VideoMaeSize, tokens: int | None = None) -> dict[str,
     }
 
 
+def autoencoder_forward(
+    size: VideoMaeSize, decoder: DecoderSize, seen: int, decoded: int
+) -> dict[str, float]:
+    """VideoMAE's pre-training model that sees `seen` tokens and predicts the pixels of `decoded`, by part."""
+    bridge = 2.0 * seen * size.width * decoder.width
+    head = patch_embed(size.tubelet * size.patch**2, decoder.width, decoded)
+    inner = blocks(decoder.width, decoder.depth, decoder.mlp_width, seen + decoded)
+    return videomae_forward(size, seen) | {"decoder": bridge + inner + head}
+
+
 def _head(heads: FeatureHeads | PooledHead, width: int) -> float:
     return 2.0 * width * (heads.width + (width if heads.head == "mlp" else 0))
 
@@ -57,6 +69,17 @@ def student_forward(student: Student, tokens: int) -> dict[str, float]:
     if student.pooled:
         parts["decoders"] += _head(student.pooled, size.pool_width)
     return parts
+
+
+def classifier_forward(size: ClassifierSize) -> dict[str, float]:
+    """A classifier on clips of its encoder's size, by part."""
+    encoder = size.encoder
+    head = 2.0 * size.features * size.classes
+    if size.extra_mlp:
+        head += 16.0 * encoder.pool_width**2
+    if "avgN" in size.merge:
+        head += 2.0 * (1 + encoder.grid[0]) * encoder.width * encoder.pool_width
+    return encoder_forward(encoder) | {"head": head}
 
 
 def vision_tower(size: VisionSize, patches: int) -> dict[str, float]:

@@ -53,6 +53,8 @@ EncoderSize.PRESETS = {
     "L14": EncoderSize(width=1024, depth=24, heads=16, mlp_width=4096),
     "1B": EncoderSize(width=1408, depth=40, heads=16, mlp_width=6144),
     "6B": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800),
+    # InternVL-C's image tower, which reads frame by frame.
+    "internvl_c": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800, frames=1, layer_scale=0.1),
 }
 
 

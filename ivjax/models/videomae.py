@@ -1,5 +1,6 @@
 """The VideoMAE encoder: a plain ViT over tubelets with a fixed position table and no class token."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +27,8 @@ from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.video import patchify, standardise
 
 _EPSILON = 1e-6
-HeadAxis = Literal["standard", "released_head_axis"]
+_MOST = 4.6052  # of the logarithm of a cosine's factor, as the originals round ln 100
+AttentionKind = Literal["standard", "cosine", "released_head_axis"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class VideoMaeSize:
     """Everything that shapes a VideoMAE encoder. Released sizes: `PRESETS`.
 
     `layer_scale` None has no LayerScale. `positions` learned: the table is a parameter, as in files whose
-    grid is not the released one. `attention` released_head_axis is the arithmetic of the originals' teacher
-    code, which attends over the heads of each token instead of over the tokens of each head.
+    grid is not the released one. `attention` cosine compares directions, under a learned factor for each
+    head; released_head_axis is the arithmetic of the originals' teacher code, which attends over the heads
+    of each token instead of over the tokens of each head.
     """
 
     width: int
@@ -48,7 +51,7 @@ class VideoMaeSize:
     tubelet: int = 2
     layer_scale: float | None = None
     positions: Literal["fixed", "learned"] = "fixed"
-    attention: HeadAxis = "standard"
+    attention: AttentionKind = "standard"
 
     PRESETS: ClassVar[dict[str, "VideoMaeSize"]]
 
@@ -78,7 +81,7 @@ class QueryValueAttention(nn.Module):
     """Self-attention whose queries and values have biases and whose keys have none."""
 
     heads: int
-    kind: HeadAxis = "standard"
+    kind: AttentionKind = "standard"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -90,14 +93,28 @@ class QueryValueAttention(nn.Module):
         q = q + self.param("q_bias", zeros, (width,)).astype(self.dtype)
         v = v + self.param("v_bias", zeros, (width,)).astype(self.dtype)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
+        if self.kind == "cosine":
+            q, k = self._directions(q, k)
         q = constrain(q, "batch", "tokens", "heads", None)
         k = constrain(k, "batch", None, "heads", None)
         v = constrain(v, "batch", None, "heads", None)
-        if self.kind == "standard":
-            out = attend(q, k, v)
-        else:
+        if self.kind == "released_head_axis":
             out, _ = attend_with_weights(*(y.swapaxes(1, 2) for y in (q, k, v)))
+        else:
+            out = attend(q, k, v)
         return dense(width, self.dtype, "proj")(out.reshape(x.shape))
+
+    def _directions(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Queries and keys (B, N, H, D) whose logits in `attend` are cosines times the head's factor."""
+        scale = self.param("scale", nn.initializers.constant(math.log(10)), (self.heads,))
+        factor = jnp.exp(jnp.minimum(scale, _MOST)) * q.shape[-1] ** 0.5  # which `attend` divides by
+        return (_unit(q) * factor[:, None]).astype(q.dtype), _unit(k).astype(k.dtype)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    wide = x.astype(jnp.float32)
+    square = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
+    return wide * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 
 
 class VideoMaeBlock(nn.Module):
@@ -106,7 +123,7 @@ class VideoMaeBlock(nn.Module):
     heads: int
     mlp_width: int
     layer_scale: float | None = None
-    attention: HeadAxis = "standard"
+    attention: AttentionKind = "standard"
     dtype: Any = jnp.float32
 
     @nn.compact

@@ -5,6 +5,7 @@ Token 0 is the class token and is always visible; patches are numbered time-majo
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def visible_count(patches: int, ratio: float) -> int:
@@ -34,6 +35,28 @@ def draw_tube(noise: jax.Array, frames: int, ratio: float) -> jax.Array:
     _, chosen = jax.lax.top_k(noise, visible_count(patches, ratio))
     tube = jnp.sort(chosen, axis=-1)[:, None] + patches * jnp.arange(frames)[:, None]
     return with_cls(tube.reshape(batch, -1))
+
+
+def running_cells(times: int, rows: int, columns: int, ratio: float) -> np.ndarray:
+    """Patches that a running-cell mask skips, (4, T*H*W) bool: a row for each place where it may start.
+
+    All cells of 2x2 patches show the same ring of four, of which int(4 * ratio) are skipped; from one time
+    to the next the ring turns by one place.
+    """
+    turns = np.arange(4)[:, None] + 1 + np.arange(times)
+    ring = np.arange(4) < int(4 * ratio)
+    cells = ring[(np.arange(4) + turns[:, :, None]) % 4].reshape(4, times, 2, 2)
+    return np.tile(cells, (1, 1, rows // 2, columns // 2)).reshape(4, -1)
+
+
+def hidden_from(visible: jax.Array, patches: int) -> jax.Array:
+    """Which of `patches` patches are not among `visible` (B, n), counted from 0: (B, N) bool."""
+    return jax.vmap(lambda seen: jnp.ones(patches, bool).at[seen].set(False))(visible)
+
+
+def places_of(mask: jax.Array, count: int) -> jax.Array:
+    """Indices (B, count), ascending, of the `count` places where each row of `mask` (B, N) is true."""
+    return jnp.argsort(~mask, axis=-1, stable=True)[:, :count].astype(jnp.int32)
 
 
 def with_cls(patches: jax.Array) -> jax.Array:

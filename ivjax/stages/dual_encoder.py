@@ -1,4 +1,4 @@
-"""ViCLIP's stage: clips and their captions meet in one space, told apart from all others of the batch."""
+"""Contrast: clips and their captions meet in one space, told apart from all others of the batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from ivjax.errors import UserError
 from ivjax.models import flops
 from ivjax.models.clip import TextSize, ViClip, VisionSize, embed_video, embed_words, init_viclip
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.ops.contrastive import Form, Kind, contrastive_loss, scale_from_temperature, scale_gradient
 from ivjax.ops.masking import draw_visible, visible_count
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
+from ivjax.stages.checks import check_encoder, check_width
 from ivjax.stages.objective import (
     Batch,
     Compute,
@@ -46,13 +48,15 @@ class Contrast:
 
 @dataclass(frozen=True)
 class DualEncoder:
-    """The stage. The share `mask` of a clip's patches is not seen in training.
+    """The stage, ViCLIP's with a `VisionSize`. The share `mask` of the patches is not seen in training.
 
-    Without `train_text` the text tower is frozen, as in the originals, and comes from `init_from`.
+    Without `train_text` the text tower is frozen, as in the originals, and comes from `init_from`. An
+    `EncoderSize` reads clips of `frames` frames (None: its own) in parts of its own length.
     """
 
-    vision: VisionSize
+    vision: VisionSize | EncoderSize
     text: TextSize
+    frames: int | None = None
     contrast: Contrast = Contrast()
     mask: float = 0.9
     drop_path: float = 0.1
@@ -73,7 +77,7 @@ class DualEncoder:
         return Objective(
             init=lambda key: init_viclip(model, key),
             loss=joint_loss(joint),
-            media={"video": self._medium(self.vision.frames), "image": self._medium(1)},
+            media=self._media(),
             frozen=() if self.train_text else ("text",),
             joint=joint,
             bounds={"temperature": (contrast.least, contrast.most)},
@@ -92,20 +96,42 @@ class DualEncoder:
             remat=compute.remat,
             scan=compute.scan,
             dtype=jnp.dtype(compute.dtype),
+            frames=self.frames,
         )
 
     def parts(self) -> Mapping[str, Any]:
-        """No tower can stand alone."""
-        return {}
+        """An InternVideo2 encoder can stand alone; ViCLIP's files are of both towers."""
+        return {"vision": self.vision} if isinstance(self.vision, EncoderSize) else {}
+
+    @property
+    def _frames(self) -> int:
+        return self.vision.frames if self.frames is None else self.frames
+
+    def _media(self) -> dict[str, Medium]:
+        """Clips, and images where the tower can read them."""
+        lengths = {"video": self._frames}
+        if isinstance(self.vision, VisionSize) or self.vision.frames == 1:
+            lengths["image"] = 1
+        return {name: self._medium(frames) for name, frames in lengths.items()}
 
     def _medium(self, frames: int) -> Medium:
         """Batches of clips of `frames` frames: 1 is an image."""
-        patches = frames * self.vision.patches // self.vision.frames
+        parts, patches = self._parts(frames)
         seen = visible_count(patches, self.mask)
-        tower = flops.vision_tower(self.vision, seen)
+        if isinstance(self.vision, VisionSize):
+            tower = flops.vision_tower(self.vision, seen)
+        else:
+            tower = flops.encoder_forward(self.vision, 1 + seen)
+        tower = {name: parts * cost for name, cost in tower.items()}
         words = flops.text_tower(self.text)
         cost = flops.with_backward(tower) | (flops.with_backward(words) if self.train_text else words)
-        return Medium(self._batch(frames), tokens=1 + seen, flops=cost)
+        return Medium(self._batch(frames), tokens=parts * (1 + seen), flops=cost)
+
+    def _parts(self, frames: int) -> tuple[int, int]:
+        """In how many parts the tower reads clips of `frames` frames, and of how many patches."""
+        if isinstance(self.vision, VisionSize):
+            return 1, frames * self.vision.patches // self.vision.frames
+        return frames // self.vision.frames, self.vision.patches
 
     def _batch(self, frames: int) -> Mapping[str, jax.ShapeDtypeStruct]:
         struct = jax.ShapeDtypeStruct
@@ -123,16 +149,9 @@ class DualEncoder:
                 f"stage.vision.image={vision.image} does not divide into patches of {vision.patch}; "
                 "change one of them"
             )
-        for name, size in (("vision", vision), ("text", text)):
-            if size.width % size.heads:
-                raise UserError(
-                    f"stage.{name}.width={size.width} does not divide into {size.heads} heads; "
-                    f"choose a multiple of {size.heads}"
-                )
-        if vision.out != text.out:
-            raise UserError(
-                f"stage.vision.out={vision.out} and stage.text.out={text.out} differ; make them equal"
-            )
+        check_width("vision", vision.width, {"heads": vision.heads})
+        check_width("text", text.width, {"heads": text.heads})
+        self._check_vision()
         if not 0.0 <= self.mask < 1.0:
             raise UserError(f"stage.mask={self.mask}; it must be at least 0 and below 1")
         if not 0.0 < self.contrast.least <= self.contrast.temperature <= self.contrast.most:
@@ -141,14 +160,34 @@ class DualEncoder:
                 f"[{self.contrast.least}, {self.contrast.most}], or these are not above 0"
             )
 
+    def _check_vision(self) -> None:
+        vision = self.vision
+        whole = isinstance(vision, VisionSize)
+        if isinstance(vision, EncoderSize):
+            check_encoder("vision", vision)
+        name = "out" if whole else "pool_width"
+        out: int = getattr(vision, name)
+        if out != self.text.out:
+            raise UserError(
+                f"stage.vision.{name}={out} and stage.text.out={self.text.out} differ; make them equal"
+            )
+        if self._frames % vision.frames or (whole and self._frames != vision.frames):
+            raise UserError(
+                f"stage.frames={self.frames} cannot be read {vision.frames} at a time; leave it out, or make "
+                "it a multiple of an InternVideo2 encoder's stage.vision.frames"
+            )
+
     def _rows(self, model: ViClip, params: Params, batch: Batch, key: jax.Array) -> Rows:
         video = batch["video"]
-        patches = self.vision.patches // self.vision.frames * video.shape[1]
+        parts, patches = self._parts(video.shape[1])
         visible = None
         if self.mask:
-            noise = exponential(sample_keys(key, batch["index"], "mask"), (1, patches))
+            noise = exponential(sample_keys(key, batch["index"], "mask"), (parts, patches))
+            noise = noise.reshape(-1, 1, patches)
             visible = draw_visible(jnp.ones_like(noise), noise, self.mask)
         keep = drop_path(sample_keys(key, batch["index"], "drop_path"), self.drop_path, self.vision.depth)
+        if keep is not None:
+            keep = jnp.repeat(keep, parts, axis=-1)
         return {
             "video": embed_video(model, params, video, visible, keep),
             "text": embed_words(model, params, batch["text"]),

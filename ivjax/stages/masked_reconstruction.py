@@ -14,6 +14,7 @@ from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student,
 from ivjax.models.teachers import Taught, at_tokens, features_at, normalised
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.randomness import drop_path, sample_keys
+from ivjax.stages.checks import check_encoder
 from ivjax.stages.mask import Mask
 from ivjax.stages.objective import Batch, Compute, Medium, Metrics, Objective, Params
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
@@ -143,17 +144,7 @@ class MaskedReconstruction:
 
     def _check(self) -> None:
         size = self.student
-        if size.frames % size.tubelet or any(side % size.patch for side in size.image):
-            raise UserError(
-                f"stage.student: {size.frames} frames of {size.image} do not divide into tubelets of "
-                f"{size.tubelet} and patches of {size.patch}; change frames, image, tubelet or patch"
-            )
-        for count, what in ((size.heads, "heads"), (size.pool_heads, "pool_heads"), (16, "position codes")):
-            if size.width % count:
-                raise UserError(
-                    f"stage.student.width={size.width} does not divide into {count} {what}; "
-                    f"choose a multiple of {count}"
-                )
+        check_encoder("student", size)
         for name, heads in (("clip", self.clip), ("mae", self.mae)):
             try:
                 _ = heads.taps(size.depth) if heads else ()
@@ -188,8 +179,8 @@ class MaskedReconstruction:
         The clip teacher goes first, for its attention guides the mask. The barriers have its features
         gathered before anything else begins, so that those of all tokens are not in memory beside it.
         """
-        taught = self._taught(encoders, params, batch, key)
-        visible = self._draw(batch, key, taught)
+        taught = self.taught(encoders, params, batch, key)
+        visible = self.draw(batch, key, taught)
         kept = visible if self.targets == "visible" else self._all(len(visible))
         targets: Targets = {}
         if self.clip:
@@ -206,7 +197,8 @@ class MaskedReconstruction:
         tokens = 1 + self.student.patches
         return jnp.broadcast_to(jnp.arange(tokens), (batch, tokens))
 
-    def _taught(self, encoders: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array) -> Taught:
+    def taught(self, encoders: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array) -> Taught:
+        """What the clip teacher says of all tokens, or what the batch holds in its place."""
         if self.clip_teacher:
             frames, encoder = batch["video"][:, :: self.stride], encoders["clip_teacher"]
             return self.clip_teacher.teach(encoder, params["clip_teacher"], frames, batch["index"], key)
@@ -221,7 +213,8 @@ class MaskedReconstruction:
             return at_tokens(jnp.moveaxis(batch["mae"], 1, 0), wanted)
         return self.mae_teacher.teach(encoders["mae_teacher"], params["mae_teacher"], batch["video"], wanted)
 
-    def _draw(self, batch: Batch, key: jax.Array, taught: Taught) -> jax.Array:
+    def draw(self, batch: Batch, key: jax.Array, taught: Taught) -> jax.Array:
+        """Visible tokens (B, 1 + n), by the teacher's attention if the mask asks for it."""
         times, rows, columns = self.student.grid
         keys = sample_keys(key, batch["index"], "mask")
         attention = taught.attention if self.mask.kind == "attention" else None

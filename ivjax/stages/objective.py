@@ -14,6 +14,8 @@ Batch = Mapping[str, jax.Array]
 Rows = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
+MOMENTUM = 0.1  # of running statistics: the part that a new batch has in them
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -54,7 +56,9 @@ class Objective:
     """A stage made ready to train.
 
     `loss(params, batch, key)` returns a float32 loss and its terms: without `joint` a mean over the rows,
-    with it `joint.loss` of `joint.rows`. `frozen` are patterns of paths of parameters that are not trained.
+    with it `joint.loss` of `joint.rows`. `frozen` are patterns of paths of parameters that are not trained;
+    `held` are patterns of stacks of layers -> how many of the first ones are not. `running` are paths of
+    parameters that no gradient moves: after each step they come `MOMENTUM` nearer to the term of their name.
     `media` are the kinds of batch that it takes, the main one first; `bounds` clamp parameters after each
     step, by path. `grid` is the patch grid that position tables of weight files are resized to, and every
     token id of a batch is below `vocabulary`.
@@ -64,6 +68,8 @@ class Objective:
     loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
     media: Mapping[str, Medium]
     frozen: tuple[str, ...] = ()
+    held: Mapping[str, int] = field(default_factory=dict)
+    running: tuple[str, ...] = ()
     joint: Joint | None = None
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     grid: tuple[int, int, int] | None = None

@@ -138,7 +138,8 @@ def _evaluate(session: Session) -> None:
     totals: list[dict[str, Any]] = []
     for _ in range(experiment.held_out.batches):
         value, terms = session.loss(params, next(feed).batch, key)
-        totals.append(jax.device_get({"loss": value, **terms}))
+        shown = {name: term for name, term in terms.items() if name not in objective.running}
+        totals.append(jax.device_get({"loss": value, **shown}))
     loader.close()
     means = {f"held_out/{name}": float(np.mean([t[name] for t in totals])) for name in totals[0]}
     session.say(console_line(session.done, experiment.steps, means))

@@ -28,9 +28,14 @@ TABLE: tuple[tuple[str, Axes], ...] = (
     (r"(clip|mae)_decoder/(head|fc1|fc2)/kernel", (None, "fsdp", "tensor")),
     (r"final_clip_decoder/(head|fc1|fc2)/kernel", ("fsdp", "tensor")),
     (r"(vision|text)/proj/kernel", ("fsdp", "tensor")),
+    (r"(extra_mlp/fc[12]|down|head)/kernel", ("fsdp", "tensor")),
     (r"(word|place|spatial)_embed", (None, "fsdp")),
     (r"temporal_embed", (None, None, "fsdp")),
+    (r"encoder_to_decoder/kernel", ("fsdp", "tensor")),
+    (r"pos_embed", (None, None, "fsdp")),
+    (r"(q_bias|v_bias|mask_token)", ()),
     (r"(.*/)?(scale|bias|gamma|cls_token|temperature)", ()),
+    (r"down_norm/(mean|variance)", ()),
     (r"(.*/)?(step|skipped|count)", ()),
 )
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ivjax.paths import map_with_path
-from ivjax.stages.objective import Batch, Metrics, Objective, Params
+from ivjax.paths import covers, map_with_path
+from ivjax.stages.objective import MOMENTUM, Batch, Metrics, Objective, Params
 from ivjax.train.gradients import gradients_of
 from ivjax.train.optimizer import AdamW
 from ivjax.train.schedule import Schedule, WarmupCosine
@@ -52,11 +52,13 @@ def make_step(
         key = jax.random.key(recipe.seed)
         differentiate = gradients_of(objective, recipe.accumulate)
         (loss, terms), gradients = differentiate(state["params"], frozen, batch, key)
+        gradients = with_held(gradients, jax.tree.map(jnp.zeros_like, gradients), objective.held)
         lr = recipe.schedule.at(state["step"], recipe.steps)
         params, moments, norm = recipe.optimizer.update(
             gradients, state["moments"], state["params"], lr, decay.at(state["step"], recipe.steps)
         )
-        params = bounded(params, objective.bounds)
+        params = bounded(with_held(params, state["params"], objective.held), objective.bounds)
+        params = with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})
         changed = {"params": params, "moments": moments}
         if recipe.ema is not None:
             changed["ema"] = _average(state["ema"], params, recipe.ema)
@@ -73,6 +75,25 @@ def make_step(
 def bounded(params: Params, bounds: Mapping[str, tuple[float, float]]) -> Params:
     """Parameters whose path is in `bounds`, clamped; the others as they are."""
     return map_with_path(lambda path, x: jnp.clip(x, *bounds[path]) if path in bounds else x, params)
+
+
+def with_held(new: Params, old: Params, held: Mapping[str, int]) -> Params:
+    """`new`, but `old` in the first layers of what `held` names."""
+
+    def chosen(path: str, new: jax.Array, old: jax.Array) -> jax.Array:
+        first = max((layers for pattern, layers in held.items() if covers([pattern], path)), default=0)
+        return new.at[:first].set(old[:first]) if first else new
+
+    return map_with_path(chosen, new, old)
+
+
+def with_running(new: Params, old: Params, statistics: Mapping[str, jax.Array]) -> Params:
+    """`new`, but at the paths of `statistics` `old` moved on towards them."""
+
+    def chosen(path: str, new: jax.Array, old: jax.Array) -> jax.Array:
+        return old + MOMENTUM * (statistics[path] - old) if path in statistics else new
+
+    return map_with_path(chosen, new, old)
 
 
 def _average(old: Params, new: Params, decay: float) -> Params:

@@ -1,21 +1,25 @@
 """Small checkpoints as the original models would save them, and families that have such sizes as presets."""
 
 import dataclasses
+import functools
+import math
+import zlib
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
 from ivjax.convert import torch_files, writing
-from ivjax.convert.engine import export_tensors, unflatten
+from ivjax.convert.encoders import ENCODER, STAGE2, VIDEOMAE
 from ivjax.convert.families import FAMILIES
 from ivjax.convert.family import Family
 from ivjax.convert.internvideo2 import PRETRAIN, StudentSize
-from ivjax.convert.tensors import Lazy
+from ivjax.convert.tensors import Arrays, Lazy
 from ivjax.convert.viclip import CLIP, VICLIP, ViClipSize
 from ivjax.models.clip import TextSize, VisionSize
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.models.videomae import VideoMaeSize
 
 SMALL = ViClipSize(
     VisionSize(width=12, depth=3, heads=2, out=6, patch=2, image=(8, 8), frames=4),
@@ -28,20 +32,25 @@ STUDENT = StudentSize(
 SMALL_VICLIP = dataclasses.replace(VICLIP, presets={"small": SMALL, "wide": WIDE})
 SMALL_CLIP = dataclasses.replace(CLIP, presets=SMALL_VICLIP.presets)
 SMALL_PRETRAIN = dataclasses.replace(PRETRAIN, presets={"small": STUDENT})
+SMALL_ENCODER = dataclasses.replace(ENCODER, presets={"small": STUDENT.encoder})
+SMALL_STAGE2 = dataclasses.replace(STAGE2, presets=SMALL_ENCODER.presets)
+SMALL_VIDEOMAE = dataclasses.replace(
+    VIDEOMAE, presets={"small": VideoMaeSize(12, 2, 2, 20, patch=2, image=(8, 8), frames=4)}
+)
+_SMALL = SMALL_VICLIP, SMALL_CLIP, SMALL_PRETRAIN, SMALL_ENCODER, SMALL_STAGE2, SMALL_VIDEOMAE
 
 
 def use_small_families(monkeypatch) -> None:
     """Lets the families have small presets."""
-    monkeypatch.setitem(FAMILIES, "viclip", SMALL_VICLIP)
-    monkeypatch.setitem(FAMILIES, "clip", SMALL_CLIP)
-    monkeypatch.setitem(FAMILIES, "internvideo2_pretrain", SMALL_PRETRAIN)
+    for family in _SMALL:
+        monkeypatch.setitem(FAMILIES, family.name, family)
 
 
 def originals(family: Family = SMALL_VICLIP, size=SMALL, dtype=np.float32) -> dict[str, np.ndarray]:
     """Random tensors under the original names."""
     rng = np.random.default_rng(0)
     leaves = {path: rng.normal(size=shape).astype(dtype) for path, shape in family.shapes(size).items()}
-    return export_tensors(family.rows, unflatten(leaves))
+    return {lazy.name: lazy.read() for lazy in family.original(Arrays(leaves))}
 
 
 def write_originals(path: Path, tensors: dict[str, np.ndarray], container: str = "model") -> Path:
@@ -54,7 +63,15 @@ def write_originals(path: Path, tensors: dict[str, np.ndarray], container: str =
     return path
 
 
+@functools.cache
+def _noise() -> np.ndarray:
+    """Any bits; as many as no axis of a model divides into, so that rows of a tensor differ."""
+    return np.random.default_rng(0).integers(0, 2**16, 16_777_213, np.uint16)
+
+
 def pseudo_random(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """bfloat16 of any bits, the same for the same name."""
-    rng = np.random.default_rng(list(name.encode()))
-    return rng.integers(0, 2**16, shape, np.uint16).view(ml_dtypes.bfloat16)
+    count, start = math.prod(shape), zlib.crc32(name.encode()) % (_noise().size // 2)
+    stretch = _noise()[start : start + count]
+    whole = stretch if stretch.size == count else np.resize(_noise()[start:], count)
+    return whole.reshape(shape).view(ml_dtypes.bfloat16)

@@ -2,16 +2,17 @@
 
 import dataclasses
 import json
+import string
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ivjax.convert.detection import recognise
-from ivjax.convert.engine import original
 from ivjax.convert.families import FAMILIES
 from ivjax.convert.matching import Wanted, covers
 from ivjax.convert.planning import Choices, plan
+from ivjax.convert.report import Report
 from ivjax.convert.tensors import Arrays, Tensors
 from ivjax.errors import UserError
 from tests.convert.originals import SMALL, SMALL_PRETRAIN, STUDENT, originals, use_small_families
@@ -45,27 +46,74 @@ class Unread(Tensors):
         return len(self.shapes)
 
 
+def listed(manifest):
+    listing = json.loads((MANIFESTS / f"{manifest}.json").read_text())
+    assert len(listing["params"]) == listing["n_entries"]
+    return listing, {name: tuple(shape) for name, shape in listing["params"].items()}
+
+
+def written(family, preset):
+    """Shapes of what an export of a preset would write."""
+    leaves = FAMILIES[family].shapes(FAMILIES[family].presets[preset])
+    return {lazy.name: lazy.shape for lazy in FAMILIES[family].original(Unread(leaves))}
+
+
 @pytest.mark.parametrize(
     "manifest, family, preset",
     [
         ("viclip_b16", "viclip", "B16"),
         ("viclip_l14", "viclip", "L14"),
         ("stage1_pretrain_1b", "internvideo2_pretrain", "1B"),
+        ("stage1_pretrain_6b", "internvideo2_pretrain", "6B"),
+        ("stage1_distill_s14", "internvideo2_pretrain", "S14"),
         ("stage1_distill_b14", "internvideo2_pretrain", "B14"),
+        ("stage1_distill_l14", "internvideo2_pretrain", "L14"),
+        ("stage1_teacher_internvl_c_6b_vision", "internvideo2_encoder", "internvl_c"),
+        ("stage1_teacher_videomaev2_g_encoder", "videomae_encoder", "g14"),
     ],
 )
 def test_released_checkpoints_fit_both_ways(manifest, family, preset):
-    listing = json.loads((MANIFESTS / f"{manifest}.json").read_text())
-    wanted = {name: tuple(shape) for name, shape in listing["params"].items()}
-    assert len(wanted) == listing["n_entries"]
+    listing, wanted = listed(manifest)
     report = plan(Unread(wanted), manifest).report
     assert (report.family, report.preset, report.matched) == (family, preset, len(wanted))
     assert report.fits and not report.unused and not report.resized
-    written = original(
-        FAMILIES[family].rows, Unread(FAMILIES[family].shapes(FAMILIES[family].presets[preset]))
-    )
-    assert {lazy.name: lazy.shape for lazy in written} == wanted
-    assert sum(np.prod(lazy.shape, dtype=int) for lazy in written) == listing["total_params"]
+    assert written(family, preset) == wanted
+    assert sum(np.prod(shape, dtype=int) for shape in wanted.values()) == listing["total_params"]
+
+
+STAGE2_DROPS = ("clip_decoder", "final_clip_decoder", "clip_pos_embed", "img_pos_embed")
+KERNEL = "patch_embed.proj.weight"
+
+
+OWN = {
+    "internvl_c_13b_file": (
+        "internvideo2_encoder",
+        "internvl_c",
+        lambda name: not name.startswith(("transformer.", "text_projection", "logit_scale")),
+    ),
+    "stage2_visual_1b": (
+        "internvideo2_stage2_vision",
+        "1B",
+        lambda name: name.startswith("vision_encoder.") and not any(d in name for d in STAGE2_DROPS),
+    ),
+}
+
+
+@pytest.mark.parametrize("manifest", OWN)
+def test_what_a_released_file_holds_beside_the_encoder_has_a_reason(manifest):
+    listing, shapes = listed(manifest)
+    family, preset, own = OWN[manifest]
+    more = dict.fromkeys(listing.get("extra_keys_seen_shape_unknown", ()), (1,))
+    report = plan(Unread(shapes | more), manifest).report
+    wanted = {name: shape for name, shape in shapes.items() if own(name)}
+    assert (report.family, report.preset, report.matched) == (family, preset, len(wanted))
+    assert report.fits and report.unused.keys() == {*shapes, *more} - wanted.keys()
+    assert all(report.unused.values())
+    image = len(wanted.get(KERNEL, ())) == 4  # the file has a kernel of images, the original's class of clips
+    assert list(report.resized) == [KERNEL] * image
+    if image:
+        wanted[KERNEL] = (*wanted[KERNEL][:2], 1, *wanted[KERNEL][2:])
+    assert written(family, preset) == wanted
 
 
 def transposed(tensors):
@@ -190,9 +238,9 @@ def test_tied_copies_may_be_there_if_they_are_equal(monkeypatch):
     other = plan(Arrays(tensors | {copy: np.zeros(3)}), "w").report
     assert other.problems()[0].startswith(f"{copy} is (3,) in the file and (11, 8) in the model")
     leaves = plan(Arrays(tensors), "w").lazies()
-    written = original(tied.rows, Arrays({lazy.name: lazy.read() for lazy in leaves}), tied.ties)
-    assert {lazy.name for lazy in written} == {*tensors, copy}
-    np.testing.assert_array_equal({lazy.name: lazy for lazy in written}[copy].read(), tensors[owner])
+    back = {lazy.name: lazy for lazy in tied.original(Arrays({lazy.name: lazy.read() for lazy in leaves}))}
+    assert back.keys() == {*tensors, copy}
+    np.testing.assert_array_equal(back[copy].read(), tensors[owner])
 
 
 def test_errors_of_one_kind_share_a_line(monkeypatch):
@@ -203,6 +251,13 @@ def test_errors_of_one_kind_share_a_line(monkeypatch):
     problems = plan(Arrays(tensors), "w").report.problems()
     assert len(problems) == 12
     assert any(p.startswith(f"{BLOCK}.{{1..2}}.ln_1.bias is missing") for p in problems)
+
+
+def test_a_page_of_errors_is_shown_and_the_rest_counted():
+    missing = {f"{letter}.bias": "the/bias" for letter in string.ascii_lowercase}
+    lines = Report(0, missing=missing).text().splitlines()
+    assert lines[-2:] == ["error     and 2 more; --json lists all", "does not fit: 26 errors"]
+    assert sum("is missing" in line for line in lines) == 24
 
 
 def test_a_partial_match_leaves_out_what_either_side_lacks(monkeypatch):

@@ -63,7 +63,7 @@ class ColourEncoder:
 
 
 def read_numbers(
-    views: Iterable[View], frames: int, image: tuple[int, int]
+    views: Iterable[View], frames: int, image: tuple[int, int], neighbours: int = 1
 ) -> Iterator[np.ndarray | ClipError]:
     """Frames full of the number in the file's name (plus the part); a name with `broken` is a fault."""
     for view in views:

@@ -5,12 +5,14 @@ import json
 import sys
 import types
 
+import numpy as np
 import pytest
 
 from ivjax.cli import eval as command
 from ivjax.errors import UserError
 from tests.data_pipelines.corpora import corpus_of
-from tests.evals.fakes import ColourEncoder, colour_clip
+from tests.evals.fakes import COLOURS, ColourEncoder, colour_clip
+from tests.evals.test_probe import CLIPS, WIDTH  # the same, so that the regression is compiled once
 
 
 @pytest.fixture
@@ -18,19 +20,51 @@ def opened(monkeypatch):
     """What the encoder was opened with."""
     calls = []
 
-    def open_encoder(path, preset, tokenizer, batch):
-        calls.append((path, preset, tokenizer, batch))
-        return ColourEncoder()
+    def opener(model):
+        def open(*asked):
+            calls.append(asked)
+            return model
 
-    monkeypatch.setitem(sys.modules, "ivjax.evals.opening", types.SimpleNamespace(open_encoder=open_encoder))
+        return open
+
+    fakes = {"open_encoder": ColourEncoder(), "open_features": Colours(), "open_classifier": Colours()}
+    opening = types.SimpleNamespace(**{name: opener(model) for name, model in fakes.items()})
+    monkeypatch.setitem(sys.modules, "ivjax.evals.opening", opening)
     return calls
+
+
+class Colours(ColourEncoder):
+    """The brightness of red, green and blue, and nothing: as features, or as logits of classes."""
+
+    feature, width = "mean", WIDTH
+
+    def video(self, clips):
+        """See ClipEncoder."""
+        return np.pad(super().video(clips), ((0, 0), (0, WIDTH - 3)))
+
+    def fresh(self):
+        """See Probed."""
+        return Dark()
+
+
+class Dark(Colours):
+    """Sees nothing."""
+
+    def video(self, clips):
+        """See ClipEncoder."""
+        return np.zeros((len(clips), WIDTH), np.float32)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    names = ["red", "green", "blue", "red", "green"]
-    clips = [colour_clip(number, name) for number, name in enumerate(names)]
-    return str(corpus_of(tmp_path_factory.mktemp("eval") / "corpus", clips))
+    return colours(tmp_path_factory.mktemp("eval") / "corpus", ["red", "green", "blue", "red", "green"])
+
+
+def colours(folder, names):
+    """A corpus of clips of these colours, whose labels number them."""
+    order = list(COLOURS)
+    clips = [colour_clip(number, name, label=order.index(name)) for number, name in enumerate(names)]
+    return str(corpus_of(folder, clips))
 
 
 def run(*argv):
@@ -65,6 +99,30 @@ def test_zero_shot_stores_and_prints_json(opened, corpus, capsys, tmp_path):
     assert result["protocol"]["prompts"] == ["a {}", "{}"] and result["protocol"]["videos"] == 4
 
 
+def test_a_probe_is_fitted_to_one_corpus_and_tested_on_another(opened, corpus, capsys, tmp_path):
+    train, out = colours(tmp_path / "train", list(COLOURS) * (CLIPS // 3)), tmp_path / "probe.json"
+    argv = ("--suite", "probe", "--data", corpus, "--train", train, "--attribute", "colour", "--batch", "4")
+    assert run(*argv, "--features", "mean", "--out", str(out)) == 0
+    assert opened == [("run", None, 4, "mean")]
+    result = json.loads(out.read_text())
+    assert result["metrics"]["top1"] == 100 and result["metrics"]["gain"] == 100
+    assert result["protocol"]["train videos"] == CLIPS and result["protocol"]["class names"] == sorted(
+        COLOURS
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["suite", "probe"] in lines and ["gain", "100.00"] in lines
+
+
+def test_videos_are_classified_in_several_views(opened, corpus, capsys, tmp_path):
+    said = tmp_path / "said.jsonl"
+    argv = ("--suite", "classify", "--data", corpus, "--clips", "2", "--crops", "3", "--sampling", "ssv2")
+    assert run(*argv, "--predictions", str(said), "--batch", "4", "--limit", "4") == 0
+    assert opened == [("run", None, 4)]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["views", "a", "video", "6"] in lines and ["mean_class", "100.00"] in lines
+    assert [json.loads(line)["label"] for line in said.read_text().splitlines()] == [0, 1, 2, 0]
+
+
 def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
     (tmp_path / "v").mkdir()
     clips = {name: colour_clip(0, name).payload for name in ("red", "green")}
@@ -89,6 +147,14 @@ def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
         (("retrieval", "--temperature", "1"), "retrieval has no option 'temperature'"),
         (("zeroshot",), "give a file of names, or an attribute"),
         (("retrieval", "--limit", "0"), "make the limit 1 or more"),
+        (("retrieval", "--crops", "3"), "retrieval has no option 'crops'"),
+        (("zeroshot", "--attribute", "colour", "--train", "x"), "zeroshot has no option 'train'"),
+        (("probe", "--attribute", "colour"), "name them with --train"),
+        (("probe", "--train", "x", "--dsl"), "probe has no option 'dsl'"),
+        (("probe", "--train", "x", "--tokenizer", "v.txt"), "probe has no option 'tokenizer'"),
+        (("classify", "--aggregate", "max"), "classify has no option 'aggregate'"),
+        (("classify", "--baseline", "none"), "classify has no option 'baseline'"),
+        (("classify", "--crops", "0"), "0 crops a clip cannot be"),
     ],
 )
 def test_options_are_checked_before_the_model_is_opened(opened, corpus, argv, reason):

@@ -60,7 +60,7 @@ def test_paragraphs_of_the_first_half_minute(tmp_path):
     path = annotated(tmp_path, rows(["A dog runs.", "It stops."], ["Rain."]))
     spans = []
 
-    def read(views, frames, image):
+    def read(views, frames, image, neighbours):
         views = list(views)
         spans.extend((view.start, view.end) for view in views)
         return read_numbers(views, frames, image)

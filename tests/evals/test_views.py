@@ -7,10 +7,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.augment.recipe import TEST
 from ivjax.data_pipelines.decode import Probe, Video, read_frames
 from ivjax.data_pipelines.encode import encode_image, encode_video
 from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.sampling import Dense, Spread
 from ivjax.errors import UserError
 from ivjax.evals import views
 from ivjax.evals.views import View, read_views, span
@@ -146,12 +148,19 @@ def test_an_image_is_repeated():
     assert numbers(found) == [7, 7, 7]
 
 
+def turned(payload, turns=1):
+    """The same video with a note that it is to be turned by so many quarters, clockwise."""
+    cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[turns]
+    upright, matrix = (
+        b"".join((n % 2**16 << 16).to_bytes(4, "big") for n in numbers)
+        for numbers in ((1, 0, 0, 0, 1), (cos, sin, 0, -sin, cos))
+    )
+    head, movie, track = payload.split(upright, 2)
+    return head + upright + movie + matrix + track
+
+
 def test_a_video_that_is_stored_turned_comes_upright():
-    payload = encode_video([coded(90)] * 4, Fraction(25))
-    straight = b"".join(n.to_bytes(4, "big") for n in (1 << 16, 0, 0, 0, 1 << 16))
-    turned = b"".join(n.to_bytes(4, "big") for n in (0, 1 << 16, 0, (1 << 32) - (1 << 16), 0))
-    head, movie, track = payload.split(straight, 2)
-    payload = head + straight + movie + turned + track
+    payload = turned(encode_video([coded(90)] * 4, Fraction(25)))
     (found,) = read_views([View(payload)], 2, (48, 32))
     assert found.shape == (2, 48, 32, 3) and found.flags.c_contiguous
     across = np.rot90(found, axes=(1, 2))  # a clockwise turn back
@@ -176,3 +185,62 @@ def test_few_views_are_decoded_ahead_and_leaving_early_ends_the_threads(path):
 def test_a_part_that_is_not_there_is_an_error():
     with pytest.raises(UserError, match="view=2 of views=2"):
         View("a.mp4", parts=2, part=2)
+
+
+def across(width, height):
+    """A picture whose columns tell their places by red, whose rows by green."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.linspace(20, 235, width)
+    picture[..., 1] = np.linspace(20, 235, height)[:, None]
+    return picture
+
+
+@pytest.mark.parametrize("width, height", [(96, 32), (32, 96)])
+def test_crops_are_squares_along_the_longer_side(width, height):
+    payload = encode_image(across(width, height))
+    found = list(read_views([View(payload, crop=Square(n, 3)) for n in range(3)], 1, (16, 16)))
+    along, other = (0, 1) if width > height else (1, 0)
+    middles = [frames[0, 4:12, 4:12].mean((0, 1)) for frames in found]
+    for number, middle in enumerate(middles):
+        assert abs(middle[along] - (20 + 215 * (16 + 32 * number) / 96)) < 6
+        assert abs(middle[other] - 127.5) < 6
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_crops_of_a_turned_video_are_those_of_the_upright_picture(turns):
+    payload = turned(encode_video([across(96, 32)] * 2, Fraction(25)), turns)
+    with Video(payload) as video:
+        whole = views.read_view(video, View(payload), 1)
+        assert whole.shape[1:3] == ((32, 96) if turns == 2 else (96, 32))
+        for number in range(3):
+            crop = Square(number, 3)
+            x, y, side, _ = crop.box(*whole.shape[2:0:-1], np.random.default_rng(0))
+            found = views.read_view(video, View(payload, crop=crop), 1)
+            expected = whole[:, y : y + side, x : x + side].astype(int)
+            assert found.shape == expected.shape and np.abs(found - expected).max() < 8
+
+
+def test_a_rule_chooses_among_the_frames_of_the_part(path):
+    rules = [Dense(2, rate=4, view=n, views=2) for n in range(2)] + [Spread(2, "view", 1, 2)]
+    wanted = [View(path, start=1.0, end=2.0, rule=rule) for rule in rules]
+    found = [numbers(frames) for frames in read_views(wanted, 2, IMAGE)]
+    assert found == [[25, 29], [42, 46], [33, 45]]
+
+
+def test_views_that_differ_in_their_crops_alone_are_decoded_once(path, monkeypatch):
+    decoded = []
+
+    class Counted(Video):
+        def decode(self, indices):
+            decoded.append(tuple(indices))
+            return super().decode(indices)
+
+    monkeypatch.setattr(views, "Video", Counted)
+    wanted = [
+        View(path, rule=Dense(1, view=clip, views=2), crop=Square(n, 3))
+        for clip in range(2)
+        for n in range(3)
+    ]
+    found = list(read_views(wanted, 1, (16, 16), neighbours=6))
+    assert decoded == [(0,), (96,)] and len(found) == 6
+    assert np.abs(found[3].astype(int) - found[5]).max() > 100  # the bars of its left and right

@@ -7,7 +7,9 @@ import pytest
 
 from ivjax.convert.engine import export_tensors, import_tensors
 from ivjax.convert.viclip import VICLIP, viclip_rows
-from ivjax.models.clip import TextTower, VisionTower
+from ivjax.models.clip import TextSize, TextTower, ViClip, VisionTower, embed_video, init_viclip
+from ivjax.models.internvideo2 import Encoder, EncoderSize
+from ivjax.models.teachers import teach
 from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature
 from tests.goldens import Golden, close, close_gradient
 
@@ -73,3 +75,20 @@ def test_viclip_tiny_image_takes_the_mean_of_the_time_embeddings(golden, towers)
     params = import_tensors(viclip_rows(), golden.group("params"))
     seen = towers[0].apply({"params": params["vision"]}, channels_last(golden["inputs/image"]))
     close(seen, golden["outputs/image_features"])
+
+
+def test_an_encoder_of_single_frames_averages_what_it_pools_and_sees_as_a_teacher_does():
+    size = EncoderSize(16, 2, 2, 32, pool_heads=2, pool_width=8, image=(28, 28), frames=1, layer_scale=0.1)
+    text = TextSize(width=16, depth=1, heads=2, out=8, context=4, vocabulary=8)
+    model = ViClip(size, text, frames=3)
+    params = jax.jit(lambda key: init_viclip(model, key))(jax.random.key(0))
+    video = jax.random.normal(jax.random.key(1), (2, 3, 28, 28, 3))
+    encoder = Encoder(size, taps=(1,))
+    taught = teach(encoder, params["vision"], video)
+    close(embed_video(model, params, video), taught.pooled)
+    tokens = model.apply({"params": params}, video, method="tokens")
+    close(tokens, jnp.concatenate([taught.cls[0], taught.patches[0]], axis=1))
+    visible = jnp.array([[0, 1], [0, 4], [0, 2], [0, 3], [0, 1], [0, 2]])  # of each frame of each clip
+    encoded = encoder.apply({"params": params["vision"]}, video.reshape(6, 1, 28, 28, 3), visible)
+    means = encoded.pooled.reshape(2, 3, -1).mean(1)
+    close(embed_video(model, params, video, visible), means)

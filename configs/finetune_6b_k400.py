@@ -1,0 +1,55 @@
+"""InternVideo2-6B fine-tuned on Kinetics-400, after Kinetics-710; other Kinetics by override.
+
+Command   ivjax train finetune_6b_k400 --workdir runs/6b_k400
+          ivjax eval runs/6b_k400 --suite classify --data k400/test.csv --videos k400 --clips 4 --crops 3
+Hardware  the originals used 64 GPUs, 8 clips each; never run here
+Expect    the originals report K400 91.9 % (16 frames 92.1), K600 91.7 (91.9), K700 85.7 (85.9); nothing has
+          been trained with this file yet
+
+The originals read each clip twice a step, augmented anew each time; here a step has twice as many clips
+instead, and there are as many steps.
+The classes of K400 are the first of K710's; those of K600 and K700 are picked out of K710's head by the
+originals' lists. shards/kinetics is a folder of the data set's shards, or a link to it.
+
+  K600       stage.classifier.classes=600 data.mix.classes=600 steps=1429
+             init_from=('6B_ft_k710_f8.pth?head=label_mixto600.json',)
+  K700       stage.classifier.classes=700 data.mix.classes=700 steps=2066
+             init_from=('6B_ft_k710_f8.pth?head=label_mixto700.json',)
+  16 frames  stage.classifier.encoder.frames=16 data.reader.frames.frames=16
+             batch=256 steps=1875 schedule.peak=1e-5 schedule.final=1e-6 data.mix.group=4
+"""
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.augment.mix import Mix
+from ivjax.data_pipelines.augment.recipe import FINETUNE
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Spread
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.stages.classification import Classification
+from ivjax.train.mesh import MeshShape
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+
+CLIPS, BATCH = 240_000, 64 * 8
+EPOCH = CLIPS // (BATCH // 2)
+
+experiment = Experiment(
+    stage=Classification(
+        ClassifierSize(EncoderSize.PRESETS["6B"], classes=400),
+        drop_path=0.35,
+    ),
+    data=Mixture(
+        corpora=(Corpus("shards/kinetics"),),
+        reader=ClipReader(frames=Spread(8), augment=FINETUNE),
+        mix=Mix(classes=400, group=8),
+    ),
+    batch=BATCH,
+    steps=EPOCH,
+    schedule=WarmupCosine(peak=2e-5, final=2e-6),
+    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.05, layer_decay=0.915, clip=None),
+    mesh=MeshShape(data=-1, fsdp=64),
+    remat="full",
+    init_from=("6B_ft_k710_f8.pth?head=400",),
+)

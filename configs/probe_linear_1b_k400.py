@@ -1,0 +1,55 @@
+"""Linear probe of InternVideo2-1B on Kinetics-400: only fc_norm and the head learn; small sets by override.
+
+Command   ivjax train probe_linear_1b_k400 --workdir runs/linear_1b_k400
+          ivjax eval runs/linear_1b_k400 --suite classify --data k400/test.csv --videos k400 --crops 3
+Hardware  the originals used 16 GPUs, 64 clips each; never run here
+Expect    the originals' table of models has no figure for it; nothing has been trained with this file yet
+
+Nothing runs backward through the encoder, so a step costs a third of fine-tuning's.
+
+  UCF101     batch=512 steps=360 schedule.peak=2e-3 schedule.final=0 schedule.warmup=0 stage.dropout=0.5
+             stage.classifier.classes=101 data.mix.classes=101
+  HMDB51     batch=512 steps=120 schedule.peak=4e-3 schedule.final=0 schedule.warmup=0 stage.dropout=0.3
+             stage.classifier.classes=51 data.mix.classes=51
+
+where shards/k400 is a link to the shards of that data set. The originals read UCF101 by Dense(16) and HMDB51
+by Ticks(16): change data.reader.frames in a copy of this file.
+"""
+
+from dataclasses import replace
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.augment.mix import Mix
+from ivjax.data_pipelines.augment.recipe import PROBE
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Spread
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.stages.classification import Classification, Probe
+from ivjax.train.mesh import MeshShape
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+
+CLIPS, BATCH = 240_000, 16 * 64
+EPOCH = CLIPS // BATCH
+
+experiment = Experiment(
+    stage=Classification(
+        ClassifierSize(replace(EncoderSize.PRESETS["1B"], frames=16), classes=400),
+        probe=Probe(),
+    ),
+    data=Mixture(
+        corpora=(Corpus("shards/k400"),),
+        reader=ClipReader(frames=Spread(16), augment=PROBE),
+        mix=Mix(classes=400, group=64),
+    ),
+    batch=BATCH,
+    steps=15 * EPOCH,
+    schedule=WarmupCosine(peak=4e-3, final=4e-6, warmup=3 * EPOCH, start=4e-6),
+    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
+    mesh=MeshShape(data=-1, fsdp=8),
+    remat="none",
+    init_from=("1B_pt.pth",),
+    init_fresh=("head", "fc_norm"),
+)

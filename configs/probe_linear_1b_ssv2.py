@@ -1,0 +1,49 @@
+r"""Linear probe of InternVideo2-1B on Something-Something V2, whose head also sees the mean of each frame.
+
+Command   ivjax train probe_linear_1b_ssv2 --workdir runs/linear_1b_ssv2
+          ivjax eval runs/linear_1b_ssv2 --suite classify --data ssv2/test.csv --videos ssv2 --crops 3 \
+                --sampling ssv2
+Hardware  the originals used 16 GPUs, 64 clips each; never run here
+Expect    the originals' table of models has no figure for it; nothing has been trained with this file yet
+
+Left and right have a meaning here, so nothing is mirrored. Class token and mean patches of the 16 frames go
+through one linear layer, and beside the pooled feature into the head.
+"""
+
+from dataclasses import replace
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.augment.mix import Mix
+from ivjax.data_pipelines.augment.recipe import PROBE
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Ticks
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.stages.classification import Classification, Probe
+from ivjax.train.mesh import MeshShape
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+
+CLIPS, BATCH = 168_913, 16 * 64
+EPOCH = CLIPS // BATCH
+
+experiment = Experiment(
+    stage=Classification(
+        ClassifierSize(replace(EncoderSize.PRESETS["1B"], frames=16), classes=174, merge="cls_avgN_proj"),
+        probe=Probe(),
+    ),
+    data=Mixture(
+        corpora=(Corpus("shards/ssv2"),),
+        reader=ClipReader(frames=Ticks(16), augment=replace(PROBE, flip=0.0)),
+        mix=Mix(classes=174, group=64),
+    ),
+    batch=BATCH,
+    steps=25 * EPOCH,
+    schedule=WarmupCosine(peak=4e-4, warmup=5 * EPOCH, start=4e-6),
+    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
+    mesh=MeshShape(data=-1, fsdp=8),
+    remat="none",
+    init_from=("1B_pt.pth",),
+    init_fresh=("head", "fc_norm", "down", "down_norm"),
+)

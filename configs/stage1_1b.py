@@ -1,0 +1,53 @@
+"""Stage 1 of InternVideo2-1B: what two frozen teachers see of a clip, from a fifth of its tokens.
+
+Command   ivjax train stage1_1b --workdir runs/stage1_1b
+Hardware  the originals used 128 GPUs, 32 clips each; never run here
+Expect    fine-tuned on K710, then K400, the originals report 91.3 % (8 frames)
+
+The teachers are InternVL-C's image tower and VideoMAEv2-g, from the files that their authors published. The
+corpus is K-Mash-1.1M, whose exact make-up is not public: name your own shards in data.corpora. The
+originals' schedule is of 301 epochs. Their reader is broken as published: the frame numbers that it meant,
+one too small, come with data.reader.frames.original_numbers=true.
+"""
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Segments
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.models.videomae import VideoMaeSize
+from ivjax.stages.mask import Mask
+from ivjax.stages.masked_reconstruction import MaskedReconstruction
+from ivjax.stages.teachers import ClipTeacher, MaeTeacher
+from ivjax.train.mesh import MeshShape
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+
+CLIPS, EPOCHS, WARMUP, BATCH = 1_100_000, 301, 40, 4096
+EPOCH = CLIPS // BATCH
+
+experiment = Experiment(
+    stage=MaskedReconstruction(
+        student=EncoderSize.PRESETS["1B"],
+        clip=FeatureHeads(width=3200, layers=6),
+        pooled=PooledHead(width=768),
+        mae=FeatureHeads(width=1408, layers=4, head="mlp"),
+        clip_teacher=ClipTeacher(EncoderSize.PRESETS["internvl_c"]),
+        mae_teacher=MaeTeacher(VideoMaeSize.PRESETS["g14"]),
+        mask=Mask(kind="attention", ratio=0.8),
+        drop_path=0.25,
+    ),
+    data=Mixture(
+        corpora=(Corpus("shards/k_mash"),),
+        reader=ClipReader(frames=Segments(16), augment=TRAIN_STAGE1),
+    ),
+    batch=BATCH,
+    steps=EPOCHS * EPOCH,
+    schedule=WarmupCosine(peak=1.5e-4 * BATCH / 256, final=1e-5 * BATCH / 256, warmup=WARMUP * EPOCH),
+    optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.05, clip=3.0),
+    mesh=MeshShape(data=-1, fsdp=8),
+    remat="full",
+    init_from=("clip_teacher=internvl_c_13b_224px.pth", "mae_teacher=vit_g_hybrid_1200e_pre.pth"),
+)

@@ -1,0 +1,48 @@
+"""The train loop with nothing before it: a small student learns noise as features that come with its clips.
+
+Command   ivjax train stage1_synthetic --workdir runs/synthetic
+Hardware  two CPU cores; half a minute, more than half of it compilation
+Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
+"""
+
+from ivjax.config import Experiment, HeldOut
+from ivjax.data_pipelines.synthetic import SyntheticClips
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.stages.mask import Mask
+from ivjax.stages.masked_reconstruction import MaskedReconstruction
+from ivjax.train.checkpoint import Checkpointing
+from ivjax.train.metrics import Logging
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+
+experiment = Experiment(
+    stage=MaskedReconstruction(
+        student=EncoderSize(
+            width=64,
+            depth=4,
+            heads=4,
+            mlp_width=256,
+            pool_heads=4,
+            pool_width=64,
+            image=(56, 56),
+            frames=4,
+            layer_scale=0.1,
+        ),
+        clip=FeatureHeads(width=64, layers=2),
+        pooled=PooledHead(width=32),
+        mae=FeatureHeads(width=48, layers=1, head="mlp"),
+        mask=Mask(kind="attention", ratio=0.75),
+        drop_path=0.05,
+    ),
+    data=SyntheticClips(clips=2048),
+    batch=16,
+    steps=300,
+    schedule=WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
+    optimizer=AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
+    ema=0.99,
+    dtype="float32",
+    checkpoint=Checkpointing(every=100, keep_last=2),
+    log=Logging(every=20),
+    held_out=HeldOut(every=100, batches=4),
+)

@@ -1,0 +1,61 @@
+"""The clip teacher of stage1_tiny: an image tower that learns from captions, as InternVL-C's did.
+
+Command   the data commands of viclip_tiny's header, then
+          ivjax train teacher_clip_tiny --workdir runs/teacher_clip
+Hardware  two CPU cores
+Expect    see stage1_tiny
+"""
+
+from ivjax.config import Experiment, HeldOut
+from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.tokenizers.spm import SentencePiece
+from ivjax.models.clip import TextSize
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.stages.dual_encoder import Contrast, DualEncoder
+from ivjax.train.checkpoint import Checkpointing
+from ivjax.train.metrics import Logging
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+
+experiment = Experiment(
+    stage=DualEncoder(
+        # One frame at a time; the pooled features of a clip's four are averaged.
+        vision=EncoderSize(
+            width=64,
+            depth=3,
+            heads=4,
+            mlp_width=256,
+            pool_heads=4,
+            pool_width=64,
+            image=(56, 56),
+            frames=1,
+            layer_scale=0.3,
+        ),
+        text=TextSize(width=64, depth=2, heads=4, out=64, context=48, vocabulary=400, end=2),
+        frames=4,
+        contrast=Contrast(temperature=0.07),
+        mask=0.0,
+        drop_path=0.0,
+        train_text=True,
+    ),
+    data=Mixture(
+        corpora=(Corpus("shards/demo"),),
+        held_out=(Corpus("shards/demo_held_out"),),
+        reader=ClipReader(
+            frames=Intervals(4), augment=Augment(), tokenizer=SentencePiece("shards/demo.model", 48)
+        ),
+        workers=2,
+    ),
+    batch=32,
+    steps=300,
+    schedule=WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
+    optimizer=AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=Checkpointing(every=100, keep_last=1),
+    log=Logging(every=20),
+    held_out=HeldOut(every=150, batches=2),
+)

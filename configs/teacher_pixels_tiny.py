@@ -1,0 +1,42 @@
+"""The other teacher of stage1_tiny: a VideoMAE, which paints the three quarters of a clip that are hidden.
+
+Command   the data commands of viclip_tiny's header, then
+          ivjax train teacher_pixels_tiny --workdir runs/teacher_pixels
+Hardware  two CPU cores
+Expect    see stage1_tiny
+"""
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.mixture import Corpus, Mixture
+from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.models.videomae import VideoMaeSize
+from ivjax.models.videomae_pretrain import DecoderSize
+from ivjax.stages.mask import Mask
+from ivjax.stages.masked_pixels import MaskedPixels
+from ivjax.train.checkpoint import Checkpointing
+from ivjax.train.metrics import Logging
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+
+experiment = Experiment(
+    stage=MaskedPixels(
+        encoder=VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8),
+        decoder=DecoderSize(width=48, depth=1, heads=4, mlp_width=192),
+        mask=Mask(kind="tube", ratio=0.75),
+    ),
+    data=Mixture(
+        corpora=(Corpus("shards/demo"),),
+        reader=ClipReader(frames=Intervals(8), augment=Augment()),
+        workers=2,
+    ),
+    batch=24,
+    steps=120,
+    schedule=WarmupCosine(peak=2e-3, final=4e-5, warmup=12),
+    optimizer=AdamW(betas=(0.9, 0.95), epsilon=1e-8, decay=0.05, clip=3.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=Checkpointing(every=100, keep_last=1),
+    log=Logging(every=10),
+)

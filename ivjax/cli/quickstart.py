@@ -1,0 +1,29 @@
+"""`ivjax quickstart`."""
+
+import argparse
+from pathlib import Path
+
+from ivjax.cli.common import add_command
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    about = (
+        "All of stage 1 in miniature: a drawn corpus, two teachers, the student, a probe of its features, "
+        "and pictures of them. Run it again to go on where it was stopped."
+    )
+    parser = add_command(commands, "quickstart", about, "ivjax quickstart runs/quickstart")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("quickstart"), help="(default quickstart)"
+    )
+    parser.add_argument("--fast", action="store_true", help="a few steps of each run: shows that all works")
+    parser.add_argument("--seed", type=int, default=0, help="of the corpus and of all runs (default 0)")
+    parser.set_defaults(run=_quickstart)
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from ivjax.quickstart.commands import FAST, WHOLE
+    from ivjax.quickstart.run import quickstart
+
+    scale = FAST if options.fast else WHOLE
+    return quickstart(options.folder, scale, options.seed, lambda line: print(line, flush=True))

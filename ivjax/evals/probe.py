@@ -1,0 +1,184 @@
+"""Linear probe: what can be read off the features of an encoder that is not trained for it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import numpy as np
+
+from ivjax.errors import UserError
+from ivjax.evals.embed import Setting, embed
+from ivjax.evals.encoder import ClipEncoder
+from ivjax.evals.items import Fault, Item, open_items
+from ivjax.evals.logistic import choose_l2, fit, held_out, standardised
+from ivjax.evals.metrics import find_ranks
+from ivjax.evals.naming import Labelled, sorted_values, values_of
+from ivjax.evals.result import Result, facts_of
+from ivjax.evals.zeroshot import naming_metrics
+
+Baseline = Literal["random", "none"]
+_FEWEST = 5  # training clips, so that one of them can be held out
+
+
+class Probed(ClipEncoder, Protocol):
+    """An encoder whose features can be compared with those of one that has learnt nothing."""
+
+    feature: str
+
+    def fresh(self) -> ClipEncoder:
+        """The same architecture with random parameters."""
+        ...
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """train: the clips that the probe is fitted to, read as the test set is. attribute: whose values are told
+    apart, instead of numbered labels. baseline: whether a random encoder is probed too."""
+
+    train: str
+    attribute: str | None = None
+    baseline: Baseline = "random"
+
+
+@dataclass(frozen=True)
+class Side:
+    """The training set or the test set: the value of each clip, and its features (n, D) by each encoder."""
+
+    items: tuple[Item, ...]
+    values: tuple[str, ...]
+    by_encoder: tuple[np.ndarray, ...]
+    left_out: dict[str, int]
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A probe on the test set: scores (n, classes), the strength of L2 that was chosen, the slope left."""
+
+    scores: np.ndarray
+    l2: float
+    slope: float
+
+
+def probe(setting: Setting[Probed], options: ProbeOptions) -> Result:
+    """Top-1 accuracy in percent of a probe fitted to other clips, and the points over a random encoder's."""
+    if Path(options.train).expanduser().resolve() == Path(setting.data.path).expanduser().resolve():
+        raise UserError(f"{options.train} is the training set and the test set; give two")
+    encoders: list[ClipEncoder] = [setting.encoder]
+    if options.baseline == "random":
+        encoders.append(setting.encoder.fresh())
+    both: Setting[Any] = replace(cast(Setting[Any], setting), encoder=Beside(encoders))
+    train, test = (_read(both, path, options.attribute) for path in (options.train, setting.data.path))
+    classes = _classes(train, test, options)
+    fits = [_fit(train, test, classes, number) for number in range(len(encoders))]
+    facts = facts_of(setting, len(test.items), words=False) | _stated(setting, options, train, test, classes)
+    facts |= {"L2 chosen": [found.l2 for found in fits], "largest slope left": max(f.slope for f in fits)}
+    metrics = _metrics([found.scores for found in fits], test.values, classes)
+    return Result("probe", facts, metrics, train.faults + test.faults)
+
+
+class Beside:
+    """A ClipEncoder: the vectors of several for the same clips, one after the other in each row."""
+
+    def __init__(self, encoders: Sequence[ClipEncoder]):
+        self.frames, self.image = encoders[0].frames, encoders[0].image
+        self.widths = [encoder.width for encoder in encoders]
+        self.width = sum(self.widths)
+        self._encoders = encoders
+
+    def video(self, clips: np.ndarray) -> np.ndarray:
+        """See ClipEncoder."""
+        return np.concatenate([encoder.video(clips) for encoder in self._encoders], axis=-1)
+
+
+class _Single:
+    """The items with one value of the attribute; counts those with several."""
+
+    def __init__(self, items: Iterable[Item | Fault], attribute: str | None):
+        self._items = items
+        self._attribute = attribute
+        self.several = 0
+
+    def __iter__(self) -> Iterator[Item | Fault]:
+        for item in self._items:
+            if isinstance(item, Item) and len(_values(item, self._attribute)) > 1:
+                self.several += 1
+            else:
+                yield item
+
+
+def _values(item: Item, attribute: str | None) -> tuple[str, ...]:
+    return (str(item.label),) if attribute is None else values_of(item, attribute)
+
+
+def _read(setting: Setting[Beside], path: str, attribute: str | None) -> Side:
+    """One pass over a set for all encoders; the clips of a video are averaged."""
+    setting = replace(setting, data=replace(setting.data, path=path))
+    items = open_items(setting.data)
+    labelled = Labelled(items, attribute, ())
+    single = _Single(labelled, attribute)
+    embedded = embed(setting, single, len(items), fold=lambda vectors: vectors.mean(0))
+    if not embedded.items and single.several:
+        raise UserError(f"every clip of {path} has several values of {attribute}; a probe needs one a clip")
+    if not embedded.items:
+        raise labelled.missing(path)
+    ends = np.cumsum(setting.encoder.widths)[:-1]
+    return Side(
+        embedded.items,
+        tuple(_values(item, attribute)[0] for item in embedded.items),
+        tuple(np.split(embedded.vectors, ends, axis=-1)),
+        {"several values": single.several, "no value": labelled.without},
+        embedded.faults,
+    )
+
+
+def _classes(train: Side, test: Side, options: ProbeOptions) -> tuple[str, ...]:
+    """The values of either set; the probe may name any of them."""
+    name = options.attribute or "label"
+    if len(train.items) < _FEWEST:
+        raise UserError(f"{options.train} has {len(train.items)} clips with one {name}; a probe needs more")
+    if len(set(train.values)) < 2:
+        raise UserError(
+            f"all clips of {options.train} have the {name} {train.values[0]}; a probe needs 2 classes or more"
+        )
+    return sorted_values((*train.values, *test.values))
+
+
+def _fit(train: Side, test: Side, classes: Sequence[str], number: int) -> Fit:
+    x, seen = standardised(train.by_encoder[number], test.by_encoder[number])
+    labels = np.array([classes.index(value) for value in train.values])
+    l2 = choose_l2(x, labels, held_out([item.id for item in train.items]), len(classes))
+    found = fit(x, labels, np.ones(len(x), bool), l2, len(classes))
+    return Fit(found.logits(seen), l2, float(found.slope))
+
+
+def _metrics(scores: Sequence[np.ndarray], values: Sequence[str], classes: Sequence[str]) -> dict[str, float]:
+    """Of the first scores (n, classes), and by how many points they beat the second, if there are any."""
+    right = [[classes.index(value)] for value in values]
+    found, *random = (
+        naming_metrics(find_ranks([some], right).places(), right, len(classes)) for some in scores
+    )
+    if random:
+        top1 = random[0]["top1"]
+        found |= {"random_top1": top1, "gain": round(found["top1"] - top1, 2)}
+    return found
+
+
+def _stated(
+    setting: Setting[Probed], options: ProbeOptions, train: Side, test: Side, classes: Sequence[str]
+) -> dict[str, Any]:
+    known = set(train.values)
+    return {
+        "train": options.train,
+        "train videos": len(train.items),
+        "told apart": f"the attribute {options.attribute}" if options.attribute else "labels",
+        "classes": len(classes),
+        "class names": list(classes) if len(classes) <= 20 else "all values of both sets",
+        "left out of train": train.left_out,
+        "left out of test": test.left_out,
+        "test clips of classes that train lacks": sum(value not in known for value in test.values),
+        "features": f"{setting.encoder.feature}, mean over the clips of a video, standardised by train",
+        "probe": "multinomial logistic regression with L2, chosen by a fifth of train, refitted on all of it",
+        "baseline": "the same architecture, random" if options.baseline == "random" else False,
+    }

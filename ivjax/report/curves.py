@@ -1,0 +1,35 @@
+"""Losses of runs against their steps."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ivjax.errors import UserError
+from ivjax.report.figure import BLUE, ORANGE, new_figure, write_figure
+
+_METRICS = "metrics.jsonl"
+
+
+def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
+    """One panel for each run, by title: its loss, and that of held-out clips where there is one."""
+    figure, axes = new_figure(1, len(runs), 4.2, 3.0)
+    for panel, (title, run) in zip(axes[0], runs.items(), strict=True):
+        lines = read_metrics(run)
+        for name, label, colour in (("loss", "training", BLUE), ("held_out/loss", "held out", ORANGE)):
+            points = [(line["step"], line[name]) for line in lines if name in line]
+            if points:
+                panel.plot(*zip(*points, strict=True), color=colour, label=label, marker=".", markersize=4)
+        panel.set(title=title, xlabel="step", ylabel="loss")
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    return write_figure(figure, out)
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The logged lines of a run, in order."""
+    try:
+        lines = (run / _METRICS).read_text().splitlines()
+    except OSError:
+        raise UserError(f"{run} holds no {_METRICS}; is it the folder of a run?") from None
+    return [json.loads(line) for line in lines]

@@ -1,0 +1,28 @@
+"""Figures as PNG files, drawn without a display."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ivjax.data_pipelines.drafts import store
+
+BLUE, ORANGE, GREY = "#1f5fa8", "#d9772b", "#8a8a8a"
+
+
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
+    """A figure and its axes (rows, columns); width and height of one of them in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def write_figure(figure: Any, out: Path) -> Path:
+    """Stores a figure, whole or not at all."""
+    encoded = io.BytesIO()
+    figure.savefig(encoded, format="png", dpi=110)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    store(out, encoded.getvalue())
+    return out

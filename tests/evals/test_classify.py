@@ -1,0 +1,131 @@
+"""Classification in several views: which views, how they are merged, and who is who."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ivjax.data_pipelines.augment.geometry import View as Square
+from ivjax.data_pipelines.records import pack
+from ivjax.data_pipelines.sampling import Dense, Spread, Ticks
+from ivjax.errors import UserError
+from ivjax.evals.classify import ClassifyOptions, accuracies, classify, merged, view_plan
+from ivjax.evals.views import read_views
+from tests.data_pipelines.corpora import write_corpus
+from tests.evals.fakes import colour_clip, read_numbers, setting
+
+LOGITS = np.random.default_rng(0).normal(size=(256, 7)).astype(np.float32) * 2
+
+
+class TableClassifier:
+    """The clip whose pixels all are `number` has row `number` of logits."""
+
+    frames, image, width = 2, (4, 4), 7
+
+    def video(self, clips):
+        """See ClipEncoder."""
+        return LOGITS[clips[:, 0, 0, 0, 0]]
+
+
+def read_places(views, frames, image, neighbours):
+    """Frames full of the clip's name times 40, plus 10 for each clip of it, plus 1 for each crop."""
+    views = list(views)
+    for view, (found,) in zip(views, (list(read_numbers([v], frames, image)) for v in views), strict=True):
+        yield found * 40 + 10 * view.rule.view + view.crop.number if isinstance(found, np.ndarray) else found
+
+
+def listed(folder, rows, name="test.csv"):
+    """A list of files with labels, all of which are there."""
+    for path, _ in rows:
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(b"")
+    (folder / name).write_text("".join(f"{path},{label}\n" for path, label in rows))
+    return folder / name
+
+
+def by_hand(number, clips, crops):
+    """The mean of the softmax over the views of a video."""
+    views = [LOGITS[40 * number + 10 * clip + crop] for clip in range(clips) for crop in range(crops)]
+    powers = [np.exp(np.float64(row)) for row in views]
+    return np.mean([row / row.sum() for row in powers], axis=0)
+
+
+@pytest.mark.parametrize("clips, crops, batch", [(1, 1, 4), (4, 3, 5), (2, 10, 64)])
+def test_views_are_merged_as_by_hand(tmp_path, clips, crops, batch):
+    numbers, file = range(5), tmp_path / "said.jsonl"
+    expected = np.stack([by_hand(number, clips, crops) for number in numbers])
+    labels = np.argsort(-expected, axis=-1)[[0, 1, 2, 3, 4], [0, 0, 1, 5, 6]]
+    path = listed(tmp_path, [(f"{n}.mp4", label) for n, label in enumerate(labels)])
+    test = setting(TableClassifier(), path, clips=clips, batch=batch, read=read_places)
+    result = classify(test, ClassifyOptions(crops, predictions=file))
+    assert (result.metrics["top1"], result.metrics["top5"]) == (40, 60)
+    said = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["id"], line["label"]) for line in said] == [(f"{n}.mp4", labels[n]) for n in numbers]
+    for line, row in zip(said, expected, strict=True):
+        order = np.argsort(-row)[:5]
+        assert [top["class"] for top in line["top5"]] == order.tolist()
+        np.testing.assert_allclose([top["probability"] for top in line["top5"]], row[order], atol=2e-6)
+    assert result.protocol["views a video"] == clips * crops and result.protocol["crops a clip"] == crops
+
+
+def test_classes_count_alike_in_their_mean():
+    probabilities = np.eye(3)[[0, 0, 0, 1, 1, 0]]
+    found = accuracies(probabilities, [0, 0, 0, 0, 1, 1])
+    assert (found["top1"], found["mean_class"], found["most_frequent"]) == (66.67, 62.5, 66.67)
+    assert accuracies(np.full((2, 3), 1 / 3), [0, 1])["top1"] == 0  # a tie is no hit
+
+
+def test_equal_names_in_two_folders_are_two_videos_and_equal_rows_are_one(tmp_path):
+    rows = [("a/0.x.mp4", 1), ("b/0.x.mp4", 2), ("a/0.y.mp4", 1), ("a/0.x.mp4", 1), ("c/1.mp4", 3)]
+    path, file = listed(tmp_path, rows), tmp_path / "said.jsonl"
+    test = setting(TableClassifier(), path, read=read_places)
+    result = classify(test, ClassifyOptions(predictions=file))
+    assert result.protocol["videos"] == 4 and result.protocol["rows listed twice"] == 1
+    said = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(line["id"], line["label"]) for line in said] == [*rows[:3], rows[4]]
+
+
+def test_clips_of_a_corpus_are_told_apart_whatever_they_are_called(tmp_path):
+    clips = [colour_clip(0, name, label=n) for n, name in enumerate(("red", "green", "blue"))]
+
+    class Brightest:
+        frames, image, width = 2, (8, 8), 3
+
+        def video(self, clips):
+            return clips.mean((1, 2, 3)).astype(np.float32)
+
+    corpus = write_corpus(tmp_path / "corpus", [pack(clip) for clip in clips])
+    result = classify(setting(Brightest(), corpus, clips=2, read=read_views), ClassifyOptions(3))
+    assert result.metrics["top1"] == 100 and result.protocol["videos"] == 3
+
+
+@pytest.mark.parametrize(
+    "sampling, rule", [("kinetics", Spread(8, "view", 1, 2)), ("ssv2", Ticks(8, "view", 1, 2))]
+)
+def test_views_follow_the_originals_rules_clip_by_clip(sampling, rule):
+    plan = view_plan(8, 2, ClassifyOptions(3, sampling))
+    assert [view.crop for view in plan] == [Square(number, 3) for number in range(3)] * 2
+    assert [view.rule for view in plan[3:]] == [rule] * 3 and plan[0].rule.view == 0
+    dense = view_plan(8, 2, ClassifyOptions(1, "ucf"))
+    assert [view.rule for view in dense] == [Dense(8, 4, 0, 2), Dense(8, 4, 1, 2)]
+
+
+def test_what_cannot_be_classified_is_an_error(tmp_path):
+    test = setting(TableClassifier(), listed(tmp_path, [("a/0.mp4", 0), ("a/1.mp4", 7)]), read=read_places)
+    with pytest.raises(
+        UserError, match="1.mp4 has label 7, and the classifier's 7 classes are numbered 0 to 6"
+    ):
+        classify(test)
+    with pytest.raises(UserError, match="no clip of .* has a label"):
+        classify(setting(TableClassifier(), listed(tmp_path, [("0.mp4", -1)], "none.csv"), read=read_places))
+    with pytest.raises(UserError, match="0 crops a clip"):
+        ClassifyOptions(0)
+    path = listed(tmp_path, [("a/0.mp4", 0), ("broken1.mp4", 1)], "broken.csv")
+    with pytest.raises(UserError, match="1 of 2 clips cannot be scored"):
+        classify(setting(TableClassifier(), path, read=read_places))
+    result = classify(setting(TableClassifier(), path, read=read_places, broken=0.5))
+    assert result.protocol["videos"] == 1 and result.broken[0].clip == "broken1.mp4"
+
+
+def test_probabilities_of_sure_logits_are_finite():
+    np.testing.assert_allclose(merged(np.float32([[1e4, 0], [0, 1e4], [1e4, 0]])), [2 / 3, 1 / 3])

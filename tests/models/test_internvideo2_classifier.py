@@ -1,0 +1,228 @@
+"""The classifiers against the original models: logits, losses, gradients, sizes, and their files."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.convert.detection import recognise
+from ivjax.convert.engine import export_tensors, import_tensors
+from ivjax.convert.family import BUFFERS
+from ivjax.convert.internvideo2_classifier import CLASSIFIER
+from ivjax.convert.tensors import Arrays
+from ivjax.models.internvideo2 import Encoder, EncoderSize
+from ivjax.models.internvideo2_classifier import (
+    BatchNorm,
+    Classifier,
+    ClassifierSize,
+    dropped,
+    encode_above,
+    init_classifier,
+)
+from ivjax.paths import covers, paths_of
+from ivjax.stages.classification import cross_entropy, smoothed
+from tests.goldens import Golden, close, close_gradient
+
+FIXTURES = ("stage1_finetune", "stage1_finetune_ap", "stage1_finetune_cat")
+TINY = EncoderSize(32, 3, 4, 64, pool_heads=4, pool_width=16, image=(28, 28), frames=2, layer_scale=0.1)
+CLASSIFIERS = {
+    "attentive": ClassifierSize(TINY, 5, extra_mlp=True),
+    "avgN_proj": ClassifierSize(TINY, 5, merge="cls_avgN_proj"),
+    "avg1_batch": ClassifierSize(TINY, 5, merge="cls_avg1", merge_norm="batch"),
+}
+each_fixture = pytest.mark.parametrize("name", FIXTURES)
+
+
+class Case:
+    """A fixture's inputs in this project's layout."""
+
+    def __init__(self, name: str):
+        self.golden = Golden(name)
+        self.size = CLASSIFIER.parity.sizes(self.golden.config)
+        stored = self.golden.group("params")
+        self.tensors = {name: tensor for name, tensor in stored.items() if not covers(BUFFERS, name)}
+        self.params = import_tensors(CLASSIFIER.rows, self.tensors)
+        self.video = jnp.asarray(self.golden["inputs/video"].transpose(0, 2, 3, 4, 1))
+
+    def model(self, gelu: str = "erf", scan: bool = True) -> Classifier:
+        encoder = dataclasses.replace(self.size.encoder, gelu=gelu)
+        return Classifier(dataclasses.replace(self.size, encoder=encoder), scan=scan)
+
+
+@functools.cache
+def case(name: str) -> Case:
+    return Case(name)
+
+
+@pytest.mark.golden
+@each_fixture
+def test_logits_of_the_fused_arithmetic_with_unrolled_layers(name):
+    c = case(name)
+    logits = jax.jit(c.model("tanh", scan=False).apply)({"params": c.params}, c.video)
+    close(logits, c.golden["outputs_fused_tanh_gelu/logits"])
+
+
+@pytest.mark.golden
+@each_fixture
+def test_logits_losses_and_gradients(name):
+    c, golden = case(name), case(name).golden
+    labels, soft = jnp.asarray(golden["inputs/target"]), jnp.asarray(golden["inputs/soft_target"])
+    classes, share = c.size.classes, golden.config["smoothing"]
+
+    def losses(params):
+        logits = c.model().apply({"params": params}, c.video)
+        hard = {"ce": 0.0, "label_smoothing_ce": share}
+        terms = {loss: cross_entropy(logits, smoothed(labels, classes, s)) for loss, s in hard.items()}
+        total = cross_entropy(logits, soft)
+        return total, (logits, terms | {"soft_ce": total})
+
+    (_, (logits, terms)), gradients = jax.jit(jax.value_and_grad(losses, has_aux=True))(c.params)
+    close(logits, golden["outputs/logits"])
+    for loss, value in golden.group("losses").items():
+        close(terms[loss], value)
+    named, expected = export_tensors(CLASSIFIER.rows, gradients), golden.group("grads")
+    assert expected
+    for key, value in expected.items():
+        close_gradient(named[key], value)
+
+
+@pytest.mark.golden
+@each_fixture
+def test_every_layer_is_the_originals(name):
+    c, inputs = case(name), case(name).golden.group("inputs")
+    layers = jax.jit(lambda params: CLASSIFIER.parity.run(c.size, params, inputs, "float32"))(c.params)
+    expected = c.golden.group("outputs")
+    assert layers.keys() == expected.keys()
+    for layer, value in expected.items():
+        close(layers[layer], value)
+    assert recognise(Arrays(c.golden.group("params")), name).family is CLASSIFIER
+
+
+@pytest.mark.golden
+@each_fixture
+def test_export_gives_back_the_original_tensors(name):
+    c = case(name)
+    exported = export_tensors(CLASSIFIER.rows, c.params)
+    assert exported.keys() == c.tensors.keys()
+    for key, value in c.tensors.items():
+        np.testing.assert_array_equal(exported[key], value)
+    shapes = {path: leaf.shape for path, leaf in paths_of(c.params)}
+    assert shapes == CLASSIFIER.shapes(c.size)
+
+
+def count(size: ClassifierSize) -> int:
+    return sum(int(np.prod(shape)) for shape in CLASSIFIER.shapes(size).values())
+
+
+@pytest.mark.parametrize(
+    "preset, expected",
+    [
+        ("S14_k400_f8", 23_352_976),
+        ("B14_k400_f8", 89_748_112),
+        ("L14_k400_f8", 309_238_416),
+        ("1B_k400_f8", 1_021_017_744),
+        ("6B_k400_f8", 5_942_044_304),
+        ("L14_k710_f8", 309_238_416 + 238_390),
+        ("1B_k400_f16", 1_023_901_328),
+        ("6B_k400_f16", 5_948_597_904),
+        ("1B_ssv2_attentive_f16", 1_028_451_502),
+        ("6B_ssv2_attentive_f16", 5_953_148_078),
+        ("1B_ssv2_linear_f16", 1_027_082_926),
+        ("6B_ssv2_linear_f16", 5_953_155_758),
+    ],
+)
+def test_released_parameter_counts(preset, expected):
+    assert count(CLASSIFIER.presets[preset]) == expected
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Parameters of each kind of classifier, with a head that is large, and clips."""
+    models = {name: Classifier(size) for name, size in CLASSIFIERS.items()}
+    init = jax.jit(
+        lambda: {n: init_classifier(model, jax.random.key(0), 20.0) for n, model in models.items()}
+    )
+    params = init()
+    video = jax.random.normal(jax.random.key(1), (4, 2, 28, 28, 3))
+    encoded = jax.jit(Encoder(TINY).apply)({"params": params["attentive"]["encoder"]}, video)
+    return models, params, video, encoded
+
+
+def logits(drawn, name):
+    models, params, _, encoded = drawn
+    return models[name].apply({"params": params[name]}, None, encoded=encoded)
+
+
+def test_the_head_is_scaled_and_the_extra_mlp_does_nothing_at_first(drawn):
+    params = drawn[1]
+    head = params["attentive"]["head"]
+    assert np.std(head["kernel"]) == pytest.approx(20 * 0.02, rel=0.3) and not np.any(head["bias"])
+    assert not any(np.any(leaf) for leaf in params["attentive"]["extra_mlp"]["fc2"].values())
+    plain = {name: leaf for name, leaf in params["attentive"].items() if name != "extra_mlp"}
+    without = Classifier(ClassifierSize(TINY, 5)).apply({"params": plain}, None, encoded=drawn[3])
+    np.testing.assert_array_equal(logits(drawn, "attentive"), without)
+    same = jax.tree.map(np.array_equal, params["attentive"]["encoder"], params["avgN_proj"]["encoder"])
+    assert all(jax.tree.leaves(same))
+
+
+def test_the_head_sees_tokens_in_the_originals_order(drawn):
+    """Layer norm: token after token. Batch norm: channel after channel. The pooled feature comes last."""
+    _, params, _, (tokens, _, pooled, _) = drawn
+    merged = np.stack([tokens[:, 0], tokens[:, 1:].mean(1)], axis=-1) / np.sqrt(1 + 1e-5)
+    close(logits(drawn, "avg1_batch"), merged.reshape(4, -1) @ params["avg1_batch"]["head"]["kernel"])
+
+    tree = params["avgN_proj"]
+    frames = [tokens[:, 0], tokens[:, 1:5].mean(1), tokens[:, 5:].mean(1)]
+    parts = [*(jax.nn.gelu(x @ tree["down"]["kernel"], approximate=False) for x in frames), pooled]
+    normed = [(x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5) for x in parts]
+    close(logits(drawn, "avgN_proj"), jnp.concatenate(normed, -1) @ tree["head"]["kernel"])
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norm_is_torchs(affine):
+    x = np.random.default_rng(0).normal(2, 3, (5, 3, 4)).astype(np.float32)
+    eps = 1e-5 if affine else 1e-6
+    params = {"mean": np.full(4, 0.5, np.float32), "variance": np.full(4, 4.0, np.float32)}
+    params |= {"scale": np.arange(4.0), "bias": np.ones(4)} if affine else {}
+    scale, bias = (np.arange(4.0), 1.0) if affine else (1.0, 0.0)
+    norm = BatchNorm(affine)
+    evaluated = norm.apply({"params": params}, x, False)
+    close(evaluated, (x - 0.5) / np.sqrt(4 + eps) * scale + bias)
+    trained, sown = norm.apply({"params": params}, x, True, mutable=["statistics"])
+    rows = x.reshape(-1, 4)
+    close(trained, (x - rows.mean(0)) / np.sqrt(rows.var(0) + eps) * scale + bias)
+    close(sown["statistics"]["mean"], rows.mean(0))
+    close(sown["statistics"]["variance"], rows.var(0, ddof=1))
+
+
+def test_dropout_goes_by_sample_and_keeps_the_mean():
+    keys = jax.vmap(jax.random.key)(jnp.array([7, 8, 7]))
+    out = np.asarray(dropped(jnp.ones((3, 4000)), keys, 0.25))
+    np.testing.assert_array_equal(out[0], out[2])
+    assert np.any(out[0] != out[1]) and set(np.unique(out)) == {0, np.float32(1 / 0.75)}
+    assert out.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_blocks_that_stay_change_no_logit_and_get_no_gradient(drawn):
+    models, params, video, _ = drawn
+    model, tree, still = models["avgN_proj"], params["avgN_proj"], 2
+    keep = jnp.ones((3, 2, 4)).at[1:, :, 0].set(0)
+
+    def loss(tree, cut):
+        encoded = encode_above(model, tree["encoder"], video, keep, still) if cut else None
+        return jnp.sum(jnp.sin(model.apply({"params": tree}, video, keep, encoded=encoded)))
+
+    of_loss = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    (value, cut), (whole_value, whole) = of_loss(tree, True), of_loss(tree, False)
+    close(value, whole_value)
+    for (path, got), (_, full) in zip(paths_of(cut), paths_of(whole), strict=True):
+        if path.startswith("encoder/blocks"):
+            assert not np.any(got[:still]) and np.any(full[:still]), path
+            got, full = got[still:], full[still:]
+        elif path.startswith("encoder/") and "clip_projector" not in path:
+            assert not np.any(got), path
+            continue
+        np.testing.assert_allclose(got, full, rtol=1e-4, atol=1e-5 * np.abs(full).max(), err_msg=path)

@@ -1,0 +1,56 @@
+"""Pictures of runs: what they show, read from where they come from."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from ivjax.errors import UserError
+from ivjax.report.bars import draw_bars
+from ivjax.report.curves import draw_curves, read_metrics
+from ivjax.report.masks import draw_masks, see
+from ivjax.stages.teachers import ClipTeacher
+from tests.train import micro
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run whose clip teacher is random."""
+    folder, stage = tmp_path_factory.mktemp("run"), micro.experiment.stage
+    teacher = dataclasses.replace(stage.student, width=16, depth=1, frames=1)
+    stage = dataclasses.replace(stage, mae=None, clip_teacher=ClipTeacher(teacher))
+    experiment = dataclasses.replace(micro.experiment, stage=stage, init_fresh=("*",))
+    micro.saved(folder, experiment)
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 2, "held_out/loss": 1.5}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_mask_leaves_its_share_of_every_frame_and_follows_the_teachers_attention(run):
+    seen = see(run)
+    clips, times, rows, columns = seen.visible.shape
+    assert (clips, times, rows, columns) == (16, *micro.experiment.stage.student.grid)
+    assert seen.frames.shape == (clips, times, *micro.experiment.stage.student.image, 3)
+    np.testing.assert_array_equal(seen.visible.sum((2, 3)), rows * columns - int(rows * columns * 0.5))
+    sums = seen.attention.sum((2, 3))
+    assert (sums > 0).all() and (sums < 1).all()  # the class token has its share
+    assert len({frame.tobytes() for clip in seen.visible for frame in clip}) > clips
+
+
+def test_pictures_are_drawn_from_a_run(run, tmp_path):
+    for picture in (
+        draw_masks(run, tmp_path / "plots" / "masks.png", clips=2),
+        draw_curves({"one": run, "two": run}, tmp_path / "losses.png"),
+        draw_bars("probe", {"stage 1": 75.0, "random": 20.0}, 12.5, tmp_path / "probe.png"),
+    ):
+        assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
+    assert [line["step"] for line in read_metrics(run)] == [1, 2, 2]
+
+
+def test_what_is_no_run_and_a_run_without_a_teacher_are_named(tmp_path):
+    with pytest.raises(UserError, match="holds no metrics.jsonl; is it the folder of a run"):
+        draw_curves({"one": tmp_path}, tmp_path / "losses.png")
+    micro.saved(tmp_path / "run", micro.experiment)
+    with pytest.raises(UserError, match="trained without a clip teacher"):
+        see(tmp_path / "run")

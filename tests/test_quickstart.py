@@ -1,0 +1,59 @@
+"""The quickstart: its commands exist, and it goes on where it was stopped."""
+
+import pytest
+
+from ivjax.cli import main
+from ivjax.cli.__init__ import _parser
+from ivjax.quickstart import run
+from ivjax.quickstart.commands import FAST, STUDENT, WHOLE, steps_of
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Commands that were started, in place of starting them; those in `broken` fail."""
+    commands, broken = [], set()
+
+    def start(step, folder):
+        folder.mkdir(exist_ok=True)
+        commands.append(step.command[:2])
+        return int(step.command[:2] in broken)
+
+    monkeypatch.setattr(run, "_run", start)
+    monkeypatch.setattr(run, "draw", lambda folder: [])
+    monkeypatch.setattr(run, "summary", lambda folder, pictures, seconds: "done")
+    return commands, broken
+
+
+def names(scale=FAST, seed=0):
+    return [step.command[:2] for step in steps_of(scale, seed)]
+
+
+@pytest.mark.parametrize("scale", [FAST, WHOLE])
+def test_every_command_is_one_that_a_user_can_type(scale):
+    for step in steps_of(scale, 0):
+        options, rest = _parser().parse_known_args(step.command)
+        assert callable(options.run) and all("=" in word for word in rest)
+        if step.command[0] == "train":
+            assert main([*step.command[:-2], "--print"]) == 0
+
+
+def test_a_failed_command_ends_it_and_the_next_start_goes_on_there(started, tmp_path):
+    (commands, broken), said = started, []
+    broken.add(("train", "stage1_tiny"))
+    assert run.quickstart(tmp_path / "new", FAST, 0, said.append) == 1
+    assert commands == names()[:-1] and "goes on with this command" in said[-1]
+    commands.clear(), broken.clear()
+    assert run.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
+    assert commands == names()[-2:] and said[-1] == "done"
+    commands.clear()
+    assert run.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
+    assert commands == []
+
+
+def test_another_seed_does_all_that_follows_from_it_again(started, tmp_path):
+    commands, _ = started
+    assert run.quickstart(tmp_path, FAST, 0, lambda line: None) == 0
+    commands.clear()
+    assert run.quickstart(tmp_path, FAST, 1, lambda line: None) == 0
+    assert commands == names()
+    assert STUDENT in " ".join(steps_of(FAST, 1)[-1].command)

@@ -1,0 +1,176 @@
+"""Fine-tuning and probing: what is trained, what stays, running statistics, losses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.errors import UserError
+from ivjax.models.internvideo2 import Encoder, EncoderSize
+from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.paths import paths_of
+from ivjax.stages.classification import Classification, Probe
+from ivjax.stages.objective import Compute, Objective
+from ivjax.train.freeze import cut
+from ivjax.train.optimizer import AdamW
+from ivjax.train.schedule import WarmupCosine
+from ivjax.train.step import Recipe, init_state, make_step
+
+ENCODER = EncoderSize(16, 3, 2, 32, pool_heads=2, pool_width=8, image=(28, 28), frames=2, layer_scale=0.1)
+SIZE = ClassifierSize(ENCODER, 4)
+STAGE = Classification(SIZE, mixed=False)
+BATCH = {
+    "index": jnp.arange(8, dtype=jnp.uint32),
+    "video": jax.random.randint(jax.random.key(0), (8, 2, 28, 28, 3), 0, 256).astype(jnp.uint8),
+    "label": jnp.array([0, 1, 2, 3, 0, 1, 2, 3]),
+}
+PLAIN = AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.5, clip=None)
+
+
+class Training:
+    """A stage's state, and its compiled step."""
+
+    def __init__(self, stage: Classification, rate: float = 1e-2, accumulate: int = 1):
+        self.objective = stage.build(Compute("float32"))
+        recipe = Recipe(PLAIN, WarmupCosine(rate, rate), 1000, accumulate)
+        whole = jax.jit(self.objective.init)(jax.random.key(1))
+        trained, self.frozen = cut(whole, self.objective.frozen)
+        self.state = init_state(trained, recipe)
+        self._step = jax.jit(make_step(self.objective, recipe))
+
+    def step(self, batch=BATCH):
+        self.state, metrics = self._step(self.state, self.frozen, batch)
+        return metrics
+
+    def leaves(self, what: str = "params") -> dict[str, np.ndarray]:
+        return {path: np.asarray(leaf) for path, leaf in paths_of(self.state[what])}
+
+
+def test_a_linear_probe_trains_the_head_alone_and_learns():
+    training = Training(dataclasses.replace(STAGE, probe=Probe.PRESETS["linear"], smoothing=0.0), rate=0.3)
+    assert set(training.leaves()) == {"fc_norm/scale", "fc_norm/bias", "head/kernel", "head/bias"}
+    assert set(training.leaves("moments")) == {"count"} | {
+        f"{moment}/{path}" for moment in ("mu", "nu") for path in training.leaves()
+    }
+    before = training.leaves()
+    metrics = [training.step() for _ in range(15)]
+    losses, right = [float(m["loss"]) for m in metrics], [float(m["top1"]) for m in metrics]
+    assert losses[0] == pytest.approx(np.log(4), rel=1e-3) and losses[-1] < 0.5 * losses[0]
+    assert right[-1] > right[0] and {8 * share for share in right} <= set(range(9))
+    assert all(np.any(leaf != before[path]) for path, leaf in training.leaves().items())
+
+
+def test_a_step_leaves_held_layers_out_of_the_gradient():
+    """Also where the loss itself does not cut them off."""
+    params = {"blocks": {"kernel": jnp.arange(1.0, 7).reshape(3, 2)}, "other": jnp.ones(2)}
+    objective = Objective(
+        init=lambda key: params,
+        loss=lambda p, batch, key: (sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(p)) / 2, {}),
+        media={},
+        held={"blocks": 2},
+    )
+    recipe = Recipe(PLAIN, WarmupCosine(1e-2, 1e-2), 10)
+    state, metrics = jax.jit(make_step(objective, recipe))(init_state(params, recipe), {}, {})
+    assert float(metrics["grad_norm"]) == pytest.approx(np.sqrt(5**2 + 6**2 + 1 + 1))
+    np.testing.assert_array_equal(state["params"]["blocks"]["kernel"][:2], params["blocks"]["kernel"][:2])
+    assert np.all(state["params"]["blocks"]["kernel"][2] < params["blocks"]["kernel"][2])
+    assert np.all(state["params"]["other"] < 1)
+
+
+def test_held_blocks_and_frozen_branches_stay_bit_for_bit_whatever_the_decay():
+    training = Training(dataclasses.replace(STAGE, probe=Probe(open_blocks=1, open_pool=True)))
+    assert {path for path, _ in paths_of(training.frozen)} == {
+        "encoder/cls_token",
+        "encoder/patch_embed/bias",
+        "encoder/patch_embed/kernel",
+        "encoder/pos_embed/table",
+    }
+    before = training.leaves()
+    for _ in range(2):
+        training.step()
+    after, moments = training.leaves(), training.leaves("moments")
+    for path in before:
+        if not path.startswith("encoder/blocks"):
+            assert np.any(after[path] != before[path]), path
+            continue
+        assert after[path][:2].tobytes() == before[path][:2].tobytes(), path
+        assert np.any(after[path][2] != before[path][2]), path
+        assert not np.any(moments[f"mu/{path}"][:2]) and np.any(moments[f"mu/{path}"][2]), path
+
+
+@jax.jit
+def merged_tokens(encoder_params, video):
+    """What the batch norm of `cls_avg1` sees: (B, 2, C)."""
+    tokens = Encoder(ENCODER).apply({"params": encoder_params}, video).tokens
+    return jnp.stack([tokens[:, 0], tokens[:, 1:].mean(1)], axis=1)
+
+
+def test_running_statistics_follow_the_parts_of_batches_as_torchs_do():
+    parts = 2
+    size = dataclasses.replace(SIZE, merge="cls_avg1", merge_norm="batch")
+    stage = Classification(size, mixed=False, probe=Probe())
+    training = Training(stage, accumulate=parts)
+    mean, variance = np.zeros(16), np.ones(16)
+    batches = [BATCH, {**BATCH, "video": 255 - BATCH["video"]}]
+    for batch in batches:
+        training.step(batch)
+        tokens = np.asarray(merged_tokens(training.frozen["encoder"], batch["video"]))
+        rows = [tokens[part::parts].reshape(-1, 16) for part in range(parts)]
+        mean = 0.9 * mean + 0.1 * np.mean([part.mean(0) for part in rows], axis=0)
+        variance = 0.9 * variance + 0.1 * np.mean([part.var(0, ddof=1) for part in rows], axis=0)
+    kept = training.leaves()
+    np.testing.assert_allclose(kept["down_norm/mean"], mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(kept["down_norm/variance"], variance, rtol=1e-4)
+    poisoned = {**BATCH, "video": jnp.full(BATCH["video"].shape, jnp.nan)}
+    assert not training.step(poisoned)["finite"]
+    assert all(np.array_equal(leaf, kept[path]) for path, leaf in training.leaves().items())
+
+
+def test_accumulation_is_the_whole_batch_and_draws_go_by_sample():
+    attentive = Probe.PRESETS["attentive"]
+    stage = dataclasses.replace(STAGE, drop_path=0.3, dropout=0.4, mixed=True, probe=attentive)
+    targets = jax.nn.softmax(jax.random.normal(jax.random.key(3), (8, 4)))
+    batch = {"index": BATCH["index"], "video": BATCH["video"], "targets": targets}
+    whole, parts = Training(stage, rate=1e-3), Training(stage, rate=1e-3, accumulate=4)
+    for _ in range(2):
+        one, other = whole.step(batch), parts.step(batch)
+        assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-5)
+        assert float(one["grad_norm"]) == pytest.approx(float(other["grad_norm"]), rel=1e-4)
+    elsewhere = whole.step({**batch, "index": batch["index"] + 8})
+    assert float(elsewhere["loss"]) != pytest.approx(float(parts.step(batch)["loss"]), rel=1e-6)
+
+
+def test_the_batch_is_of_targets_or_of_labels():
+    assert STAGE.batch()["label"].shape == () and "targets" not in STAGE.batch()
+    mixed = dataclasses.replace(STAGE, mixed=True).batch()
+    assert mixed["targets"].shape == (4,) and "label" not in mixed
+
+
+def test_the_cost_of_a_probe_is_forward_but_for_what_learns():
+    def cost(probe):
+        return dataclasses.replace(STAGE, probe=probe).build(Compute()).main.flops
+
+    whole, linear, above = cost(None), cost(Probe()), cost(Probe(open_blocks=1, open_pool=True))
+    assert linear["blocks"] == whole["blocks"] / 3 and linear["pool"] == whole["pool"] / 3
+    assert above["blocks"] == pytest.approx(linear["blocks"] * (1 + 2 / 3)) and above["pool"] == whole["pool"]
+    assert linear["head"] == whole["head"] == 3 * 2 * 8 * 4
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"probe": Probe(open_blocks=4)}, "open_blocks=4; the encoder has 3 blocks"),
+        ({"dropout": 1.0}, "stage.dropout=1.0; it must be at least 0 and below 1"),
+        ({"classifier": ClassifierSize(ENCODER, 1)}, "classes=1; there must be at least 2"),
+        (
+            {"classifier": ClassifierSize(dataclasses.replace(ENCODER, image=(30, 28)), 4)},
+            "do not divide into tubelets",
+        ),
+        ({"classifier": ClassifierSize(dataclasses.replace(ENCODER, heads=3), 4)}, "divide into 3 heads"),
+    ],
+)
+def test_sizes_that_cannot_be_are_errors(change, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(STAGE, **change).build(Compute())
