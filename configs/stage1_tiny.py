@@ -10,8 +10,9 @@ Command   ivjax quickstart        does it all, or
           ivjax train stage1_tiny --workdir runs/stage1
           ivjax eval runs/stage1 --suite probe --attribute colour --train shards/demo \
                 --data shards/demo_held_out
-Hardware  two CPU cores
-Expect
+Hardware  two CPU cores; five minutes for all of it, a bit over one for this run
+Expect    loss 1.05 at step 20, 0.12 at step 320, 0.09 on held-out clips; a linear probe for the colour is
+          right for 73 % of the held-out clips of one colour, from random features for 23 % (chance 12.5 %)
 
 Both teachers are made here, on the same corpus: the image tower of the contrast between clips and captions
 (teacher_clip_tiny), and the encoder of a VideoMAE (teacher_pixels_tiny).

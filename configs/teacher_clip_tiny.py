@@ -2,8 +2,9 @@
 
 Command   the data commands of viclip_tiny's header, then
           ivjax train teacher_clip_tiny --workdir runs/teacher_clip
-Hardware  two CPU cores
-Expect    see stage1_tiny
+Hardware  two CPU cores; under two minutes
+Expect    loss 3.46 at step 20, 1.76 at step 300; on held-out clips, whose combinations training never shows,
+          it rises to 5.3: 480 clips are learned by heart. The features of colour carry over, see stage1_tiny
 """
 
 from ivjax.config import Experiment, HeldOut

@@ -2,8 +2,8 @@
 
 Command   the data commands of viclip_tiny's header, then
           ivjax train teacher_pixels_tiny --workdir runs/teacher_pixels
-Hardware  two CPU cores
-Expect    see stage1_tiny
+Hardware  two CPU cores; half a minute
+Expect    loss 0.97 at step 10, 0.86 at step 120 (1 is what predicting the mean of each patch would give)
 """
 
 from ivjax.config import Experiment

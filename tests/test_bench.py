@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from ivjax.bench.step import bench_step
+from ivjax.config import load_experiment
 from ivjax.overrides import apply_overrides
 from tests.train.micro import experiment
 
@@ -14,8 +15,9 @@ from tests.train.micro import experiment
 def test_variants_and_their_ratios(monkeypatch):
     monkeypatch.setattr("ivjax.bench.step._MATMUL_SIDE", {"cpu": 128})
     small = apply_overrides(experiment, ["mesh.data=8", "steps=3", "stage.student.depth=1"])
-    lines = [json.loads(line) for line in bench_step(small, ["remat=none,full"], runs=2)]
-    assert [line.get("variant") for line in lines] == ["remat=none", "remat=full", None]
+    variants = ["remat=full stage.drop_path=0.1"]
+    lines = [json.loads(line) for line in bench_step(small, [], runs=2, variants=variants)]
+    assert [line.get("variant") for line in lines] == ["as is", *variants, None]
     objective = small.stage.build(small.compute)
     for line in lines[:2]:
         flops = sum(objective.main.flops.values()) * small.batch / jax.device_count()
@@ -26,3 +28,15 @@ def test_variants_and_their_ratios(monkeypatch):
         assert line["mfu"] == "unknown" and line["peak_mib"] > 0 and line["compiled_mib"] > 0
     ratio = lines[1]["step_ms"] / lines[0]["step_ms"]
     assert lines[2]["step_ms"] == pytest.approx(ratio, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "config, student, blocks", [("stage1_1b", 2.77e12, 2.64e12), ("stage1_6b", 15.45e12, 15.08e12)]
+)
+def test_flops_of_a_clip_are_those_known_of_the_released_recipes(config, student, blocks):
+    experiment = load_experiment(config)
+    parts = dict(experiment.stage.build(experiment.compute).main.flops)
+    assert parts.pop("clip_teacher") == pytest.approx(24.6e12, rel=0.02)
+    assert parts.pop("mae_teacher") == pytest.approx(5.1e12, rel=0.02)
+    assert parts["blocks"] == pytest.approx(blocks, rel=0.02)
+    assert sum(parts.values()) == pytest.approx(student, rel=0.02)
