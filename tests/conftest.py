@@ -2,10 +2,10 @@
 
 import os
 
+from tests.xla import quick_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Level 0 halves the time to compile; values stay within every tolerance.
-_FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick_flags(8)}"
 
 import jax
 import pytest

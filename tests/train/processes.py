@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.xla import quick_flags
+
 ROOT = Path(__file__).resolve().parents[2]
 MICRO = str(ROOT / "tests" / "train" / "micro.py")
 
 
 def start(*arguments: str, devices: int = 1) -> subprocess.Popen[str]:
     """Starts `ivjax ARGUMENTS` with that many fake devices."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": quick_flags(devices), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | flags | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-m", "ivjax.cli", *arguments],
         env=environment,

@@ -22,7 +22,6 @@ def assert_same(losses, reference):
     "mesh",
     [
         ["mesh.fsdp=8", "mesh.data=1"],
-        ["mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2"],
         ["mesh.data=2", "mesh.fsdp=2", "mesh.context=2"],
     ],
     ids=lambda mesh: "-".join(m.removeprefix("mesh.") for m in mesh),

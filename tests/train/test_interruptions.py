@@ -14,6 +14,7 @@ import pytest
 from ivjax.train.checkpoint import restore_params
 from tests.train.micro import losses, run
 from tests.train.processes import MICRO, ROOT, being_saved, finish, start, steps_logged, wait_for
+from tests.xla import quick_flags
 
 pytestmark = pytest.mark.multiprocess
 SAVE_OFTEN = "checkpoint.every=1"  # slow enough to be caught at any step
@@ -103,7 +104,7 @@ def test_a_second_start_reads_the_compilation_cache_and_the_step_compiles_once(t
 
 def _counted(script, folder, override) -> tuple[int, ...]:
     """(explicit compilations of the step, cache hits, cache misses) of a run in a fresh process."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": quick_flags(1)}
     printed = subprocess.run(
         [sys.executable, "-c", script, str(folder), override],
         env=environment,
