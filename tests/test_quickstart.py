@@ -13,7 +13,7 @@ def started(monkeypatch):
     """Commands that were started, in place of starting them; those in `broken` fail."""
     commands, broken = [], set()
 
-    def start(step, folder):
+    def start(step, folder, xla_flags):
         folder.mkdir(exist_ok=True)
         commands.append(step.command[:2])
         return int(step.command[:2] in broken)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def quickstart(folder: Path, scale: Scale, seed: int, say: Say) -> int:
             say(f"done before, in {finished[line]:.0f} s")
             continue
         started = time.monotonic()
-        status = _run(step, folder)
+        status = _run(step, folder, scale.xla_flags)
         if status:
             say(f"stopped there; the same `ivjax quickstart {folder}` goes on with this command")
             return status
@@ -90,15 +91,15 @@ def summary(folder: Path, pictures: list[Path], seconds: float) -> str:
     )
 
 
-def _run(step: Step, folder: Path) -> int:
+def _run(step: Step, folder: Path, xla_flags: str) -> int:
     """A command as a program of its own, as a user would start it."""
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made: {error.strerror}; choose another folder") from None
-    return subprocess.run(
-        [sys.executable, "-m", "ivjax.cli", *step.command], cwd=folder, check=False
-    ).returncode
+    command = [sys.executable, "-m", "ivjax.cli", *step.command]
+    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
 def _lines(steps: tuple[Step, ...]) -> set[str]:
