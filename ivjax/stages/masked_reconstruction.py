@@ -165,6 +165,8 @@ class MaskedReconstruction:
         video = batch["video"][:, :: self.stride]
         output = cast(StudentOutput, student.apply({"params": params}, video, visible, keep))
         if self.targets == "all":
+            # Without a barrier the compiler would gather first, and store no more than the other form.
+            output, targets = jax.lax.optimization_barrier((output, targets))
             tokens = {"clip": visible, "mae": visible[:, 1:] - 1}
             targets |= {name: at_tokens(targets[name], at) for name, at in tokens.items() if name in targets}
         terms: Metrics = {name: alignment_loss(getattr(output, name), t) for name, t in targets.items()}
