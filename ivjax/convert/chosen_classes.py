@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ivjax.convert.detection import FORMAT
+from ivjax.convert.family import WRAPPERS
 from ivjax.convert.tensors import Renamed, Shape, Tensors
 from ivjax.errors import UserError
 
 _MARK = "?head="
-_WRAPPERS = ("module.", "model.", "_orig_mod.")
 
 
 def asks_for_classes(path: str) -> tuple[str, str] | None:
@@ -25,7 +25,7 @@ def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
     """The tensors of file `what` with the head that is asked for."""
     own = whole.metadata.get("format") == FORMAT
     names = ("head/kernel", "head/bias") if own else ("head.weight", "head.bias")
-    head = [p + name for p in ("", *_WRAPPERS) for name in names if p + name in whole]
+    head = [p + name for p in ("", *WRAPPERS) for name in names if p + name in whole]
     if not head:
         raise UserError(f"{what} holds no head whose classes could be chosen; leave out {_MARK}{asked}")
     if asked == "none":

@@ -26,6 +26,8 @@ BUFFERS = {
     "*num_batches_tracked": "batches are counted in training only",
 }
 
+WRAPPERS = ("module.", "model.", "_orig_mod.")  # what training code puts before all names
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -59,7 +61,7 @@ class Family:
     container: str = "flat"
     prefix: str = ""
     ignored: Mapping[str, str] = field(default_factory=lambda: BUFFERS)
-    prefixes: tuple[str, ...] = ("module.", "model.", "_orig_mod.")
+    prefixes: tuple[str, ...] = WRAPPERS
     ties: Mapping[str, str] = field(default_factory=dict)
     frames: tuple[int, ...] = (8,)
     added: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.internvideo2 import Encoder, EncoderSize, with_scaled_residuals
+from ivjax.models.internvideo2 import Encoder, EncoderSize, in_parts, with_scaled_residuals
 from ivjax.models.layers import (
     KERNEL_STD,
     Attention,
@@ -17,6 +17,7 @@ from ivjax.models.layers import (
     dense,
     enter_block,
     layer_norm,
+    mean_over,
     remat,
     run_blocks,
 )
@@ -221,7 +222,7 @@ class ViClip(nn.Module):
         if isinstance(self.vision_size, VisionSize):
             return self.vision(video, visible, keep)
         pooled = self.vision(in_parts(video, self.vision_size.frames), visible, keep).pooled
-        return _mean(pooled.reshape(len(video), -1, pooled.shape[-1]))
+        return mean_over(pooled.reshape(len(video), -1, pooled.shape[-1]), axis=1)
 
     def tokens(self, video: jax.Array) -> jax.Array:
         """(B, T, H, W, 3) -> the last states of all tokens (B, 1 + N, width), class token first."""
@@ -230,7 +231,7 @@ class ViClip(nn.Module):
         tokens = self.vision(in_parts(video, self.vision_size.frames)).tokens
         tokens = tokens.reshape(len(video), -1, *tokens.shape[1:])
         patches = tokens[:, :, 1:].reshape(len(video), -1, tokens.shape[-1])
-        return jnp.concatenate([_mean(tokens[:, :, 0])[:, None], patches], axis=1)
+        return jnp.concatenate([mean_over(tokens[:, :, 0], axis=1)[:, None], patches], axis=1)
 
     def words(self, ids: jax.Array) -> jax.Array:
         """See TextTower: (B, L) -> (B, out), not normalised."""
@@ -239,15 +240,6 @@ class ViClip(nn.Module):
     def __call__(self, video: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Embeddings of whole clips (B, out), of captions (B, out), and the temperature ()."""
         return self.video(video), self.words(ids), self.cosine_unit
-
-
-def in_parts(video: jax.Array, frames: int) -> jax.Array:
-    """Clips (B, T, H, W, 3) as parts of `frames` frames (B * T / frames, frames, H, W, 3)."""
-    return video.reshape(-1, frames, *video.shape[2:])
-
-
-def _mean(x: jax.Array) -> jax.Array:
-    return jnp.mean(x.astype(jnp.float32), axis=1).astype(x.dtype)
 
 
 def embed_video(

@@ -144,6 +144,11 @@ def init_encoder(encoder: Encoder, key: jax.Array) -> dict[str, Any]:
     return with_scaled_residuals(encoder.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"])
 
 
+def in_parts(video: jax.Array, frames: int) -> jax.Array:
+    """Clips (B, T, H, W, 3) as parts of `frames` frames (B * T / frames, frames, H, W, 3)."""
+    return video.reshape(-1, frames, *video.shape[2:])
+
+
 def with_scaled_residuals(params: dict[str, Any]) -> dict[str, Any]:
     """An encoder's fresh parameters with the residual kernels scaled by depth."""
     return params | {"blocks": scale_residual_kernels(params["blocks"])}

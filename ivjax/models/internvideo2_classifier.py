@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.models.internvideo2 import Encoded, Encoder, EncoderSize, init_encoder
-from ivjax.models.layers import AttentionPool, Block, Remat, dense, gelu, layer_norm, remat, run_blocks
+from ivjax.models.layers import (
+    AttentionPool,
+    Block,
+    Remat,
+    dense,
+    gelu,
+    layer_norm,
+    mean_over,
+    remat,
+    run_blocks,
+)
 
 Merge = Literal["proj", "cls_avg1", "cls_avgN", "cls_avg1_proj", "cls_avgN_proj"]
 MergeNorm = Literal["layer", "batch", "batch_plain"]
@@ -126,7 +136,7 @@ class Classifier(nn.Module):
         size = self.size.encoder
         times = 1 if "avg1" in self.size.merge else size.grid[0]
         patches = tokens[:, 1:].reshape(len(tokens), times, -1, size.width)
-        means = patches.mean(2, dtype=jnp.float32).astype(tokens.dtype)
+        means = mean_over(patches, axis=2)
         merged = jnp.concatenate([tokens[:, :1], means], axis=1)
         if "avgN" in self.size.merge:
             merged = gelu(dense(size.pool_width, self.dtype, "down")(merged), "erf")

@@ -261,9 +261,14 @@ class AttentionPool(nn.Module):
             tokens = layer_norm(f"norm_{name}", self.dtype)(tokens)
             return dense(width, self.dtype, name)(tokens).reshape(batch, -1, self.heads, width // self.heads)
 
-        mean = jnp.mean(x.astype(jnp.float32), axis=1, keepdims=True).astype(x.dtype)
+        mean = mean_over(x, axis=1)[:, None]
         pooled, weights = attend_with_weights(projected(mean, "q"), projected(x, "k"), projected(x, "v"))
         return dense(self.out, self.dtype, "proj")(pooled.reshape(batch, width)), weights.mean(1)[:, 0]
+
+
+def mean_over(x: jax.Array, axis: int) -> jax.Array:
+    """The mean, taken in float32, in the dtype of x."""
+    return jnp.mean(x, axis=axis, dtype=jnp.float32).astype(x.dtype)
 
 
 def layer_norm(name: str, dtype: Any, epsilon: float = 1e-5) -> nn.Module:

@@ -5,7 +5,8 @@ from typing import Any, Literal, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.internvideo2 import Encoded, Encoder
+from ivjax.models.internvideo2 import Encoded, Encoder, in_parts
+from ivjax.models.layers import mean_over
 from ivjax.ops.losses import l2_normalise
 from ivjax.ops.masking import gather_tokens
 
@@ -31,14 +32,14 @@ def teach(
     """
     size, batch = encoder.size, video.shape[0]
     parts = video.shape[1] // size.frames
-    folded = video.reshape(batch * parts, size.frames, *video.shape[2:])
+    folded = in_parts(video, size.frames)
     encoded = cast(Encoded, encoder.apply({"params": params}, folded, None, keep))
     layers, width = encoded.taps.shape[0], encoded.taps.shape[-1]
     cls = encoded.taps[:, :, 0].reshape(layers, batch, parts, width)
     return Taught(
-        cls=_mean(cls, axis=2)[:, :, None],
+        cls=mean_over(cls, axis=2)[:, :, None],
         patches=encoded.taps[:, :, 1:].reshape(layers, batch, -1, width),
-        pooled=_mean(encoded.pooled.reshape(batch, parts, -1), axis=1),
+        pooled=mean_over(encoded.pooled.reshape(batch, parts, -1), axis=1),
         attention=encoded.attention[:, 1:].reshape(batch, parts * size.grid[0], -1),
     )
 
@@ -57,7 +58,3 @@ def at_tokens(features: jax.Array, index: jax.Array) -> jax.Array:
 def normalised(features: jax.Array, norm: Norm) -> jax.Array:
     """Float32, and of unit length along the last axis if `norm` says so."""
     return l2_normalise(features) if norm == "l2" else features.astype(jnp.float32)
-
-
-def _mean(x: jax.Array, axis: int) -> jax.Array:
-    return jnp.mean(x.astype(jnp.float32), axis=axis).astype(x.dtype)
