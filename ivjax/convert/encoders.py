@@ -11,7 +11,7 @@ from ivjax.convert import encoders_parity
 from ivjax.convert.engine import Row, Transform
 from ivjax.convert.family import BUFFERS, Family, Parity
 from ivjax.convert.fits import over_time
-from ivjax.convert.internvideo2 import encoder_size, trunk
+from ivjax.convert.internvideo2 import encoder_size, image_size, trunk
 from ivjax.convert.rows import PATCH, QKV, linear, norm
 from ivjax.models.internvideo2 import Encoder, EncoderSize, init_encoder
 from ivjax.models.videomae import VideoMaeEncoder, VideoMaeSize, init_videomae
@@ -58,14 +58,14 @@ def _encoder_size(config: Mapping[str, Any]) -> EncoderSize:
 
 def _videomae_size(config: Mapping[str, Any]) -> VideoMaeSize:
     """Sizes of a fixture, whose table is a parameter because its grid is not the released one."""
-    side = config["img_size"]
+    image = image_size(config)
     return VideoMaeSize(
         width=config["embed_dim"],
         depth=config["depth"],
         heads=config["num_heads"],
         mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
         patch=config["patch_size"],
-        image=tuple(side) if isinstance(side, list) else (side, side),
+        image=image,
         frames=config["all_frames"],
         tubelet=config["tubelet_size"],
         layer_scale=config["init_values"] or None,

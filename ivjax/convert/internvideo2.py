@@ -103,9 +103,15 @@ def _size_of(config: Mapping[str, Any]) -> StudentSize:
     return StudentSize(encoder, _heads(config, "clip", head), pooled, mae)
 
 
+def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of a fixture's frames, which may say one side alone."""
+    side = config["img_size"]
+    return tuple(side) if isinstance(side, list) else (side, side)
+
+
 def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
     """Size of a fixture's encoder; its outputs are those of the plain arithmetic, with the erf GELU."""
-    side = config["img_size"]
+    image = image_size(config)
     return EncoderSize(
         width=config["embed_dim"],
         depth=config["depth"],
@@ -113,7 +119,7 @@ def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
         mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
         pool_heads=config["attn_pool_num_heads"],
         pool_width=config["clip_embed_dim"],
-        image=tuple(side) if isinstance(side, list) else (side, side),
+        image=image,
         patch=config["patch_size"],
         frames=config["num_frames"],
         tubelet=config["tubelet_size"],

@@ -10,6 +10,7 @@ from ivjax.convert import videomae_pretrain_parity
 from ivjax.convert.encoders import videomae_blocks, videomae_rows
 from ivjax.convert.engine import Row
 from ivjax.convert.family import Family, Parity
+from ivjax.convert.internvideo2 import image_size
 from ivjax.convert.rows import linear, norm
 from ivjax.models.videomae import VideoMaeSize
 from ivjax.models.videomae_pretrain import DecoderSize, MaskedAutoencoder, init_autoencoder
@@ -46,14 +47,14 @@ def _of_stage(stage: Any) -> AutoencoderSize | None:
 
 def _size_of(config: Mapping[str, Any]) -> AutoencoderSize:
     """Sizes of a fixture. Version 1 has no `all_frames`: it reads 16."""
-    side, ratio, width = config["img_size"], config["mlp_ratio"], config["decoder_embed_dim"]
+    ratio, width = config["mlp_ratio"], config["decoder_embed_dim"]
     encoder = VideoMaeSize(
         width=config["encoder_embed_dim"],
         depth=config["encoder_depth"],
         heads=config["encoder_num_heads"],
         mlp_width=int(config["encoder_embed_dim"] * ratio),
         patch=config["patch_size"],
-        image=tuple(side) if isinstance(side, list) else (side, side),
+        image=image_size(config),
         frames=config.get("all_frames", 16),
         tubelet=config["tubelet_size"],
         layer_scale=config.get("init_values") or None,
