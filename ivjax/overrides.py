@@ -56,6 +56,13 @@ def _split(text: str) -> list[str]:
     return parts
 
 
+def replaced(value: T, names: Sequence[str], new: Any) -> T:
+    """A copy of a frozen dataclass with the value at a path, given as names, replaced as it is."""
+    if len(names) > 1:
+        new = replaced(getattr(value, names[0]), names[1:], new)
+    return dataclasses.replace(value, **{names[0]: new})  # type: ignore[type-var]
+
+
 def _set(value: Any, names: list[str], text: str, path: str, root: Any) -> Any:
     if not dataclasses.is_dataclass(value) or names[0] not in (f.name for f in dataclasses.fields(value)):
         raise UserError(f"the config has no {path!r}{nearest(path, leaves(root), cutoff=0.3)}")
@@ -64,7 +71,7 @@ def _set(value: Any, names: list[str], text: str, path: str, root: Any) -> Any:
         new = _set(old, names[1:], text, path, root)
     else:
         new = _coerce(typing.get_type_hints(type(value))[names[0]], old, text, path)
-    return dataclasses.replace(value, **{names[0]: new})  # type: ignore[type-var]
+    return replaced(value, names[:1], new)
 
 
 def _coerce(kind: Any, old: Any, text: str, path: str) -> Any:

@@ -15,12 +15,12 @@ from ivjax.config import Experiment
 from ivjax.ops.layout import batch_spec
 from ivjax.overrides import apply_overrides, expand
 from ivjax.stages.objective import Objective
-from ivjax.train import sharding
 from ivjax.train.gradients import gradients_of
 from ivjax.train.hardware import peak_flops, peak_memory
 from ivjax.train.mesh import build_mesh, check_batch
-from ivjax.train.start import shapes_of, starting_params
-from ivjax.train.step import init_state, make_step
+from ivjax.train.program import program_of
+from ivjax.train.start import starting_params
+from ivjax.train.step import init_state
 
 _MATMUL_SIDE = {"cpu": 2048}  # elsewhere large enough to fill an accelerator
 _MATMUL_SIDE_ELSEWHERE = 8192
@@ -47,30 +47,28 @@ def bench_step(
 
 
 def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
-    objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
     mesh = build_mesh(experiment.mesh)
     check_batch(experiment.batch, experiment.accumulate, mesh)
     with jax.set_mesh(mesh):
+        program, recipe = program_of(experiment, mesh), experiment.recipe
+        objective = program.objective
         trained, frozen = (
             starting_params(objective, part, {}, recipe.seed, mesh)
-            for part in shapes_of(objective, experiment.dtype)
+            for part in (program.state["params"], program.frozen)
         )
-        shardings = sharding.shardings_of(jax.eval_shape(lambda p: init_state(p, recipe), trained), mesh)
-        state = jax.jit(lambda p: init_state(p, recipe), out_shardings=shardings)(trained)
+        state = jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(trained)
         rows = NamedSharding(mesh, batch_spec())
         batch = jax.jit(lambda: random_batch(objective, experiment.batch), out_shardings=rows)()
         key = jax.random.key(recipe.seed)
-        outputs = (shardings, sharding.replicate(mesh))
-        traced = jax.jit(make_step(objective, recipe), donate_argnums=0, out_shardings=outputs)
         started = time.perf_counter()
-        step = traced.lower(state, frozen, batch).compile()
+        step = program.lower().compile()
         compile_seconds = time.perf_counter() - started
         gradient = jax.jit(gradients_of(objective, 1))
         matmul, product_flops = _matmul(experiment.dtype, mesh)
 
         def one_step() -> Any:
             nonlocal state
-            state, metrics = step(state, frozen, batch)
+            state, metrics = step(state, frozen, batch, {})
             return metrics
 
         # The matmul is timed between the calls, so that all of them see the same machine.

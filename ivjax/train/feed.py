@@ -48,16 +48,6 @@ class Feed:
         """What the loader has to say of this host's clips, for logs."""
         return self._loader.report()
 
-    def shapes(self) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-        """What a batch of each medium looks like, for compiling."""
-        return {medium: self._placed(spec) for medium, spec in self._specs.items()}
-
-    def _placed(self, spec: Spec) -> dict[str, jax.ShapeDtypeStruct]:
-        return {
-            name: jax.ShapeDtypeStruct((self._batch, *s.shape), s.dtype, sharding=self._sharding)
-            for name, s in spec.items()
-        }
-
 
 def _check(rows: Mapping[str, np.ndarray], wanted: Spec) -> None:
     for name, spec in wanted.items():

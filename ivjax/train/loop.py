@@ -66,7 +66,9 @@ def _run(session: Session, request: StopRequest) -> bool:
         ledger.enter("step")
         warm = session.done - started >= _WARM_UP_STEPS
         with jax.transfer_guard("disallow") if warm else contextlib.nullcontext():
-            session.state, metrics = session.steps[fed.medium](session.state, session.frozen, fed.batch)
+            session.state, metrics = session.steps[fed.medium](
+                session.state, session.frozen, fed.batch, session.numbers
+            )
         session.done, session.position = session.done + 1, dict(fed.position)
         rates.count(fed.medium)
         pending.append((Done(session.done, fed.medium, fed.first), metrics))

@@ -25,8 +25,9 @@ from ivjax.train.freeze import joined
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch
 from ivjax.train.metrics import MetricsLog, open_workdir
-from ivjax.train.start import shapes_of, starting_params
-from ivjax.train.step import State, init_state, make_step
+from ivjax.train.program import Numbers, program_of
+from ivjax.train.start import starting_params
+from ivjax.train.step import State, init_state
 
 Say = Callable[[str], None]
 
@@ -48,6 +49,7 @@ class Session:
     loss: Callable[..., Any]
     state: State
     frozen: Params
+    numbers: Numbers  # values of the experiment that the compiled steps take as arguments
     done: int
     position: dict[str, Any]
     profiling_until: int | None = None
@@ -89,11 +91,10 @@ def _prepare(
     say: Say,
     stack: contextlib.ExitStack,
 ) -> Session:
-    objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
-    trained, not_trained = shapes_of(objective, experiment.dtype)
-    shapes = jax.eval_shape(lambda params: init_state(params, recipe), trained)
-    shardings = sharding.shardings_of(shapes, mesh)
-    everything = shapes | ({"frozen": not_trained} if not_trained else {})
+    program = program_of(experiment, mesh)
+    objective, recipe, not_trained = program.objective, experiment.recipe, program.frozen
+    trained = program.state["params"]
+    everything = program.state | ({"frozen": not_trained} if not_trained else {})
     for line in sharding.describe(everything, mesh):
         say(line)
     loader = open_loader(experiment, objective, mesh, folder)
@@ -104,7 +105,7 @@ def _prepare(
     checkpoints = Checkpoints(folder, experiment.checkpoint)
     stack.callback(checkpoints.close)
     with ledger.book("restore"):
-        found = checkpoints.restore(sharding.abstract(shapes, shardings))
+        found = checkpoints.restore(program.state)
     done = found.step if found else 0
     ledger.restarted(done)
     # A restored run reads its weight files again only for what its checkpoints do not hold.
@@ -116,16 +117,13 @@ def _prepare(
         say(_continuing(found, experiment))
     else:
         params = starting_params(objective, trained, read, experiment.seed, mesh)
-        state = jax.jit(lambda p: init_state(p, recipe), out_shardings=shardings)(params)
+        state = jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(params)
     if jax.process_index() == 0:
         store_experiment(experiment, folder)
     log = MetricsLog(folder, done)
     stack.callback(log.close)
-    outputs = (shardings, sharding.replicate(mesh))
-    step = jax.jit(make_step(objective, recipe), donate_argnums=0, out_shardings=outputs)
     feed = Feed(loader, mesh, experiment.batch, batch_specs(objective))
-    before = sharding.abstract(shapes, shardings)
-    compiled = {medium: step.lower(before, frozen, b).compile() for medium, b in feed.shapes().items()}
+    compiled = {medium: program.lower(medium).compile() for medium in loader.media}
     return Session(
         experiment=experiment,
         objective=objective,
@@ -140,6 +138,7 @@ def _prepare(
         loss=jax.jit(objective.loss),
         state=state,
         frozen=frozen,
+        numbers={},
         done=done,
         position=dict(loader.state()),
     )

@@ -16,7 +16,7 @@ from ivjax.train.freeze import Cut, cut
 
 def shapes_of(objective: Objective, dtype: Any) -> Cut:
     """Shapes of what is trained, in float32, and of what is frozen, in `dtype`."""
-    trained, frozen = cut(jax.eval_shape(objective.init, jax.random.key(0)), objective.frozen)
+    trained, frozen = cut(jax.eval_shape(lambda: objective.init(jax.random.key(0))), objective.frozen)
     return Cut(trained, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen))
 
 
