@@ -1,29 +1,103 @@
 """`ivjax launch`."""
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ivjax.cli.common import add_command
-from ivjax.errors import UserError
+from ivjax.cli.common import add_command, pair
+from ivjax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from ivjax.launch.job import Job
+
+_JOBS = ("train", "sweep", "eval", "embed", "bench", "data", "convert")
+_ABOUT = {
+    "slurm": "Render a batch script and give it to sbatch.",
+    "tpu-vm": "Render scripts that make TPU VMs, run on all of their workers and delete them; start them.",
+    "gke": "Render a JobSet for Kubernetes, of one slice or several, and apply it (or go through xpk).",
+    "skypilot": "Render a task file for SkyPilot and launch it as a managed job.",
+}
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
-    launch = add_command(
-        commands, "launch", "Start a job.", "ivjax launch local --processes 2 train stage1_synthetic ..."
-    )
+    example = "ivjax launch gke --target v5p.toml --dry-run train stage1_1b --workdir gs://BUCKET/runs/1b"
+    launch = add_command(commands, "launch", "Start a job here or on a cluster.", example)
     where = launch.add_subparsers(dest="where", required=True)
     about = "Run an ivjax command in several processes on this machine."
     example = "ivjax launch local --processes 2 --devices 4 train stage1_synthetic --workdir runs/two"
     local = add_command(where, "local", about, example)
     local.add_argument("--processes", type=int, required=True, help="how many processes")
     local.add_argument("--devices", type=int, help="fake CPU devices for each process, for trying out a mesh")
-    local.add_argument("arguments", nargs=argparse.REMAINDER, metavar="train ...", help="the command to run")
+    _add_command_line(local)
     local.set_defaults(run=_launch_local)
+    for kind in _ABOUT:
+        _add_kind(where, kind)
+    about = "What the clusters start on each host: status 75 says that it was stopped before its end."
+    worker = add_command(where, "worker", about, "ivjax launch worker train stage1_1b --workdir /runs/1b")
+    _add_command_line(worker)
+    worker.set_defaults(run=_launch_worker)
+
+
+def _add_kind(where: argparse._SubParsersAction, kind: str) -> None:
+    example = (
+        f"ivjax launch {kind} --example > target.toml\n  ivjax launch {kind} --target target.toml --dry-run"
+    )
+    parser = add_command(where, kind, _ABOUT[kind], f"{example} train stage1_1b --workdir RUN")
+    parser.add_argument("--target", type=Path, metavar="FILE", help="a TOML file that says where to run")
+    parser.add_argument(
+        "--set", type=pair, action="append", default=[], metavar="KEY=VALUE", help="a key of the target"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the files and commands, start nothing")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go; default: jobs/NAME")
+    parser.add_argument("--example", action="store_true", help="print a target file to start from, and exit")
+    _add_command_line(parser)
+    parser.set_defaults(run=_launch)
+
+
+def _add_command_line(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="train ...", help="the command to run")
+
+
+def _launch(options: argparse.Namespace) -> int:
+    from ivjax.launch.launch import launch
+    from ivjax.launch.target import example
+
+    if options.example:
+        print(example(options.where), end="")
+        return 0
+    job = _job(_given(options))
+    return launch(options.where, job, options.target, options.set, options.out, options.dry_run)
+
+
+def _job(words: Sequence[str]) -> "Job":
+    """The command line, parsed as it will be on the machines."""
+    from ivjax.cli import _parse
+    from ivjax.launch.job import Job
+
+    if words[0] not in _JOBS:
+        known = f"launch starts {', '.join(_JOBS)}"
+        raise UserError(f"{words[0]!r} is not a command to launch ({known}){nearest(words[0], _JOBS)}")
+    options = _parse(words)
+    return Job(tuple(words), getattr(options, "config", None), tuple(getattr(options, "overrides", ())))
 
 
 def _launch_local(options: argparse.Namespace) -> int:
     from ivjax.launch.local import run_local
 
+    return run_local(_given(options), options.processes, options.devices)
+
+
+def _launch_worker(options: argparse.Namespace) -> int:
+    from ivjax.launch.worker import run_worker
+
+    return run_worker(_given(options))
+
+
+def _given(options: argparse.Namespace) -> list[str]:
     if not options.arguments:
-        raise UserError("launch local needs a command to run, such as train stage1_synthetic --workdir RUN")
-    return run_local(options.arguments, options.processes, options.devices)
+        raise UserError(
+            f"launch {options.where} needs a command to run, such as train stage1_synthetic --workdir RUN"
+        )
+    return list(options.arguments)

@@ -1,0 +1,110 @@
+"""A JobSet for a Kubernetes cluster of Google Cloud."""
+
+from collections.abc import Sequence
+
+from ivjax.errors import UserError
+from ivjax.launch import xpk
+from ivjax.launch.clouds import hosts_per_slice, is_tpu, refuse_cpu
+from ivjax.launch.gke_pod import REPLICATED, pod, secret_name, wheel_place
+from ivjax.launch.job import Mount
+from ivjax.launch.render import Place, Rendered, Step, indented
+from ivjax.launch.target import Gke
+from ivjax.launch.worker import STOPPED
+
+
+def render(target: Gke, place: Place) -> Rendered:
+    """NAME.jobset.yaml, and its Secret, which is never written down."""
+    refuse_cpu(place.topology, "GKE")
+    if target.client == "xpk":
+        return xpk.render(target, place)
+    if not (target.image or target.wheel or target.pip):
+        raise UserError('a gke target needs image, wheel or pip, as in image = "REGISTRY/ivjax:1"')
+    if not is_tpu(place.topology) and place.topology.slices > 1:
+        raise UserError(f"{place.topology.name}: GPUs have no slices; write the number of all of them")
+    mounts = place.job.mounts(target.mounts, ("gs",))
+    file = f"{place.name}.jobset.yaml"
+    path = str(place.folder / file)
+    steps = [Step(("gcloud", "storage", "cp", *pair)) for pair in _uploads(target, place, mounts)]
+    if target.passed:
+        secret = (secret_name(place), target.namespace, target.passed)
+        steps.append(Step(("kubectl", "apply", "-f", "-"), secret))
+    steps.append(Step(("kubectl", "apply", "-f", path)))
+    wheel = place.wheel(target) if target.wheel == "build" else None
+    return Rendered(
+        place.name, {file: _manifest(target, place, mounts, path)}, tuple(steps), wheel, target.passed
+    )
+
+
+def _uploads(target: Gke, place: Place, mounts: Sequence[Mount]) -> list[tuple[str, str]]:
+    """A wheel reaches the pods through the bucket of the run."""
+    wheel = place.wheel(target)
+    return [(str(wheel), f"{wheel_place(place, mounts[0].url)}/{wheel.name}")] if wheel else []
+
+
+def _manifest(target: Gke, place: Place, mounts: Sequence[Mount], path: str) -> str:
+    name = place.name
+    head = f"""# {place.title}
+# submit: kubectl apply -f {path}    end: kubectl delete -f {path}
+# watch: kubectl -n {target.namespace} get jobset {name}
+# logs: kubectl -n {target.namespace} logs -f job/{name}-{REPLICATED}-0
+"""
+    return head + _config_map(target, place) + _frame(target, place) + pod(target, place, mounts)
+
+
+def _config_map(target: Gke, place: Place) -> str:
+    """The user's own config file, which every pod gets."""
+    if place.job.file is None:
+        return ""
+    return f"""apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {place.name}-config
+  namespace: {target.namespace}
+data:
+  {place.job.file.name}: |
+{indented(place.job.file.read_text("utf-8"), 4)}
+---
+"""
+
+
+def _frame(target: Gke, place: Place) -> str:
+    """Everything around the pod: slices, restarts, and what does not count as a failure."""
+    hosts = hosts_per_slice(place.topology)
+    queue = f"\n  labels:\n    kueue.x-k8s.io/queue-name: {target.queue}" if target.queue else ""
+    # One slice, one node pool: no pod of another job in between.
+    exclusive = (
+        "\n  annotations:\n    alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool"
+    )
+    return f"""apiVersion: jobset.x-k8s.io/v1alpha2
+kind: JobSet
+metadata:
+  name: {place.name}
+  namespace: {target.namespace}{queue}{exclusive if is_tpu(place.topology) else ""}
+spec:
+  failurePolicy:
+    maxRestarts: {target.restarts}
+    rules:
+      # A pod that was evicted, or that saved and left early, fails its Job for this reason alone.
+      - name: stoppedEarly
+        action: RestartJobSetAndIgnoreMaxRestarts
+        onJobFailureReasons: [PodFailurePolicy]
+  replicatedJobs:
+    - name: {REPLICATED}
+      replicas: {place.topology.slices}
+      template:
+        spec:
+          parallelism: {hosts}
+          completions: {hosts}
+          completionMode: Indexed
+          backoffLimit: 0
+          podFailurePolicy:
+            rules:
+              - action: FailJob
+                onPodConditions:
+                  - type: DisruptionTarget
+                    status: "True"
+              - action: FailJob
+                onExitCodes:
+                  operator: In
+                  values: [{STOPPED}]
+"""

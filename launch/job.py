@@ -1,0 +1,138 @@
+"""The command to run somewhere: checked here, and written as the machines there are to see it."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ivjax.errors import UserError
+
+_BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
+_MANY_HOSTS = ("train", "sweep")
+PORT = 8476
+"""Where process 0 of a job on GPUs listens."""
+
+
+class Mount(NamedTuple):
+    """A bucket, or a folder of it, that appears as folder `path`."""
+
+    path: str
+    scheme: str
+    bucket: str
+    folder: str = ""
+
+    @property
+    def url(self) -> str:
+        """gs://BUCKET/FOLDER."""
+        return f"{self.scheme}://{self.bucket}" + (f"/{self.folder}" if self.folder else "")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An ivjax command line as typed: its command, the config file that it names, its run folder."""
+
+    words: tuple[str, ...]
+    config: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def workdir(self) -> str | None:
+        """The run folder as typed: a path would lose a slash of gs://."""
+        for word, following in zip(self.words, (*self.words[1:], None), strict=True):
+            if word == "--workdir" or word.startswith("--workdir="):
+                return word.partition("=")[2] or following
+        return None
+
+    @property
+    def command(self) -> str:
+        """train, for example."""
+        return self.words[0]
+
+    @property
+    def file(self) -> Path | None:
+        """The config where it is a file of the user's, which must travel with the job."""
+        return Path(self.config).absolute() if self.config and self.config.endswith(".py") else None
+
+    @property
+    def name(self) -> str:
+        """A name for the job: that of the config, as clusters accept it."""
+        stem = Path(self.config).stem if self.config else self.command
+        return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
+
+    def check(self) -> None:
+        """Loads the config and applies the overrides, so that a mistake is found before anything starts."""
+        from ivjax.config import load_experiment
+        from ivjax.overrides import apply_overrides, expand
+
+        if self.config is None:
+            return
+        experiment = load_experiment(self.config)
+        for overrides in [self.overrides] if self.command == "train" else expand(self.overrides):
+            apply_overrides(experiment, overrides)
+
+    def check_place(self, hosts: int) -> None:
+        """Raises if this command cannot run on so many hosts, or has no run folder."""
+        if hosts > 1 and self.command not in _MANY_HOSTS:
+            raise UserError(
+                f"{self.command} runs in one process and the target has {hosts} hosts; take a topology of one"
+            )
+        if self.command in _MANY_HOSTS and not self.workdir:
+            raise UserError("a run needs a folder: add --workdir RUN to the command")
+
+    def mounts(self, given: Mapping[str, str], schemes: Sequence[str]) -> list[Mount]:
+        """The target's own mounts, and one for every other bucket that the command names."""
+        mounts = [_mount(path, url) for path, url in given.items()]
+        for word in self.words:
+            while found := _BUCKET.search(_placed(word, mounts)):
+                mounts.append(Mount(f"/mnt/{found[1]}/{found[2]}", found[1], found[2]))
+        for mount in mounts:
+            _check_mount(mount, schemes)
+        if schemes and self.command in _MANY_HOSTS:
+            self._check_kept(mounts)
+        return mounts
+
+    def _check_kept(self, mounts: Sequence[Mount]) -> None:
+        workdir = _placed(str(self.workdir), mounts)
+        # Mounts of S3 neither append to a file nor rename a folder, which is how checkpoints are committed.
+        if not any(workdir.startswith(f"{mount.path}/") and mount.scheme == "gs" for mount in mounts):
+            raise UserError(
+                f"--workdir {self.workdir} is in no mounted bucket, and the machines come and go with their "
+                f"disks; give a folder such as gs://BUCKET/runs/{self.name}"
+            )
+
+    def line(self, mounts: Sequence[Mount], config: str | None = None, flags: str = "") -> str:
+        """The shell words that run it on a host, with buckets as folders and its config file at `config`."""
+        words = [_placed(word, mounts) for word in self.words]
+        if config is not None and self.config is not None:
+            words[words.index(self.config)] = config
+        return " ".join(["ivjax launch worker", shlex.join(words), *([flags] if flags else [])])
+
+
+def _check_mount(mount: Mount, schemes: Sequence[str]) -> None:
+    if not _BUCKET_NAME.fullmatch(mount.bucket):
+        raise UserError(f"{mount.url}: no bucket is called {mount.bucket!r}; put the name of yours there")
+    if mount.scheme not in schemes:
+        can = " and ".join(f"{scheme}://" for scheme in schemes) or "no bucket"
+        raise UserError(
+            f"{mount.url}: this kind of target mounts {can}; put the files where its machines see them"
+        )
+
+
+def _mount(path: str, url: str) -> Mount:
+    found = re.fullmatch(rf"{_BUCKET.pattern}(?:/(.*?))?/?", url)
+    if not found or not path.startswith("/"):
+        raise UserError(
+            f'mounts: "{path}" = "{url}"; write a folder from the root and a bucket, as in '
+            '"/mnt/data" = "gs://BUCKET/shards"'
+        )
+    return Mount(path.rstrip("/"), found[1], found[2], found[3] or "")
+
+
+def _placed(word: str, mounts: Sequence[Mount]) -> str:
+    """A word with the addresses of mounted buckets replaced by their folders, the most special first."""
+    for mount in sorted(mounts, key=lambda mount: -len(mount.url)):
+        word = re.sub(rf"{re.escape(mount.url)}(?![\w.-])", mount.path, word)
+    return word

@@ -1,0 +1,47 @@
+"""From a command line and a target to rendered files."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ivjax.launch import client, gke, skypilot, slurm, tpu_vm
+from ivjax.launch.job import Job
+from ivjax.launch.render import Place, Rendered
+from ivjax.launch.target import Target, check_name, read_target
+from ivjax.plan.topology import parse
+
+_RENDERERS: dict[str, Callable[[Any, Place], Rendered]] = {
+    "slurm": slurm.render,
+    "tpu-vm": tpu_vm.render,
+    "gke": gke.render,
+    "skypilot": skypilot.render,
+}
+
+
+def render(kind: str, target: Target, job: Job, out: Path | None = None) -> tuple[Rendered, Path]:
+    """The files of a job and the folder they belong in, `jobs/NAME` by default; nothing is written."""
+    topology = parse(target.topology, target.slices)
+    job.check_place(topology.hosts)
+    name = check_name(target.name or job.name)
+    folder = out or Path("jobs") / name
+    return _RENDERERS[kind](target, Place(job, name, topology, folder)), folder
+
+
+def launch(
+    kind: str,
+    job: Job,
+    file: Path | None,
+    changes: Sequence[tuple[str, str]],
+    out: Path | None,
+    dry: bool,
+    say: Callable[[str], None] = print,
+) -> int:
+    """Checks, renders, writes and starts a job; `dry` shows it, and writes it only where `out` says."""
+    target = read_target(kind, file, changes)
+    job.check()
+    rendered, folder = render(kind, target, job, out)
+    if dry:
+        client.show(rendered, folder, say)
+    if out is not None or not dry:
+        client.write(rendered, folder)
+    return 0 if dry else client.start(rendered, folder, say)

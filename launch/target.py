@@ -1,0 +1,236 @@
+"""Where a job runs: one small frozen dataclass per kind of target, read from a TOML file."""
+
+import dataclasses
+import re
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ivjax.errors import UserError, nearest
+
+# The pods of a JobSet append the replicated job, two indices and a random tail to it, within 63 characters.
+_LONGEST_NAME = 40
+
+
+def _option(about: str, default: Any = dataclasses.MISSING, example: Any = None) -> Any:
+    """A field with the words and the value that `--example` shows for it."""
+    metadata = {"about": about, "example": default if example is None else example}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What all kinds have in common. `image`, `wheel` and `pip` are three ways to bring the code."""
+
+    topology: str = _option("chips, as in ivjax plan --topology", example="v5e:4x4")
+    name: str = _option("the job's name; by default that of the config", "", "stage1-1b")
+    slices: int = _option("slices of that topology, joined over the data-centre network", 1)
+    image: str = _option("a container image that holds ivjax", "", "REGISTRY/ivjax:1")
+    wheel: str = _option('instead: a wheel to install, or "build" for one of this checkout', "", "build")
+    pip: str = _option("instead: what pip is to install", "", "ivjax[tpu]")
+    setup: str = _option("shell lines to run before the command", "", "ulimit -n 65536")
+    env: Mapping[str, str] = _option(
+        'environment; "$NAME" is taken from the shell that launches, and is never written to a file',
+        {},
+        {"WANDB_API_KEY": "$WANDB_API_KEY"},
+    )
+    mounts: Mapping[str, str] = _option(
+        "buckets by the folder they appear as; a gs:// path in the command is mounted by itself",
+        {},
+        {"/mnt/data": "gs://BUCKET/shards"},
+    )
+    restarts: int = _option(
+        "restarts after failures; preemptions do not count, if they can be told apart", 20
+    )
+    grace: int = _option("seconds between SIGTERM and the end, to save in", 300)
+
+    def __post_init__(self) -> None:
+        given = [key for key in ("image", "wheel", "pip") if getattr(self, key)]
+        if len(given) > 1:
+            raise UserError(f"the target gives {' and '.join(given)}; the code comes from one of them alone")
+        if self.name:
+            check_name(self.name)
+        for key in self.env:
+            if not re.fullmatch(r"[A-Za-z_]\w*", key):
+                raise UserError(f"env.{key}: an environment variable is named by letters, digits and _")
+        for key, least in (("slices", 1), ("restarts", 0), ("grace", 1)):
+            if getattr(self, key) < least:
+                raise UserError(f"{key} = {getattr(self, key)}; it must be at least {least}")
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """Names of the variables that are taken from the launching shell."""
+        return tuple(key for key, value in self.env.items() if value.startswith("$"))
+
+    @property
+    def plain(self) -> dict[str, str]:
+        """The variables whose values may be written down."""
+        return {key: value for key, value in self.env.items() if not value.startswith("$")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slurm(Target):
+    """GPU nodes under Slurm, which share a filesystem. Without image, wheel or pip, `setup` brings ivjax."""
+
+    topology: str = _option("GPUs in all, as in ivjax plan --topology", example="h200:64")
+    partition: str = _option("partition", "", "gpu")
+    account: str = _option("account", "", "vision")
+    qos: str = _option("quality of service", "", "long")
+    constraint: str = _option("node features", "", "ib")
+    reservation: str = _option("reservation", "", "october")
+    time: str = _option("time limit; the job saves before it and queues again", "24:00:00")
+    container_mounts: str = _option("shared folders that the image sees", "", "/data:/data,/runs:/runs")
+    cpus: int = _option("CPUs of a node; 0: the cluster's default", 0, 96)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TpuVm(Target):
+    """TPU VMs, made and deleted with gcloud."""
+
+    topology: str = _option("chips of one slice, as in ivjax plan --topology", example="v5p:4x4x4")
+    project: str = _option("Google Cloud project", example="PROJECT")
+    zone: str = _option("zone", example="us-east5-a")
+    queued: bool = _option("wait in the queue for capacity; spot and several slices always do", False)
+    spot: bool = _option("cheaper, may be taken away at any time; made again until the run is done", False)
+    reserved: bool = _option("use reserved capacity", False)
+    runtime: str = _option("software version of the VM; by default that of the chip", "", "v2-alpha-tpuv5")
+    service_account: str = _option(
+        "account that may use the buckets", "", "NAME@PROJECT.iam.gserviceaccount.com"
+    )
+    network: str = _option("network", "", "default")
+    delete_when_done: bool = _option("delete the TPUs after a run that reached its end", True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gke(Target):
+    """A Kubernetes cluster of Google Cloud that has JobSet installed."""
+
+    topology: str = _option(
+        "chips of one slice, or GPUs in all, as in ivjax plan --topology", example="v5p:4x4x4"
+    )
+    client: Literal["kubectl", "xpk"] = _option("which client submits: kubectl or xpk", "kubectl")
+    cluster: str = _option("cluster; needed by xpk only", "", "CLUSTER")
+    project: str = _option("project; needed by xpk only", "", "PROJECT")
+    zone: str = _option("zone or region; needed by xpk only", "", "us-east5-a")
+    namespace: str = _option("namespace", "default")
+    queue: str = _option("Kueue's local queue", "", "multislice-queue")
+    priority: str = _option("priority class; xpk: very-low, low, medium, high or very-high", "", "medium")
+    service_account: str = _option("Kubernetes account that may use the buckets", "", "trainer")
+    accelerator: str = _option(
+        "GPU: the node label, where it is not the usual one", "", "nvidia-h100-mega-80gb"
+    )
+    spot: bool = _option("run on spot nodes", False)
+    base_image: str = _option("image to install wheel or pip in", "python:3.12")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkyPilot(Target):
+    """Any cloud that SkyPilot knows, as a managed job that recovers from preemptions."""
+
+    topology: str = _option("GPUs in all, or a TPU slice, as in ivjax plan --topology", example="h200:16")
+    infra: str = _option("cloud[/region[/zone]]; by default the cheapest", "", "gcp/us-central1")
+    spot: bool = _option("run on spot machines", False)
+    disk: int = _option("disk of each machine in GB; 0: SkyPilot's default", 0, 512)
+    runtime: str = _option("TPU: software version; by default that of the chip", "", "v2-alpha-tpuv6e")
+
+
+KINDS: dict[str, type[Target]] = {"slurm": Slurm, "tpu-vm": TpuVm, "gke": Gke, "skypilot": SkyPilot}
+
+
+def check_name(name: str) -> str:
+    """`name` itself, if clusters accept it as a job's name."""
+    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > _LONGEST_NAME:
+        raise UserError(
+            f"name = {name!r}: a job is named by at most {_LONGEST_NAME} small letters, digits and hyphens, "
+            "beginning with a letter and not ending with a hyphen"
+        )
+    return name
+
+
+def read_target(kind: str, file: Path | None, changes: Sequence[tuple[str, str]] = ()) -> Any:
+    """The target of a TOML file with `changes` (key or table.key, value) applied; no file: of these alone."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text("utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read the target {file}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"the target {file} is not TOML: {error}") from None
+    kinds = typing.get_type_hints(KINDS[kind])
+    for key, text in changes:
+        table, _, entry = key.partition(".")
+        if entry:
+            values[table] = {**values.get(table, {}), entry: text}
+        else:
+            values[key] = _from_text(kinds.get(key), key, text)
+    for key, value in values.items():
+        if key not in kinds:
+            raise UserError(f"a {kind} target has no {key!r}{nearest(key, kinds, cutoff=0.5)}")
+        _check_type(kinds[key], key, value)
+    return _made(kind, values)
+
+
+def _made(kind: str, values: Mapping[str, Any]) -> Any:
+    for field in dataclasses.fields(KINDS[kind]):
+        if _required(field) and field.name not in values:
+            raise UserError(
+                f"a {kind} target needs {field.name!r} ({field.metadata['about']}); `ivjax launch {kind} "
+                "--example` prints one to start from"
+            )
+    return KINDS[kind](**values)
+
+
+def _from_text(kind: Any, key: str, text: str) -> Any:
+    """A value given on the command line."""
+    if kind is bool and text in ("true", "false"):
+        return text == "true"
+    if kind is int and re.fullmatch(r"-?\d+", text):
+        return int(text)
+    if typing.get_origin(kind) is not None and typing.get_origin(kind) is not Literal:
+        raise UserError(f"{key} is a table; set one of its entries, as in {key}.ENTRY=VALUE")
+    return text
+
+
+def _check_type(kind: Any, key: str, value: Any) -> None:
+    if typing.get_origin(kind) is Literal:
+        fits, wanted = value in typing.get_args(kind), f"one of {', '.join(typing.get_args(kind))}"
+    elif kind in (str, int, bool):
+        fits = type(value) is kind
+        wanted = {str: "text in quotes", int: "an integer", bool: "true or false"}[kind]
+    else:
+        fits = isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+        wanted = "a table of texts"
+    if not fits:
+        raise UserError(f"{key} = {value!r}: expected {wanted}")
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def example(kind: str) -> str:
+    """A target file to start from: what is needed stands there, what may be added is commented out."""
+    fields = sorted(dataclasses.fields(KINDS[kind]), key=lambda field: not _required(field))
+    lines = [f"# A target of `ivjax launch {kind} --target FILE`."]
+    for field in fields:
+        mark = "" if _required(field) else "# "
+        lines += [
+            "",
+            f"# {field.metadata['about']}",
+            f"{mark}{field.name} = {_toml(field.metadata['example'])}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f'"{key}" = "{entry}"' for key, entry in value.items()) + " }"
+    return f'"{value}"' if isinstance(value, str) else str(value)

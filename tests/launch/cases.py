@@ -1,0 +1,114 @@
+"""Launches whose rendered files are kept as golden text.
+
+After a deliberate change, write the texts anew:
+    python -c "from tests.launch.cases import write_texts; write_texts()"
+"""
+
+from pathlib import Path
+
+from ivjax.launch.job import Job
+from ivjax.launch.launch import render
+from ivjax.launch.render import Rendered
+from ivjax.launch.target import KINDS
+
+GOLDEN = Path(__file__).parent / "golden"
+HERE = Path("jobs")
+
+
+def train(workdir: str, *words: str, config: str = "stage1_1b") -> Job:
+    """`ivjax train` of a shipped config."""
+    return Job(("train", config, *words, "--workdir", workdir), config, words)
+
+
+BUCKET = "gs://clips-eu/runs/1b"
+CLOUD = {"project": "vision", "zone": "us-east5-a"}
+CASES = {
+    "slurm-gpus": (
+        "slurm",
+        {
+            "topology": "h200:64",
+            "partition": "gpu",
+            "cpus": 96,
+            "grace": 120,
+            "setup": "source /shared/venv/bin/activate",
+            "env": {"NCCL_DEBUG": "WARN", "WANDB_API_KEY": "$WANDB_API_KEY"},
+        },
+        train("/shared/runs/1b", "mesh.fsdp=8", "data.path=/shared/shards, new"),
+    ),
+    "slurm-image": (
+        "slurm",
+        {"topology": "h100:4", "image": "registry/ivjax:1", "container_mounts": "/shared:/shared"},
+        train("/shared/runs/1b"),
+    ),
+    "tpu-vm-one": (
+        "tpu-vm",
+        {"topology": "v5e:4x4", "pip": "ivjax[tpu]", **CLOUD, "env": {"WANDB_API_KEY": "$WANDB_API_KEY"}},
+        train(BUCKET),
+    ),
+    "tpu-vm-slices": (
+        "tpu-vm",
+        {
+            "topology": "v5p:4x4x4",
+            "slices": 2,
+            "spot": True,
+            "image": "europe-docker.pkg.dev/vision/ivjax/train:1",
+            "mounts": {"/mnt/shards": "gs://clips-eu/shards"},
+            "env": {"MODE": "a b"},
+            **CLOUD,
+        },
+        train(BUCKET, "data.path=gs://clips-eu/shards/train", "mesh.slices=2"),
+    ),
+    "gke-one": ("gke", {"topology": "v5e:16x16", "image": "registry/ivjax:1"}, train(BUCKET)),
+    "gke-slices": (
+        "gke",
+        {
+            "topology": "v5p:4x4x8",
+            "slices": 4,
+            "pip": "ivjax[tpu]",
+            "queue": "multislice-queue",
+            "service_account": "trainer",
+            "spot": True,
+            "env": {"LIBTPU_INIT_ARGS": "--a=1", "WANDB_API_KEY": "$WANDB_API_KEY"},
+            "mounts": {"/mnt/shards": "gs://clips-us/shards"},
+        },
+        train(BUCKET, "mesh.slices=4"),
+    ),
+    "gke-gpus": ("gke", {"topology": "h200:16", "image": "registry/ivjax:1"}, train(BUCKET)),
+    "gke-xpk": (
+        "gke",
+        {
+            "topology": "v6e:16x16",
+            "slices": 2,
+            "client": "xpk",
+            "cluster": "pods",
+            "image": "registry/ivjax:1",
+            "env": {"WANDB_API_KEY": "$WANDB_API_KEY"},
+            **CLOUD,
+        },
+        train(BUCKET),
+    ),
+    "skypilot-gpus": (
+        "skypilot",
+        {
+            "topology": "h200:16",
+            "pip": "ivjax[cuda]",
+            "spot": True,
+            "env": {"WANDB_API_KEY": "$WANDB_API_KEY"},
+        },
+        train(BUCKET, "data.path=s3://clips-us/shards"),
+    ),
+    "skypilot-tpu": ("skypilot", {"topology": "v6e:4x4", "pip": "ivjax[tpu]"}, train(BUCKET)),
+}
+
+
+def rendered(case: str) -> Rendered:
+    """The files of a case."""
+    kind, values, job = CASES[case]
+    return render(kind, KINDS[kind](**values, name=case), job)[0]
+
+
+def write_texts() -> None:
+    """Writes all golden texts."""
+    for case in CASES:
+        for name, text in rendered(case).files.items():
+            (GOLDEN / name).write_text(text, encoding="utf-8")

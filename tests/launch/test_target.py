@@ -1,0 +1,161 @@
+"""Targets and commands: what is read, and one clear sentence for what cannot be."""
+
+import tomllib
+
+import pytest
+
+from ivjax.cli import main
+from ivjax.errors import UserError
+from ivjax.launch.job import Job
+from ivjax.launch.launch import render
+from ivjax.launch.target import KINDS, example, read_target
+from tests.launch.cases import BUCKET, CLOUD, train
+
+TPU = {"topology": "v5e:4x4", "pip": "ivjax[tpu]"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_can_be_used_and_every_line_of_it_is_a_key(kind, tmp_path):
+    file = tmp_path / "target.toml"
+    file.write_text(example(kind))
+    target = read_target(kind, file)
+    assert target == KINDS[kind](**tomllib.loads(example(kind)))
+    lines = [line.removeprefix("# ") for line in example(kind).splitlines() if " = " in line]
+    values = {key: value for line in lines for key, value in tomllib.loads(line).items()}
+    assert set(values) == {name for name in KINDS[kind].__dataclass_fields__}
+    for ways in ({"image"}, {"wheel"}, {"pip"}):
+        file.write_text(
+            "\n".join(line for line in lines if line.split()[0] not in {"image", "wheel", "pip"} - ways)
+        )
+        assert read_target(kind, file).name == "stage1-1b"
+
+
+def test_keys_of_the_command_line_come_on_top(tmp_path):
+    file = tmp_path / "target.toml"
+    file.write_text('topology = "v5e:4x4"\n[env]\nA = "1"\n')
+    changes = [("slices", "2"), ("spot", "true"), ("env.B", "$B"), ("image", "registry/ivjax")]
+    target = read_target("gke", file, changes)
+    assert (target.slices, target.spot, target.env) == (2, True, {"A": "1", "B": "$B"})
+    assert (target.plain, target.passed) == ({"A": "1"}, ("B",))
+
+
+@pytest.mark.parametrize(
+    "kind, text, words",
+    [
+        ("gke", 'topolgy = "v5e:4x4"', "a gke target has no 'topolgy'; did you mean 'topology'"),
+        ("gke", 'image = "x"', "needs 'topology'"),
+        ("tpu-vm", 'topology = "v5e:4x4"', "needs 'project'"),
+        ("gke", 'topology = "v5e:4x4"\nslices = "2"', "slices = '2': expected an integer"),
+        ("gke", 'topology = "v5e:4x4"\nspot = 1', "spot = 1: expected true or false"),
+        ("gke", 'topology = "v5e:4x4"\nclient = "helm"', "expected one of kubectl, xpk"),
+        ("gke", 'topology = "v5e:4x4"\nenv = { A = 1 }', "expected a table of texts"),
+        (
+            "gke",
+            'topology = "v5e:4x4"\nimage = "x"\nwheel = "build"',
+            "gives image and wheel; the code comes",
+        ),
+        ("gke", 'topology = "v5e:4x4"\nname = "Stage_1"', "small letters, digits and hyphens"),
+        ("gke", f'topology = "v5e:4x4"\nname = "{"a" * 41}"', "at most 40"),
+        ("gke", 'topology = "v5e:4x4"\nslices = 0', "slices = 0; it must be at least 1"),
+        ("slurm", 'topology = "h100:8', "is not TOML"),
+    ],
+)
+def test_a_bad_target_is_one_sentence(kind, text, words, tmp_path):
+    (tmp_path / "target.toml").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_target(kind, tmp_path / "target.toml")
+
+
+def test_no_target_file_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="cannot read the target .*: No such file"):
+        read_target("gke", tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    "kind, values, job, words",
+    [
+        ("gke", TPU | {"topology": "v5e:3x3"}, train(BUCKET), "v5e:3x3' does not exist"),
+        ("gke", TPU, train("runs/1b"), "runs/1b is in no mounted bucket"),
+        ("gke", TPU, train("s3://clips/1b"), "s3://clips: this kind of target mounts gs://; put"),
+        ("skypilot", TPU, train("s3://clips/1b"), "in no mounted bucket"),
+        ("gke", TPU, train("gs://BUCKET/1b"), "no bucket is called 'BUCKET'"),
+        (
+            "slurm",
+            {"topology": "h100:8"},
+            train(BUCKET),
+            "gs://clips-eu: this kind of target mounts no bucket",
+        ),
+        ("slurm", {"topology": "v5e:4x4"}, train("runs/1b"), "a Slurm target has GPUs"),
+        ("slurm", {"topology": "h100:8", "image": "x"}, train("/data/1b"), "not seen inside the image"),
+        (
+            "tpu-vm",
+            {"topology": "h100:8", "pip": "ivjax", **CLOUD},
+            train(BUCKET),
+            "a tpu-vm target has TPUs",
+        ),
+        ("tpu-vm", {"topology": "tpu7x:2x2x1", "pip": "ivjax", **CLOUD}, train(BUCKET), "has no TPU VMs"),
+        ("skypilot", TPU | {"slices": 2}, train(BUCKET), "SkyPilot does not join slices"),
+        ("gke", {"topology": "h100:8", "slices": 2, "pip": "ivjax"}, train(BUCKET), "GPUs have no slices"),
+        ("gke", {"topology": "cpu:8", "pip": "ivjax"}, train(BUCKET), "GKE needs TPUs or GPUs"),
+        ("gke", {"topology": "v5e:4x4"}, train(BUCKET), "needs image, wheel or pip"),
+        ("gke", TPU | {"client": "xpk"}, train(BUCKET), "needs cluster and project and zone and image too"),
+        ("gke", {"topology": "v5e:4x4", "wheel": "none.whl"}, train(BUCKET), "there is no such file"),
+        ("gke", TPU | {"mounts": {"data": "gs://clips"}}, train(BUCKET), "write a folder from the root"),
+        ("gke", TPU, Job(("train", "stage1_1b"), "stage1_1b"), "add --workdir"),
+        ("gke", TPU, Job(("eval", BUCKET)), "eval runs in one process and the target has 4 hosts"),
+    ],
+)
+def test_an_impossible_launch_is_one_sentence(kind, values, job, words):
+    with pytest.raises(UserError, match=words) as raised:
+        render(kind, KINDS[kind](**values), job)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_users_own_config_travels_with_the_job(tmp_path):
+    config = tmp_path / "My_run.v2.py"
+    config.write_text("experiment = 1\n\nif True:\n    x = 2\n")
+    for kind, values in (("gke", TPU), ("tpu-vm", TPU | CLOUD), ("skypilot", TPU)):
+        result, folder = render(kind, KINDS[kind](**values), train(BUCKET, config=str(config)))
+        assert (result.name, str(folder)) == ("my-run-v2", "jobs/my-run-v2")
+        text = "\n".join(result.files.values())
+        there = {"gke": "/etc/ivjax", "tpu-vm": "/opt/ivjax/my-run-v2", "skypilot": "/tmp/ivjax"}[kind]
+        assert f"ivjax launch worker train {there}/My_run.v2.py --workdir" in text
+        carried = "    experiment = 1\n\n    if True:\n        x = 2\n" if kind == "gke" else str(config)
+        assert carried in text
+
+
+def test_the_command_line_shows_and_writes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = [
+        "--set",
+        "topology=h100:16",
+        "--dry-run",
+        "train",
+        "stage1_synthetic",
+        "steps=9",
+        "--workdir",
+        "/runs/a",
+    ]
+    assert main(["launch", "slurm", *shown]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("# jobs/stage1-synthetic/stage1-synthetic.sbatch\n#!/bin/bash\n")
+    assert "ivjax launch worker train stage1_synthetic steps=9 --workdir /runs/a\n" in printed
+    assert printed.endswith("#   sbatch jobs/stage1-synthetic/stage1-synthetic.sbatch\n")
+    assert list(tmp_path.iterdir()) == []
+    assert main(["launch", "slurm", "--out", "here", *shown]) == 0
+    assert (tmp_path / "here" / "stage1-synthetic.sbatch").read_text() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        (["trian", "stage1_1b"], "'trian' is not a command to launch"),
+        (["train", "stage9", "--workdir", "w"], "no config 'stage9'"),
+        (["train", "stage1_synthetic", "step=1", "--workdir", "w"], "did you mean 'steps'"),
+        ([], "launch slurm needs a command to run"),
+    ],
+)
+def test_a_bad_command_is_found_before_anything_is_rendered(command, words, capsys):
+    assert main(["launch", "slurm", "--set", "topology=h100:8", "--dry-run", *command]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.err.count("\n") == 1 and captured.out == ""
