@@ -17,7 +17,7 @@ class Taught(NamedTuple):
     """An encoder's features of clips of T frames with L patches, not normalised; None if not asked for."""
 
     cls: Any  # (K, B, 1, C), the class token's streams after the tapped layers
-    patches: Any  # (K, B, T*L, C), those of the patches
+    streams: Any  # (K, B, P, 1 + T*L/P, C), those of all tokens of each of P parts, its class token first
     pooled: Any  # (B, D)
     attention: Any  # (B, T, L) float32, how much the pooling looks at each patch
 
@@ -35,10 +35,10 @@ def teach(
     folded = in_parts(video, size.frames)
     encoded = cast(Encoded, encoder.apply({"params": params}, folded, None, keep))
     layers, width = encoded.taps.shape[0], encoded.taps.shape[-1]
-    cls = encoded.taps[:, :, 0].reshape(layers, batch, parts, width)
+    streams = encoded.taps.reshape(layers, batch, parts, -1, width)
     return Taught(
-        cls=mean_over(cls, axis=2)[:, :, None],
-        patches=encoded.taps[:, :, 1:].reshape(layers, batch, -1, width),
+        cls=mean_over(streams[:, :, :, 0], axis=2)[:, :, None],
+        streams=streams,
         pooled=mean_over(encoded.pooled.reshape(batch, parts, -1), axis=1),
         attention=encoded.attention[:, 1:].reshape(batch, parts * size.grid[0], -1),
     )
@@ -46,7 +46,10 @@ def teach(
 
 def features_at(taught: Taught, visible: jax.Array, norm: Norm) -> jax.Array:
     """Features of tokens `visible` (B, 1 + n), class token first: (K, B, 1 + n, C) float32."""
-    patches = at_tokens(taught.patches, visible[:, 1:] - 1)
+    # Tokens are taken from the parts as they lie: to join these first would copy all of them.
+    part, place = jnp.divmod(visible[:, 1:] - 1, taught.streams.shape[3] - 1)
+    take = jax.vmap(lambda x, part, place: x.at[part, place + 1].get(mode="promise_in_bounds"))
+    patches = jax.vmap(take, in_axes=(0, None, None))(taught.streams, part, place)
     return normalised(jnp.concatenate([taught.cls, patches], axis=2), norm)
 
 

@@ -205,8 +205,8 @@ class MaskedReconstruction:
             frames, encoder = batch["video"][:, :: self.stride], encoders["clip_teacher"]
             return self.clip_teacher.teach(encoder, params["clip_teacher"], frames, batch["index"], key)
         clip = jnp.moveaxis(batch["clip"], 1, 0) if self.clip else None
-        cls, patches = (None, None) if clip is None else (clip[:, :, :1], clip[:, :, 1:])
-        return Taught(cls, patches, batch.get("pooled"), batch.get("attention"))
+        cls, streams = (None, None) if clip is None else (clip[:, :, :1], clip[:, :, None])
+        return Taught(cls, streams, batch.get("pooled"), batch.get("attention"))
 
     def _mae_features(
         self, encoders: Mapping[str, Any], params: Params, batch: Batch, wanted: jax.Array

@@ -87,7 +87,7 @@ def test_an_encoder_of_single_frames_averages_what_it_pools_and_sees_as_a_teache
     taught = teach(encoder, params["vision"], video)
     close(embed_video(model, params, video), taught.pooled)
     tokens = model.apply({"params": params}, video, method="tokens")
-    close(tokens, jnp.concatenate([taught.cls[0], taught.patches[0]], axis=1))
+    close(tokens, jnp.concatenate([taught.cls[0], taught.streams[0, :, :, 1:].reshape(2, -1, 16)], axis=1))
     visible = jnp.array([[0, 1], [0, 4], [0, 2], [0, 3], [0, 1], [0, 2]])  # of each frame of each clip
     encoded = encoder.apply({"params": params["vision"]}, video.reshape(6, 1, 28, 28, 3), visible)
     means = encoded.pooled.reshape(2, 3, -1).mean(1)
