@@ -5,29 +5,13 @@ import sys
 
 import jax
 
-# Dense bfloat16 TFLOP/s per jax device, from the vendors' data sheets.
-_PEAK_TFLOPS = {
-    "TPU v4": 275.0,
-    "TPU v5 lite": 197.0,
-    "TPU v5e": 197.0,
-    "TPU v5": 459.0,
-    "TPU v5p": 459.0,
-    "TPU v6 lite": 918.0,
-    "TPU v6e": 918.0,
-    "NVIDIA A100": 312.0,
-    "NVIDIA H100": 989.0,
-    "NVIDIA H200": 989.0,
-}
+from ivjax.chips import chip_of_kind
 
 
 def peak_flops(kind: str) -> float | None:
-    """Peak bfloat16 FLOP/s of a device kind, or None where it is not known."""
-    exact = _PEAK_TFLOPS.get(kind)
-    family = [
-        peak for name, peak in _PEAK_TFLOPS.items() if name.startswith("NVIDIA") and kind.startswith(name)
-    ]
-    peak = exact or (family[0] if family else None)
-    return None if peak is None else peak * 1e12
+    """Peak bfloat16 FLOP/s of a device kind, or None where no data sheet names it."""
+    chip = chip_of_kind(kind)
+    return None if chip is None or chip.platform == "cpu" else chip.flops
 
 
 def peak_memory() -> int:

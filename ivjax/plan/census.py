@@ -1,0 +1,234 @@
+"""What a compiled program sends over the network: kinds, mesh axes, times and bytes of one step."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jax.sharding import Mesh
+
+from ivjax.plan.hlo import Computation, Instruction, id_groups, parse, replica_groups, sizes_of, trip_count
+
+KINDS = (
+    "all-gather",
+    "reduce-scatter",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+    "ragged-all-to-all",
+    "collective-broadcast",
+)
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+_PAIRS = re.compile(r'source_target_pairs="?\{(\{[\d,{}]*\})\}')
+_VIEWS = ("get-tuple-element", "bitcast", "reshape", "transpose", "copy", "convert")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Collectives of one kind along the same axes: times a step, bytes that one device sends, the largest
+    single result in bytes, and whether the data-centre network between slices carries them."""
+
+    kind: str
+    axes: tuple[str, ...]
+    count: int
+    bytes: int
+    largest: int
+    crosses_slices: bool = False
+
+
+@dataclass(frozen=True)
+class Census:
+    """All traffic of a step, most bytes first. Loops whose trip count the text hides count as one turn."""
+
+    traffic: tuple[Traffic, ...]
+    unknown_loops: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """What one device sends in a step."""
+        return sum(row.bytes for row in self.traffic)
+
+
+def census(hlo: str, mesh: Mesh) -> Census:
+    """Counts the collectives of `compiled.as_text()`, a program compiled for `mesh`.
+
+    Bytes are those of ring algorithms, of arrays without the padding of their layouts.
+    """
+    program = _Program(hlo, _Places(mesh))
+    moves = program.moves(program.module.entry)
+    rows: dict[tuple[str, tuple[str, ...], bool], list[tuple[_Move, int]]] = {}
+    for move, times in (+moves).items():
+        rows.setdefault((move.kind, move.axes, move.crosses_slices), []).append((move, times))
+    traffic = [
+        Traffic(
+            kind,
+            axes,
+            count=sum(times for _, times in row),
+            bytes=sum(move.bytes * times for move, times in row),
+            largest=max(move.largest for move, _ in row),
+            crosses_slices=crosses,
+        )
+        for (kind, axes, crosses), row in rows.items()
+    ]
+    return Census(tuple(sorted(traffic, key=lambda row: -row.bytes)), tuple(program.unknown_loops))
+
+
+def describe(found: Census) -> Iterator[str]:
+    """A table of the traffic, one line per kind and axes, and a line per loop of unknown length."""
+    titles = f"{'times':>8} {'GiB sent per device and step':>30} {'largest MiB':>12}"
+    yield f"{'collective':<22} {'axes':<24} {titles}"
+    for row in found.traffic:
+        axes = "+".join(row.axes) + (" (between slices)" if row.crosses_slices else "")
+        sizes = f"{row.bytes / 2**30:30.3f} {row.largest / 2**20:12.2f}"
+        yield f"{row.kind:<22} {axes:<24} {row.count:8d} {sizes}"
+    yield f"{'all':<47} {sum(row.count for row in found.traffic):8d} {found.bytes / 2**30:30.3f}"
+    for loop in found.unknown_loops:
+        yield f"trip_count unknown: loop {loop} is counted as one turn"
+
+
+class _Places:
+    """Which mesh axes a group of partitions runs along."""
+
+    def __init__(self, mesh: Mesh):
+        self.shape, self.names = mesh.devices.shape, mesh.axis_names
+        slices = [getattr(device, "slice_index", None) or 0 for device in mesh.devices.flat]
+        self.slices = np.asarray(slices)
+        self.members = [np.flatnonzero(self.slices == index) for index in sorted(set(slices))]
+
+    def positions(self, partitions: int) -> np.ndarray:
+        """Where in the mesh each partition of a program is; a slice may have a program of its own."""
+        if partitions == self.slices.size:
+            return np.arange(partitions)
+        if len(self.members) > 1 and all(partitions == len(members) for members in self.members):
+            return self.members[0]
+        raise ValueError(f"the program has {partitions} partitions and the mesh {self.slices.size} devices")
+
+    def along(self, groups: Sequence[np.ndarray]) -> tuple[tuple[str, ...], bool]:
+        """The axes along which members of a group differ, and whether they lie in several slices."""
+        differ, crosses = np.zeros(len(self.shape), bool), False
+        for group in groups:
+            places = np.stack(np.unravel_index(group, self.shape))
+            differ |= (places != places[:, :1]).any(axis=1)
+            crosses |= bool((self.slices[group] != self.slices[group[0]]).any())
+        return tuple(name for name, moves in zip(self.names, differ, strict=True) if moves), crosses
+
+
+@dataclass(frozen=True)
+class _Move:
+    """One collective: what a device sends, and its largest result."""
+
+    kind: str
+    axes: tuple[str, ...]
+    crosses_slices: bool
+    bytes: int
+    largest: int
+
+
+class _Program:
+    """The moves of each computation, those that it calls included."""
+
+    def __init__(self, hlo: str, places: _Places):
+        self.module, self.places = parse(hlo), places
+        self.positions = places.positions(self.module.partitions)
+        self.unknown_loops: list[str] = []
+        self._found: dict[str, Counter[_Move]] = {}
+        self._chains: set[tuple[str, ...]] = set()
+
+    def moves(self, name: str, fused: bool = False) -> Counter[_Move]:
+        """The moves of one run of a computation."""
+        if name not in self._found:
+            self._found[name] = Counter()
+            computation = self.module.computations[name]
+            for line in computation.instructions.values():
+                self._found[name].update(self._line(computation, line, fused))
+        return self._found[name]
+
+    def _line(self, computation: Computation, line: Instruction, fused: bool) -> Counter[_Move]:
+        if line.opcode == "while":
+            return self._loop(computation, line)
+        if line.opcode == "conditional":
+            branches = line.named("branch_computations") or (
+                *line.named("true_computation"),
+                *line.named("false_computation"),
+            )
+            return max(map(self.moves, branches), key=_bytes)
+        found: Counter[_Move] = Counter(self._collective(computation, line, fused))
+        if not line.opcode.endswith(("-done", "-update")):
+            for attribute in ("calls", "to_apply", "called_computations"):
+                for called in line.named(attribute):
+                    found.update(self.moves(called, line.opcode == "fusion"))
+        return found
+
+    def _loop(self, computation: Computation, line: Instruction) -> Counter[_Move]:
+        turn = self.moves(line.named("body")[0])
+        if not turn:
+            return turn
+        times = trip_count(self.module, computation.name, line)
+        if times is None:
+            origin = re.search(r'op_name="([^"]*)"', line.text)
+            self.unknown_loops.append(f"{line.name} ({origin[1]})" if origin else line.name)
+        return Counter({move: count * (1 if times is None else times) for move, count in turn.items()})
+
+    def _collective(self, computation: Computation, line: Instruction, fused: bool) -> Iterator[_Move]:
+        kind, groups = self._groups(line)
+        if not kind or self._continues(line):
+            return
+        if kind == "all-reduce" and fused and _only_sliced(computation, line.name):
+            kind = "reduce-scatter"
+        # A send has a token beside its payload, and a ragged-all-to-all its output and offsets.
+        operands = line.operands[:1] if line.opcode == "send" or kind.startswith("ragged") else line.operands
+        sizes = [size for name in operands for size in sizes_of(computation.instructions[name].shape)]
+        axes, crosses = self.places.along(groups)
+        if axes:
+            ways = max(map(len, groups))
+            grown = {"all-gather": ways, "reduce-scatter": 1 / ways}.get(kind, 1)
+            yield _Move(kind, axes, crosses, _sent(kind, sum(sizes), ways), round(max(sizes) * grown))
+
+    def _continues(self, line: Instruction) -> bool:
+        """Whether this is a later part of a collective that TPU fusions carry on between them.
+
+        Its start, each fusion that overlaps with it, and its end repeat the same instruction.
+        """
+        chain = re.search(r'\bchain_id="(\d+)"', line.text)
+        if not chain:
+            return False
+        key = (chain[1], *re.findall(r"\bchannel_id=(\d+)", line.text))
+        seen = key in self._chains
+        self._chains.add(key)
+        return seen
+
+    def _groups(self, line: Instruction) -> tuple[str, list[np.ndarray]]:
+        """The kind of a collective, and its groups as positions in the mesh; "" for another instruction."""
+        kind = line.opcode.removesuffix("-start")
+        transfer, pairs = _TRANSFER.search(line.text), _PAIRS.search(line.text)
+        if kind == "send" and transfer:
+            kind = transfer[1].lower().replace("_", "-").replace("one-to-one", "collective-permute")
+            return kind, list(np.stack(self.places.members, axis=1))
+        if kind in ("send", "collective-permute") and pairs:
+            return "collective-permute", [self.positions[pair] for pair in id_groups(pairs[1])]
+        if kind not in KINDS:
+            return "", []
+        return kind, [self.positions[group] for group in replica_groups(line.text, self.positions.size)]
+
+
+def _bytes(moves: Counter[_Move]) -> int:
+    return sum(move.bytes * count for move, count in moves.items())
+
+
+def _only_sliced(computation: Computation, name: str) -> bool:
+    """Whether only slices of a value are used: in a fusion, TPU's way to write a reduce-scatter."""
+    users = [line for line in computation.instructions.values() if name in line.operands]
+    return bool(users) and all(
+        line.opcode == "dynamic-slice" or line.opcode in _VIEWS and _only_sliced(computation, line.name)
+        for line in users
+    )
+
+
+def _sent(kind: str, operands: int, ways: int) -> int:
+    """Bytes that one of `ways` devices sends when each holds `operands` bytes."""
+    if kind == "all-gather":
+        return operands * (ways - 1)
+    if kind in ("collective-permute", "collective-broadcast"):
+        return operands
+    return round(operands * (2 if kind == "all-reduce" else 1) * (ways - 1) / ways)

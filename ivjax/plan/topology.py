@@ -1,0 +1,191 @@
+"""Which accelerators, and how they are joined: `v5p:4x4x8`, `h200:64` or `cpu:8`, read and checked."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from ivjax.chips import CHIPS, Chip
+from ivjax.errors import UserError, nearest
+
+# Names that people use for a generation and that the compiler does not know.
+_SPOKEN = {
+    "v5lite": "v5e",
+    "v5litepod": "v5e",
+    "v5": "v5p",
+    "v6": "v6e",
+    "trillium": "v6e",
+    "v7": "tpu7x",
+    "v7x": "tpu7x",
+    "tpu7": "tpu7x",
+    "ironwood": "tpu7x",
+}
+
+# The sizes on offer, from which an impossible one is mended.
+_GRIDS = {
+    2: ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16)),
+    3: (
+        *((1, 1, 1), (1, 2, 1), (2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)),
+        *((4, 4, 4), (4, 4, 8), (4, 8, 8), (8, 8, 8), (8, 8, 16), (8, 16, 16), (16, 16, 16)),
+        *((16, 16, 24), (16, 20, 28), (16, 24, 24)),
+    ),
+}
+_SIDES = {
+    2: "a side is 2, 4, 8 or 16, and a single chip 1x1",
+    3: "a side is a multiple of 4, or 1 or 2 below 4x4x4 as in 2x2x1 and 2x2x4",
+}
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Accelerators of one kind: `slices` times `shape`, which counts chips (one number on GPU and CPU)."""
+
+    chip: Chip
+    shape: tuple[int, ...]
+    slices: int = 1
+
+    @property
+    def devices_per_slice(self) -> int:
+        """How many devices jax sees in one slice."""
+        return math.prod(self.shape) * self.chip.devices_per_chip
+
+    @property
+    def devices(self) -> int:
+        """How many devices jax sees in all slices."""
+        return self.devices_per_slice * self.slices
+
+    @property
+    def hosts(self) -> int:
+        """How many machines they are in: one process each."""
+        return math.ceil(self.devices_per_slice / self.chip.devices_per_host) * self.slices
+
+    @property
+    def name(self) -> str:
+        """As a user would write it, for example "v5p:8x8x4" or "v5p:8x8x4 x2 slices"."""
+        slices = f" x{self.slices} slices" if self.slices > 1 else ""
+        return _write(self.chip, self.shape) + slices
+
+
+def parse(text: str, slices: int = 1) -> Topology:
+    """Reads `<tpu>:<AxB[xC]>`, `<gpu>:<count>` (also `<count>x<gpu>`) or `cpu:<count>`, `slices` times."""
+    name, mark, size = _split(text)
+    if name not in CHIPS:
+        raise UserError(_unknown(text, name, mark + size))
+    chip = CHIPS[name]
+    shape = _grid(text, chip, mark, size) if chip.platform == "tpu" else _count(text, chip, mark, size)
+    if slices < 1:
+        raise UserError(f"slices={slices} of {text}: a topology has at least 1 slice")
+    if slices > 1 and chip.platform == "cpu":
+        raise UserError(f"slices={slices} of {text}: processors have no slices; write slices=1")
+    return Topology(chip, shape, slices)
+
+
+def _write(chip: Chip, shape: tuple[int, ...]) -> str:
+    return f"{chip.name}:{'x'.join(map(str, shape))}"
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    """The name, the mark after it, and the size; `64xh200` becomes h200, :, 64."""
+    text = text.strip().lower()
+    swapped = re.fullmatch(r"(\d+)x([a-z]\w*)", text)
+    if swapped:
+        return swapped[2], ":", swapped[1]
+    found = re.fullmatch(r"([^:-]*)([:-]?)(.*)", text)
+    return (found[1], found[2], found[3]) if found else (text, "", "")
+
+
+def _unknown(text: str, name: str, rest: str) -> str:
+    """What is wrong with a name that is not in the table."""
+    if name not in _SPOKEN:
+        names = f"there are {', '.join(CHIPS)}"
+        return f"topology {text!r}: no accelerator is called {name!r} ({names}){nearest(name, CHIPS)}"
+    chip = CHIPS[_SPOKEN[name]]
+    if rest.startswith("-"):
+        return _accelerator_type(text, chip, rest[1:])
+    return f"topology {text!r}: {name} is called {chip.name} here; write {_mended(chip, rest[1:])}"
+
+
+def _grid(text: str, chip: Chip, mark: str, size: str) -> tuple[int, ...]:
+    """The shape of a TPU slice in chips, checked against what the generation offers."""
+    if mark == "-":
+        raise UserError(_accelerator_type(text, chip, size))
+    shape, near = _numbers(size), _mended(chip, size)
+    if not shape:
+        wrong = f"needs the shape of a slice in chips, for example {near}"
+    elif len(shape) != chip.torus:
+        has = f"{len(shape)} dimension{'s' * (len(shape) > 1)}"
+        wrong = f"has {has} and a {chip.name} slice {chip.torus}; the nearest is {near}"
+    elif math.prod(shape) > _pod(chip):
+        has = f"{math.prod(shape)} chips and a pod of {chip.name} {_pod(chip)}"
+        wrong = f"has {has}; the nearest is {near}, and slices multiply it"
+    elif not _exists(chip, shape):
+        wrong = f"does not exist ({_SIDES[chip.torus]}); the nearest is {near}"
+    else:
+        return shape
+    raise UserError(f"topology {text!r} {wrong}")
+
+
+def _numbers(size: str) -> tuple[int, ...]:
+    """4x8 as (4, 8); empty where it is anything else."""
+    return tuple(map(int, size.split("x"))) if re.fullmatch(r"\d+(x\d+)*", size) else ()
+
+
+def _exists(chip: Chip, shape: tuple[int, ...]) -> bool:
+    if len(shape) != chip.torus or math.prod(shape) > _pod(chip):
+        return False
+    if shape in _GRIDS[chip.torus]:
+        return True
+    if chip.torus == 2:
+        return all(side in (2, 4, 8, 16) for side in shape)
+    small = all(side in (2, 4) for side in shape[:2]) and shape[2] in (1, 2, 4)
+    return small or all(side > 0 and side % 4 == 0 for side in shape)
+
+
+def _pod(chip: Chip) -> int:
+    """Chips in the largest slice."""
+    return chip.domain // chip.devices_per_chip
+
+
+def _mended(chip: Chip, size: str) -> str:
+    """The topology of this size if it exists, otherwise the one on offer with about as many chips."""
+    shape = _numbers(size)
+    return _write(chip, shape) if _exists(chip, shape) else _offered(chip, math.prod(shape) if shape else 64)
+
+
+def _offered(chip: Chip, chips: int) -> str:
+    """The slice on offer whose number of chips comes nearest, by ratio."""
+    fitting = [grid for grid in _GRIDS[chip.torus] if math.prod(grid) <= _pod(chip)]
+    return _write(chip, min(fitting, key=lambda grid: abs(math.log(math.prod(grid) / max(chips, 1)))))
+
+
+def _accelerator_type(text: str, chip: Chip, size: str) -> str:
+    """What is wrong with the cloud's form `v5p-128`, where some generations count cores."""
+    if not size.isdecimal():
+        return f"topology {text!r} lacks the colon before the shape; write {_mended(chip, size)}"
+    # The generations with a 3-D torus have two cores in a chip.
+    cores = 2 if chip.torus == 3 else 1
+    chips = max(int(size) // cores, 1)
+    counted = f"{'cores' if cores == 2 else 'chips'}: {chips} chip{'s' * (chips > 1)}"
+    return f"topology {text!r} is a name that counts {counted}; write the shape, {_offered(chip, chips)}"
+
+
+def _count(text: str, chip: Chip, mark: str, size: str) -> tuple[int, ...]:
+    """How many GPUs (parts of a host, or whole hosts) or CPU devices."""
+    shape = _numbers(size)
+    if not shape:
+        raise UserError(f"topology {text!r} needs a number of devices, for example {chip.name}:8")
+    if chip.platform == "cpu":
+        legal, rule = min(max(math.prod(shape), 1), chip.domain), f"a number from 1 to {chip.domain}"
+    else:
+        legal = _whole_hosts(chip, math.prod(shape))
+        rule = f"1, 2, 4 or whole hosts of {chip.devices_per_host}"
+    if mark != ":" or shape != (legal,):
+        raise UserError(f"topology {text!r}: {chip.name} takes {rule}; the nearest is {chip.name}:{legal}")
+    return shape
+
+
+def _whole_hosts(chip: Chip, count: int) -> int:
+    """The legal number of GPUs next to `count`."""
+    host = chip.devices_per_host
+    if count >= host:
+        return (count + host // 2) // host * host
+    return min((1, 2, 4, host), key=lambda legal: abs(legal - count))
