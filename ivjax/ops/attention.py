@@ -33,7 +33,9 @@ def attend(
         return splash(q, k, v, causal, q_segments, kv_segments)
     if kernel == "loop" and plain:
         return _head_by_head(q, k, v)
-    return _dense(q, k, v, causal, q_segments, kv_segments, "cudnn" if kernel == "cudnn" else "xla")
+    if kernel == "cudnn":
+        return in_pairs(q, k, v, causal, q_segments, kv_segments, "cudnn")
+    return _dense(q, k, v, causal, q_segments, kv_segments, "xla")
 
 
 def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -62,11 +64,32 @@ def _choose(q: jax.Array, k: jax.Array) -> str:
     return "cudnn" if fits_cudnn else "xla"
 
 
-def _dense(q, k, v, causal, q_segments, kv_segments, implementation):
+def _dense(q, k, v, causal, q_segments, kv_segments, implementation, queries=None, keys=None):
     mask = None
     if q_segments is not None:
         mask = (q_segments[:, :, None] == kv_segments[:, None, :])[:, None]
-    return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=implementation)
+    return jax.nn.dot_product_attention(
+        q,
+        k,
+        v,
+        mask=mask,
+        is_causal=causal,
+        query_seq_lengths=queries,
+        key_value_seq_lengths=keys,
+        implementation=implementation,
+    )
+
+
+def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation) -> jax.Array:
+    """Attention over tokens padded to even numbers and hidden by length: cuDNN trains on no others."""
+    queries, keys = q.shape[1], k.shape[1]
+    if queries % 2 == 0 and keys % 2 == 0:
+        return _dense(q, k, v, causal, q_segments, kv_segments, implementation)
+    q, k, v = (_pad_axis1(x, 2) for x in (q, k, v))
+    if q_segments is not None:
+        q_segments, kv_segments = _pad_axis1(q_segments, 2, value=-1), _pad_axis1(kv_segments, 2, value=-2)
+    lengths = [jnp.full(len(q), length, jnp.int32) for length in (queries, keys)]
+    return _dense(q, k, v, causal, q_segments, kv_segments, implementation, *lengths)[:, :queries]
 
 
 def _head_by_head(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -120,10 +143,10 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
     batch, queries, heads, width = q.shape
     q_ids = jnp.zeros((batch, queries), jnp.int32) if q_segments is None else q_segments
     kv_ids = jnp.zeros((batch, k.shape[1]), jnp.int32) if kv_segments is None else kv_segments
-    q_ids, kv_ids = _pad_axis1(q_ids, value=-1), _pad_axis1(kv_ids, value=-1)
+    q_ids, kv_ids = _pad_axis1(q_ids, _LANES, value=-1), _pad_axis1(kv_ids, _LANES, value=-1)
     # Every query head gets its own copy of its group's keys, so that heads can be split freely.
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
-    q, k, v = (_pad_axis1(x) for x in (q * jnp.asarray(width**-0.5, q.dtype), k, v))
+    q, k, v = (_pad_axis1(x, _LANES) for x in (q * jnp.asarray(width**-0.5, q.dtype), k, v))
     local = functools.partial(_splash_local, causal=causal, interpret=interpret)
     if not one_device():
         tokens = activation_spec(q.shape, ("batch", None, "heads", None))
@@ -154,7 +177,7 @@ def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
     return jax.vmap(one_clip)(q, k, v, q_ids, kv_ids).swapaxes(1, 2)
 
 
-def _pad_axis1(x: jax.Array, value: int = 0) -> jax.Array:
-    """Pads axis 1 to whole blocks of splash attention."""
-    widths = [(0, 0), (0, -x.shape[1] % _LANES)] + [(0, 0)] * (x.ndim - 2)
+def _pad_axis1(x: jax.Array, multiple: int, value: int = 0) -> jax.Array:
+    """Pads axis 1 to a multiple."""
+    widths = [(0, 0), (0, -x.shape[1] % multiple)] + [(0, 0)] * (x.ndim - 2)
     return jnp.pad(x, widths, constant_values=value)

@@ -72,6 +72,13 @@ def test_splash_with_padding(case):
     assert_agrees(kernel, functools.partial(written_out, **options), q, k, v)
 
 
+@pytest.mark.parametrize("case", [*CASES, "plain"])
+def test_padding_to_even_numbers_for_cudnn(case):
+    options = {"causal": False, "q_segments": None, "kv_segments": None} | CASES.get(case, {})
+    kernel = functools.partial(attention.in_pairs, implementation="xla", **options)
+    assert_agrees(kernel, functools.partial(written_out, **options), *inputs(37, 37, heads=4, groups=2))
+
+
 @pytest.mark.parametrize("heads, groups", [(2, 2), (4, 1), (3, 3)])
 def test_splash_over_a_mesh_equals_one_device(heads, groups):
     q, k, v = inputs(129, 129, heads=heads, groups=groups, width=88, batch=4)
