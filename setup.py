@@ -48,6 +48,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda12]"],
+        "plan": ["jax[tpu]"],  # its libtpu compiles for TPUs that are not there
         "beam": ["apache-beam"],
         "convert": ["torch"],
         "test": ["pytest", "pytest-xdist", "safetensors", "ruff", "mypy"],

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ivjax import __version__
-from ivjax.cli import bench, convert, data, embed, eval, launch, quickstart, search, train
+from ivjax.cli import bench, convert, data, embed, eval, launch, plan, quickstart, search, sweep, train
 from ivjax.errors import UserError
 
 
@@ -40,6 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ivjax", description="The InternVideo family in JAX.")
     parser.add_argument("--version", action="version", version=f"ivjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (quickstart, train, eval, convert, embed, search, data, bench, launch):
+    for command in (quickstart, train, sweep, eval, plan, launch, convert, embed, search, data, bench):
         command.add(commands)
     return parser

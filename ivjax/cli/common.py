@@ -30,11 +30,10 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     """The arguments CONFIG and path=value."""
-    parser.add_argument(
-        "config", help="a config file (.py), or the name of a shipped one such as stage1_tiny"
-    )
+    about = "a config file (.py), or the name of a shipped one such as stage1_tiny"
+    parser.add_argument("config", nargs=None if needed else "?", help=about)
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
 
 

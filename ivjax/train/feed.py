@@ -1,13 +1,13 @@
 """Host batches -> global arrays on the mesh."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.data_pipelines.alternate import Alternating
+from ivjax.data_pipelines.alternate import MediumBatch
 from ivjax.data_pipelines.loader import HostShard
 from ivjax.errors import UserError
 from ivjax.ops.layout import batch_spec
@@ -24,17 +24,48 @@ class Fed(NamedTuple):
     position: Mapping[str, Any]
 
 
+class Batches(Protocol):
+    """Endless batches of one medium each, resumable: an Alternating, or several side by side."""
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The media that batches come of."""
+        ...
+
+    def medium(self, step: int) -> str:
+        """Which medium serves a step."""
+        ...
+
+    def __next__(self) -> MediumBatch: ...
+
+    def report(self) -> dict[str, float]:
+        """What there is to say, for logs."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """What restores the position; JSON."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from a `state`."""
+        ...
+
+    def close(self) -> None:
+        """Ends what reads."""
+        ...
+
+
 class Feed:
     """Places this host's rows of each batch on its devices; other hosts place theirs."""
 
-    def __init__(self, loader: Alternating, mesh: Mesh, batch: int, specs: Mapping[str, Spec]):
-        self._loader = loader
+    def __init__(self, loader: Batches, mesh: Mesh, batch: int, specs: Mapping[str, Spec]):
+        self.loader = loader
         self._sharding = NamedSharding(mesh, batch_spec())
         self._batch = batch
         self._specs = {medium: specs[medium] for medium in loader.media}
 
     def __next__(self) -> Fed:
-        medium, number, rows = next(self._loader)
+        medium, number, rows = next(self.loader)
         _check(rows, self._specs[medium])
         arrays = {
             name: jax.make_array_from_process_local_data(
@@ -42,11 +73,11 @@ class Feed:
             )
             for name, spec in self._specs[medium].items()
         }
-        return Fed(arrays, medium, number * self._batch, self._loader.state())
+        return Fed(arrays, medium, number * self._batch, self.loader.state())
 
     def report(self) -> dict[str, float]:
         """What the loader has to say of this host's clips, for logs."""
-        return self._loader.report()
+        return self.loader.report()
 
 
 def _check(rows: Mapping[str, np.ndarray], wanted: Spec) -> None:

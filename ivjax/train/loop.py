@@ -13,16 +13,15 @@ import numpy as np
 from ivjax.config import Experiment
 from ivjax.errors import UserError
 from ivjax.stages.objective import Metrics
-from ivjax.train.feed import Feed
-from ivjax.train.freeze import joined
 from ivjax.train.metrics import console_line
 from ivjax.train.rates import Rates
-from ivjax.train.session import Say, Session, batch_specs, open_loader, opened
+from ivjax.train.session import Compiling, Run, Say, Session, opened
 from ivjax.train.stop import StopRequest, listening
 
 _STEPS_AHEAD = 2  # steps that the host may queue before it waits for the devices
 _WARM_UP_STEPS = 2  # steps after which a hidden transfer is an error
 _GIVE_UP_AFTER = 10  # skipped steps in a row that end the run
+_FREELY = contextlib.nullcontext()
 
 
 class Done(NamedTuple):
@@ -40,11 +39,23 @@ def train(
 
     Returns the exit status: 130 after Ctrl-C, else 0, also after a SIGTERM that was obeyed.
     """
-    with listening() as request, opened(experiment, folder, say, devices) as session:
-        asked = _run(session, request)
+    return train_run(Run(experiment, folder), say, devices)
+
+
+def train_run(
+    run: Run,
+    say: Say,
+    devices: Sequence[jax.Device] | None = None,
+    compiling: Compiling = _FREELY,
+) -> int:
+    """As `train`; the steps compile inside `compiling`, so that processes can take turns."""
+    with listening() as request, opened(run, say, devices, compiling) as session:
+        asked = _steps(session, request)
         session.ledger.enter("checkpoint")
         _save(session)
         session.checkpoints.wait()
+        if not asked:
+            run.leave(session)
         session.ledger.mark(session.done)
         session.say(session.ledger.describe())
         if asked:
@@ -52,11 +63,11 @@ def train(
         return 130 if request.interrupt else 0
 
 
-def _run(session: Session, request: StopRequest) -> bool:
+def _steps(session: Session, request: StopRequest) -> bool:
     """Steps until the end or until asked to stop; returns whether it was asked."""
-    experiment, ledger = session.experiment, session.ledger
-    rates = Rates(session.objective, experiment.batch, session.mesh.size, ledger)
-    started, skips = session.done, 0
+    experiment, ledger, program = session.experiment, session.ledger, session.program
+    rates = Rates(program.objective, experiment.batch * session.run.runs, program.mesh.size, ledger)
+    started, skips = session.done, np.zeros((), int)
     pending: list[tuple[Done, Metrics]] = []
     in_flight: deque[jax.Array] = deque()
     ledger.enter("data wait")
@@ -70,6 +81,7 @@ def _run(session: Session, request: StopRequest) -> bool:
                 session.state, session.frozen, fed.batch, session.numbers
             )
         session.done, session.position = session.done + 1, dict(fed.position)
+        session.taken[fed.medium] += 1
         rates.count(fed.medium)
         pending.append((Done(session.done, fed.medium, fed.first), metrics))
         in_flight.append(metrics["loss"])
@@ -94,37 +106,49 @@ def _run(session: Session, request: StopRequest) -> bool:
     return fed is not None
 
 
-def _report(session: Session, pending: list[tuple[Done, Metrics]], skips: int, rates: Rates) -> int:
-    """Logs the last of the pending steps and looks through all of them for skipped ones."""
+def _report(
+    session: Session, pending: list[tuple[Done, Metrics]], skips: np.ndarray, rates: Rates
+) -> np.ndarray:
+    """Logs the last of the pending steps and looks through all of them for skipped ones.
+
+    `skips` are how many were skipped in a row, () or (runs,) where several are trained together.
+    """
     steps, fetched = [done for done, _ in pending], jax.device_get([metrics for _, metrics in pending])
     pending.clear()
     for done, metrics in zip(steps, fetched, strict=True):
-        skips = 0 if metrics["finite"] else skips + 1
-        if skips:
-            _note_skip(session, done)
+        skips = np.where(metrics["finite"], 0, skips + 1)
+        if skips.any():
+            _note_skip(session, done, skips > 0)
     step, metrics = steps[-1].step, fetched[-1]
-    values: dict[str, Any] = {"loss": float(metrics["loss"])}
-    values |= {name: float(value) for name, value in metrics.items() if name not in ("loss", "finite")}
-    values |= {"skipped": int(jax.device_get(session.state["skipped"]))}
+    values: dict[str, Any] = {"loss": _number(metrics["loss"])}
+    values |= {name: _number(value) for name, value in metrics.items() if name not in ("loss", "finite")}
+    values |= {"skipped": _number(jax.device_get(session.state["skipped"]), int)}
     values |= rates.since_last() | session.feed.report()
     session.say(console_line(step, session.experiment.steps, values))
-    session.log.write(step, values | {f"time/{n}": round(s, 3) for n, s in session.ledger.totals().items()})
+    spent = {f"time/{name}": round(seconds, 3) for name, seconds in session.ledger.totals().items()}
+    session.log.write(step, values | {"flops": session.flops()} | spent)
     session.ledger.write()
-    if skips >= _GIVE_UP_AFTER:
+    if skips.min() >= _GIVE_UP_AFTER:
         raise UserError(
-            f"the last {skips} steps up to {step} had a non-finite loss or gradient and were skipped; lower "
-            f"schedule.peak or optimizer.clip, or look at the clips in {session.folder / 'skipped.jsonl'}"
+            f"the last {skips.min()} steps up to {step} had a non-finite loss or gradient and were skipped; "
+            f"lower schedule.peak or optimizer.clip, or look at clips in {session.folder / 'skipped.jsonl'}"
         )
     return skips
 
 
-def _note_skip(session: Session, done: Done) -> None:
-    """Keeps the global places of the clips of a step whose update was skipped."""
+def _number(value: np.ndarray, kind: type = float) -> Any:
+    """A metric as a number; those of several runs (runs,) as an array."""
+    return kind(value) if np.ndim(value) == 0 else np.asarray(value, kind)
+
+
+def _note_skip(session: Session, done: Done, skipped: np.ndarray) -> None:
+    """Keeps the global places of the clips of a step whose update was skipped, and in which runs it was."""
     last = done.first + session.experiment.batch - 1
     line = {"step": done.step, "medium": done.medium, "first_index": done.first, "last_index": last}
-    session.say(
-        f"step {done.step} was skipped: non-finite loss or gradient (clips {done.first}.. of the order)"
-    )
+    line |= {"runs": np.flatnonzero(skipped).tolist()} if skipped.ndim else {}
+    where = f" in {skipped.sum()} of {skipped.size} runs" if skipped.ndim else ""
+    why = f"non-finite loss or gradient (clips {done.first}.. of the order)"
+    session.say(f"step {done.step} was skipped{where}: {why}")
     if jax.process_index() == 0:
         with (session.folder / "skipped.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -132,18 +156,16 @@ def _note_skip(session: Session, done: Done) -> None:
 
 def _evaluate(session: Session) -> None:
     """The loss on held-out clips, the same ones each time."""
-    experiment, objective = session.experiment, session.objective
-    loader = open_loader(experiment, objective, session.mesh, session.folder, held_out=True)
-    feed = Feed(loader, session.mesh, experiment.batch, batch_specs(objective))
-    key = jax.random.key(experiment.seed)
-    params = joined(session.state["params"], session.frozen)
+    experiment, running = session.experiment, session.program.objective.running
+    feed = session.run.feed(session.program, held_out=True)
+    params = session.state["params"]
     totals: list[dict[str, Any]] = []
     for _ in range(experiment.held_out.batches):
-        value, terms = session.loss(params, next(feed).batch, key)
-        shown = {name: term for name, term in terms.items() if name not in objective.running}
+        value, terms = session.loss(params, session.frozen, next(feed).batch, session.numbers)
+        shown = {name: term for name, term in terms.items() if name not in running}
         totals.append(jax.device_get({"loss": value, **shown}))
-    loader.close()
-    means = {f"held_out/{name}": float(np.mean([t[name] for t in totals])) for name in totals[0]}
+    feed.loader.close()
+    means = {f"held_out/{n}": _number(np.mean([t[n] for t in totals], axis=0)) for n in totals[0]}
     session.say(console_line(session.done, experiment.steps, means))
     session.log.write(session.done, means)
 

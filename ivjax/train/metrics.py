@@ -3,9 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+import numpy as np
 
 from ivjax.data_pipelines.drafts import store
 from ivjax.errors import UserError
@@ -18,6 +19,18 @@ class Logging:
     every: int = 10
     profile_start: int | None = None
     profile_steps: int = 3
+
+
+class Log(Protocol):
+    """Where a session's metrics go."""
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Stores one step's values."""
+        ...
+
+    def close(self) -> None:
+        """Flushes what was stored."""
+        ...
 
 
 class MetricsLog:
@@ -69,6 +82,8 @@ def console_line(step: int, steps: int, values: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, np.ndarray):  # of runs that are trained together
+        return f"{value.min():.4g}..{value.max():.4g}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -12,6 +12,7 @@ from ivjax.ops.layout import batch_spec
 from ivjax.overrides import replaced
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
 from ivjax.train import sharding
+from ivjax.train.freeze import joined
 from ivjax.train.start import shapes_of
 from ivjax.train.step import State, init_state, make_step
 
@@ -50,7 +51,7 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
     trained, frozen = shapes_of(objective, experiment.dtype)
     state = placed(jax.eval_shape(lambda params: init_state(params, recipe), trained), mesh)
     rows = NamedSharding(mesh, batch_spec())
-    batches = {
+    batches: dict[str, Any] = {
         name: {
             key: jax.ShapeDtypeStruct((experiment.batch, *row.shape), row.dtype, sharding=rows)
             for key, row in medium.batch.items()
@@ -70,6 +71,17 @@ def step_of(experiment: Experiment) -> Callable[[State, Params, Batch, Numbers],
         return make_step(own.stage.build(own.compute), own.recipe)(state, frozen, batch)
 
     return step
+
+
+def loss_of(experiment: Experiment) -> Callable[[Params, Params, Batch, Numbers], tuple[jax.Array, Metrics]]:
+    """The loss and its terms as a function of (trained, frozen, batch, numbers); its key is the seed's."""
+
+    def loss(trained: Params, frozen: Params, batch: Batch, numbers: Numbers) -> tuple[jax.Array, Metrics]:
+        own = with_numbers(experiment, numbers)
+        objective = own.stage.build(own.compute)
+        return objective.loss(joined(trained, frozen), batch, jax.random.key(own.seed))
+
+    return loss
 
 
 def with_numbers(experiment: Experiment, numbers: Numbers) -> Experiment:

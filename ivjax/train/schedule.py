@@ -33,8 +33,9 @@ class WarmupCosine:
 
     def at(self, step: Any, total: int, xp: ModuleType = jnp) -> Any:
         """See Schedule."""
-        rising = self.start + (self.peak - self.start) * xp.minimum(step / max(self.warmup - 1, 1), 1.0)
-        rest = max(total - self.warmup, 1)
+        risen = xp.minimum(step / xp.maximum(self.warmup - 1, 1), 1.0)
+        rising = self.start + (self.peak - self.start) * risen
+        rest = xp.maximum(total - self.warmup, 1)
         left = xp.clip(rest - (step - self.warmup), 0, rest) / rest
         # 0.5 (1 + cos(pi (1 - left))) without the cancellation that costs float32 its last digits.
         falling = self.final + (self.peak - self.final) * xp.square(xp.sin(0.5 * np.pi * left))
@@ -54,7 +55,7 @@ class FlooredCosine:
 
     def at(self, step: Any, total: int, xp: ModuleType = jnp) -> Any:
         """See Schedule."""
-        rising = step / max(self.warmup, 1)
-        gone = (step - self.warmup) / max(total - self.warmup, 1)
+        rising = step / xp.maximum(self.warmup, 1)
+        gone = (step - self.warmup) / xp.maximum(total - self.warmup, 1)
         falling = xp.square(xp.cos(0.5 * np.pi * gone))
         return self.peak * xp.maximum(xp.where(step < self.warmup, rising, falling), self.floor)

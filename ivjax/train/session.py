@@ -1,6 +1,7 @@
 """Everything a run needs before its first step: mesh, state (fresh or restored), compiled step, data."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from ivjax.config import Experiment, diff, to_json
@@ -24,26 +27,78 @@ from ivjax.train.feed import Feed, Spec, host_shard
 from ivjax.train.freeze import joined
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch
-from ivjax.train.metrics import MetricsLog, open_workdir
-from ivjax.train.program import Numbers, program_of
-from ivjax.train.start import starting_params
+from ivjax.train.metrics import Log, MetricsLog, open_workdir
+from ivjax.train.program import Numbers, Program, loss_of, numbers_of, program_of
+from ivjax.train.start import shapes_of, starting_params
 from ivjax.train.step import State, init_state
 
 Say = Callable[[str], None]
+Weights = Mapping[str, np.ndarray]
+Compiling = contextlib.AbstractContextManager[Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a session trains, and where. `traced` are paths of values that its steps take as arguments.
+
+    A subclass trains several runs as one (ivjax/sweep/together.py): `runs` is how many.
+    """
+
+    experiment: Experiment
+    folder: Path
+    traced: tuple[str, ...] = ()
+    runs = 1
+
+    def program(self, mesh: Mesh) -> Program:
+        """The step, and the shapes that go into it."""
+        return program_of(self.experiment, mesh)
+
+    def numbers(self, mesh: Mesh) -> Numbers:
+        """The values at `traced`, on the devices."""
+        values = numbers_of(self.experiment, self.traced)
+        # As arrays they stay weakly typed, so the maths is that of the constants that they replace.
+        return {path: jax.device_put(jnp.asarray(v), sharding.replicate(mesh)) for path, v in values.items()}
+
+    def loss(self) -> Callable[..., Any]:
+        """loss(trained, frozen, batch, numbers) -> (loss, terms)."""
+        return jax.jit(loss_of(self.experiment))
+
+    def start(self, program: Program, read: Weights) -> State:
+        """The state before the first step; `read` are parameters from weight files."""
+        shapes, recipe = program.state["params"], self.experiment.recipe
+        params = starting_params(program.objective, shapes, read, self.experiment.seed, program.mesh)
+        return jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(params)
+
+    def feed(self, program: Program, held_out: bool = False) -> Feed:
+        """The batches, from the beginning."""
+        loader = open_loader(self.experiment, program.objective, program.mesh, self.folder, held_out)
+        return Feed(loader, program.mesh, self.experiment.batch, batch_specs(program.objective))
+
+    def log(self, done: int) -> Log:
+        """Where the metrics go, after `done` steps."""
+        return MetricsLog(self.folder, done)
+
+    def store(self) -> None:
+        """Writes what is trained into the folder."""
+        store_experiment(self.experiment, self.folder)
+
+    def leave(self, session: "Session") -> None:
+        """Called when the last step is saved; a single run has nothing more to do."""
 
 
 @dataclass
 class Session:
-    """One start of a run. `state` is after `done` steps; `position` is the loader's place then."""
+    """One start of a run. `state` is after `done` steps; `position` is the loader's place then.
 
-    experiment: Experiment
-    objective: Objective
-    mesh: Mesh
-    folder: Path
+    `taken` are the steps so far, by medium.
+    """
+
+    run: Run
+    program: Program
     say: Say
     ledger: TimeLedger
     checkpoints: Checkpoints
-    log: MetricsLog
+    log: Log
     feed: Feed
     steps: Mapping[str, Callable[..., Any]]  # compiled, by medium
     loss: Callable[..., Any]
@@ -51,53 +106,76 @@ class Session:
     frozen: Params
     numbers: Numbers  # values of the experiment that the compiled steps take as arguments
     done: int
+    taken: Counter[str]
     position: dict[str, Any]
     profiling_until: int | None = None
+
+    @property
+    def experiment(self) -> Experiment:
+        """What is trained."""
+        return self.run.experiment
+
+    @property
+    def folder(self) -> Path:
+        """Where it is trained."""
+        return self.run.folder
+
+    def flops(self) -> float:
+        """Analytic FLOPs of a run's steps so far."""
+        media, batch = self.program.objective.media, self.experiment.batch
+        return float(sum(batch * steps * sum(media[m].flops.values()) for m, steps in self.taken.items()))
 
     def meta(self) -> dict[str, Any]:
         """What each checkpoint says about the run."""
         packages = ("ivjax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
         return {
             "experiment": to_json(self.experiment),
-            "mesh": {axis: int(size) for axis, size in self.mesh.shape.items()},
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.state["params"])),
+            "mesh": {axis: int(size) for axis, size in self.program.mesh.shape.items()},
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.state["params"])) // self.run.runs,
             "versions": {name: _version(name) for name in packages},
         }
 
 
 @contextlib.contextmanager
 def opened(
-    experiment: Experiment, folder: Path, say: Say, devices: Sequence[jax.Device] | None
+    run: Run,
+    say: Say,
+    devices: Sequence[jax.Device] | None,
+    compiling: Compiling,
 ) -> Iterator[Session]:
-    """Prepares a session on `devices` (None: all) and closes what it opened, whatever happens inside."""
-    main = jax.process_index() == 0
+    """Prepares a session on `devices` (None: all) and closes what it opened, whatever happens inside.
+
+    The steps compile inside `compiling`.
+    """
+    experiment, folder, main = run.experiment, run.folder, jax.process_index() == 0
     say = say if main else lambda _: None
     open_workdir(folder)
     ledger = TimeLedger(folder if main else None)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    shortest = "jax_persistent_cache_min_compile_time_secs"
+    jax.config.update(shortest, min(jax.config.values[shortest], 0.5))
     mesh = build_mesh(experiment.mesh, devices)
     check_batch(experiment.batch, experiment.accumulate, mesh)
     with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
-        yield _prepare(experiment, folder, mesh, ledger, say, stack)
+        yield _prepare(run, mesh, ledger, say, compiling, stack)
 
 
 def _prepare(
-    experiment: Experiment,
-    folder: Path,
+    run: Run,
     mesh: Mesh,
     ledger: TimeLedger,
     say: Say,
+    compiling: Compiling,
     stack: contextlib.ExitStack,
 ) -> Session:
-    program = program_of(experiment, mesh)
-    objective, recipe, not_trained = program.objective, experiment.recipe, program.frozen
-    trained = program.state["params"]
+    experiment, folder, program = run.experiment, run.folder, run.program(mesh)
+    objective, not_trained = program.objective, program.frozen
     everything = program.state | ({"frozen": not_trained} if not_trained else {})
     for line in sharding.describe(everything, mesh):
         say(line)
-    loader = open_loader(experiment, objective, mesh, folder)
+    feed = run.feed(program)
+    loader = feed.loader
     stack.callback(loader.close)
     for name in loader.media:
         check_context(objective.media[name].tokens, mesh)
@@ -108,6 +186,7 @@ def _prepare(
         found = checkpoints.restore(program.state)
     done = found.step if found else 0
     ledger.restarted(done)
+    trained = shapes_of(objective, experiment.dtype).trained
     # A restored run reads its weight files again only for what its checkpoints do not hold.
     read = read_weights(objective, experiment, not_trained if found else joined(trained, not_trained))
     frozen = starting_params(objective, not_trained, read, experiment.seed, mesh)
@@ -116,30 +195,30 @@ def _prepare(
         state = found.state
         say(_continuing(found, experiment))
     else:
-        params = starting_params(objective, trained, read, experiment.seed, mesh)
-        state = jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(params)
+        state = run.start(program, read)
     if jax.process_index() == 0:
-        store_experiment(experiment, folder)
-    log = MetricsLog(folder, done)
+        run.store()
+    log = run.log(done)
     stack.callback(log.close)
-    feed = Feed(loader, mesh, experiment.batch, batch_specs(objective))
-    compiled = {medium: program.lower(medium).compile() for medium in loader.media}
+    numbers = run.numbers(mesh)
+    lowered = {medium: program.lower(medium, numbers) for medium in loader.media}
+    with compiling:
+        compiled = {medium: step.compile() for medium, step in lowered.items()}
     return Session(
-        experiment=experiment,
-        objective=objective,
-        mesh=mesh,
-        folder=folder,
+        run=run,
+        program=program,
         say=say,
         ledger=ledger,
         checkpoints=checkpoints,
         log=log,
         feed=feed,
         steps=compiled,
-        loss=jax.jit(objective.loss),
+        loss=run.loss(),
         state=state,
         frozen=frozen,
-        numbers={},
+        numbers=numbers,
         done=done,
+        taken=Counter(loader.medium(step) for step in range(done)),
         position=dict(loader.state()),
     )
 

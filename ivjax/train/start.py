@@ -27,11 +27,13 @@ def starting_params(
     wanted, shardings = dict(paths_of(shapes)), dict(paths_of(sharding.shardings_of(shapes, mesh)))
     fresh = [path for path in wanted if path not in read]
 
-    def draw() -> dict[str, jax.Array]:
+    def draw(seed: jax.Array) -> dict[str, jax.Array]:
         drawn = dict(paths_of(objective.init(jax.random.key(seed))))
         return {path: drawn[path].astype(wanted[path].dtype) for path in fresh}
 
-    placed = jax.jit(draw, out_shardings={path: shardings[path] for path in fresh})() if fresh else {}
+    # The seed is an argument, so that all seeds share one compiled program.
+    compiled = jax.jit(draw, out_shardings={path: shardings[path] for path in fresh})
+    placed = compiled(np.int64(seed)) if fresh else {}
     for path in wanted.keys() - placed.keys():
         rows = functools.partial(_part, read[path], wanted[path].dtype)
         placed[path] = jax.make_array_from_callback(wanted[path].shape, shardings[path], rows)

@@ -1,0 +1,81 @@
+"""`ivjax plan`."""
+
+import argparse
+import json
+from pathlib import Path
+
+from ivjax.cli.common import add_command, add_config, note
+from ivjax.errors import UserError
+
+_ABOUT = (
+    "What a config needs of accelerators that need not be there: bytes, FLOPs, traffic, time and cost of a "
+    "step, by its shapes alone; with --compile as the compiler for them has it."
+)
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    parser = add_command(commands, "plan", _ABOUT, "ivjax plan stage1_1b --topology v5e:16x16 --price 1.2")
+    add_config(parser, needed=False)
+    parser.add_argument("--topology", help="v4, v5e, v5p, v6e or tpu7x:AxB[xC] in chips; h200:64; cpu:8")
+    parser.add_argument("--slices", type=int, default=1, help="so many of them, over the network (default 1)")
+    parser.add_argument("--compile", action="store_true", help="compile the step as well (minutes)")
+    parser.add_argument("--search", action="store_true", help="try meshes, remat and accumulation")
+    parser.add_argument("--price", type=float, help="of one chip for one hour, in any currency")
+    parser.add_argument(
+        "--efficiency", type=float, default=1.0, help="share of the peak that products reach (default 1)"
+    )
+    parser.add_argument("--decode-ms", type=float, help="CPU time to read one clip (default: by its pixels)")
+    parser.add_argument("--json", action="store_true", help="print the plan for programs")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the plan as an HTML page as well")
+    parser.add_argument(
+        "--released", type=Path, metavar="FILE", help="instead of one plan: the table of released recipes"
+    )
+    parser.add_argument(
+        "--compiled", nargs="*", default=[], metavar="RECIPE@T", help="its cells that are to be compiled"
+    )
+    parser.set_defaults(run=_plan)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    if options.released:
+        return _released(options)
+    if not options.config or not options.topology:
+        raise UserError(
+            "a plan needs a config and --topology, as in: ivjax plan stage1_1b --topology v5e:16x16"
+        )
+    from ivjax.plan.devices import prepare_environment
+    from ivjax.plan.topology import parse
+
+    topology = parse(options.topology, options.slices)
+    prepare_environment(topology)
+    from ivjax.config import load_experiment
+    from ivjax.overrides import apply_overrides
+    from ivjax.plan.page import write_page
+    from ivjax.plan.plan import make_plan
+    from ivjax.plan.roofline import assume
+    from ivjax.plan.search import best
+    from ivjax.plan.table import lines
+
+    experiment = apply_overrides(load_experiment(options.config), options.overrides)
+    assumed = assume(options.efficiency, options.decode_ms, options.price)
+    if options.search:
+        experiment = best(options.config, experiment, topology, assumed, note)
+    plan = make_plan(options.config, experiment, topology, assumed, options.compile)
+    print(json.dumps(plan.as_dict()) if options.json else "\n".join(lines(plan)))
+    if options.page:
+        note(f"wrote {write_page(plan, options.page)}")
+    return 0 if plan.fits else 1
+
+
+def _released(options: argparse.Namespace) -> int:
+    from ivjax.plan.devices import prepare_environment
+    from ivjax.plan.topology import parse
+
+    prepare_environment(parse("v5e:16x16"))
+    from ivjax.plan.recipes import write_recipes
+
+    words = ["ivjax plan --released", str(options.released)]
+    words += ["--compiled", *options.compiled] if options.compiled else []
+    write_recipes(options.released, options.compiled, " ".join(words), note)
+    return 0

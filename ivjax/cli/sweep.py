@@ -1,0 +1,76 @@
+"""`ivjax sweep`."""
+
+import argparse
+from pathlib import Path
+
+from ivjax.cli.common import add_command
+from ivjax.errors import UserError
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Adds the command."""
+    about = "Train a config with several values of its settings, and compare. Run it again to continue."
+    example = "ivjax sweep stage1_tiny schedule.peak=1e-3,3e-3 batch=8,16 --workdir runs/sweep --jobs 2"
+    parser = add_command(commands, "sweep", about, example)
+    parser.add_argument("config", nargs="?", help="a config file (.py), or the name of a shipped one")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="path=v1,v2", help="overrides; all combinations of them"
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="the folder of the sweep")
+    parser.add_argument(
+        "--zip", action="store_true", help="walk the lists together instead of combining them"
+    )
+    parser.add_argument(
+        "--list", type=Path, metavar="FILE.py", help="a file with runs = [(override, ...), ...]"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process (CPUs only)")
+    parser.add_argument(
+        "--together", action="store_true", help="train runs that differ only in numbers as one, on one device"
+    )
+    parser.add_argument("--measure", action="store_true", help="with --together: time one run alone as well")
+    parser.add_argument(
+        "--force", action="store_true", help="start even if a run will not fit into the memory"
+    )
+    parser.add_argument("--metric", help="what to sort by (default held_out/loss, or loss)")
+    parser.add_argument("--highest", action="store_true", help="the metric's largest value is the best")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--dry-run", action="store_true", help="show runs, groups and memory; start nothing")
+    only.add_argument("--table-only", action="store_true", help="compare what is there; start nothing")
+    only.add_argument("--print-commands", action="store_true", help="show one command per run; start nothing")
+    only.add_argument("--launch", metavar="WHERE", help="start one job per run: slurm, tpu-vm, gke, skypilot")
+    parser.add_argument("--target", metavar="FILE", help="with --launch: the target of `ivjax launch`")
+    parser.set_defaults(run=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from ivjax.sweep.book import Book, read_book
+    from ivjax.sweep.remote import launch_all, shown, train_commands
+    from ivjax.sweep.results import Choice
+    from ivjax.sweep.run import preview, report, sweep
+    from ivjax.sweep.tasks import Manner
+    from ivjax.sweep.trials import combinations
+
+    if options.config:
+        runs = combinations(options.overrides, options.zip, options.list)
+        book = Book(options.config, tuple(runs), options.workdir)
+    elif options.table_only:
+        book = read_book(options.workdir)
+    else:
+        raise UserError("a sweep needs a config: ivjax sweep CONFIG path=v1,v2 --workdir DIR")
+    choice = Choice(options.metric, options.highest)
+    manner = Manner(options.jobs, options.together, options.measure, options.force)
+    if options.dry_run:
+        print(preview(book, manner))
+    elif options.print_commands:
+        book.check()
+        print("\n".join(map(shown, train_commands(book).values())))
+    elif options.table_only:
+        book.check()
+        print(report(book, choice))
+    elif options.launch:
+        if options.target is None:
+            raise UserError(f"--launch {options.launch} needs --target FILE; see ivjax launch --help")
+        return launch_all(book, options.launch, options.target, lambda line: print(line, flush=True))
+    else:
+        return sweep(book, manner, choice, lambda line: print(line, flush=True))
+    return 0

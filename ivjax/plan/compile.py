@@ -1,0 +1,192 @@
+"""The step compiled for a topology that need not be there: what it takes, and what it sends."""
+
+import contextlib
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ivjax.config import Experiment
+from ivjax.errors import UserError
+from ivjax.paths import paths_of
+from ivjax.plan.census import Census, census
+from ivjax.plan.devices import compile_devices, libtpu_lock
+from ivjax.plan.estimate import Estimate
+from ivjax.plan.topology import Topology
+from ivjax.train.mesh import build_mesh, check_batch
+from ivjax.train.program import Program, program_of
+
+_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_TRAFFIC, _FREE = 1.5, 256 * 2**20  # more than so many times the need, and so many bytes, is worth a warning
+_GATHER, _SMALL = 1.5, 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Bytes on one device. `alive` is the most that the step's own values take at once; `heap` is what they
+    are laid out in, with gaps between them; `fast` is what lies in the chip's fast memory instead. `largest`
+    are the biggest places of the heap: (bytes, shapes).
+    """
+
+    seconds: float
+    arguments: int
+    alive: int
+    heap: int
+    fast: int
+    output: int
+    code: int
+    census: Census
+    largest: tuple[tuple[int, str], ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """What one device must have."""
+        return self.arguments + self.heap + self.output + self.code
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """The compiler found no way to fit the step into a device."""
+
+    seconds: float
+    total: int
+    limit: int
+
+
+def compile_step(experiment: Experiment, topology: Topology, expected: Estimate) -> Compiled | TooLarge:
+    """Compiles the step for batches of the main medium; needs no accelerator."""
+    mesh = build_mesh(experiment.mesh, compile_devices(topology))
+    check_batch(experiment.batch, experiment.accumulate, mesh)
+    alone = libtpu_lock() if topology.chip.platform == "tpu" else contextlib.nullcontext()
+    with jax.set_mesh(mesh), alone, tempfile.TemporaryDirectory() as folder:
+        program = program_of(experiment, mesh)
+        lowered = _lowered(program, topology)
+        started = time.perf_counter()
+        # The compiler's report of its heap is only to be had as a file.
+        options: dict[str, str | bool] = {}
+        if topology.chip.platform == "tpu":
+            options["xla_dump_to"] = folder
+        try:
+            executable = lowered.compile(compiler_options=options or None)
+        except jax.errors.JaxRuntimeError as error:
+            return _too_large(error, time.perf_counter() - started, topology)
+        seconds = time.perf_counter() - started
+        report = _Report(Path(folder))
+        found = census(str(executable.as_text()), mesh)
+    stats: Any = executable.memory_analysis()
+    output = stats.output_size_in_bytes - stats.alias_size_in_bytes
+    heap = stats.temp_size_in_bytes if report.used is None else report.used - stats.argument_size_in_bytes
+    alive = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - report.fast
+    warnings = [*_held_whole(program, executable), *_gathered(found, expected), *_traffic(found, expected)]
+    return Compiled(
+        seconds=seconds,
+        arguments=stats.argument_size_in_bytes,
+        # Only TPU's peak counts temporaries.
+        alive=min(max(alive, 0), heap) if report.used is not None else heap,
+        heap=heap,
+        fast=report.fast,
+        output=output,
+        code=stats.generated_code_size_in_bytes,
+        census=found,
+        largest=tuple(report.largest),
+        warnings=tuple(warnings),
+    )
+
+
+def _lowered(program: Program, topology: Topology) -> jax.stages.Lowered:
+    try:
+        return program.lower()
+    except RuntimeError as error:
+        if "cuDNN" not in str(error):
+            raise
+        raise UserError(
+            f"compiling for {topology.chip.name} needs cuDNN's library, though no GPU: "
+            "pip install nvidia-cudnn-cu12 nvidia-cublas-cu12"
+        ) from None
+
+
+def _too_large(error: Exception, seconds: float, topology: Topology) -> TooLarge:
+    found = _TOO_LARGE.search(str(error))
+    if not found:
+        first = str(error).strip().splitlines()[0]
+        raise UserError(f"the step does not compile for {topology.name}: {first}") from error
+    used, limit = (
+        int(float(number) * _UNITS[unit]) for number, unit in ((found[1], found[2]), (found[3], found[4]))
+    )
+    return TooLarge(seconds, used, limit)
+
+
+class _Report:
+    """What libtpu writes about memory: bytes `used` with arguments (None: no report), `fast` ones, and the
+    `largest` places of the heap.
+    """
+
+    def __init__(self, folder: Path):
+        files = sorted(folder.glob("*memory-usage-report.txt"))
+        spaces = files[-1].read_text().split("Memory Space: ")[1:] if files else []
+        totals = {space.split()[0]: int(re.findall(r"Total bytes: (\d+)", space)[0]) for space in spaces}
+        self.used: int | None = totals.get("default")
+        self.fast: int = totals.get("vmem", 0)
+        self.largest = [
+            place for line in (spaces[0].splitlines()[4:12] if spaces else []) for place in _place(line)
+        ]
+
+
+def _place(line: str) -> Iterator[tuple[int, str]]:
+    columns = [column.strip() for column in line.split(";")]
+    size = re.fullmatch(r"([\d.]+)([KMG])iB", columns[1]) if len(columns) == 5 else None
+    if size:
+        yield int(float(size[1]) * _UNITS[size[2]]), columns[4]
+
+
+def _held_whole(program: Program, executable: Any) -> Iterator[str]:
+    """Arguments that the compiled program holds in larger pieces than the sharding table says."""
+    given = (program.state, program.frozen)
+    for path, (leaf, lies) in _leaves(given, executable.input_shardings[0][:2]):
+        wanted, found = (s.shard_shape(leaf.shape) for s in (leaf.sharding, lies))
+        if found != wanted:
+            yield (
+                f"{path} lies as {found} on each device and the sharding table says {wanted}: "
+                "it is replicated by accident"
+            )
+
+
+def _leaves(shapes: Any, shardings: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for tree, lies in zip(shapes, shardings, strict=True):
+        for (path, leaf), sharding in zip(paths_of(tree), jax.tree.leaves(lies), strict=True):
+            yield path, (leaf, sharding)
+
+
+def _gathered(found: Census, expected: Estimate) -> Iterator[str]:
+    largest = max(expected.costs.largest.values(), default=0)
+    for traffic in found.traffic:
+        if traffic.kind == "all-gather" and traffic.largest > max(_GATHER * largest, _SMALL):
+            yield (
+                f"something of {traffic.largest / 2**20:.0f} MiB is gathered whole along "
+                f"{'+'.join(traffic.axes)}, and the largest parameter that a step gathers has "
+                f"{largest / 2**20:.0f}: activations lose their split"
+            )
+
+
+def _traffic(found: Census, expected: Estimate) -> Iterator[str]:
+    """Axes along which far more is sent than the step needs; sends along two axes count for the first."""
+    sent: Counter[str] = Counter()
+    for traffic in found.traffic:
+        sent[traffic.axes[0]] += traffic.bytes
+    for axis, size in sent.items():
+        need = expected.costs.sent.get(axis, 0.0)
+        if size > _TRAFFIC * need and size - need > _FREE:
+            yield (
+                f"{size / 2**30:.2f} GiB are sent along {axis} in a step, and {need / 2**30:.2f} would do: "
+                "look for a value that changes its layout"
+            )
+    for loop in found.unknown_loops:
+        yield f"the turns of loop {loop} are not known; what it sends is counted once"

@@ -1,0 +1,159 @@
+"""What one step of an experiment takes from each device, by its shapes alone: nothing is compiled."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+
+from ivjax.chips import Chip
+from ivjax.config import Experiment
+from ivjax.ops.layout import MESH_AXES
+from ivjax.paths import paths_of
+from ivjax.plan import donation, layout
+from ivjax.plan.costs import Costs
+from ivjax.plan.layout import Shape, Splits
+from ivjax.plan.lifetimes import Frame, Value
+from ivjax.plan.walk import Walk
+from ivjax.train.mesh import check_batch
+from ivjax.train.program import Program, program_of, step_of
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device: what a step is given, by kind, and what it makes for itself.
+
+    `largest` are the biggest of what it makes: (bytes, what it is); `host` lies in host memory meanwhile.
+    """
+
+    given: Mapping[str, int]
+    temporaries: int
+    largest: tuple[tuple[int, str], ...]
+    host: int = 0
+
+    @property
+    def arguments(self) -> int:
+        """All that a step is given."""
+        return sum(self.given.values())
+
+    @property
+    def total(self) -> int:
+        """The most that is alive at once."""
+        return self.arguments + self.temporaries
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One step: `flops` of the model by part, over all devices; the rest on one device.
+
+    `costs.flops` are those that are executed, with what is computed again and what kernels pad.
+    """
+
+    mesh: Mapping[str, int]
+    slices: int
+    parameters: int
+    frozen: int
+    tokens: int
+    row_bytes: int
+    memory: Memory
+    flops: Mapping[str, float]
+    costs: Costs
+
+
+def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
+    """The estimate of an experiment on so many devices of a kind, under its own mesh."""
+    mesh: Any = abstract_mesh(experiment, chip, devices)
+    check_batch(experiment.batch, experiment.accumulate, mesh)
+    with jax.sharding.use_abstract_mesh(mesh):
+        program = program_of(experiment, mesh)
+        batch = next(iter(program.batches.values()))
+        given: dict[str, Any] = {**program.state, "frozen": program.frozen, "batch": batch}
+        traced = jax.make_jaxpr(step_of(experiment))(program.state, program.frozen, batch, {})
+    walk = Walk(mesh.shape, gradients_like(program), chip.platform)
+    frame = walk.frame()
+    placed = {kind: _outside(walk, frame, tree, kind) for kind, tree in given.items()}
+    state = [value for kind in sorted(program.state) for value in placed[kind]]
+    arguments = [*state, *placed["frozen"], *placed["batch"]]
+    results = walk.run(traced.jaxpr, traced.consts, arguments, frame)
+    temporaries, largest = _made(walk, frame, state, results)
+    main = program.objective.main
+    return Estimate(
+        mesh=dict(mesh.shape),
+        slices=experiment.mesh.slices,
+        parameters=_count(program.state["params"]),
+        frozen=_count(program.frozen),
+        tokens=main.tokens,
+        row_bytes=sum(row.size * row.dtype.itemsize for row in main.batch.values()),
+        memory=Memory(
+            {kind: sum(value.bytes for value in values) for kind, values in placed.items() if values},
+            temporaries,
+            largest,
+            walk.costs.parked,
+        ),
+        flops={part: cost * experiment.batch for part, cost in main.flops.items()},
+        costs=walk.costs,
+    )
+
+
+def _made(
+    walk: Walk, frame: Frame, state: Sequence[Value], results: Sequence[Value]
+) -> tuple[int, tuple[tuple[int, str], ...]]:
+    """Most bytes that a step makes for itself, and the largest of its values then."""
+    new = results[: len(state)]
+    donation.replace(frame, state, new)
+    copies = donation.copied(frame, state, new) if walk.platform == "cpu" else []
+    frame.step(results)
+    peak, alive, _ = frame.at_peak()
+    sizes = [value.bytes for value in copies]
+    made = [(size, frame.labels[name]) for name, size in alive.items()]
+    made += [(value.bytes, f"a copy of {value.label}") for value in copies]
+    return peak + sum(sizes) - donation.fitting(alive.values(), sizes), tuple(sorted(made, reverse=True)[:8])
+
+
+def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractMesh:
+    """The experiment's mesh over devices that need not exist."""
+    sizes = list(experiment.mesh.resolve(devices))
+    sizes[0] *= experiment.mesh.slices
+    # Kernels that never store attention weights stand for each other: splash is traced for GPUs as well,
+    # because cuDNN's cannot be without a GPU.
+    platform = "cpu" if chip.platform == "cpu" else "tpu"
+    device = AbstractDevice(device_kind=chip.kind, num_cores=None, platform=platform)
+    types = (AxisType.Auto,) * len(MESH_AXES)
+    return AbstractMesh(tuple(sizes), MESH_AXES, axis_types=types, abstract_device=device)
+
+
+def gradients_like(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
+    """Shapes and splits of what is trained, and of single layers of it, by sorted shape."""
+    found: dict[Shape, tuple[Shape, Splits]] = {}
+    for _, leaf in paths_of(program.state["params"]):
+        splits = layout.of_spec(leaf.sharding.spec, leaf.ndim)
+        for skipped in range(leaf.ndim - 1):
+            if not any(splits[:skipped]):
+                shape = leaf.shape[skipped:]
+                found.setdefault(tuple(sorted(shape)), (shape, splits[skipped:]))
+        if leaf.ndim > 2 and not any(splits[:-1]):
+            # A kernel over patches is a matrix in its product.
+            shape = (math.prod(leaf.shape[:-1]), leaf.shape[-1])
+            found.setdefault(tuple(sorted(shape)), (shape, ((), splits[-1])))
+    return found
+
+
+def with_mesh(experiment: Experiment, **changes: Any) -> Experiment:
+    """The experiment with another mesh."""
+    return dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, **changes))
+
+
+def _outside(walk: Walk, frame: Frame, tree: Any, kind: str) -> list[Value]:
+    values = []
+    for leaf in jax.tree.leaves(tree):
+        value = walk.value(leaf, layout.of_spec(leaf.sharding.spec, leaf.ndim))
+        value.rows, value.label = kind == "batch", kind
+        values.append(frame.outside(value))
+    return values
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -1,0 +1,105 @@
+"""What the released recipes need, as a table for the documentation: every cell by the same rules."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from ivjax.config import Experiment, load_experiment
+from ivjax.data_pipelines.drafts import store
+from ivjax.errors import UserError
+from ivjax.plan.plan import Plan, make_plan
+from ivjax.plan.roofline import Assumptions, readable_seconds
+from ivjax.plan.search import divisors
+from ivjax.plan.table import gib, mesh_text
+from ivjax.plan.topology import Topology, parse
+
+RECIPES = (
+    "stage1_1b",
+    "stage1_6b",
+    "distill_s14",
+    "distill_b14",
+    "distill_l14",
+    "finetune_1b_k710",
+    "viclip_l14",
+)
+# As they are spoken of, and as chips: the number after v5p counts cores.
+PODS = {"v5e-256": "v5e:16x16", "v5p-128": "v5p:4x4x4", "v6e-256": "v6e:16x16", "64 x h200": "h200:64"}
+_PARTS = (1, 2, 4, 8, 16)
+
+_HEAD = """# What the released recipes need
+
+Printed by `{command}`.
+
+Every recipe at its released global batch and number of steps, on each of four groups of accelerators. The
+mesh is the smallest split of the parameters (fsdp) under which a step fits; where even the largest does not,
+the batch is worked off in parts. A step takes *at least* the time shown: products at the full peak of the
+chip, and everything else hidden behind them, or the other way round where links or memory bound it. MFU is
+*at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled* are of
+the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128 are 64
+chips: Google counts cores.
+
+| recipe | on | a device | fits | mesh | parts, remat | step | MFU | whole schedule | chip-hours |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def write_recipes(
+    out: Path, compiled: Collection[str], command: str, say: Callable[[str], None]
+) -> list[Plan]:
+    """Plans every recipe on every pod and stores the table; `compiled` are cells as RECIPE@TOPOLOGY."""
+    cells = {f"{name}@{pod}": (name, label) for name in RECIPES for label, pod in PODS.items()}
+    for cell in compiled:
+        if cell not in cells:
+            raise UserError(
+                f"{cell!r} is no cell of the table; write RECIPE@TOPOLOGY as in {next(iter(cells))}"
+            )
+    plans, rows = [], []
+    for cell, (name, label) in cells.items():
+        topology = parse(PODS[label])
+        experiment = smallest(name, load_experiment(name), topology)
+        plans.append(make_plan(name, experiment, topology, Assumptions(), cell in compiled))
+        rows.append(_row(plans[-1], label))
+        say(rows[-1])
+    store(out, _HEAD.format(command=command) + "\n".join(rows) + "\n")
+    return plans
+
+
+def smallest(name: str, experiment: Experiment, topology: Topology) -> Experiment:
+    """The experiment in as few parts, and with as few shares of a parameter, as fit."""
+    ways = divisors(topology.devices_per_slice)
+    tried = list(_with(experiment, ways, topology))
+    for parts in (parts for parts in _PARTS if experiment.batch % (topology.devices * parts) == 0):
+        least = tried[-1] if parts == 1 else dataclasses.replace(tried[-1], accumulate=parts)
+        if not make_plan(name, least, topology, Assumptions()).fits:
+            continue
+        for candidate in tried[:-1]:
+            candidate = dataclasses.replace(candidate, accumulate=parts)
+            if make_plan(name, candidate, topology, Assumptions()).fits:
+                return candidate
+        return least
+    return tried[-1]
+
+
+def _with(experiment: Experiment, ways: list[int], topology: Topology) -> Iterator[Experiment]:
+    for fsdp in ways:
+        mesh = dataclasses.replace(experiment.mesh, data=-1, fsdp=fsdp, tensor=1, context=1)
+        yield dataclasses.replace(experiment, mesh=mesh)
+
+
+def _row(plan: Plan, label: str) -> str:
+    speed, experiment = plan.speed, plan.experiment
+    source = " *compiled*" if plan.compiled else ""
+    share = plan.needed / plan.topology.chip.usable_memory
+    columns = [
+        plan.name,
+        label,
+        f"{gib(plan.needed)} ({share:.0%}){source}",
+        "yes" if plan.fits else "**no**",
+        mesh_text(plan.estimate.mesh),
+        f"{experiment.accumulate}, {experiment.remat}",
+        f"{readable_seconds(speed.step)} ({speed.bound})",
+        f"{speed.mfu:.0%}",
+        readable_seconds(speed.days * 86400),
+        f"{speed.chip_hours:,.0f}",
+    ]
+    return f"| {' | '.join(columns)} |"

@@ -1,0 +1,121 @@
+"""How long a step must take at least, what bounds it, and what a whole schedule then costs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ivjax.errors import UserError
+from ivjax.plan.estimate import Estimate
+from ivjax.plan.topology import Topology
+
+# CPU seconds for a byte of pixels that enters a step: 8 frames of 224 x 224 in 15.5 ms (docs/benchmarks.md).
+_DECODE_SECONDS = 15.5e-3 / (8 * 224 * 224 * 3)
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What is not known from shapes: `efficiency` is the share of the peak that products reach.
+
+    `decode_ms` is CPU time for one clip (None: by its pixels), `price` is of one chip for one hour.
+    """
+
+    efficiency: float = 1.0
+    decode_ms: float | None = None
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A step at its fastest. Seconds of one device's `compute`, `memory` and `links` (by what they join);
+    what takes longest is the `bound`, and the others are taken to hide behind it.
+    """
+
+    compute: float
+    memory: float
+    links: Mapping[str, float]
+    step: float
+    bound: str
+    mfu: float
+    flops_per_byte: float
+    clips_per_s: float
+    clips_per_host: float
+    host_bytes_per_s: float
+    decode_cores: float
+    host_cores: int
+    days: float
+    chip_hours: float
+    cost: float | None
+
+
+def assume(efficiency: float, decode_ms: float | None, price: float | None) -> Assumptions:
+    """Assumptions as a user gives them, checked."""
+    if not 0.0 < efficiency <= 1.0:
+        raise UserError(f"--efficiency {efficiency:g}: the share of the peak lies between 0 and 1")
+    for name, value in (("--decode-ms", decode_ms), ("--price", price)):
+        if value is not None and not 0.0 <= value < math.inf:
+            raise UserError(f"{name} {value:g}: it must be a number that is not negative")
+    return Assumptions(efficiency, decode_ms, price)
+
+
+def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: Assumptions) -> Speed:
+    """The speed of an estimate on a topology, for a schedule of `steps` steps of `batch` clips."""
+    chip = topology.chip
+    compute = found.costs.flops / (chip.flops * assumed.efficiency)
+    memory = found.costs.read / chip.memory_bandwidth
+    links = {name: seconds for name, seconds in _links(found, topology).items() if seconds}
+    bounds = {"products": compute, "memory bandwidth": memory, "links": sum(links.values())}
+    bound = max(bounds, key=lambda name: bounds[name])
+    step = bounds[bound]
+    if bound == "links":
+        bound = f"links of {max(links, key=lambda name: links[name])}"
+    clips = batch / step
+    each = clips / topology.hosts
+    decode = found.row_bytes * _DECODE_SECONDS if assumed.decode_ms is None else assumed.decode_ms / 1e3
+    chips = topology.devices / chip.devices_per_chip
+    hours = steps * step / 3600
+    return Speed(
+        compute=compute,
+        memory=memory,
+        links=links,
+        step=step,
+        bound=bound,
+        mfu=sum(found.flops.values()) / (topology.devices * chip.flops * step),
+        flops_per_byte=found.costs.flops / max(found.costs.read, 1.0),
+        clips_per_s=clips,
+        clips_per_host=each,
+        host_bytes_per_s=each * found.row_bytes,
+        decode_cores=each * decode,
+        host_cores=chip.cpus_per_host,
+        days=hours / 24,
+        chip_hours=hours * chips,
+        cost=None if assumed.price is None else hours * chips * assumed.price,
+    )
+
+
+def _links(found: Estimate, topology: Topology) -> dict[str, float]:
+    """Seconds that a device sends along each mesh axis, and between slices."""
+    chip, seconds = topology.chip, {}
+    network = chip.network_bandwidth / min(chip.devices_per_host, topology.devices_per_slice)
+    inside = 1
+    for axis in reversed(list(found.mesh)):
+        ways, sent = found.mesh[axis], found.costs.sent.get(axis, 0.0)
+        inside *= ways
+        if axis == "data" and found.slices > 1 and sent:
+            near = ways // found.slices
+            whole = sent * ways / (2 * (ways - 1))
+            seconds["slices"] = 2 * (found.slices - 1) / found.slices * whole / near / network
+            sent = 2 * (near - 1) / near * whole
+        if chip.torus:
+            # A ring along one dimension of the torus has a link in either direction.
+            seconds[axis] = sent / (2 * chip.link_bandwidth)
+        else:
+            seconds[axis] = sent / (chip.link_bandwidth if inside <= chip.domain else network)
+    return seconds
+
+
+def readable_seconds(seconds: float) -> str:
+    """A duration for a person."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us" if math.isfinite(seconds) else "never"

@@ -1,0 +1,121 @@
+"""How results are split over the mesh, primitive by primitive; products and loops have their own files."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ivjax.plan import layout
+from ivjax.plan.costs import Device, shape_of
+from ivjax.plan.layout import Shape, Splits
+from ivjax.plan.lifetimes import Value
+
+REDUCTIONS = frozenset(
+    (*(f"reduce_{kind}" for kind in ("sum", "max", "min", "prod", "and", "or")), "argmax", "argmin")
+)
+COLLECTIVES = frozenset(
+    ("psum", "psum2", "psum_invariant", "psum_scatter", "pmax", "ppermute", "all_to_all", "reduce_scatter")
+    + ("all_gather", "all_gather_invariant")
+)
+
+_Rule = Callable[[Device, Any, Sequence[Value], Shape], Splits]
+
+
+def splits_of(device: Device, equation: Any, operands: Sequence[Value]) -> list[Splits]:
+    """Splits of the results of anything but products and programs within the program."""
+    shapes = [shape_of(v.aval) for v in equation.outvars]
+    if not operands:
+        return [layout.whole(len(shape)) for shape in shapes]
+    name = equation.primitive.name
+    rule = _RULES.get("scatter" if name.startswith("scatter") else name)
+    if rule:
+        return [rule(device, equation.params, operands, shape) for shape in shapes]
+    return [alike(shape, operands, name in layout.SAME_RANK) for shape in shapes]
+
+
+def alike(shape: Shape, operands: Sequence[Value], same_rank: bool = False) -> Splits:
+    """The splits of a result that lies as its operands do."""
+    rank = len(shape)
+    fitting = [
+        v.splits for v in operands if len(v.shape) == rank and (same_rank or v.shape == shape or 1 in v.shape)
+    ]
+    # What begins with an operand's dimensions has more of each of its elements, as random bits of keys.
+    fitting += [
+        v.splits + layout.whole(rank - len(v.shape))
+        for v in operands
+        if v.shape and len(v.shape) < rank and shape[: len(v.shape)] == v.shape
+    ]
+    return layout.joined(fitting) if fitting else layout.whole(rank)
+
+
+def book_sums(device: Device, equation: Any, operands: Sequence[Value], results: Sequence[Value]) -> None:
+    """Books the sums over devices of a reduction over split dimensions, or of an explicit collective."""
+    name = equation.primitive.name
+    if name in REDUCTIONS:
+        dropped = [operands[0].splits[axis] for axis in equation.params["axes"]]
+        for axis in {axis for split in dropped for axis in split}:
+            device.send(axis, 2.0 * results[0].bytes)
+    elif name in COLLECTIVES:
+        named = equation.params.get("axes", equation.params.get("axis_name", ()))
+        factor = 2.0 if name.startswith(("psum", "pmax")) and "scatter" not in name else 1.0
+        size = max(sum(v.bytes for v in operands), sum(v.bytes for v in results))
+        for axis in (named,) if isinstance(named, str) else named:
+            if axis in device.axes:
+                device.send(axis, factor * size)
+
+
+def _constrained(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    return layout.of_spec(params["sharding"].spec, len(shape))
+
+
+def _transposed(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    return tuple(operands[0].splits[d] for d in params["permutation"])
+
+
+def _reshaped(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    return layout.reshaped(operands[0].shape, shape, operands[0].splits, device.ways)
+
+
+def _broadcast(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    spread = layout.spread(operands[0].splits, params["broadcast_dimensions"], len(shape))
+    return tuple(
+        split if device.ways(split) <= size else () for split, size in zip(spread, shape, strict=True)
+    )
+
+
+def _squeezed(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    return layout.kept(operands[0].splits, params["dimensions"])
+
+
+def _reduced(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    return layout.kept(operands[0].splits, params["axes"])
+
+
+def _gathered(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    numbers, slices = params["dimension_numbers"], params["slice_sizes"]
+    return layout.of_gather(numbers, slices, operands[0], operands[1], len(shape))
+
+
+def _scattered(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    found = layout.of_scatter(params["dimension_numbers"], *operands[:3])
+    return device.gradient_splits(shape, found) or found
+
+
+def _updated(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    return layout.joined([operands[0].splits, operands[1].splits])
+
+
+def _as_first(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+    return operands[0].splits
+
+
+_RULES: dict[str, _Rule] = {
+    "sharding_constraint": _constrained,
+    "transpose": _transposed,
+    "reshape": _reshaped,
+    "broadcast_in_dim": _broadcast,
+    "squeeze": _squeezed,
+    "gather": _gathered,
+    "scatter": _scattered,
+    "dynamic_update_slice": _updated,
+    "top_k": _as_first,
+    **dict.fromkeys(REDUCTIONS, _reduced),
+}

@@ -1,0 +1,121 @@
+"""Other ways to run an experiment on a topology: meshes, rows at a time, rematerialisation."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ivjax.config import Experiment
+from ivjax.errors import UserError
+from ivjax.models.layers import Remat
+from ivjax.plan.plan import Plan, make_plan
+from ivjax.plan.roofline import Assumptions
+from ivjax.plan.table import mesh_text
+from ivjax.plan.topology import Topology
+
+_REMATS: tuple[Remat, ...] = ("none", "dots", "full")
+_PARTS = (1, 2, 4, 8)
+_TENSOR = (2, 4, 8)
+
+
+def search(
+    name: str, experiment: Experiment, topology: Topology, assumed: Assumptions, say: Callable[[str], None]
+) -> list[Plan]:
+    """All plans that were tried, best first: those that fit by time, then the others by what they lack.
+
+    One thing is changed at a time, from the best so far: the mesh first, then what is computed again, then
+    in how many parts a batch is worked off.
+    """
+    tried: dict[Any, Plan] = {}
+
+    def attempt(candidate: Experiment) -> None:
+        key = (candidate.mesh, candidate.remat, candidate.accumulate)
+        if key in tried:
+            return
+        try:
+            tried[key] = make_plan(name, candidate, topology, assumed)
+        except UserError as error:
+            say(f"  not possible: {error}")
+            return
+        say(f"  {reason(tried[key])}")
+
+    for candidate in _meshes(experiment, topology):
+        attempt(candidate)
+    for change in (_remats, _parts):
+        if tried:
+            for candidate in change(ranked(tried.values())[0].experiment):
+                attempt(candidate)
+    if not tried:
+        raise UserError(f"no mesh of {topology.name} can run {name}; see the lines above for what each lacks")
+    return ranked(tried.values())
+
+
+def best(
+    name: str,
+    experiment: Experiment,
+    topology: Topology,
+    assumed: Assumptions,
+    say: Callable[[str], None],
+    shown: int = 5,
+) -> Experiment:
+    """The experiment as the best plan has it; the best few are said."""
+    plans = search(name, experiment, topology, assumed, say)
+    say(f"the best of {len(plans)}:")
+    for plan in plans[:shown]:
+        say(f"  {overrides(plan.experiment)}: {reason(plan)}")
+    return plans[0].experiment
+
+
+def overrides(experiment: Experiment) -> str:
+    """What to write on a command line to run an experiment so."""
+    mesh = experiment.mesh
+    axes = [f"mesh.{axis}={getattr(mesh, axis)}" for axis in ("data", "fsdp", "tensor", "context")]
+    return " ".join([*axes, f"remat={experiment.remat}", f"accumulate={experiment.accumulate}"])
+
+
+def ranked(plans: Any) -> list[Plan]:
+    """Those that fit first, the fastest of them before others; then by bytes."""
+
+    def key(plan: Plan) -> tuple[bool, float, float]:
+        # Steps within a hundredth of each other are equal; of those the one that sends less is better.
+        rounded = float(f"{plan.speed.step:.2g}")
+        return not plan.fits, rounded if plan.fits else plan.needed, sum(plan.estimate.costs.sent.values())
+
+    return sorted(plans, key=key)
+
+
+def reason(plan: Plan) -> str:
+    """One line: what it is, and why it is good or bad."""
+    experiment, chip = plan.experiment, plan.topology.chip
+    share = plan.needed / chip.usable_memory
+    verdict = "fits" if plan.fits else "does not fit"
+    return (
+        f"{mesh_text(plan.estimate.mesh)}, remat {experiment.remat}, accumulate {experiment.accumulate}: "
+        f"{verdict} ({share:.0%} of memory), {plan.speed.step:.3g} s a step bound by {plan.speed.bound}, "
+        f"MFU {plan.speed.mfu:.1%}"
+    )
+
+
+def _meshes(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
+    """The config's own; all powers of two along fsdp with whole heads; then heads split, the rest fsdp."""
+    devices = topology.devices_per_slice
+    splits = [(fsdp, 1) for fsdp in divisors(devices)]
+    splits += [(devices // tensor, tensor) for tensor in _TENSOR if devices % tensor == 0]
+    yield experiment
+    for fsdp, tensor in splits:
+        mesh = dataclasses.replace(experiment.mesh, data=-1, fsdp=fsdp, tensor=tensor, context=1)
+        yield dataclasses.replace(experiment, mesh=mesh)
+
+
+def divisors(devices: int) -> list[int]:
+    """Powers of two that divide a number of devices."""
+    return [2**i for i in range(devices.bit_length()) if devices % 2**i == 0]
+
+
+def _remats(best: Experiment) -> Iterator[Experiment]:
+    for remat in _REMATS:
+        yield dataclasses.replace(best, remat=remat)
+
+
+def _parts(best: Experiment) -> Iterator[Experiment]:
+    for parts in _PARTS:
+        yield dataclasses.replace(best, accumulate=parts)

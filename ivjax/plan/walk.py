@@ -1,0 +1,131 @@
+"""What a traced step costs one device: bytes alive, multiply-adds, bytes read, bytes sent.
+
+Nothing is compiled. The walk follows the program as the compiler would treat it, in broad strokes: what is
+cheap to make again (elementwise) is not stored but made from what it came from; loops, products, reductions
+and gathers store their results; a split parameter is gathered where it meets rows that the same mesh axis
+splits; sums over split rows are reduced.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from ivjax.plan import kernels, layout, loops
+from ivjax.plan.costs import Device, on_host
+from ivjax.plan.lifetimes import Frame, Value
+from ivjax.plan.loops import CALLS, sources_of
+from ivjax.plan.products import product
+from ivjax.plan.rules import COLLECTIVES, REDUCTIONS, book_sums, splits_of
+
+_VIEWS = frozenset(
+    ("reshape", "transpose", "squeeze", "expand_dims", "sharding_constraint", "name", "stop_gradient")
+)
+_IN_PLACE = frozenset(("dynamic_update_slice", "scatter", "scatter-add", "scatter_add"))
+_DIVISIONS = frozenset(("div", "tanh", "erf", "erfc", "logistic"))
+_STORED = (
+    REDUCTIONS
+    | COLLECTIVES
+    | {"gather", "concatenate", "sort", "top_k", "cumsum", "split", "dynamic_slice"}
+    | {"conv_general_dilated", "device_put"}
+)
+
+
+class Walk(Device):
+    """One walk through a program: a Frame for every straight line of it, `costs` of all."""
+
+    def run(self, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], frame: Frame) -> list[Value]:
+        """Walks through an open jaxpr inside `frame`; returns its results."""
+        known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
+        for variable, const in zip(jaxpr.constvars, consts, strict=True):
+            known[variable] = frame.outside(self.value(jax.typeof(const), layout.whole(const.ndim)))
+        uses: Counter[Any] = Counter()
+        for read_by in (*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars):
+            uses.update({v for v in read_by if not hasattr(v, "val")})
+
+        def read(variable: Any) -> Value:
+            if hasattr(variable, "val"):
+                return self.value(variable.aval, layout.whole(len(getattr(variable.aval, "shape", ()))))
+            return known[variable]
+
+        for equation in jaxpr.eqns:
+            operands = [read(v) for v in equation.invars]
+            repeated = any(uses[v] > 1 for v in equation.outvars)
+            results = self._equation(equation, operands, frame, repeated)
+            _describe(equation, operands, results, frame)
+            known.update(zip(equation.outvars, results, strict=True))
+        return [read(v) for v in jaxpr.outvars]
+
+    def _equation(self, equation: Any, operands: list[Value], frame: Frame, repeated: bool) -> list[Value]:
+        name = equation.primitive.name
+        if name in CALLS:
+            inner = equation.params[CALLS[name]]
+            return self.run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands, frame)
+        if name == "optimization_barrier":
+            return operands
+        if name == "scan":
+            return loops.scan(self, equation, operands, frame)
+        # Anything but a loop that takes the parts one by one needs them as one array.
+        frame.store([v for v in operands if v.parts])
+        special = _SPECIAL.get(name)
+        if special:
+            return special(self, equation, operands, frame)
+        return self._plain(equation, operands, frame, repeated)
+
+    def _plain(self, equation: Any, operands: list[Value], frame: Frame, repeated: bool) -> list[Value]:
+        name, sources = equation.primitive.name, sources_of(operands)
+        splits = splits_of(self, equation, operands)
+        results = [self.value(v.aval, s, sources) for v, s in zip(equation.outvars, splits, strict=True)]
+        if name in _IN_PLACE:
+            frame.store(operands[:1])
+            frame.resize(operands[0], results[0].bytes)
+            frame.step(operands)
+            results[0].sources = operands[0].sources
+        elif name in _STORED:
+            self._stored(equation, operands, results, frame)
+        elif name in _VIEWS and len(operands) == 1:
+            results[0].view = operands[0].view or bool(operands[0].stored)
+            results[0].stored = operands[0].stored
+        elif repeated and len(results) == 1 and self._kept(name, results[0], frame):
+            self.count(operands, results)
+            frame.step(operands, results, in_place=True)
+        return results
+
+    def _kept(self, name: str, result: Value, frame: Frame) -> bool:
+        """Whether an elementwise result that is used more than once is stored.
+
+        It is where making it again would mean to keep more than the value itself. XLA for CPUs never makes
+        a division again, and its tanh and erf end in one.
+        """
+        if self.platform == "cpu" and name in _DIVISIONS:
+            return True
+        return frame.size_of(result.sources) > 1.5 * result.bytes
+
+    def _stored(self, equation: Any, operands: list[Value], results: list[Value], frame: Frame) -> None:
+        self.count(operands, results)
+        frame.step(operands, results)
+        book_sums(self, equation, operands, results)
+        for variable, operand in zip(equation.outvars, operands, strict=False):
+            if on_host(variable.aval):
+                self.costs.parked += operand.bytes
+
+
+_SPECIAL: Mapping[str, Callable[[Walk, Any, list[Value], Frame], list[Value]]] = {
+    "while": loops.while_loop,
+    "cond": loops.cond,
+    "shard_map": kernels.shard_map,
+    "pallas_call": kernels.kernel,
+    "dot_general": product,
+}
+
+
+def _describe(equation: Any, operands: Sequence[Value], results: Sequence[Value], frame: Frame) -> None:
+    """Says of the results what they are, and whether they have to do with rows of the batch."""
+    rows = any(operand.rows for operand in operands)
+    for variable, result in zip(equation.outvars, results, strict=True):
+        result.rows = result.rows or rows
+        kind, where = variable.aval.str_short(short_dtypes=True), equation.source_info.name_stack
+        result.label = result.label or f"{kind} {equation.primitive.name} {where}"
+        for name in result.sources & frame.sizes.keys():
+            frame.labels[name] = frame.labels[name] or result.label

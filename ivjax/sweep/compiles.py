@@ -1,0 +1,76 @@
+"""Compilations that runs of a sweep share: one process at a time compiles a step, and each is counted."""
+
+import contextlib
+import fcntl
+import functools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+_STARTS = "starts.jsonl"
+_CACHE = "/jax/compilation_cache/"
+
+
+class Compiled(NamedTuple):
+    """Over the starts of some runs: different steps, and how often one was compiled and not read back."""
+
+    distinct: int
+    compiled: int
+
+
+def share_cache(folder: Path) -> None:
+    """Has this process keep all that it compiles in a folder, however quickly it compiled."""
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@contextlib.contextmanager
+def counted(cache: Path, key: str, run: Path) -> Iterator[None]:
+    """Inside, a start of `run` compiles the steps named `key`; another process with the same key waits."""
+    events = _events()
+    with alone(cache / f"{key}.lock"):
+        before = events.copy()
+        yield
+        new = events - before
+        line = {"key": key, "compiled": new["cache_misses"], "cached": new["cache_hits"]}
+        with (run / _STARTS).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[Any]:
+    """Holds a lock file, which the system lets go when the process ends in whatever way."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+@functools.cache
+def _events() -> Counter[str]:
+    """Hits and misses of the compilation cache in this process, from the first call on."""
+    seen: Counter[str] = Counter()
+
+    def heard(event: str, **_: Any) -> None:
+        if event.startswith(_CACHE):
+            seen[event.removeprefix(_CACHE)] += 1
+
+    jax.monitoring.register_event_listener(heard)
+    return seen
+
+
+def compiled_in(folders: Iterable[Path]) -> Compiled:
+    """What the starts of the runs in these folders compiled."""
+    steps: dict[str, int] = {}
+    compiled = 0
+    for file in (folder / _STARTS for folder in folders):
+        for line in file.read_text().splitlines() if file.is_file() else ():
+            start = json.loads(line)
+            steps[start["key"]] = max(steps.get(start["key"], 0), start["compiled"] + start["cached"])
+            compiled += start["compiled"]
+    return Compiled(sum(steps.values()), compiled)

@@ -1,0 +1,96 @@
+"""What a run folder says of its run: how far it came, and its metrics by step."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ivjax.config import Experiment
+from ivjax.data_pipelines.drafts import store
+from ivjax.report.curves import read_metrics
+
+_RESULT, _FAILURE = "result.json", "failed.json"
+
+
+class Points(NamedTuple):
+    """Values of a metric, and the steps after which they were taken."""
+
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class History:
+    """A run's log. `last` is its last logged step of `steps`; `failure` says why it ended, if it failed."""
+
+    name: str
+    swept: dict[str, str]
+    steps: int
+    last: int
+    finished: bool
+    failure: str | None
+    lines: tuple[dict[str, Any], ...]
+
+    def metric(self, name: str) -> Points:
+        """A metric's values; none if it was never logged."""
+        found = [(line["step"], line[name]) for line in self.lines if isinstance(line.get(name), int | float)]
+        steps, values = zip(*found, strict=True) if found else ((), ())
+        return Points(np.array(steps, int), np.array(values, float))
+
+    def flops(self, steps: np.ndarray) -> np.ndarray:
+        """Analytic FLOPs spent after each of `steps`."""
+        spent = self.metric("flops")
+        return np.interp(steps, [0, *spent.steps], [0.0, *spent.values])
+
+
+def read_history(folder: Path, name: str, swept: dict[str, str], experiment: Experiment) -> History:
+    """The history of a run, which may not have begun, or run elsewhere.
+
+    Lines that only a stop wrote, between two planned ones, are left out: stopped or not, runs compare alike.
+    """
+    lines = read_metrics(folder) if (folder / "metrics.jsonl").is_file() else []
+    last, every = max((line["step"] for line in lines), default=0), experiment.log.every
+
+    def planned(line: dict[str, Any]) -> bool:
+        return "loss" not in line or line["step"] % every == 0 or line["step"] == experiment.steps
+
+    failure = folder / _FAILURE
+    why = json.loads(failure.read_text())["why"] if failure.is_file() else None
+    finished = last >= experiment.steps and why is None
+    return History(name, swept, experiment.steps, last, finished, why, tuple(filter(planned, lines)))
+
+
+def finish(folder: Path, history: History) -> dict[str, Any]:
+    """Writes the run's last metrics, which is the mark that it need not be run again."""
+    numbers = {
+        name: value
+        for line in history.lines
+        for name, value in line.items()
+        if isinstance(value, int | float) and not name.startswith("time/") and name != "step"
+    }
+    result = {"steps": history.last, "flops": numbers.pop("flops", None), "metrics": numbers}
+    store(folder / _RESULT, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def seconds(folder: Path) -> dict[str, float]:
+    """Where the time of a run, or of a group of them, went; empty for one that has not begun."""
+    ledger = folder / "ledger.json"
+    return json.loads(ledger.read_text())["totals"] if ledger.is_file() else {}
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run has its result."""
+    return (folder / _RESULT).is_file()
+
+
+def note_failure(folder: Path, why: str) -> None:
+    """Keeps why a run failed; the next start tries it again."""
+    store(folder / _FAILURE, json.dumps({"why": why}) + "\n")
+
+
+def forget_failure(folder: Path) -> None:
+    """A new start of the run."""
+    (folder / _FAILURE).unlink(missing_ok=True)

@@ -1,0 +1,160 @@
+"""Runs compared at equal steps and at equal FLOPs: a table, a CSV file, plots."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ivjax.data_pipelines.drafts import store
+from ivjax.errors import UserError, nearest
+from ivjax.sweep.histories import History
+
+_HELD_OUT = "held_out/loss"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs are sorted by (None: the held-out loss, or the loss without it), and which end is best."""
+
+    metric: str | None = None
+    highest: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Finished runs' values of a metric, in the order of `runs`: after `steps` steps and after `flops` FLOPs.
+
+    Both are the most that all of them have; None, and no values, where they have nothing in common.
+    """
+
+    metric: str
+    highest: bool
+    runs: tuple[History, ...]
+    steps: int | None
+    flops: float | None
+    at_steps: tuple[float, ...]
+    at_flops: tuple[float, ...]
+
+    def ranked(self, values: Sequence[float]) -> list[int]:
+        """Numbers of the runs, the best first; what is no number comes last."""
+        sign = -1.0 if self.highest else 1.0
+        keys = [math.inf if math.isnan(value) else sign * value for value in values]
+        return sorted(range(len(values)), key=lambda run: (keys[run], run))
+
+
+def compare(histories: Sequence[History], choice: Choice) -> Comparison:
+    """Compares the finished runs among `histories`."""
+    runs = tuple(history for history in histories if history.finished)
+    logged = {name for run in runs for line in run.lines for name in line}
+    metric = choice.metric or (_HELD_OUT if _HELD_OUT in logged else "loss")
+    if runs and metric not in logged:
+        raise UserError(f"no finished run has logged {metric}{nearest(metric, logged, cutoff=0.3)}")
+    points = [run.metric(metric) for run in runs]
+    common = set.intersection(*(set(p.steps.tolist()) for p in points)) if points else set()
+    steps = max(common, default=None)
+    at_steps = tuple(float(p.values[p.steps == steps][-1]) for p in points) if common else ()
+    spent = [run.flops(p.steps) for run, p in zip(runs, points, strict=True)]
+    flops = _common_flops(spent)
+    curves = zip(points, spent, strict=True)
+    at_flops = () if flops is None else tuple(float(np.interp(flops, s, p.values)) for p, s in curves)
+    return Comparison(metric, choice.highest, runs, steps, flops, at_steps, at_flops)
+
+
+def _common_flops(spent: Sequence[np.ndarray]) -> float | None:
+    """The most that all curves reach, given the FLOPs at each point of them; None if one begins later."""
+    if not spent or not all(map(len, spent)):
+        return None
+    first, last = max(s[0] for s in spent), min(s[-1] for s in spent)
+    return float(last) if 0.0 < first <= last else None
+
+
+def write_results(histories: Sequence[History], choice: Choice, folder: Path) -> str:
+    """Writes table.txt, results.csv and plots into the folder of a sweep; returns the table."""
+    from ivjax.report.sweeps import draw_axes, draw_runs
+
+    compared = compare(histories, choice)
+    table = table_of(histories, compared)
+    store(folder / "table.txt", table)
+    store(folder / "results.csv", csv_of(histories, compared))
+    values = dict(zip((run.name for run in compared.runs), compared.at_steps, strict=False))
+    axes: dict[str, list[tuple[str, float]]] = {}
+    for run in compared.runs:
+        for path, text in run.swept.items():
+            if math.isfinite(values.get(run.name, math.nan)):
+                axes.setdefault(path, []).append((text, values[run.name]))
+    draw_axes(axes, compared.metric, compared.highest, folder)
+    curves = {run.name: run.metric(compared.metric) for run in histories}
+    draw_runs({name: curve for name, curve in curves.items() if len(curve.steps)}, compared.metric, folder)
+    return table
+
+
+def table_of(histories: Sequence[History], compared: Comparison) -> str:
+    """The finished runs sorted twice, and what became of the others. Says nothing of times."""
+    parts = []
+    for what, values in _columns(compared):
+        rows = [(*_swept(compared.runs[r], histories), _short(values[r])) for r in compared.ranked(values)]
+        parts.append(_aligned([(*_paths(histories), f"{compared.metric} {what}"), *rows]))
+    others = [f"{history.name}: {_state(history)}" for history in histories if not history.finished]
+    return "\n\n".join([*parts, *(["\n".join(others)] if others else [])]) + "\n"
+
+
+def csv_of(histories: Sequence[History], compared: Comparison) -> str:
+    """A line for each run in the order of the sweep."""
+    names = [run.name for run in compared.runs]
+    columns = {
+        f"{compared.metric} {what}": dict(zip(names, v, strict=True)) for what, v in _columns(compared)
+    }
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", *_paths(histories), "state", "steps", "flops", *columns])
+    for run in histories:
+        spent = format(float(run.flops(np.array([run.last]))[0]), ".7g")
+        found = [format(column[run.name], ".7g") if run.name in column else "" for column in columns.values()]
+        writer.writerow([run.name, *_swept(run, histories), _state(run), run.last, spent, *found])
+    return out.getvalue()
+
+
+def _columns(compared: Comparison) -> list[tuple[str, tuple[float, ...]]]:
+    found = []
+    if compared.steps is not None:
+        found.append((f"at step {compared.steps}", compared.at_steps))
+    if compared.flops is not None:
+        found.append((f"at {_flops(compared.flops)}", compared.at_flops))
+    return found
+
+
+def _paths(histories: Sequence[History]) -> list[str]:
+    return list(dict.fromkeys(path for history in histories for path in history.swept)) or ["run"]
+
+
+def _swept(run: History, histories: Sequence[History]) -> list[str]:
+    return [run.swept.get(path, run.name if path == "run" else "") for path in _paths(histories)]
+
+
+def _state(history: History) -> str:
+    if history.finished:
+        return "finished"
+    if history.failure is not None:
+        return f"failed: {history.failure}"
+    return f"unfinished, step {history.last} of {history.steps}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _short(value: float) -> str:
+    return "diverged" if math.isnan(value) else f"{value:.5g}"
+
+
+def _flops(flops: float) -> str:
+    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if flops >= size:
+            return f"{flops / size:.4g} {unit}FLOP"
+    return f"{flops:.4g} FLOP"

@@ -1,0 +1,58 @@
+"""Whole train steps compiled for accelerators that are not there."""
+
+import importlib.util
+import json
+
+import pytest
+
+from ivjax.cli import main
+
+libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -e '.[plan]'"
+)
+
+# What one device must have, in GiB, and how near the estimate of temporaries has to be to the compiled ones.
+FLAGSHIPS = {
+    "finetune_1b_k710": ("v5e:8x8", ["init_from=()", "mesh.data=-1", "mesh.fsdp=16", "remat=full"]),
+}
+
+
+def planned(capsys, *words):
+    status = main(["plan", *words, "--compile", "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+@libtpu
+def test_a_tiny_step_compiles_for_eight_chips(capsys):
+    words = ["stage1_synthetic", "stage.student.depth=2", "mesh.data=2", "mesh.fsdp=4", "ema=none"]
+    status, found = planned(capsys, *words, "--topology", "v5e:2x4")
+    compiled = found["compiled"]
+    assert status == 0 and found["memory"]["fits"]
+    given = sum(found["memory"]["given"].values())
+    assert compiled["arguments"] == pytest.approx(given, rel=0.1)
+    assert not compiled["warnings"] and not compiled["census"]["unknown_loops"]
+    sent = {axis for traffic in compiled["census"]["traffic"] for axis in traffic["axes"]}
+    assert sent == {"data", "fsdp"}
+
+
+@libtpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLAGSHIPS)
+def test_a_flagship_fits_and_is_as_estimated(name, capsys):
+    topology, changes = FLAGSHIPS[name]
+    status, found = planned(capsys, name, *changes, "--topology", topology)
+    compiled, memory = found["compiled"], found["memory"]
+    assert status == 0 and memory["fits"] and not compiled["warnings"]
+    assert compiled["arguments"] == pytest.approx(sum(memory["given"].values()), rel=0.01)
+    assert memory["temporaries"] == pytest.approx(compiled["alive"], rel=0.25)
+    sent = sum(traffic["bytes"] for traffic in compiled["census"]["traffic"])
+    assert sent == pytest.approx(sum(found["bytes_sent_per_device"].values()), rel=0.25)
+
+
+@libtpu
+@pytest.mark.slow
+def test_a_step_that_is_too_large_says_by_how_much(capsys):
+    words = ["stage1_synthetic", "batch=65536", "remat=none", "ema=none", "stage.student.depth=2"]
+    status, found = planned(capsys, *words, "--topology", "v5e:1x1")
+    assert status == 1 and not found["memory"]["fits"]
+    assert found["compiled"]["total"] > found["compiled"]["limit"]

@@ -1,0 +1,222 @@
+"""From an estimate to seconds, words, a page, and the best of several plans."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from ivjax.chips import CHIPS
+from ivjax.cli import main
+from ivjax.config import load_experiment
+from ivjax.errors import UserError
+from ivjax.plan import recipes, search
+from ivjax.plan.census import Census, Traffic
+from ivjax.plan.compile import Compiled, TooLarge, _gathered, _traffic
+from ivjax.plan.page import page, pieces
+from ivjax.plan.plan import HEAP, over_slices
+from ivjax.plan.roofline import Assumptions, assume, readable_seconds, speed
+from ivjax.plan.table import lines
+from ivjax.plan.topology import parse
+from tests.plan.plans import GIB, estimated, planned
+
+
+def test_the_slowest_of_products_memory_and_links_bounds_the_step():
+    chip = CHIPS["v5e"]
+    topology, mesh = parse("v5e:4x4"), {"data": 2, "fsdp": 8}
+    cases = {
+        "products": dict(executed=3 * chip.flops),
+        "memory bandwidth": dict(read=3 * chip.memory_bandwidth, executed=1.0),
+        "links of fsdp": dict(executed=1.0, read=1.0, sent={"fsdp": 6 * chip.link_bandwidth, "data": 1.0}),
+    }
+    for bound, costs in cases.items():
+        found = speed(estimated(mesh, **costs), topology, 64, 100, Assumptions())
+        assert found.bound == bound and found.step == pytest.approx(3.0, rel=1e-6)
+        assert found.mfu == pytest.approx(1e15 / (16 * chip.flops * 3.0), rel=1e-6)
+
+
+def test_hours_hosts_and_cost_of_a_schedule():
+    topology = parse("v5e:4x4")
+    found = estimated({"data": 16}, executed=topology.chip.flops, read=0.0)  # one second a step
+    fast = speed(found, topology, 64, 3600, Assumptions(price=1.5, decode_ms=20.0))
+    assert (fast.step, fast.clips_per_s, fast.clips_per_host) == (1.0, 64.0, 16.0)
+    assert (fast.host_bytes_per_s, fast.decode_cores) == (16e6, pytest.approx(0.32))
+    assert (fast.days, fast.chip_hours, fast.cost) == (pytest.approx(1 / 24), 16.0, 24.0)
+    half = speed(found, topology, 64, 3600, Assumptions(efficiency=0.5))
+    assert half.step == 2.0 and half.cost is None
+
+
+def test_two_devices_of_a_chip_are_paid_once():
+    topology = parse("tpu7x:2x2x1")
+    found = estimated({"data": 8}, executed=topology.chip.flops, read=0.0)
+    assert speed(found, topology, 64, 3600, Assumptions()).chip_hours == pytest.approx(4.0)
+
+
+def test_between_slices_only_a_share_of_the_gradient_goes_over_the_network():
+    topology = parse("v5e:4x4", slices=2)
+    gradient = 1e9
+    sent = 2 * 31 / 32 * gradient
+    found = speed(
+        estimated({"data": 32}, slices=2, sent={"data": sent}), topology, 64, 1, Assumptions()
+    ).links
+    chip = topology.chip
+    per_device = chip.network_bandwidth / chip.devices_per_host
+    assert found["slices"] == pytest.approx(2 * (1 / 2) * gradient / 16 / per_device)
+    assert found["data"] == pytest.approx(2 * 15 / 16 * gradient / (2 * chip.link_bandwidth))
+
+
+def test_gpus_of_a_host_are_joined_faster_than_hosts():
+    topology = parse("h200:64")
+    chip = topology.chip
+    found = speed(
+        estimated({"data": 8, "fsdp": 8}, sent={"data": 1e9, "fsdp": 1e9}), topology, 64, 1, Assumptions()
+    ).links
+    assert found["fsdp"] == pytest.approx(1e9 / chip.link_bandwidth)
+    assert found["data"] == pytest.approx(1e9 / (chip.network_bandwidth / 8))
+
+
+@pytest.mark.parametrize(
+    "given", [(0.0, None, None), (1.5, None, None), (1.0, -1.0, None), (1.0, None, -2.0)]
+)
+def test_assumptions_out_of_range_are_refused(given):
+    with pytest.raises(UserError, match="--"):
+        assume(*given)
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(2e-5, "20 us"), (0.25, "250 ms"), (90, "1.5 min"), (2e5, "2.31 days")]
+)
+def test_durations_are_readable(seconds, text):
+    assert readable_seconds(seconds) == text
+
+
+def test_gaps_of_the_heap_count_until_it_is_compiled():
+    plan = planned(given=2 * GIB, temporaries=10 * GIB)
+    assert plan.needed == 2 * GIB + int(HEAP["tpu"] * 10 * GIB) and not plan.fits
+    assert planned(given=2 * GIB, temporaries=9 * GIB).fits
+    exact = dataclasses.replace(plan, compiled=compiled(heap=11 * GIB))
+    assert exact.needed == 2 * GIB + 11 * GIB and exact.fits
+    assert not dataclasses.replace(plan, compiled=TooLarge(1.0, 20 * GIB, 15 * GIB)).fits
+
+
+def compiled(heap=3 * GIB, alive=2 * GIB, traffic=(), warnings=()):
+    census = Census(tuple(traffic), ())
+    return Compiled(60.0, 2 * GIB, alive, heap, 0, 0, 0, census, ((GIB, "bf16[4,4]"),), tuple(warnings))
+
+
+def test_the_table_says_whether_it_fits_what_bounds_it_and_what_it_costs():
+    text = "\n".join(lines(planned()))
+    assert "16 devices, 4 hosts" in text and "fits" in text
+    assert "bound by memory bandwidth" in text and "at the price given" in text
+    too_large = "\n".join(lines(planned(temporaries=100 * GIB)))
+    assert "DOES NOT FIT" in too_large
+    far = dataclasses.replace(planned(), compiled=compiled(alive=2 * GIB, warnings=("something is wrong",)))
+    text = "\n".join(lines(far))
+    assert "0.50 of what the compiled program has alive" in text and "bf16[4,4]" in text
+    assert "WARNING: something is wrong" in text
+
+
+def test_the_page_is_whole_in_itself_and_its_bar_is_to_scale():
+    plan = planned(given=4 * GIB, temporaries=2 * GIB)
+    text = page(plan)
+    assert "http" not in text and "<script" not in text
+    usable = plan.topology.chip.usable_memory
+    assert sum(pieces(plan).values()) == pytest.approx(plan.needed, rel=1e-6)
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", text)]
+    assert sum(widths) == pytest.approx(100 * plan.needed / usable, abs=0.01)
+
+
+def test_traffic_far_above_the_need_and_large_gathers_are_warned_of():
+    expected = estimated({"data": 2, "fsdp": 8}, sent={"fsdp": 1 * GIB})
+    expected.costs.largest["fsdp"] = 100 * 2**20
+    quiet = Census((Traffic("all-gather", ("fsdp",), 10, int(1.2 * GIB), 100 * 2**20),), ())
+    assert not [*_traffic(quiet, expected), *_gathered(quiet, expected)]
+    loud = Census((Traffic("all-gather", ("fsdp",), 10, 2 * GIB, 400 * 2**20),), ("body.1",))
+    warnings = [*_traffic(loud, expected), *_gathered(loud, expected)]
+    assert [w.split()[0] for w in warnings] == ["2.00", "the", "something"]
+
+
+def test_slices_of_the_topology_become_those_of_the_mesh():
+    experiment = load_experiment("stage1_synthetic")
+    assert over_slices(experiment, parse("v5e:4x4", 2)).mesh.slices == 2
+    assert over_slices(experiment, parse("h200:8", 2)).mesh.slices == 1
+
+
+def test_the_fastest_that_fits_is_first_then_what_sends_least():
+    slow = planned(read=3e12, remat="full")
+    fast = planned(read=1e12)
+    busy = planned(read=1.001e12, sent={"data": 1e9}, remat="dots")
+    huge = planned(read=1e10, temporaries=100 * GIB)
+    assert search.ranked([huge, slow, busy, fast]) == [fast, busy, slow, huge]
+
+
+def test_search_changes_mesh_then_remat_then_parts(monkeypatch):
+    def pretend(name, experiment, topology, assumed, compiled=False):
+        mesh = experiment.mesh
+        if mesh.tensor > 2:
+            raise UserError("4 heads")
+        keeps = {"none": 8, "dots": 3, "full": 1}[experiment.remat]
+        again = {"none": 1.0, "dots": 1.1, "full": 1.3}[experiment.remat]
+        return dataclasses.replace(
+            planned(
+                temporaries=keeps * 4 * GIB // experiment.accumulate,
+                given=16 * GIB // mesh.fsdp,
+                executed=1e15 * again * experiment.accumulate**0.1,
+                read=1.0,
+                sent={"fsdp": 1e9 * mesh.fsdp},
+            ),
+            experiment=experiment,
+        )
+
+    monkeypatch.setattr(search, "make_plan", pretend)
+    said = []
+    start = dataclasses.replace(load_experiment("stage1_synthetic"), remat="none")
+    plans = search.search("made_up", start, parse("v5e:4x4"), Assumptions(), said.append)
+    best = plans[0].experiment
+    assert (best.remat, best.accumulate) == ("full", 1) and plans[0].fits
+    assert any("4 heads" in line for line in said)
+    assert len(said) == len(plans) + sum("not possible" in line for line in said)
+
+
+def test_a_recipe_gets_the_smallest_mesh_that_fits(monkeypatch):
+    def pretend(name, experiment, topology, assumed, compiled=False):
+        fits = experiment.mesh.fsdp * experiment.accumulate >= 8 and experiment.accumulate >= 2
+        return planned(temporaries=GIB if fits else 100 * GIB)
+
+    monkeypatch.setattr(recipes, "make_plan", pretend)
+    chosen = recipes.smallest("x", dataclasses.replace(load_experiment("stage1_1b")), parse("v5e:4x4"))
+    assert (chosen.mesh.fsdp, chosen.accumulate) == (4, 2)
+
+
+def test_a_cell_that_is_not_in_the_table_is_refused(tmp_path):
+    with pytest.raises(UserError, match="RECIPE@TOPOLOGY"):
+        recipes.write_recipes(tmp_path / "x.md", ["stage1_1b@v5e:3x3"], "", print)
+
+
+def test_plan_from_the_command_line(tmp_path, capsys):
+    command = ["plan", "stage1_synthetic", "ema=none", "--topology", "cpu:8", "--price", "0.1"]
+    assert main([*command, "--json", "--page", str(tmp_path / "plan.html")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mesh"] == {"data": 8, "fsdp": 1, "tensor": 1, "context": 1}
+    assert set(found["memory"]["given"]) == {"params", "moments", "step", "skipped", "batch"}
+    assert found["memory"]["given"]["params"] == 4 * found["parameters"]
+    assert found["memory"]["given"]["moments"] == 8 * found["parameters"] + 4
+    assert found["memory"]["fits"] and found["speed"]["cost"] > 0
+    assert (tmp_path / "plan.html").read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "words, problem",
+    [
+        (["stage1_synthetic"], "needs a config and --topology"),
+        (["stage1_synthetic", "--topology", "v5e:3x3"], "v5e:3x3"),
+        (["stage1_synthetic", "--topology", "v5e:4x4", "mesh.fsdp=6"], "multiple of 6 devices"),
+        (["stage1_synthetic", "--topology", "v5e:4x4", "batch=24"], "does not divide into 16 equal parts"),
+        (["stage1_synthetic", "--topology", "cpu:8", "--slices", "2"], "slices"),
+        (["stage1_synthetic", "--topology", "cpu:8", "--efficiency", "7"], "--efficiency 7"),
+        (["no_such_config", "--topology", "cpu:8"], "no config 'no_such_config'"),
+    ],
+)
+def test_impossible_plans_get_one_sentence(words, problem, capsys):
+    assert main(["plan", *words]) == 2
+    assert problem in capsys.readouterr().err

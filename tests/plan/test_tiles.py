@@ -1,0 +1,30 @@
+"""Arrays as TPUs store them."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ivjax.plan.tiles import padded_count
+from ivjax.plan.walk import Walk
+
+
+@pytest.mark.parametrize(
+    "shape, count",
+    [
+        ((100, 200), 128 * 200),
+        ((3, 257, 129), 3 * 384 * 136),
+        ((5, 7), 8 * 128),
+        ((3, 40), 4 * 128),
+        ((1, 40), 128),
+        ((1000,), 1000),
+        ((0, 8), 0),
+    ],
+)
+def test_the_cheapest_order_is_padded_to_tiles(shape, count):
+    assert padded_count(shape) == count
+
+
+def test_values_of_other_devices_are_not_padded():
+    aval = jax.ShapeDtypeStruct((100, 200), jnp.bfloat16)
+    bytes_on = {name: Walk({}, {}, name).value(aval, ((), ())).bytes for name in ("tpu", "gpu", "cpu")}
+    assert bytes_on == {"tpu": 2 * 128 * 200, "gpu": 40000, "cpu": 40000}
