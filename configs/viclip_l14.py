@@ -39,7 +39,7 @@ experiment = Experiment(
     optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=None),
     seed=42,
     mesh=MeshShape(data=-1),
-    remat="none",
+    remat="full",
     init_from=("clip_vit_l14.pt",),
     init_fresh=("temperature", "vision/temporal_embed"),
 )

@@ -18,7 +18,7 @@ from ivjax.plan.costs import Costs
 from ivjax.plan.layout import Shape, Splits
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.walk import Walk
-from ivjax.train.mesh import check_batch
+from ivjax.train.mesh import check_batch, check_context
 from ivjax.train.program import Program, program_of, step_of
 
 
@@ -69,6 +69,8 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
     check_batch(experiment.batch, experiment.accumulate, mesh)
     with jax.sharding.use_abstract_mesh(mesh):
         program = program_of(experiment, mesh)
+        for medium in program.objective.media.values():
+            check_context(medium.tokens, mesh)
         batch = next(iter(program.batches.values()))
         given: dict[str, Any] = {**program.state, "frozen": program.frozen, "batch": batch}
         traced = jax.make_jaxpr(step_of(experiment))(program.state, program.frozen, batch, {})

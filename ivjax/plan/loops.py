@@ -27,9 +27,23 @@ CALLS = {
 }
 
 
+def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+    """A jaxpr, closed or not, as an open one and what it closes over."""
+    return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
+
+
+def _given(equation: Any) -> tuple[int, int]:
+    """How many constants a scan has, and how many values it carries."""
+    params = equation.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carried, _ = params["ft_in"].unpack()  # jax 0.12
+    return len(consts), len(carried)
+
+
 def scan(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A scan. One that is unrolled in full is a straight line instead: nothing is stacked in it."""
-    consts, count = equation.params["num_consts"], equation.params["num_carry"]
+    consts, count = _given(equation)
     if equation.params["unroll"] >= equation.params["length"] > 1:
         return _unrolled(walk, equation, operands, frame)
     frame.store([v for v in operands if not v.view])
@@ -53,7 +67,7 @@ def _settled(
     walk: Walk, equation: Any, operands: list[Value]
 ) -> tuple[int, Costs, list[Value], list[Splits]]:
     """A turn of a scan as of _turn, and how the carry lies once turns no longer change that."""
-    consts, count = equation.params["num_consts"], equation.params["num_carry"]
+    consts, count = _given(equation)
     splits = [v.splits for v in operands[consts : consts + count]]
     for _ in range(3):
         inner, costs, results = _turn(walk, equation.params["jaxpr"], operands, consts, splits)
@@ -68,32 +82,33 @@ def _turn(
     walk: Walk, body: Any, operands: Sequence[Value], consts: int, carried: Sequence[Splits]
 ) -> tuple[int, Costs, list[Value]]:
     """Bytes alive within one turn of a loop beside what surrounds it, its costs and its results."""
-    inside, arguments = walk.frame(), []
-    for number, variable in enumerate(body.jaxpr.invars):
+    inside, arguments, (jaxpr, closed_over) = walk.frame(), [], opened(body)
+    for number, variable in enumerate(jaxpr.invars):
         place, splits = number - consts, operands[number].splits
         if place >= 0:
             splits = carried[place] if place < len(carried) else splits[1:]
         arguments.append(inside.outside(walk.value(variable.aval, splits)))
         arguments[-1].rows = operands[number].rows
     before, walk.costs = walk.costs, Costs()
-    results = walk.run(body.jaxpr, body.consts, arguments, inside)
+    results = walk.run(jaxpr, closed_over, arguments, inside)
     inside.end(results[: len(carried)])
     costs, walk.costs = walk.costs, before
     return inside.peak(), costs, results
 
 
 def _unrolled(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
-    params, body = equation.params, equation.params["jaxpr"]
-    consts, end = params["num_consts"], params["num_consts"] + params["num_carry"]
+    params, (body, closed_over) = equation.params, opened(equation.params["jaxpr"])
+    consts, count = _given(equation)
+    end = consts + count
     length, carry = int(params["length"]), operands[consts:end]
     slices = [
         _slices(walk, v, variable.aval, length, frame)
-        for v, variable in zip(operands[end:], body.jaxpr.invars[end:], strict=True)
+        for v, variable in zip(operands[end:], body.invars[end:], strict=True)
     ]
     turns: list[list[Value]] = [[]] * length
     for turn in reversed(range(length)) if params["reverse"] else range(length):
         arguments = [*operands[:consts], *carry, *(parts[turn] for parts in slices)]
-        results = walk.run(body.jaxpr, body.consts, arguments, frame)
+        results = walk.run(body, closed_over, arguments, frame)
         carry, turns[turn] = results[: len(carry)], results[len(carry) :]
     stacked = []
     for variable, parts in zip(equation.outvars[len(carry) :], zip(*turns, strict=True), strict=True):
@@ -126,8 +141,8 @@ def _slice(walk: Walk, stack: Value, aval: Any, frame: Frame) -> Value:
 
 def _narrowed(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """Copies in fewer bytes of what a loop only ever reads so: compilers make them once, before it."""
-    first = equation.params["num_consts"] + equation.params["num_carry"]
-    body, found = equation.params["jaxpr"].jaxpr, []
+    first = sum(_given(equation))
+    body, found = opened(equation.params["jaxpr"])[0], []
     for variable, operand in zip(body.invars[first:], operands[first:], strict=True):
         width = _read_as(body, variable)
         if width and width < variable.aval.dtype.itemsize:
@@ -152,8 +167,7 @@ def _read_as(jaxpr: Any, variable: Any) -> int | None:
             if name == "convert_element_type":
                 widths.append(equation.outvars[0].aval.dtype.itemsize)
             elif name in CALLS:
-                inner = equation.params[CALLS[name]]
-                inner = getattr(inner, "jaxpr", inner)
+                inner, _ = opened(equation.params[CALLS[name]])
                 widths.append(_read_as(inner, inner.invars[place]))
             else:
                 widths.append(None)

@@ -1,10 +1,9 @@
 """Products of arrays that are split over a mesh: what is gathered, multiplied and summed, and how it lies."""
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import jax
 
 from ivjax.plan import layout
 from ivjax.plan.costs import Device
@@ -136,6 +135,15 @@ def _summed(device: Device, axes: set[str], aval: Any, result: Value) -> Value:
     return lies
 
 
+def _inner(params: Mapping[str, Any]) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters, opened."""
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            jaxpr = getattr(item, "jaxpr", item)
+            if hasattr(jaxpr, "eqns"):
+                yield jaxpr
+
+
 def block_flops(jaxpr: Any) -> float:
     """Products in a jaxpr and all that it calls, two per multiply-add; of branches the costliest."""
     total = 0.0
@@ -144,7 +152,7 @@ def block_flops(jaxpr: Any) -> float:
             (contract, _), out = equation.params["dimension_numbers"], equation.outvars[0].aval
             shape = equation.invars[0].aval.shape
             total += 2.0 * math.prod(out.shape) * math.prod(shape[d] for d in contract[0])
-        inner = [block_flops(sub) for sub in jax.core.jaxprs_in_params(equation.params)]
+        inner = [block_flops(sub) for sub in _inner(equation.params)]
         times = int(equation.params.get("length", 1)) if equation.primitive.name == "scan" else 1
         total += times * max(inner, default=0.0)
     return total

@@ -15,7 +15,7 @@ import jax
 from ivjax.plan import kernels, layout, loops
 from ivjax.plan.costs import Device, on_host
 from ivjax.plan.lifetimes import Frame, Value
-from ivjax.plan.loops import CALLS, sources_of
+from ivjax.plan.loops import CALLS, opened, sources_of
 from ivjax.plan.products import product
 from ivjax.plan.rules import COLLECTIVES, REDUCTIONS, book_sums, splits_of
 
@@ -60,8 +60,7 @@ class Walk(Device):
     def _equation(self, equation: Any, operands: list[Value], frame: Frame, repeated: bool) -> list[Value]:
         name = equation.primitive.name
         if name in CALLS:
-            inner = equation.params[CALLS[name]]
-            return self.run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), operands, frame)
+            return self.run(*opened(equation.params[CALLS[name]]), operands, frame)
         if name == "optimization_barrier":
             return operands
         if name == "scan":

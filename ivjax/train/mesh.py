@@ -87,3 +87,13 @@ def check_batch(batch: int, accumulate: int, mesh: Mesh) -> None:
             f"batch={batch} does not divide into {parts} equal parts ({split} x accumulate={accumulate}); "
             f"choose a multiple of {parts}, for example {max(round(batch / parts), 1) * parts}"
         )
+
+
+def check_context(tokens: int, mesh: Mesh) -> None:
+    """Raises if the context axis cannot split the tokens evenly."""
+    ways = mesh.shape["context"]
+    if tokens % ways:
+        raise UserError(
+            f"mesh.context={ways} cannot split the {tokens} tokens of a clip evenly ({tokens} / {ways} = "
+            f"{tokens / ways:.2f}); choose a divisor, or split over fsdp or tensor"
+        )

@@ -89,6 +89,12 @@ def _short(value: Any) -> str:
 
 def open_workdir(folder: Path) -> None:
     """Makes the run folder and proves that it can be written."""
+    scheme, colon, _ = str(folder).partition(":/")
+    if colon and scheme.isalnum():
+        raise UserError(
+            f"the run folder {scheme}:/... is a bucket, and a run is made of plain files: mount it, as ivjax "
+            "launch does, and give the folder of the mount"
+        )
     probe = folder / f".write-test-{jax.process_index()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from ivjax.train.checkpoint import Checkpoints, Restored
 from ivjax.train.feed import Feed, Spec, host_shard
 from ivjax.train.freeze import joined
 from ivjax.train.ledger import TimeLedger
-from ivjax.train.mesh import build_mesh, check_batch
+from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.metrics import Log, MetricsLog, open_workdir
 from ivjax.train.program import Numbers, Program, loss_of, numbers_of, program_of
 from ivjax.train.start import shapes_of, starting_params
@@ -255,16 +255,6 @@ def check_words(experiment: Experiment, objective: Objective) -> None:
         raise UserError(
             f"data.reader.tokenizer has {tokenizer.vocabulary_size} pieces and the stage's text encoder "
             f"{objective.vocabulary} words; make stage.text.vocabulary as large"
-        )
-
-
-def check_context(tokens: int, mesh: Mesh) -> None:
-    """Raises if the context axis cannot split the tokens evenly."""
-    ways = mesh.shape["context"]
-    if tokens % ways:
-        raise UserError(
-            f"mesh.context={ways} cannot split the {tokens} tokens of a clip evenly ({tokens} / {ways} = "
-            f"{tokens / ways:.2f}); choose a divisor, or split over fsdp or tensor"
         )
 
 

@@ -212,6 +212,7 @@ def test_plan_from_the_command_line(tmp_path, capsys):
         (["stage1_synthetic", "--topology", "v5e:3x3"], "v5e:3x3"),
         (["stage1_synthetic", "--topology", "v5e:4x4", "mesh.fsdp=6"], "multiple of 6 devices"),
         (["stage1_synthetic", "--topology", "v5e:4x4", "batch=24"], "does not divide into 16 equal parts"),
+        (["stage1_synthetic", "--topology", "cpu:8", "mesh.context=2"], "cannot split the 17 tokens"),
         (["stage1_synthetic", "--topology", "cpu:8", "--slices", "2"], "slices"),
         (["stage1_synthetic", "--topology", "cpu:8", "--efficiency", "7"], "--efficiency 7"),
         (["no_such_config", "--topology", "cpu:8"], "no config 'no_such_config'"),

@@ -11,8 +11,7 @@ from ivjax.paths import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.objective import Compute
 from ivjax.train.feed import host_shard
-from ivjax.train.mesh import MeshShape, build_mesh, check_batch
-from ivjax.train.session import check_context
+from ivjax.train.mesh import MeshShape, build_mesh, check_batch, check_context
 from ivjax.train.sharding import describe, shardings_of, spec_of
 from ivjax.train.step import init_state
 from tests.train.micro import experiment
