@@ -22,7 +22,12 @@ from ivjax.plan.topology import Topology
 from ivjax.train.mesh import build_mesh, check_batch
 from ivjax.train.program import Program, program_of
 
-_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm")
+_TOO_LARGE = (
+    re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm"),
+    re.compile(
+        r"required for HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)"
+    ),
+)
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _TRAFFIC, _FREE = 1.5, 256 * 2**20  # more than so many times the need, and so many bytes, is worth a warning
 _GATHER, _SMALL = 1.5, 64 * 2**20
@@ -114,8 +119,8 @@ def _lowered(program: Program, topology: Topology) -> jax.stages.Lowered:
 
 
 def _too_large(error: Exception, seconds: float, topology: Topology) -> TooLarge:
-    found = _TOO_LARGE.search(str(error))
-    if not found:
+    found = next((match for pattern in _TOO_LARGE if (match := pattern.search(str(error)))), None)
+    if found is None:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"the step does not compile for {topology.name}: {first}") from error
     used, limit = (

@@ -20,6 +20,7 @@ from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.walk import Walk
 from ivjax.train.mesh import check_batch, check_context
 from ivjax.train.program import Program, program_of, step_of
+from ivjax.train.sharding import undivided
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,16 @@ class Memory:
     """Bytes on one device: what a step is given, by kind, and what it makes for itself.
 
     `largest` are the biggest of what it makes: (bytes, what it is); `host` lies in host memory meanwhile.
+    `undivided` are the bytes of leaves that stay whole along an axis because it does not divide them, and
+    `because` says that of the largest.
     """
 
     given: Mapping[str, int]
     temporaries: int
     largest: tuple[tuple[int, str], ...]
     host: int = 0
+    undivided: int = 0
+    because: str = ""
 
     @property
     def arguments(self) -> int:
@@ -94,10 +99,21 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
             temporaries,
             largest,
             walk.costs.parked,
+            *_undivided({**program.state, "frozen": program.frozen}, mesh),
         ),
         flops={part: cost * experiment.batch for part, cost in main.flops.items()},
         costs=walk.costs,
     )
+
+
+def _undivided(tree: Any, mesh: Any) -> tuple[int, str]:
+    leaves = dict(paths_of(tree))
+    found = {}
+    for path, size, axis in undivided(tree, mesh):
+        local = math.prod(leaves[path].sharding.shard_shape(leaves[path].shape))
+        reason = f"{axis}={mesh.shape[axis]} does not divide the {size} of {path}"
+        found[path] = local * leaves[path].dtype.itemsize, reason
+    return sum(size for size, _ in found.values()), max(found.values(), default=(0, ""))[1]
 
 
 def _made(

@@ -65,25 +65,26 @@ def write_recipes(
 
 
 def smallest(name: str, experiment: Experiment, topology: Topology) -> Experiment:
-    """The experiment in as few parts, and with as few shares of a parameter, as fit."""
-    ways = divisors(topology.devices_per_slice)
-    tried = list(_with(experiment, ways, topology))
-    for parts in (parts for parts in _PARTS if experiment.batch % (topology.devices * parts) == 0):
-        least = tried[-1] if parts == 1 else dataclasses.replace(tried[-1], accumulate=parts)
-        if not make_plan(name, least, topology, Assumptions()).fits:
-            continue
-        for candidate in tried[:-1]:
-            candidate = dataclasses.replace(candidate, accumulate=parts)
-            if make_plan(name, candidate, topology, Assumptions()).fits:
-                return candidate
-        return least
-    return tried[-1]
+    """The experiment in as few parts, and with as few shares of a parameter, as fit; else the nearest."""
+    nearest: tuple[int, Experiment] | None = None
+    for candidate in _candidates(experiment, topology):
+        plan = make_plan(name, candidate, topology, Assumptions())
+        if plan.fits:
+            return candidate
+        if nearest is None or plan.needed < nearest[0]:
+            nearest = plan.needed, candidate
+    if nearest is None:
+        raise UserError(f"batch={experiment.batch} of {name} does not divide over {topology.name}")
+    return nearest[1]
 
 
-def _with(experiment: Experiment, ways: list[int], topology: Topology) -> Iterator[Experiment]:
-    for fsdp in ways:
-        mesh = dataclasses.replace(experiment.mesh, data=-1, fsdp=fsdp, tensor=1, context=1)
-        yield dataclasses.replace(experiment, mesh=mesh)
+def _candidates(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
+    for parts in _PARTS:
+        if experiment.batch % (topology.devices * parts):
+            return
+        for fsdp in divisors(topology.devices_per_slice):
+            mesh = dataclasses.replace(experiment.mesh, data=-1, fsdp=fsdp, tensor=1, context=1)
+            yield dataclasses.replace(experiment, mesh=mesh, accumulate=parts)
 
 
 def _row(plan: Plan, label: str) -> str:

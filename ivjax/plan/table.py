@@ -8,6 +8,7 @@ from ivjax.plan.plan import HEAP, Plan
 from ivjax.plan.roofline import readable_seconds
 
 _BAR = 60
+_LARGE = 2**26  # bytes that are worth a warning
 
 
 def lines(plan: Plan) -> Iterator[str]:
@@ -71,6 +72,8 @@ def _memory(plan: Plan) -> Iterator[str]:
     verdict = "fits" if plan.fits else "DOES NOT FIT"
     source = "as compiled" if plan.compiled else "as estimated"
     yield f"  {'all':<14} {gib(plan.needed):>12}  {share:.0%} of a device {source}: {verdict}"
+    if memory.undivided > max(0.1 * memory.arguments, _LARGE):
+        yield f"  WARNING: {gib(memory.undivided)} stay whole: {memory.because}"
     yield f"  [{'#' * min(round(share * _BAR), _BAR):<{_BAR}}]"
 
 

@@ -42,12 +42,7 @@ TABLE: tuple[tuple[str, Axes], ...] = (
 
 def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     """The spec of one leaf. A dimension that its axis does not divide stays whole."""
-    matches = ((pattern, axes) for pattern, axes in TABLE if re.search(rf"(^|/){pattern}$", path))
-    pattern, axes = next(matches, (None, ()))
-    if pattern is None:
-        raise UserError(f"no row of the sharding table matches parameter {path}; add one to TABLE")
-    if len(axes) > len(shape):
-        raise UserError(f"sharding row {pattern!r} names {len(axes)} axes, but {path} has shape {shape}")
+    axes = _row(path, shape)
     split = [
         axis if axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0 else None
         for axis, size in zip(axes, shape, strict=False)
@@ -55,6 +50,24 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     while split and split[-1] is None:
         split.pop()
     return PartitionSpec(*split)
+
+
+def _row(path: str, shape: tuple[int, ...]) -> Axes:
+    matches = ((pattern, axes) for pattern, axes in TABLE if re.search(rf"(^|/){pattern}$", path))
+    pattern, axes = next(matches, (None, ()))
+    if pattern is None:
+        raise UserError(f"no row of the sharding table matches parameter {path}; add one to TABLE")
+    if len(axes) > len(shape):
+        raise UserError(f"sharding row {pattern!r} names {len(axes)} axes, but {path} has shape {shape}")
+    return axes
+
+
+def undivided(tree: Any, mesh: Mesh) -> Iterator[tuple[str, int, str]]:
+    """Leaves with a dimension that the table would split and its axis does not divide: path, size, axis."""
+    for path, leaf in paths_of(tree):
+        for axis, size in zip(_row(path, leaf.shape), leaf.shape, strict=False):
+            if axis and size % mesh.shape[axis]:
+                yield path, size, axis
 
 
 def shardings_of(tree: Any, mesh: Mesh) -> Any:

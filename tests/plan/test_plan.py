@@ -4,7 +4,10 @@ import dataclasses
 import json
 import re
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import AbstractMesh
 
 from ivjax.chips import CHIPS
 from ivjax.cli import main
@@ -12,12 +15,13 @@ from ivjax.config import load_experiment
 from ivjax.errors import UserError
 from ivjax.plan import recipes, search
 from ivjax.plan.census import Census, Traffic
-from ivjax.plan.compile import Compiled, TooLarge, _gathered, _traffic
+from ivjax.plan.compile import Compiled, TooLarge, _gathered, _too_large, _traffic
 from ivjax.plan.page import page, pieces
 from ivjax.plan.plan import HEAP, over_slices
 from ivjax.plan.roofline import Assumptions, assume, readable_seconds, speed
 from ivjax.plan.table import lines
 from ivjax.plan.topology import parse
+from ivjax.train.sharding import undivided
 from tests.plan.plans import GIB, estimated, planned
 
 
@@ -134,6 +138,28 @@ def test_traffic_far_above_the_need_and_large_gathers_are_warned_of():
     loud = Census((Traffic("all-gather", ("fsdp",), 10, 2 * GIB, 400 * 2**20),), ("body.1",))
     warnings = [*_traffic(loud, expected), *_gathered(loud, expected)]
     assert [w.split()[0] for w in warnings] == ["2.00", "the", "something"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm.",
+        "RESOURCE_EXHAUSTED: total memory required for HLO temporaries (20.5G) exceeds available HBM (15.75G).",
+    ],
+)
+def test_what_is_too_large_says_by_how_much(message):
+    found = _too_large(ValueError(message), 1.0, parse("v5e:4x4"))
+    assert (found.total, found.limit) == (20.5 * GIB, 15.75 * GIB)
+    with pytest.raises(UserError, match="does not compile for v5e:4x4: something else"):
+        _too_large(ValueError("something else\nand more"), 1.0, parse("v5e:4x4"))
+
+
+def test_leaves_that_an_axis_does_not_divide_are_named():
+    kernel = jax.ShapeDtypeStruct((2, 12, 16), jnp.float32)
+    tree = {"params": {"blocks": {"mlp": {"fc1": {"kernel": kernel}}}}}
+    path = "params/blocks/mlp/fc1/kernel"
+    assert not [*undivided(tree, AbstractMesh((4, 8), ("fsdp", "tensor")))]
+    assert [*undivided(tree, AbstractMesh((8, 8), ("fsdp", "tensor")))] == [(path, 12, "fsdp")]
 
 
 def test_slices_of_the_topology_become_those_of_the_mesh():
