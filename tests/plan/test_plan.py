@@ -144,7 +144,7 @@ def test_traffic_far_above_the_need_and_large_gathers_are_warned_of():
     "message",
     [
         "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm.",
-        "RESOURCE_EXHAUSTED: total memory required for HLO temporaries (20.5G) exceeds available HBM (15.75G).",
+        "RESOURCE_EXHAUSTED: memory required for HLO temporaries (20.5G) exceeds available HBM (15.75G).",
     ],
 )
 def test_what_is_too_large_says_by_how_much(message):
