@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import jax
 import pytest
 
 from ivjax.cli import main
@@ -15,6 +16,13 @@ libtpu = pytest.mark.skipif(
 FLAGSHIPS = {
     "finetune_1b_k710": ("v5e:8x8", ["init_from=()", "mesh.data=-1", "mesh.fsdp=16", "remat=full"]),
 }
+
+
+@pytest.fixture(autouse=True)
+def _usual_precision():
+    """Kernels for TPU multiply bfloat16 as it is; the exact products of the other tests are none of theirs."""
+    with jax.default_matmul_precision("default"):
+        yield
 
 
 def planned(capsys, *words):
