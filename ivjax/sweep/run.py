@@ -52,9 +52,7 @@ def preview(book: Book, manner: Manner) -> str:
     tasks = tasks_of(book, trials, plans, manner)
     lines = []
     for trial, plan in zip(trials, plans, strict=True):
-        need = (
-            plan.problem or f"{plan.size / 2**20:.1f} MiB of {plan.limit / 2**20:.0f} on each device"
-        )
+        need = plan.problem or f"{plan.size / 2**20:.1f} MiB of {plan.limit / 2**20:.0f} on each device"
         lines.append(f"{trial.name}\n  {' '.join(trial.overrides) or 'no overrides'}\n  {need}")
     groups = [task for task in tasks if task["task"] == "group"]
     lines += [f"together: {', '.join(run['name'] for run in group['runs'])}" for group in groups]

@@ -20,7 +20,7 @@ FLAGSHIPS = {
 
 @pytest.fixture(autouse=True)
 def _usual_precision():
-    """Kernels for TPU multiply bfloat16 as it is; the exact products of the other tests are none of theirs."""
+    """Kernels for TPU multiply bfloat16 as it is: the exact products of other tests are none of theirs."""
     with jax.default_matmul_precision("default"):
         yield
 

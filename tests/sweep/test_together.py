@@ -16,6 +16,8 @@ from ivjax.train.loop import train_run
 from ivjax.train.session import Run
 from tests.train import micro
 
+pytestmark = pytest.mark.slow
+
 TRACED = ("schedule.peak", "seed")
 # One head and one layer: the least to compile.
 experiment = apply_overrides(
