@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ivjax.data_pipelines.drafts import store
 from ivjax.plan.compile import Compiled
-from ivjax.plan.plan import HEAP, Plan
+from ivjax.plan.plan import Plan, gaps
 from ivjax.plan.roofline import readable_seconds
 from ivjax.plan.table import gib, lines, mesh_text
 
@@ -66,8 +66,8 @@ def pieces(plan: Plan) -> dict[str, int]:
         filled |= {"temporaries": found.alive, "gaps of the heap": found.heap - found.alive}
         filled |= {"program and outputs": found.code + found.output}
     else:
-        gaps = int((HEAP[plan.topology.chip.platform] - 1) * memory.temporaries)
-        filled |= {"temporaries": memory.temporaries, "gaps of the heap": gaps}
+        wasted = gaps(memory, plan.topology.chip)
+        filled |= {"temporaries": memory.temporaries, "gaps of the heap": wasted}
     return dict(sorted(filled.items(), key=lambda item: -item[1]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ivjax.chips import Chip
 from ivjax.config import Experiment
 from ivjax.plan.compile import Compiled, TooLarge, compile_step
-from ivjax.plan.estimate import Estimate, Memory, estimate
+from ivjax.plan.estimate import Estimate, Memory, estimate, with_mesh
 from ivjax.plan.roofline import Assumptions, Speed, speed
 from ivjax.plan.topology import Topology
 
@@ -91,10 +91,14 @@ def over_slices(experiment: Experiment, topology: Topology) -> Experiment:
     """The experiment over as many slices as the topology has; GPUs are joined by the network anyway."""
     if topology.slices == 1 or topology.chip.platform != "tpu":
         return experiment
-    mesh = dataclasses.replace(experiment.mesh, slices=topology.slices)
-    return dataclasses.replace(experiment, mesh=mesh)
+    return with_mesh(experiment, slices=topology.slices)
+
+
+def gaps(memory: Memory, chip: Chip) -> int:
+    """Bytes that the heap of estimated temporaries is larger than they are."""
+    return int(HEAP[chip.platform] * memory.temporaries) - memory.temporaries
 
 
 def needed(memory: Memory, chip: Chip) -> int:
     """Bytes that a device must have by an estimate, the gaps of the heap included."""
-    return memory.arguments + int(HEAP[chip.platform] * memory.temporaries)
+    return memory.total + gaps(memory, chip)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ivjax.config import Experiment, load_experiment
 from ivjax.data_pipelines.drafts import store
 from ivjax.errors import UserError
+from ivjax.plan.estimate import with_mesh
 from ivjax.plan.plan import Plan, make_plan
 from ivjax.plan.roofline import Assumptions, readable_seconds
 from ivjax.plan.search import divisors
@@ -83,8 +84,8 @@ def _candidates(experiment: Experiment, topology: Topology) -> Iterator[Experime
         if experiment.batch % (topology.devices * parts):
             return
         for fsdp in divisors(topology.devices_per_slice):
-            mesh = dataclasses.replace(experiment.mesh, data=-1, fsdp=fsdp, tensor=1, context=1)
-            yield dataclasses.replace(experiment, mesh=mesh, accumulate=parts)
+            candidate = with_mesh(experiment, data=-1, fsdp=fsdp, tensor=1, context=1)
+            yield dataclasses.replace(candidate, accumulate=parts)
 
 
 def _row(plan: Plan, label: str) -> str:

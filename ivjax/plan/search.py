@@ -7,6 +7,7 @@ from typing import Any
 from ivjax.config import Experiment
 from ivjax.errors import UserError
 from ivjax.models.layers import Remat
+from ivjax.plan.estimate import with_mesh
 from ivjax.plan.plan import Plan, make_plan
 from ivjax.plan.roofline import Assumptions
 from ivjax.plan.table import mesh_text
@@ -102,8 +103,7 @@ def _meshes(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
     splits += [(devices // tensor, tensor) for tensor in _TENSOR if devices % tensor == 0]
     yield experiment
     for fsdp, tensor in splits:
-        mesh = dataclasses.replace(experiment.mesh, data=-1, fsdp=fsdp, tensor=tensor, context=1)
-        yield dataclasses.replace(experiment, mesh=mesh)
+        yield with_mesh(experiment, data=-1, fsdp=fsdp, tensor=tensor, context=1)
 
 
 def divisors(devices: int) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from ivjax.plan.census import describe
 from ivjax.plan.compile import Compiled, TooLarge
-from ivjax.plan.plan import HEAP, Plan
+from ivjax.plan.plan import HEAP, Plan, gaps
 from ivjax.plan.roofline import readable_seconds
 
 _BAR = 60
@@ -64,10 +64,8 @@ def _memory(plan: Plan) -> Iterator[str]:
     yield f"  {'temporaries':<14} {gib(memory.temporaries):>12}  the largest:"
     for size, label in memory.largest[:4]:
         yield f"    {gib(size):>12}  {label[:84]}"
-    gaps = HEAP[chip.platform]
-    if gaps > 1:
-        wasted = gib((gaps - 1) * memory.temporaries)
-        yield f"  {'gaps':<14} {wasted:>12}  {gaps:g} times the temporaries in all"
+    if wasted := gaps(memory, chip):
+        yield f"  {'gaps':<14} {gib(wasted):>12}  {HEAP[chip.platform]:g} times the temporaries in all"
     share = plan.needed / chip.usable_memory
     verdict = "fits" if plan.fits else "DOES NOT FIT"
     source = "as compiled" if plan.compiled else "as estimated"

@@ -25,7 +25,7 @@ from ivjax.train.mesh import MeshShape
 from ivjax.train.metrics import MetricsLog, open_workdir
 from ivjax.train.program import Numbers, Program, loss_of, numbers_of, program_of, step_of
 from ivjax.train.session import Run, Session, Weights, open_loader
-from ivjax.train.start import shapes_of, starting_params
+from ivjax.train.start import starting_params
 from ivjax.train.step import State, init_state
 
 _ROWS = 1  # the axis of a batch along which the runs' own batches lie; axis 0 is the clips, as everywhere
@@ -81,8 +81,7 @@ class Group(Run):
 
     def start(self, program: Program, read: Weights) -> State:
         """Each run begins with the parameters of its own seed."""
-        objective, recipe = program.objective, self.experiment.recipe
-        shapes = shapes_of(objective, self.experiment.dtype).trained
+        objective, shapes, recipe = program.objective, program.trained, self.experiment.recipe
         draw = functools.cache(lambda seed: starting_params(objective, shapes, read, seed, program.mesh))
         params = [draw(member.experiment.seed) for member in self.members]
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.config import Experiment
+from ivjax.config import Experiment, leaves
 from ivjax.ops.layout import batch_spec
 from ivjax.overrides import replaced
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
@@ -23,11 +23,14 @@ Numbers = Mapping[str, Any]
 class Program:
     """`state`, `frozen` and `batches` (by medium) are shapes that carry shardings; `step` is jitted.
 
+    `trained` are the shapes of one run's parameters, also where the state is that of several.
+
     step(state, frozen, batch, numbers) -> (state, metrics); `numbers` are values of the experiment that are
     passed in rather than compiled in, by path: runs that differ only in them share one program.
     """
 
     objective: Objective
+    trained: Params
     state: State
     frozen: Params
     batches: Mapping[str, Batch]
@@ -60,7 +63,7 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
     }
     outputs = (jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicate(mesh))
     step = jax.jit(step_of(experiment), donate_argnums=0, out_shardings=outputs)
-    return Program(objective, state, placed(frozen, mesh), batches, step, mesh)
+    return Program(objective, trained, state, placed(frozen, mesh), batches, step, mesh)
 
 
 def step_of(experiment: Experiment) -> Callable[[State, Params, Batch, Numbers], tuple[State, Metrics]]:
@@ -93,13 +96,8 @@ def with_numbers(experiment: Experiment, numbers: Numbers) -> Experiment:
 
 def numbers_of(experiment: Experiment, paths: Sequence[str]) -> dict[str, Any]:
     """The experiment's own values at `paths`."""
-    found = {}
-    for path in paths:
-        value: Any = experiment
-        for name in path.split("."):
-            value = getattr(value, name)
-        found[path] = value
-    return found
+    values = leaves(experiment)
+    return {path: values[path] for path in paths}
 
 
 def placed(tree: Any, mesh: Mesh) -> Any:

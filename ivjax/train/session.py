@@ -29,7 +29,7 @@ from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.metrics import Log, MetricsLog, open_workdir
 from ivjax.train.program import Numbers, Program, loss_of, numbers_of, program_of
-from ivjax.train.start import shapes_of, starting_params
+from ivjax.train.start import starting_params
 from ivjax.train.step import State, init_state
 
 Say = Callable[[str], None]
@@ -186,9 +186,8 @@ def _prepare(
         found = checkpoints.restore(program.state)
     done = found.step if found else 0
     ledger.restarted(done)
-    trained = shapes_of(objective, experiment.dtype).trained
     # A restored run reads its weight files again only for what its checkpoints do not hold.
-    read = read_weights(objective, experiment, not_trained if found else joined(trained, not_trained))
+    read = read_weights(objective, experiment, not_trained if found else joined(program.trained, not_trained))
     frozen = starting_params(objective, not_trained, read, experiment.seed, mesh)
     if found:
         loader.restore(found.data)
