@@ -9,13 +9,13 @@ originals' schedule is of 101 epochs. By oversight their teacher drops paths, wh
 stage.clip_teacher.drop_path=0.25 does as they did.
 """
 
-from ivjax.config import Experiment
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Segments
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher

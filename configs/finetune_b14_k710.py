@@ -19,14 +19,14 @@ Then on K400, K600 or K700, five epochs of steps of 1024 clips read twice, one o
 where shards/k710 is a link to the shards of that data set.
 """
 
-from ivjax.config import Experiment
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import FINETUNE
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
 from ivjax.train.mesh import MeshShape
 from ivjax.train.optimizer import AdamW

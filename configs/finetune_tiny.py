@@ -8,13 +8,13 @@ Expect    top1 71 % on the 160 held-out clips, 64 % from nothing (init_from=() i
           measured after 100 steps of stage1_synthetic, whose encoder has the same size
 """
 
-from ivjax.config import Experiment, HeldOut
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
 from ivjax.train.checkpoint import Checkpointing
 from ivjax.train.metrics import Logging

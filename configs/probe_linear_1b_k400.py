@@ -18,14 +18,14 @@ by Ticks(16): change data.reader.frames in a copy of this file.
 
 from dataclasses import replace
 
-from ivjax.config import Experiment
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import PROBE
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification, Probe
 from ivjax.train.mesh import MeshShape
 from ivjax.train.optimizer import AdamW

@@ -12,14 +12,14 @@ through one linear layer, and beside the pooled feature into the head.
 
 from dataclasses import replace
 
-from ivjax.config import Experiment
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import PROBE
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Ticks
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification, Probe
 from ivjax.train.mesh import MeshShape
 from ivjax.train.optimizer import AdamW

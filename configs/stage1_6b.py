@@ -10,14 +10,14 @@ originals' schedule is of 301 epochs. Their reader is broken as published: the f
 one too small, come with data.reader.frames.original_numbers=true.
 """
 
-from ivjax.config import Experiment
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Segments
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
-from ivjax.models.videomae import VideoMaeSize
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher

@@ -6,10 +6,10 @@ Expect    forward + backward at 0.68 to 0.76 of the matmul rate of the same run 
           costs a CPU the copies of its stacked buffers)
 """
 
-from ivjax.config import Experiment
-from ivjax.data_pipelines.synthetic import SyntheticClips
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.data_pipelines.load.synthetic import SyntheticClips
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.train.schedule import WarmupCosine

@@ -6,11 +6,11 @@ Hardware  two CPU cores
 Expect    in docs/benchmarks.md: targets kept at the visible tokens only, at all tokens, and no teacher
 """
 
-from ivjax.config import Experiment
-from ivjax.data_pipelines.synthetic import SyntheticClips
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
-from ivjax.models.videomae import VideoMaeSize
+from ivjax.data_pipelines.load.synthetic import SyntheticClips
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher

@@ -5,10 +5,10 @@ Hardware  two CPU cores; half a minute, more than half of it compilation
 Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
 """
 
-from ivjax.config import Experiment, HeldOut
-from ivjax.data_pipelines.synthetic import SyntheticClips
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.data_pipelines.load.synthetic import SyntheticClips
+from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.train.checkpoint import Checkpointing

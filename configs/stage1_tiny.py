@@ -18,14 +18,14 @@ Both teachers are made here, on the same corpus: the image tower of the contrast
 (teacher_clip_tiny), and the encoder of a VideoMAE (teacher_pixels_tiny).
 """
 
-from ivjax.config import Experiment, HeldOut
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
-from ivjax.models.videomae import VideoMaeSize
+from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher

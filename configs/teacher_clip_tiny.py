@@ -7,14 +7,14 @@ Expect    loss 3.46 at step 20, 1.76 at step 300; on held-out clips, whose combi
           it rises to 5.3: 480 clips are learned by heart. The features of colour carry over, see stage1_tiny
 """
 
-from ivjax.config import Experiment, HeldOut
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.models.clip import TextSize
-from ivjax.models.internvideo2 import EncoderSize
+from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.viclip.towers import TextSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 from ivjax.train.checkpoint import Checkpointing
 from ivjax.train.metrics import Logging

@@ -6,13 +6,13 @@ Hardware  two CPU cores; half a minute
 Expect    loss 0.97 at step 10, 0.86 at step 120 (1 is what predicting the mean of each patch would give)
 """
 
-from ivjax.config import Experiment
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.models.videomae import VideoMaeSize
-from ivjax.models.videomae_pretrain import DecoderSize
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.videomae.autoencoder import DecoderSize
+from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_pixels import MaskedPixels
 from ivjax.train.checkpoint import Checkpointing

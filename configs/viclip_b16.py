@@ -10,13 +10,13 @@ clips on each accelerator: stage.mask=0 batch=2048 steps=2441 schedule.peak=4e-6
 init_from=('runs/viclip',) init_fresh=()
 """
 
-from ivjax.config import Experiment
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
-from ivjax.models.clip import TextSize, VisionSize
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import DualEncoder
 from ivjax.train.mesh import MeshShape
 from ivjax.train.optimizer import AdamW

@@ -11,13 +11,13 @@ Expect    loss 4.2 at step 20, 1.6 at step 220; on held-out clips R@1 from text 
           and their colour named right for 92 % (chance 16 %)
 """
 
-from ivjax.config import Experiment, HeldOut
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.models.clip import TextSize, VisionSize
+from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 from ivjax.train.checkpoint import Checkpointing
 from ivjax.train.metrics import Logging

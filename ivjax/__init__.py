@@ -11,7 +11,7 @@ if (_ROOT / "setup.py").is_file() and (_ROOT / "data_pipelines").is_dir():
     __path__.append(str(_ROOT))
 
 if TYPE_CHECKING:
-    from ivjax.loading import Loaded, load
+    from ivjax.convert.loading import Loaded, load
 
 __all__ = ["Loaded", "__version__", "load"]
 
@@ -19,7 +19,7 @@ __all__ = ["Loaded", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     # `import ivjax` alone must stay cheap: the commands that only read help or clips never load jax.
     if name in ("Loaded", "load"):
-        from ivjax import loading
+        from ivjax.convert import loading
 
         return getattr(loading, name)
     raise AttributeError(f"module 'ivjax' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What the clouds call the accelerators of `ivjax.chips`, and how many a machine has."""
+"""What the clouds call the accelerators of `ivjax.train.chips`, and how many a machine has."""
 
 import math
 

@@ -7,8 +7,8 @@ import jax
 import pytest
 
 from ivjax.bench.step import bench_step
-from ivjax.config import load_experiment
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.experiment import load_experiment
+from ivjax.experiment.overrides import apply_overrides
 from tests.train.micro import experiment
 
 

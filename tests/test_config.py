@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ivjax.config import diff, leaves, load_experiment, resolved_text, shipped_configs, show
 from ivjax.errors import UserError
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.overrides import apply_overrides, expand
+from ivjax.experiment.experiment import diff, leaves, load_experiment, resolved_text, shipped_configs, show
+from ivjax.experiment.overrides import apply_overrides, expand
+from ivjax.models.internvideo2.encoder import EncoderSize
 from tests.train.micro import experiment
 
 TEXTS = Path(__file__).parent / "configs"

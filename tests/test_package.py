@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 import ivjax
-from ivjax.config import shipped_configs
+from ivjax.experiment.experiment import shipped_configs
 from tests.train.processes import ROOT
 
 
@@ -29,7 +29,7 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     command = [sys.executable, "-m", "ivjax.cli", "train", "stage1_synthetic", "steps=7", "--print"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "steps = 7" in done.stdout and "steps: 300 -> 7" in done.stdout
-    code = "import ivjax.data_pipelines.loader, ivjax.launch.local, ivjax; print(ivjax.__file__)"
+    code = "import ivjax.data_pipelines.load.loader, ivjax.launch.local, ivjax; print(ivjax.__file__)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(unpacked))
@@ -42,10 +42,11 @@ def test_models_and_benchmark_import_without_the_data_plane():
         "sys.modules.update(dict.fromkeys(absent.split()))\n"
     )
     code = (
-        blocked + "import ivjax.bench.step, ivjax.stages.masked_reconstruction, ivjax.convert.internvideo2\n"
+        blocked
+        + "import ivjax.bench.step, ivjax.stages.masked_reconstruction, ivjax.convert.families.internvideo2\n"
     )
-    code += "import ivjax.data_pipelines.mixture, ivjax.data_pipelines.tokenizers.spm\n"
-    code += "from ivjax.config import load_experiment; load_experiment('stage1_bench')"
+    code += "import ivjax.data_pipelines.load.mixture, ivjax.data_pipelines.tokenizers.spm\n"
+    code += "from ivjax.experiment.experiment import load_experiment; load_experiment('stage1_bench')"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ivjax.config import load_experiment, shipped_configs
 from ivjax.errors import UserError
-from ivjax.stored import is_run, store_experiment, stored_experiment
+from ivjax.experiment.experiment import load_experiment, shipped_configs
+from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
@@ -22,10 +22,13 @@ def test_every_shipped_experiment_comes_back(tmp_path, name):
     [
         ({"is": "subprocess:getoutput", "cmd": "touch pwned"}, "subprocess:getoutput is no dataclass"),
         ({"is": "antigravity:x"}, "antigravity:x is not of ivjax; import antigravity first if you trust it"),
-        ({"is": "ivjax.config:load_experiment", "name": "x"}, "ivjax.config:load_experiment is no dataclass"),
-        ({"is": "ivjax.config:HeldOut", "often": 3}, "unexpected keyword argument 'often'"),
+        (
+            {"is": "ivjax.experiment.experiment:load_experiment", "name": "x"},
+            "ivjax.experiment.experiment:load_experiment is no dataclass",
+        ),
+        ({"is": "ivjax.experiment.experiment:HeldOut", "often": 3}, "unexpected keyword argument 'often'"),
         ({}, "does not describe an experiment of this version of ivjax"),
-        ({"is": "ivjax.config:HeldOut"}, "describes a HeldOut, not an experiment"),
+        ({"is": "ivjax.experiment.experiment:HeldOut"}, "describes a HeldOut, not an experiment"),
     ],
 )
 def test_what_is_no_experiment_is_refused_and_never_called(tmp_path, monkeypatch, content, message):

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 
 from ivjax.data_pipelines.build.jobs import NOTES, Job
 from ivjax.data_pipelines.build.report import REPORT, REPORT_LINES
-from ivjax.data_pipelines.drafts import clear_drafts, store
-from ivjax.data_pipelines.shards import MANIFEST
+from ivjax.data_pipelines.store.shards import MANIFEST
+from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
 
 _IDENTITY = "corpus.json"

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import av
 
-from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.sources.media import read_media
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 
 # Annotations give milliseconds: a frame that is this close to a bound counts as being on it.

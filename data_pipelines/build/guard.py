@@ -5,7 +5,7 @@ from types import TracebackType
 
 from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
 from ivjax.data_pipelines.build.steps import make_outcome
-from ivjax.data_pipelines.child import Child, LostError, SteadyChild, serve
+from ivjax.data_pipelines.load.child import Child, LostError, SteadyChild, serve
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.errors import UserError
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ivjax.data_pipelines.build.guard import GuardedMaker
 from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
-from ivjax.data_pipelines.drafts import store
-from ivjax.data_pipelines.records import SCHEMA
-from ivjax.data_pipelines.shards import ShardInfo, ShardWriter
 from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.store.records import SCHEMA
+from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter
+from ivjax.drafts import store
 
 NOTES = "build"  # the folder inside a corpus where finished shards are noted
 _STEPS = 1  # raise it when the steps make other clips of the same row and recipe

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ivjax.data_pipelines.build.recipe import Recipe, check_recipe
-from ivjax.data_pipelines.child import usable_cores
+from ivjax.data_pipelines.load.child import usable_cores
 from ivjax.errors import UserError
 
 

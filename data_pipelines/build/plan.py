@@ -7,7 +7,7 @@ from ivjax.data_pipelines.build.footage import TOLERANCE
 from ivjax.data_pipelines.build.jobs import Job, make_jobs
 from ivjax.data_pipelines.build.options import BuildOptions, Draw
 from ivjax.data_pipelines.build.recipe import Drop
-from ivjax.data_pipelines.diversity import original_draw, streaming_draw
+from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_draw
 from ivjax.data_pipelines.sources.row import BadRow, Row
 
 Span = tuple[float, float]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ivjax.data_pipelines.encode import Encoding
-from ivjax.data_pipelines.records import Clip
-from ivjax.data_pipelines.shots import ShotRule
+from ivjax.data_pipelines.store.records import Clip
+from ivjax.data_pipelines.video.encode import Encoding
+from ivjax.data_pipelines.video.shots import ShotRule
 from ivjax.errors import UserError
 
 Captioner = Callable[[Clip], str | Sequence[str]]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ivjax.data_pipelines.build.recipe import Drop
-from ivjax.data_pipelines.drafts import store
-from ivjax.data_pipelines.progress import duration
+from ivjax.drafts import store
+from ivjax.progress import duration
 
 REPORT, REPORT_LINES = "report.json", "report.jsonl"
 

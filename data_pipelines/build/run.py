@@ -13,11 +13,11 @@ from ivjax.data_pipelines.build.plan import Plan, make_plan
 from ivjax.data_pipelines.build.pool import run_pool
 from ivjax.data_pipelines.build.recipe import Drop
 from ivjax.data_pipelines.build.report import Report, count_causes, write_report
-from ivjax.data_pipelines.progress import Progress
-from ivjax.data_pipelines.shards import MANIFEST, Manifest, write_manifest
 from ivjax.data_pipelines.sources.open import open_source
 from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, write_manifest
 from ivjax.errors import UserError
+from ivjax.progress import Progress
 
 Say = Callable[[str], None]
 

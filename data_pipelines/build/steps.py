@@ -13,11 +13,11 @@ from ivjax.data_pipelines.build.footage import TOLERANCE, UNKNOWN_FPS, Footage, 
 from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk, steady
 from ivjax.data_pipelines.build.recipe import Captioner, Drop, Outcome, Recipe, find_captioner
 from ivjax.data_pipelines.build.sound import read_sound
-from ivjax.data_pipelines.decode import probe, read_frames
-from ivjax.data_pipelines.encode import encode_image, encode_video
-from ivjax.data_pipelines.records import Clip, ClipError, pack
-from ivjax.data_pipelines.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
 from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.store.records import Clip, ClipError, pack
+from ivjax.data_pipelines.video.decode import probe, read_frames
+from ivjax.data_pipelines.video.encode import encode_image, encode_video
+from ivjax.data_pipelines.video.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
 
 
 def make_outcome(row: Row, recipe: Recipe) -> Outcome:

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.demo.source import Source
-from ivjax.data_pipelines.drafts import clear_drafts, store
-from ivjax.data_pipelines.progress import Progress
+from ivjax.data_pipelines.load.child import usable_cores
+from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
+from ivjax.progress import Progress
 
 _CLIPS_PER_VIDEO = (3, 8)  # from, to (not reached)
 

@@ -16,7 +16,7 @@ from ivjax.data_pipelines.demo.draw import draw_frames
 from ivjax.data_pipelines.demo.grammar import Caption, write_captions
 from ivjax.data_pipelines.demo.scene import COLOURS, SOUNDS, Scene, draw_scene, pick
 from ivjax.data_pipelines.demo.sound import RATE, tone
-from ivjax.data_pipelines.encode import Audio, Encoding, encode_video
+from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
 
 _VERSION = 1  # of what is drawn; another one gives other videos, with other ids
 _ENCODING = Encoding(crf=20, gop=24, preset="superfast")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:

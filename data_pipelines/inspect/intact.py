@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ivjax.data_pipelines.records import Clip, ClipError, check_times, clip_of, split
+from ivjax.data_pipelines.store.records import Clip, ClipError, check_times, clip_of, split
 
 _NUMBER = (int, float)
 _HEADER: dict[str, tuple[type, ...]] = {

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from ivjax.data_pipelines.records import ClipError, unpack
-from ivjax.data_pipelines.shards import RANDOM_ACCESS
+from ivjax.data_pipelines.store.records import ClipError, unpack
+from ivjax.data_pipelines.store.shards import RANDOM_ACCESS
 
 _BLOCK = 1 << 16  # a Riegeli file is interrupted by a block header wherever this many bytes are full
 _BLOCK_HEADER = 24

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ivjax.data_pipelines.decode import Video
 from ivjax.data_pipelines.inspect.drawing import INK, RED, draw_row, fitted, load_font, write_sheet
 from ivjax.data_pipelines.inspect.intact import intact_clip
-from ivjax.data_pipelines.records import Clip, ClipError
-from ivjax.data_pipelines.shards import Shards, open_shards
+from ivjax.data_pipelines.store.records import Clip, ClipError
+from ivjax.data_pipelines.store.shards import Shards, open_shards
+from ivjax.data_pipelines.video.decode import Video
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax.data_pipelines.child import usable_cores
-from ivjax.data_pipelines.decode import Probe, Video
 from ivjax.data_pipelines.inspect.intact import intact_clip
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
-from ivjax.data_pipelines.records import Clip, ClipError
-from ivjax.data_pipelines.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
+from ivjax.data_pipelines.load.child import usable_cores
+from ivjax.data_pipelines.store.records import Clip, ClipError
+from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
+from ivjax.data_pipelines.video.decode import Probe, Video
 
 _FRAMES_AT_ONCE = 32
 _FPS_TOLERANCE = 0.01

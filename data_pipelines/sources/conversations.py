@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from ivjax.data_pipelines.records import Turn
 from ivjax.data_pipelines.sources.tables import Record
+from ivjax.data_pipelines.store.records import Turn
 
 COLUMNS = ("QA", "conversations", "question")
 _ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {

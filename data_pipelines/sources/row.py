@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ivjax.data_pipelines.records import Media, Turn
+from ivjax.data_pipelines.store.records import Media, Turn
 
 
 @dataclass(frozen=True)

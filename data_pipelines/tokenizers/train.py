@@ -4,11 +4,11 @@ import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ivjax.data_pipelines.drafts import store
 from ivjax.data_pipelines.inspect.intact import intact_header
-from ivjax.data_pipelines.records import ClipError
-from ivjax.data_pipelines.shards import Shards, open_shards
-from ivjax.data_pipelines.text import clean_caption
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.store.shards import Shards, open_shards
+from ivjax.data_pipelines.tokenizers.text import clean_caption
+from ivjax.drafts import store
 from ivjax.errors import UserError
 
 PAD, START, END, UNKNOWN = range(4)

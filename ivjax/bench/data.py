@@ -18,15 +18,15 @@ import av
 import numpy as np
 
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.decode import Video, to_rgb
-from ivjax.data_pipelines.encode import encode_video
-from ivjax.data_pipelines.examples import ExampleMaker, open_clips
-from ivjax.data_pipelines.loader import BATCHES_AHEAD, Loader, Reading
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ArraySpec, ClipReader, generator
-from ivjax.data_pipelines.records import Clip, pack
+from ivjax.data_pipelines.load.examples import ExampleMaker, open_clips
+from ivjax.data_pipelines.load.loader import BATCHES_AHEAD, Loader, Reading
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader, generator
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.shards import ShardWriter, write_manifest
+from ivjax.data_pipelines.store.records import Clip, pack
+from ivjax.data_pipelines.store.shards import ShardWriter, write_manifest
+from ivjax.data_pipelines.video.decode import Video, to_rgb
+from ivjax.data_pipelines.video.encode import encode_video
 
 _BATCH = 16
 _DIFFERENT = 16  # clips of a drawn corpus; the others repeat them

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.bench.timing import in_turn
-from ivjax.config import Experiment
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.overrides import apply_overrides, expand
 from ivjax.ops.layout import batch_spec
-from ivjax.overrides import apply_overrides, expand
 from ivjax.stages.objective import Objective
 from ivjax.train.gradients import gradients_of
 from ivjax.train.hardware import peak_flops, peak_memory

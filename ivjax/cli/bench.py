@@ -74,8 +74,8 @@ def _add_loss(what: argparse._SubParsersAction) -> None:
 
 def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.bench.step import bench_step
-    from ivjax.config import load_experiment
-    from ivjax.overrides import apply_overrides
+    from ivjax.experiment.experiment import load_experiment
+    from ivjax.experiment.overrides import apply_overrides
 
     if options.against and options.variant:
         raise UserError("--against and --variant are two ways to say what is compared; give one of them")

@@ -113,8 +113,8 @@ def _build(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
     from ivjax.data_pipelines.build.recipe import Recipe
     from ivjax.data_pipelines.build.run import build
-    from ivjax.data_pipelines.shots import ShotRule
-    from ivjax.overrides import apply_overrides
+    from ivjax.data_pipelines.video.shots import ShotRule
+    from ivjax.experiment.overrides import apply_overrides
 
     scores = {name: _number(value) for name, value in options.min_score}
     plan = BuildOptions(

@@ -49,8 +49,8 @@ def _plan(options: argparse.Namespace) -> int:
 
     topology = parse(options.topology, options.slices)
     prepare_environment(topology)
-    from ivjax.config import load_experiment
-    from ivjax.overrides import apply_overrides
+    from ivjax.experiment.experiment import load_experiment
+    from ivjax.experiment.overrides import apply_overrides
     from ivjax.plan.page import write_page
     from ivjax.plan.plan import make_plan
     from ivjax.plan.roofline import assume

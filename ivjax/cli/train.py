@@ -25,8 +25,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ivjax.config import diff, leaves, load_experiment, resolved_text
-    from ivjax.overrides import apply_overrides
+    from ivjax.experiment.experiment import diff, leaves, load_experiment, resolved_text
+    from ivjax.experiment.overrides import apply_overrides
 
     original = load_experiment(options.config)
     experiment = apply_overrides(original, options.overrides)

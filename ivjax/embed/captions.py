@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ivjax.data_pipelines.progress import Progress
-from ivjax.data_pipelines.text import clean_caption
+from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.embed.index import IndexWriter, Made
 from ivjax.embed.videos import Outcome, Say
 from ivjax.errors import UserError
 from ivjax.evals.embed import embed_texts
 from ivjax.evals.encoder import Encoder
+from ivjax.progress import Progress
 
 _TEXTS = 1024  # embedded at a time
 

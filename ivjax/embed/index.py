@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ivjax.data_pipelines.drafts import draft_of
+from ivjax.drafts import draft_of
 from ivjax.errors import UserError
 
 Rows = Literal["embeddings", "tokens"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.progress import Progress
-from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.embed.index import IndexWriter, Made, Rows
 from ivjax.embed.media import MediaList
 from ivjax.embed.windows import Planned, Window, Windowing, plan
@@ -16,6 +15,7 @@ from ivjax.errors import UserError
 from ivjax.evals.encoder import Encoder, in_batches
 from ivjax.evals.items import Fault
 from ivjax.evals.views import View, read_views
+from ivjax.progress import Progress
 
 Say = Callable[[str], None]
 

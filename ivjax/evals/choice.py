@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ivjax.data_pipelines.text import clean_caption
+from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.errors import UserError
 from ivjax.evals.embed import Setting, embed, embed_texts
 from ivjax.evals.encoder import Encoder

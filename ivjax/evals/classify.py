@@ -9,8 +9,8 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import View as Square
-from ivjax.data_pipelines.drafts import store
 from ivjax.data_pipelines.sampling import Dense, FrameRule, Spread, Ticks
+from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.evals.embed import Setting, embed
 from ivjax.evals.items import Fault, Item, open_items

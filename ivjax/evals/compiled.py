@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding
 
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
-from ivjax.models.clip import ViClip, embed_video, embed_words
+from ivjax.models.viclip.towers import ViClip, embed_video, embed_words
 from ivjax.ops.layout import batch_spec
 from ivjax.ops.losses import l2_normalise
 from ivjax.stages.objective import Params

@@ -7,12 +7,12 @@ from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
-from ivjax.data_pipelines.progress import Progress
-from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.evals.encoder import ClipEncoder, Encoder, in_batches
 from ivjax.evals.items import EvalData, Fault, Item
 from ivjax.evals.views import View, read_views
+from ivjax.progress import Progress
 
 E = TypeVar("E", bound=ClipEncoder)
 Reader: TypeAlias = Callable[..., Iterator[np.ndarray | ClipError]]  # called as `read_views` is

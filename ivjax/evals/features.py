@@ -10,16 +10,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.convert.families import family_of_sizes
+from ivjax.convert.families.all import family_of_sizes
+from ivjax.convert.loading import load, params_of_run
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function
-from ivjax.loading import load, params_of_run
-from ivjax.models.clip import ViClip, embed_video, init_viclip
-from ivjax.models.internvideo2 import Encoder, init_encoder
-from ivjax.models.internvideo2_student import Student
-from ivjax.models.videomae import VideoMaeEncoder, init_videomae
+from ivjax.experiment.storing import is_run, stored_experiment
+from ivjax.models.internvideo2.encoder import Encoder, init_encoder
+from ivjax.models.internvideo2.student import Student
+from ivjax.models.viclip.towers import ViClip, embed_video, init_viclip
+from ivjax.models.videomae.encoder import VideoMaeEncoder, init_videomae
 from ivjax.stages.objective import Compute, Params
-from ivjax.stored import is_run, stored_experiment
 
 Feature = Literal["pooled", "mean"]
 _ENCODER = "encoder"  # the part of a larger model that is probed unless another is named

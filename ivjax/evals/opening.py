@@ -5,13 +5,13 @@ from typing import cast
 
 import jax
 
+from ivjax.convert.loading import load
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, TwoTowers
 from ivjax.evals.features import Feature, Features, features_of, find_encoder
-from ivjax.loading import load
-from ivjax.models.clip import ViClip
-from ivjax.models.internvideo2_classifier import Classifier
+from ivjax.models.internvideo2.classifier import Classifier
+from ivjax.models.viclip.towers import ViClip
 from ivjax.stages.objective import Params
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.evals.embed import Setting
 from ivjax.evals.items import Fault
 

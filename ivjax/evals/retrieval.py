@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ivjax.data_pipelines.examples import is_corpus
-from ivjax.data_pipelines.text import clean_caption, join_paragraph
+from ivjax.data_pipelines.load.examples import is_corpus
+from ivjax.data_pipelines.tokenizers.text import clean_caption, join_paragraph
 from ivjax.errors import UserError
 from ivjax.evals.embed import Setting, embed, embed_texts
 from ivjax.evals.encoder import Encoder

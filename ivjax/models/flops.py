@@ -1,11 +1,11 @@
 """Analytic FLOPs of the models' forward passes per clip (two per multiply-add, matrix products only)."""
 
-from ivjax.models.clip import TextSize, VisionSize
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_classifier import ClassifierSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student
-from ivjax.models.videomae import VideoMaeSize
-from ivjax.models.videomae_pretrain import DecoderSize
+from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student
+from ivjax.models.viclip.towers import TextSize, VisionSize
+from ivjax.models.videomae.autoencoder import DecoderSize
+from ivjax.models.videomae.encoder import VideoMaeSize
 
 
 def blocks(width: int, depth: int, mlp_width: int, tokens: int) -> float:

@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 
-from ivjax.config import Experiment
 from ivjax.errors import UserError
-from ivjax.paths import paths_of
+from ivjax.experiment.experiment import Experiment
+from ivjax.ops.trees import paths_of
 from ivjax.plan.census import Census, census
 from ivjax.plan.devices import compile_devices, libtpu_lock
 from ivjax.plan.estimate import Estimate

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ivjax.chips import Chip
 from ivjax.errors import UserError
 from ivjax.plan.topology import Topology
+from ivjax.train.chips import Chip
 
 if TYPE_CHECKING:
     import jax

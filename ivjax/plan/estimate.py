@@ -9,15 +9,15 @@ from typing import Any
 import jax
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
-from ivjax.chips import Chip
-from ivjax.config import Experiment
+from ivjax.experiment.experiment import Experiment
 from ivjax.ops.layout import MESH_AXES
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.plan import donation, layout
 from ivjax.plan.costs import Costs
 from ivjax.plan.layout import Shape, Splits
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.walk import Walk
+from ivjax.train.chips import Chip
 from ivjax.train.mesh import check_batch, check_context
 from ivjax.train.program import Program, program_of, step_of
 from ivjax.train.sharding import undivided

@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterator
 from pathlib import Path
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.plan.compile import Compiled
 from ivjax.plan.plan import Plan, gaps
 from ivjax.plan.roofline import readable_seconds

@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from ivjax.chips import Chip
-from ivjax.config import Experiment
+from ivjax.experiment.experiment import Experiment
 from ivjax.plan.compile import Compiled, TooLarge, compile_step
 from ivjax.plan.estimate import Estimate, Memory, estimate, with_mesh
 from ivjax.plan.roofline import Assumptions, Speed, speed
 from ivjax.plan.topology import Topology
+from ivjax.train.chips import Chip
 
 # Values that are never alive together share places in one heap, which leaves gaps: on TPU it was 1.06, 1.31
 # and 1.41 times as large as what was alive (docs/plan.md). The other figures are guesses.

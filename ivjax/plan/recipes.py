@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from ivjax.config import Experiment, load_experiment
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment, load_experiment
 from ivjax.plan.estimate import with_mesh
 from ivjax.plan.plan import Plan, make_plan
 from ivjax.plan.roofline import Assumptions, readable_seconds

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ivjax.config import Experiment
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
 from ivjax.models.layers import Remat
 from ivjax.plan.estimate import with_mesh
 from ivjax.plan.plan import Plan, make_plan

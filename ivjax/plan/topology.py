@@ -4,8 +4,8 @@ import math
 import re
 from dataclasses import dataclass
 
-from ivjax.chips import CHIPS, Chip
 from ivjax.errors import UserError, nearest
+from ivjax.train.chips import CHIPS, Chip
 
 # Names that people use for a generation and that the compiler does not know.
 _SPOKEN = {

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.quickstart.commands import CLIP_TEACHER, PIXEL_TEACHER, PROBE, STUDENT, Scale, Step, steps_of
 

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 
 BLUE, ORANGE, GREY = "#1f5fa8", "#d9772b", "#8a8a8a"
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ivjax.convert.loading import params_of_run
 from ivjax.errors import UserError
-from ivjax.loading import params_of_run
+from ivjax.experiment.storing import stored_experiment
 from ivjax.report.figure import new_figure, write_figure
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.stored import stored_experiment
 from ivjax.train.mesh import MeshShape, build_mesh
 from ivjax.train.session import open_loader
 

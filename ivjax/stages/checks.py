@@ -1,8 +1,8 @@
 """Sizes that no model can have, said in the names of the experiment's fields."""
 
 from ivjax.errors import UserError
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.videomae import VideoMaeSize
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.videomae.encoder import VideoMaeSize
 
 
 def check_encoder(name: str, size: EncoderSize) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.models import flops
-from ivjax.models.internvideo2_classifier import (
+from ivjax.models.internvideo2.classifier import (
     STATISTICS,
     Classifier,
     ClassifierSize,
@@ -17,7 +17,7 @@ from ivjax.models.internvideo2_classifier import (
     init_classifier,
 )
 from ivjax.ops.randomness import drop_path, sample_keys
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.stages.checks import check_encoder
 from ivjax.stages.objective import Batch, Compute, Medium, Metrics, Objective, Params
 

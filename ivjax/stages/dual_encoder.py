@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.models import flops
-from ivjax.models.clip import TextSize, ViClip, VisionSize, embed_video, embed_words, init_viclip
-from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize, embed_video, embed_words, init_viclip
 from ivjax.ops.contrastive import Form, Kind, contrastive_loss, scale_from_temperature, scale_gradient
 from ivjax.ops.masking import draw_visible, visible_count
 from ivjax.ops.randomness import drop_path, exponential, sample_keys

@@ -10,8 +10,8 @@ import numpy as np
 
 from ivjax.errors import UserError
 from ivjax.models import flops
-from ivjax.models.videomae import VideoMaeSize
-from ivjax.models.videomae_pretrain import DecoderSize, MaskedAutoencoder, init_autoencoder
+from ivjax.models.videomae.autoencoder import DecoderSize, MaskedAutoencoder, init_autoencoder
+from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.ops.masking import gather_tokens, hidden_from, places_of, running_cells
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.ops.video import IMAGENET_MEAN, IMAGENET_STD, patchify

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.models import flops
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, StudentOutput, init_student
-from ivjax.models.teachers import Taught, at_tokens, features_at, normalised
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, StudentOutput, init_student
+from ivjax.models.internvideo2.teachers import Taught, at_tokens, features_at, normalised
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.stages.checks import check_encoder

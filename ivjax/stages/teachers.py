@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.models import flops
-from ivjax.models.internvideo2 import Encoder, EncoderSize, init_encoder
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.internvideo2.teachers import Taught, teach
 from ivjax.models.layers import tapped_layers
-from ivjax.models.teachers import Taught, teach
-from ivjax.models.videomae import VideoMaeEncoder, VideoMaeSize, init_videomae
+from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize, init_videomae
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.stages.objective import Compute, Params
 

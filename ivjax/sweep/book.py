@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax.config import Experiment, load_experiment
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.experiment import Experiment, load_experiment
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.sweep.histories import History, read_history
 from ivjax.sweep.trials import Overrides, Trial, trials_of
 from ivjax.train.metrics import open_workdir

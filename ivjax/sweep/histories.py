@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ivjax.config import Experiment
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
+from ivjax.experiment.experiment import Experiment
 from ivjax.report.curves import read_metrics
 
 _RESULT, _FAILURE = "result.json", "failed.json"

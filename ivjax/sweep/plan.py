@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import jax
 
-from ivjax.chips import CHIPS, Chip, chip_of_kind
-from ivjax.config import Experiment
-from ivjax.data_pipelines.mixture import Media
+from ivjax.data_pipelines.load.mixture import Media
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
 from ivjax.plan.estimate import Memory, estimate
 from ivjax.plan.plan import needed
 from ivjax.sweep.traced import Tracer, group_key, step_key
+from ivjax.train.chips import CHIPS, Chip, chip_of_kind
 from ivjax.train.mesh import build_mesh, check_batch
 from ivjax.train.program import Program, program_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.errors import UserError, nearest
 from ivjax.sweep.histories import History
 

@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ivjax.data_pipelines.drafts import store
-from ivjax.data_pipelines.progress import Progress
+from ivjax.drafts import store
 from ivjax.errors import UserError
+from ivjax.progress import Progress
 from ivjax.sweep import histories
 from ivjax.sweep.book import Book
 from ivjax.sweep.compiles import compiled_in

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.config import Experiment, to_json
-from ivjax.data_pipelines.alternate import MediumBatch
-from ivjax.data_pipelines.drafts import store
+from ivjax.data_pipelines.load.alternate import MediumBatch
+from ivjax.drafts import store
+from ivjax.experiment.experiment import Experiment, to_json
+from ivjax.experiment.storing import store_experiment
 from ivjax.ops.layout import batch_spec
-from ivjax.stored import store_experiment
 from ivjax.train import sharding
 from ivjax.train.checkpoint import Checkpoints
 from ivjax.train.feed import Batches, Feed

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from ivjax.config import Experiment, leaves
+from ivjax.experiment.experiment import Experiment, leaves
 from ivjax.train.program import Program, numbers_of, step_of
 
 # What the step never sees: experiments that differ in nothing else have the same one.

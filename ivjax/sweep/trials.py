@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.errors import UserError
-from ivjax.overrides import expand
+from ivjax.experiment.overrides import expand
 
 Overrides = tuple[str, ...]
 _LONGEST_NAME = 150  # characters; file systems take 255 bytes

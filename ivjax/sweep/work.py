@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ivjax.config import Experiment, load_experiment
 from ivjax.errors import UserError
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.experiment import Experiment, load_experiment
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.sweep import histories
 from ivjax.sweep.compiles import counted, share_cache
 from ivjax.sweep.plan import plan

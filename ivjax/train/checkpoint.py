@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from ivjax.errors import UserError
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.train.step import State
 
 _args = ocp.args

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.data_pipelines.alternate import MediumBatch
-from ivjax.data_pipelines.loader import HostShard
+from ivjax.data_pipelines.load.alternate import MediumBatch
+from ivjax.data_pipelines.load.loader import HostShard
 from ivjax.errors import UserError
 from ivjax.ops.layout import batch_spec
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ivjax.errors import UserError
-from ivjax.paths import covers, paths_of
+from ivjax.ops.trees import covers, paths_of
 from ivjax.stages.objective import Params
 
 

@@ -5,7 +5,7 @@ import sys
 
 import jax
 
-from ivjax.chips import chip_of_kind
+from ivjax.train.chips import chip_of_kind
 
 
 def peak_flops(kind: str) -> float | None:

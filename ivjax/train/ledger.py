@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 
 CATEGORIES = ("compile", "restore", "data wait", "step", "checkpoint", "eval", "lost work")
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ivjax.config import Experiment
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
 from ivjax.stages.objective import Metrics
 from ivjax.train.metrics import console_line
 from ivjax.train.rates import Rates

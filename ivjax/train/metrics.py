@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from ivjax.data_pipelines.drafts import store
+from ivjax.drafts import store
 from ivjax.errors import UserError
 
 

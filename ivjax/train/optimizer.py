@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ivjax.paths import map_with_path, paths_of
+from ivjax.ops.trees import map_with_path, paths_of
 
 Tree = Any
 

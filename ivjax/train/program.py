@@ -7,9 +7,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.config import Experiment, leaves
+from ivjax.experiment.experiment import Experiment, leaves
+from ivjax.experiment.overrides import replaced
 from ivjax.ops.layout import batch_spec
-from ivjax.overrides import replaced
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
 from ivjax.train import sharding
 from ivjax.train.freeze import joined

@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ivjax.config import Experiment, diff, to_json
-from ivjax.data_pipelines.alternate import Alternating, open_media
-from ivjax.data_pipelines.loader import Reading
-from ivjax.data_pipelines.mixture import tokenizer_of
+from ivjax.convert.loading import read_weights
+from ivjax.data_pipelines.load.alternate import Alternating, open_media
+from ivjax.data_pipelines.load.loader import Reading
+from ivjax.data_pipelines.load.mixture import tokenizer_of
 from ivjax.errors import UserError
-from ivjax.loading import read_weights
+from ivjax.experiment.experiment import Experiment, diff, to_json
+from ivjax.experiment.storing import store_experiment
 from ivjax.stages.objective import Objective, Params
-from ivjax.stored import store_experiment
 from ivjax.train import sharding
 from ivjax.train.checkpoint import Checkpoints, Restored
 from ivjax.train.feed import Feed, Spec, host_shard

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.errors import UserError
-from ivjax.paths import map_with_path, paths_of
+from ivjax.ops.trees import map_with_path, paths_of
 
 Axes = tuple[str | None, ...]
 

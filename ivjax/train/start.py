@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ivjax.paths import map_with_path, paths_of
+from ivjax.ops.trees import map_with_path, paths_of
 from ivjax.stages.objective import Objective, Params
 from ivjax.train import sharding
 from ivjax.train.freeze import Cut, cut

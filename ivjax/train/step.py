@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ivjax.paths import covers, map_with_path
+from ivjax.ops.trees import covers, map_with_path
 from ivjax.stages.objective import MOMENTUM, Batch, Metrics, Objective, Params
 from ivjax.train.gradients import gradients_of
 from ivjax.train.optimizer import AdamW

@@ -9,17 +9,17 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from ivjax.convert import torch_files, writing
-from ivjax.convert.encoders import ENCODER, STAGE2, VIDEOMAE
-from ivjax.convert.families import FAMILIES
-from ivjax.convert.family import Family
-from ivjax.convert.internvideo2 import PRETRAIN, StudentSize
-from ivjax.convert.tensors import Arrays, Lazy
-from ivjax.convert.viclip import CLIP, VICLIP, ViClipSize
-from ivjax.models.clip import TextSize, VisionSize
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
-from ivjax.models.videomae import VideoMaeSize
+from ivjax.convert.engine.family import Family
+from ivjax.convert.families.all import FAMILIES
+from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
+from ivjax.convert.families.internvideo2 import PRETRAIN, StudentSize
+from ivjax.convert.families.viclip import CLIP, VICLIP, ViClipSize
+from ivjax.convert.formats import torch_files, writing
+from ivjax.convert.formats.tensors import Arrays, Lazy
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.viclip.towers import TextSize, VisionSize
+from ivjax.models.videomae.encoder import VideoMaeSize
 
 SMALL = ViClipSize(
     VisionSize(width=12, depth=3, heads=2, out=6, patch=2, image=(8, 8), frames=4),

@@ -8,19 +8,19 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.config import Experiment
-from ivjax.convert.encoders import STAGE2
-from ivjax.convert.engine import import_tensors, original
-from ivjax.convert.internvideo2 import PRETRAIN
-from ivjax.convert.internvideo2_classifier import CLASSIFIER
-from ivjax.convert.planning import plan
-from ivjax.convert.weights import import_weights, save_weights
-from ivjax.data_pipelines.synthetic import SyntheticClips
+from ivjax.convert.engine.planning import plan
+from ivjax.convert.engine.rows import import_tensors, original
+from ivjax.convert.engine.weights import import_weights, save_weights
+from ivjax.convert.families.encoders import STAGE2
+from ivjax.convert.families.internvideo2 import PRETRAIN
+from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
+from ivjax.convert.loading import read_weights
+from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
-from ivjax.loading import read_weights
-from ivjax.models.internvideo2_classifier import ClassifierSize
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.ops.resize import inflate_kernel, resize_table
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification
 from ivjax.train.freeze import joined
 from ivjax.train.schedule import WarmupCosine

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ivjax.convert import torch_files
-from ivjax.convert.files import open_tensors
-from ivjax.convert.pickles import Stored, TorchTensors
-from ivjax.convert.tensors import Lazy
+from ivjax.convert.formats import torch_files
+from ivjax.convert.formats.pickles import Stored, TorchTensors
+from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.tensors import Lazy
 from ivjax.errors import UserError
 from tests.convert.torch_files import write_torch, write_zip
 

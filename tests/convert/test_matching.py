@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivjax.convert.detection import recognise
-from ivjax.convert.families import FAMILIES
-from ivjax.convert.matching import Wanted, covers
-from ivjax.convert.planning import Choices, plan
-from ivjax.convert.report import Report
-from ivjax.convert.tensors import Arrays, Tensors
+from ivjax.convert.engine.detection import recognise
+from ivjax.convert.engine.matching import Wanted, covers
+from ivjax.convert.engine.planning import Choices, plan
+from ivjax.convert.engine.report import Report
+from ivjax.convert.families.all import FAMILIES
+from ivjax.convert.formats.tensors import Arrays, Tensors
 from ivjax.errors import UserError
 from tests.convert.originals import SMALL, SMALL_PRETRAIN, STUDENT, originals, use_small_families
 

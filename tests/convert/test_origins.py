@@ -7,18 +7,18 @@ import shutil
 import numpy as np
 import pytest
 
-from ivjax.convert.conversion import export_file
-from ivjax.convert.encoders import ENCODER, STAGE2, VIDEOMAE
-from ivjax.convert.engine import import_tensors
-from ivjax.convert.families import FAMILIES
-from ivjax.convert.files import open_tensors
-from ivjax.convert.internvideo2 import PRETRAIN
+from ivjax.convert.engine.conversion import export_file
+from ivjax.convert.engine.rows import import_tensors
+from ivjax.convert.families.all import FAMILIES
+from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
+from ivjax.convert.families.internvideo2 import PRETRAIN
+from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.loading import load, read_weights
 from ivjax.errors import UserError
-from ivjax.loading import load, read_weights
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.ops.resize import resize_table
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.objective import Compute
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher

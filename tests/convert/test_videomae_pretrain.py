@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from ivjax.convert.encoders import VIDEOMAE
-from ivjax.convert.engine import import_tensors, original
-from ivjax.convert.planning import plan
-from ivjax.convert.videomae_pretrain import VIDEOMAE_PRETRAIN, AutoencoderSize
-from ivjax.convert.weights import import_into
-from ivjax.models.videomae import VideoMaeSize
-from ivjax.models.videomae_pretrain import DecoderSize
-from ivjax.paths import paths_of
+from ivjax.convert.engine.planning import plan
+from ivjax.convert.engine.rows import import_tensors, original
+from ivjax.convert.engine.weights import import_into
+from ivjax.convert.families.encoders import VIDEOMAE
+from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN, AutoencoderSize
+from ivjax.models.videomae.autoencoder import DecoderSize
+from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.ops.trees import paths_of
 from tests.convert.originals import originals, write_originals
 from tests.convert.test_matching import MANIFESTS, Unread
 

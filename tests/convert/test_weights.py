@@ -8,14 +8,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ivjax.convert.engine import import_tensors
-from ivjax.convert.files import open_tensors
-from ivjax.convert.viclip import viclip_rows
-from ivjax.convert.weights import import_into, import_weights, save_weights
+from ivjax.convert.engine.rows import import_tensors
+from ivjax.convert.engine.weights import import_into, import_weights, save_weights
+from ivjax.convert.families.viclip import viclip_rows
+from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.errors import UserError
-from ivjax.models.clip import ViClip, init_viclip
+from ivjax.models.viclip.towers import ViClip, init_viclip
 from ivjax.ops.resize import resize_table
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from tests.convert.originals import SMALL, WIDE, originals, use_small_families, write_originals
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from ivjax.convert.files import open_tensors
-from ivjax.convert.tensors import Lazy
-from ivjax.convert.torch_files import write_torch
-from ivjax.convert.writing import bytes_of, write_safetensors
+from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.tensors import Lazy
+from ivjax.convert.formats.torch_files import write_torch
+from ivjax.convert.formats.writing import bytes_of, write_safetensors
 from ivjax.errors import UserError
 
 RNG = np.random.default_rng(0)

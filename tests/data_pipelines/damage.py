@@ -8,7 +8,7 @@ import zlib
 import av
 import numpy as np
 
-from ivjax.data_pipelines.records import Clip, pack, split
+from ivjax.data_pipelines.store.records import Clip, pack, split
 
 
 def with_payload(clip: Clip, payload: bytes) -> bytes:

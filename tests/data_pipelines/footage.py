@@ -13,11 +13,11 @@ from ivjax.data_pipelines.build.options import BuildOptions
 from ivjax.data_pipelines.build.recipe import Recipe
 from ivjax.data_pipelines.build.report import Report
 from ivjax.data_pipelines.build.run import build_rows
-from ivjax.data_pipelines.decode import probe, read_frames
-from ivjax.data_pipelines.encode import Audio, Encoding, encode_video
-from ivjax.data_pipelines.records import Clip, unpack
-from ivjax.data_pipelines.shards import Shards, read_manifest
 from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.store.records import Clip, unpack
+from ivjax.data_pipelines.store.shards import Shards, read_manifest
+from ivjax.data_pipelines.video.decode import probe, read_frames
+from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
 
 WIDTH, HEIGHT = 96, 64
 FAST = Encoding(preset="ultrafast")

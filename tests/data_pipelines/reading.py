@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.data_pipelines.loader import HostShard, Loader
+from ivjax.data_pipelines.load.loader import HostShard, Loader
 
 Batch = dict[int, dict[str, np.ndarray]]  # rows by their global place
 

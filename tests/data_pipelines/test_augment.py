@@ -8,7 +8,7 @@ from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.randaugment import OPERATIONS, RandAugment
 from ivjax.data_pipelines.augment.recipe import FINETUNE, PROBE, TEST, Augment
 from ivjax.errors import UserError
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.overrides import apply_overrides
 from tests.goldens import Golden
 
 VIDEO = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3)).astype(np.uint8)

@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from ivjax.data_pipelines.shards import read_manifest
 from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.store.shards import read_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import build_small, contents, some_rows
 

@@ -15,8 +15,8 @@ from ivjax.data_pipelines.build.folder import locked
 from ivjax.data_pipelines.build.jobs import NOTES
 from ivjax.data_pipelines.build.options import BuildOptions, Filters
 from ivjax.data_pipelines.build.run import build
-from ivjax.data_pipelines.shards import MANIFEST, check_files, read_manifest, sha256
 from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.store.shards import MANIFEST, check_files, read_manifest, sha256
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import (
     QUICK,

@@ -14,14 +14,14 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.alternate import Alternating, open_media
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.loader import Reading
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ArraySpec, ClipReader
-from ivjax.data_pipelines.records import pack
+from ivjax.data_pipelines.load.alternate import Alternating, open_media
+from ivjax.data_pipelines.load.loader import Reading
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader
 from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
 from ivjax.train.feed import Feed
 from ivjax.train.mesh import MeshShape, build_mesh
@@ -253,7 +253,7 @@ def _runs(pid):
 
 def test_worker_processes_hold_no_jax():
     script = (
-        "import sys, ivjax.data_pipelines.worker, ivjax.data_pipelines.tokenizers.spm\n"
+        "import sys, ivjax.data_pipelines.load.worker, ivjax.data_pipelines.tokenizers.spm\n"
         "print({name.split('.')[0] for name in sys.modules} & {'jax', 'grain', 'flax', 'tensorflow'})"
     )
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "set()"

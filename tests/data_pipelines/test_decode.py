@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.augment.geometry import Box
-from ivjax.data_pipelines.decode import Video, probe, read_frames
-from ivjax.data_pipelines.encode import Encoding, encode_image, encode_video
-from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.decode import Video, probe, read_frames
+from ivjax.data_pipelines.video.encode import Encoding, encode_image, encode_video
 
 FRAMES = 40
 

@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.decode import probe, read_frames
 from ivjax.data_pipelines.demo.corpus import make_demo
 from ivjax.data_pipelines.demo.scene import COLOURS
-from ivjax.data_pipelines.shots import ShotRule, content_scores
+from ivjax.data_pipelines.video.decode import probe, read_frames
+from ivjax.data_pipelines.video.shots import ShotRule, content_scores
 from ivjax.errors import UserError
 
 CLIPS, HELD_OUT, SEED = 14, 4, 3

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.diversity import StreamingDraw, original_draw, streaming_draw
+from ivjax.data_pipelines.sampling.diversity import StreamingDraw, original_draw, streaming_draw
 from ivjax.errors import UserError
 from tests.goldens import Golden
 

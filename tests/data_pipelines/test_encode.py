@@ -7,9 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.decode import probe, read_frames
-from ivjax.data_pipelines.encode import Audio, Encoding, encode_image, encode_video
-from ivjax.data_pipelines.records import ClipError
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.decode import probe, read_frames
+from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_image, encode_video
 from ivjax.errors import UserError
 
 RATE = 16_000

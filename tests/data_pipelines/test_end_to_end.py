@@ -12,11 +12,11 @@ from ivjax.data_pipelines.build.options import BuildOptions
 from ivjax.data_pipelines.build.run import build
 from ivjax.data_pipelines.demo.corpus import make_demo
 from ivjax.data_pipelines.inspect.validate import validate
-from ivjax.data_pipelines.loader import HostShard, Reading
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ArraySpec, ClipReader
+from ivjax.data_pipelines.load.loader import HostShard, Reading
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.shards import read_manifest
+from ivjax.data_pipelines.store.shards import read_manifest
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 from ivjax.data_pipelines.tokenizers.train import corpus_captions, train_sentencepiece
 

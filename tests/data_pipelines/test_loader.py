@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.alternate import open_media
-from ivjax.data_pipelines.loader import HostShard, Reading
-from ivjax.data_pipelines.synthetic import SyntheticClips
+from ivjax.data_pipelines.load.alternate import open_media
+from ivjax.data_pipelines.load.loader import HostShard, Reading
+from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.stages.objective import Compute
 from ivjax.train.feed import Feed

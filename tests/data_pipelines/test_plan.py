@@ -8,9 +8,9 @@ import pytest
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
 from ivjax.data_pipelines.build.plan import make_plan, overlap
 from ivjax.data_pipelines.build.recipe import Recipe
-from ivjax.data_pipelines.diversity import original_draw
-from ivjax.data_pipelines.shots import ShotRule
+from ivjax.data_pipelines.sampling.diversity import original_draw
 from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.video.shots import ShotRule
 from ivjax.errors import UserError
 
 OPTIONS = BuildOptions("test", Path("out"), shard_clips=4)

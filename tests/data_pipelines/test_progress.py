@@ -3,7 +3,7 @@
 import io
 import threading
 
-from ivjax.data_pipelines.progress import Progress, duration
+from ivjax.progress import Progress, duration
 
 
 class Clock:

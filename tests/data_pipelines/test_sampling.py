@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines import sampling
-from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.sampling import (
     ByDuration,
     Dense,
@@ -18,6 +17,7 @@ from ivjax.data_pipelines.sampling import (
     Within,
     indices,
 )
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from tests.goldens import Golden
 

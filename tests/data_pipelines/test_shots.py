@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.build.steps import make_clips, split_shots
-from ivjax.data_pipelines.encode import Encoding, encode_video
-from ivjax.data_pipelines.records import Clip
-from ivjax.data_pipelines.shots import ShotRule, content_scores, find_cuts, hsv
 from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.store.records import Clip
+from ivjax.data_pipelines.video.encode import Encoding, encode_video
+from ivjax.data_pipelines.video.shots import ShotRule, content_scores, find_cuts, hsv
 from tests.data_pipelines.footage import QUICK
 
 SCENES = ((40, (200, 60, 40)), (30, (40, 180, 70)), (55, (60, 70, 210)), (25, (220, 210, 60)))

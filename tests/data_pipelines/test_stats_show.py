@@ -10,7 +10,7 @@ from PIL import Image
 from ivjax.data_pipelines.inspect.show import contact_sheet
 from ivjax.data_pipelines.inspect.stats import collect
 from ivjax.data_pipelines.inspect.summary import Distribution
-from ivjax.data_pipelines.records import Turn, pack, split
+from ivjax.data_pipelines.store.records import Turn, pack, split
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, picture, write_corpus

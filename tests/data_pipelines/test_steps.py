@@ -13,10 +13,10 @@ from av.video.reformatter import Colorspace
 from ivjax.data_pipelines.build.frames import fitted
 from ivjax.data_pipelines.build.recipe import Drop, captioner_name, find_captioner
 from ivjax.data_pipelines.build.steps import make_clips, make_outcome
-from ivjax.data_pipelines.decode import read_frames
-from ivjax.data_pipelines.encode import Audio, Encoding, encode_image, encode_video
-from ivjax.data_pipelines.records import Clip, unpack
 from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.store.records import Clip, unpack
+from ivjax.data_pipelines.video.decode import read_frames
+from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_image, encode_video
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import FAST, QUICK, describe, numbers_of, write_timed_video, write_video
 

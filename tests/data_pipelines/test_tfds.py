@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.examples import open_clips
-from ivjax.data_pipelines.records import Clip, Turn
+from ivjax.data_pipelines.load.examples import open_clips
+from ivjax.data_pipelines.store.records import Clip, Turn
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import QUICK, build_small, clips_of, some_rows
 

@@ -9,8 +9,8 @@ import pytest
 
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.validate import validate
-from ivjax.data_pipelines.records import pack
-from ivjax.data_pipelines.shards import ShardInfo, ShardWriter, read_manifest, write_manifest
+from ivjax.data_pipelines.store.records import pack
+from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter, read_manifest, write_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.encode import Encoding, encode_video
+from ivjax.data_pipelines.video.encode import Encoding, encode_video
 from tests.evals.fakes import unit
 
 FPS = 10

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ivjax import __version__
-from ivjax.data_pipelines.records import Clip
+from ivjax.data_pipelines.store.records import Clip
 from ivjax.embed.captions import read_texts
 from ivjax.embed.index import IndexWriter, Made
 from ivjax.embed.media import MediaList

@@ -5,9 +5,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.decode import Probe
-from ivjax.data_pipelines.encode import encode_image
-from ivjax.data_pipelines.records import Clip, ClipError
+from ivjax.data_pipelines.store.records import Clip, ClipError
+from ivjax.data_pipelines.video.decode import Probe
+from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.embed.media import MediaList, find_medium
 from ivjax.embed.windows import Planned, Windowing, plan
 from ivjax.errors import UserError

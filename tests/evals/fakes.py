@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.encode import Encoding, encode_video
-from ivjax.data_pipelines.records import Clip, ClipError
+from ivjax.data_pipelines.store.records import Clip, ClipError
+from ivjax.data_pipelines.video.encode import Encoding, encode_video
 from ivjax.evals.embed import Setting
 from ivjax.evals.items import EvalData
 from ivjax.evals.views import View

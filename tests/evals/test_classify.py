@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.augment.geometry import View as Square
-from ivjax.data_pipelines.records import pack
 from ivjax.data_pipelines.sampling import Dense, Spread, Ticks
+from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
 from ivjax.evals.classify import ClassifyOptions, accuracies, classify, merged, view_plan
 from ivjax.evals.views import read_views

@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 
 from ivjax.cli import eval as command
-from ivjax.convert.engine import unflatten
-from ivjax.convert.families import family_named
-from ivjax.convert.internvideo2 import StudentSize
-from ivjax.convert.viclip import ViClipSize
-from ivjax.convert.weights import save_weights
+from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.engine.weights import save_weights
+from ivjax.convert.families.all import family_named
+from ivjax.convert.families.internvideo2 import StudentSize
+from ivjax.convert.families.viclip import ViClipSize
 from ivjax.data_pipelines.augment.geometry import View as Square
-from ivjax.data_pipelines.decode import Video
 from ivjax.data_pipelines.sampling import Spread
+from ivjax.data_pipelines.video.decode import Video
 from ivjax.errors import UserError
 from ivjax.evals.opening import open_classifier, open_features
-from ivjax.models.clip import TextSize, ViClip, VisionSize
-from ivjax.models.internvideo2 import Encoder, EncoderSize
-from ivjax.models.internvideo2_classifier import Classifier, ClassifierSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead
-from ivjax.models.videomae import VideoMaeEncoder, VideoMaeSize
+from ivjax.experiment.storing import store_experiment
+from ivjax.models.internvideo2.classifier import Classifier, ClassifierSize
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize
+from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher
-from ivjax.stored import store_experiment
 from ivjax.train.checkpoint import Checkpointing, Checkpoints
 from tests.data_pipelines.footage import write_video
 from tests.train import micro

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.records import pack
+from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
 from ivjax.evals.protocols import PROTOCOLS, protocol_named
 from ivjax.evals.retrieval import RetrievalOptions, pair, retrieve

@@ -9,10 +9,10 @@ import pytest
 
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.augment.recipe import TEST
-from ivjax.data_pipelines.decode import Probe, Video, read_frames
-from ivjax.data_pipelines.encode import encode_image, encode_video
-from ivjax.data_pipelines.records import ClipError
 from ivjax.data_pipelines.sampling import Dense, Spread
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.decode import Probe, Video, read_frames
+from ivjax.data_pipelines.video.encode import encode_image, encode_video
 from ivjax.errors import UserError
 from ivjax.evals import views
 from ivjax.evals.views import View, read_views, span

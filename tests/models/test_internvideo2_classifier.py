@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.detection import recognise
-from ivjax.convert.engine import export_tensors, import_tensors
-from ivjax.convert.family import BUFFERS
-from ivjax.convert.internvideo2_classifier import CLASSIFIER
-from ivjax.convert.tensors import Arrays
-from ivjax.models.internvideo2 import Encoder, EncoderSize
-from ivjax.models.internvideo2_classifier import (
+from ivjax.convert.engine.detection import recognise
+from ivjax.convert.engine.family import BUFFERS
+from ivjax.convert.engine.rows import export_tensors, import_tensors
+from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
+from ivjax.convert.formats.tensors import Arrays
+from ivjax.models.internvideo2.classifier import (
     BatchNorm,
     Classifier,
     ClassifierSize,
@@ -22,7 +21,8 @@ from ivjax.models.internvideo2_classifier import (
     encode_above,
     init_classifier,
 )
-from ivjax.paths import covers, paths_of
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.ops.trees import covers, paths_of
 from ivjax.stages.classification import cross_entropy, smoothed
 from tests.goldens import Golden, close, close_gradient
 

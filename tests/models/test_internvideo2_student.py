@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine import export_tensors, import_tensors
-from ivjax.convert.internvideo2 import PRETRAIN, pretrain_rows
-from ivjax.models.internvideo2 import Encoder, EncoderSize
-from ivjax.models.internvideo2_student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.convert.engine.rows import export_tensors, import_tensors
+from ivjax.convert.families.internvideo2 import PRETRAIN, pretrain_rows
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.models.internvideo2.teachers import at_tokens
 from ivjax.models.layers import PatchEmbed
-from ivjax.models.teachers import at_tokens
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.video import patchify
 from tests.goldens import Golden, close, close_gradient

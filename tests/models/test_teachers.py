@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.encoders import ENCODER, VIDEOMAE
-from ivjax.convert.engine import import_tensors
+from ivjax.convert.engine.rows import import_tensors
+from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
 from ivjax.models.flops import encoder_forward, videomae_forward
-from ivjax.models.internvideo2 import Encoder, EncoderSize, init_encoder
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder
+from ivjax.models.internvideo2.teachers import features_at, normalised, teach
 from ivjax.models.layers import tapped_layers
-from ivjax.models.teachers import features_at, normalised, teach
-from ivjax.models.videomae import VideoMaeEncoder, VideoMaeSize, init_videomae
+from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize, init_videomae
 from tests.goldens import Golden, close
 
 ENCODERS = ("stage1_teacher_internvl", "stage1_teacher_internvideo2")

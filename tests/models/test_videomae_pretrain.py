@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine import export_tensors, import_tensors
-from ivjax.convert.families import FAMILIES
-from ivjax.convert.videomae_pretrain_parity import tokens_of
+from ivjax.convert.engine.rows import export_tensors, import_tensors
+from ivjax.convert.families.all import FAMILIES
+from ivjax.convert.families.videomae_pretrain_parity import tokens_of
 from ivjax.models.flops import autoencoder_forward
-from ivjax.models.videomae import QueryValueAttention, VideoMaeSize
-from ivjax.models.videomae_pretrain import DecoderSize, init_autoencoder
+from ivjax.models.videomae.autoencoder import DecoderSize, init_autoencoder
+from ivjax.models.videomae.encoder import QueryValueAttention, VideoMaeSize
 from ivjax.ops.masking import hidden_from, running_cells
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.stages import mask as masks
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_pixels import MaskedPixels, Task, mean_error, pixel_targets

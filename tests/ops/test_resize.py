@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from ivjax.convert.fits import Fitting, first_rows, over_time, places, times, times_and_places
+from ivjax.convert.engine.fits import Fitting, first_rows, over_time, places, times, times_and_places
 from ivjax.errors import UserError
 from ivjax.ops.resize import inflate_kernel, resize_grid, resize_table
 from tests.goldens import Golden

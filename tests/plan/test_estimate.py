@@ -5,12 +5,12 @@ import re
 import jax
 import pytest
 
-from ivjax.chips import CHIPS
-from ivjax.config import load_experiment
 from ivjax.errors import UserError
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.experiment import load_experiment
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.plan.estimate import abstract_mesh, estimate, with_mesh
 from ivjax.train import sharding
+from ivjax.train.chips import CHIPS
 from ivjax.train.mesh import build_mesh
 from ivjax.train.program import program_of
 

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh
 
-from ivjax.chips import CHIPS
 from ivjax.cli import main
-from ivjax.config import load_experiment
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import load_experiment
 from ivjax.plan import recipes, search
 from ivjax.plan.census import Census, Traffic
 from ivjax.plan.compile import Compiled, TooLarge, _gathered, _too_large, _traffic
@@ -21,6 +20,7 @@ from ivjax.plan.plan import HEAP, over_slices
 from ivjax.plan.roofline import Assumptions, assume, readable_seconds, speed
 from ivjax.plan.table import lines
 from ivjax.plan.topology import parse
+from ivjax.train.chips import CHIPS
 from ivjax.train.sharding import undivided
 from tests.plan.plans import GIB, estimated, planned
 

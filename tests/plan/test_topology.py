@@ -12,10 +12,10 @@ import threading
 import pytest
 from jax.experimental import topologies
 
-from ivjax.chips import CHIPS, GIB, chip_of_kind
 from ivjax.errors import UserError
 from ivjax.plan.devices import compile_devices, libtpu_lock, prepare_environment
 from ivjax.plan.topology import Topology, parse
+from ivjax.train.chips import CHIPS, GIB, chip_of_kind
 from ivjax.train.hardware import peak_flops
 
 TPUS = [name for name, chip in CHIPS.items() if chip.platform == "tpu"]
@@ -164,7 +164,7 @@ def test_a_device_of_tpu7x_is_half_a_chip():
 
 @pytest.mark.multiprocess
 def test_nothing_imports_jax_before_the_environment_is_prepared():
-    code = "import ivjax.chips, ivjax.plan.devices, sys; sys.exit('jax' in sys.modules)"
+    code = "import ivjax.train.chips, ivjax.plan.devices, sys; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 

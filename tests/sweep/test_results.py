@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.sweep.histories import note_failure, read_history
 from ivjax.sweep.results import Choice, compare, csv_of, table_of, write_results
 from tests.train.micro import experiment

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.models.internvideo2_student import PooledHead
-from ivjax.overrides import apply_overrides
-from ivjax.stored import stored_experiment
+from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.storing import stored_experiment
+from ivjax.models.internvideo2.student import PooledHead
 from ivjax.sweep.together import Member, group_of
 from ivjax.train.checkpoint import restore_params
 from ivjax.train.loop import train_run

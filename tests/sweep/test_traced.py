@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import pytest
 
-from ivjax.models.internvideo2_student import PooledHead
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.overrides import apply_overrides
+from ivjax.models.internvideo2.student import PooledHead
 from ivjax.sweep.traced import Tracer, group_key, step_key
 from ivjax.train.mesh import build_mesh
 from ivjax.train.program import program_of

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import grain
 import numpy as np
 
-from ivjax.config import Experiment
-from ivjax.data_pipelines.loader import InMemory, Loader
-from ivjax.models.clip import TextSize, VisionSize
+from ivjax.data_pipelines.load.loader import InMemory, Loader
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 from ivjax.train.checkpoint import Checkpointing
 from ivjax.train.metrics import Logging

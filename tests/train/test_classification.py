@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.models.internvideo2 import Encoder, EncoderSize
-from ivjax.models.internvideo2_classifier import ClassifierSize
-from ivjax.paths import paths_of
+from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification, Probe
 from ivjax.stages.objective import Compute, Objective
 from ivjax.train.freeze import cut

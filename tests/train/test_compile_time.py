@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.train.step import init_state, make_step
 from tests.train.micro import experiment
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.overrides import apply_overrides
-from ivjax.paths import paths_of
+from ivjax.experiment.overrides import apply_overrides
+from ivjax.ops.trees import paths_of
 from ivjax.train.checkpoint import restore_params
 from ivjax.train.freeze import cut
 from ivjax.train.gradients import gradients_of

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.encoders import ENCODER, VIDEOMAE
-from ivjax.convert.engine import export_tensors, import_tensors
-from ivjax.convert.internvideo2 import PRETRAIN
+from ivjax.convert.engine.rows import export_tensors, import_tensors
+from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
+from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.stages import mask as masks
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction, Weights

@@ -5,16 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.config import Experiment
-from ivjax.convert.videomae_pretrain import VIDEOMAE_PRETRAIN
-from ivjax.convert.weights import import_into
-from ivjax.data_pipelines.synthetic import SyntheticClips
+from ivjax.convert.engine.weights import import_into
+from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN
+from ivjax.convert.loading import load
+from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
-from ivjax.loading import load
-from ivjax.models.videomae import VideoMaeSize
-from ivjax.models.videomae_pretrain import DecoderSize
-from ivjax.overrides import apply_overrides
-from ivjax.paths import paths_of
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.overrides import apply_overrides
+from ivjax.models.videomae.autoencoder import DecoderSize
+from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.ops.trees import paths_of
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_pixels import MaskedPixels
 from ivjax.stages.objective import Compute

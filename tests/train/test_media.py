@@ -6,17 +6,17 @@ import json
 import jax
 import pytest
 
+from ivjax.convert.loading import load
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.encode import encode_image
-from ivjax.data_pipelines.mixture import Corpus, Media, Mixture
-from ivjax.data_pipelines.reader import ClipReader
-from ivjax.data_pipelines.records import Clip
+from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.store.records import Clip
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 from ivjax.data_pipelines.tokenizers.train import END, train_sentencepiece
+from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
-from ivjax.loading import load
-from ivjax.overrides import apply_overrides
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.train.loop import train
 from tests.data_pipelines.corpora import SIDE, corpus_of, make_clip, picture
 from tests.train import micro

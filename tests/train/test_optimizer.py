@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine import Row, import_tensors
-from ivjax.convert.internvideo2 import linear, norm, pretrain_rows
-from ivjax.paths import paths_of
+from ivjax.convert.engine.rows import Row, import_tensors
+from ivjax.convert.families.internvideo2 import linear, norm, pretrain_rows
+from ivjax.ops.trees import paths_of
 from ivjax.train.optimizer import AdamW, decays, layer_scales
 from ivjax.train.schedule import FlooredCosine, WarmupCosine
 from tests.goldens import Golden

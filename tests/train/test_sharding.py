@@ -6,8 +6,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from ivjax.errors import UserError
-from ivjax.models.internvideo2 import EncoderSize
-from ivjax.paths import paths_of
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.objective import Compute
 from ivjax.train.feed import host_shard

@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ivjax.convert.conversion import export_file
-from ivjax.convert.viclip import ViClipSize
-from ivjax.convert.weights import import_weights, save_weights
+from ivjax.convert.engine.conversion import export_file
+from ivjax.convert.engine.weights import import_weights, save_weights
+from ivjax.convert.families.viclip import ViClipSize
+from ivjax.convert.loading import load
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.mixture import Corpus, Mixture
-from ivjax.data_pipelines.reader import ClipReader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
-from ivjax.loading import load
-from ivjax.paths import paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.train.session import check_words
 from tests.train.pairs import experiment, run
 

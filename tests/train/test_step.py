@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.loader import InMemory, Loader
+from ivjax.data_pipelines.load.loader import InMemory, Loader
 from ivjax.errors import UserError
 from ivjax.stages.objective import Medium, Objective
 from ivjax.train.loop import train

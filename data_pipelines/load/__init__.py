@@ -1,0 +1,1 @@
+"""From an order of clips through worker processes to global batches."""

@@ -1,0 +1,119 @@
+"""Batches of one medium per step: which one is an order that all hosts agree on."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ivjax.data_pipelines.load.loader import Loader, Reading
+from ivjax.data_pipelines.load.mixture import Media
+from ivjax.errors import UserError
+
+
+class MediumBatch(NamedTuple):
+    """This host's rows of one global batch, the medium that they are of, and which of its batches it is."""
+
+    medium: str
+    number: int
+    rows: dict[str, np.ndarray]
+
+
+class Alternating(Iterator[MediumBatch]):
+    """Takes each step's batch from one of several loaders.
+
+    Of every `sum(batches.values())` steps, loader `name` serves `batches[name]`, in an order shuffled
+    anew from `seed`: an image corpus of 3000 batches beside a video corpus of 1000 serves three steps
+    of four, as if all batches lay in one pile.
+    """
+
+    def __init__(self, loaders: Mapping[str, Loader], batches: Mapping[str, int], seed: int):
+        if loaders.keys() != batches.keys() or min(batches.values(), default=0) < 1:
+            raise UserError(
+                f"batches of media {dict(batches)} must give at least 1 for each of {', '.join(loaders)}"
+            )
+        self._loaders = dict(loaders)
+        self._pile = np.repeat(np.arange(len(loaders)), [batches[name] for name in loaders])
+        self._names = list(loaders)
+        self._seed = seed
+        self._step = 0
+        self._shuffled, self._order = -1, self._pile  # the epoch that the order is of, and its order
+
+    def medium(self, step: int) -> str:
+        """Which medium serves a step."""
+        epoch, place = divmod(step, len(self._pile))
+        if epoch != self._shuffled:
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._pile)
+            self._shuffled = epoch
+        return self._names[self._order[place]]
+
+    def __next__(self) -> MediumBatch:
+        medium, number = self.medium(self._step), self._served(self._step)
+        rows = next(self._loaders[medium])
+        self._step += 1
+        return MediumBatch(medium, number, rows)
+
+    def _served(self, step: int) -> int:
+        """How many batches of its medium came before that of `step`."""
+        epoch, place = divmod(step, len(self._pile))
+        medium = self._order[place]
+        before = np.count_nonzero(self._order[:place] == medium)
+        return int(epoch * np.count_nonzero(self._pile == medium) + before)
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The media that batches come of."""
+        return tuple(self._names)
+
+    def report(self) -> dict[str, float]:
+        """What the loaders have to say, for logs."""
+        if len(self._loaders) == 1:
+            return next(iter(self._loaders.values())).report()
+        reports = {name: loader.report() for name, loader in self._loaders.items()}
+        return {f"{name}/{key}": value for name, report in reports.items() for key, value in report.items()}
+
+    def state(self) -> Mapping[str, Any]:
+        """What restores the position; JSON."""
+        return {"step": self._step, "loaders": {n: dict(l.state()) for n, l in self._loaders.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from a `state`."""
+        was = state.get("loaders", {}).keys()
+        if was != self._loaders.keys():
+            raise UserError(
+                f"this run has been reading {', '.join(was) or 'other data'} and is now given "
+                f"{', '.join(self._loaders)}; put the old data back, or start a new run"
+            )
+        self._step = state["step"]
+        for name, loader in self._loaders.items():
+            loader.restore(state["loaders"][name])
+
+    def close(self) -> None:
+        """Closes all loaders."""
+        for loader in self._loaders.values():
+            loader.close()
+
+
+def open_media(data: Any, readings: Mapping[str, Reading], held_out: bool = False) -> Alternating:
+    """The loaders of a Media, one a step; or that of a single source, for the first of `readings`."""
+    if not isinstance(data, Media):
+        name, reading = next(iter(readings.items()))
+        return Alternating({name: data.open(reading, held_out)}, {name: 1}, reading.seed)
+    lacking = {"video", "image"} - set(readings)
+    if lacking:
+        raise UserError(
+            f"the stage takes no {' and no '.join(sorted(lacking))} batches; use a Mixture as data"
+        )
+    asked = {"video": data.video_steps, "image": data.image_steps}
+    if min(steps for steps in (*asked.values(), 1) if steps is not None) < 1:
+        raise UserError(f"data.video_steps and data.image_steps are {asked}; they must be at least 1")
+    loaders: dict[str, Loader] = {}
+    try:
+        for name in ("video", "image"):
+            loaders[name] = getattr(data, name).open(readings[name], held_out)
+    except BaseException:
+        for loader in loaders.values():
+            loader.close()
+        raise
+    in_proportion = {name: max(loader.clips // readings[name].batch, 1) for name, loader in loaders.items()}
+    batches = in_proportion | {name: steps for name, steps in asked.items() if steps is not None}
+    return Alternating(loaders, batches, readings["video"].seed)

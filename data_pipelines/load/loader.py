@@ -1,0 +1,199 @@
+"""An order of clips -> this host's rows of each global batch, made ahead of the step that wants them."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import grain
+import numpy as np
+
+from ivjax.data_pipelines.load.faults import Fault, FaultLog
+from ivjax.data_pipelines.load.rows import Rows, store
+from ivjax.errors import UserError
+
+BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class HostShard:
+    """Which share of every global batch this host feeds: share `index` of `count` equal ones."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read: `batch` rows over all hosts, in the order of `seed`, this host's share of them.
+
+    `spec` gives shape and dtype of one row of each array; `faults` is where broken clips are listed.
+    """
+
+    spec: Mapping[str, Any]
+    batch: int
+    seed: int = 0
+    host: HostShard = HostShard()
+    faults: Path | None = None
+
+
+class Maker(Protocol):
+    """Fills rows. Safe to call from `threads` threads at once."""
+
+    @property
+    def threads(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def times(self) -> Collection[float]:
+        """Seconds that the latest clips took; empty where that says nothing."""
+        ...
+
+    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
+        """Writes the example of clip `number` at global place `index` into `row`, array by array.
+
+        Returns the faults of clips that were replaced; raises only what ends the run.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Gives up what is under way, so that no thread waits for it."""
+        ...
+
+    def close(self) -> None:
+        """Frees files, when no thread fills rows any more."""
+        ...
+
+
+class _Coming(NamedTuple):
+    rows: dict[str, np.ndarray]
+    filled: list[Future[Sequence[Fault]]]
+    state: Mapping[str, Any]
+
+
+class Loader(Iterator[dict[str, np.ndarray]]):
+    """Endless iterator over this host's rows of the global batches, resumable on any number of hosts.
+
+    `order` is an infinite MapDataset of clip numbers; place i of it, on whichever host, is row i of the
+    run. Rows of global batch n are the places n * batch ... (n + 1) * batch - 1. `identity` names what
+    the order depends on; a state can only be restored where it is the same. `finish` changes whole
+    batches of this host's rows. `clips` is how many different ones there are.
+    """
+
+    def __init__(
+        self,
+        order: grain.MapDataset,
+        maker: Maker,
+        reading: Reading,
+        faults: FaultLog | None = None,
+        identity: Mapping[str, str] | None = None,
+        finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
+        clips: int | None = None,
+    ):
+        if len(order) == 0:
+            raise UserError("the data source holds no clips; check its path or its filters")
+        if reading.batch % reading.host.count:
+            raise UserError(f"batch={reading.batch} does not divide among {reading.host.count} hosts")
+        self._maker = maker
+        self._reading = reading
+        self.faults = faults
+        self._identity = dict(identity or {})
+        self._finish = finish
+        self.clips = len(order) if clips is None else clips
+        self._threads = ThreadPoolExecutor(maker.threads, "ivjax-loader")
+        self._places = grain.experimental.ElasticIterator(
+            order.map_with_index(_placed),
+            reading.batch,
+            grain.sharding.ShardOptions(reading.host.index, reading.host.count),
+            read_options=grain.ReadOptions(num_threads=0, prefetch_buffer_size=0),
+        )
+        self._coming: deque[_Coming] = deque()
+        self._state: Mapping[str, Any] = self._places.get_state()
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        while len(self._coming) <= BATCHES_AHEAD:
+            self._coming.append(self._begin())
+        coming = self._coming.popleft()
+        faults = [fault for filled in coming.filled for fault in filled.result()]
+        if self.faults is not None:
+            self.faults.add(len(coming.filled), faults)
+        self._state = coming.state
+        return coming.rows if self._finish is None else self._finish(coming.rows)
+
+    def report(self) -> dict[str, float]:
+        """Milliseconds that a clip takes in one worker, and how many were broken, by cause; for logs."""
+        times = list(self._maker.times)
+        taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
+        causes = self.faults.causes if self.faults else {}
+        return taken | {f"broken/{cause}": count for cause, count in causes.items()}
+
+    def state(self) -> Mapping[str, Any]:
+        """What restores the position after the last batch, on any number of hosts; JSON."""
+        return {**self._state, **({"identity": self._identity} if self._identity else {})}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from a `state`."""
+        was = state.get("identity", {})
+        changed = [name for name, value in self._identity.items() if was.get(name, value) != value]
+        if changed:
+            raise UserError(
+                f"corpus {', '.join(changed)} is not the one that this run has been reading, so its order "
+                "cannot go on; put the old one back, or start a new run"
+            )
+        self._drop_coming()
+        self._places.set_state({name: value for name, value in state.items() if name != "identity"})
+        self._state = self._places.get_state()
+
+    def close(self) -> None:
+        """Ends threads, worker processes and files."""
+        self._drop_coming()
+        self._maker.stop()
+        self._threads.shutdown(cancel_futures=True)
+        self._places.close()
+        self._maker.close()
+
+    def _begin(self) -> _Coming:
+        """Allocates the next batch and has its rows filled in the background."""
+        places = next(self._places)
+        count = len(places["index"])
+        rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._reading.spec.items()}
+        views = ({name: array[row, ...] for name, array in rows.items()} for row in range(count))
+        filled = [
+            self._threads.submit(self._maker.fill, int(index), int(number), view)
+            for index, number, view in zip(places["index"], places["number"], views, strict=True)
+        ]
+        return _Coming(rows, filled, self._places.get_state())
+
+    def _drop_coming(self) -> None:
+        for coming in self._coming:
+            for filled in coming.filled:
+                filled.cancel()
+        self._coming.clear()
+
+
+def _placed(index: int, number: int) -> dict[str, int]:
+    return {"index": index, "number": number}
+
+
+class InMemory:
+    """A Maker of examples that are computed by number, and cannot be broken."""
+
+    threads = 2
+    times = ()
+
+    def __init__(self, example: Callable[[int], Mapping[str, np.ndarray]]):
+        self._example = example
+
+    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
+        """See Maker."""
+        store(row, self._example(number), index)
+        return ()
+
+    def stop(self) -> None:
+        """Nothing takes long."""
+
+    def close(self) -> None:
+        """Nothing to free."""

@@ -1,0 +1,66 @@
+"""A decode process: takes clip numbers from a pipe, leaves examples in memory shared with its parent.
+
+It holds neither jax nor grain, and whatever a clip does to it (a crash, a hang) ends it alone.
+"""
+
+import mmap
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ivjax.data_pipelines.load.child import serve
+from ivjax.data_pipelines.load.examples import ExampleMaker
+from ivjax.data_pipelines.load.reader import ArraySpec
+from ivjax.data_pipelines.load.rows import Rows, store
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.errors import UserError
+
+_ALIGNMENT = 64
+
+
+def views(memory: mmap.mmap, spec: Mapping[str, ArraySpec]) -> dict[str, np.ndarray]:
+    """The arrays of an example inside shared memory."""
+    arrays, offset = {}, 0
+    for name, (shape, dtype) in spec.items():
+        count = int(np.prod(shape))
+        arrays[name] = np.frombuffer(memory, dtype, count, offset).reshape(shape)
+        offset += -(-count * np.dtype(dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
+    return arrays
+
+
+def room(spec: Mapping[str, ArraySpec]) -> int:
+    """Bytes that `views` needs."""
+    sizes = (int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in spec.values())
+    return max(sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), 1)
+
+
+# What was wrong with a clip, if anything, and how many seconds it took. A plain tuple, because the module
+# of a class would be __main__ in the worker and another one in its parent.
+Answer = tuple[ClipError | UserError | None, float]
+
+
+def prepare(maker: ExampleMaker, memory: int) -> Callable[[tuple[int, int]], Answer]:
+    """The function that makes example (index, number) and leaves it in memory."""
+    slot = views(mmap.mmap(memory, room(maker.spec)), maker.spec)
+
+    def answer(place: tuple[int, int]) -> Answer:
+        started = time.perf_counter()
+        error = _fill(maker, slot, *place)
+        return error, time.perf_counter() - started
+
+    return answer
+
+
+def _fill(maker: ExampleMaker, slot: Rows, index: int, number: int) -> ClipError | UserError | None:
+    """Fills the slot; returns what was wrong, if anything."""
+    try:
+        store(slot, maker.make(index, number), index)
+    except (ClipError, UserError) as error:
+        return error
+    return None
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), lambda maker: prepare(maker, int(sys.argv[2])))

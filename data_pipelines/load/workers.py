@@ -1,0 +1,167 @@
+"""Fills rows with examples, in this process or in worker processes that may crash or hang."""
+
+import mmap
+import queue
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from ivjax.data_pipelines.load.child import LOST_CAUSES, Child, LostError, SteadyChild
+from ivjax.data_pipelines.load.examples import ExampleMaker
+from ivjax.data_pipelines.load.faults import Fault
+from ivjax.data_pipelines.load.rows import Rows, store
+from ivjax.data_pipelines.load.worker import Answer, room, views
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.errors import UserError
+
+_TIMES = 256  # of the latest clips
+_ATTEMPTS = 32  # replacements in a row that may be broken too
+
+
+class _Runner(Protocol):
+    """Writes one example into a row and returns the seconds that making it took; raises ClipError."""
+
+    threads: int
+
+    def run(self, index: int, number: int, row: Rows) -> float: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ClipRows:
+    """A loader's Maker over clips: broken ones are replaced, the same way on every host and restart."""
+
+    def __init__(self, maker: ExampleMaker, workers: int, seconds: float):
+        self._maker = maker
+        self._runner: _Runner = Processes(maker, workers, seconds) if workers else InProcess(maker)
+        self._costly: dict[int, ClipError] = {}  # what cost a process or a time limit is not tried again
+        self.times: deque[float] = deque(maxlen=_TIMES)
+
+    @property
+    def threads(self) -> int:
+        """Threads that may fill rows at once."""
+        return self._runner.threads
+
+    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
+        """See Maker."""
+        faults: list[Fault] = []
+        candidate = number
+        for attempt in range(_ATTEMPTS):
+            error = self._try(index, candidate, row)
+            if error is None:
+                if "replaced" in row:
+                    row["replaced"][...] = attempt > 0
+                return faults
+            faults.append(self._fault(candidate, error))
+            candidate = self._maker.replacement(number, index, attempt)
+        raise UserError(
+            f"{_ATTEMPTS} clips in a row cannot be used, the last: {faults[-1]}; is this corpus whole? "
+            "`ivjax data validate` says what is wrong with it"
+        )
+
+    def stop(self) -> None:
+        """Ends worker processes, whatever they are at."""
+        self._runner.stop()
+
+    def close(self) -> None:
+        """Closes files."""
+        self._runner.close()
+        self._maker.close()
+
+    def _try(self, index: int, number: int, row: Rows) -> ClipError | None:
+        if number in self._costly:
+            return self._costly[number]
+        try:
+            self.times.append(self._runner.run(index, number, row))
+        except ClipError as error:
+            if error.cause in LOST_CAUSES:
+                self._costly[number] = error
+            return error
+        return None
+
+    def _fault(self, number: int, error: ClipError) -> Fault:
+        corpus, local = self._maker.locate(number)
+        shard, record = self._maker.corpora[corpus].place(local)
+        return Fault(self._maker.folders[corpus], shard, record, error.cause, error.detail)
+
+
+class InProcess:
+    """Decodes in this process's own threads: for debugging, a crash of the decoder is a crash here."""
+
+    threads = 2
+
+    def __init__(self, maker: ExampleMaker):
+        self._maker = maker
+
+    def run(self, index: int, number: int, row: Rows) -> float:
+        """See _Runner."""
+        started = time.perf_counter()
+        store(row, self._maker.make(index, number), index)
+        return time.perf_counter() - started
+
+    def stop(self) -> None:
+        """A decoder in a thread cannot be stopped."""
+
+    def close(self) -> None:
+        """Nothing to clear up."""
+
+
+class Processes:
+    """Worker processes, each busy with one clip at a time; one that dies or hangs is replaced."""
+
+    def __init__(self, maker: ExampleMaker, count: int, seconds: float):
+        self.threads = count + 1  # one copies a finished example while its worker is at the next
+        self._seconds = seconds
+        self._workers = [_Worker(maker) for _ in range(count)]
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def run(self, index: int, number: int, row: Rows) -> float:
+        """See _Runner."""
+        worker = self._idle.get()
+        try:
+            error, taken = worker.make(index, number, self._seconds)
+            if error is not None:
+                raise error
+            store(row, worker.slot, index)
+            return taken
+        except LostError as lost:
+            raise ClipError(lost.cause, lost.detail) from None
+        finally:
+            self._idle.put(worker)
+
+    def stop(self) -> None:
+        """Kills the processes; threads that wait for one are let go."""
+        for worker in self._workers:
+            worker.child.abandon()
+
+    def close(self) -> None:
+        """Clears up, when no thread is inside `run` any more."""
+        for worker in self._workers:
+            worker.close()
+
+
+class _Worker:
+    """One worker process after the other, and the memory that they share with us."""
+
+    def __init__(self, maker: ExampleMaker):
+        # It has no name, so a kill leaves nothing behind; every process of this worker maps it.
+        self._memory = tempfile.TemporaryFile()  # noqa: SIM115
+        self._memory.truncate(room(maker.spec))
+        self.slot = views(mmap.mmap(self._memory.fileno(), room(maker.spec)), maker.spec)
+        files = (self._memory.fileno(),)
+        self.child = SteadyChild(lambda: Child("ivjax.data_pipelines.load.worker", maker, files))
+
+    def make(self, index: int, number: int, seconds: float) -> Answer:
+        """Has an example put into `slot`; raises LostError."""
+        return self.child.ask((index, number), seconds)
+
+    def close(self) -> None:
+        """Ends the process and gives the memory back."""
+        self.child.close()
+        self._memory.close()

@@ -1,0 +1,1 @@
+"""The stored clip: records, shards and their manifest."""

@@ -1,0 +1,197 @@
+"""A corpus on disk: ArrayRecord shards and a manifest that names, counts and hashes them."""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+from ivjax.data_pipelines.store.numbering import Parts
+from ivjax.data_pipelines.store.records import SCHEMA, ClipError
+from ivjax.drafts import draft_of, store
+from ivjax.errors import UserError
+
+MANIFEST = "manifest.json"
+_OPEN_FILES = 512  # of one reader; half of what a process may usually open
+_ONE_BY_ONE = "group_size:1,uncompressed"  # media are compressed already
+RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What the manifest knows of one shard."""
+
+    name: str
+    count: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A corpus: its shards in order, and how it was made."""
+
+    shards: tuple[ShardInfo, ...]
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def clips(self) -> int:
+        """Records of all shards."""
+        return sum(shard.count for shard in self.shards)
+
+    @property
+    def digest(self) -> str:
+        """One hash over all shards: the same corpus has the same digest."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
+
+class ShardWriter:
+    """Writes one shard; the file takes its name only when the block ends without an error.
+
+    `with ShardWriter(path) as shard: shard.write(record)`, afterwards `shard.info` describes it.
+    """
+
+    info: ShardInfo
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._draft = draft_of(path)
+        self._count = 0
+
+    def __enter__(self) -> "ShardWriter":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = ArrayRecordWriter(str(self._draft), _ONE_BY_ONE)
+        return self
+
+    def write(self, record: bytes) -> None:
+        """Appends a record."""
+        self._writer.write(record)
+        self._count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        if kind is not None:
+            self._draft.unlink(missing_ok=True)
+            return
+        size, digest = self._draft.stat().st_size, sha256(self._draft)
+        self.info = ShardInfo(self._path.name, self._count, size, digest)
+        os.replace(self._draft, self._path)
+
+
+class Shards:
+    """Random access to the raw records of a corpus, by number; for any number of threads. Pickles.
+
+    A record in a damaged part of a file is a ClipError; the others are still read.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest):
+        self.manifest = manifest
+        self._folder = folder
+        self._parts = Parts(shard.count for shard in manifest.shards)
+        self._readers: dict[int, ArrayRecordReader] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Shard name and record number inside it."""
+        shard, record = self._parts.locate(number)
+        return self.manifest.shards[shard].name, record
+
+    def __getitem__(self, number: int) -> bytes:
+        shard, record = self._parts.locate(number)
+        with self._lock:
+            try:
+                return self._reader(shard).read([record])[0]
+            except (RuntimeError, IndexError) as error:
+                self._readers.pop(shard, None)  # a reader that has met damage reads nothing more
+                raise ClipError("damaged shard", f"the record cannot be read: {error}") from None
+
+    def close(self) -> None:
+        """Closes the files."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        reader = self._readers.pop(shard, None)
+        if reader is None:
+            path = self._folder / self.manifest.shards[shard].name
+            reader = ArrayRecordReader(str(path), RANDOM_ACCESS)
+        self._readers[shard] = reader  # the last one is the most recently used
+        if len(self._readers) > _OPEN_FILES:
+            self._readers.pop(next(iter(self._readers))).close()
+        return reader
+
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, Manifest]]:
+        return Shards, (self._folder, self.manifest)
+
+    def __enter__(self) -> "Shards":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_shards(folder: Path) -> Shards:
+    """The records of a corpus folder, all of whose files are there."""
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    return Shards(folder, manifest)
+
+
+def write_manifest(folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any]) -> Manifest:
+    """Stores the manifest, whole or not at all."""
+    manifest = Manifest(tuple(shards), dict(made_with))
+    store(folder / MANIFEST, json.dumps(asdict(manifest) | {"clips": manifest.clips}, indent=1) + "\n")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a corpus folder."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is not a corpus: it has no {MANIFEST}; build one with `ivjax data build`, or finish it"
+        )
+    try:
+        stored = json.loads(path.read_text())
+        shards = tuple(ShardInfo(**shard) for shard in stored["shards"])
+        manifest = Manifest(shards, stored["made_with"], stored["schema"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}); build the corpus again"
+        ) from None
+    if manifest.schema != SCHEMA:
+        raise UserError(
+            f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; build the corpus again"
+        )
+    return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises if a shard is missing or has another size than the manifest says; reads no data."""
+    for shard in manifest.shards:
+        path = folder / shard.name
+        found = path.stat().st_size if path.is_file() else None
+        if found != shard.bytes:
+            state = "is missing" if found is None else f"has {found} bytes, its manifest says {shard.bytes}"
+            raise UserError(f"{path} {state}; copy or build it again (`ivjax data validate` checks all)")
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Videos: decoding, encoding, shots, filters."""

@@ -1,0 +1,205 @@
+"""Chosen frames of a clip in memory, cropped and resized on the way out of the decoder (PyAV).
+
+Packets that no wanted frame depends on are never decoded: whole groups of pictures are left out, and
+within a group the frames that nothing refers to.
+"""
+
+import bisect
+import io
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import NamedTuple
+
+import av
+import numpy as np
+
+from ivjax.data_pipelines.augment.geometry import Box
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.filters import filter_graph
+
+_MOST_PIXELS = 8192 * 8192  # of one frame; a header that says more is damaged
+
+
+class Probe(NamedTuple):
+    """What a media file holds. An image is a video of one frame at 0 frames per second."""
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    audio: bool
+
+
+def probe(payload: bytes) -> Probe:
+    """Reads the container only; raises ClipError."""
+    with Video(payload) as video:
+        return video.probe
+
+
+def read_frames(
+    payload: bytes,
+    indices: Sequence[int] | np.ndarray,
+    box: Box | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Frames by number in order of display: (n, H, W, 3) uint8 RGB; raises ClipError.
+
+    `box` is cut out first, `size` (height, width) is resized to with a bicubic filter.
+    """
+    with Video(payload) as video:
+        return video.read(indices, box, size)
+
+
+def _unopened(payload: bytes, error: Exception) -> ClipError:
+    if payload[4:8] == b"ftyp" and b"moov" not in payload:
+        return ClipError("truncated", "the mp4 ends before its index")
+    return ClipError("unreadable", f"no media container: {getattr(error, 'strerror', None) or error}")
+
+
+class Video:
+    """An opened clip. Any fault of its bytes is a ClipError."""
+
+    def __init__(self, payload: bytes):
+        if not payload:
+            raise ClipError("empty", "there are no media bytes")
+        try:
+            self._container = av.open(io.BytesIO(payload), "r")
+        except (av.FFmpegError, ValueError) as error:
+            raise _unopened(payload, error) from None
+        try:
+            self._open(len(payload))
+        except (av.FFmpegError, ValueError) as error:
+            self._container.close()
+            raise ClipError("unreadable", str(error)) from None
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _open(self, size: int) -> None:
+        if not self._container.streams.video:
+            raise ClipError("no video stream", "the file holds no video")
+        self._stream = self._container.streams.video[0]
+        self._context = self._stream.codec_context
+        if self._context is None:
+            raise ClipError("unknown codec", "no decoder for this video's codec")
+        self._context.thread_count = 1
+        width, height = self._context.width, self._context.height
+        if not 0 < width * height <= _MOST_PIXELS:
+            raise ClipError("absurd size", f"frames of {width} x {height}")
+        ends = [entry.pos + entry.size for entry in self._stream.index_entries]
+        if ends and max(ends) > size:
+            raise ClipError("truncated", f"{size} of at least {max(ends)} bytes are there")
+        self._packets = [p for p in self._container.demux(self._stream) if p.size and not p.is_discard]
+        if any(p.is_corrupt for p in self._packets):
+            raise ClipError("truncated", "the last packet is cut short")
+        if not self._packets:
+            raise ClipError("no frames", "the video stream is empty")
+        self._timed = all(p.pts is not None for p in self._packets)
+        self._times = self._display_times()
+
+    def _display_times(self) -> list[int]:
+        """Presentation time of every frame, in order; decoding order where the file has no times."""
+        if not self._timed:
+            return list(range(len(self._packets)))
+        return sorted({p.pts for p in self._packets if p.pts is not None})
+
+    @property
+    def probe(self) -> Probe:
+        """What the file holds."""
+        rate = self._stream.average_rate
+        still = len(self._times) == 1 and self._container.format.name.endswith("_pipe")
+        return Probe(
+            frames=len(self._times),
+            fps=0.0 if still or rate is None else float(rate),
+            width=self._context.width,
+            height=self._context.height,
+            audio=bool(self._container.streams.audio),
+        )
+
+    def read(
+        self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """See `read_frames`."""
+        return to_rgb(self.decode(indices), box, size)
+
+    def decode(self, indices: Sequence[int] | np.ndarray) -> list[av.VideoFrame]:
+        """Frames by number, as the decoder leaves them."""
+        wanted = [int(index) for index in indices]
+        if not wanted or min(wanted) < 0 or max(wanted) >= len(self._times):
+            raise ClipError("wrong frames", f"frames {wanted} of {len(self._times)}")
+        try:
+            decoded = self._decode({self._times[index] for index in wanted})
+        except (av.FFmpegError, ValueError, MemoryError) as error:
+            raise ClipError("undecodable", f"{type(error).__name__}: {error}") from None
+        return [decoded[self._times[index]] for index in wanted]
+
+    def _decode(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
+        self._context.flush_buffers()  # of what an earlier call has left
+        found = self._decode_by_time(wanted) if self._timed else self._decode_in_order(wanted)
+        if missing := sorted(wanted - found.keys()):
+            numbers = [bisect.bisect_left(self._times, time) for time in missing]
+            raise ClipError("undecodable", f"frames {numbers} of {len(self._times)} do not come out")
+        size = (self._context.width, self._context.height)
+        if any((frame.width, frame.height) != size for frame in found.values()):
+            raise ClipError("undecodable", "the frames change their size")
+        return found
+
+    def _decode_in_order(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
+        frames = (frame for packet in [*self._packets, None] for frame in self._context.decode(packet))
+        return {number: frame for number, frame in enumerate(frames) if number in wanted}
+
+    def _decode_by_time(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
+        keys = [place for place, packet in enumerate(self._packets) if packet.is_keyframe] or [0]
+        key_times = [self._packets[place].pts or 0 for place in keys]
+        found: dict[int, av.VideoFrame] = {}
+        cursor = 0
+        for time in sorted(wanted):
+            start = keys[max(bisect.bisect_right(key_times, time) - 1, 0)]
+            if start > cursor:
+                self._context.flush_buffers()
+                cursor = start
+            while time not in found and cursor <= len(self._packets):
+                for frame in self._feed(cursor, wanted):
+                    if frame.pts in wanted and not frame.is_corrupt:
+                        found[frame.pts] = frame
+                cursor += 1
+        return found
+
+    def _feed(self, place: int, wanted: set[int]) -> Iterable[av.VideoFrame]:
+        """Decodes the packet at `place`; past the last one, brings out what the decoder still holds."""
+        if place == len(self._packets):
+            return self._context.decode(None)
+        packet = self._packets[place]
+        self._context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        return self._context.decode(packet)
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._packets = []
+        self._container.close()
+
+
+def to_rgb(
+    frames: Sequence[av.VideoFrame], box: Box | None = None, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Crops, resizes and turns to RGB in one pass over the pixels: (n, H, W, 3) uint8."""
+    graph = _graph(frames[0], box, size)
+    pictures: dict[int, np.ndarray] = {}
+    for frame in frames:
+        if id(frame) not in pictures:
+            graph.push(frame)
+            pictures[id(frame)] = graph.pull().to_ndarray()
+    return np.stack([pictures[id(frame)] for frame in frames])
+
+
+def _graph(frame: av.VideoFrame, box: Box | None, size: tuple[int, int] | None) -> av.filter.Graph:
+    steps = [("format", "rgb24")]
+    if size is not None:
+        steps.insert(0, ("scale", f"{size[1]}:{size[0]}:flags=bicubic"))
+    if box is not None:
+        steps.insert(0, ("crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1"))
+    return filter_graph(frame, steps)

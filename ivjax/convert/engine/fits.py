@@ -1,0 +1,118 @@
+"""Rules by which a tensor of another shape may be made to fit a model.
+
+A rule sees shapes alone, before anything is read, and gives the change or None. Shapes are those of the
+original tensors.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ivjax.convert.formats.tensors import Shape
+from ivjax.errors import UserError
+from ivjax.ops.resize import Grid, Inflation, inflate_kernel, resize_table
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What shapes do not tell: the model's patch grid, the times that a file's joint position table may
+    stand for, and how image kernels become video kernels."""
+
+    grid: Grid | None = None
+    frames: tuple[int, ...] = (8,)
+    inflate: Inflation = "centre"
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a tensor is made to fit: in words, and done."""
+
+    text: str
+    apply: Callable[[np.ndarray], np.ndarray]
+
+
+Fit = Callable[[Shape, Shape, Fitting], Change | None]
+
+
+def times(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
+    """Rule of a table over time (..., T, C): linear."""
+    if not _same_but_rows(have, want):
+        return None
+    return _resized((have[-2], 1, 1), (want[-2], 1, 1), kept=0)
+
+
+def places(kept: int) -> Fit:
+    """Rule of a table over space (..., kept + H*W, C): bicubic."""
+
+    def rule(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
+        if not _same_but_rows(have, want):
+            return None
+        new = (1, *fitting.grid[1:]) if fitting.grid else _square(want[-2] - kept, 1)
+        old = _square(have[-2] - kept, 1)
+        return _resized(old, new, kept) if old and new and math.prod(new) == want[-2] - kept else None
+
+    return rule
+
+
+def times_and_places(kept: int) -> Fit:
+    """Rule of a joint table (..., kept + T*H*W, C): linear in time, then bicubic in space."""
+
+    def rule(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
+        if not _same_but_rows(have, want):
+            return None
+        new = fitting.grid or _guess(want[-2] - kept, fitting.frames, None)
+        if new is None or math.prod(new) != want[-2] - kept:
+            return None
+        old = _guess(have[-2] - kept, fitting.frames, new)
+        return _resized(old, new, kept) if old else None
+
+    return rule
+
+
+def first_rows(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
+    """Rule of a table over words (L, C): a longer one is cut."""
+    if not _same_but_rows(have, want) or have[-2] < want[-2]:
+        return None
+    return Change(f"cut from {have[-2]} to {want[-2]} rows", lambda table: table[..., : want[-2], :])
+
+
+def over_time(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
+    """Rule of a patch kernel (O, I, h, w) or (O, I, 1, h, w) for a video kernel (O, I, t, h, w)."""
+    single = len(have) == 4 or (len(have) == 5 and have[2] == 1)
+    if not single or len(want) != 5 or have[:2] + have[-2:] != want[:2] + want[-2:]:
+        return None
+    how = fitting.inflate
+    text = f"inflated to {want[2]} taps in time ({how})"
+    return Change(text, lambda kernel: inflate_kernel(kernel, want[2], how))
+
+
+def _same_but_rows(have: Shape, want: Shape) -> bool:
+    alike = len(have) == len(want) >= 2 and have[-1] == want[-1]
+    return alike and set(have[:-2]) | set(want[:-2]) <= {1}
+
+
+def _square(rows: int, frames: int) -> Grid | None:
+    """The grid of `frames` square frames that has `rows` places, if there is one."""
+    side = math.isqrt(max(rows, 0) // frames)
+    return (frames, side, side) if side and frames * side * side == rows else None
+
+
+def _guess(rows: int, frames: tuple[int, ...], new: Grid | None) -> Grid | None:
+    """The grid of `rows` places that fits the known frame counts; one of the model's space goes first."""
+    grids = [grid for count in frames if (grid := _square(rows, count))]
+    if new and any(grid[1:] == new[1:] for grid in grids):
+        grids = [grid for grid in grids if grid[1:] == new[1:]]
+    if len(grids) > 1:
+        choices = " or ".join(map(_text, grids))
+        raise UserError(f"a position table of {rows} places may be {choices}; say of how many frames it is")
+    return grids[0] if grids else None
+
+
+def _resized(old: Grid, new: Grid, kept: int) -> Change:
+    return Change(f"resized from {_text(old)} to {_text(new)}", lambda t: resize_table(t, old, new, kept))
+
+
+def _text(grid: Grid) -> str:
+    return "x".join(str(axis) for axis in grid if axis != 1) or "1"

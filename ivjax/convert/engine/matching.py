@@ -1,0 +1,212 @@
+"""Compares a file with a model on names and shapes alone: what comes from where, and what does not fit."""
+
+import fnmatch
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ivjax.convert.engine.fits import Change, Fitting
+from ivjax.convert.engine.report import Difference, Report
+from ivjax.convert.engine.rows import Leaf, Row, Table, is_float
+from ivjax.convert.formats.tensors import Shape, Tensors
+from ivjax.errors import UserError
+from ivjax.ops.trees import covers
+
+Layers = dict[int, str]  # a leaf's tensors by layer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file is compared with.
+
+    target: shapes of the model by tree path; None takes whatever is in the file. fresh: patterns of paths
+    that are initialised instead of read. ignored: patterns of names -> why they are not needed. ties: copy
+    -> the tensor that it repeats. dtype: floats are cast to it; None keeps them as they are stored.
+    partial: parameters that the file lacks, and tensors that the model lacks, are no errors.
+    """
+
+    target: Mapping[str, Shape] | None = None
+    fresh: Sequence[str] = ()
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    ties: Mapping[str, str] = field(default_factory=dict)
+    dtype: np.dtype | None = None
+    fitting: Fitting = Fitting()
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The leaves that fit, in the model's order, and the report on everything."""
+
+    leaves: Sequence[Leaf]
+    report: Report
+
+
+def match(rows: Iterable[Row], tensors: Tensors, wanted: Wanted = Wanted()) -> Plan:
+    """Accounts for every tensor of `tensors` and every parameter wanted; reads nothing."""
+    matching = _Matching(Table(rows), tensors, wanted)
+    matching.sort_names()
+    target = wanted.target if wanted.target is not None else matching.own_shapes()
+    leaves = [leaf for path, shape in target.items() if (leaf := matching.leaf(path, shape))]
+    matching.account_for_the_rest(target)
+    return Plan(leaves, matching.report(leaves))
+
+
+class _Matching:
+    """The state of one comparison."""
+
+    def __init__(self, table: Table, tensors: Tensors, wanted: Wanted):
+        self._table, self._tensors, self._wanted = table, tensors, wanted
+        self._found: dict[str, Layers] = {}
+        self._rows: dict[str, Row] = {}
+        self._missing: dict[str, str] = {}
+        self._surplus: dict[str, str] = {}
+        self._unused: dict[str, str] = {}
+        self._ties: dict[str, str] = {}
+        self._resized: dict[str, str] = {}
+        self._shapes: list[Difference] = []
+        self._faults: list[str] = []
+        self._fresh: list[str] = []
+
+    def sort_names(self) -> None:
+        """Finds for each tensor the leaf and the layer that it fills."""
+        for name in self._tensors:
+            row, layer = self._table.find(name) or (None, 0)
+            if row is None:
+                self._set_aside(name)
+            elif self._rows.setdefault(row.target, row) is not row:
+                other = self._rows[row.target].source
+                self._faults.append(f"both {other} and {row.source} would fill {row.target}")
+            else:
+                self._found.setdefault(row.target, {})[layer] = name
+
+    def _set_aside(self, name: str) -> None:
+        """A tensor that no row takes: a tied copy, one to ignore, or an error."""
+        reasons = [why for p, why in self._wanted.ignored.items() if fnmatch.fnmatchcase(name, p)]
+        if name in self._wanted.ties:
+            self._tie(name, self._wanted.ties[name])
+        elif reasons:
+            self._unused[name] = reasons[0]
+        else:
+            self._surplus[name] = "no row of the table takes it"
+
+    def _tie(self, name: str, owner: str) -> None:
+        if owner not in self._tensors:
+            self._faults.append(f"{name} repeats {owner}, which is missing")
+        elif self._tensors.shape(name) != self._tensors.shape(owner):
+            shapes = self._tensors.shape(name), self._tensors.shape(owner)
+            self._shapes.append(Difference(name, *shapes, f"it must repeat {owner}; remove it"))
+        else:
+            self._ties[name] = owner
+
+    def own_shapes(self) -> dict[str, Shape]:
+        """Shapes of the leaves that the tensors make among themselves."""
+        shapes: dict[str, Shape] = {}
+        for path, layers in self._found.items():
+            row, first = self._rows[path], next(iter(layers.values()))
+            try:
+                shape = row.transform.loaded_shape(self._tensors.shape(first))
+            except ValueError:
+                have = self._tensors.shape(first)
+                raise UserError(f"{first} has shape {have}, of which no {path} can be made") from None
+            shapes[path] = (len(layers), *shape) if row.layered else shape
+        return shapes
+
+    def leaf(self, path: str, shape: Shape) -> Leaf | None:
+        """The leaf at `path`, unless it is fresh or something does not fit."""
+        layers = self._found.pop(path, {})
+        if covers(self._wanted.fresh, path):
+            self._fresh.append(path)
+            self._unused |= {name: "its parameter is initialised afresh" for name in layers.values()}
+            return None
+        row = self._rows.get(path) or self._table.by_target.get(path)
+        if row is None:
+            self._lack(path, path)
+            return None
+        names = self._complete(row, layers, range(shape[0] if row.layered else 1))
+        if names is None:
+            return None
+        wanted = row.source_shape(shape)
+        changes = [self._change(name, wanted, row) for name in names]
+        if any(change is False for change in changes):
+            return None
+        needed = {
+            name: change for name, change in zip(names, changes, strict=True) if isinstance(change, Change)
+        }
+        return Leaf(path, shape, self._dtype(path, names), row, tuple(names), needed)
+
+    def _complete(self, row: Row, layers: Layers, numbers: range) -> list[str] | None:
+        """Names of all layers; None, noted, if one is missing. Layers beyond the model's are noted too."""
+        for layer in layers.keys() - set(numbers):
+            self._surplus[layers[layer]] = f"the model has {len(numbers)} layers there"
+        absent = [row.name(number) for number in numbers if number not in layers]
+        if self._wanted.partial and not layers:
+            return None
+        for name in absent:
+            self._lack(name, row.target)
+        return None if absent else [layers[number] for number in numbers]
+
+    def _lack(self, name: str, path: str) -> None:
+        if not self._wanted.partial:
+            self._missing[name] = f"{path} (or name it as fresh)"
+
+    def _change(self, name: str, wanted: Shape, row: Row) -> Change | bool:
+        """What must be done to a tensor: a change, nothing (True), or it does not fit (False), noted."""
+        found = self._tensors.shape(name)
+        if found == wanted:
+            return True
+        try:
+            change = row.fit(found, wanted, self._wanted.fitting) if row.fit else None
+        except UserError as error:
+            self._faults.append(f"{name}: {error}")
+            return False
+        if change is None:
+            self._shapes.append(Difference(name, found, wanted, _remedy(found, wanted, row.target)))
+            return False
+        self._resized[name] = change.text
+        return change
+
+    def _dtype(self, path: str, names: Sequence[str]) -> np.dtype:
+        stored = dict.fromkeys(self._tensors.dtype(name) for name in names)
+        cast = self._wanted.dtype
+        if cast is not None and all(map(is_float, stored)):
+            return cast
+        if len(stored) > 1:
+            kinds = " and ".join(map(str, stored))
+            self._faults.append(f"the layers of {path} are stored as {kinds}: ask for one dtype")
+        return next(iter(stored))
+
+    def account_for_the_rest(self, target: Mapping[str, Shape]) -> None:
+        """Tensors whose parameter the model lacks, and patterns of fresh parameters that name none."""
+        rest = {name: path for path, layers in self._found.items() for name in layers.values()}
+        for name, path in rest.items():
+            optional = self._wanted.partial or covers(self._wanted.ignored, path)
+            (self._unused if optional else self._surplus)[name] = f"the model has no {path}"
+        for pattern in self._wanted.fresh:
+            if not any(covers([pattern], path) for path in target):
+                self._faults.append(f"no parameter is named {pattern}, which is to be fresh")
+
+    def report(self, leaves: Sequence[Leaf]) -> Report:
+        """All that was noted."""
+        names = [name for leaf in leaves for name in leaf.names]
+        return Report(
+            matched=len(names),
+            missing=self._missing,
+            surplus=self._surplus,
+            shapes=tuple(self._shapes),
+            faults=tuple(self._faults),
+            unused=self._unused,
+            resized=self._resized,
+            fresh=tuple(self._fresh),
+            ties=self._ties,
+            dtypes=dict(Counter(str(self._tensors.dtype(name)) for name in names)),
+            container=self._tensors.container,
+        )
+
+
+def _remedy(found: Shape, wanted: Shape, path: str) -> str:
+    if found == wanted[::-1]:
+        return "it is transposed; transpose it, or convert the file that it was made from"
+    return f"choose the preset or the sizes it was trained with, or name {path} as fresh"

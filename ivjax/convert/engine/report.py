@@ -1,0 +1,120 @@
+"""What a comparison of a file with a model found."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ivjax.convert.formats.tensors import Shape
+from ivjax.errors import UserError
+
+_SHOWN = 3  # problems in an error's sentence
+_LISTED = 24  # and in a report's lines
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A tensor of another shape than the model's."""
+
+    name: str
+    found: Shape
+    wanted: Shape
+    remedy: str
+
+    def text(self) -> str:
+        """The clause that follows the name."""
+        return f"is {self.found} in the file and {self.wanted} in the model: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every tensor of a file and every parameter of a model, accounted for.
+
+    `missing`, `surplus`, `shapes` and `faults` are errors. `missing`: tensor -> the parameter it would
+    fill. `surplus` and `unused`: tensor -> why nothing takes it. `resized`: tensor -> how. `ties`: copy ->
+    the tensor it must equal. `dtypes`: dtype -> number of tensors. `fresh`: parameters that are initialised.
+    """
+
+    matched: int
+    missing: Mapping[str, str] = field(default_factory=dict)
+    surplus: Mapping[str, str] = field(default_factory=dict)
+    shapes: Sequence[Difference] = ()
+    faults: Sequence[str] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
+    resized: Mapping[str, str] = field(default_factory=dict)
+    fresh: Sequence[str] = ()
+    ties: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, int] = field(default_factory=dict)
+    family: str = ""
+    preset: str | None = None
+    container: str = "flat"
+    prefix: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file gives the model all it needs, and nothing else."""
+        return not (self.missing or self.surplus or self.shapes or self.faults)
+
+    @property
+    def errors(self) -> int:
+        """How many tensors do not fit."""
+        return len(self.missing) + len(self.surplus) + len(self.shapes) + len(self.faults)
+
+    def problems(self) -> list[str]:
+        """One clause for each error; layers that fail alike share one."""
+        shapes = _merged({shape.name: shape.text() for shape in self.shapes})
+        missing = [f"{name} is missing, which fills {path}" for name, path in _merged(self.missing)]
+        surplus = [f"{name} is left over: {why}" for name, why in _merged(self.surplus)]
+        return [*self.faults, *(f"{name} {text}" for name, text in shapes), *missing, *surplus]
+
+    def check(self, what: str) -> None:
+        """Raises an error that names what does not fit, unless all fits."""
+        problems = self.problems()
+        if not problems:
+            return
+        model = " ".join(filter(None, (self.family, self.preset))) or "the model"
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise UserError(f"{what} and {model} do not fit: {'; '.join(problems[:_SHOWN])}{more}")
+
+    def text(self) -> str:
+        """The report in lines, for people."""
+        head = {
+            "family": self.family or "unknown",
+            "preset": self.preset or "none",
+            "container": self.container,
+            "prefix": self.prefix or "none",
+            "matched": f"{self.matched} tensors",
+            "dtypes": ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items()) or "none",
+        }
+        lines = [f"{name:<10}{value}" for name, value in head.items()]
+        for name in ("resized", "unused", "ties"):
+            lines += [f"{name:<10}{tensor}: {what}" for tensor, what in _merged(getattr(self, name))]
+        lines += [f"{'fresh':<10}{path}" for path in self.fresh]
+        problems = self.problems()
+        lines += [f"{'error':<10}{problem}" for problem in problems[:_LISTED]]
+        if len(problems) > _LISTED:
+            lines.append(f"{'error':<10}and {len(problems) - _LISTED} more; --json lists all")
+        return "\n".join([*lines, "fits" if self.fits else f"does not fit: {self.errors} errors"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain values, for programs."""
+        return dataclasses.asdict(self) | {"fits": self.fits, "errors": self.errors}
+
+
+def _merged(named: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(name, text) pairs in which the layers of one tensor with one text are one: `blocks.{0..11}.x`."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, text in named.items():
+        groups.setdefault((re.sub(r"\d+", "{}", name, count=1), text), []).append(name)
+    return [(_range(key, names), text) for (key, text), names in groups.items()]
+
+
+def _range(key: str, names: Iterable[str]) -> str:
+    names = list(names)
+    if len(names) == 1:
+        return names[0]
+    numbers = sorted(int(re.search(r"\d+", name)[0]) for name in names)  # type: ignore[index]
+    joined = numbers == list(range(numbers[0], numbers[-1] + 1))
+    text = f"{numbers[0]}..{numbers[-1]}" if joined else ",".join(map(str, numbers))
+    return key.replace("{}", f"{{{text}}}")

@@ -1,0 +1,134 @@
+"""Encoders alone, as teachers are: InternVideo2's, which InternVL-C's image tower shares and stage 2's files
+hold, and VideoMAE's."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from ivjax.convert.engine.family import BUFFERS, Family, Parity
+from ivjax.convert.engine.fits import over_time
+from ivjax.convert.engine.rows import Row, Transform
+from ivjax.convert.families.all import encoders_parity
+from ivjax.convert.families.internvideo2 import encoder_size, image_size, trunk
+from ivjax.convert.families.layers import PATCH, QKV, linear, norm
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder
+from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize, init_videomae
+
+_PER_HEAD = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1))  # (H, 1, 1) -> (H,)
+
+
+def videomae_rows(source: str = "", target: str = "") -> list[Row]:
+    """Rows of the VideoMAE encoder, with what goes before the names and the paths.
+
+    A file has a position table only if its grid is not the released one.
+    """
+    return [
+        Row(f"{source}pos_embed", f"{target}pos_embed"),
+        Row(f"{source}patch_embed.proj.weight", f"{target}patch_embed/kernel", PATCH, fit=over_time),
+        Row(f"{source}patch_embed.proj.bias", f"{target}patch_embed/bias"),
+        *videomae_blocks(source, target),
+        *norm(f"{source}norm", f"{target}norm"),
+    ]
+
+
+def videomae_blocks(source: str, target: str) -> list[Row]:
+    """Rows of VideoMAE's blocks, which its encoder and its decoder have."""
+    block, to = f"{source}blocks.{{i}}", f"{target}blocks"
+    rows = [
+        Row(f"{block}.attn.qkv.weight", f"{to}/attn/qkv/kernel", QKV),
+        Row(f"{block}.attn.q_bias", f"{to}/attn/q_bias"),
+        Row(f"{block}.attn.v_bias", f"{to}/attn/v_bias"),
+        Row(f"{block}.attn.scale", f"{to}/attn/scale", _PER_HEAD),
+        Row(f"{block}.gamma_1", f"{to}/ls1/gamma"),
+        Row(f"{block}.gamma_2", f"{to}/ls2/gamma"),
+    ]
+    for name in ("norm1", "norm2"):
+        rows += norm(f"{block}.{name}", f"{to}/{name}")
+    for name in ("attn.proj", "mlp.fc1", "mlp.fc2"):
+        rows += linear(f"{block}.{name}", f"{to}/{name.replace('.', '/')}")
+    return rows
+
+
+def _encoder_size(config: Mapping[str, Any]) -> EncoderSize:
+    """Sizes of a fixture; one without `num_frames` reads frame by frame."""
+    return encoder_size({"num_frames": 1, "tubelet_size": 1} | dict(config))
+
+
+def _videomae_size(config: Mapping[str, Any]) -> VideoMaeSize:
+    """Sizes of a fixture, whose table is a parameter because its grid is not the released one."""
+    image = image_size(config)
+    return VideoMaeSize(
+        width=config["embed_dim"],
+        depth=config["depth"],
+        heads=config["num_heads"],
+        mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
+        patch=config["patch_size"],
+        image=image,
+        frames=config["all_frames"],
+        tubelet=config["tubelet_size"],
+        layer_scale=config["init_values"] or None,
+        positions="learned",
+    )
+
+
+ENCODER = Family(
+    name="internvideo2_encoder",
+    rows=tuple(trunk("")),
+    presets=EncoderSize.PRESETS,
+    model=lambda size, dtype: Encoder(size, dtype=dtype),
+    init=lambda size: init_encoder(Encoder(size), jax.random.key(0)),
+    grid=lambda size: size.grid,
+    container="module",
+    frames=(8, 4, 16, 1),
+    ignored={
+        **BUFFERS,
+        **dict.fromkeys(("transformer.*", "text_projection"), "it belongs to the text tower"),
+        "logit_scale": "only comparisons with captions need it",
+        **dict.fromkeys(
+            ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "only training used it"
+        ),
+    },
+    parity=Parity(_encoder_size, encoders_parity.run_encoder),
+)
+
+STAGE2 = replace(
+    ENCODER,
+    name="internvideo2_stage2_vision",
+    rows=tuple(replace(row, source=f"vision_encoder.{row.source}") for row in ENCODER.rows),
+    presets={name: replace(EncoderSize.PRESETS[name], frames=4) for name in ("1B", "6B")},
+    frames=(4, 8, 16),
+    ignored={
+        **BUFFERS,
+        **dict.fromkeys(
+            [f"vision_encoder.*{part}*" for part in ("clip_decoder", "clip_pos_embed", "img_pos_embed")],
+            "only stage 2's own training needs it",
+        ),
+        "text_encoder.*": "it belongs to the text encoder",
+        **dict.fromkeys(("audio_encoder.*", "audio_proj.*"), "it belongs to the audio encoder"),
+        **dict.fromkeys(("av_concat_*", "av_fusion.*"), "it joins sound and pictures"),
+        **dict.fromkeys(
+            ("vision_proj.*", "text_proj.*", "itm_head.*", "atm_head.*", "avtm_head.*", "temp"),
+            "only comparisons with captions need it",
+        ),
+    },
+)
+
+VIDEOMAE = Family(
+    name="videomae_encoder",
+    rows=tuple(videomae_rows()),
+    presets=VideoMaeSize.PRESETS,
+    model=lambda size, dtype: VideoMaeEncoder(size, dtype=dtype),
+    init=lambda size: init_videomae(VideoMaeEncoder(size), jax.random.key(0)),
+    grid=lambda size: size.grid,
+    container="model",
+    prefix="encoder.",
+    ignored={
+        **BUFFERS,
+        "decoder.*": "a teacher does not decode",
+        "encoder_to_decoder.*": "a teacher does not decode",
+        "mask_token": "a teacher does not decode",
+    },
+    parity=Parity(_videomae_size, encoders_parity.run_videomae),
+)

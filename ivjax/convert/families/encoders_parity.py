@@ -1,0 +1,53 @@
+"""The encoders' layers under the names, and in the layout, of the originals' fixtures."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.convert.families.watch import watch
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.models.internvideo2.teachers import normalised, teach
+from ivjax.models.layers import PatchEmbed
+from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize
+from ivjax.ops.video import patchify
+
+Params = Mapping[str, Any]
+Inputs = Mapping[str, Any]
+
+
+def run_encoder(size: EncoderSize, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.Array]:
+    """Patch embedding, residual streams, the pooled feature and the attention of its pooling."""
+    video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
+    encoder = Encoder(size, tuple(range(size.depth)), dtype=dtype)
+    folded = video.reshape(-1, size.frames, *video.shape[2:])
+    streams = cast(Any, encoder.apply({"params": params}, folded)).taps
+    taught = teach(encoder, dict(params), video)
+    return {
+        "patch_embed": embedded(size, params, video, dtype),
+        **{f"after_block_{i}": stream for i, stream in enumerate(streams)},
+        "x_final": normalised(taught.pooled, "l2"),
+        "attn": taught.attention.reshape(len(folded), -1),
+    }
+
+
+def run_videomae(size: VideoMaeSize, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.Array]:
+    """Patch embedding and residual streams, the last one as it enters the norm, of unmasked clips."""
+    video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
+    encoder = VideoMaeEncoder(size, tuple(range(size.depth - 1)), dtype=dtype)
+    (_, taps), layers = watch(lambda: encoder.apply({"params": params}, video))
+    tokens = embedded(size, params, video, dtype)
+    streams = [*taps, layers["norm"][0]]
+    return {
+        "patch_embed": tokens.reshape(len(video), -1, size.width),
+        **{f"after_block_{i}": stream for i, stream in enumerate(streams)},
+    }
+
+
+def embedded(size: EncoderSize | VideoMaeSize, params: Params, video: jax.Array, dtype: Any) -> jax.Array:
+    """Patches after their embedding, before positions are added: (B, T, L, C)."""
+    embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=dtype)
+    patches = patchify(video, size.tubelet, size.patch)
+    tokens = cast(jax.Array, embed.apply({"params": params["patch_embed"]}, patches))
+    return tokens.reshape(len(video), video.shape[1] // size.tubelet, -1, size.width)

@@ -1,0 +1,164 @@
+"""The InternVideo2 stage-1 checkpoints: pretrained and distilled students."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from ivjax.convert.engine.family import Family, Params, Parity
+from ivjax.convert.engine.fits import over_time, places, times, times_and_places
+from ivjax.convert.engine.rows import Row
+from ivjax.convert.families.all import internvideo2_parity
+from ivjax.convert.families.layers import PATCH, QKV, linear, norm
+from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.student import FeatureHeads, Head, PooledHead, Student, init_student
+from ivjax.stages.masked_reconstruction import MaskedReconstruction
+
+
+@dataclass(frozen=True)
+class StudentSize:
+    """The encoder's size and the heads that predict the teachers' features."""
+
+    encoder: EncoderSize
+    clip: FeatureHeads | None
+    pooled: PooledHead | None
+    mae: FeatureHeads | None = None
+
+
+def position_table(source: str, target: str, cls: bool = True) -> list[Row]:
+    """Rows of a joint or separable position table; `cls` says whether a joint one has a class-token row."""
+    return [
+        Row(source, f"{target}/table", fit=times_and_places(kept=int(cls))),
+        Row(f"{source}_spatial", f"{target}/spatial", fit=places(kept=0)),
+        Row(f"{source}_temporal", f"{target}/temporal", fit=times),
+        Row(f"{source}_cls", f"{target}/cls"),
+    ]
+
+
+def trunk(prefix: str = "encoder/") -> list[Row]:
+    """Rows of the encoder with its attention pooling."""
+    block, to = "blocks.{i}", f"{prefix}blocks"
+    pool, to_pool = "clip_projector", f"{prefix}clip_projector"
+    cross = f"{pool}.cross_attn"
+    rows = [
+        Row("cls_token", f"{prefix}cls_token"),
+        Row("patch_embed.proj.weight", f"{prefix}patch_embed/kernel", PATCH, fit=over_time),
+        Row("patch_embed.proj.bias", f"{prefix}patch_embed/bias"),
+        Row(f"{block}.attn.qkv.weight", f"{to}/attn/qkv/kernel", QKV),
+        Row(f"{block}.ls1.gamma", f"{to}/ls1/gamma"),
+        Row(f"{block}.ls2.gamma", f"{to}/ls2/gamma"),
+    ]
+    rows += position_table("pos_embed", f"{prefix}pos_embed")
+    for name in ("norm1", "norm2", "attn.q_norm", "attn.k_norm"):
+        rows += norm(f"{block}.{name}", f"{to}/{name.replace('.', '/')}", bias=False)
+    for name in ("attn.proj", "mlp.fc1", "mlp.fc2"):
+        rows += linear(f"{block}.{name}", f"{to}/{name.replace('.', '/')}")
+    for name in ("q", "k", "v"):
+        rows += norm(f"{pool}.norm1_{name}", f"{to_pool}/norm_{name}")
+        rows += linear(f"{cross}.{name}", f"{to_pool}/{name}", bias=False)
+        rows += [Row(f"{cross}.{name}_bias", f"{to_pool}/{name}/bias")]
+    return rows + linear(f"{cross}.proj", f"{to_pool}/proj")
+
+
+def decoder(source: str, target: str) -> list[Row]:
+    """Rows of a Linear_Decoder (`head`) or an MLP_Decoder (`head.0`, `head.2`)."""
+    linear_head = linear(f"{source}.head", f"{target}/head")
+    mlp_head = linear(f"{source}.head.0", f"{target}/fc1") + linear(f"{source}.head.2", f"{target}/fc2")
+    return linear_head + mlp_head + norm(f"{source}.norm", f"{target}/norm")
+
+
+def pretrain_rows() -> list[Row]:
+    """Rows of the stage-1 student. Kinds of head and table that a file lacks match nothing."""
+    return [
+        *trunk(),
+        *position_table("clip_pos_embed", "clip_pos_embed"),
+        *position_table("mae_pos_embed", "mae_pos_embed", cls=False),
+        *decoder("clip_decoder.{i}", "clip_decoder"),
+        *decoder("mae_decoder.{i}", "mae_decoder"),
+        *decoder("final_clip_decoder", "final_clip_decoder"),
+    ]
+
+
+def _model(size: StudentSize, dtype: Any = "float32") -> Student:
+    return Student(size.encoder, size.clip, size.pooled, size.mae, dtype=dtype)
+
+
+def _init(size: StudentSize) -> Params:
+    return init_student(_model(size), jax.random.key(0))
+
+
+def _of_stage(stage: Any) -> StudentSize | None:
+    if not isinstance(stage, MaskedReconstruction):
+        return None
+    return StudentSize(stage.student, stage.clip, stage.pooled, stage.mae)
+
+
+def _size_of(config: Mapping[str, Any]) -> StudentSize:
+    """Sizes of a fixture of a student."""
+    encoder = encoder_size(config)
+    final, head = config["clip_teacher_final_dim"], _KINDS[config.get("clip_student_decoder")]
+    pooled = PooledHead(final, head, config["clip_norm_type"]) if final else None
+    mae = _heads(config, "mae", "mlp") if "mae_return_layer" in config else None
+    return StudentSize(encoder, _heads(config, "clip", head), pooled, mae)
+
+
+def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of a fixture's frames, which may say one side alone."""
+    side = config["img_size"]
+    return tuple(side) if isinstance(side, list) else (side, side)
+
+
+def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
+    """Size of a fixture's encoder; its outputs are those of the plain arithmetic, with the erf GELU."""
+    image = image_size(config)
+    return EncoderSize(
+        width=config["embed_dim"],
+        depth=config["depth"],
+        heads=config["num_heads"],
+        mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
+        pool_heads=config["attn_pool_num_heads"],
+        pool_width=config["clip_embed_dim"],
+        image=image,
+        patch=config["patch_size"],
+        frames=config["num_frames"],
+        tubelet=config["tubelet_size"],
+        positions="separable" if config.get("sep_pos_embed") else "joint",
+        layer_scale=config["init_values"],
+        gelu="erf",
+    )
+
+
+_KINDS: dict[str | None, Head] = {None: "linear", "Linear_Decoder": "linear", "MLP_Decoder": "mlp"}
+
+
+def _heads(config: Mapping[str, Any], teacher: str, head: Head) -> FeatureHeads:
+    chosen = config.get(f"{teacher}_student_return_index")
+    return FeatureHeads(
+        width=config[f"{teacher}_teacher_embed_dim"],
+        layers=config[f"{teacher}_return_layer"],
+        interval=config.get(f"{teacher}_student_return_interval", 1),
+        head=head,
+        norm=config[f"{teacher}_norm_type"],
+        chosen=tuple(sorted(chosen)) if chosen else None,
+    )
+
+
+_PRETRAINED = FeatureHeads(3200, 6), PooledHead(768), FeatureHeads(1408, 4, head="mlp")
+_DISTILLED = FeatureHeads(1408, 6, head="mlp"), PooledHead(768, head="mlp")
+
+PRETRAIN = Family(
+    name="internvideo2_pretrain",
+    rows=tuple(pretrain_rows()),
+    presets={
+        **{name: StudentSize(EncoderSize.PRESETS[name], *_PRETRAINED) for name in ("1B", "6B")},
+        **{name: StudentSize(EncoderSize.PRESETS[name], *_DISTILLED) for name in ("S14", "B14", "L14")},
+    },
+    model=_model,
+    init=_init,
+    grid=lambda size: size.encoder.grid,
+    container="module",
+    frames=(8, 4, 16),
+    of_stage=_of_stage,
+    parity=Parity(_size_of, internvideo2_parity.run),
+)

@@ -1,0 +1,121 @@
+"""The classifiers that were fine-tuned from InternVideo2 encoders, and probes of them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.convert.engine.family import Family, Params, Parity
+from ivjax.convert.engine.fits import Change, Fitting
+from ivjax.convert.engine.rows import Row
+from ivjax.convert.families.encoders_parity import embedded
+from ivjax.convert.families.internvideo2 import encoder_size, trunk
+from ivjax.convert.families.layers import linear, norm
+from ivjax.convert.formats.tensors import Shape
+from ivjax.errors import UserError
+from ivjax.models.internvideo2.classifier import (
+    Classifier,
+    ClassifierSize,
+    ExtraMlp,
+    MergeNorm,
+    init_classifier,
+)
+from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.models.layers import layer_norm
+from ivjax.stages.classification import Classification
+
+
+def other_classes(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
+    """Rule of a head for other classes: none fits by itself."""
+    ways = "FILE?head=none for a new head"
+    if want[0] < have[0]:
+        ways = (
+            f"FILE?head={want[0]} for its first ones, FILE?head=LIST.json for those in a JSON list, or {ways}"
+        )
+    raise UserError(f"the file tells {have[0]} classes apart and the model {want[0]}; write {ways}")
+
+
+def classifier_rows() -> list[Row]:
+    """Rows of all kinds of classifiers. Those that a kind lacks match nothing."""
+    head = linear("head", "head", bias=False)
+    rows = [*trunk(), *norm("fc_norm", "fc_norm"), *head, Row("head.bias", "head/bias", fit=other_classes)]
+    rows += norm("extra_mlp.0", "extra_mlp/norm") + linear("down.0", "down") + norm("down_norm", "down_norm")
+    rows += linear("extra_mlp.1.fc1", "extra_mlp/fc1") + linear("extra_mlp.1.fc2", "extra_mlp/fc2")
+    return rows + [
+        Row("down_norm.running_mean", "down_norm/mean"),
+        Row("down_norm.running_var", "down_norm/variance"),
+    ]
+
+
+def _presets() -> dict[str, ClassifierSize]:
+    """Everything that was released or has a script, as SIZE_DATA_fFRAMES."""
+    kinetics = {"k710": 710, "k400": 400, "k600": 600, "k700": 700}
+    found = {}
+    for name, encoder in EncoderSize.PRESETS.items():
+        large = name in ("1B", "6B")
+        for data, classes in (kinetics | ({"mit": 339} if large else {}) | {"ssv2": 174}).items():
+            for frames in (8, 16) if large else (8,):
+                size = ClassifierSize(replace(encoder, frames=frames), classes)
+                found[f"{name}_{data}_f{frames}"] = size
+        if large:
+            ssv2 = found[f"{name}_ssv2_f16"]
+            found[f"{name}_ssv2_attentive_f16"] = replace(ssv2, extra_mlp=True)
+            found[f"{name}_ssv2_linear_f16"] = replace(ssv2, merge="cls_avgN_proj")
+    return found
+
+
+def _init(size: ClassifierSize) -> Params:
+    return init_classifier(Classifier(size), jax.random.key(0))
+
+
+def _of_stage(stage: Any) -> ClassifierSize | None:
+    return stage.classifier if isinstance(stage, Classification) else None
+
+
+_NORMS: dict[str, MergeNorm] = {"LN": "layer", "BN": "batch", "kaiming_BN": "batch_plain"}
+
+
+def _size_of(config: Mapping[str, Any]) -> ClassifierSize:
+    """Sizes of a fixture of a classifier."""
+    return ClassifierSize(
+        encoder_size({"tubelet_size": 1} | dict(config)),
+        config["num_classes"],
+        extra_mlp="_ap" in config.get("class", ""),
+        merge=config.get("merge_method", "proj"),
+        merge_norm=_NORMS[config.get("merge_norm", "LN")],
+    )
+
+
+def _run(size: ClassifierSize, params: Any, inputs: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
+    """Patch embedding, residual streams, the pooled feature before and after fc_norm, logits."""
+    video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
+    encoder = Encoder(size.encoder, taps=tuple(range(size.encoder.depth)), dtype=dtype)
+    encoded: Any = encoder.apply({"params": params["encoder"]}, video)
+    pooled = encoded.pooled
+    if size.extra_mlp:
+        pooled += ExtraMlp(dtype).apply({"params": params["extra_mlp"]}, pooled)
+    normed: Any = layer_norm("", jnp.float32).apply({"params": params["fc_norm"]}, pooled)
+    logits: Any = Classifier(size, dtype=dtype).apply({"params": params}, video, encoded=encoded)
+    return {
+        "patch_embed": embedded(size.encoder, params["encoder"], video, dtype),
+        **{f"after_block_{i}": stream for i, stream in enumerate(encoded.taps)},
+        "pooled": encoded.pooled,
+        "fc_norm": normed,
+        "logits": logits,
+    }
+
+
+CLASSIFIER = Family(
+    name="internvideo2_classifier",
+    rows=tuple(classifier_rows()),
+    presets=_presets(),
+    model=lambda size, dtype: Classifier(size, dtype=dtype),
+    init=_init,
+    grid=lambda size: size.encoder.grid,
+    container="module",
+    frames=(8, 4, 16),
+    of_stage=_of_stage,
+    parity=Parity(_size_of, _run),
+)

@@ -1,0 +1,27 @@
+"""The stage-1 student's layers under the names, and in the layout, of the original's fixtures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ivjax.convert.families.encoders_parity import embedded
+from ivjax.models.internvideo2.encoder import Encoder
+from ivjax.models.internvideo2.student import Student
+
+
+def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
+    """Patch embedding, residual streams, pooled feature and the heads' predictions."""
+    video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
+    visible = jnp.asarray(np.stack([np.flatnonzero(~row) for row in inputs["mask"]]), jnp.int32)
+    encoder = Encoder(size.encoder, taps=tuple(range(size.encoder.depth)), dtype=dtype)
+    trunk = {"params": params["encoder"]}
+    tokens = embedded(size.encoder, params["encoder"], video, dtype)
+    _, taps, pooled, _ = encoder.apply(trunk, video, visible)  # type: ignore[misc]
+    found = {"patch_embed": tokens} | {f"after_block_{i}": tap for i, tap in enumerate(taps)}
+    student = Student(size.encoder, size.clip, size.pooled, size.mae, dtype=dtype)
+    predicted: Any = student.apply({"params": params}, video, visible)
+    heads = {"x_clip_align": predicted.clip, "x_align": predicted.pooled, "x_mae_align": predicted.mae}
+    return found | {"pooled": pooled} | {name: value for name, value in heads.items() if value is not None}

@@ -1,0 +1,25 @@
+"""Rows of the layers that the family's original models share."""
+
+from ivjax.convert.engine.rows import TRANSPOSE, Row, Transform
+
+QKV = Transform(
+    lambda w: w.reshape(3, -1, w.shape[1]).transpose(0, 2, 1),  # (3C, C) -> (3, C, C)
+    lambda k: k.transpose(0, 2, 1).reshape(-1, k.shape[1]),
+)
+QKV_BIAS = Transform(lambda b: b.reshape(3, -1), lambda b: b.reshape(-1))
+PATCH = Transform(
+    lambda w: w.transpose(2, 3, 4, 1, 0),  # (C, 3, t, p, p) -> (t, p, p, 3, C)
+    lambda k: k.transpose(4, 3, 0, 1, 2),
+)
+
+
+def linear(source: str, target: str, bias: bool = True) -> list[Row]:
+    """Rows of a torch Linear."""
+    rows = [Row(f"{source}.weight", f"{target}/kernel", TRANSPOSE)]
+    return rows + [Row(f"{source}.bias", f"{target}/bias")] if bias else rows
+
+
+def norm(source: str, target: str, bias: bool = True) -> list[Row]:
+    """Rows of a torch LayerNorm, or of an RMSNorm without bias."""
+    rows = [Row(f"{source}.weight", f"{target}/scale")]
+    return rows + [Row(f"{source}.bias", f"{target}/bias")] if bias else rows

@@ -1,0 +1,135 @@
+"""The checkpoints of ViCLIP, and of CLIP, which it starts from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+
+from ivjax.convert.engine.family import Family, Params, Parity
+from ivjax.convert.engine.fits import first_rows, over_time, places, times
+from ivjax.convert.engine.rows import Row
+from ivjax.convert.families.all import viclip_parity
+from ivjax.convert.families.layers import PATCH, QKV, QKV_BIAS, linear, norm
+from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
+from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize, init_viclip
+from ivjax.stages.dual_encoder import DualEncoder
+
+
+@dataclass(frozen=True)
+class ViClipSize:
+    """Both towers' sizes."""
+
+    vision: VisionSize
+    text: TextSize
+
+
+def blocks(source: str, target: str) -> list[Row]:
+    """Rows of CLIP's residual blocks."""
+    rows = [
+        Row(f"{source}.attn.in_proj_weight", f"{target}/attn/qkv/kernel", QKV),
+        Row(f"{source}.attn.in_proj_bias", f"{target}/attn/qkv/bias", QKV_BIAS),
+    ]
+    rows += linear(f"{source}.attn.out_proj", f"{target}/attn/proj")
+    rows += linear(f"{source}.mlp.c_fc", f"{target}/mlp/fc1")
+    rows += linear(f"{source}.mlp.c_proj", f"{target}/mlp/fc2")
+    return rows + norm(f"{source}.ln_1", f"{target}/norm1") + norm(f"{source}.ln_2", f"{target}/norm2")
+
+
+def viclip_rows() -> list[Row]:
+    """Rows of both towers and the temperature."""
+    vision = "vision_encoder."
+    return [
+        Row("temp", "temperature"),
+        Row(f"{vision}temporal_positional_embedding", "vision/temporal_embed", fit=times),
+        *towers(vision, "text_encoder."),
+    ]
+
+
+def towers(vision: str, text: str) -> list[Row]:
+    """Rows of CLIP's two towers, whose names start with `vision` and `text`."""
+    return [
+        Row(f"{vision}class_embedding", "vision/cls_token"),
+        Row(f"{vision}positional_embedding", "vision/spatial_embed", fit=places(kept=1)),
+        Row(f"{vision}conv1.weight", "vision/patch_embed/kernel", PATCH, fit=over_time),
+        Row(f"{vision}proj", "vision/proj/kernel"),
+        *norm(f"{vision}ln_pre", "vision/norm_pre"),
+        *norm(f"{vision}ln_post", "vision/norm_post"),
+        *blocks(f"{vision}transformer.resblocks.{{i}}", "vision/blocks"),
+        Row(f"{text}token_embedding.weight", "text/word_embed"),
+        Row(f"{text}positional_embedding", "text/place_embed", fit=first_rows),
+        Row(f"{text}text_projection", "text/proj/kernel"),
+        *norm(f"{text}ln_final", "text/norm"),
+        *blocks(f"{text}transformer.resblocks.{{i}}", "text/blocks"),
+    ]
+
+
+def _model(size: ViClipSize, dtype: Any = "float32") -> ViClip:
+    return ViClip(size.vision, size.text, dtype=dtype)
+
+
+def _init(size: ViClipSize) -> Params:
+    return init_viclip(_model(size), jax.random.key(0))
+
+
+def _of_stage(stage: Any) -> ViClipSize | None:
+    if not isinstance(stage, DualEncoder) or not isinstance(stage.vision, VisionSize):
+        return None
+    return ViClipSize(stage.vision, stage.text)
+
+
+def _size_of(config: Mapping[str, Any]) -> ViClipSize:
+    """Sizes of a fixture."""
+    vision, text = config["vision"], config["text"]
+    return ViClipSize(
+        VisionSize(
+            width=vision["width"],
+            depth=vision["layers"],
+            heads=vision["heads"],
+            out=vision["output_dim"],
+            patch=vision["patch_size"],
+            image=(config["res"], config["res"]),
+            frames=vision["num_frames"],
+        ),
+        TextSize(
+            width=text["transformer_width"],
+            depth=text["transformer_layers"],
+            heads=text["transformer_heads"],
+            out=text["embed_dim"],
+            context=text["context_length"],
+            vocabulary=text["vocab_size"],
+        ),
+    )
+
+
+VICLIP = Family(
+    name="viclip",
+    rows=tuple(viclip_rows()),
+    presets={
+        "B16": ViClipSize(VisionSize.PRESETS["B16"], TextSize.PRESETS["B"]),
+        "L14": ViClipSize(VisionSize.PRESETS["L14"], TextSize.PRESETS["L"]),
+    },
+    model=_model,
+    init=_init,
+    grid=lambda size: size.vision.grid,
+    tokenizer=lambda size: ClipBpe(length=size.text.context),
+    container="model",
+    added=("bias",),
+    of_stage=_of_stage,
+    parity=Parity(_size_of, viclip_parity.run),
+)
+
+CLIP = replace(
+    VICLIP,
+    name="clip",
+    rows=tuple(towers("visual.", "")),
+    container="flat",
+    ignored={
+        **VICLIP.ignored,
+        "logit_scale": "ViCLIP starts with a temperature of its own",
+        **dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes say it"),
+    },
+    added=("temperature", "vision/temporal_embed", "bias"),
+    of_stage=lambda stage: None,
+    parity=None,
+)

@@ -1,0 +1,1 @@
+"""Files of weights: safetensors and torch files, read and written one tensor at a time."""

@@ -1,0 +1,77 @@
+"""Files of a classifier with another head: FILE?head=400 (the first classes), FILE?head=LIST.json (those in a
+list), FILE?head=none (no head)."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ivjax.convert.engine.detection import FORMAT
+from ivjax.convert.engine.family import WRAPPERS
+from ivjax.convert.formats.tensors import Renamed, Shape, Tensors
+from ivjax.errors import UserError
+
+_MARK = "?head="
+
+
+def asks_for_classes(path: str) -> tuple[str, str] | None:
+    """The file, and which classes `path` asks for, if it does."""
+    file, mark, asked = path.rpartition(_MARK)
+    return (file, asked) if mark else None
+
+
+def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
+    """The tensors of file `what` with the head that is asked for."""
+    own = whole.metadata.get("format") == FORMAT
+    names = ("head/kernel", "head/bias") if own else ("head.weight", "head.bias")
+    head = [p + name for p in ("", *WRAPPERS) for name in names if p + name in whole]
+    if not head:
+        raise UserError(f"{what} holds no head whose classes could be chosen; leave out {_MARK}{asked}")
+    if asked == "none":
+        return Renamed(whole, {name: name for name in whole if name not in head})
+    return _ChosenClasses(whole, head, -1 if own else 0, _classes(asked), what)
+
+
+class _ChosenClasses(Renamed):
+    """Tensors of which those named `head` have some classes alone, along `axis`, in the order given."""
+
+    def __init__(self, whole: Tensors, head: Sequence[str], axis: int, classes: Sequence[int], what: str):
+        super().__init__(whole, {name: name for name in whole})
+        self._head, self._axis, self._classes = head, axis, np.asarray(classes)
+        there = whole.shape(head[0])[axis]
+        if max(classes) >= there:
+            raise UserError(
+                f"class {max(classes)} is wanted of {what}, which tells {there} classes apart; "
+                "choose a list that was made for it"
+            )
+
+    def shape(self, name: str) -> Shape:
+        shape = list(super().shape(name))
+        if name in self._head:
+            shape[self._axis] = len(self._classes)
+        return tuple(shape)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        tensor = super().__getitem__(name)
+        return tensor.take(self._classes, self._axis) if name in self._head else tensor
+
+
+def _classes(asked: str) -> Sequence[int]:
+    """The numbers of the classes: the first so many, or those of a JSON list."""
+    classes = range(int(asked)) if asked.isdecimal() else _listed(Path(asked).expanduser())
+    if not classes:
+        raise UserError(f"{_MARK}{asked} asks for no class at all; ask for one or more, or for none")
+    return classes
+
+
+def _listed(file: Path) -> list[int]:
+    try:
+        classes = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the list of classes {file} cannot be read ({error}); give JSON, or a number"
+        ) from None
+    if not isinstance(classes, list) or not all(type(number) is int and number >= 0 for number in classes):
+        raise UserError(f"{file} is no JSON list of numbers of classes, such as [0, 3, 7]; mend it")
+    return classes

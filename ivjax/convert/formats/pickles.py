@@ -1,0 +1,262 @@
+"""Reads torch's zip files without torch, and without running anything that the pickle asks for.
+
+Only what rebuilds tensors is understood. Settings that training scripts store beside the weights become
+inert placeholders. Whatever else a pickle names is refused: it could be any function.
+"""
+
+import collections
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import ml_dtypes
+import numpy as np
+
+from ivjax.convert.formats.tensors import Listed
+from ivjax.errors import UserError
+
+CONTAINERS = ("module", "model", "model_state", "state_dict", "model_state_dict")
+
+STORAGES: dict[str, Any] = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+_INERT_CLASSES = {
+    ("argparse", "Namespace"),
+    ("pathlib", "PosixPath"),
+    ("easydict", "EasyDict"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("_codecs", "encode"),
+    ("torch", "device"),
+    *(("torch", name) for name in ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8")),
+}
+_INERT_PACKAGES = ("omegaconf", "yacs", "fvcore", "mmengine", "mmcv", "deepspeed")
+_DAMAGE = (KeyError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, EOFError, OSError)
+
+
+class Inert:
+    """Stands in for an object whose class is none of our business."""
+
+    def __init__(self, *arguments: Any, **named: Any):
+        self.arguments = arguments
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """A placeholder of a mapping takes items and forgets them."""
+
+
+class _Callable:
+    """Calls one known function, and cannot be altered by the pickle's opcodes for states."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it sets the state of a function")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor inside a torch file: a strided view of a storage; offset and strides count numbers."""
+
+    storage: str
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("it sets the state of a tensor")
+
+    def check(self) -> None:
+        """ValueError unless the view goes forward from its storage's start."""
+        if min(self.offset, *self.shape, *self.strides, 0) < 0 or len(self.shape) != len(self.strides):
+            raise ValueError(f"a tensor of shape {self.shape} has strides {self.strides} at {self.offset}")
+
+
+class TorchTensors(Listed[Stored]):
+    """Tensors of a torch file."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str, tensors: Mapping[str, Stored], container: str):
+        super().__init__(tensors)
+        self.container = container
+        self._archive = archive
+        self._root = root
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        stored, where = self._entries[name], f"{self._archive.filename}: {name}"
+        try:
+            return self._array(stored, where)
+        except _DAMAGE as error:
+            raise UserError(
+                f"{self._archive.filename}: the bytes of {name} are damaged or missing ({error})"
+            ) from None
+
+    def _array(self, stored: Stored, where: str) -> np.ndarray:
+        stored.check()  # as_strided itself trusts whatever it is given
+        if 0 in stored.shape:
+            return np.empty(stored.shape, stored.dtype)
+        flat = np.frombuffer(self._bytes(stored, where), stored.dtype)
+        strides = [step * stored.dtype.itemsize for step in stored.strides]
+        return np.lib.stride_tricks.as_strided(flat, stored.shape, strides, writeable=False)
+
+    def _bytes(self, stored: Stored, where: str) -> bytes:
+        """The stretch of its storage that a tensor views; of a storage that it fills, with its checksum."""
+        member = self._archive.getinfo(f"{self._root}/data/{stored.storage}")
+        _check_plain(member, where)
+        size = stored.dtype.itemsize
+        last = sum((axis - 1) * step for axis, step in zip(stored.shape, stored.strides, strict=True))
+        if (stored.offset + last + 1) * size > member.file_size:
+            numbers = member.file_size // size
+            raise UserError(f"{where} reaches beyond its {numbers} stored numbers: the file is damaged")
+        with self._archive.open(member) as file:
+            file.seek(stored.offset * size)
+            whole = stored.offset == 0 and (last + 1) * size == member.file_size
+            return file.read() if whole else file.read((last + 1) * size)
+
+
+def open_torch(path: Path) -> TorchTensors:
+    """The tensors of a .pt, .pth or .bin file, out of whatever container they are wrapped in."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        raise UserError(
+            f"{path} is no whole torch file: it is truncated, or older than torch 1.6 (then load and save "
+            "it once with torch)"
+        ) from None
+    listings = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
+    if len(listings) != 1:
+        raise UserError(f"{path} is a zip file, but not torch's: it has no single data.pkl")
+    root = listings[0].filename.rpartition("/")[0]
+    _check_plain(listings[0], str(path))
+    _check_byte_order(archive, root)
+    container, tensors = _state_dict(_unpickled(archive, listings[0]), path)
+    return TorchTensors(archive, root, tensors, container)
+
+
+def _check_plain(member: zipfile.ZipInfo, where: str) -> None:
+    """Torch never compresses; what is compressed may be of any size when it is read."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise UserError(f"{where} is compressed, as torch's files never are; it is not read")
+
+
+def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
+    name = f"{root}/byteorder"
+    if name in archive.namelist() and archive.read(name).strip() == b"big":
+        raise UserError(f"{archive.filename} was written on a big-endian machine; save it again with torch")
+
+
+def _unpickled(archive: zipfile.ZipFile, listing: zipfile.ZipInfo) -> Any:
+    try:
+        with archive.open(listing) as file:
+            return _Unpickler(file, str(archive.filename)).load()
+    except (UserError, OSError):
+        raise
+    except Exception as error:  # a damaged pickle can raise anything
+        raise UserError(
+            f"the pickle in {archive.filename} is damaged ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
+    """The tensors of the container that has the most, and the key they lay under (`flat` for none)."""
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    # A pickle can put values of its own over an OrderedDict's methods, hence `dict.get` and the like.
+    insides: dict[str, Any] = {"flat": content} | {name: dict.get(content, name) for name in CONTAINERS}
+    tensors = {name: _tensors(inside) for name, inside in insides.items()}
+    best = max(tensors, key=lambda name: len(tensors[name]))
+    if not tensors[best]:
+        found = ", ".join(map(str, dict.keys(content)))
+        raise UserError(f"{path} holds no tensors under {', '.join(CONTAINERS)}; it has {found}")
+    if best != "flat":  # beside flat tensors lie the optimizer's, which nobody misses
+        _check_not_nested(insides[best], f"{path}: {best}")
+    return best, tensors[best]
+
+
+def _tensors(inside: Any) -> dict[str, Stored]:
+    items = dict.items(inside) if isinstance(inside, dict) else ()
+    return {str(key): value for key, value in items if isinstance(value, Stored)}
+
+
+def _check_not_nested(container: dict[Any, Any], where: str) -> None:
+    for key, value in dict.items(container):
+        if not isinstance(value, Stored) and _holds_tensors(value):
+            raise UserError(
+                f"{where} holds more tensors inside {key}, which would be lost; save one flat dict"
+            )
+
+
+def _holds_tensors(value: Any) -> bool:
+    """Whether tensors lie anywhere inside; a pickle's dicts and lists may hold themselves."""
+    waiting, seen = [value], set()
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, Stored):
+            return True
+        if isinstance(inner, dict | list | tuple) and id(inner) not in seen:
+            seen.add(id(inner))
+            waiting.extend(dict.values(inner) if isinstance(inner, dict) else inner)
+    return False
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes], path: str):
+        super().__init__(file, encoding="utf-8")
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) in _FUNCTIONS:
+            return _Callable(_FUNCTIONS[module, name])
+        if module in ("torch", "torch.storage") and (name in STORAGES or name.endswith("Storage")):
+            return name
+        if (module, name) in _INERT_CLASSES or module.split(".")[0] in _INERT_PACKAGES:
+            return Inert
+        raise UserError(
+            f"{self._path} asks for {module}.{name}, which could run code, and is not read; if you trust the "
+            "file, load it with torch and save only its state dict"
+        )
+
+    def persistent_load(self, pid: Any) -> tuple[str, Any]:
+        kind, storage, key, *_ = pid
+        if kind != "storage" or storage not in STORAGES:
+            raise UserError(f"{self._path} stores tensors as {storage}, which is not read here")
+        return str(key), np.dtype(STORAGES[storage])
+
+
+def _rebuild(storage: tuple[str, Any], offset: int, shape: Any, strides: Any, *_: Any) -> Stored:
+    key, dtype = storage
+    if not isinstance(dtype, np.dtype):
+        raise ValueError(f"a tensor has {type(dtype).__name__} for a dtype")
+    stored = Stored(key, dtype, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+    stored.check()
+    return stored
+
+
+_FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
+    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+    ("torch", "Size"): tuple,
+}

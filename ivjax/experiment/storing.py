@@ -1,0 +1,79 @@
+"""An experiment as JSON, and back: how a run folder remembers what it was trained with."""
+
+import dataclasses
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import ivjax
+from ivjax.drafts import store
+from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment, resolved_text
+
+_FILE = "experiment.json"
+_KIND = "is"  # the key under which a value's class stands
+
+
+def store_experiment(experiment: Experiment, folder: Path) -> None:
+    """Writes the resolved experiment into a run folder, as text for people and JSON for programs."""
+    store(folder / "experiment.txt", resolved_text(experiment))
+    store(folder / _FILE, json.dumps(_packed(experiment), indent=1) + "\n")
+
+
+def stored_experiment(folder: Path) -> Experiment:
+    """The experiment that a run folder was trained with."""
+    file = folder / _FILE
+    if not file.is_file():
+        raise UserError(f"{folder} holds no {_FILE}; is it a run folder?")
+    try:
+        found = _unpacked(json.loads(file.read_text()))
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError) as error:
+        raise UserError(
+            f"{file} does not describe an experiment of this version of ivjax ({error}); "
+            "use the version that the run was made with"
+        ) from None
+    if not isinstance(found, Experiment):
+        raise UserError(f"{file} describes a {type(found).__name__}, not an experiment")
+    return found
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (path / _FILE).is_file()
+
+
+def _packed(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        kind = type(value)
+        fields = {field.name: _packed(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {_KIND: f"{kind.__module__}:{kind.__qualname__}", **fields}
+    if isinstance(value, tuple | list):
+        return [_packed(item) for item in value]
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise UserError(
+            f"an experiment holds a {type(value).__qualname__}, which cannot be stored with the run; "
+            "make it a frozen dataclass"
+        )
+    return value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_unpacked(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    kind = _class(value[_KIND])
+    return kind(**{field: _unpacked(item) for field, item in value.items() if field != _KIND})
+
+
+def _class(name: str) -> Any:
+    """The dataclass of that name: nothing else that a file names is ever called."""
+    module, _, attribute = name.partition(":")
+    if module not in sys.modules and module.split(".")[0] != ivjax.__name__:
+        raise ValueError(f"{name} is not of ivjax; import {module} first if you trust it")
+    kind = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise ValueError(f"{name} is no dataclass")
+    return kind

@@ -1,0 +1,1 @@
+"""ViCLIP's towers for clips and captions."""

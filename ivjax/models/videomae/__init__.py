@@ -1,0 +1,1 @@
+"""VideoMAE's encoder, and the autoencoder that pretrains it."""

@@ -1,0 +1,125 @@
+"""VideoMAE's pre-training model: an encoder of the tokens that are seen, a decoder that paints others."""
+
+import functools
+import zlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.models.layers import Remat, dense, layer_norm, remat, run_blocks
+from ivjax.models.videomae.encoder import AttentionKind, VideoMaeBlock, VideoMaeEncoder, VideoMaeSize
+from ivjax.ops.positions import sinusoid_interleaved
+from ivjax.ops.trees import map_with_path
+
+_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class DecoderSize:
+    """The decoder's blocks; what is not said here it shares with the encoder. Released sizes: `PRESETS`."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+
+    PRESETS: ClassVar[dict[str, "DecoderSize"]]
+
+
+DecoderSize.PRESETS = {
+    "B16": DecoderSize(width=384, depth=4, heads=6, mlp_width=1536),
+    "L16": DecoderSize(width=512, depth=12, heads=8, mlp_width=2048),
+    "H16": DecoderSize(width=512, depth=8, heads=8, mlp_width=2048),
+    "g14": DecoderSize(width=512, depth=4, heads=8, mlp_width=2234),
+}
+
+
+class PixelDecoder(nn.Module):
+    """Blocks over all tokens that it is given, and a head over the last ones."""
+
+    size: DecoderSize
+    pixels: int
+    layer_scale: float | None = None
+    attention: AttentionKind = "standard"
+    remat: Remat = "none"
+    scan: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, count: int, keep: jax.Array | None = None) -> jax.Array:
+        """(B, N, D) -> (B, count, pixels); keep (depth, 2, B): drop-path multipliers."""
+        size = self.size
+        block = remat(VideoMaeBlock, self.remat)(
+            size.heads, size.mlp_width, self.layer_scale, self.attention, self.dtype, name="blocks"
+        )
+        x, _ = run_blocks(block, size.depth, x, keep, scan=self.scan)
+        x = layer_norm("norm", self.dtype, _EPSILON)(x[:, x.shape[1] - count :])
+        return dense(self.pixels, self.dtype, "head")(x)
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encodes the visible tokens of a clip and predicts the pixels of others from them."""
+
+    encoder_size: VideoMaeSize
+    decoder_size: DecoderSize
+    remat: Remat = "none"
+    scan: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        video: jax.Array,
+        visible: jax.Array,
+        decoded: jax.Array,
+        keep: jax.Array | None = None,
+        decoder_keep: jax.Array | None = None,
+    ) -> jax.Array:
+        """Predictions (B, m, tubelet*patch*patch*3) for the patches `decoded`, in their order.
+
+        video (B, T, H, W, 3): uint8, or float that is already normalised. visible (B, n), decoded (B, m):
+        patches, ascending. keep, decoder_keep (depth, 2, B): drop-path multipliers of either stack.
+        """
+        size, decoder = self.encoder_size, self.decoder_size
+        how = {"remat": self.remat, "scan": self.scan, "dtype": self.dtype}
+        seen, _ = VideoMaeEncoder(size, **how, name="encoder")(video, visible, keep)
+        seen = dense(decoder.width, self.dtype, "encoder_to_decoder", bias=False)(seen)
+        start = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
+        blank = self.param("mask_token", start, (1, 1, decoder.width))
+        x = with_blanks(seen, blank, visible, decoded, size.patches)
+        pixels = size.tubelet * size.patch**2 * 3
+        paint = PixelDecoder(decoder, pixels, size.layer_scale, size.attention, **how, name="decoder")
+        return paint(x, decoded.shape[1], decoder_keep)
+
+
+def with_blanks(
+    seen: jax.Array, blank: jax.Array, visible: jax.Array, decoded: jax.Array, patches: int
+) -> jax.Array:
+    """The decoder's input (B, n + m, D), all with the codes of their places among `patches`: features of the
+    visible patches (B, n, D), then one `blank` (1, 1, D) for each patch that is decoded."""
+    table = jnp.asarray(sinusoid_interleaved(patches, seen.shape[-1])).astype(seen.dtype)
+    return jnp.concatenate([seen + table[visible], blank.astype(seen.dtype) + table[decoded]], axis=1)
+
+
+def init_autoencoder(model: MaskedAutoencoder, key: jax.Array) -> dict[str, Any]:
+    """Fresh float32 parameters as plain nested dicts, drawn as VideoMAE draws them."""
+    size = model.encoder_size
+    video = jnp.zeros((1, size.frames, *size.image, 3))
+    first = jnp.zeros((1, 1), jnp.int32)
+    params = model.init(key, video, first, first)["params"]
+    return map_with_path(functools.partial(_redrawn, key), params)
+
+
+def _redrawn(key: jax.Array, path: str, leaf: jax.Array) -> jax.Array:
+    """Kernels of linear layers uniform: within Glorot's bound, the bridge's within that of its inputs."""
+    if not path.endswith("/kernel") or path.endswith("patch_embed/kernel"):
+        return leaf
+    inputs, outputs = leaf.shape[-2:]
+    if path.endswith("qkv/kernel"):
+        outputs *= 3
+    bound = (inputs if path.startswith("encoder_to_decoder") else (inputs + outputs) / 6) ** -0.5
+    key = jax.random.fold_in(key, zlib.crc32(path.encode()))
+    return jax.random.uniform(key, leaf.shape, leaf.dtype, -bound, bound)
