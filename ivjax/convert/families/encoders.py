@@ -10,7 +10,7 @@ import jax
 from ivjax.convert.engine.family import BUFFERS, Family, Parity
 from ivjax.convert.engine.fits import over_time
 from ivjax.convert.engine.rows import Row, Transform
-from ivjax.convert.families.all import encoders_parity
+from ivjax.convert.families import encoders_parity
 from ivjax.convert.families.internvideo2 import encoder_size, image_size, trunk
 from ivjax.convert.families.layers import PATCH, QKV, linear, norm
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder

@@ -9,7 +9,7 @@ import jax
 from ivjax.convert.engine.family import Family, Params, Parity
 from ivjax.convert.engine.fits import over_time, places, times, times_and_places
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families.all import internvideo2_parity
+from ivjax.convert.families import internvideo2_parity
 from ivjax.convert.families.layers import PATCH, QKV, linear, norm
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, Head, PooledHead, Student, init_student

@@ -9,7 +9,7 @@ import jax
 from ivjax.convert.engine.family import Family, Params, Parity
 from ivjax.convert.engine.fits import first_rows, over_time, places, times
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families.all import viclip_parity
+from ivjax.convert.families import viclip_parity
 from ivjax.convert.families.layers import PATCH, QKV, QKV_BIAS, linear, norm
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize, init_viclip

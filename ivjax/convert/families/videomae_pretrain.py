@@ -8,7 +8,7 @@ import jax
 
 from ivjax.convert.engine.family import Family, Parity
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families.all import videomae_pretrain_parity
+from ivjax.convert.families import videomae_pretrain_parity
 from ivjax.convert.families.encoders import videomae_blocks, videomae_rows
 from ivjax.convert.families.internvideo2 import image_size
 from ivjax.convert.families.layers import linear, norm
