@@ -15,8 +15,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(autouse=True, scope="session")
 def _compilation_cache(tmp_path_factory):
-    """One cache for the session, so that tests which build the same program compile it once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
+    """One cache for the session, so that tests which build the same program compile it once.
+
+    `IVJAX_TEST_CACHE` names a folder that outlives the session, for those who run tests again and again.
+    """
+    folder = os.environ.get("IVJAX_TEST_CACHE") or str(tmp_path_factory.mktemp("xla"))
+    jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def pytest_collection_modifyitems(items):
