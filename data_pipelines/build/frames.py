@@ -8,8 +8,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from ivjax.data_pipelines.build.footage import Shown
 from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.footage import Shown
 
 _SAMPLES_PER_SECOND = 4  # of motion
 _SLACK = Fraction(1, 4)  # of a beat: time stamps are rounded

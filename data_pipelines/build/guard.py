@@ -3,9 +3,9 @@
 import sys
 from types import TracebackType
 
-from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
-from ivjax.data_pipelines.build.steps import make_outcome
-from ivjax.data_pipelines.load.child import Child, LostError, SteadyChild, serve
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome
+from ivjax.data_pipelines.build.make_clips import make_outcome
+from ivjax.data_pipelines.child import Child, LostError, SteadyChild, serve
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.errors import UserError
 
@@ -15,7 +15,7 @@ _ATTEMPTS = 2  # a crash may be the fault of an earlier row, a hang is taken as 
 class GuardedMaker:
     """Rows in, outcomes out, one at a time; a row may take `seconds`."""
 
-    def __init__(self, recipe: Recipe, seconds: float):
+    def __init__(self, recipe: ClipRecipe, seconds: float):
         self._child = SteadyChild(lambda: Child("ivjax.data_pipelines.build.guard", recipe))
         self._seconds = seconds
 
@@ -57,7 +57,7 @@ def _dropped(row: Row, cause: str, detail: str) -> Outcome:
     return Outcome(drops=(Drop(row.id, row.path, cause, detail),))
 
 
-def _serve(row: Row, recipe: Recipe) -> Outcome | UserError:
+def _serve(row: Row, recipe: ClipRecipe) -> Outcome | UserError:
     try:
         return make_outcome(row, recipe)
     except UserError as error:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ivjax.data_pipelines.build.recipe import Recipe, check_recipe
-from ivjax.data_pipelines.load.child import usable_cores
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, check_recipe
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.errors import UserError
 
 
@@ -49,7 +49,7 @@ class BuildOptions:
     kind: str = "auto"
     videos: str | None = None
     source_options: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Recipe = Recipe()
+    recipe: ClipRecipe = ClipRecipe()
     filters: Filters = Filters()
     draw: Draw | None = None
     shard_clips: int = 1000

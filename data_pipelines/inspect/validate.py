@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.inspect.intact import intact_clip
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
-from ivjax.data_pipelines.load.child import usable_cores
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
 from ivjax.data_pipelines.video.decode import Probe, Video
@@ -21,7 +21,7 @@ _FPS_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Fault:
+class CorpusFault:
     """Something that is wrong with a shard, or with one of its records."""
 
     shard: str
@@ -34,14 +34,14 @@ class Fault:
         return f"{place}: {self.cause}: {self.detail}"
 
 
-def validate(folder: Path, decode: int | None, say: Callable[[str], None]) -> list[Fault]:
+def validate(folder: Path, decode: int | None, say: Callable[[str], None]) -> list[CorpusFault]:
     """Everything that is wrong with a corpus; `say` gets one line per fault as soon as it is found.
 
     Of `decode` clips, spread evenly over the corpus, every frame is decoded; None decodes all clips. A
     folder without a readable manifest is no corpus: UserError.
     """
     manifest = read_manifest(folder)
-    faults: list[Fault] = []
+    faults: list[CorpusFault] = []
     with tempfile.TemporaryDirectory() as scratch:
         checks = _Checks(folder, manifest, decode, Path(scratch))
         for fault in checks.run():
@@ -59,7 +59,7 @@ class _Checks:
         self._decode = manifest.clips if decode is None else min(decode, manifest.clips)
         self._ids, self._media = Repeats(scratch / "ids"), Repeats(scratch / "media")
 
-    def run(self) -> Iterator[Fault]:
+    def run(self) -> Iterator[CorpusFault]:
         yield from self._check_names()
         shards = self._manifest.shards
         starts = itertools.accumulate((shard.count for shard in shards), initial=0)
@@ -68,21 +68,21 @@ class _Checks:
                 yield from faults
         yield from self._check_repeats()
 
-    def _check_names(self) -> Iterator[Fault]:
+    def _check_names(self) -> Iterator[CorpusFault]:
         """The manifest and the folder list the same files."""
         names = Counter(shard.name for shard in self._manifest.shards)
         for name in (name for name, times in names.items() if times > 1):
-            yield Fault(name, None, "listed twice", "the manifest names this shard more than once")
+            yield CorpusFault(name, None, "listed twice", "the manifest names this shard more than once")
         found = {path.name for path in self._folder.glob("*.array_record")}
         for name in sorted(found - names.keys()):
-            yield Fault(name, None, "not listed", "the manifest does not name this file")
+            yield CorpusFault(name, None, "not listed", "the manifest does not name this file")
 
-    def _check_shard(self, shard: ShardInfo, start: int) -> list[Fault]:
+    def _check_shard(self, shard: ShardInfo, start: int) -> list[CorpusFault]:
         """Faults of a shard whose first clip has number `start` in the corpus."""
         path = self._folder / shard.name
         if not path.is_file():
-            return [Fault(shard.name, None, "missing", "the file is not there")]
-        faults: list[Fault] = []
+            return [CorpusFault(shard.name, None, "missing", "the file is not there")]
+        faults: list[CorpusFault] = []
         found = 0
         for record in read_records(path, shard.count):
             if found < shard.count:
@@ -90,21 +90,23 @@ class _Checks:
             found += 1
         if found < shard.count:
             lost = f"{shard.count - found} of {shard.count} records cannot be reached"
-            faults.append(Fault(shard.name, None, "records lost", lost))
+            faults.append(CorpusFault(shard.name, None, "records lost", lost))
         if found > shard.count:
             counted = f"{found} records are there, the manifest says {shard.count}"
-            faults.append(Fault(shard.name, None, "wrong count", counted))
+            faults.append(CorpusFault(shard.name, None, "wrong count", counted))
         return faults + self._check_hash(shard, path, bool(faults))
 
-    def _check_hash(self, shard: ShardInfo, path: Path, explained: bool) -> list[Fault]:
+    def _check_hash(self, shard: ShardInfo, path: Path, explained: bool) -> list[CorpusFault]:
         if sha256(path) == shard.sha256:
             return []
         size = path.stat().st_size
         sizes = "" if size == shard.bytes else f", it has {size} bytes instead of {shard.bytes}"
         rest = "" if explained else "; every record is intact, what lies between or behind them is not"
-        return [Fault(shard.name, None, "altered", f"its sha256 is not the manifest's{sizes}{rest}")]
+        return [CorpusFault(shard.name, None, "altered", f"its sha256 is not the manifest's{sizes}{rest}")]
 
-    def _check_record(self, shard: str, number: int, record: bytes | ClipError, place: int) -> list[Fault]:
+    def _check_record(
+        self, shard: str, number: int, record: bytes | ClipError, place: int
+    ) -> list[CorpusFault]:
         try:
             if isinstance(record, ClipError):
                 raise record
@@ -114,22 +116,22 @@ class _Checks:
             if self._is_chosen(place):
                 _check_media(clip)
         except ClipError as error:
-            return [Fault(shard, number, error.cause, error.detail)]
+            return [CorpusFault(shard, number, error.cause, error.detail)]
         except Exception as error:  # a strange clip must not end the check of the others
-            return [Fault(shard, number, "error", f"{type(error).__name__}: {error}")]
+            return [CorpusFault(shard, number, "error", f"{type(error).__name__}: {error}")]
         return []
 
     def _is_chosen(self, place: int) -> bool:
         clips = max(self._manifest.clips, 1)
         return (place + 1) * self._decode // clips > place * self._decode // clips
 
-    def _check_repeats(self) -> Iterator[Fault]:
+    def _check_repeats(self) -> Iterator[CorpusFault]:
         shards = Shards(self._folder, self._manifest)
         for repeats, what in ((self._ids, "id"), (self._media, "media bytes")):
             for place, first in sorted(pair for pair in repeats.pairs() if pair[0] < len(shards)):
                 shard, number = shards.place(place)
                 where = "{} record {}".format(*shards.place(first))
-                yield Fault(shard, number, "duplicate", f"it has the {what} of {where}")
+                yield CorpusFault(shard, number, "duplicate", f"it has the {what} of {where}")
 
 
 def _check_media(clip: Clip) -> None:

@@ -1,74 +1,15 @@
 """A stored clip -> one example. Runs in worker processes: neither jax nor grain is imported here."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader, generator
 from ivjax.data_pipelines.load.rows import PLACED
-from ivjax.data_pipelines.store.numbering import Parts
-from ivjax.data_pipelines.store.records import Clip, ClipError, check_times, unpack
-from ivjax.data_pipelines.store.shards import MANIFEST, open_shards
+from ivjax.data_pipelines.store.clips import open_clips
+from ivjax.data_pipelines.store.numbering import Concatenation
+from ivjax.data_pipelines.store.records import Clip, ClipError, check_times
 from ivjax.errors import UserError
-
-_TFDS_INFO = "dataset_info.json"  # what a TFDS builder leaves in its folder
-
-
-class Clips(Protocol):
-    """Random access to the clips of one corpus. Pickles: workers need not look for its files again."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> Clip: ...
-
-    def place(self, number: int) -> tuple[str, int]: ...
-
-    def digest(self) -> str: ...
-
-    def close(self) -> None: ...
-
-
-class ShardClips:
-    """Clips of a corpus folder with a manifest."""
-
-    def __init__(self, folder: Path):
-        self._shards = open_shards(folder)
-
-    def __len__(self) -> int:
-        return len(self._shards)
-
-    def __getitem__(self, number: int) -> Clip:
-        return unpack(self._shards[number])
-
-    def place(self, number: int) -> tuple[str, int]:
-        """Shard name and record number of a clip."""
-        return self._shards.place(number)
-
-    def digest(self) -> str:
-        """Changes when the corpus does."""
-        return self._shards.manifest.digest
-
-    def close(self) -> None:
-        """Closes the files."""
-        self._shards.close()
-
-
-def is_corpus(path: str) -> bool:
-    """Whether `open_clips` can open a path."""
-    folder = Path(path).expanduser()
-    return any((folder / name).is_file() for name in (MANIFEST, _TFDS_INFO))
-
-
-def open_clips(folder: str) -> Clips:
-    """The clips of a folder that `ivjax data build` or a TFDS builder has written."""
-    path = Path(folder).expanduser()
-    if not (path / MANIFEST).is_file() and (path / _TFDS_INFO).is_file():
-        from ivjax.data_pipelines.build.tfds_internvid import TfdsClips
-
-        return TfdsClips(path)
-    return ShardClips(path)
 
 
 class ExampleMaker:
@@ -90,7 +31,7 @@ class ExampleMaker:
         }
         self._check()
         self.corpora = [open_clips(folder) for folder in self.folders]
-        self._parts = Parts(len(corpus) for corpus in self.corpora)
+        self._parts = Concatenation(len(corpus) for corpus in self.corpora)
 
     def make(self, index: int, number: int) -> dict[str, np.ndarray]:
         """The example of clip `number` at global place `index`; raises ClipError for a broken clip."""

@@ -8,7 +8,7 @@ import grain
 import numpy as np
 
 from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.load.child import usable_cores
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.load.faults import FaultLog
 from ivjax.data_pipelines.load.loader import Loader, Reading

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ivjax.data_pipelines.load.child import serve
+from ivjax.data_pipelines.child import serve
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.load.reader import ArraySpec
 from ivjax.data_pipelines.load.rows import Rows, store

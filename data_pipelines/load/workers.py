@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from ivjax.data_pipelines.load.child import LOST_CAUSES, Child, LostError, SteadyChild
+from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError, SteadyChild
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.load.faults import Fault
 from ivjax.data_pipelines.load.rows import Rows, store

@@ -1,8 +1,8 @@
 """Which frames of a clip are read: the originals' rules, as named options."""
 
-from ivjax.data_pipelines.sampling.readers import Dense, Segments, Spread, Ticks
-from ivjax.data_pipelines.sampling.rule import FrameRule
-from ivjax.data_pipelines.sampling.rules import (
+from ivjax.data_pipelines.sampling.classifier_rules import Dense, Segments, Spread, Ticks
+from ivjax.data_pipelines.sampling.frame_rule import FrameRule
+from ivjax.data_pipelines.sampling.interval_rules import (
     INTERNVIDEO25_TEST,
     INTERNVIDEO25_TRAIN,
     VIDEOCHAT_FLASH,

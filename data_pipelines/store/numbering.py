@@ -5,8 +5,8 @@ import itertools
 from collections.abc import Iterable
 
 
-class Parts:
-    """Parts of the given sizes, numbered through: which part a number falls into, and where in it."""
+class Concatenation:
+    """Concatenation of the given sizes, numbered through: which part a number falls into, and where in it."""
 
     def __init__(self, sizes: Iterable[int]):
         self._starts = [0, *itertools.accumulate(sizes)]

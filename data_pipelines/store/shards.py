@@ -12,7 +12,7 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from ivjax.data_pipelines.store.numbering import Parts
+from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import SCHEMA, ClipError
 from ivjax.drafts import draft_of, store
 from ivjax.errors import UserError
@@ -96,7 +96,7 @@ class Shards:
     def __init__(self, folder: Path, manifest: Manifest):
         self.manifest = manifest
         self._folder = folder
-        self._parts = Parts(shard.count for shard in manifest.shards)
+        self._parts = Concatenation(shard.count for shard in manifest.shards)
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
 

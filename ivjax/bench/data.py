@@ -18,11 +18,12 @@ import av
 import numpy as np
 
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.load.examples import ExampleMaker, open_clips
+from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.load.loader import BATCHES_AHEAD, Loader, Reading
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader, generator
 from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.records import Clip, pack
 from ivjax.data_pipelines.store.shards import ShardWriter, write_manifest
 from ivjax.data_pipelines.video.decode import Video, to_rgb

@@ -103,16 +103,16 @@ def _say(line: str) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from ivjax.data_pipelines.demo.corpus import make_demo
+    from ivjax.data_pipelines.demo.demo_corpus import make_demo
 
     make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, _say)
     return 0
 
 
 def _build(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.build.build_corpus import build
+    from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
     from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
-    from ivjax.data_pipelines.build.recipe import Recipe
-    from ivjax.data_pipelines.build.run import build
     from ivjax.data_pipelines.video.shots import ShotRule
     from ivjax.experiment.overrides import apply_overrides
 
@@ -123,7 +123,7 @@ def _build(options: argparse.Namespace) -> int:
         kind=options.kind,
         videos=options.videos,
         source_options=dict(options.set),
-        recipe=Recipe(shots=ShotRule() if options.shots else None),
+        recipe=ClipRecipe(shots=ShotRule() if options.shots else None),
         filters=Filters(min_scores=scores),
         draw=None if options.draw is None else Draw(options.draw, options.draw_method),
         engine=options.engine,

@@ -4,8 +4,8 @@ import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ivjax.data_pipelines.load.examples import is_corpus, open_clips
 from ivjax.data_pipelines.sources.media import media_files, media_of
+from ivjax.data_pipelines.store.clips import is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.evals.items import CorpusItems, EvalData, Fault, Item

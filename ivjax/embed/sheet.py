@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ivjax.data_pipelines.build.footage import fetch
 from ivjax.data_pipelines.inspect.drawing import INK, RED, draw_row, fitted, load_font, write_sheet
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Video
+from ivjax.data_pipelines.video.footage import fetch
 from ivjax.embed.index import Index
 from ivjax.embed.media import find_medium
 from ivjax.embed.search import Hit

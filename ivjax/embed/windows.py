@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ivjax.data_pipelines.build.footage import fetch
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Probe, probe
+from ivjax.data_pipelines.video.footage import fetch
 from ivjax.errors import UserError
 from ivjax.evals.items import Fault, Item
 from ivjax.evals.views import View

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ivjax.data_pipelines.load.examples import is_corpus, open_clips
-from ivjax.data_pipelines.sources.open import open_source
+from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.store.clips import is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ivjax.data_pipelines.load.examples import is_corpus
+from ivjax.data_pipelines.store.clips import is_corpus
 from ivjax.data_pipelines.tokenizers.text import clean_caption, join_paragraph
 from ivjax.errors import UserError
 from ivjax.evals.embed import Setting, embed, embed_texts

@@ -1,4 +1,4 @@
-"""Parts of videos as frames for a model, in order; decoded ahead by a few threads."""
+"""Concatenation of videos as frames for a model, in order; decoded ahead by a few threads."""
 
 import math
 from collections import deque
@@ -12,12 +12,12 @@ import av
 import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import Box, Crop
-from ivjax.data_pipelines.build.footage import TOLERANCE, exact, fetch
-from ivjax.data_pipelines.load.child import usable_cores
+from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.sampling import FrameRule, Intervals
-from ivjax.data_pipelines.sampling.rule import check_counts, check_view
+from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Probe, Video, to_rgb
+from ivjax.data_pipelines.video.footage import TOLERANCE, exact, fetch
 
 _MOST_THREADS = 8
 _AHEAD_BYTES = 512 * 2**20  # of decoded views that wait for the consumer

@@ -9,10 +9,10 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ivjax.data_pipelines.build.build_corpus import build_rows
+from ivjax.data_pipelines.build.build_report import Report
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
 from ivjax.data_pipelines.build.options import BuildOptions
-from ivjax.data_pipelines.build.recipe import Recipe
-from ivjax.data_pipelines.build.report import Report
-from ivjax.data_pipelines.build.run import build_rows
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.store.shards import Shards, read_manifest
@@ -21,7 +21,7 @@ from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
 
 WIDTH, HEIGHT = 96, 64
 FAST = Encoding(preset="ultrafast")
-QUICK = Recipe(encoding=FAST)
+QUICK = ClipRecipe(encoding=FAST)
 _BITS = 8
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ivjax.data_pipelines.build.folder import locked
-from ivjax.data_pipelines.build.jobs import NOTES
+from ivjax.data_pipelines.build.build_corpus import build
 from ivjax.data_pipelines.build.options import BuildOptions, Filters
-from ivjax.data_pipelines.build.run import build
+from ivjax.data_pipelines.build.output_folder import locked
+from ivjax.data_pipelines.build.shard_jobs import NOTES
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.data_pipelines.store.shards import MANIFEST, check_files, read_manifest, sha256
 from ivjax.errors import UserError
@@ -199,7 +199,7 @@ def test_options_that_cannot_be_are_errors(rows, tmp_path, options, message):
 
 def test_the_builder_starts_without_jax_and_without_beam():
     code = (
-        "import sys, ivjax.data_pipelines.build.run, ivjax.data_pipelines.build.guard\n"
+        "import sys, ivjax.data_pipelines.build.build_corpus, ivjax.data_pipelines.build.guard\n"
         "print({'jax', 'apache_beam', 'grain', 'torch', 'pyarrow'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "set()\n"

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.demo.corpus import make_demo
+from ivjax.data_pipelines.demo.demo_corpus import make_demo
 from ivjax.data_pipelines.demo.scene import COLOURS
 from ivjax.data_pipelines.video.decode import probe, read_frames
 from ivjax.data_pipelines.video.shots import ShotRule, content_scores

@@ -9,9 +9,9 @@ import pytest
 
 from ivjax.data_pipelines.demo import grammar
 from ivjax.data_pipelines.demo.background import BACKGROUNDS, Tint
+from ivjax.data_pipelines.demo.demo_video import DemoVideo, timestamp
 from ivjax.data_pipelines.demo.draw import Pose, draw_frames, stamp
 from ivjax.data_pipelines.demo.scene import COLOURS, MOTIONS, SHAPES, combinations, draw_scene, is_held_out
-from ivjax.data_pipelines.demo.source import Source, timestamp
 
 SUFFIXES = ("", "2", "3")
 
@@ -40,7 +40,7 @@ def fits(row):
 
 
 def rows_of(videos, held_out=False):
-    return [row for number in range(videos) for row in Source(1, number, 5, held_out).rows()]
+    return [row for number in range(videos) for row in DemoVideo(1, number, 5, held_out).rows()]
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
+from ivjax.data_pipelines.build.build_corpus import build
 from ivjax.data_pipelines.build.options import BuildOptions
-from ivjax.data_pipelines.build.run import build
-from ivjax.data_pipelines.demo.corpus import make_demo
+from ivjax.data_pipelines.demo.demo_corpus import make_demo
 from ivjax.data_pipelines.inspect.validate import validate
 from ivjax.data_pipelines.load.loader import HostShard, Reading
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
@@ -48,7 +48,7 @@ def kill_when(demo, out, shards):
     script = (
         "from pathlib import Path\n"
         "from ivjax.data_pipelines.build.options import BuildOptions\n"
-        "from ivjax.data_pipelines.build.run import build\n"
+        "from ivjax.data_pipelines.build.build_corpus import build\n"
         f"build(BuildOptions({values}, shard_clips={SHARD_CLIPS}, workers=2))"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
-from ivjax.data_pipelines.build.plan import make_plan, overlap
-from ivjax.data_pipelines.build.recipe import Recipe
+from ivjax.data_pipelines.build.selection import make_plan, overlap
 from ivjax.data_pipelines.sampling.diversity import original_draw
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.data_pipelines.video.shots import ShotRule
@@ -35,7 +35,7 @@ def test_rows_of_one_file_stay_together_and_in_order_of_time():
 
 
 def test_rows_without_use_are_named_and_never_raised():
-    recipe = Recipe(min_seconds=1.0, max_seconds=10.0)
+    recipe = ClipRecipe(min_seconds=1.0, max_seconds=10.0)
     rows = [
         BadRow("list.csv line 3", "it has no end"),
         Row("good", "a.mp4", start=0, end=5, scores={"umt": 0.4, "aesthetic": 5.0}),

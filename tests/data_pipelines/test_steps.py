@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
 
+from ivjax.data_pipelines.build.clip_recipe import Drop, captioner_name, find_captioner
 from ivjax.data_pipelines.build.frames import fitted
-from ivjax.data_pipelines.build.recipe import Drop, captioner_name, find_captioner
-from ivjax.data_pipelines.build.steps import make_clips, make_outcome
+from ivjax.data_pipelines.build.make_clips import make_clips, make_outcome
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.video.decode import read_frames

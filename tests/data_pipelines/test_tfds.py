@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.load.examples import open_clips
+from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.records import Clip, Turn
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import QUICK, build_small, clips_of, some_rows
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
-from ivjax.data_pipelines import tfds_internvid as internvid  # noqa: E402
+from ivjax.data_pipelines.build import tfds_internvid as internvid  # noqa: E402
+from ivjax.data_pipelines.store import tfds_clips  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def by_time(clips):
 
 def test_tfds_holds_the_clips_that_the_shards_hold(builder, rows, tmp_path):
     build_small(rows, tmp_path / "shards")
-    found = by_time(internvid.example_to_clip(example) for example in builder.as_data_source("train"))
+    found = by_time(tfds_clips.example_to_clip(example) for example in builder.as_data_source("train"))
     expected = by_time(clips_of(tmp_path / "shards"))
     assert len(found) == 12
     for one, other in zip(found, expected, strict=True):
@@ -71,9 +72,9 @@ def test_tfds_finds_it_by_name_and_slices_it(builder):
 
 def test_ivjax_reads_the_folder(builder):
     clips = open_clips(str(builder.data_dir))
-    assert isinstance(clips, internvid.TfdsClips)
+    assert isinstance(clips, tfds_clips.TfdsClips)
     source = builder.as_data_source("train")
-    assert [clips[n] for n in range(len(clips))] == [internvid.example_to_clip(source[n]) for n in range(12)]
+    assert [clips[n] for n in range(len(clips))] == [tfds_clips.example_to_clip(source[n]) for n in range(12)]
     shard, record = clips.place(11)
     assert (Path(builder.data_dir) / shard).is_file() and record == 11
     assert len(clips.digest()) == 64
@@ -104,9 +105,9 @@ def test_every_field_survives():
         scores={"umt": 0.25, "aesthetic": 5.5},
         attributes={"colour": "red"},
     )
-    features = internvid.features()
+    features = tfds_clips.features()
     for one in (clip, Clip("bare", b"\0\n")):
-        assert internvid.example_to_clip(_round_trip(features, internvid.clip_to_example(one))) == one
+        assert tfds_clips.example_to_clip(_round_trip(features, tfds_clips.clip_to_example(one))) == one
 
 
 def _round_trip(features, example):
@@ -144,7 +145,7 @@ def test_a_builder_without_a_source_and_a_folder_of_another_kind_are_errors(tmp_
     other = Numbers(data_dir=str(tmp_path), file_format="array_record")
     other.download_and_prepare()
     with pytest.raises(UserError, match="not made by the TFDS builder internvid"):
-        internvid.TfdsClips(Path(other.data_dir))
+        tfds_clips.TfdsClips(Path(other.data_dir))
 
 
 def _lost(folder):

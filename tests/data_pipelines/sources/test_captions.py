@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from ivjax.data_pipelines.sources.open import open_source
+from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.errors import UserError
 from tests.data_pipelines.sources.helpers import assert_reasons, rows_of, write_json
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ivjax.data_pipelines.sources.media import read_media
-from ivjax.data_pipelines.sources.open import KINDS, open_source
+from ivjax.data_pipelines.sources.open_source import KINDS, open_source
 from ivjax.errors import UserError
 from tests.data_pipelines.sources.helpers import ID, assert_reasons, rows_of, write_lines, write_tar
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ivjax.data_pipelines.sources.instructions import choose
-from ivjax.data_pipelines.sources.open import open_source
+from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.store.records import Turn
 from ivjax.errors import UserError
 from tests.data_pipelines.sources.helpers import assert_reasons, rows_of, write_json, write_lines

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ivjax.data_pipelines.sources.open import open_source
+from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.data_pipelines.sources.times import parse_time
 from ivjax.errors import UserError

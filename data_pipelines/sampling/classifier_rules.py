@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from ivjax.data_pipelines.sampling import indices
-from ivjax.data_pipelines.sampling.rule import check_counts, check_view, fill
+from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view, fill
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ivjax.data_pipelines.build.beam import check_beam, run_beam
-from ivjax.data_pipelines.build.folder import claim, discard, identity, locked
-from ivjax.data_pipelines.build.jobs import Job, Note, Work, finished
+from ivjax.data_pipelines.build.beam_engine import check_beam, run_beam
+from ivjax.data_pipelines.build.build_report import Report, count_causes, write_report
+from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.data_pipelines.build.options import BuildOptions, check_options
-from ivjax.data_pipelines.build.plan import Plan, make_plan
-from ivjax.data_pipelines.build.pool import run_pool
-from ivjax.data_pipelines.build.recipe import Drop
-from ivjax.data_pipelines.build.report import Report, count_causes, write_report
-from ivjax.data_pipelines.sources.open import open_source
+from ivjax.data_pipelines.build.output_folder import claim, discard, identity, locked
+from ivjax.data_pipelines.build.process_pool import run_pool
+from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
+from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, ShardNote, finished
+from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, write_manifest
 from ivjax.errors import UserError
@@ -40,7 +40,7 @@ def build_rows(rows: Iterable[Row | BadRow], options: BuildOptions, say: Say = p
     plan = make_plan(rows, options)
     if not plan.jobs:
         raise UserError(f"{options.source} gives nothing to build: {_describe(plan, plan.drops)}")
-    work = Work(options.out.absolute(), options.recipe, options.row_seconds)
+    work = BuildSettings(options.out.absolute(), options.recipe, options.row_seconds)
     made_with = _made_with(options, identity(plan.jobs))
     with locked(work.folder):
         claim(work.folder, made_with, options.overwrite)
@@ -49,7 +49,7 @@ def build_rows(rows: Iterable[Row | BadRow], options: BuildOptions, say: Say = p
     return replace(report, kept_shards=kept, seconds=time.monotonic() - began)
 
 
-def _build_missing(plan: Plan, work: Work, options: BuildOptions, say: Say) -> int:
+def _build_missing(plan: BuildPlan, work: BuildSettings, options: BuildOptions, say: Say) -> int:
     """Returns how many shards were there already."""
     missing = [job for job in plan.jobs if finished(job, work) is None]
     kept = len(plan.jobs) - len(missing)
@@ -63,16 +63,18 @@ def _build_missing(plan: Plan, work: Work, options: BuildOptions, say: Say) -> i
     return kept
 
 
-def _run(jobs: Sequence[Job], work: Work, options: BuildOptions, tick: Callable[[int], None]) -> None:
+def _run(
+    jobs: Sequence[ShardJob], work: BuildSettings, options: BuildOptions, tick: Callable[[int], None]
+) -> None:
     if options.engine == "beam":
         run_beam(jobs, work, options.runner, options.beam_options, tick)
     else:
         run_pool(jobs, work, options.processes, tick)
 
 
-def _finish(plan: Plan, work: Work, made_with: Mapping[str, Any]) -> Report:
+def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) -> Report:
     """Writes the report and the manifest from the notes of all shards."""
-    notes: list[Note] = []
+    notes: list[ShardNote] = []
     for job in plan.jobs:
         note = finished(job, work)
         if note is None:
@@ -97,7 +99,7 @@ def _finish(plan: Plan, work: Work, made_with: Mapping[str, Any]) -> Report:
     return report
 
 
-def _describe(plan: Plan, drops: Sequence[Drop]) -> str:
+def _describe(plan: BuildPlan, drops: Sequence[Drop]) -> str:
     """Why nothing is left."""
     if not plan.rows:
         return "it has no rows; is it the right file?"

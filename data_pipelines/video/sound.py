@@ -7,9 +7,9 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from ivjax.data_pipelines.build.footage import begin_of, open_media
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.encode import Audio
+from ivjax.data_pipelines.video.footage import begin_of, open_media
 
 _LEAD = Fraction(1, 10)  # seconds that a decoder needs to settle after a seek
 

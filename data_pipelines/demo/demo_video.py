@@ -40,7 +40,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Source:
+class DemoVideo:
     """Video `number` of those with `seed`; it holds `clips` clips."""
 
     seed: int
@@ -107,7 +107,7 @@ def timestamp(seconds: Fraction) -> str:
     return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
 
 
-def _plan(source: Source) -> _Film:
+def _plan(source: DemoVideo) -> _Film:
     rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out])
     width, height = pick(rng, _SIZES)
     fps = pick(rng, _FPS)

@@ -3,28 +3,28 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ivjax.data_pipelines.build.footage import TOLERANCE
-from ivjax.data_pipelines.build.jobs import Job, make_jobs
+from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.data_pipelines.build.options import BuildOptions, Draw
-from ivjax.data_pipelines.build.recipe import Drop
+from ivjax.data_pipelines.build.shard_jobs import ShardJob, make_jobs
 from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_draw
 from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.video.footage import TOLERANCE
 
 Span = tuple[float, float]
 _WHOLE: Span = (0.0, float("inf"))
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """The jobs, how many rows the source had, what was dropped, and how many rows were not drawn."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[ShardJob, ...]
     rows: int
     drops: tuple[Drop, ...]
     not_drawn: int
 
 
-def make_plan(rows: Iterable[Row | BadRow], options: BuildOptions) -> Plan:
+def make_plan(rows: Iterable[Row | BadRow], options: BuildOptions) -> BuildPlan:
     """Filters, draws, and deals rows to shards, those of one file together."""
     sieve = _Sieve(options)
     kept: list[Row] = []
@@ -38,7 +38,7 @@ def make_plan(rows: Iterable[Row | BadRow], options: BuildOptions) -> Plan:
             kept.append(row)
     drawn = kept if options.draw is None else _drawn(kept, options.draw)
     jobs = make_jobs(_by_file(drawn), options.recipe, options.shard_clips)
-    return Plan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn))
+    return BuildPlan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn))
 
 
 class _Sieve:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome
 from ivjax.data_pipelines.build.guard import GuardedMaker
-from ivjax.data_pipelines.build.recipe import Drop, Outcome, Recipe
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.data_pipelines.store.records import SCHEMA
 from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter
@@ -20,7 +20,7 @@ RunRows = Callable[[Sequence[Row]], Iterable[Outcome]]
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """Shard `number` of `total`, and the rows that go into it.
 
     `fingerprint` changes when the job would make another shard.
@@ -38,16 +38,16 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Work:
+class BuildSettings:
     """What all jobs share: where shards go, what becomes of rows, and how long a row may take."""
 
     folder: Path
-    recipe: Recipe
+    recipe: ClipRecipe
     row_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
-class Note:
+class ShardNote:
     """What is known of a finished shard, and the fingerprint of its job."""
 
     shard: ShardInfo
@@ -56,12 +56,12 @@ class Note:
     fingerprint: str
 
 
-def make_jobs(rows: Sequence[Row], recipe: Recipe, shard_clips: int) -> tuple[Job, ...]:
+def make_jobs(rows: Sequence[Row], recipe: ClipRecipe, shard_clips: int) -> tuple[ShardJob, ...]:
     """Deals rows, in their order, to shards of `shard_clips` rows."""
     total = -(-len(rows) // shard_clips)
     parts = (rows[number * shard_clips : (number + 1) * shard_clips] for number in range(total))
     return tuple(
-        Job(number, total, tuple(part), _fingerprint((SCHEMA, _STEPS, recipe, number, total), part))
+        ShardJob(number, total, tuple(part), _fingerprint((SCHEMA, _STEPS, recipe, number, total), part))
         for number, part in enumerate(parts)
     )
 
@@ -73,7 +73,7 @@ def _fingerprint(shared: object, rows: Sequence[Row]) -> str:
     return digest.hexdigest()
 
 
-def build_shard(job: Job, work: Work, run_rows: RunRows | None = None) -> Note:
+def build_shard(job: ShardJob, work: BuildSettings, run_rows: RunRows | None = None) -> ShardNote:
     """Writes the shard and then its note. Without `run_rows`, rows are made in a process of its own."""
     outcomes = _guarded(job.rows, work) if run_rows is None else run_rows(job.rows)
     drops: list[Drop] = []
@@ -82,18 +82,18 @@ def build_shard(job: Job, work: Work, run_rows: RunRows | None = None) -> Note:
             for record in outcome.records:
                 shard.write(record)
             drops += outcome.drops
-    note = Note(shard.info, len(job.rows), tuple(drops), job.fingerprint)
+    note = ShardNote(shard.info, len(job.rows), tuple(drops), job.fingerprint)
     _write_note(work.folder, note)
     return note
 
 
-def _guarded(rows: Sequence[Row], work: Work) -> Iterator[Outcome]:
+def _guarded(rows: Sequence[Row], work: BuildSettings) -> Iterator[Outcome]:
     with GuardedMaker(work.recipe, work.row_seconds) as maker:
         for row in rows:
             yield maker.make(row)
 
 
-def finished(job: Job, work: Work) -> Note | None:
+def finished(job: ShardJob, work: BuildSettings) -> ShardNote | None:
     """The note of a job that is done, None if it is still to be done."""
     try:
         note = _read_note(work.folder, job.name)
@@ -107,13 +107,13 @@ def _note_path(folder: Path, shard: str) -> Path:
     return folder / NOTES / f"{shard.removesuffix('.array_record')}.json"
 
 
-def _write_note(folder: Path, note: Note) -> None:
+def _write_note(folder: Path, note: ShardNote) -> None:
     path = _note_path(folder, note.shard.name)
     store(path, json.dumps(asdict(note), ensure_ascii=False) + "\n")
 
 
-def _read_note(folder: Path, shard: str) -> Note:
+def _read_note(folder: Path, shard: str) -> ShardNote:
     stored = json.loads(_note_path(folder, shard).read_text("utf-8"))
     stored["shard"] = ShardInfo(**stored["shard"])
     stored["drops"] = tuple(Drop(*drop) for drop in stored["drops"])
-    return Note(**stored)
+    return ShardNote(**stored)

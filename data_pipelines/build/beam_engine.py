@@ -4,14 +4,18 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from ivjax.data_pipelines.build.jobs import Job, Work, build_shard, finished
+from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, build_shard, finished
 from ivjax.errors import UserError
 
 _LOOK_SECONDS = 2.0
 
 
 def run_beam(
-    jobs: Sequence[Job], work: Work, runner: str, arguments: Sequence[str], tick: Callable[[int], None]
+    jobs: Sequence[ShardJob],
+    work: BuildSettings,
+    runner: str,
+    arguments: Sequence[str],
+    tick: Callable[[int], None],
 ) -> None:
     """Builds all shards; `arguments` are Beam's own options. `tick` is called with rows of whole shards."""
     check_beam()
@@ -40,7 +44,7 @@ def check_beam() -> None:
 
 
 @contextlib.contextmanager
-def _watching(jobs: Sequence[Job], work: Work, tick: Callable[[int], None]) -> Iterator[None]:
+def _watching(jobs: Sequence[ShardJob], work: BuildSettings, tick: Callable[[int], None]) -> Iterator[None]:
     """Meanwhile looks for shards that workers somewhere have finished."""
     over = threading.Event()
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.demo.source import Source
-from ivjax.data_pipelines.load.child import usable_cores
+from ivjax.data_pipelines.child import usable_cores
+from ivjax.data_pipelines.demo.demo_video import DemoVideo
 from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
 from ivjax.progress import Progress
@@ -70,18 +70,18 @@ def _check(clips: int, held_out: int, seed: int) -> None:
         raise UserError(f"the seed of a demo corpus is {seed}; it must be 0 or more")
 
 
-def _sources(seed: int, clips: int, held_out: bool) -> Iterator[Source]:
+def _sources(seed: int, clips: int, held_out: bool) -> Iterator[DemoVideo]:
     """Videos of 3 to 7 clips; the last one has what is left."""
     lengths = np.random.default_rng([seed, held_out])
     number = 0
     while clips > 0:
         length = min(int(lengths.integers(*_CLIPS_PER_VIDEO)), clips)
-        yield Source(seed, number, length, held_out)
+        yield DemoVideo(seed, number, length, held_out)
         clips -= length
         number += 1
 
 
-def _missing(videos: Path, sources: Sequence[Source]) -> list[Source]:
+def _missing(videos: Path, sources: Sequence[DemoVideo]) -> list[DemoVideo]:
     """The sources whose video is not there yet; what a killed run left half-written is cleared away."""
     try:
         videos.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def _processes(workers: int | None, videos: int) -> int:
 
 
 def _draw(
-    videos: Path, sources: Sequence[Source], clips: int, processes: int, say: Callable[[str], None]
+    videos: Path, sources: Sequence[DemoVideo], clips: int, processes: int, say: Callable[[str], None]
 ) -> None:
     kept = clips - sum(source.clips for source in sources)
     with Progress(clips, "clips", say, done=kept) as progress:
@@ -136,12 +136,12 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _write_video(videos: Path, source: Source) -> int:
+def _write_video(videos: Path, source: DemoVideo) -> int:
     """Writes one video; it has its name only once it is whole. Returns how many clips it holds."""
     store(videos / f"{source.id}.mp4", source.encode())
     return source.clips
 
 
-def _write_rows(path: Path, sources: Sequence[Source]) -> None:
+def _write_rows(path: Path, sources: Sequence[DemoVideo]) -> None:
     lines = [json.dumps(row) + "\n" for source in sources for row in source.rows()]
     store(path, "".join(lines).encode())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax.data_pipelines.build.recipe import Drop
+from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.drafts import store
 from ivjax.progress import duration
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ivjax.data_pipelines.build.jobs import NOTES, Job
-from ivjax.data_pipelines.build.report import REPORT, REPORT_LINES
+from ivjax.data_pipelines.build.build_report import REPORT, REPORT_LINES
+from ivjax.data_pipelines.build.shard_jobs import NOTES, ShardJob
 from ivjax.data_pipelines.store.shards import MANIFEST
 from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
@@ -17,7 +17,7 @@ from ivjax.errors import UserError
 _IDENTITY = "corpus.json"
 
 
-def identity(jobs: Sequence[Job]) -> str:
+def identity(jobs: Sequence[ShardJob]) -> str:
     """Changes when the corpus would be another one."""
     return hashlib.sha256("".join(job.fingerprint for job in jobs).encode()).hexdigest()
 

@@ -14,7 +14,7 @@ Captioner = Callable[[Clip], str | Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ClipRecipe:
     """How clips are cut, filtered and encoded.
 
     short_side, fps: upper limits; nothing is enlarged and no frames are made up.
@@ -54,7 +54,7 @@ class Outcome(NamedTuple):
     drops: tuple[Drop, ...] = ()
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: ClipRecipe) -> None:
     """Raises UserError for options that cannot be."""
     for name in ("short_side", "fps", "audio_rate"):
         if getattr(recipe, name) <= 0:

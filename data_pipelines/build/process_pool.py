@@ -5,15 +5,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Outcome
 from ivjax.data_pipelines.build.guard import GuardedMaker
-from ivjax.data_pipelines.build.jobs import Job, Work, build_shard
-from ivjax.data_pipelines.build.recipe import Outcome, Recipe
+from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, build_shard
 from ivjax.data_pipelines.sources.row import Row
 
 _SHARDS_AT_ONCE = 2  # so that no process waits for the last rows of a shard
 
 
-def run_pool(jobs: Sequence[Job], work: Work, workers: int, tick: Callable[[int], None]) -> None:
+def run_pool(
+    jobs: Sequence[ShardJob], work: BuildSettings, workers: int, tick: Callable[[int], None]
+) -> None:
     """Builds all shards; `tick(1)` after every row."""
     with (
         Makers(work.recipe, work.row_seconds, workers) as makers,
@@ -38,7 +40,7 @@ def run_pool(jobs: Sequence[Job], work: Work, workers: int, tick: Callable[[int]
 class Makers:
     """`count` makers of clips in processes of their own, each driven by a thread."""
 
-    def __init__(self, recipe: Recipe, row_seconds: float, count: int):
+    def __init__(self, recipe: ClipRecipe, row_seconds: float, count: int):
         self._count = count
         self._idle: queue.SimpleQueue[GuardedMaker] = queue.SimpleQueue()
         self._all = [GuardedMaker(recipe, row_seconds) for _ in range(count)]

@@ -9,18 +9,18 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ivjax.data_pipelines.build.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact, fetch
+from ivjax.data_pipelines.build.clip_recipe import Captioner, ClipRecipe, Drop, Outcome, find_captioner
 from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk, steady
-from ivjax.data_pipelines.build.recipe import Captioner, Drop, Outcome, Recipe, find_captioner
-from ivjax.data_pipelines.build.sound import read_sound
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.data_pipelines.store.records import Clip, ClipError, pack
 from ivjax.data_pipelines.video.decode import probe, read_frames
 from ivjax.data_pipelines.video.encode import encode_image, encode_video
+from ivjax.data_pipelines.video.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact, fetch
 from ivjax.data_pipelines.video.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
+from ivjax.data_pipelines.video.sound import read_sound
 
 
-def make_outcome(row: Row, recipe: Recipe) -> Outcome:
+def make_outcome(row: Row, recipe: ClipRecipe) -> Outcome:
     """All that comes of a row, packed; never raises for what is wrong with its video."""
     records: list[bytes] = []
     drops: list[Drop] = []
@@ -32,7 +32,7 @@ def make_outcome(row: Row, recipe: Recipe) -> Outcome:
     return Outcome(tuple(records), tuple(drops))
 
 
-def make_clips(row: Row, recipe: Recipe) -> Iterator[Clip | Drop]:
+def make_clips(row: Row, recipe: ClipRecipe) -> Iterator[Clip | Drop]:
     """The finished clips of a row, one for each shot if shots are asked for."""
     try:
         pieces = split_shots(row, recipe.shots) if recipe.shots and row.media == "video" else [row]
@@ -70,7 +70,7 @@ def split_shots(row: Row, rule: ShotRule) -> list[Row]:
     ]
 
 
-def video_clip(row: Row, recipe: Recipe) -> Clip:
+def video_clip(row: Row, recipe: ClipRecipe) -> Clip:
     """Cuts a row out of its video and encodes it."""
     start, end = _bounds(row)
     with Footage(row.path) as footage:
@@ -113,7 +113,7 @@ def _nothing_there(row: Row, footage: Footage) -> ClipError:
     return ClipError("no frames", asked)
 
 
-def _check(watch: Watch, begins: Fraction, recipe: Recipe) -> None:
+def _check(watch: Watch, begins: Fraction, recipe: ClipRecipe) -> None:
     """The filters that need the frames."""
     seconds = watch.ends - begins
     if seconds + TOLERANCE < recipe.min_seconds:
@@ -124,7 +124,7 @@ def _check(watch: Watch, begins: Fraction, recipe: Recipe) -> None:
         raise ClipError("still", f"its luma changes by {watch.motion:.2f}, less than {recipe.still:g}")
 
 
-def image_clip(row: Row, recipe: Recipe) -> Clip:
+def image_clip(row: Row, recipe: ClipRecipe) -> Clip:
     """An image as it is, or as a smaller JPEG if it is larger than the short side or moves."""
     payload = fetch(row.path)
     found = probe(payload)

@@ -1,0 +1,65 @@
+"""The clips of a corpus folder by number, whichever tool has written it."""
+
+from pathlib import Path
+from typing import Protocol
+
+from ivjax.data_pipelines.store.records import Clip, unpack
+from ivjax.data_pipelines.store.shards import MANIFEST, open_shards
+
+_TFDS_INFO = "dataset_info.json"  # what a TFDS builder leaves in its folder
+
+
+class Clips(Protocol):
+    """Random access to the clips of one corpus. Pickles: workers need not look for its files again."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Clip: ...
+
+    def place(self, number: int) -> tuple[str, int]: ...
+
+    def digest(self) -> str: ...
+
+    def close(self) -> None: ...
+
+
+class ShardClips:
+    """Clips of a corpus folder with a manifest."""
+
+    def __init__(self, folder: Path):
+        self._shards = open_shards(folder)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __getitem__(self, number: int) -> Clip:
+        return unpack(self._shards[number])
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Shard name and record number of a clip."""
+        return self._shards.place(number)
+
+    def digest(self) -> str:
+        """Changes when the corpus does."""
+        return self._shards.manifest.digest
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._shards.close()
+
+
+def is_corpus(path: str) -> bool:
+    """Whether `open_clips` can open a path."""
+    folder = Path(path).expanduser()
+    return any((folder / name).is_file() for name in (MANIFEST, _TFDS_INFO))
+
+
+def open_clips(folder: str) -> Clips:
+    """The clips of a folder that `ivjax data build` or a TFDS builder has written."""
+    path = Path(folder).expanduser()
+    if not (path / MANIFEST).is_file() and (path / _TFDS_INFO).is_file():
+        # TFDS takes seconds to import, and most corpora do not need it.
+        from ivjax.data_pipelines.store.tfds_clips import TfdsClips
+
+        return TfdsClips(path)
+    return ShardClips(path)
