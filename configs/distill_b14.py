@@ -14,14 +14,14 @@ from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Segments
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.options import AdamW
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher
-from ivjax.train.mesh import MeshShape
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
 
 CLIPS, EPOCHS, WARMUP, BATCH = 1_100_000, 101, 20, 4096
 EPOCH = CLIPS // BATCH

@@ -25,12 +25,12 @@ from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.options import AdamW
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
-from ivjax.train.mesh import MeshShape
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
 
 CLIPS, BATCH = 658_000, 8 * 64
 EPOCH = CLIPS // (BATCH // 2)

@@ -12,14 +12,12 @@ from ivjax.data_pipelines.augment.recipe import Augment
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
-from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.metrics import Logging
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(
     stage=Classification(
@@ -42,7 +40,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/demo"),),
-        held_out=(Corpus("shards/demo_held_out"),),
+        eval_corpora=(Corpus("shards/demo_held_out"),),
         # Left and right have a meaning here, so nothing is mirrored.
         reader=ClipReader(frames=Spread(4), augment=Augment()),
     ),
@@ -54,7 +52,7 @@ experiment = Experiment(
     scan_layers=False,
     checkpoint=Checkpointing(every=100, keep_last=1),
     log=Logging(every=20),
-    held_out=HeldOut(every=100, batches=10),
+    eval_loss=EvalLoss(every=100, batches=10),
     init_from=("encoder=runs/stage1#encoder",),
     init_fresh=("head", "fc_norm"),
 )

@@ -8,11 +8,11 @@ Expect    forward + backward at 0.68 to 0.76 of the matmul rate of the same run 
 
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(
     stage=MaskedReconstruction(

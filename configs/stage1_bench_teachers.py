@@ -8,13 +8,13 @@ Expect    in docs/benchmarks.md: targets kept at the visible tokens only, at all
 
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
-from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(
     stage=MaskedReconstruction(

@@ -6,15 +6,13 @@ Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
 """
 
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
-from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.metrics import Logging
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(
     stage=MaskedReconstruction(
@@ -44,5 +42,5 @@ experiment = Experiment(
     dtype="float32",
     checkpoint=Checkpointing(every=100, keep_last=2),
     log=Logging(every=20),
-    held_out=HeldOut(every=100, batches=4),
+    eval_loss=EvalLoss(every=100, batches=4),
 )

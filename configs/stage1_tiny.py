@@ -22,17 +22,15 @@ from ivjax.data_pipelines.augment.recipe import Augment
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.metrics import Logging
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(
     stage=MaskedReconstruction(
@@ -71,7 +69,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/demo"),),
-        held_out=(Corpus("shards/demo_held_out"),),
+        eval_corpora=(Corpus("shards/demo_held_out"),),
         reader=ClipReader(frames=Intervals(8), augment=Augment()),
         workers=2,
     ),
@@ -83,6 +81,6 @@ experiment = Experiment(
     scan_layers=False,
     checkpoint=Checkpointing(every=100, keep_last=1),
     log=Logging(every=20),
-    held_out=HeldOut(every=160, batches=4),
+    eval_loss=EvalLoss(every=160, batches=4),
     init_from=("clip_teacher=runs/teacher_clip#vision", "mae_teacher=runs/teacher_pixels#encoder"),
 )

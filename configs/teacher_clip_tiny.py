@@ -12,14 +12,12 @@ from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.viclip.towers import TextSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.metrics import Logging
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(
     stage=DualEncoder(
@@ -44,7 +42,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/demo"),),
-        held_out=(Corpus("shards/demo_held_out"),),
+        eval_corpora=(Corpus("shards/demo_held_out"),),
         reader=ClipReader(
             frames=Intervals(4), augment=Augment(), tokenizer=SentencePiece("shards/demo.model", 48)
         ),
@@ -58,5 +56,5 @@ experiment = Experiment(
     scan_layers=False,
     checkpoint=Checkpointing(every=100, keep_last=1),
     log=Logging(every=20),
-    held_out=HeldOut(every=150, batches=2),
+    eval_loss=EvalLoss(every=150, batches=2),
 )

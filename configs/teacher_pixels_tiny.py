@@ -11,14 +11,12 @@ from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import AdamW, Checkpointing, Logging
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.videomae.autoencoder import DecoderSize
 from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_pixels import MaskedPixels
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.metrics import Logging
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
 
 experiment = Experiment(
     stage=MaskedPixels(

@@ -16,11 +16,11 @@ from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.options import AdamW
+from ivjax.experiment.schedules import FlooredCosine
 from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import DualEncoder
-from ivjax.train.mesh import MeshShape
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import FlooredCosine
 
 CLIPS, EPOCHS, BATCH = 10_000_000, 10, 64 * 512
 EPOCH = CLIPS // BATCH

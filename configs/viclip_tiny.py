@@ -16,13 +16,11 @@ from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.experiment.experiment import Experiment, HeldOut
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
+from ivjax.experiment.schedules import FlooredCosine
 from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.metrics import Logging
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import FlooredCosine
 
 experiment = Experiment(
     stage=DualEncoder(
@@ -35,7 +33,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/demo"),),
-        held_out=(Corpus("shards/demo_held_out"),),
+        eval_corpora=(Corpus("shards/demo_held_out"),),
         # Left and right have a meaning here, so nothing is mirrored.
         reader=ClipReader(
             frames=Intervals(4), augment=Augment(), tokenizer=SentencePiece("shards/demo.model", 48)
@@ -49,5 +47,5 @@ experiment = Experiment(
     scan_layers=False,
     checkpoint=Checkpointing(every=100, keep_last=1),
     log=Logging(every=20),
-    held_out=HeldOut(every=100, batches=2),
+    eval_loss=EvalLoss(every=100, batches=2),
 )

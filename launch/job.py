@@ -64,7 +64,7 @@ class Job:
 
     def check(self) -> None:
         """Loads the config and applies the overrides, so that a mistake is found before anything starts."""
-        from ivjax.experiment.experiment import load_experiment
+        from ivjax.experiment.files import load_experiment
         from ivjax.experiment.overrides import apply_overrides, expand
 
         if self.config is None:

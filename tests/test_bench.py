@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from ivjax.bench.step import bench_step
-from ivjax.experiment.experiment import load_experiment
+from ivjax.experiment.files import load_experiment
 from ivjax.experiment.overrides import apply_overrides
 from tests.train.micro import experiment
 

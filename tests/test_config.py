@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import diff, leaves, load_experiment, resolved_text, shipped_configs, show
+from ivjax.experiment.files import load_experiment, shipped_configs
+from ivjax.experiment.listing import diff, leaves, resolved_text, show
 from ivjax.experiment.overrides import apply_overrides, expand
 from ivjax.models.internvideo2.encoder import EncoderSize
 from tests.train.micro import experiment

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 import ivjax
-from ivjax.experiment.experiment import shipped_configs
+from ivjax.experiment.files import shipped_configs
 from tests.train.processes import ROOT
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import load_experiment, shipped_configs
+from ivjax.experiment.files import load_experiment, shipped_configs
 from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
 
 
@@ -23,12 +23,12 @@ def test_every_shipped_experiment_comes_back(tmp_path, name):
         ({"is": "subprocess:getoutput", "cmd": "touch pwned"}, "subprocess:getoutput is no dataclass"),
         ({"is": "antigravity:x"}, "antigravity:x is not of ivjax; import antigravity first if you trust it"),
         (
-            {"is": "ivjax.experiment.experiment:load_experiment", "name": "x"},
-            "ivjax.experiment.experiment:load_experiment is no dataclass",
+            {"is": "ivjax.experiment.files:load_experiment", "name": "x"},
+            "ivjax.experiment.files:load_experiment is no dataclass",
         ),
-        ({"is": "ivjax.experiment.experiment:HeldOut", "often": 3}, "unexpected keyword argument 'often'"),
+        ({"is": "ivjax.experiment.options:EvalLoss", "often": 3}, "unexpected keyword argument 'often'"),
         ({}, "does not describe an experiment of this version of ivjax"),
-        ({"is": "ivjax.experiment.experiment:HeldOut"}, "describes a HeldOut, not an experiment"),
+        ({"is": "ivjax.experiment.options:EvalLoss"}, "describes a EvalLoss, not an experiment"),
     ],
 )
 def test_what_is_no_experiment_is_refused_and_never_called(tmp_path, monkeypatch, content, message):

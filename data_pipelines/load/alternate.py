@@ -93,11 +93,11 @@ class Alternating(Iterator[MediumBatch]):
             loader.close()
 
 
-def open_media(data: Any, readings: Mapping[str, Reading], held_out: bool = False) -> Alternating:
+def open_media(data: Any, readings: Mapping[str, Reading], eval_clips: bool = False) -> Alternating:
     """The loaders of a Media, one a step; or that of a single source, for the first of `readings`."""
     if not isinstance(data, Media):
         name, reading = next(iter(readings.items()))
-        return Alternating({name: data.open(reading, held_out)}, {name: 1}, reading.seed)
+        return Alternating({name: data.open(reading, eval_clips)}, {name: 1}, reading.seed)
     lacking = {"video", "image"} - set(readings)
     if lacking:
         raise UserError(
@@ -109,7 +109,7 @@ def open_media(data: Any, readings: Mapping[str, Reading], held_out: bool = Fals
     loaders: dict[str, Loader] = {}
     try:
         for name in ("video", "image"):
-            loaders[name] = getattr(data, name).open(readings[name], held_out)
+            loaders[name] = getattr(data, name).open(readings[name], eval_clips)
     except BaseException:
         for loader in loaders.values():
             loader.close()

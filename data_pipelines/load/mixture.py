@@ -30,17 +30,17 @@ class Mixture:
 
     corpora: tuple[Corpus, ...]
     reader: ClipReader
-    held_out: tuple[Corpus, ...] = ()
+    eval_corpora: tuple[Corpus, ...] = ()
     workers: int | None = None
     seconds: float = 60.0
     broken: float = 0.01
     mix: Mix | None = None
 
-    def open(self, reading: "Reading", held_out: bool = False) -> "Loader":
-        """A loader over the mixture, or over the held-out corpora."""
+    def open(self, reading: "Reading", eval_clips: bool = False) -> "Loader":
+        """A loader over the mixture, or over the eval corpora."""
         from ivjax.data_pipelines.load.opening import open_mixture
 
-        return open_mixture(self, reading, held_out)
+        return open_mixture(self, reading, eval_clips)
 
 
 @dataclass(frozen=True)

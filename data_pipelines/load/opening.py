@@ -18,11 +18,11 @@ from ivjax.data_pipelines.load.workers import ClipRows
 from ivjax.errors import UserError
 
 
-def open_mixture(mixture: Mixture, reading: Reading, held_out: bool) -> Loader:
-    """A loader over a mixture, or over its held-out corpora."""
-    corpora = mixture.held_out if held_out else mixture.corpora
+def open_mixture(mixture: Mixture, reading: Reading, eval_clips: bool) -> Loader:
+    """A loader over a mixture, or over its eval corpora."""
+    corpora = mixture.eval_corpora if eval_clips else mixture.corpora
     if not corpora:
-        which = "held_out" if held_out else "corpora"
+        which = "eval_corpora" if eval_clips else "corpora"
         raise UserError(f"data.{which} is empty; name at least one folder")
     spec = {name: ArraySpec(tuple(s.shape), np.dtype(s.dtype)) for name, s in reading.spec.items()}
     finish = None

@@ -30,24 +30,24 @@ class SyntheticClips:
     clips: int = 4096
     tubelet: int = 1
 
-    def open(self, reading: "Reading", held_out: bool = False) -> "Loader":
-        """A loader over the clips; those of `held_out` are others."""
+    def open(self, reading: "Reading", eval_clips: bool = False) -> "Loader":
+        """A loader over the clips; those to evaluate on are others."""
         import grain  # not where only models are run
 
         from ivjax.data_pipelines.load.loader import InMemory, Loader
 
-        examples = self.examples(reading.spec, held_out)
+        examples = self.examples(reading.spec, eval_clips)
         order = grain.MapDataset.range(len(examples)).seed(reading.seed % 2**32).shuffle().repeat()
         return Loader(order, InMemory(examples.__getitem__), reading, clips=len(examples))
 
-    def examples(self, spec: Mapping[str, Any], held_out: bool = False) -> "SyntheticExamples":
+    def examples(self, spec: Mapping[str, Any], eval_clips: bool = False) -> "SyntheticExamples":
         """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""
         unknown = set(spec) - {"index", "video", "attention", "clip", "pooled", "mae"}
         if unknown:
             raise UserError(
                 f"synthetic clips have no {', '.join(sorted(unknown))}; choose another data source"
             )
-        numbers = range(self.clips, 2 * self.clips) if held_out else range(self.clips)
+        numbers = range(self.clips, 2 * self.clips) if eval_clips else range(self.clips)
         return SyntheticExamples(numbers, self.tubelet, spec)
 
 

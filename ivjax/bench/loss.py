@@ -12,9 +12,10 @@ from jax.sharding import Mesh, NamedSharding
 
 from ivjax.bench.timing import in_turn
 from ivjax.errors import UserError
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.ops.contrastive import Form, Kind, contrastive_loss
 from ivjax.ops.layout import batch_spec
-from ivjax.train.mesh import MeshShape, build_mesh, check_batch
+from ivjax.train.mesh import build_mesh, check_batch
 
 _FORMS: tuple[Form, ...] = get_args(Form)
 

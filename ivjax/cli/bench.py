@@ -74,7 +74,7 @@ def _add_loss(what: argparse._SubParsersAction) -> None:
 
 def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.bench.step import bench_step
-    from ivjax.experiment.experiment import load_experiment
+    from ivjax.experiment.files import load_experiment
     from ivjax.experiment.overrides import apply_overrides
 
     if options.against and options.variant:

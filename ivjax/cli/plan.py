@@ -49,7 +49,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     topology = parse(options.topology, options.slices)
     prepare_environment(topology)
-    from ivjax.experiment.experiment import load_experiment
+    from ivjax.experiment.files import load_experiment
     from ivjax.experiment.overrides import apply_overrides
     from ivjax.plan.page import write_page
     from ivjax.plan.plan import make_plan

@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--force", action="store_true", help="start even if a run will not fit into the memory"
     )
-    parser.add_argument("--metric", help="what to sort by (default held_out/loss, or loss)")
+    parser.add_argument("--metric", help="what to sort by (default eval/loss, or loss)")
     parser.add_argument("--highest", action="store_true", help="the metric's largest value is the best")
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--dry-run", action="store_true", help="show runs, groups and memory; start nothing")

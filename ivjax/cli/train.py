@@ -25,7 +25,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ivjax.experiment.experiment import diff, leaves, load_experiment, resolved_text
+    from ivjax.experiment.files import load_experiment
+    from ivjax.experiment.listing import diff, leaves, resolved_text
     from ivjax.experiment.overrides import apply_overrides
 
     original = load_experiment(options.config)

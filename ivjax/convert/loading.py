@@ -12,8 +12,10 @@ import numpy as np
 from ivjax.data_pipelines.load.mixture import tokenizer_of
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
-from ivjax.ops.trees import covers, paths_of
-from ivjax.stages.objective import Compute, Objective, Params, Stage
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.patterns import covers
+from ivjax.ops.trees import paths_of
+from ivjax.stages.objective import Objective, Params, Stage
 
 if TYPE_CHECKING:
     from ivjax.experiment.experiment import Experiment
@@ -72,9 +74,10 @@ def params_of_run(
     What is frozen is not in its checkpoints, but where the run had it from. Teachers are left there, unless
     they are the branch.
     """
+    from ivjax.experiment.mesh_shape import MeshShape
     from ivjax.train.checkpoint import restore_params
     from ivjax.train.freeze import joined
-    from ivjax.train.mesh import MeshShape, build_mesh
+    from ivjax.train.mesh import build_mesh
     from ivjax.train.start import shapes_of, starting_params
 
     objective = experiment.stage.build(experiment.compute)

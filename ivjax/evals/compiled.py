@@ -9,11 +9,12 @@ from jax.sharding import NamedSharding
 
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.models.viclip.towers import ViClip, embed_video, embed_words
 from ivjax.ops.layout import batch_spec
 from ivjax.ops.losses import l2_normalise
 from ivjax.stages.objective import Params
-from ivjax.train.mesh import MeshShape, build_mesh
+from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import replicate
 
 Function = Callable[[Params, jax.Array], jax.Array]

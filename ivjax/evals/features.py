@@ -14,12 +14,13 @@ from ivjax.convert.families.all import family_of_sizes
 from ivjax.convert.loading import load, params_of_run
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function
+from ivjax.experiment.computing import Compute
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.internvideo2.encoder import Encoder, init_encoder
 from ivjax.models.internvideo2.student import Student
 from ivjax.models.viclip.towers import ViClip, embed_video, init_viclip
 from ivjax.models.videomae.encoder import VideoMaeEncoder, init_videomae
-from ivjax.stages.objective import Compute, Params
+from ivjax.stages.objective import Params
 
 Feature = Literal["pooled", "mean"]
 _ENCODER = "encoder"  # the part of a larger model that is probed unless another is named

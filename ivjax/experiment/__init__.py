@@ -1,1 +1,60 @@
-"""The typed experiment: options, overrides, storing. The bottom floor: imports no jax, Flax or Orbax."""
+"""The typed experiment: options, overrides, storing. The bottom floor: imports no jax, Flax, Orbax or Grain.
+
+A config needs this package alone for everything that is not a model or a data pipeline:
+
+    from ivjax import experiment as ix
+"""
+
+from ivjax.experiment.computing import Compute, Recipe, Remat
+from ivjax.experiment.experiment import DataSource, Experiment, Stage
+from ivjax.experiment.files import load_experiment, shipped_configs
+from ivjax.experiment.listing import diff, leaves, resolved_text, show, to_json
+from ivjax.experiment.mesh_shape import MESH_AXES, MeshShape
+from ivjax.experiment.options import (
+    AdamW,
+    Checkpointing,
+    EvalLoss,
+    EvalRun,
+    Logging,
+    Phase,
+    Suite,
+    Trains,
+)
+from ivjax.experiment.overrides import apply_overrides, expand, replaced
+from ivjax.experiment.schedules import FlooredCosine, Schedule, WarmupCosine
+from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
+
+__all__ = [
+    "MESH_AXES",
+    "AdamW",
+    "Checkpointing",
+    "Compute",
+    "DataSource",
+    "EvalLoss",
+    "EvalRun",
+    "Experiment",
+    "FlooredCosine",
+    "Logging",
+    "MeshShape",
+    "Phase",
+    "Recipe",
+    "Remat",
+    "Schedule",
+    "Stage",
+    "Suite",
+    "Trains",
+    "WarmupCosine",
+    "apply_overrides",
+    "diff",
+    "expand",
+    "is_run",
+    "leaves",
+    "load_experiment",
+    "replaced",
+    "resolved_text",
+    "shipped_configs",
+    "show",
+    "store_experiment",
+    "stored_experiment",
+    "to_json",
+]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from ivjax.errors import UserError, nearest
-from ivjax.experiment.experiment import leaves
+from ivjax.experiment.listing import leaves
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from typing import Any
 import ivjax
 from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import Experiment, resolved_text
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.listing import resolved_text
 
 _FILE = "experiment.json"
 _KIND = "is"  # the key under which a value's class stands

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
+from ivjax.experiment.computing import Remat
 from ivjax.ops.attention import attend, attend_with_weights
 from ivjax.ops.layout import constrain
 from ivjax.ops.masking import gather_tokens
 
-Remat = Literal["none", "dots", "full", "offload"]
 Gelu = Literal["erf", "tanh", "quick"]
 
 BLOCK_INPUT = "block_input"

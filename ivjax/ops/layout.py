@@ -5,8 +5,6 @@ import math
 import jax
 from jax.sharding import PartitionSpec
 
-MESH_AXES = ("data", "fsdp", "tensor", "context")
-
 # What an activation axis is called in model code, and the mesh axes that may split it.
 ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),

@@ -1,7 +1,6 @@
 """Leaves of a state by their path, e.g. `params/encoder/blocks/attn/qkv/kernel`."""
 
-import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,8 +19,3 @@ def paths_of(tree: Any) -> list[tuple[str, Any]]:
 def map_with_path(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Maps function(path, leaf, ...) over one or more trees of the same structure."""
     return jax.tree_util.tree_map_with_path(lambda p, *leaves: function(path_name(p), *leaves), tree, *rest)
-
-
-def covers(patterns: Iterable[str], path: str) -> bool:
-    """Whether one of the patterns names the path (`vision/*_embed`) or a branch it lies on (`vision`)."""
-    return any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(path, f"{p}/*") for p in patterns)

@@ -10,7 +10,7 @@ import jax
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from ivjax.experiment.experiment import Experiment
-from ivjax.ops.layout import MESH_AXES
+from ivjax.experiment.mesh_shape import MESH_AXES
 from ivjax.ops.trees import paths_of
 from ivjax.plan import donation, layout
 from ivjax.plan.costs import Costs

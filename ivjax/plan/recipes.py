@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import Experiment, load_experiment
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.files import load_experiment
 from ivjax.plan.estimate import with_mesh
 from ivjax.plan.plan import Plan, make_plan
 from ivjax.plan.roofline import Assumptions, readable_seconds

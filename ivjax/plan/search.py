@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Remat
 from ivjax.experiment.experiment import Experiment
-from ivjax.models.layers import Remat
 from ivjax.plan.estimate import with_mesh
 from ivjax.plan.plan import Plan, make_plan
 from ivjax.plan.roofline import Assumptions

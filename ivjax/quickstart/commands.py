@@ -26,7 +26,7 @@ class Scale:
 
 WHOLE = Scale(clips=480, held_out=160)
 # Scanned layers compile in less time; unrolled ones take their steps in less.
-_FEW = ("steps=6", "batch=16", "log.every=2", "held_out.every=0", "scan_layers=true")
+_FEW = ("steps=6", "batch=16", "log.every=2", "eval_loss.every=0", "scan_layers=true")
 FAST = Scale(
     clips=64,
     held_out=32,

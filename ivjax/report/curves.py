@@ -12,11 +12,11 @@ _METRICS = "metrics.jsonl"
 
 
 def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
-    """One panel for each run, by title: its loss, and that of held-out clips where there is one."""
+    """One panel for each run, by title: its loss, and that of the eval clips where there is one."""
     figure, axes = new_figure(1, len(runs), 4.2, 3.0)
     for panel, (title, run) in zip(axes[0], runs.items(), strict=True):
         lines = read_metrics(run)
-        for name, label, colour in (("loss", "training", BLUE), ("held_out/loss", "held out", ORANGE)):
+        for name, label, colour in (("loss", "training", BLUE), ("eval/loss", "eval", ORANGE)):
             points = [(line["step"], line[name]) for line in lines if name in line]
             if points:
                 panel.plot(*zip(*points, strict=True), color=colour, label=label, marker=".", markersize=4)

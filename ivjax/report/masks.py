@@ -8,10 +8,11 @@ import numpy as np
 
 from ivjax.convert.loading import params_of_run
 from ivjax.errors import UserError
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import stored_experiment
 from ivjax.report.figure import new_figure, write_figure
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.train.mesh import MeshShape, build_mesh
+from ivjax.train.mesh import build_mesh
 from ivjax.train.session import open_loader
 
 
@@ -24,7 +25,7 @@ class Seen(NamedTuple):
 
 
 def draw_masks(run: Path, out: Path, clips: int = 3) -> Path:
-    """Two rows for each of the first held-out clips: the teacher's attention, and what the mask leaves."""
+    """Two rows for each of the first eval clips: the teacher's attention, and what the mask leaves."""
     seen = see(run)
     clips, times = min(clips, len(seen.frames)), seen.frames.shape[1]
     figure, axes = new_figure(2 * clips, times, 1.5, 1.5)
@@ -43,14 +44,14 @@ def draw_masks(run: Path, out: Path, clips: int = 3) -> Path:
 
 
 def see(run: Path) -> Seen:
-    """The first held-out batch of a run of stage 1, through its own teacher and mask."""
+    """The first eval batch of a run of stage 1, through its own teacher and mask."""
     experiment = stored_experiment(run)
     stage = experiment.stage
     if not isinstance(stage, MaskedReconstruction) or stage.clip_teacher is None:
         raise UserError(f"{run} was trained without a clip teacher, so there is no attention to draw")
     objective = stage.build(experiment.compute)
     mesh = build_mesh(MeshShape(), jax.local_devices()[:1])
-    loader = open_loader(experiment, objective, mesh, run, held_out=bool(experiment.held_out.every))
+    loader = open_loader(experiment, objective, mesh, run, eval_clips=bool(experiment.eval_loss.every))
     _, _, batch = next(loader)
     loader.close()
     params = params_of_run(run, experiment, branch="clip_teacher")

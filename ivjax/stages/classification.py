@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.models import flops
 from ivjax.models.internvideo2.classifier import (
     STATISTICS,
@@ -19,7 +20,7 @@ from ivjax.models.internvideo2.classifier import (
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.ops.trees import paths_of
 from ivjax.stages.checks import check_encoder
-from ivjax.stages.objective import Batch, Compute, Medium, Metrics, Objective, Params
+from ivjax.stages.objective import Batch, Medium, Metrics, Objective, Params
 
 _EMBEDDING = ("encoder/patch_embed", "encoder/pos_embed", "encoder/cls_token")
 _BLOCKS, _POOL = "encoder/blocks", "encoder/clip_projector"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.models import flops
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize, embed_video, embed_words, init_viclip
@@ -15,17 +16,7 @@ from ivjax.ops.contrastive import Form, Kind, contrastive_loss, scale_from_tempe
 from ivjax.ops.masking import draw_visible, visible_count
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
 from ivjax.stages.checks import check_encoder, check_width
-from ivjax.stages.objective import (
-    Batch,
-    Compute,
-    Joint,
-    Medium,
-    Metrics,
-    Objective,
-    Params,
-    Rows,
-    joint_loss,
-)
+from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, Rows, joint_loss
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.models import flops
 from ivjax.models.videomae.autoencoder import DecoderSize, MaskedAutoencoder, init_autoencoder
 from ivjax.models.videomae.encoder import VideoMaeSize
@@ -17,17 +18,7 @@ from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.ops.video import IMAGENET_MEAN, IMAGENET_STD, patchify
 from ivjax.stages.checks import check_patches, check_width
 from ivjax.stages.mask import Mask
-from ivjax.stages.objective import (
-    Batch,
-    Compute,
-    Joint,
-    Medium,
-    Metrics,
-    Objective,
-    Params,
-    Rows,
-    joint_loss,
-)
+from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, Rows, joint_loss
 
 
 class Task(NamedTuple):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.models import flops
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, StudentOutput, init_student
@@ -16,7 +17,7 @@ from ivjax.ops.losses import alignment_loss
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.stages.checks import check_encoder
 from ivjax.stages.mask import Mask
-from ivjax.stages.objective import Batch, Compute, Medium, Metrics, Objective, Params
+from ivjax.stages.objective import Batch, Medium, Metrics, Objective, Params
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 
 Targets = dict[str, jax.Array]

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 
-from ivjax.models.layers import Remat
+from ivjax.experiment import experiment
+from ivjax.experiment.computing import Compute
 
 Params = dict[str, Any]
 Batch = Mapping[str, jax.Array]
@@ -15,15 +16,6 @@ Rows = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 MOMENTUM = 0.1  # of running statistics: the part that a new batch has in them
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How a stage computes: precision of the forward pass, what is recomputed, scan or unrolled."""
-
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Remat = "none"
-    scan: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ def joint_loss(joint: Joint) -> Callable[[Params, Batch, jax.Array], tuple[jax.A
     return lambda params, batch, key: joint.loss(params, joint.rows(params, batch, key), batch)
 
 
-class Stage(Protocol):
+class Stage(experiment.Stage, Protocol):
     """A typed, frozen description of what is trained."""
 
     def build(self, compute: Compute) -> Objective:

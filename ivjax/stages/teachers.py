@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.models import flops
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
@@ -14,7 +15,7 @@ from ivjax.models.internvideo2.teachers import Taught, teach
 from ivjax.models.layers import tapped_layers
 from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize, init_videomae
 from ivjax.ops.randomness import drop_path, sample_keys
-from ivjax.stages.objective import Compute, Params
+from ivjax.stages.objective import Params
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import Experiment, load_experiment
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.files import load_experiment
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.sweep.histories import History, read_history
 from ivjax.sweep.trials import Overrides, Trial, trials_of

@@ -13,12 +13,12 @@ from ivjax.drafts import store
 from ivjax.errors import UserError, nearest
 from ivjax.sweep.histories import History
 
-_HELD_OUT = "held_out/loss"
+_EVAL_LOSS = "eval/loss"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs are sorted by (None: the held-out loss, or the loss without it), and which end is best."""
+    """What runs are sorted by (None: the eval loss if logged, else the loss), and which end is best."""
 
     metric: str | None = None
     highest: bool = False
@@ -50,7 +50,7 @@ def compare(histories: Sequence[History], choice: Choice) -> Comparison:
     """Compares the finished runs among `histories`."""
     runs = tuple(history for history in histories if history.finished)
     logged = {name for run in runs for line in run.lines for name in line}
-    metric = choice.metric or (_HELD_OUT if _HELD_OUT in logged else "loss")
+    metric = choice.metric or (_EVAL_LOSS if _EVAL_LOSS in logged else "loss")
     if runs and metric not in logged:
         raise UserError(f"no finished run has logged {metric}{nearest(metric, logged, cutoff=0.3)}")
     points = [run.metric(metric) for run in runs]

@@ -15,13 +15,14 @@ from jax.sharding import Mesh, NamedSharding
 
 from ivjax.data_pipelines.load.alternate import MediumBatch
 from ivjax.drafts import store
-from ivjax.experiment.experiment import Experiment, to_json
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.listing import to_json
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import store_experiment
 from ivjax.ops.layout import batch_spec
 from ivjax.train import sharding
 from ivjax.train.checkpoint import Checkpoints
 from ivjax.train.feed import Batches, Feed
-from ivjax.train.mesh import MeshShape
 from ivjax.train.metrics import MetricsLog, open_workdir
 from ivjax.train.program import Numbers, Program, loss_of, numbers_of, program_of, step_of
 from ivjax.train.session import Run, Session, Weights, open_loader
@@ -90,12 +91,12 @@ class Group(Run):
 
         return jax.jit(begin, out_shardings=program.shardings)(*params)
 
-    def feed(self, program: Program, held_out: bool = False) -> Feed:
+    def feed(self, program: Program, eval_clips: bool = False) -> Feed:
         """One batch for all; or one for each, which lie side by side in one."""
         if not self.own_batches:
-            return super().feed(program, held_out)
+            return super().feed(program, eval_clips)
         objective, mesh = program.objective, program.mesh
-        loaders = [open_loader(m.experiment, objective, mesh, m.folder, held_out) for m in self.members]
+        loaders = [open_loader(m.experiment, objective, mesh, m.folder, eval_clips) for m in self.members]
         specs = {name: jax.tree.map(_row, dict(batch)) for name, batch in program.batches.items()}
         return Feed(SideBySide(loaders), mesh, self.experiment.batch, specs)
 

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import jax
 
-from ivjax.experiment.experiment import Experiment, leaves
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.listing import leaves
 from ivjax.train.program import Program, numbers_of, step_of
 
 # What the step never sees: experiments that differ in nothing else have the same one.
-_OUTSIDE = ("data", "checkpoint", "log", "held_out", "init_from", "init_fresh")
+_OUTSIDE = ("data", "checkpoint", "log", "eval_loss", "evals", "init_from", "init_fresh")
 _LARGEST = 2**31 - 1  # integers are traced as int32
 
 

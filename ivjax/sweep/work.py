@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import Experiment, load_experiment
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.files import load_experiment
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.sweep import histories
 from ivjax.sweep.compiles import counted, share_cache

@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,20 +12,12 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from ivjax.errors import UserError
+from ivjax.experiment.options import Checkpointing
 from ivjax.ops.trees import paths_of
 from ivjax.train.step import State
 
 _args = ocp.args
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Checkpointing:
-    """When to save and what to keep: the newest `keep_last`, and every multiple of `keep_every`."""
-
-    every: int = 1000
-    keep_last: int = 2
-    keep_every: int | None = None
 
 
 class Restored(NamedTuple):

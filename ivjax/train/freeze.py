@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ivjax.errors import UserError
-from ivjax.ops.trees import covers, paths_of
+from ivjax.experiment.patterns import covers
+from ivjax.ops.trees import paths_of
 from ivjax.stages.objective import Params
 
 

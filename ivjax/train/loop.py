@@ -93,7 +93,7 @@ def _steps(session: Session, request: StopRequest) -> bool:
             jax.block_until_ready(in_flight.popleft())
         if session.done % experiment.log.every == 0 or fed is None:
             skips = _report(session, pending, skips, rates)
-        if experiment.held_out.every and session.done % experiment.held_out.every == 0:
+        if experiment.eval_loss.every and session.done % experiment.eval_loss.every == 0:
             with ledger.book("eval"):
                 _evaluate(session)
         if session.checkpoints.due(session.done):
@@ -155,17 +155,17 @@ def _note_skip(session: Session, done: Done, skipped: np.ndarray) -> None:
 
 
 def _evaluate(session: Session) -> None:
-    """The loss on held-out clips, the same ones each time."""
+    """The loss on clips that are not trained on, the same ones each time."""
     experiment, running = session.experiment, session.program.objective.running
-    feed = session.run.feed(session.program, held_out=True)
+    feed = session.run.feed(session.program, eval_clips=True)
     params = session.state["params"]
     totals: list[dict[str, Any]] = []
-    for _ in range(experiment.held_out.batches):
+    for _ in range(experiment.eval_loss.batches):
         value, terms = session.loss(params, session.frozen, next(feed).batch, session.numbers)
         shown = {name: term for name, term in terms.items() if name not in running}
         totals.append(jax.device_get({"loss": value, **shown}))
     feed.loader.close()
-    means = {f"held_out/{n}": _number(np.mean([t[n] for t in totals], axis=0)) for n in totals[0]}
+    means = {f"eval/{n}": _number(np.mean([t[n] for t in totals], axis=0)) for n in totals[0]}
     session.say(console_line(session.done, experiment.steps, means))
     session.log.write(session.done, means)
 

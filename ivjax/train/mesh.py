@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import numpy as np
@@ -10,45 +9,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from ivjax.errors import UserError
-from ivjax.ops.layout import ACTIVATION_AXES, MESH_AXES
-
-
-@dataclass(frozen=True)
-class MeshShape:
-    """Devices per axis of one slice; one axis may be -1 and takes what is left.
-
-    data: replicas, each with other clips. fsdp: other clips and a share of every parameter. tensor:
-    a share of the heads and hidden units. context: a share of the tokens. slices: groups of devices
-    that only the data-centre network joins (TPU slices, processes elsewhere); they multiply `data`.
-    """
-
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-    context: int = 1
-    slices: int = 1
-
-    def resolve(self, devices: int) -> tuple[int, ...]:
-        """Sizes per slice in the order of MESH_AXES, checked against the number of devices."""
-        sizes = {axis: getattr(self, axis) for axis in MESH_AXES}
-        text = " x ".join(f"{axis}={size}" for axis, size in {**sizes, "slices": self.slices}.items())
-        free = [axis for axis, size in sizes.items() if size == -1]
-        if len(free) > 1 or self.slices < 1 or any(size < 1 for size in sizes.values() if size != -1):
-            raise UserError(f"mesh {text}: sizes are at least 1, and at most one may be -1")
-        fixed = math.prod(size for size in sizes.values() if size != -1) * self.slices
-        if free and devices % fixed == 0:
-            sizes[free[0]] = devices // fixed
-        elif free:
-            raise UserError(
-                f"mesh {text} needs a multiple of {fixed} devices and there are {devices} "
-                f"({devices} / {fixed} = {devices / fixed:.2f}); change the axes or the devices"
-            )
-        elif fixed != devices:
-            raise UserError(
-                f"mesh {text} = {fixed} devices but there are {devices}; "
-                "make the product fit, or give one axis -1"
-            )
-        return tuple(sizes.values())
+from ivjax.experiment.mesh_shape import MESH_AXES, MeshShape
+from ivjax.ops.layout import ACTIVATION_AXES
 
 
 def build_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) -> Mesh:

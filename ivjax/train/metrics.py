@@ -1,7 +1,6 @@
 """The run's numbers: a JSONL file always, TensorBoard beside it, a line on the terminal."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,15 +9,6 @@ import numpy as np
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
-
-
-@dataclass(frozen=True)
-class Logging:
-    """A log line every `every` steps; a profile of `profile_steps` steps from `profile_start` on, if set."""
-
-    every: int = 10
-    profile_start: int | None = None
-    profile_steps: int = 3
 
 
 class Log(Protocol):

@@ -4,13 +4,13 @@ All rules go by parameter name, never by rank: in a scanned stack a bias has two
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from ivjax.experiment.options import AdamW
 from ivjax.ops.trees import map_with_path, paths_of
 
 Tree = Any
@@ -18,40 +18,31 @@ Tree = Any
 _FIRST_LAYER = re.compile(r"(patch_embed/\w+|cls_token|pos_embed/table)")
 
 
-@dataclass(frozen=True)
-class AdamW:
-    """AdamW's numbers. `clip` is the largest global gradient norm, `decay_end` a cosine's other end."""
+def init_moments(options: AdamW, params: Tree) -> Tree:
+    """Returns zero moments for `params`."""
+    return _adam(options).init(params)
 
-    betas: tuple[float, float] = (0.9, 0.98)
-    epsilon: float = 1e-6
-    decay: float = 0.05
-    decay_end: float | None = None
-    layer_decay: float = 1.0
-    clip: float | None = 3.0
 
-    def init(self, params: Tree) -> Tree:
-        """Zero moments for `params`."""
-        return self._adam().init(params)
+def updated(
+    options: AdamW, gradients: Tree, moments: Tree, params: Tree, lr: jax.Array, decay: jax.Array
+) -> tuple[Tree, Tree, jax.Array]:
+    """Takes one step: (new parameters, new moments, gradient norm before clipping)."""
+    norm = optax.global_norm(gradients)
+    if options.clip is not None:
+        factor = jnp.minimum(1.0, options.clip / (norm + 1e-6))
+        gradients = jax.tree.map(lambda g: g * factor, gradients)
+    directions, moments = _adam(options).update(gradients, moments)
+    scales = layer_scales(params, options.layer_decay)
 
-    def update(
-        self, gradients: Tree, moments: Tree, params: Tree, lr: jax.Array, decay: jax.Array
-    ) -> tuple[Tree, Tree, jax.Array]:
-        """One step: (new parameters, new moments, gradient norm before clipping)."""
-        norm = optax.global_norm(gradients)
-        if self.clip is not None:
-            factor = jnp.minimum(1.0, self.clip / (norm + 1e-6))
-            gradients = jax.tree.map(lambda g: g * factor, gradients)
-        directions, moments = self._adam().update(gradients, moments)
-        scales = layer_scales(params, self.layer_decay)
+    def moved(path: str, param: jax.Array, direction: jax.Array) -> jax.Array:
+        shrink = decay * param if decays(path) else 0.0
+        return param - lr * scales[path] * (direction + shrink)
 
-        def moved(path: str, param: jax.Array, direction: jax.Array) -> jax.Array:
-            shrink = decay * param if decays(path) else 0.0
-            return param - lr * scales[path] * (direction + shrink)
+    return map_with_path(moved, params, directions), moments, norm
 
-        return map_with_path(moved, params, directions), moments, norm
 
-    def _adam(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam(b1=self.betas[0], b2=self.betas[1], eps=self.epsilon)
+def _adam(options: AdamW) -> optax.GradientTransformation:
+    return optax.scale_by_adam(b1=options.betas[0], b2=options.betas[1], eps=options.epsilon)
 
 
 def decays(path: str) -> bool:

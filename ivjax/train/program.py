@@ -7,7 +7,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.experiment.experiment import Experiment, leaves
+from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.listing import leaves
 from ivjax.experiment.overrides import replaced
 from ivjax.ops.layout import batch_spec
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
@@ -50,6 +52,7 @@ class Program:
 
 def program_of(experiment: Experiment, mesh: Mesh) -> Program:
     """The program of an experiment; call it with the mesh in context."""
+    check_obeyed(experiment)
     objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
     trained, frozen = shapes_of(objective, experiment.dtype)
     state = placed(jax.eval_shape(lambda params: init_state(params, recipe), trained), mesh)
@@ -64,6 +67,19 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
     outputs = (jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicate(mesh))
     step = jax.jit(step_of(experiment), donate_argnums=0, out_shardings=outputs)
     return Program(objective, trained, state, placed(frozen, mesh), batches, step, mesh)
+
+
+def check_obeyed(experiment: Experiment) -> None:
+    """Raises for options that the loop cannot obey yet."""
+    options = {
+        "trains": experiment.trains,
+        "phases": experiment.phases,
+        "evals": experiment.evals,
+        "checkpoint.best": experiment.checkpoint.best,
+    }
+    for path, value in options.items():
+        if value:
+            raise UserError(f"{path} is set, and training does not support it yet; leave it out")
 
 
 def step_of(experiment: Experiment) -> Callable[[State, Params, Batch, Numbers], tuple[State, Metrics]]:

@@ -18,7 +18,8 @@ from ivjax.data_pipelines.load.alternate import Alternating, open_media
 from ivjax.data_pipelines.load.loader import Reading
 from ivjax.data_pipelines.load.mixture import tokenizer_of
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import Experiment, diff, to_json
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.listing import diff, to_json
 from ivjax.experiment.storing import store_experiment
 from ivjax.stages.objective import Objective, Params
 from ivjax.train import sharding
@@ -69,9 +70,9 @@ class Run:
         params = starting_params(program.objective, shapes, read, self.experiment.seed, program.mesh)
         return jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(params)
 
-    def feed(self, program: Program, held_out: bool = False) -> Feed:
+    def feed(self, program: Program, eval_clips: bool = False) -> Feed:
         """The batches, from the beginning."""
-        loader = open_loader(self.experiment, program.objective, program.mesh, self.folder, held_out)
+        loader = open_loader(self.experiment, program.objective, program.mesh, self.folder, eval_clips)
         return Feed(loader, program.mesh, self.experiment.batch, batch_specs(program.objective))
 
     def log(self, done: int) -> Log:
@@ -228,7 +229,7 @@ def _continuing(found: Restored, experiment: Experiment) -> str:
 
 
 def open_loader(
-    experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, held_out: bool = False
+    experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, eval_clips: bool = False
 ) -> Alternating:
     """The loaders of this host's rows; each host lists broken clips in a file of its own."""
     host = host_shard(mesh, experiment.batch)
@@ -237,7 +238,7 @@ def open_loader(
         medium: Reading(spec, experiment.batch, experiment.seed, host, faults)
         for medium, spec in batch_specs(objective).items()
     }
-    return open_media(experiment.data, readings, held_out)
+    return open_media(experiment.data, readings, eval_clips)
 
 
 def batch_specs(objective: Objective) -> dict[str, Spec]:

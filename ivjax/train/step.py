@@ -1,31 +1,20 @@
 """One optimizer step as a pure function of (state, frozen parameters, batch)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ivjax.ops.trees import covers, map_with_path
+from ivjax.experiment.computing import Recipe
+from ivjax.experiment.patterns import covers
+from ivjax.experiment.schedules import WarmupCosine
+from ivjax.ops.trees import map_with_path
 from ivjax.stages.objective import MOMENTUM, Batch, Metrics, Objective, Params
 from ivjax.train.gradients import gradients_of
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import Schedule, WarmupCosine
+from ivjax.train.optimizer import init_moments, updated
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What turns gradients into steps."""
-
-    optimizer: AdamW
-    schedule: Schedule
-    steps: int
-    accumulate: int = 1
-    ema: float | None = None
-    seed: int = 0
 
 
 def init_state(params: Params, recipe: Recipe) -> State:
@@ -34,7 +23,7 @@ def init_state(params: Params, recipe: Recipe) -> State:
         "step": jnp.zeros((), jnp.int32),
         "skipped": jnp.zeros((), jnp.int32),
         "params": params,
-        "moments": recipe.optimizer.init(params),
+        "moments": init_moments(recipe.optimizer, params),
     }
     return state if recipe.ema is None else state | {"ema": params}
 
@@ -53,9 +42,14 @@ def make_step(
         differentiate = gradients_of(objective, recipe.accumulate)
         (loss, terms), gradients = differentiate(state["params"], frozen, batch, key)
         gradients = with_held(gradients, jax.tree.map(jnp.zeros_like, gradients), objective.held)
-        lr = recipe.schedule.at(state["step"], recipe.steps)
-        params, moments, norm = recipe.optimizer.update(
-            gradients, state["moments"], state["params"], lr, decay.at(state["step"], recipe.steps)
+        lr = recipe.schedule.at(state["step"], recipe.steps, jnp)
+        params, moments, norm = updated(
+            recipe.optimizer,
+            gradients,
+            state["moments"],
+            state["params"],
+            lr,
+            decay.at(state["step"], recipe.steps, jnp),
         )
         params = bounded(with_held(params, state["params"], objective.held), objective.bounds)
         params = with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})

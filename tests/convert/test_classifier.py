@@ -18,12 +18,12 @@ from ivjax.convert.loading import read_weights
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.ops.resize import inflate_kernel, resize_table
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification
 from ivjax.train.freeze import joined
-from ivjax.train.schedule import WarmupCosine
 from ivjax.train.start import shapes_of
 from tests.convert.originals import STUDENT, originals, write_originals
 from tests.convert.test_matching import MANIFESTS, Unread

@@ -15,12 +15,12 @@ from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.loading import load, read_weights
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.stages.objective import Compute
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from ivjax.train.start import shapes_of
 from tests.convert.originals import originals

@@ -23,8 +23,9 @@ from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.train.feed import Feed
-from ivjax.train.mesh import MeshShape, build_mesh
+from ivjax.train.mesh import build_mesh
 from tests.data_pipelines import reading
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
 from tests.data_pipelines.damage import damaged
@@ -266,8 +267,8 @@ def test_what_clips_cannot_give_is_an_error(corpus):
         mixture(corpus).open(Reading({**SPEC, "text": ArraySpec((8,), np.dtype(np.int32))}, 8))
     with pytest.raises(UserError, match="gives 4 frames and the stage wants 8"):
         mixture(corpus).open(Reading({"video": ArraySpec((8, 24, 24, 3), np.dtype(np.uint8))}, 8))
-    with pytest.raises(UserError, match="data.held_out is empty"):
-        mixture(corpus).open(Reading(SPEC, 8), held_out=True)
+    with pytest.raises(UserError, match="data.eval_corpora is empty"):
+        mixture(corpus).open(Reading(SPEC, 8), eval_clips=True)
 
 
 def test_a_missing_or_short_shard_is_named_before_the_first_step(tmp_path):

@@ -8,9 +8,10 @@ from ivjax.data_pipelines.load.alternate import open_media
 from ivjax.data_pipelines.load.loader import HostShard, Reading
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
-from ivjax.stages.objective import Compute
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.train.feed import Feed
-from ivjax.train.mesh import MeshShape, build_mesh
+from ivjax.train.mesh import build_mesh
 from tests.data_pipelines import reading
 from tests.train.micro import experiment
 
@@ -48,10 +49,10 @@ def test_every_clip_comes_once_an_epoch_in_a_new_order():
     assert videos[:20] != videos[20:]
 
 
-def test_held_out_clips_are_others():
+def test_eval_clips_are_others():
     train = {EXAMPLES[i]["video"].tobytes() for i in range(20)}
-    held_out = SyntheticClips(clips=20).examples(SPEC, held_out=True)
-    assert len(train) == 20 and not train & {held_out[i]["video"].tobytes() for i in range(20)}
+    evaluated = SyntheticClips(clips=20).examples(SPEC, eval_clips=True)
+    assert len(train) == 20 and not train & {evaluated[i]["video"].tobytes() for i in range(20)}
 
 
 def test_features_are_of_unit_length_and_follow_the_pixels():

@@ -21,6 +21,7 @@ from ivjax.data_pipelines.sampling import Spread
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.errors import UserError
 from ivjax.evals.opening import open_classifier, open_features
+from ivjax.experiment.options import Checkpointing
 from ivjax.experiment.storing import store_experiment
 from ivjax.models.internvideo2.classifier import Classifier, ClassifierSize
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
@@ -29,7 +30,7 @@ from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize
 from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher
-from ivjax.train.checkpoint import Checkpointing, Checkpoints
+from ivjax.train.checkpoint import Checkpoints
 from tests.data_pipelines.footage import write_video
 from tests.train import micro
 

@@ -13,6 +13,7 @@ from ivjax.convert.engine.family import BUFFERS
 from ivjax.convert.engine.rows import export_tensors, import_tensors
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
 from ivjax.convert.formats.tensors import Arrays
+from ivjax.experiment.patterns import covers
 from ivjax.models.internvideo2.classifier import (
     BatchNorm,
     Classifier,
@@ -22,7 +23,7 @@ from ivjax.models.internvideo2.classifier import (
     init_classifier,
 )
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
-from ivjax.ops.trees import covers, paths_of
+from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import cross_entropy, smoothed
 from tests.goldens import Golden, close, close_gradient
 

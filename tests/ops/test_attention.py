@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.ops import attention
-from ivjax.train.mesh import MeshShape, build_mesh
+from ivjax.train.mesh import build_mesh
 
 
 def written_out(q, k, v, causal=False, q_segments=None, kv_segments=None):

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature, scale_gradient, soft_targets
 from ivjax.ops.losses import l2_normalise
-from ivjax.train.mesh import MeshShape, build_mesh
+from ivjax.train.mesh import build_mesh
 from tests.goldens import Golden, close, close_gradient
 
 ROWS, WIDTH = 48, 12

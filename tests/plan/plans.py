@@ -3,7 +3,7 @@
 import dataclasses
 from collections import Counter
 
-from ivjax.experiment.experiment import load_experiment
+from ivjax.experiment.files import load_experiment
 from ivjax.plan.costs import Costs
 from ivjax.plan.estimate import Estimate, Memory
 from ivjax.plan.plan import Plan

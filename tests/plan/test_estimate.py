@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import load_experiment
+from ivjax.experiment.files import load_experiment
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.plan.estimate import abstract_mesh, estimate, with_mesh
 from ivjax.train import sharding

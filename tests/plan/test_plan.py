@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh
 
 from ivjax.cli import main
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import load_experiment
+from ivjax.experiment.files import load_experiment
 from ivjax.plan import recipes, search
 from ivjax.plan.census import Census, Traffic
 from ivjax.plan.compile import Compiled, TooLarge, _gathered, _too_large, _traffic

@@ -22,7 +22,7 @@ def run(tmp_path_factory):
     stage = dataclasses.replace(stage, mae=None, clip_teacher=ClipTeacher(teacher))
     experiment = dataclasses.replace(micro.experiment, stage=stage, init_fresh=("*",))
     micro.saved(folder, experiment)
-    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 2, "held_out/loss": 1.5}]
+    lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 2, "eval/loss": 1.5}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 

@@ -81,10 +81,10 @@ def test_a_line_that_only_a_stop_wrote_changes_nothing(runs, tmp_path):
     assert stopped == runs[0]
 
 
-def test_the_held_out_loss_comes_first_where_there_is_one(tmp_path):
-    def run(name, held_out):
+def test_the_eval_loss_comes_first_where_there_is_one(tmp_path):
+    def run(name, eval_losses):
         lines = [
-            {"step": step, "held_out/loss": value} for step, value in zip((10, 20), held_out, strict=True)
+            {"step": step, "eval/loss": value} for step, value in zip((10, 20), eval_losses, strict=True)
         ]
         return history(tmp_path, name, [4.0, 3.0, 2.0, 1.0], 2.0, extra=lines)
 

@@ -42,7 +42,7 @@ def test_runs_share_a_step_if_they_differ_in_arguments_or_in_what_it_never_sees(
         "seed=5",
         "data.clips=8",
         "log.every=3",
-        "held_out.every=2",
+        "eval_loss.every=2",
     )
     assert {key(override) for override in same} == {key()}
     other = ("batch=8", "stage.drop_path=0.1", "steps=21", "schedule.final=0.1", "dtype=bfloat16", "ema=none")
@@ -54,5 +54,7 @@ def test_runs_can_be_trained_together_if_the_loop_treats_them_alike(traced):
         return group_key(apply_overrides(experiment, overrides), traced, fixed_seed)
 
     assert key() == key("schedule.peak=1", "schedule.warmup=7", "seed=5")
-    assert len({key(), key("data.clips=8"), key("log.every=3"), key("held_out.every=2"), key("batch=8")}) == 5
+    assert (
+        len({key(), key("data.clips=8"), key("log.every=3"), key("eval_loss.every=2"), key("batch=8")}) == 5
+    )
     assert key("schedule.peak=1", fixed_seed=True) == key(fixed_seed=True) != key("seed=5", fixed_seed=True)

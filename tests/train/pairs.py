@@ -8,12 +8,10 @@ import numpy as np
 
 from ivjax.data_pipelines.load.loader import InMemory, Loader
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import AdamW, Checkpointing, Logging
+from ivjax.experiment.schedules import FlooredCosine
 from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.metrics import Logging
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import FlooredCosine
 from tests.train import micro
 
 
@@ -23,14 +21,14 @@ class ColouredClips:
 
     clips: int = 64
 
-    def open(self, reading, held_out=False):
+    def open(self, reading, eval_clips=False):
         """See DataSource."""
         frames, height, width, _ = reading.spec["video"].shape
         length = reading.spec["text"].shape[0]
 
         def example(number):
             shown = number - 1 if number % 16 == 1 else number
-            rng = np.random.default_rng([shown, held_out])
+            rng = np.random.default_rng([shown, eval_clips])
             colours = rng.integers(0, 256, (2, 3))
             ramp = np.linspace(0, 1, width)[:, None]
             row = colours[0] * (1 - ramp) + colours[1] * ramp

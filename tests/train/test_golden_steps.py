@@ -8,15 +8,15 @@ import pytest
 from ivjax.convert.engine.rows import export_tensors, import_tensors
 from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN
+from ivjax.experiment.computing import Compute, Recipe
+from ivjax.experiment.options import AdamW
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.stages import mask as masks
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction, Weights
-from ivjax.stages.objective import Compute
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from ivjax.train.gradients import gradients_of
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
-from ivjax.train.step import Recipe, init_state, make_step
+from ivjax.train.step import init_state, make_step
 from tests.goldens import Golden, close, close_gradient
 
 NAME = "stage1_train_steps"

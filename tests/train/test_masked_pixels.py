@@ -10,18 +10,18 @@ from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN
 from ivjax.convert.loading import load
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.options import Checkpointing, Logging
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.videomae.autoencoder import DecoderSize
 from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.ops.trees import paths_of
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_pixels import MaskedPixels
-from ivjax.stages.objective import Compute
-from ivjax.train.checkpoint import Checkpointing
-from ivjax.train.mesh import MeshShape, build_mesh
-from ivjax.train.metrics import Logging
-from ivjax.train.schedule import WarmupCosine
+from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.train import micro
 

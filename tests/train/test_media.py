@@ -41,7 +41,7 @@ def both(tmp_path_factory):
 
     def mixture(corpus, frames):
         reader = ClipReader(Intervals(frames), Augment(), tokenizer)
-        return Mixture((Corpus(str(corpus)),), reader, held_out=(Corpus(str(corpus)),), workers=0)
+        return Mixture((Corpus(str(corpus)),), reader, eval_corpora=(Corpus(str(corpus)),), workers=0)
 
     data = Media(video=mixture(clips, 4), image=mixture(images, 1))
     text = dataclasses.replace(experiment.stage.text, vocabulary=300, end=END)
@@ -55,13 +55,13 @@ def metrics(folder):
 
 def test_clips_and_images_take_turns_by_their_number_and_go_on_after_a_stop(both, tmp_path):
     said: list[str] = []
-    changed = apply_overrides(both, ["held_out.every=8", "held_out.batches=4", "checkpoint.every=5"])
+    changed = apply_overrides(both, ["eval_loss.every=8", "eval_loss.batches=4", "checkpoint.every=5"])
     assert train(changed, tmp_path, said.append, jax.devices()[:1]) == 0
     lines = metrics(tmp_path)
     tokens = [line["tokens/s"] / line["clips/s"] for line in lines if "clips/s" in line]
     seen = {1 + 12: 6, 1 + 3: 2}  # tokens of a clip, of an image: how many of the eight steps
     assert {count: sum(abs(t - count) < 1e-6 for t in tokens) for count in seen} == seen
-    assert any("held_out/loss" in line for line in said)
+    assert any("eval/loss" in line for line in said)
     (tmp_path / "checkpoints" / "8").rename(tmp_path / "later")
     assert train(changed, tmp_path, said.append, jax.devices()[:1]) == 0
     assert any("continuing from step 5" in line for line in said)

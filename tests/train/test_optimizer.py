@@ -9,9 +9,10 @@ import pytest
 
 from ivjax.convert.engine.rows import Row, import_tensors
 from ivjax.convert.families.internvideo2 import linear, norm, pretrain_rows
+from ivjax.experiment.options import AdamW
+from ivjax.experiment.schedules import FlooredCosine, WarmupCosine
 from ivjax.ops.trees import paths_of
-from ivjax.train.optimizer import AdamW, decays, layer_scales
-from ivjax.train.schedule import FlooredCosine, WarmupCosine
+from ivjax.train.optimizer import decays, init_moments, layer_scales, updated
 from tests.goldens import Golden
 
 
@@ -132,10 +133,10 @@ def test_update_equals_a_plain_adamw_with_clipping_and_layer_decay():
     spec = AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.1, layer_decay=0.5, clip=0.7)
     steps = [jax.tree.map(lambda p: rng.normal(size=p.shape), params) for _ in range(4)]
     lrs = [1e-2, 5e-3, 2e-2, 1e-3]
-    state, moments, norms = params, spec.init(params), []
+    state, moments, norms = params, init_moments(spec, params), []
     for gradients, lr in zip(steps, lrs, strict=True):
-        state, moments, norm = spec.update(
-            gradients, moments, state, jnp.float32(lr), jnp.float32(spec.decay)
+        state, moments, norm = updated(
+            spec, gradients, moments, state, jnp.float32(lr), jnp.float32(spec.decay)
         )
         norms.append(float(norm))
     expected_norms = [np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(s))) for s in steps]

@@ -6,12 +6,13 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.stages.objective import Compute
 from ivjax.train.feed import host_shard
-from ivjax.train.mesh import MeshShape, build_mesh, check_batch, check_context
+from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.sharding import describe, shardings_of, spec_of
 from ivjax.train.step import init_state
 from tests.train.micro import experiment

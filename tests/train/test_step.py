@@ -10,11 +10,12 @@ import pytest
 
 from ivjax.data_pipelines.load.loader import InMemory, Loader
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Recipe
+from ivjax.experiment.options import AdamW
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.stages.objective import Medium, Objective
 from ivjax.train.loop import train
-from ivjax.train.optimizer import AdamW
-from ivjax.train.schedule import WarmupCosine
-from ivjax.train.step import Recipe, init_state, make_step
+from ivjax.train.step import init_state, make_step
 from tests.train.micro import experiment, run
 
 RECIPE = Recipe(AdamW(clip=None), WarmupCosine(peak=0.1), steps=10, ema=0.5)
@@ -84,8 +85,8 @@ def test_weight_decay_follows_its_own_cosine():
 class Poisoned:
     """Synthetic clips whose every row is not a number."""
 
-    def open(self, reading, held_out=False):
-        examples = experiment.data.examples(reading.spec, held_out)
+    def open(self, reading, eval_clips=False):
+        examples = experiment.data.examples(reading.spec, eval_clips)
 
         def spoilt(number):
             return examples[number] | {"pooled": examples[number]["pooled"] * np.nan}
@@ -103,11 +104,11 @@ def test_a_run_of_skipped_steps_ends_with_the_list(tmp_path):
     )
 
 
-def test_held_out_loss_and_profile_window(tmp_path):
+def test_eval_loss_and_profile_window(tmp_path):
     said: list[str] = []
-    options = ("held_out.every=5", "held_out.batches=2", "log.profile_start=3", "log.profile_steps=2")
+    options = ("eval_loss.every=5", "eval_loss.batches=2", "log.profile_start=3", "log.profile_steps=2")
     run(tmp_path, "steps=10", *options, said=said)
-    held_out = [line for line in said if "held_out/loss" in line]
-    assert len(held_out) == 2 and held_out[0] != held_out[1]
+    eval_lines = [line for line in said if "eval/loss" in line]
+    assert len(eval_lines) == 2 and eval_lines[0] != eval_lines[1]
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert list((tmp_path / "tensorboard").iterdir())

@@ -11,7 +11,7 @@ from ivjax.convert.engine.rows import Row, Table
 from ivjax.convert.families.all import FAMILIES, family_named
 from ivjax.convert.formats.tensors import Tensors, stripped
 from ivjax.errors import UserError
-from ivjax.ops.trees import covers
+from ivjax.experiment.patterns import covers
 
 FORMAT = "ivjax"
 _ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that family unasked

@@ -12,7 +12,7 @@ from ivjax.convert.engine.report import Difference, Report
 from ivjax.convert.engine.rows import Leaf, Row, Table, is_float
 from ivjax.convert.formats.tensors import Shape, Tensors
 from ivjax.errors import UserError
-from ivjax.ops.trees import covers
+from ivjax.experiment.patterns import covers
 
 Layers = dict[int, str]  # a leaf's tensors by layer
 

@@ -7,18 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.experiment.computing import Remat
 from ivjax.models.internvideo2.encoder import Encoded, Encoder, EncoderSize, init_encoder
-from ivjax.models.layers import (
-    AttentionPool,
-    Block,
-    Remat,
-    dense,
-    gelu,
-    layer_norm,
-    mean_over,
-    remat,
-    run_blocks,
-)
+from ivjax.models.layers import AttentionPool, Block, dense, gelu, layer_norm, mean_over, remat, run_blocks
 
 Merge = Literal["proj", "cls_avg1", "cls_avgN", "cls_avg1_proj", "cls_avgN_proj"]
 MergeNorm = Literal["layer", "batch", "batch_plain"]

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.models.layers import AttentionPool, Block, Gelu, PatchEmbed, Remat, remat, run_blocks
+from ivjax.experiment.computing import Remat
+from ivjax.models.layers import AttentionPool, Block, Gelu, PatchEmbed, remat, run_blocks
 from ivjax.ops import positions
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise

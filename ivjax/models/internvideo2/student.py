@@ -7,8 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.experiment.computing import Remat
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, PositionTable, with_scaled_residuals
-from ivjax.models.layers import Remat, dense, gelu, layer_norm, tapped_layers
+from ivjax.models.layers import dense, gelu, layer_norm, tapped_layers
 from ivjax.ops.losses import l2_normalise
 
 Norm = Literal["l2", "none"]

@@ -7,13 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.experiment.computing import Remat
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, in_parts, with_scaled_residuals
 from ivjax.models.layers import (
     KERNEL_STD,
     Attention,
     Mlp,
     PatchEmbed,
-    Remat,
     dense,
     enter_block,
     layer_norm,

@@ -9,7 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.layers import Remat, dense, layer_norm, remat, run_blocks
+from ivjax.experiment.computing import Remat
+from ivjax.models.layers import dense, layer_norm, remat, run_blocks
 from ivjax.models.videomae.encoder import AttentionKind, VideoMaeBlock, VideoMaeEncoder, VideoMaeSize
 from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.trees import map_with_path

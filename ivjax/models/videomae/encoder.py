@@ -8,12 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.experiment.computing import Remat
 from ivjax.models.layers import (
     LayerScale,
     Mlp,
     PatchEmbed,
     QueryKeyValue,
-    Remat,
     dense,
     enter_block,
     layer_norm,

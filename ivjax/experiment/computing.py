@@ -1,0 +1,45 @@
+"""How a stage computes, and how gradients become steps."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ivjax.experiment.options import AdamW
+from ivjax.experiment.schedules import Schedule
+
+Remat = Literal["none", "dots", "full", "offload"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a stage computes.
+
+    Attributes:
+        dtype: precision of the forward pass.
+        remat: what of each block is computed again in the backward pass.
+        scan: whether the blocks are one scanned loop or unrolled.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Remat = "none"
+    scan: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What turns gradients into steps.
+
+    Attributes:
+        optimizer: the optimizer's options.
+        schedule: the learning rate of each step.
+        steps: optimizer steps of the run.
+        accumulate: slices of a batch whose gradients are summed.
+        ema: decay of the moving average of the parameters (None: no average).
+        seed: seed of all random numbers.
+    """
+
+    optimizer: AdamW
+    schedule: Schedule
+    steps: int
+    accumulate: int = 1
+    ema: float | None = None
+    seed: int = 0

@@ -1,0 +1,44 @@
+"""An experiment as text: every value by its dotted path, and the difference of two experiments."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+
+def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns every value of an experiment by dotted path; a dataclass itself is listed as its class."""
+    if not dataclasses.is_dataclass(value):
+        return {prefix.rstrip("."): value}
+    found = {prefix.rstrip("."): type(value)} if prefix else {}
+    for field in dataclasses.fields(value):
+        found |= leaves(getattr(value, field.name), f"{prefix}{field.name}.")
+    return found
+
+
+def show(value: Any) -> str:
+    """Returns a value as an override would write it."""
+    if isinstance(value, type):
+        return value.__name__
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"({', '.join(map(show, value))}{',' if len(value) == 1 else ''})"
+    return str(value)
+
+
+def resolved_text(experiment: Any) -> str:
+    """Returns the whole experiment, one `path = value` a line."""
+    return "".join(f"{path} = {show(value)}\n" for path, value in leaves(experiment).items())
+
+
+def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Returns lines `path: old -> new` for the values that differ between two sets of leaves."""
+    absent = "(absent)"
+    paths = [*after, *(path for path in before if path not in after)]
+    pairs = ((p, show(before.get(p, absent)), show(after.get(p, absent))) for p in paths)
+    return [f"{path}: {old} -> {new}" for path, old, new in pairs if old != new]
+
+
+def to_json(experiment: Any) -> dict[str, str]:
+    """Returns the resolved experiment as stored with a run and in each checkpoint."""
+    return {path: show(value) for path, value in leaves(experiment).items()}

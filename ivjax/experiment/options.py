@@ -1,0 +1,155 @@
+"""Options of a run: optimizer, what trains, phases, checkpoints, logs, evals.
+
+Only values and their checks; the code that obeys them is in ivjax/train.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ivjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """AdamW with layer-wise learning rates and clipping by global norm.
+
+    Attributes:
+        betas: decay rates of the two moments.
+        epsilon: added to the root of the second moment.
+        decay: weight decay.
+        decay_end: weight decay at the last step, reached along a cosine (None: it stays the same).
+        layer_decay: factor of the learning rate from each layer to the one below it.
+        clip: largest global gradient norm (None: any).
+    """
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-6
+    decay: float = 0.05
+    decay_end: float | None = None
+    layer_decay: float = 1.0
+    clip: float | None = 3.0
+
+
+@dataclass(frozen=True)
+class Trains:
+    """How fast the parameters of a path pattern train. The first match decides; without one the rate is 1.
+
+    Attributes:
+        pattern: a pattern of parameter paths, as in ivjax/experiment/patterns.py.
+        rate: factor of the learning rate; 0 freezes the parameters.
+    """
+
+    pattern: str
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not self.pattern:
+            raise UserError("trains: a pattern is empty; name parameters by path, such as 'vision/blocks'")
+        if self.rate < 0.0:
+            raise UserError(f"trains: {self.pattern!r} has rate={self.rate}; it must be 0 (frozen) or more")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a progressive run.
+
+    Attributes:
+        name: names the phase's folder.
+        steps: optimizer steps of the phase.
+        changes: overrides of the experiment that hold in this phase alone.
+    """
+
+    name: str
+    steps: int
+    changes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"phases: {self.name!r} is no name for a folder; use letters, digits, _ and -")
+        if self.steps < 1:
+            raise UserError(f"phases: {self.name!r} has steps={self.steps}; it must be at least 1")
+        for change in self.changes:
+            path = change.partition("=")[0]
+            if "=" not in change or path == "steps" or path.split(".")[0] == "phases":
+                raise UserError(
+                    f"phases: {self.name!r} changes {change!r}; write path=value, but not for steps or phases"
+                )
+
+
+class Suite(Protocol):
+    """A frozen description of an eval."""
+
+    def run(self, stage: Any, params: Any, devices: Any, data: Any, say: Any) -> Any:
+        """Returns the suite's result for the parameters of a stage on `data`."""
+        ...
+
+
+@dataclass(frozen=True)
+class EvalRun:
+    """An eval suite that runs during training.
+
+    Attributes:
+        suite: the suite's options.
+        every: steps between two runs.
+        data: the shards or the list that the suite reads.
+        name: prefix of its metrics (None: the suite's own name).
+    """
+
+    suite: Suite
+    every: int
+    data: str
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UserError(f"evals: every={self.every}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class EvalLoss:
+    """The loss on clips that are not trained on.
+
+    Attributes:
+        every: steps between two evaluations (0: never).
+        batches: batches that the loss is averaged over.
+    """
+
+    every: int = 0
+    batches: int = 4
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """When to save and what to keep.
+
+    Attributes:
+        every: steps between two checkpoints.
+        keep_last: how many of the newest are kept.
+        keep_every: checkpoints at multiples of it are kept as well (None: none).
+        best: the metric whose best checkpoint is kept as well, such as `retrieval/text_to_video_r1`; with the
+            prefix `-` the lowest value is best.
+    """
+
+    every: int = 1000
+    keep_last: int = 2
+    keep_every: int | None = None
+    best: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.best is not None and not self.best.removeprefix("-"):
+            raise UserError("checkpoint.best names no metric; give one such as eval/loss with the prefix -")
+
+
+@dataclass(frozen=True)
+class Logging:
+    """Log lines and the profiler.
+
+    Attributes:
+        every: steps between two log lines.
+        profile_start: step at which a profile begins (None: no profile).
+        profile_steps: steps of the profile.
+    """
+
+    every: int = 10
+    profile_start: int | None = None
+    profile_steps: int = 3
