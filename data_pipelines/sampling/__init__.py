@@ -1,6 +1,6 @@
 """Which frames of a clip are read: the originals' rules, as named options."""
 
-from ivjax.data_pipelines.sampling.classifier_rules import Dense, Segments, Spread, Ticks
+from ivjax.data_pipelines.sampling.classifier_rules import Dense, Segments, Spread, Stretched, Ticks
 from ivjax.data_pipelines.sampling.frame_rule import FrameRule
 from ivjax.data_pipelines.sampling.interval_rules import (
     INTERNVIDEO25_TEST,
@@ -23,6 +23,7 @@ __all__ = [
     "PerSecond",
     "Segments",
     "Spread",
+    "Stretched",
     "Ticks",
     "Within",
 ]

@@ -111,11 +111,52 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Ticks(_Picking):
-    """Something-Something's reader of frame folders: parts of whole frames.
+class Stretched:
+    """UCF101's training reader: frames from end to end of a window of `frames * rate` frames.
 
-    pick: a `random` frame of each part, its `middle` (validation), or view `view` of `views` (testing).
+    The originals' linspace counts both ends of the window, so frames are `frames * rate / (frames - 1)`
+    apart, rounded down: 4.27 for 16 frames at rate 4, where `Dense` takes every fourth. They test with
+    views of `Dense`.
+
+    Attributes:
+        frames: how many frames come out.
+        rate: frames of the window for each one that comes out.
+        pick: a `random` window, the last possible one excluded (training), or the `middle` (validation).
     """
+
+    frames: int
+    rate: int = 4
+    pick: Literal["random", "middle"] = "random"
+
+    def __post_init__(self) -> None:
+        check_counts(frames=self.frames, rate=self.rate)
+
+    def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """See FrameRule."""
+        window = self.frames * self.rate
+        if length <= window:
+            found = indices.stretched(0, length, length // self.rate)
+            return fill(np.append(found, length - 1)[: self.frames], self.frames, length)
+        room = length - window
+        start = room // 2 if self.pick == "middle" else int(rng.integers(room))
+        return indices.stretched(start, window, self.frames)
+
+
+@dataclass(frozen=True)
+class Ticks(_Picking):
+    """Something-Something's and HMDB51's reader of frame folders: equal intervals of whole frames.
+
+    Attributes:
+        frames: how many frames come out, one of each interval.
+        pick: a `random` frame of each, its `middle` (validation), or view `view` of `views` (testing).
+        view: which view, from 0.
+        views: how many views there are.
+        short: what fills up a clip of fewer frames: `repeat_last`, the last one at the end; or
+            `repeat_first`, the first one in front, as the originals do (they put zeros before the frame
+            numbers, and zero is the first frame). Views are not filled up: they read frames twice.
+    """
+
+    short: Literal["repeat_last", "repeat_first"] = "repeat_last"
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """See FrameRule."""
@@ -123,6 +164,8 @@ class Ticks(_Picking):
             return indices.tick_view(length, self.frames, self.view, self.views)
         part = length // self.frames
         if part == 0:
+            if self.short == "repeat_first":
+                return np.maximum(np.arange(length - self.frames, length), 0)
             return fill(np.arange(length), self.frames, length)
         inside = part // 2 if self.pick == "middle" else rng.integers(part, size=self.frames)
         return np.arange(self.frames) * part + inside

@@ -52,6 +52,13 @@ def spread(length: int, frames: int, view: int = 0, views: int = 1) -> Ints:
     return spread_bounds(length, frames)[:, 0] + int(size / (views + 1) * (view + 1))
 
 
+def stretched(start: int, window: int, frames: int) -> Ints:
+    """Frames from the first to the last of a window, at equal steps rounded down: (frames,)."""
+    # As the originals: the step counts the window's end, which the last frame then must not reach.
+    found = np.linspace(start, start + window, frames)
+    return np.minimum(found, start + window - 1).astype(np.int64)
+
+
 def tick_view(length: int, frames: int, view: int, views: int) -> Ints:
     """Something-Something's views: every `views`-th of the frames of all views in order: (frames,)."""
     tick = length / frames

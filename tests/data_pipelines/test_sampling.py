@@ -13,6 +13,7 @@ from ivjax.data_pipelines.sampling import (
     PerSecond,
     Segments,
     Spread,
+    Stretched,
     Ticks,
     Within,
     indices,
@@ -298,3 +299,31 @@ def test_whatever_the_clip_the_frames_are_inside_and_as_many_as_said(rule):
 def test_what_cannot_be_read_is_an_error(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_ucf101_windows_count_both_ends():
+    """linspace(start, start + 64, 16) rounded down, below start + 64; start < length - 64."""
+    steps = [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]
+    assert chosen(Stretched(16, 4, "middle"), 100) == [18 + step for step in steps]
+    assert Stretched(16, 4).choose(100, 25.0, _Extreme(False)).tolist() == steps
+    assert Stretched(16, 4).choose(100, 25.0, _Extreme(True)).tolist() == [35 + step for step in steps]
+    starts = drawn(Stretched(16, 4), 70)[:, 0]
+    assert set(starts.tolist()) == set(range(6))
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [(16, [0, 5, 10, 15]), (10, [0, 9, 9, 9]), (9, [0, 8, 8, 8]), (4, [0, 3, 3, 3]), (1, [0] * 4)],
+)
+def test_ucf101_windows_longer_than_the_clip_end_with_its_last_frame(length, expected):
+    """linspace(0, length, length // 4), then the last frame."""
+    assert chosen(Stretched(4, 4), length) == expected
+
+
+def test_short_clips_are_filled_up_in_front_or_at_the_end():
+    for pick in ("random", "middle"):
+        assert chosen(Ticks(6, pick), 4) == [0, 1, 2, 3, 3, 3]
+        assert chosen(Ticks(6, pick, short="repeat_first"), 4) == [0, 0, 0, 1, 2, 3]
+        assert chosen(Ticks(3, pick, short="repeat_first"), 3) == [0, 1, 2]
+    long = Ticks(4, short="repeat_first"), Ticks(4)
+    assert chosen(long[0], 30) == chosen(long[1], 30)
