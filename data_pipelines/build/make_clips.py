@@ -16,6 +16,7 @@ from ivjax.data_pipelines.store.records import Clip, ClipError, pack
 from ivjax.data_pipelines.video.decode import probe, read_frames
 from ivjax.data_pipelines.video.encode import encode_image, encode_video
 from ivjax.data_pipelines.video.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact, fetch
+from ivjax.data_pipelines.video.frame_folder import FrameFolder
 from ivjax.data_pipelines.video.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
 from ivjax.data_pipelines.video.sound import read_sound
 
@@ -51,14 +52,14 @@ def split_shots(row: Row, rule: ShotRule) -> list[Row]:
     """Rows for the shots inside a row; the row itself if the camera never cuts."""
     begins: list[Fraction] = []
 
-    def pictures(footage: Footage) -> Iterator[np.ndarray]:
+    def pictures(footage: Footage | FrameFolder) -> Iterator[np.ndarray]:
         for shown in footage.frames(*_bounds(row)):
             begins.append(shown.begins)
             width = min(shown.picture.width, DETECTION_WIDTH)
             height = max(round(shown.picture.height * width / shown.picture.width), 1)
             yield shown.picture.reformat(width, height, "rgb24").to_ndarray()
 
-    with Footage(row.path) as footage:
+    with _footage(row) as footage:
         scores = list(content_scores(pictures(footage)))
     inner = [float(begins[cut]) for cut in find_cuts(scores, rule)]
     if not inner:
@@ -73,7 +74,7 @@ def split_shots(row: Row, rule: ShotRule) -> list[Row]:
 def video_clip(row: Row, recipe: ClipRecipe) -> Clip:
     """Cuts a row out of its video and encodes it."""
     start, end = _bounds(row)
-    with Footage(row.path) as footage:
+    with _footage(row) as footage:
         frames = footage.frames(start, end)
         first = next(frames, None)
         if first is None:
@@ -82,7 +83,8 @@ def video_clip(row: Row, recipe: ClipRecipe) -> Clip:
         watch = Watch(fps, recipe.max_seconds)
         beats = steady(watch.times(itertools.chain([first], frames)), fps)
         pictures = watch.pictures(shrunk(beats, footage.pixel_shape, recipe.short_side))
-        sound = read_sound(row.path, first.begins, end, recipe.audio_rate) if recipe.audio else None
+        has_sound = recipe.audio and row.frame_rate is None
+        sound = read_sound(row.path, first.begins, end, recipe.audio_rate) if has_sound else None
         payload = encode_video(pictures, fps, recipe.encoding, sound)
     begins = first.begins if start is None else start
     _check(watch, begins, recipe)
@@ -98,6 +100,10 @@ def video_clip(row: Row, recipe: ClipRecipe) -> Clip:
     )
 
 
+def _footage(row: Row) -> Footage | FrameFolder:
+    return Footage(row.path) if row.frame_rate is None else FrameFolder(row.path, exact(row.frame_rate))
+
+
 def _bounds(row: Row) -> tuple[Fraction | None, Fraction | None]:
     return (
         None if row.start is None else exact(row.start),
@@ -105,7 +111,7 @@ def _bounds(row: Row) -> tuple[Fraction | None, Fraction | None]:
     )
 
 
-def _nothing_there(row: Row, footage: Footage) -> ClipError:
+def _nothing_there(row: Row, footage: Footage | FrameFolder) -> ClipError:
     length = footage.seconds
     asked = f"no frame of {row.path} begins from {row.start or 0:g} s to {row.end or float('inf'):g} s"
     if length is not None and row.start is not None and row.start >= length:

@@ -35,8 +35,15 @@ class Captions:
     Covers MSR-VTT, MSVD, VATEX, LSMDC, DiDeMo, ActivityNet in the layout of the retrieval files, multiple
     choice and SQLite tables `annos`. The number of the right choice becomes the label; of several right
     ones (Charades) the attribute `answers` holds the numbers, and `crop_bbox` is an attribute too.
-    paragraph: captions are joined into one (DiDeMo, ActivityNet). trimmed: only the first 30 s (DiDeMo).
-    min_words: shorter captions are bad, the originals train on 2. captioned: whether a row needs a caption.
+
+    Attributes:
+        table: the annotation file.
+        root: the folder that its paths are relative to.
+        paragraph: joins the captions of a row into one (DiDeMo, ActivityNet).
+        trimmed: keeps the first 30 s only (DiDeMo).
+        min_words: rows with shorter captions are bad; the originals train on 2.
+        captioned: whether a row needs a caption.
+        fps: frames a second of folders of frames, which do not say it themselves.
     """
 
     table: Path
@@ -45,6 +52,7 @@ class Captions:
     trimmed: bool = False
     min_words: int = 0
     captioned: bool = True
+    fps: float | None = None
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         records = (
@@ -67,7 +75,7 @@ class Captions:
     def _row(
         self, record: Record, path: Any, captions: tuple[str, ...], start: float | None, end: float | None
     ) -> Row:
-        file, media = existing_media(self.root, path)
+        file, media = existing_media(self.root, path, self.fps)
         return Row(
             id=clip_id(path, start, end),
             path=file,
@@ -79,6 +87,7 @@ class Captions:
             video=path,
             scores=scores_of(record),
             attributes={**attributes_of(record), **_numbers(record)},
+            frame_rate=self.fps if Path(file).is_dir() else None,
         )
 
     def _captions(self, record: Record) -> tuple[str, ...]:

@@ -25,13 +25,19 @@ _RANDOM_SEED = 42
 class Instructions:
     """Rows with `QA` pairs (VideoChat2-IT), `conversations` (LLaVA) or `question` and `answer`.
 
-    Media lie below `root`. strategy: which rows, see `choose`. name: put before the ids.
+    Attributes:
+        table: the annotation file.
+        root: the folder that its paths are relative to.
+        strategy: which rows are taken, see `choose`.
+        name: stands before the ids.
+        fps: frames a second of folders of frames, which do not say it themselves.
     """
 
     table: Path
     root: Path
     strategy: str = "all"
     name: str = ""
+    fps: float | None = None
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         records = with_columns(self.table, read_table(self.table), {"conversation": COLUMNS})
@@ -43,7 +49,7 @@ class Instructions:
     def _rows(self, numbered: tuple[int, Record]) -> Iterator[Row]:
         number, record = numbered
         path = _path(record)
-        file, media = existing_media(self.root, path)
+        file, media = existing_media(self.root, path, self.fps)
         start, end = times_of(_clip_times(record))
         prefix = f"{self.name}/" if self.name else ""
         yield Row(
@@ -54,6 +60,7 @@ class Instructions:
             end=end,
             conversation=conversation_of(record),
             video=path,
+            frame_rate=self.fps if Path(file).is_dir() else None,
         )
 
 
@@ -107,12 +114,13 @@ class InstructionLists:
 
     table: Path
     root: Path
+    fps: float | None = None
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        for part in self.parts():
-            yield from part
+        for file in self.files():
+            yield from file
 
-    def parts(self) -> Iterator[Instructions]:
+    def files(self) -> Iterator[Instructions]:
         """The instruction files of the list."""
         if not self.table.is_file():
             raise UserError(f"{self.table} does not exist; name a list of instruction files")
@@ -128,6 +136,7 @@ class InstructionLists:
                 self.root / (entry.get("data_root") or entry.get("root") or ""),
                 str(entry.get("sampling_strategy") or "all"),
                 f"{number}-{name or Path(annotation).stem}",
+                self.fps,
             )
 
     def _entries(self) -> list[tuple[str, Mapping[str, Any]]]:

@@ -6,32 +6,43 @@ from pathlib import Path
 from typing import Literal
 
 from ivjax.data_pipelines.sources.convert import convert
-from ivjax.data_pipelines.sources.media import existing_media, media_files
+from ivjax.data_pipelines.sources.media import existing_media, media_files, media_of
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.data_pipelines.sources.times import check_span, clip_id, parse_time
 from ivjax.errors import UserError
 
-Layout = Literal["kinetics", "videomae", "multisource"]
+Layout = Literal["kinetics", "videomae", "frame_folders", "intervals", "multisource"]
 _FIELDS: dict[Layout, tuple[str, ...]] = {
     "kinetics": ("path", "label"),
     "videomae": ("path", "start", "total"),
+    "frame_folders": ("path", "total", "label"),
+    "intervals": ("path", "total_time", "start", "end", "label"),
     "multisource": ("source", "path", "total_time", "start", "end", "label"),
 }
 
 
 @dataclass(frozen=True)
 class FileList:
-    """Lines of `path label`, `path start total` or `source path total_time start end label`.
+    """Lines of fields without column names, in one of five layouts.
 
-    Fields are split at `split`: by default at commas if the line has any, else at blanks. -1 stands for
-    the whole file, or for no label. The start of a `path start total` line counts frames of a folder, and
-    a video is taken whole.
+    -1 stands for the whole file, or for no label. Any path may be a folder of image files, one a frame.
+
+    Attributes:
+        table: the list.
+        root: the folder that its paths are relative to.
+        layout: `kinetics`: path label. `videomae`: path start total, both in frames, of a folder of frames;
+            a video has total -1 and is taken whole. `frame_folders`: path total label (Something-Something,
+            HMDB51). `intervals`: path total_time start end label (ANet_interval, HACS_interval), in
+            seconds. `multisource`: source path total_time start end label.
+        split: what separates fields; by default commas if the line has any, else blanks.
+        fps: frames a second of folders of frames, which do not say it themselves.
     """
 
     table: Path
     root: Path
     layout: Layout = "kinetics"
     split: str | None = None
+    fps: float | None = None
 
     def __iter__(self) -> Iterator[Row | BadRow]:
         if not self.table.is_file():
@@ -53,16 +64,13 @@ class FileList:
     def _row(self, line: str) -> Row:
         names = _FIELDS[self.layout]
         fields = dict(zip(names, split_line(line, len(names), self.split), strict=True))
-        path, start, end = fields["path"], None, None
-        if self.layout == "videomae" and _number(fields, "total") > 0:
-            raise ValueError(f"{path} is a folder of frames; make a video of it first")
-        file, media = existing_media(self.root, path)
-        if self.layout == "multisource":
-            start, end = (_seconds(fields[name]) for name in ("start", "end"))
-            check_span(start, end)
+        path = fields["path"]
+        file, media = existing_media(self.root, path, self.fps)
+        is_folder = Path(file).is_dir()
+        start, end = self._span(fields, is_folder)
         label = _number(fields, "label")
         return Row(
-            id=clip_id(path, start, end),
+            id=path if "total" in fields else clip_id(path, start, end),
             path=file,
             media=media,
             start=start,
@@ -70,7 +78,21 @@ class FileList:
             label=None if label < 0 else label,
             video=path,
             attributes={"source": fields["source"]} if "source" in fields else {},
+            frame_rate=self.fps if is_folder else None,
         )
+
+    def _span(self, fields: dict[str, str], is_folder: bool) -> tuple[float | None, float | None]:
+        """Start and end of a clip in seconds."""
+        if "end" in fields:
+            start, end = _seconds(fields["start"]), _seconds(fields["end"])
+            check_span(start, end)
+            return start, end
+        total = _number(fields, "total")
+        if total <= 0 or not is_folder:
+            return None, None
+        assert self.fps is not None
+        first = max(_number(fields, "start"), 0)
+        return first / self.fps or None, (first + total) / self.fps
 
 
 def split_line(line: str, count: int, separator: str | None = None) -> Sequence[str]:
@@ -98,21 +120,41 @@ def _seconds(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Folder:
-    """Every video and image below a folder; the name of a file's own folder is its attribute `folder`."""
+    """Every video and image below a folder; the name of a file's own folder is its attribute `folder`.
+
+    Attributes:
+        root: the folder.
+        fps: if given, images of one folder are the frames of one video, so many of them a second.
+    """
 
     root: Path
+    fps: float | None = None
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        files = media_files(self.root)
-        first = next(files, None)
+        names = self._names()
+        first = next(names, None)
         if first is None:
             raise UserError(f"{self.root} holds no videos and no images")
-        names = (path.relative_to(self.root).as_posix() for path in (first, *files))
-        return convert(((name, name) for name in names), lambda name: [self._row(name)])
+        return convert(((name, name) for name in (first, *names)), lambda name: [self._row(name)])
+
+    def _names(self) -> Iterator[str]:
+        """Paths relative to the root, each once."""
+        last = None
+        for path in media_files(self.root):
+            is_frame = self.fps is not None and media_of(path.name) == "image"
+            name = (path.parent if is_frame else path).relative_to(self.root).as_posix()
+            if name != last:
+                yield name
+            last = name if is_frame else last
 
     def _row(self, name: str) -> Row:
-        path, media = existing_media(self.root, name)
+        path, media = existing_media(self.root, name, self.fps)
         parent = Path(name).parent.name
         return Row(
-            id=name, path=path, media=media, video=name, attributes={"folder": parent} if parent else {}
+            id=name,
+            path=path,
+            media=media,
+            video=name,
+            attributes={"folder": parent} if parent else {},
+            frame_rate=self.fps if Path(path).is_dir() else None,
         )

@@ -22,13 +22,18 @@ def media_of(path: str) -> Media | None:
     return "image" if suffix in IMAGE_SUFFIXES else None
 
 
-def existing_media(root: Path, path: object) -> tuple[str, Media]:
-    """The file of a path below `root`, and what it is; ValueError if it is neither or not there."""
+def existing_media(root: Path, path: object, frame_rate: float | None = None) -> tuple[str, Media]:
+    """The file of a path below `root`, and what it is; ValueError if it is neither or not there.
+
+    With a `frame_rate`, a folder is a video too.
+    """
     if not isinstance(path, str) or not path:
         raise ValueError("it has no path" if path in (None, "") else f"{path!r} is not a path")
     media, file = media_of(path), root / path
     if file.is_dir():
-        raise ValueError(f"{path} is a folder of frames; make a video of it first")
+        if frame_rate is None:
+            raise ValueError(f"{path} is a folder of frames; say how many a second with --set fps=12")
+        return str(file), "video"
     if media is None:
         raise ValueError(f"{path} is neither a video nor an image")
     if not file.is_file():

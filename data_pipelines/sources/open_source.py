@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +30,12 @@ _FORMATS: Mapping[str, tuple[type, Mapping[str, Any]]] = {
     "folder": (Folder, {}),
     "kinetics": (FileList, {"layout": "kinetics"}),
     "videomae": (FileList, {"layout": "videomae"}),
+    "frame_folders": (FileList, {"layout": "frame_folders"}),
+    "intervals": (FileList, {"layout": "intervals"}),
     "multisource": (FileList, {"layout": "multisource"}),
 }
 KINDS = tuple(_FORMATS)
-_FIELDS_OF_LISTS = {2: "kinetics", 3: "videomae", 6: "multisource"}
+_FIELDS_OF_LISTS = {2: "kinetics", 3: "videomae", 5: "intervals", 6: "multisource"}
 _LOOKED_AT = 20  # rows; the first good one tells the format
 
 
@@ -74,10 +77,22 @@ def _read(name: str, value: Any, wanted: Any) -> Any:
         read = {"true": True, "false": False}.get(value.lower(), value)
     if wanted is int and isinstance(value, str) and value.isdecimal():
         read = int(value)
+    if wanted == float | None:
+        read = _rate(value)
     if not isinstance(read, wanted):
-        words = {bool: "true or false", int: "a whole number"}.get(wanted, "text")
+        words = {bool: "true or false", int: "a whole number", float | None: "a number above 0"}
+        words = words.get(wanted, "text")
         raise UserError(f"the source's option {name}={value!r} is not {words}")
     return read
+
+
+def _rate(value: Any) -> Any:
+    """A number above 0 of text; anything else as it is, which is then no number."""
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        return value
+    return rate if 0 < rate < math.inf else str(value)
 
 
 def _recognise(path: Path, options: Mapping[str, Any]) -> str:

@@ -9,9 +9,22 @@ from ivjax.data_pipelines.store.records import Media, Turn
 
 @dataclass(frozen=True)
 class Row:
-    """One clip to be made of file `path`; a member of a tar is `archive.tar::name`.
+    """One clip that could be made.
 
-    `start` and `end` are seconds in the file, None for its whole length. `id` is unique in a source.
+    Attributes:
+        id: unique in its source.
+        path: the media file; `archive.tar::name` for a member of a tar; or a folder of image files, one a
+            frame, if there is a `frame_rate`.
+        media: what the clip will be.
+        start: second of the file at which it begins; None is the beginning of the file.
+        end: second of the file at which it ends; None is the end of the file.
+        captions: texts that describe it.
+        conversation: turns about it.
+        label: number of its class.
+        video: name of the source video; clips of one video share it.
+        scores: numbers that filters use.
+        attributes: words that probes and filters use.
+        frame_rate: how many images of a folder are shown a second; None for a file.
     """
 
     id: str
@@ -25,6 +38,7 @@ class Row:
     video: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    frame_rate: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ TOLERANCE = Fraction(1, 2000)
 UNKNOWN_FPS = Fraction(25)  # for files that do not say
 _NO_TIMES = {"avi"}  # stores the order of decoding: frames that refer ahead come out with wrong times
 _NO_SEEKING = {"avi", "mpeg"}  # after a seek, the times of the frames are not what they were
-_TRUNCATED = 1  # seconds of video that may be missing at the end of a file
+MISSING_SECONDS = 1  # of video that may be missing at the end of a file
 
 
 class Shown(NamedTuple):
@@ -110,7 +110,7 @@ class Footage:
     def _check_end(self, ends: Fraction, wanted: Fraction | None) -> None:
         """Raises if the frames end long before the file says."""
         stated = self.seconds
-        if stated is not None and ends < min(stated, stated if wanted is None else wanted) - _TRUNCATED:
+        if stated is not None and ends < min(stated, stated if wanted is None else wanted) - MISSING_SECONDS:
             raise ClipError(
                 "truncated", f"{self._path} breaks off at {float(ends):.2f} of {float(stated):.2f} s"
             )

@@ -38,7 +38,7 @@ def test_video_mae_and_multi_source_lists(tmp_path, media):
     assert [(row.id, row.start, row.end, row.label) for row in rows_of(source)] == [
         ("a.mp4", None, None, None)
     ]
-    reasons = ["sub is a folder of frames", "its total 'all' is not a whole number"]
+    reasons = ["sub is a folder of frames; say how many a second", "its total 'all' is not a whole number"]
     assert_reasons(source, [(f"v.txt line {n}", reason) for n, reason in enumerate(reasons, 2)])
     (tmp_path / "m.txt").write_text(
         "ssv2 a.mp4 9.5 -1 -1 4\nk710 sub/c.mp4 20 3 7.5 -1\nk710 a.mp4 20 7 3 1\n"
@@ -155,11 +155,13 @@ def test_what_cannot_be_opened_is_an_error_that_names_the_kinds(tmp_path, media)
     ("kind", "options", "reason"),
     [
         ("captions", {"colour": "red"}, "kind captions has no option 'colour'; it has paragraph, trimmed"),
-        ("folder", {"split": ","}, "kind folder has no option 'split'; it has none"),
+        ("webdataset", {"split": ","}, "kind webdataset has no option 'split'; it has none"),
         ("kinetics", {"layout": "videomae"}, "kind kinetics has no option 'layout'; it has split"),
         ("captions", {"min_words": "two"}, "min_words='two' is not a whole number"),
         ("captions", {"trimmed": "maybe"}, "trimmed='maybe' is not true or false"),
         ("kinetics", {"split": 3}, "split=3 is not text"),
+        ("folder", {"fps": "0"}, "fps='0' is not a number above 0"),
+        ("folder", {"fps": "fast"}, "fps='fast' is not a number above 0"),
     ],
 )
 def test_options_are_checked(media, kind, options, reason):

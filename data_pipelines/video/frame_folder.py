@@ -1,0 +1,78 @@
+"""A folder of image files, one a frame, read as if it were a video of a constant rate."""
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+
+from ivjax.data_pipelines.sources.media import IMAGE_SUFFIXES
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.footage import MISSING_SECONDS, TOLERANCE, Shown
+
+
+class FrameFolder:
+    """The images of a folder in the order of the numbers in their names; frame k is shown from k / fps on.
+
+    It is read like `Footage`. Any fault is a ClipError.
+    """
+
+    pixel_shape = Fraction(1)
+
+    def __init__(self, path: str, fps: Fraction):
+        self.fps = fps
+        self._path = path
+        try:
+            names = (file.name for file in Path(path).iterdir())
+            self._names = sorted(filter(_is_image, names), key=_in_order)
+        except OSError as error:
+            raise ClipError("missing", f"{path} cannot be read: {error.strerror}") from None
+        if not self._names:
+            raise ClipError("no frames", f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long the frames are shown."""
+        return len(self._names) / self.fps
+
+    def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
+        """Frames that begin in [start, end), in order; None is the first or the last image."""
+        if end is not None and self.seconds < end - MISSING_SECONDS:
+            raise ClipError(
+                "truncated",
+                f"{self._path} holds {len(self._names)} images, {float(end * self.fps):g} should be there",
+            )
+        for number, name in enumerate(self._names):
+            begins, ends = number / self.fps, (number + 1) / self.fps
+            if end is not None and begins + TOLERANCE >= end:
+                return
+            if start is None or begins + TOLERANCE >= start:
+                yield Shown(self._picture(name), begins, ends if end is None else min(ends, end))
+
+    def _picture(self, name: str) -> av.VideoFrame:
+        path = f"{self._path}/{name}"
+        try:
+            with av.open(path, "r") as container:
+                return next(container.decode(video=0))
+        except (av.FFmpegError, ValueError, MemoryError, StopIteration, IndexError) as error:
+            raise ClipError("undecodable", f"{path}: {type(error).__name__}: {error}") from None
+
+    def __enter__(self) -> "FrameFolder":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """There is nothing to close: each image is opened for itself."""
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """Sorts frame2 before frame10; plain sorting would not, where numbers have no leading zeros."""
+    pieces = re.split(r"(\d+)", name)
+    return [(int(piece) if place % 2 else 0, piece) for place, piece in enumerate(pieces)]
