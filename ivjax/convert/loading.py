@@ -148,9 +148,9 @@ def _read_origin(
     into, path, there = _parsed(entry)
     if not into:
         return import_into(path, target, objective.grid, there)
-    sizes = experiment.stage.parts().get(into)
+    sizes = experiment.stage.encoders().get(into)
     if sizes is None:
-        parts = ", ".join(experiment.stage.parts()) or "none"
+        parts = ", ".join(experiment.stage.encoders()) or "none"
         raise UserError(f"init_from={entry}: the stage has no part {into}; its parts are {parts}")
     below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
     try:

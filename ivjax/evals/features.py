@@ -135,7 +135,7 @@ def _part_of_file(path: str, model: nn.Module, params: Params, branch: str) -> F
 
 def _part_of_run(folder: Path, model: nn.Module, branch: str) -> Found:
     experiment = stored_experiment(folder)
-    parts = experiment.stage.parts()
+    parts = experiment.stage.encoders()
     encoder = _model_of(parts.get(branch))
     if encoder is None:
         names = ", ".join(f"{folder}#{name}" for name in parts) or "none"

@@ -21,7 +21,7 @@ class Stage(Protocol):
         """Returns the model whose parameters are trained."""
         ...
 
-    def parts(self) -> Any:
+    def encoders(self) -> Any:
         """Returns the sizes of the encoders that can stand alone, by branch of the parameter tree."""
         ...
 

@@ -99,17 +99,17 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
             temporaries,
             largest,
             walk.costs.parked,
-            *_undivided({**program.state, "frozen": program.frozen}, mesh),
+            *_undivided(program, mesh),
         ),
         flops={part: cost * experiment.batch for part, cost in main.flops.items()},
         costs=walk.costs,
     )
 
 
-def _undivided(tree: Any, mesh: Any) -> tuple[int, str]:
-    leaves = dict(paths_of(tree))
-    found = {}
-    for path, size, axis in undivided(tree, mesh):
+def _undivided(program: Program, mesh: Any) -> tuple[int, str]:
+    state = {**program.state, "frozen": program.frozen}
+    leaves, found = dict(paths_of(state)), {}
+    for path, size, axis in undivided(state, mesh, program.objective.rules):
         local = math.prod(leaves[path].sharding.shard_shape(leaves[path].shape))
         reason = f"{axis}={mesh.shape[axis]} does not divide the {size} of {path}"
         found[path] = local * leaves[path].dtype.itemsize, reason

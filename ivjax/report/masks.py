@@ -66,7 +66,7 @@ def see(run: Path) -> Seen:
 
 def _looks(stage: MaskedReconstruction, compute: Any, params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
     key = jax.random.key(0)
-    taught = stage.taught(stage.encoders(compute), params, batch, key)
+    taught = stage.taught(stage.teachers(compute), params, batch, key)
     return taught.attention, stage.draw(batch, key, taught)
 
 

@@ -17,6 +17,7 @@ from ivjax.models.internvideo2.classifier import (
     encode_above,
     init_classifier,
 )
+from ivjax.models.internvideo2.rules import CLASSIFIER
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.ops.trees import paths_of
 from ivjax.stages.checks import check_encoder
@@ -68,7 +69,8 @@ class Classification:
             loss=loss,
             media={"video": Medium(self.batch(), tokens=1 + encoder.patches, flops=self._flops())},
             frozen=self.frozen(),
-            held={_BLOCKS: self.still} if self.still else {},
+            rules=CLASSIFIER,
+            frozen_layers={_BLOCKS: self.frozen_blocks} if self.frozen_blocks else {},
             running=self._running(),
             grid=encoder.grid,
         )
@@ -78,7 +80,7 @@ class Classification:
         dtype = jnp.dtype(compute.dtype)
         return Classifier(self.classifier, self.dropout, compute.remat, compute.scan, dtype)
 
-    def parts(self) -> Mapping[str, Any]:
+    def encoders(self) -> Mapping[str, Any]:
         """The encoder can stand alone."""
         return {"encoder": self.classifier.encoder}
 
@@ -99,8 +101,8 @@ class Classification:
         return (*_EMBEDDING, *blocks, *(() if self.probe.open_pool else (_POOL,)))
 
     @property
-    def still(self) -> int:
-        """How many of the first blocks stay as they are while the others learn."""
+    def frozen_blocks(self) -> int:
+        """How many of the first blocks are frozen while the others learn."""
         if self.probe is None or not self.probe.open_blocks:
             return 0
         return self.classifier.encoder.depth - self.probe.open_blocks
@@ -117,7 +119,7 @@ class Classification:
         depth = self.classifier.encoder.depth
         keep = drop_path(sample_keys(key, index, "drop_path"), self.drop_path, depth)
         keys = sample_keys(key, index, "dropout")
-        encoded = encode_above(model, params["encoder"], video, keep, self.still) if self.still else None
+        encoded = encode_above(model, params["encoder"], video, keep, self.frozen_blocks) if self.frozen_blocks else None
         logits, sown = model.apply({"params": params}, video, keep, keys, encoded, mutable=[STATISTICS])
         terms: Metrics = dict(paths_of(sown.get(STATISTICS, {})))
         if self.mixed:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models import flops
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize, embed_video, embed_words, init_viclip
@@ -16,7 +17,7 @@ from ivjax.ops.contrastive import Form, Kind, contrastive_loss, scale_from_tempe
 from ivjax.ops.masking import draw_visible, visible_count
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
 from ivjax.stages.checks import check_encoder, check_width
-from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, Rows, joint_loss
+from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, PerClip, joint_loss
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,20 @@ class DualEncoder:
         self._check()
         model, contrast = self.model(compute), self.contrast
 
-        def rows(params: Params, batch: Batch, key: jax.Array) -> Rows:
-            return self._rows(model, params, batch, key)
+        def embed(params: Params, batch: Batch, key: jax.Array) -> PerClip:
+            return self._embed(model, params, batch, key)
 
-        def loss(params: Params, rows: Rows, batch: Batch) -> tuple[jax.Array, Metrics]:
-            return self._loss(params, rows, batch)
+        def loss(params: Params, embedded: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
+            return self._loss(params, embedded, batch)
 
-        joint = Joint(rows, loss)
+        joint = Joint(embed, loss)
         return Objective(
             init=lambda key: init_viclip(model, key),
             loss=joint_loss(joint),
             media=self._media(),
             frozen=() if self.train_text else ("text",),
             joint=joint,
-            bounds={"temperature": (contrast.least, contrast.most)},
+            rules=self._rules(),
             grid=self.vision.grid,
             vocabulary=self.text.vocabulary,
         )
@@ -90,7 +91,13 @@ class DualEncoder:
             frames=self.frames,
         )
 
-    def parts(self) -> Mapping[str, Any]:
+    def _rules(self) -> Rules:
+        contrast = self.contrast
+        own = (Rule("temperature", bounds=(contrast.least, contrast.most)), Rule("bias"))
+        towers = (*prefixed("vision", self.vision.rules), *prefixed("text", self.text.rules))
+        return (*stated_in(__name__, own), *towers)
+
+    def encoders(self) -> Mapping[str, Any]:
         """An InternVideo2 encoder can stand alone; ViCLIP's files are of both towers."""
         return {"vision": self.vision} if isinstance(self.vision, EncoderSize) else {}
 
@@ -168,7 +175,7 @@ class DualEncoder:
                 "it a multiple of an InternVideo2 encoder's stage.vision.frames"
             )
 
-    def _rows(self, model: ViClip, params: Params, batch: Batch, key: jax.Array) -> Rows:
+    def _embed(self, model: ViClip, params: Params, batch: Batch, key: jax.Array) -> PerClip:
         video = batch["video"]
         parts, patches = self._parts(video.shape[1])
         visible = None
@@ -184,9 +191,9 @@ class DualEncoder:
             "text": embed_words(model, params, batch["text"]),
         }
 
-    def _loss(self, params: Params, rows: Rows, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def _loss(self, params: Params, embedded: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
         contrast = self.contrast
-        video, text = (scale_gradient(rows[name], contrast.gather_scale) for name in ("video", "text"))
+        video, text = (scale_gradient(embedded[name], contrast.gather_scale) for name in ("video", "text"))
         scale = scale_from_temperature(params["temperature"], contrast.least, contrast.most)
         loss = contrastive_loss(
             video, text, batch["sample"], scale, params.get("bias", 0.0), contrast.kind, contrast.form

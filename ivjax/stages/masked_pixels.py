@@ -13,12 +13,13 @@ from ivjax.experiment.computing import Compute
 from ivjax.models import flops
 from ivjax.models.videomae.autoencoder import DecoderSize, MaskedAutoencoder, init_autoencoder
 from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.models.videomae.rules import AUTOENCODER
 from ivjax.ops.masking import gather_tokens, hidden_from, places_of, running_cells
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.ops.video import IMAGENET_MEAN, IMAGENET_STD, patchify
 from ivjax.stages.checks import check_patches, check_width
 from ivjax.stages.mask import Mask
-from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, Rows, joint_loss
+from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, PerClip, joint_loss
 
 
 class Task(NamedTuple):
@@ -50,15 +51,16 @@ class MaskedPixels:
         self._check()
         model = self.model(compute)
 
-        def rows(params: Params, batch: Batch, key: jax.Array) -> Rows:
-            return self._rows(model, params, batch, key)
+        def errors(params: Params, batch: Batch, key: jax.Array) -> PerClip:
+            return self._errors(model, params, batch, key)
 
-        joint = Joint(rows, mean_error)
+        joint = Joint(errors, mean_error)
         return Objective(
             init=lambda key: init_autoencoder(model, key),
             loss=joint_loss(joint),
             media={"video": Medium(self.batch(), tokens=self.visible, flops=self._flops())},
             joint=joint if self._uneven else None,
+            rules=AUTOENCODER,
             grid=self.encoder.grid,
         )
 
@@ -72,7 +74,7 @@ class MaskedPixels:
             dtype=jnp.dtype(compute.dtype),
         )
 
-    def parts(self) -> Mapping[str, Any]:
+    def encoders(self) -> Mapping[str, Any]:
         """The encoder's size by its branch of the parameter tree."""
         return {"encoder": self.encoder}
 
@@ -111,7 +113,7 @@ class MaskedPixels:
         task: Task,
         keep: jax.Array | None = None,
         decoder_keep: jax.Array | None = None,
-    ) -> Rows:
+    ) -> PerClip:
         """Of each clip the mean squared errors of its hidden tokens, summed, and how many there are."""
         predicted = model.apply({"params": params}, video, task.visible, task.decoded, keep, decoder_keep)
         patches = gather_tokens(patchify(video, self.encoder.tubelet, self.encoder.patch), task.decoded)
@@ -122,7 +124,7 @@ class MaskedPixels:
             "tokens": jnp.sum(task.hidden, axis=1, dtype=jnp.float32),
         }
 
-    def _rows(self, model: MaskedAutoencoder, params: Params, batch: Batch, key: jax.Array) -> Rows:
+    def _errors(self, model: MaskedAutoencoder, params: Params, batch: Batch, key: jax.Array) -> PerClip:
         index, rate = batch["index"], self.drop_path
         keep = drop_path(sample_keys(key, index, "drop_path"), rate, self.encoder.depth)
         decoder_keep = drop_path(sample_keys(key, index, "decoder_drop_path"), rate, self.decoder.depth)
@@ -194,6 +196,6 @@ def pixel_targets(patches: jax.Array, normalised: bool) -> jax.Array:
     return colours.reshape(patches.shape)
 
 
-def mean_error(params: Params, rows: Rows, batch: Batch) -> tuple[jax.Array, Metrics]:
+def mean_error(params: Params, errors: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
     """The mean error of all tokens of the batch that count."""
-    return jnp.sum(rows["error"]) / jnp.maximum(jnp.sum(rows["tokens"]), 1.0), {}
+    return jnp.sum(errors["error"]) / jnp.maximum(jnp.sum(errors["tokens"]), 1.0), {}

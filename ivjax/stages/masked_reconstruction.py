@@ -9,8 +9,10 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rules, prefixed
 from ivjax.models import flops
 from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.rules import STUDENT
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, StudentOutput, init_student
 from ivjax.models.internvideo2.teachers import Taught, at_tokens, features_at, normalised
 from ivjax.ops.losses import alignment_loss
@@ -56,16 +58,17 @@ class MaskedReconstruction:
         """The stage's parameters, loss and batch."""
         self._check()
         student = self.model(compute)
-        encoders = self.encoders(compute)
+        teachers = self.teachers(compute)
 
         def loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
-            return self._loss(student, encoders, params, batch, key)
+            return self._loss(student, teachers, params, batch, key)
 
         return Objective(
             init=lambda key: self._init(student, key),
             loss=loss,
             media={"video": Medium(self.batch(), tokens=self.visible, flops=self._flops(student))},
-            frozen=tuple(encoders),
+            rules=self._rules(),
+            frozen=tuple(teachers),
             grid=self.student.grid,
         )
 
@@ -81,7 +84,7 @@ class MaskedReconstruction:
             dtype=jnp.dtype(compute.dtype),
         )
 
-    def encoders(self, compute: Compute) -> Mapping[str, Any]:
+    def teachers(self, compute: Compute) -> Mapping[str, Any]:
         """The teachers' models by branch of the parameter tree."""
         models: dict[str, Any] = {}
         if self.clip_teacher:
@@ -90,7 +93,12 @@ class MaskedReconstruction:
             models["mae_teacher"] = self.mae_teacher.model(self.mae, compute)
         return models
 
-    def parts(self) -> Mapping[str, Any]:
+    def _rules(self) -> Rules:
+        teachers = {"clip_teacher": self.clip_teacher, "mae_teacher": self.mae_teacher}
+        found = [rule for n, t in teachers.items() if t for rule in prefixed(n, t.size.rules)]
+        return (*STUDENT, *found)
+
+    def encoders(self) -> Mapping[str, Any]:
         """Sizes of the encoders by branch of the parameter tree."""
         teachers = {"clip_teacher": self.clip_teacher, "mae_teacher": self.mae_teacher}
         sizes: dict[str, Any] = {name: teacher.size for name, teacher in teachers.items() if teacher}
@@ -158,9 +166,9 @@ class MaskedReconstruction:
             self.mae_teacher.check(size, self.mae)
 
     def _loss(
-        self, student: Student, encoders: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array
+        self, student: Student, teachers: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        visible, targets = self.task(encoders, params, batch, key)
+        visible, targets = self.task(teachers, params, batch, key)
         keys = sample_keys(key, batch["index"], "drop_path")
         keep = drop_path(keys, self.drop_path, self.student.depth)
         video = batch["video"][:, :: self.stride]
@@ -175,14 +183,14 @@ class MaskedReconstruction:
         return total, terms
 
     def task(
-        self, encoders: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array
+        self, teachers: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, Targets]:
         """Visible tokens (B, 1 + n), and what is to be predicted there (at all tokens if `targets` is all).
 
         The clip teacher goes first, for its attention guides the mask. The barriers have its features
         gathered before anything else begins, so that those of all tokens are not in memory beside it.
         """
-        taught = self.taught(encoders, params, batch, key)
+        taught = self.taught(teachers, params, batch, key)
         visible = self.draw(batch, key, taught)
         kept = visible if self.targets == "visible" else self._all(len(visible))
         targets: Targets = {}
@@ -192,7 +200,7 @@ class MaskedReconstruction:
             targets["pooled"] = normalised(taught.pooled, self.pooled.norm)
         video, kept, targets = jax.lax.optimization_barrier((batch["video"], kept, targets))
         if self.mae:
-            features = self._mae_features(encoders, params, {**batch, "video": video}, kept[:, 1:] - 1)
+            features = self._mae_features(teachers, params, {**batch, "video": video}, kept[:, 1:] - 1)
             targets["mae"] = normalised(features, self.mae.norm)
         return jax.lax.optimization_barrier((visible, targets))
 
@@ -200,21 +208,21 @@ class MaskedReconstruction:
         tokens = 1 + self.student.patches
         return jnp.broadcast_to(jnp.arange(tokens), (batch, tokens))
 
-    def taught(self, encoders: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array) -> Taught:
+    def taught(self, teachers: Mapping[str, Any], params: Params, batch: Batch, key: jax.Array) -> Taught:
         """What the clip teacher says of all tokens, or what the batch holds in its place."""
         if self.clip_teacher:
-            frames, encoder = batch["video"][:, :: self.stride], encoders["clip_teacher"]
+            frames, encoder = batch["video"][:, :: self.stride], teachers["clip_teacher"]
             return self.clip_teacher.teach(encoder, params["clip_teacher"], frames, batch["index"], key)
         clip = jnp.moveaxis(batch["clip"], 1, 0) if self.clip else None
         cls, streams = (None, None) if clip is None else (clip[:, :, :1], clip[:, :, None])
         return Taught(cls, streams, batch.get("pooled"), batch.get("attention"))
 
     def _mae_features(
-        self, encoders: Mapping[str, Any], params: Params, batch: Batch, wanted: jax.Array
+        self, teachers: Mapping[str, Any], params: Params, batch: Batch, wanted: jax.Array
     ) -> jax.Array:
         if self.mae_teacher is None:
             return at_tokens(jnp.moveaxis(batch["mae"], 1, 0), wanted)
-        return self.mae_teacher.teach(encoders["mae_teacher"], params["mae_teacher"], batch["video"], wanted)
+        return self.mae_teacher.teach(teachers["mae_teacher"], params["mae_teacher"], batch["video"], wanted)
 
     def draw(self, batch: Batch, key: jax.Array, taught: Taught) -> jax.Array:
         """Visible tokens (B, 1 + n), by the teacher's attention if the mask asks for it."""

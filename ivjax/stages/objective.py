@@ -9,10 +9,11 @@ import jax
 
 from ivjax.experiment import experiment
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rules
 
 Params = dict[str, Any]
 Batch = Mapping[str, jax.Array]
-Rows = dict[str, jax.Array]
+PerClip = dict[str, jax.Array]  # arrays with one row per clip
 Metrics = dict[str, jax.Array]
 
 MOMENTUM = 0.1  # of running statistics: the part that a new batch has in them
@@ -32,38 +33,47 @@ class Medium:
 
 
 class Joint(NamedTuple):
-    """A loss that compares the rows of a batch with each other, cut where the rows meet.
+    """A loss that compares the clips of a batch with each other, cut where the clips meet.
 
-    `rows(params, batch, key)` gives arrays with one row per clip, each from its own clip alone;
-    `loss(params, rows, batch)` looks at the rows of the whole batch. Cut so, a batch can be worked off in
-    parts and its gradient still be that of the whole.
+    Cut so, a batch can be worked off in micro-batches and its gradient still be that of the whole.
+
+    Attributes:
+        per_clip: `per_clip(params, batch, key)` returns arrays with one row per clip, each from its own clip
+            alone.
+        loss: `loss(params, rows, batch)` returns the loss and its terms from the rows of the whole batch.
     """
 
-    rows: Callable[[Params, Batch, jax.Array], Rows]
-    loss: Callable[[Params, Rows, Batch], tuple[jax.Array, Metrics]]
+    per_clip: Callable[[Params, Batch, jax.Array], PerClip]
+    loss: Callable[[Params, PerClip, Batch], tuple[jax.Array, Metrics]]
 
 
 @dataclass(frozen=True)
 class Objective:
     """A stage made ready to train.
 
-    `loss(params, batch, key)` returns a float32 loss and its terms: without `joint` a mean over the rows,
-    with it `joint.loss` of `joint.rows`. `frozen` are patterns of paths of parameters that are not trained;
-    `held` are patterns of stacks of layers -> how many of the first ones are not. `running` are paths of
-    parameters that no gradient moves: after each step they come `MOMENTUM` nearer to the term of their name.
-    `media` are the kinds of batch that it takes, the main one first; `bounds` clamp parameters after each
-    step, by path. `grid` is the patch grid that position tables of weight files are resized to, and every
-    token id of a batch is below `vocabulary`.
+    Attributes:
+        init: `init(key)` returns fresh parameters.
+        loss: `loss(params, batch, key)` returns a float32 loss and its terms: without `joint` a mean over the
+            rows of the batch, with it `joint.loss` of `joint.per_clip`.
+        media: the kinds of batch that it takes, the main one first.
+        rules: how each parameter is split over the mesh, decays and is bounded; the first match decides.
+        frozen: patterns of the parameters that are not trained.
+        frozen_layers: pattern of a stack of layers -> how many of its first layers are not trained.
+        running: paths of parameters that no gradient moves: each step moves them by the share `MOMENTUM`
+            towards the term of the same name.
+        joint: the loss in two halves, where it compares the rows of a batch with each other.
+        grid: the patch grid that position tables of weight files are resized to.
+        vocabulary: token ids of a batch are below it.
     """
 
     init: Callable[[jax.Array], Params]
     loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
     media: Mapping[str, Medium]
+    rules: Rules
     frozen: tuple[str, ...] = ()
-    held: Mapping[str, int] = field(default_factory=dict)
+    frozen_layers: Mapping[str, int] = field(default_factory=dict)
     running: tuple[str, ...] = ()
     joint: Joint | None = None
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     grid: tuple[int, int, int] | None = None
     vocabulary: int | None = None
 
@@ -75,7 +85,7 @@ class Objective:
 
 def joint_loss(joint: Joint) -> Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]:
     """The loss of a whole batch at once."""
-    return lambda params, batch, key: joint.loss(params, joint.rows(params, batch, key), batch)
+    return lambda params, batch, key: joint.loss(params, joint.per_clip(params, batch, key), batch)
 
 
 class Stage(experiment.Stage, Protocol):
@@ -89,6 +99,6 @@ class Stage(experiment.Stage, Protocol):
         """The model whose parameters are trained."""
         ...
 
-    def parts(self) -> Mapping[str, Any]:
+    def encoders(self) -> Mapping[str, Any]:
         """Sizes of the encoders that can stand alone, by branch of the parameter tree."""
         ...

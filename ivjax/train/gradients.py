@@ -1,4 +1,4 @@
-"""Loss and gradients of a batch, whole or in parts one after the other: the same numbers either way."""
+"""Loss and gradients of a batch, whole or in micro-batches one after the other: the same numbers either way."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,13 @@ Result = tuple[tuple[jax.Array, Metrics], Params]
 Differentiate = Callable[[Params, Params, Batch, jax.Array], Result]
 
 
-def gradients_of(objective: Objective, parts: int) -> Differentiate:
-    """f(trained, frozen, batch, key) -> ((loss, terms), gradients of what is trained), in `parts` parts."""
-    if parts == 1:
+def gradients_of(objective: Objective, micro_batches: int) -> Differentiate:
+    """Returns f(trained, frozen, batch, key) -> ((loss, terms), gradients of what is trained)."""
+    if micro_batches == 1:
         return _whole(objective)
     if objective.joint is None:
-        return _mean_of_parts(objective, parts)
-    return _joint_in_parts(objective.joint, parts)
+        return _mean_of_micro_batches(objective, micro_batches)
+    return _joint_in_micro_batches(objective.joint, micro_batches)
 
 
 def _whole(objective: Objective) -> Differentiate:
@@ -29,54 +29,65 @@ def _whole(objective: Objective) -> Differentiate:
     return jax.value_and_grad(loss, has_aux=True)
 
 
-def _mean_of_parts(objective: Objective, parts: int) -> Differentiate:
-    """For a loss that is a mean over the rows: the mean of the parts' losses and gradients."""
+def _mean_of_micro_batches(objective: Objective, count: int) -> Differentiate:
+    """For a loss that is a mean over the rows: the mean of the micro-batches' losses and gradients."""
     grad = _whole(objective)
 
     def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> Result:
-        cut = _cut(dict(batch), parts)
-        total = _summed(lambda part: grad(trained, frozen, part, key), cut)
-        return jax.tree.map(lambda x: x / parts, total)
+        micro_batches = _split(dict(batch), count)
+        total = _summed(lambda micro_batch: grad(trained, frozen, micro_batch, key), micro_batches)
+        return jax.tree.map(lambda x: x / count, total)
 
     return differentiate
 
 
-def _joint_in_parts(joint: Joint, parts: int) -> Differentiate:
-    """For a loss that compares rows: all rows first, part by part and without keeping what led to them;
-    then the loss over all of them; then each part once more, for what its rows' gradients come from.
+def _joint_in_micro_batches(joint: Joint, count: int) -> Differentiate:
+    """For a loss that compares clips, in three passes.
+
+    First the rows of all clips, one micro-batch at a time, without keeping what led to them. Then the loss
+    over all rows, and its gradient with respect to them. Then each micro-batch once more, to carry the
+    gradients of its rows back to the parameters.
     """
 
     def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> Result:
-        cut = _cut(dict(batch), parts)
-        rows = _whole_again(jax.lax.map(lambda p: joint.rows(joined(trained, frozen), p, key), cut))
+        micro_batches = _split(dict(batch), count)
+        rows = _merged(jax.lax.map(lambda b: joint.per_clip(joined(trained, frozen), b, key), micro_batches))
         of_loss = jax.value_and_grad(
             lambda t, r: joint.loss(joined(t, frozen), r, batch), argnums=(0, 1), has_aux=True
         )
         value, (direct, of_rows) = of_loss(trained, rows)
 
-        def back(part_and_gradient: Any) -> Params:
-            part, gradient = part_and_gradient
-            _, pull = jax.vjp(lambda t: joint.rows(joined(t, frozen), part, key), trained)
+        def back(micro_batch_and_gradient: Any) -> Params:
+            micro_batch, gradient = micro_batch_and_gradient
+            _, pull = jax.vjp(lambda t: joint.per_clip(joined(t, frozen), micro_batch, key), trained)
             return pull(gradient)[0]
 
-        through = _summed(back, (cut, _cut(of_rows, parts)))
+        through = _summed(back, (micro_batches, _split(of_rows, count)))
         return value, jax.tree.map(jnp.add, direct, through)
 
     return differentiate
 
 
-def _cut(rows: Any, parts: int) -> Any:
-    """Row r goes to part r % parts, so that each device's rows stay on it."""
-    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), rows)
+def _split(rows: Any, count: int) -> Any:
+    """Returns the rows of a batch as `count` micro-batches on a leading axis.
+
+    Row r goes to micro-batch r % count. Contiguous slices would lie on few devices each, and every one of
+    them would have to be spread over the mesh again.
+    """
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), rows)
 
 
-def _whole_again(cut: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), cut)
+def _merged(micro_batches: Any) -> Any:
+    """Undoes `_split`."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), micro_batches)
 
 
-def _summed(function: Callable[[Any], Any], cut: Any) -> Any:
-    """The sum of function(part) over the parts, one at a time."""
-    first = jax.tree.map(lambda x: x[0], cut)
+def _summed(function: Callable[[Any], Any], micro_batches: Any) -> Any:
+    """Returns the sum of function(micro_batch), one at a time."""
+    first = jax.tree.map(lambda x: x[0], micro_batches)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first))
-    total, _ = jax.lax.scan(lambda t, part: (jax.tree.map(jnp.add, t, function(part)), None), zeros, cut)
-    return total
+
+    def add(total: Any, micro_batch: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(micro_batch)), None
+
+    return jax.lax.scan(add, zeros, micro_batches)[0]

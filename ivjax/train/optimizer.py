@@ -1,9 +1,10 @@
-"""AdamW with the family's rules: what decays, layer-wise learning rates, clipping by global norm.
+"""AdamW with the objective's rules: what decays, layer-wise learning rates, clipping by global norm.
 
-All rules go by parameter name, never by rank: in a scanned stack a bias has two axes.
+All rules go by parameter path, never by rank: in a scanned stack a bias has two axes.
 """
 
-import re
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,11 +12,10 @@ import jax.numpy as jnp
 import optax
 
 from ivjax.experiment.options import AdamW
+from ivjax.experiment.rules import Rule, rule_of
 from ivjax.ops.trees import map_with_path, paths_of
 
 Tree = Any
-
-_FIRST_LAYER = re.compile(r"(patch_embed/\w+|cls_token|pos_embed/table)")
 
 
 def init_moments(options: AdamW, params: Tree) -> Tree:
@@ -24,7 +24,13 @@ def init_moments(options: AdamW, params: Tree) -> Tree:
 
 
 def updated(
-    options: AdamW, gradients: Tree, moments: Tree, params: Tree, lr: jax.Array, decay: jax.Array
+    options: AdamW,
+    rules: Sequence[Rule],
+    gradients: Tree,
+    moments: Tree,
+    params: Tree,
+    lr: jax.Array,
+    decay: jax.Array,
 ) -> tuple[Tree, Tree, jax.Array]:
     """Takes one step: (new parameters, new moments, gradient norm before clipping)."""
     norm = optax.global_norm(gradients)
@@ -32,10 +38,10 @@ def updated(
         factor = jnp.minimum(1.0, options.clip / (norm + 1e-6))
         gradients = jax.tree.map(lambda g: g * factor, gradients)
     directions, moments = _adam(options).update(gradients, moments)
-    scales = layer_scales(params, options.layer_decay)
+    scales = layer_scales(params, options.layer_decay, rules)
 
     def moved(path: str, param: jax.Array, direction: jax.Array) -> jax.Array:
-        shrink = decay * param if decays(path) else 0.0
+        shrink = decay * param if rule_of(rules, path).decays else 0.0
         return param - lr * scales[path] * (direction + shrink)
 
     return map_with_path(moved, params, directions), moments, norm
@@ -45,27 +51,27 @@ def _adam(options: AdamW) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=options.betas[0], b2=options.betas[1], eps=options.epsilon)
 
 
-def decays(path: str) -> bool:
-    """Whether weight decay applies: to kernels and words, not to biases, norms, tables or class tokens."""
-    return path.rsplit("/", 1)[-1] in ("kernel", "word_embed")
-
-
-def layer_scales(params: Tree, rate: float) -> dict[str, Any]:
+def layer_scales(params: Tree, rate: float, rules: Sequence[Rule]) -> dict[str, Any]:
     """Learning-rate factor of each leaf: rate ** (n + 1 - id), with n blocks.
 
-    id 0: patch embedding, class token, joint position table. id i + 1: block i (a vector along the
-    stacked axis). Everything else, separable position tables included, learns at the full rate.
+    id 0: what the rules call `first`. id i + 1: block i of what they call `stacked` (a vector along the
+    stacked axis). Everything else learns at the full rate.
     """
     leaves = dict(paths_of(params))
-    depths = {path.split("blocks/")[0]: leaf.shape[0] for path, leaf in leaves.items() if "blocks/" in path}
+    depths = {path: rule_of(rules, path).depth for path in leaves}
+    stacks = {path: leaves[path].shape[0] for path, depth in depths.items() if depth == "stacked"}
 
     def scale(path: str, leaf: Any) -> Any:
-        if "blocks/" in path:
+        if depths[path] == "stacked":
             steps_up = leaf.shape[0] - jnp.arange(leaf.shape[0])
             return (rate ** steps_up.astype(jnp.float32)).reshape(-1, *[1] * (leaf.ndim - 1))
-        for prefix, depth in depths.items():
-            if path.startswith(prefix) and _FIRST_LAYER.fullmatch(path.removeprefix(prefix)):
-                return rate ** (depth + 1)
+        if depths[path] == "first" and stacks:
+            return rate ** (stacks[_nearest(path, stacks)] + 1)
         return 1.0
 
     return {path: scale(path, leaf) for path, leaf in leaves.items()}
+
+
+def _nearest(path: str, stacks: dict[str, int]) -> str:
+    """The stack above a parameter: of the stacks of several models, the one whose path begins most alike."""
+    return max(stacks, key=lambda stack: len(os.path.commonprefix([path.split("/"), stack.split("/")])))

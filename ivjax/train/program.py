@@ -55,7 +55,9 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
     check_obeyed(experiment)
     objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
     trained, frozen = shapes_of(objective, experiment.dtype)
-    state = placed(jax.eval_shape(lambda params: init_state(params, recipe), trained), mesh)
+    state = jax.eval_shape(lambda params: init_state(params, recipe), trained)
+    state = sharding.abstract(state, sharding.state_shardings(state, mesh, objective.rules))
+    frozen = sharding.abstract(frozen, sharding.shardings_of(frozen, mesh, objective.rules))
     rows = NamedSharding(mesh, batch_spec())
     batches: dict[str, Any] = {
         name: {
@@ -66,7 +68,7 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
     }
     outputs = (jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicate(mesh))
     step = jax.jit(step_of(experiment), donate_argnums=0, out_shardings=outputs)
-    return Program(objective, trained, state, placed(frozen, mesh), batches, step, mesh)
+    return Program(objective, trained, state, frozen, batches, step, mesh)
 
 
 def check_obeyed(experiment: Experiment) -> None:
@@ -114,8 +116,3 @@ def numbers_of(experiment: Experiment, paths: Sequence[str]) -> dict[str, Any]:
     """The experiment's own values at `paths`."""
     values = leaves(experiment)
     return {path: values[path] for path in paths}
-
-
-def placed(tree: Any, mesh: Mesh) -> Any:
-    """The shapes of `tree` with the shardings of the table."""
-    return sharding.abstract(tree, sharding.shardings_of(tree, mesh))

@@ -173,7 +173,7 @@ def _prepare(
     experiment, folder, program = run.experiment, run.folder, run.program(mesh)
     objective, not_trained = program.objective, program.frozen
     everything = program.state | ({"frozen": not_trained} if not_trained else {})
-    for line in sharding.describe(everything, mesh):
+    for line in sharding.describe(everything, mesh, objective.rules):
         say(line)
     feed = run.feed(program)
     loader = feed.loader

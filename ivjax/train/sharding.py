@@ -1,48 +1,25 @@
-"""The one table that says where every parameter lives; optimizer state and EMA follow it."""
+"""Where every parameter lives on the mesh, by the rules of the objective; optimizer state and EMA follow it."""
 
 import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.errors import UserError
+from ivjax.experiment.rules import Axes, Rule, rule_of
 from ivjax.ops.trees import map_with_path, paths_of
 
-Axes = tuple[str | None, ...]
+Rules = Sequence[Rule]
+State = Mapping[str, Any]
 
-# (pattern of the end of a parameter's path, mesh axis of each dimension). First match wins.
-# Stacked layers lead with None. Kernels are split over fsdp on one side and tensor on the other.
-TABLE: tuple[tuple[str, Axes], ...] = (
-    (r"blocks/attn/qkv/kernel", (None, None, "fsdp", "tensor")),
-    (r"blocks/attn/proj/kernel", (None, "tensor", "fsdp")),
-    (r"blocks/mlp/fc1/kernel", (None, "fsdp", "tensor")),
-    (r"blocks/mlp/fc1/bias", (None, "tensor")),
-    (r"blocks/mlp/fc2/kernel", (None, "tensor", "fsdp")),
-    (r"patch_embed/kernel", (None, None, None, None, "fsdp")),
-    (r"\w*pos_embed/(table|spatial|temporal|cls)", (None, None, "fsdp")),
-    (r"clip_projector/[qkv]/kernel", ("fsdp", "tensor")),
-    (r"clip_projector/proj/kernel", ("tensor", "fsdp")),
-    (r"(clip|mae)_decoder/(head|fc1|fc2)/kernel", (None, "fsdp", "tensor")),
-    (r"final_clip_decoder/(head|fc1|fc2)/kernel", ("fsdp", "tensor")),
-    (r"(vision|text)/proj/kernel", ("fsdp", "tensor")),
-    (r"(extra_mlp/fc[12]|down|head)/kernel", ("fsdp", "tensor")),
-    (r"(word|place|spatial)_embed", (None, "fsdp")),
-    (r"temporal_embed", (None, None, "fsdp")),
-    (r"encoder_to_decoder/kernel", ("fsdp", "tensor")),
-    (r"pos_embed", (None, None, "fsdp")),
-    (r"(q_bias|v_bias|mask_token)", ()),
-    (r"(.*/)?(scale|bias|gamma|cls_token|temperature)", ()),
-    (r"down_norm/(mean|variance)", ()),
-    (r"(.*/)?(step|skipped|count)", ()),
-)
+_PARAMETERS = ("params", "frozen")  # the branches of a state that hold parameters; the rest follows them
 
 
-def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """The spec of one leaf. A dimension that its axis does not divide stays whole."""
-    axes = _row(path, shape)
+def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> PartitionSpec:
+    """The spec of one parameter. A dimension that its axis does not divide stays whole."""
+    axes = _axes(path, shape, rules)
     split = [
         axis if axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0 else None
         for axis, size in zip(axes, shape, strict=False)
@@ -52,40 +29,71 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*split)
 
 
-def _row(path: str, shape: tuple[int, ...]) -> Axes:
-    matches = ((pattern, axes) for pattern, axes in TABLE if re.search(rf"(^|/){pattern}$", path))
-    pattern, axes = next(matches, (None, ()))
-    if pattern is None:
-        raise UserError(f"no row of the sharding table matches parameter {path}; add one to TABLE")
-    if len(axes) > len(shape):
-        raise UserError(f"sharding row {pattern!r} names {len(axes)} axes, but {path} has shape {shape}")
-    return axes
+def _axes(path: str, shape: tuple[int, ...], rules: Rules) -> Axes:
+    rule = rule_of(rules, path)
+    if len(rule.axes) > len(shape):
+        raise UserError(
+            f"rule {rule.pattern!r} of {rule.module} names {len(rule.axes)} axes, but {path} has shape {shape}"
+        )
+    return rule.axes
 
 
-def undivided(tree: Any, mesh: Mesh) -> Iterator[tuple[str, int, str]]:
-    """Leaves with a dimension that the table would split and its axis does not divide: path, size, axis."""
-    for path, leaf in paths_of(tree):
-        for axis, size in zip(_row(path, leaf.shape), leaf.shape, strict=False):
+def shardings_of(params: Any, mesh: Mesh, rules: Rules) -> Any:
+    """A NamedSharding for every parameter (arrays or shapes) of a tree."""
+    return map_with_path(lambda p, leaf: NamedSharding(mesh, spec_of(p, leaf.shape, mesh, rules)), params)
+
+
+def state_shardings(state: State, mesh: Mesh, rules: Rules) -> Any:
+    """A NamedSharding for every leaf of a state: moments and EMA lie where their parameter does."""
+    behind = _parameter_paths(state)
+
+    def sharding(path: str, leaf: Any) -> NamedSharding:
+        parameter = behind[path]
+        spec = PartitionSpec() if parameter is None else spec_of(parameter, leaf.shape, mesh, rules)
+        return NamedSharding(mesh, spec)
+
+    return map_with_path(sharding, dict(state))
+
+
+def _parameter_paths(state: State) -> dict[str, str | None]:
+    """For every leaf of a state, the path of the parameter that it belongs to: the longest end of its own
+    path that is one. None for counters."""
+    parameters = {path for branch in _PARAMETERS for path, _ in paths_of(state.get(branch, {}))}
+
+    def behind(path: str) -> str | None:
+        names = path.split("/")
+        ends = ("/".join(names[first:]) for first in range(1, len(names)))
+        return next((end for end in ends if end in parameters), None)
+
+    return {path: behind(path) for path, _ in paths_of(dict(state))}
+
+
+def undivided(state: State, mesh: Mesh, rules: Rules) -> Iterator[tuple[str, int, str]]:
+    """Leaves with a dimension that a rule would split and its axis does not divide: path, size, axis."""
+    behind = _parameter_paths(state)
+    for path, leaf in paths_of(dict(state)):
+        if (parameter := behind[path]) is None:
+            continue
+        for axis, size in zip(_axes(parameter, leaf.shape, rules), leaf.shape, strict=False):
             if axis and size % mesh.shape[axis]:
                 yield path, size, axis
 
 
-def shardings_of(tree: Any, mesh: Mesh) -> Any:
-    """A NamedSharding for every leaf (arrays or shapes) of a state."""
-    return map_with_path(lambda path, leaf: NamedSharding(mesh, spec_of(path, leaf.shape, mesh)), tree)
-
-
-def describe(state: Any, mesh: Mesh) -> Iterator[str]:
-    """The resolved table: shape, spec and bytes per device of every parameter, then of what follows them."""
+def describe(state: State, mesh: Mesh, rules: Rules) -> Iterator[str]:
+    """The resolved table: shape, spec, bytes per device, decay and depth of every parameter of a state, then
+    the bytes of everything."""
     sums: dict[str, int] = {}
-    for path, leaf in paths_of(state):
-        spec = spec_of(path, leaf.shape, mesh)
+    for (path, leaf), sharding in zip(
+        paths_of(dict(state)), jax.tree.leaves(state_shardings(state, mesh, rules)), strict=True
+    ):
+        spec = sharding.spec
         size = leaf.size * leaf.dtype.itemsize // math.prod(mesh.shape[axis] for axis in spec if axis)
         kind, _, name = path.partition("/")
         sums[kind] = sums.get(kind, 0) + size
         if kind == "params":
-            shape = "x".join(map(str, leaf.shape)) or "scalar"
-            yield f"{name:<50} {shape:>16}  {_text(spec):<24} {_mebibytes(size)}"
+            shape, rule = "x".join(map(str, leaf.shape)) or "scalar", rule_of(rules, name)
+            decay = "decays" if rule.decays else "-"
+            yield f"{name:<50} {shape:>16}  {_text(spec):<24} {_mebibytes(size)}  {decay:<6} {rule.depth}"
     axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     yield f"bytes per device on mesh {axes}:"
     for kind, size in [*sums.items(), ("all", sum(sums.values()))]:

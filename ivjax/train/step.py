@@ -1,6 +1,6 @@
 """One optimizer step as a pure function of (state, frozen parameters, batch)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Recipe
 from ivjax.experiment.patterns import covers
+from ivjax.experiment.rules import Rule, rule_of
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.ops.trees import map_with_path
 from ivjax.stages.objective import MOMENTUM, Batch, Metrics, Objective, Params
@@ -41,17 +42,19 @@ def make_step(
         key = jax.random.key(recipe.seed)
         differentiate = gradients_of(objective, recipe.accumulate)
         (loss, terms), gradients = differentiate(state["params"], frozen, batch, key)
-        gradients = with_held(gradients, jax.tree.map(jnp.zeros_like, gradients), objective.held)
+        gradients = with_frozen(gradients, jax.tree.map(jnp.zeros_like, gradients), objective.frozen_layers)
         lr = recipe.schedule.at(state["step"], recipe.steps, jnp)
         params, moments, norm = updated(
             recipe.optimizer,
+            objective.rules,
             gradients,
             state["moments"],
             state["params"],
             lr,
             decay.at(state["step"], recipe.steps, jnp),
         )
-        params = bounded(with_held(params, state["params"], objective.held), objective.bounds)
+        params = with_frozen(params, state["params"], objective.frozen_layers)
+        params = bounded(params, objective.rules)
         params = with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})
         changed = {"params": params, "moments": moments}
         if recipe.ema is not None:
@@ -66,16 +69,22 @@ def make_step(
     return step
 
 
-def bounded(params: Params, bounds: Mapping[str, tuple[float, float]]) -> Params:
-    """Parameters whose path is in `bounds`, clamped; the others as they are."""
-    return map_with_path(lambda path, x: jnp.clip(x, *bounds[path]) if path in bounds else x, params)
+def bounded(params: Params, rules: Sequence[Rule]) -> Params:
+    """Parameters whose rule has bounds, clipped to them; the others as they are."""
+
+    def clipped(path: str, x: jax.Array) -> jax.Array:
+        bounds = rule_of(rules, path).bounds
+        return x if bounds is None else jnp.clip(x, *bounds)
+
+    return map_with_path(clipped, params)
 
 
-def with_held(new: Params, old: Params, held: Mapping[str, int]) -> Params:
-    """`new`, but `old` in the first layers of what `held` names."""
+def with_frozen(new: Params, old: Params, frozen_layers: Mapping[str, int]) -> Params:
+    """`new`, but `old` in the first layers of the stacks that the patterns of `frozen_layers` cover."""
 
     def chosen(path: str, new: jax.Array, old: jax.Array) -> jax.Array:
-        first = max((layers for pattern, layers in held.items() if covers([pattern], path)), default=0)
+        counts = (layers for pattern, layers in frozen_layers.items() if covers([pattern], path))
+        first = max(counts, default=0)
         return new.at[:first].set(old[:first]) if first else new
 
     return map_with_path(chosen, new, old)

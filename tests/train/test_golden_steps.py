@@ -106,7 +106,7 @@ def test_masks_targets_and_gradients_of_the_first_step(name, golden):
     student = import_tensors(PRETRAIN.rows, golden.group("params/student"))
     batch, key = batch_of(golden, 0), jax.random.key(0)
     teachers = teachers_of(golden)
-    visible, targets = stage.task(stage.encoders(compute), teachers, batch, key)
+    visible, targets = stage.task(stage.teachers(compute), teachers, batch, key)
     for row, masked in zip(np.asarray(visible), golden["outputs/mask_0"], strict=True):
         np.testing.assert_array_equal(row, np.flatnonzero(~masked))
     close(targets["clip"], golden["outputs/clip_middle_0"])

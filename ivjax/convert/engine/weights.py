@@ -124,7 +124,7 @@ def open_weights(path: Path | str) -> Tensors:
     experiment = stored_experiment(folder)
     found = family_of_stage(experiment.stage)
     if found is None:
-        parts = ", ".join(f"{path}#{name}" for name in experiment.stage.parts())
+        parts = ", ".join(f"{path}#{name}" for name in experiment.stage.encoders())
         raise UserError(
             f"{path} was trained as {type(experiment.stage).__name__}, which no family of files is of"
             + (f"; name a part of it: {parts}" if parts else "")
@@ -140,10 +140,10 @@ def _branch_of_run(folder: Path, branch: str) -> Tensors:
     from ivjax.convert.loading import params_of_run
 
     experiment = stored_experiment(folder)
-    sizes = experiment.stage.parts().get(branch)
+    sizes = experiment.stage.encoders().get(branch)
     family = None if sizes is None else family_of_sizes(sizes)
     if family is None:
-        parts = ", ".join(experiment.stage.parts()) or "none that can be taken alone"
+        parts = ", ".join(experiment.stage.encoders()) or "none that can be taken alone"
         raise UserError(f"{folder} has no part #{branch}; its parts are {parts}")
     params = params_of_run(folder, experiment, branch=branch)
     return Arrays(dict(paths_of(params[branch])), metadata(family.name, sizes, None))

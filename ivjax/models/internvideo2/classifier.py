@@ -171,9 +171,9 @@ class Upper(nn.Module):
 
 
 def encode_above(
-    classifier: Classifier, params: Any, video: jax.Array, keep: jax.Array | None, still: int
+    classifier: Classifier, params: Any, video: jax.Array, keep: jax.Array | None, frozen: int
 ) -> Encoded:
-    """What the encoder makes of clips, without a backward pass through its first `still` blocks.
+    """What the encoder makes of clips, without a backward pass through its first `frozen` blocks.
 
     The blocks are one stack, and a scan goes backward through all of its layers or none, so it is cut in two.
     """
@@ -183,12 +183,12 @@ def encode_above(
         blocks = jax.tree.map(lambda leaf: leaf[first:last], params["blocks"])
         return {"params": {**params, "blocks": blocks}}, None if keep is None else keep[first:last]
 
-    below, keep_below = layers(0, still)
-    lower = encoder_of(classifier).clone(size=replace(size, depth=still), remat="none")
+    below, keep_below = layers(0, frozen)
+    lower = encoder_of(classifier).clone(size=replace(size, depth=frozen), remat="none")
     stream = lower.apply(jax.lax.stop_gradient(below), video, None, keep_below).tokens  # type: ignore[union-attr]
-    above, keep_above = layers(still, size.depth)
+    above, keep_above = layers(frozen, size.depth)
     upper = Upper(
-        replace(size, depth=size.depth - still), classifier.remat, classifier.scan, classifier.dtype
+        replace(size, depth=size.depth - frozen), classifier.remat, classifier.scan, classifier.dtype
     )
     return upper.apply(above, jax.lax.stop_gradient(stream), keep_above)  # type: ignore[return-value]
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ivjax.experiment.computing import Remat
+from ivjax.experiment.rules import Rules
+from ivjax.models.internvideo2.rules import ENCODER
 from ivjax.models.layers import AttentionPool, Block, Gelu, PatchEmbed, remat, run_blocks
 from ivjax.ops import positions
 from ivjax.ops.masking import gather_tokens
@@ -46,6 +48,11 @@ class EncoderSize:
         """Patches of one clip, without the class token."""
         times, rows, columns = self.grid
         return times * rows * columns
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the encoder's parameters."""
+        return ENCODER
 
 
 EncoderSize.PRESETS = {

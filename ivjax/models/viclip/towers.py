@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Remat
+from ivjax.experiment.rules import Rules
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, in_parts, with_scaled_residuals
 from ivjax.models.layers import (
     KERNEL_STD,
@@ -21,6 +22,7 @@ from ivjax.models.layers import (
     remat,
     run_blocks,
 )
+from ivjax.models.viclip.rules import TEXT, VISION
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
 
@@ -52,6 +54,11 @@ class VisionSize:
         times, rows, columns = self.grid
         return times * rows * columns
 
+    @property
+    def rules(self) -> Rules:
+        """Rules of the tower's parameters."""
+        return VISION
+
 
 @dataclass(frozen=True)
 class TextSize:
@@ -66,6 +73,11 @@ class TextSize:
     end: int | None = None  # the end token's id; None: the largest id of a text, as in CLIP
 
     PRESETS: ClassVar[dict[str, "TextSize"]]
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the tower's parameters."""
+        return TEXT
 
 
 VisionSize.PRESETS = {

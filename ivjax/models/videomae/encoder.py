@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Remat
+from ivjax.experiment.rules import Rules
 from ivjax.models.layers import (
     LayerScale,
     Mlp,
@@ -20,6 +21,7 @@ from ivjax.models.layers import (
     remat,
     run_blocks,
 )
+from ivjax.models.videomae.rules import ENCODER
 from ivjax.ops.attention import attend, attend_with_weights
 from ivjax.ops.layout import constrain
 from ivjax.ops.masking import gather_tokens
@@ -66,6 +68,11 @@ class VideoMaeSize:
         """Tokens of one clip."""
         times, rows, columns = self.grid
         return times * rows * columns
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the encoder's parameters."""
+        return ENCODER
 
 
 VideoMaeSize.PRESETS = {

@@ -1,0 +1,57 @@
+"""Rules of the parameters of InternVideo2: encoder, heads of the stage-1 student, classifier."""
+
+from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
+from ivjax.models.rules import BLOCKS, PATCH_EMBED, linear, norm
+
+ENCODER: Rules = stated_in(
+    __name__,
+    (
+        *PATCH_EMBED,
+        *BLOCKS,
+        Rule("cls_token", depth="first"),
+        # The originals name the joint table alone in their layer-wise decay: separable tables learn at the
+        # full rate.
+        Rule("pos_embed/table", (None, None, "fsdp"), depth="first"),
+        Rule("pos_embed", (None, None, "fsdp")),
+        Rule("clip_projector/[qkv]/kernel", ("fsdp", "tensor"), decays=True),
+        Rule("clip_projector/proj/kernel", ("tensor", "fsdp"), decays=True),
+        Rule("clip_projector/*/bias"),
+        Rule("clip_projector/norm_[qkv]"),
+    ),
+)
+
+
+def _decoder(path: str, stacked: bool) -> Rules:
+    """Rules of a feature head; those of several layers are stacked on a leading axis."""
+    lead = (None,) if stacked else ()
+    return (
+        Rule(f"{path}/*/kernel", (*lead, "fsdp", "tensor"), decays=True),
+        Rule(f"{path}/*/bias"),
+        Rule(f"{path}/norm"),
+    )
+
+
+STUDENT: Rules = stated_in(
+    __name__,
+    (
+        *prefixed("encoder", ENCODER),
+        Rule("clip_pos_embed", (None, None, "fsdp")),
+        Rule("mae_pos_embed", (None, None, "fsdp")),
+        *_decoder("clip_decoder", stacked=True),
+        *_decoder("mae_decoder", stacked=True),
+        *_decoder("final_clip_decoder", stacked=False),
+    ),
+)
+
+CLASSIFIER: Rules = stated_in(
+    __name__,
+    (
+        *prefixed("encoder", ENCODER),
+        *linear("head"),
+        *linear("down"),
+        *linear("extra_mlp/fc[12]"),
+        *norm("extra_mlp/norm"),
+        *norm("fc_norm"),
+        Rule("down_norm"),
+    ),
+)
