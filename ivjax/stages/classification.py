@@ -119,7 +119,11 @@ class Classification:
         depth = self.classifier.encoder.depth
         keep = drop_path(sample_keys(key, index, "drop_path"), self.drop_path, depth)
         keys = sample_keys(key, index, "dropout")
-        encoded = encode_above(model, params["encoder"], video, keep, self.frozen_blocks) if self.frozen_blocks else None
+        encoded = (
+            encode_above(model, params["encoder"], video, keep, self.frozen_blocks)
+            if self.frozen_blocks
+            else None
+        )
         logits, sown = model.apply({"params": params}, video, keep, keys, encoded, mutable=[STATISTICS])
         terms: Metrics = dict(paths_of(sown.get(STATISTICS, {})))
         if self.mixed:

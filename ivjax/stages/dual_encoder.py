@@ -57,7 +57,7 @@ class DualEncoder:
     def build(self, compute: Compute) -> Objective:
         """The stage's parameters, loss and batches."""
         self._check()
-        model, contrast = self.model(compute), self.contrast
+        model = self.model(compute)
 
         def embed(params: Params, batch: Batch, key: jax.Array) -> PerClip:
             return self._embed(model, params, batch, key)

@@ -1,4 +1,4 @@
-"""Loss and gradients of a batch, whole or in micro-batches one after the other: the same numbers either way."""
+"""Loss and gradients of a batch, whole or in micro-batches: the same numbers either way."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where every parameter lives on the mesh, by the rules of the objective; optimizer state and EMA follow it."""
+"""Where every parameter lives on the mesh, by the rules of the objective; moments and EMA follow it."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,8 @@ def _axes(path: str, shape: tuple[int, ...], rules: Rules) -> Axes:
     rule = rule_of(rules, path)
     if len(rule.axes) > len(shape):
         raise UserError(
-            f"rule {rule.pattern!r} of {rule.module} names {len(rule.axes)} axes, but {path} has shape {shape}"
+            f"rule {rule.pattern!r} of {rule.module} names {len(rule.axes)} axes and {path} is {shape}; "
+            "name at most one axis per dimension"
         )
     return rule.axes
 

@@ -24,7 +24,10 @@ def starting_params(
     objective: Objective, shapes: Params, read: Mapping[str, np.ndarray], seed: int, mesh: Mesh
 ) -> Params:
     """Parameters of `shapes` on the mesh: those in `read`, by path; the others drawn from `seed`."""
-    wanted, shardings = dict(paths_of(shapes)), dict(paths_of(sharding.shardings_of(shapes, mesh, objective.rules)))
+    wanted, shardings = (
+        dict(paths_of(shapes)),
+        dict(paths_of(sharding.shardings_of(shapes, mesh, objective.rules))),
+    )
     fresh = [path for path in wanted if path not in read]
 
     def draw(seed: jax.Array) -> dict[str, jax.Array]:

@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh
 from ivjax.cli import main
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment
+from ivjax.models.rules import BLOCKS
 from ivjax.plan import recipes, search
 from ivjax.plan.census import Census, Traffic
 from ivjax.plan.compile import Compiled, TooLarge, _gathered, _too_large, _traffic
@@ -158,8 +159,8 @@ def test_leaves_that_an_axis_does_not_divide_are_named():
     kernel = jax.ShapeDtypeStruct((2, 12, 16), jnp.float32)
     tree = {"params": {"blocks": {"mlp": {"fc1": {"kernel": kernel}}}}}
     path = "params/blocks/mlp/fc1/kernel"
-    assert not [*undivided(tree, AbstractMesh((4, 8), ("fsdp", "tensor")))]
-    assert [*undivided(tree, AbstractMesh((8, 8), ("fsdp", "tensor")))] == [(path, 12, "fsdp")]
+    assert not [*undivided(tree, AbstractMesh((4, 8), ("fsdp", "tensor")), BLOCKS)]
+    assert [*undivided(tree, AbstractMesh((8, 8), ("fsdp", "tensor")), BLOCKS)] == [(path, 12, "fsdp")]
 
 
 def test_slices_of_the_topology_become_those_of_the_mesh():

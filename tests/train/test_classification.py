@@ -10,6 +10,7 @@ import pytest
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute, Recipe
 from ivjax.experiment.options import AdamW
+from ivjax.experiment.rules import Rule
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
@@ -63,14 +64,15 @@ def test_a_linear_probe_trains_the_head_alone_and_learns():
     assert all(np.any(leaf != before[path]) for path, leaf in training.leaves().items())
 
 
-def test_a_step_leaves_held_layers_out_of_the_gradient():
+def test_a_step_leaves_frozen_layers_out_of_the_gradient():
     """Also where the loss itself does not cut them off."""
     params = {"blocks": {"kernel": jnp.arange(1.0, 7).reshape(3, 2)}, "other": jnp.ones(2)}
     objective = Objective(
         init=lambda key: params,
         loss=lambda p, batch, key: (sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(p)) / 2, {}),
         media={},
-        held={"blocks": 2},
+        rules=(Rule("*"),),
+        frozen_layers={"blocks": 2},
     )
     recipe = Recipe(PLAIN, WarmupCosine(1e-2, 1e-2), 10)
     state, metrics = jax.jit(make_step(objective, recipe))(init_state(params, recipe), {}, {})
@@ -80,7 +82,7 @@ def test_a_step_leaves_held_layers_out_of_the_gradient():
     assert np.all(state["params"]["other"] < 1)
 
 
-def test_held_blocks_and_frozen_branches_stay_bit_for_bit_whatever_the_decay():
+def test_frozen_blocks_and_branches_stay_bit_for_bit_whatever_the_decay():
     training = Training(dataclasses.replace(STAGE, probe=Probe(open_blocks=1, open_pool=True)))
     assert {path for path, _ in paths_of(training.frozen)} == {
         "encoder/cls_token",

@@ -111,7 +111,7 @@ def test_released_sizes_are_spread_evenly(preset):
     mesh, sizes = build_mesh(MeshShape(data=1, fsdp=4, tensor=2)), VIDEOMAE_PRETRAIN.presets[preset]
     released = MaskedPixels(sizes.encoder, sizes.decoder, decode=0.5).build(Compute())
     shapes = jax.eval_shape(released.init, jax.random.key(0))
-    shardings = dict(paths_of(shardings_of(shapes, mesh)))
+    shardings = dict(paths_of(shardings_of(shapes, mesh, released.rules)))
     held = sum(np.prod(shardings[path].shard_shape(leaf.shape)) for path, leaf in paths_of(shapes))
     assert held < 1.02 * sum(leaf.size for leaf in jax.tree.leaves(shapes)) / 8
 

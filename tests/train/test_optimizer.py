@@ -10,9 +10,12 @@ import pytest
 from ivjax.convert.engine.rows import Row, import_tensors
 from ivjax.convert.families.internvideo2 import linear, norm, pretrain_rows
 from ivjax.experiment.options import AdamW
+from ivjax.experiment.rules import Rule, rule_of
 from ivjax.experiment.schedules import FlooredCosine, WarmupCosine
+from ivjax.models.internvideo2.rules import CLASSIFIER, STUDENT
+from ivjax.models.viclip.rules import TEXT
 from ivjax.ops.trees import paths_of
-from ivjax.train.optimizer import decays, init_moments, layer_scales, updated
+from ivjax.train.optimizer import init_moments, layer_scales, updated
 from tests.goldens import Golden
 
 
@@ -50,6 +53,8 @@ def test_stage2_data_rules_schedules(xp):
         np.testing.assert_allclose(values, golden[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+RULES = (*STUDENT, *CLASSIFIER)
+
 CLASSIFIER_ROWS: list[Row] = [
     *pretrain_rows(),
     *norm("fc_norm", "fc_norm"),
@@ -78,7 +83,7 @@ def test_stage1_schedules_parameter_groups():
     for group, expected in golden.json["expected_param_groups"].items():
         rate = golden.config["layer_decay"] if group.startswith("finetune") else 1.0
         params = import_tensors(CLASSIFIER_ROWS, {n: np.zeros(shape_of(n)) for n in expected})
-        scales, leaves = layer_scales(params, rate), dict(paths_of(params))
+        scales, leaves = layer_scales(params, rate, RULES), dict(paths_of(params))
         assert len(expected) > 20
         for name, rules in expected.items():
             row, layer = next(
@@ -87,7 +92,7 @@ def test_stage1_schedules_parameter_groups():
             scale = np.broadcast_to(scales[row.target], leaves[row.target].shape)
             scale = scale[layer].max() if "{i}" in row.source else scale.max()
             assert scale == pytest.approx(rules["lr_scale"], rel=1e-6), name
-            decay = golden.config["weight_decay"] if decays(row.target) else 0.0
+            decay = golden.config["weight_decay"] if rule_of(RULES, row.target).decays else 0.0
             assert decay == rules["weight_decay"], name
 
 
@@ -103,9 +108,17 @@ def test_stage2_data_rules_weight_decay():
                 if row.layer_of(name.removeprefix("vision_encoder.")) is not None
             ]
             found += len(rows)
-            assert all(decays(row.target) == decayed for row in rows), name
+            assert all(rule_of(RULES, row.target).decays == decayed for row in rows), name
     assert found > 40
-    assert decays("text/word_embed") and not decays("text/place_embed") and not decays("temperature")
+    assert rule_of(TEXT, "word_embed").decays and not rule_of(TEXT, "place_embed").decays
+
+
+CASE_RULES = (
+    Rule("encoder/cls_token", depth="first"),
+    Rule("encoder/blocks/*/kernel", decays=True, depth="stacked"),
+    Rule("encoder/blocks", depth="stacked"),
+    Rule("head/kernel", decays=True),
+)
 
 
 def plain_adamw(spec, grads, param, lrs, decay, scale):
@@ -136,7 +149,7 @@ def test_update_equals_a_plain_adamw_with_clipping_and_layer_decay():
     state, moments, norms = params, init_moments(spec, params), []
     for gradients, lr in zip(steps, lrs, strict=True):
         state, moments, norm = updated(
-            spec, gradients, moments, state, jnp.float32(lr), jnp.float32(spec.decay)
+            spec, CASE_RULES, gradients, moments, state, jnp.float32(lr), jnp.float32(spec.decay)
         )
         norms.append(float(norm))
     expected_norms = [np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(s))) for s in steps]

@@ -9,25 +9,27 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2.rules import STUDENT
 from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.train.feed import host_shard
 from ivjax.train.mesh import build_mesh, check_batch, check_context
-from ivjax.train.sharding import describe, shardings_of, spec_of
+from ivjax.train.sharding import describe, spec_of, state_shardings
 from ivjax.train.step import init_state
 from tests.train.micro import experiment
 
 
 def state_shapes(stage):
     objective = stage.build(Compute())
-    return jax.eval_shape(lambda key: init_state(objective.init(key), experiment.recipe), jax.random.key(0))
+    state = jax.eval_shape(lambda key: init_state(objective.init(key), experiment.recipe), jax.random.key(0))
+    return state, objective.rules
 
 
 @pytest.mark.parametrize("preset", ["1B", "6B"])
 def test_released_sizes_are_spread_evenly(preset):
     mesh = build_mesh(MeshShape(data=1, fsdp=4, tensor=2))
-    shapes = state_shapes(MaskedReconstruction(EncoderSize.PRESETS[preset]))
-    shardings = dict(paths_of(shardings_of(shapes, mesh)))
+    shapes, rules = state_shapes(MaskedReconstruction(EncoderSize.PRESETS[preset]))
+    shardings = dict(paths_of(state_shardings(shapes, mesh, rules)))
     whole = held = 0
     for path, leaf in paths_of(shapes):
         shard = np.prod(shardings[path].shard_shape(leaf.shape), dtype=np.int64)
@@ -42,23 +44,23 @@ def test_released_sizes_are_spread_evenly(preset):
         )
 
 
-def test_an_unknown_parameter_is_an_error_that_names_it():
+def test_a_parameter_without_a_rule_is_an_error_that_names_the_file_to_mend():
     mesh = build_mesh(MeshShape())
-    with pytest.raises(UserError, match="params/encoder/new/weight"):
-        spec_of("params/encoder/new/weight", (4, 4), mesh)
+    with pytest.raises(UserError, match="encoder/new/weight; add one to .*internvideo2/rules.py"):
+        spec_of("encoder/new/weight", (4, 4), mesh, STUDENT)
 
 
 def test_an_indivisible_dimension_stays_whole():
     mesh = build_mesh(MeshShape(data=1, fsdp=8))
-    assert spec_of("params/final_clip_decoder/head/kernel", (12, 16), mesh) == P()
-    assert spec_of("params/final_clip_decoder/head/kernel", (16, 12), mesh) == P("fsdp")
+    assert spec_of("final_clip_decoder/head/kernel", (12, 16), mesh, STUDENT) == P()
+    assert spec_of("final_clip_decoder/head/kernel", (16, 12), mesh, STUDENT) == P("fsdp")
 
 
 def test_the_printed_table_sums_the_bytes_of_a_device():
     mesh = build_mesh(MeshShape(data=2, fsdp=4))
-    shapes = state_shapes(experiment.stage)
-    lines = list(describe(shapes, mesh))
-    shardings = dict(paths_of(shardings_of(shapes, mesh)))
+    shapes, rules = state_shapes(experiment.stage)
+    lines = list(describe(shapes, mesh, rules))
+    shardings = dict(paths_of(state_shardings(shapes, mesh, rules)))
     expected = sum(
         4 * np.prod(shardings[path].shard_shape(leaf.shape), dtype=np.int64)
         for path, leaf in paths_of(shapes)
