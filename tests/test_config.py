@@ -4,6 +4,8 @@ After a deliberate change of a default, write the golden texts anew:
     python -c "from tests.test_config import write_texts; write_texts()"
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs
 from ivjax.experiment.listing import diff, leaves, resolved_text, show
 from ivjax.experiment.overrides import apply_overrides, expand
+from ivjax.experiment.schedules import FlooredCosine
 from ivjax.models.internvideo2.encoder import EncoderSize
 from tests.train.micro import experiment
 
@@ -28,10 +31,12 @@ def test_resolved_text_of_shipped_configs(name):
     assert resolved_text(load_experiment(name)) == (TEXTS / f"{name}.txt").read_text()
 
 
-def test_every_value_can_be_fed_back_as_an_override():
-    overrides = [f"{p}={show(v)}" for p, v in leaves(experiment).items() if not isinstance(v, type)]
+@pytest.mark.parametrize("name", ["micro", "stage1_tiny", "viclip_tiny", "finetune_6b_k400"])
+def test_every_value_can_be_fed_back_as_an_override(name):
+    given = experiment if name == "micro" else load_experiment(name)
+    overrides = [f"{p}={show(v)}" for p, v in leaves(given).items() if not isinstance(v, type)]
     assert len(overrides) > 40
-    assert apply_overrides(experiment, overrides) == experiment
+    assert apply_overrides(given, overrides) == given
 
 
 @pytest.mark.parametrize(
@@ -40,12 +45,14 @@ def test_every_value_can_be_fed_back_as_an_override():
         ("steps=7", "steps", 7),
         ("optimizer.decay=1e-3", "optimizer.decay", 1e-3),
         ("optimizer.betas=(0.8,0.9)", "optimizer.betas", (0.8, 0.9)),
+        ("optimizer.betas.1=0.9", "optimizer.betas", (0.9, 0.9)),
         ("stage.student.image=(28,42)", "stage.student.image", (28, 42)),
         ("scan_layers=false", "scan_layers", False),
         ("remat=offload", "remat", "offload"),
         ("ema=none", "ema", None),
         ("ema=0.5", "ema", 0.5),
         ("stage.mae=none", "stage.mae", None),
+        ("init_from=('a','x=b#c')", "init_from", ("a", "x=b#c")),
     ],
 )
 def test_an_override_sets_its_value_and_nothing_else(override, path, value):
@@ -57,6 +64,91 @@ def test_an_override_sets_its_value_and_nothing_else(override, path, value):
 
 def test_a_preset_replaces_a_whole_part():
     assert apply_overrides(experiment, ["stage.student=6B"]).stage.student == EncoderSize.PRESETS["6B"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    size: int
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OtherLeaf:
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class Tree:
+    leaves: tuple[Leaf, ...] = (Leaf(1), Leaf(2))
+    pair: tuple[Leaf, OtherLeaf] = (Leaf(3), OtherLeaf())
+    by_name: Mapping[str, Leaf] = field(default_factory=lambda: {"video": Leaf(4), "text": Leaf(5)})
+    maybe: OtherLeaf | None = None
+    never: Leaf | None = None
+    either: Leaf | OtherLeaf = Leaf(6)
+    plain: Mapping[str, float] = field(default_factory=lambda: {"video": 1.0})
+
+
+@pytest.mark.parametrize(
+    "override, expected",
+    [
+        ("leaves.1.size=7", Tree(leaves=(Leaf(1), Leaf(7)))),
+        ("leaves.0.names=('a',)", Tree(leaves=(Leaf(1, ("a",)), Leaf(2)))),
+        ("leaves=(Leaf(9),Leaf(size=8,names=('x','y')))", Tree(leaves=(Leaf(9), Leaf(8, ("x", "y"))))),
+        ("leaves=()", Tree(leaves=())),
+        ("pair.1.rate=0.1", Tree(pair=(Leaf(3), OtherLeaf(0.1)))),
+        ("by_name.text.size=7", Tree(by_name={"video": Leaf(4), "text": Leaf(7)})),
+        ("by_name.text=Leaf(7)", Tree(by_name={"video": Leaf(4), "text": Leaf(7)})),
+        ("plain.video=2", Tree(plain={"video": 2.0})),
+        ("maybe.rate=0.25", Tree(maybe=OtherLeaf(0.25))),
+        ("maybe=OtherLeaf()", Tree(maybe=OtherLeaf())),
+        ("never=Leaf(1)", Tree(never=Leaf(1))),
+        ("either=OtherLeaf(rate=1)", Tree(either=OtherLeaf(1.0))),
+    ],
+)
+def test_overrides_reach_into_tuples_mappings_and_optional_values(override, expected):
+    assert apply_overrides(Tree(), [override]) == expected
+
+
+def test_leaves_and_their_difference_go_into_tuples_and_mappings():
+    found = leaves(Tree())
+    assert found["leaves.1"] is Leaf and found["leaves.1.size"] == 2 and found["by_name.text.names"] == ()
+    changed = apply_overrides(Tree(), ["by_name.video.size=0", "leaves=(Leaf(1),)"])
+    assert diff(found, leaves(changed)) == [
+        "by_name.video.size: 4 -> 0",
+        "leaves.1: Leaf -> (absent)",
+        "leaves.1.size: 2 -> (absent)",
+        "leaves.1.names: () -> (absent)",
+    ]
+
+
+def test_a_protocol_takes_the_classes_beside_the_present_value():
+    given = load_experiment("stage1_tiny")
+    assert apply_overrides(given, ["stage.mask=Mask(kind='tube')"]).stage.mask.kind == "tube"
+    assert apply_overrides(given, ["schedule=FlooredCosine(1e-3,warmup=5)"]).schedule == FlooredCosine(
+        1e-3, warmup=5
+    )
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("leaves.2.size=1", "no 'leaves.2.size'; did you mean 'leaves"),
+        ("leaves.size=1", "no 'leaves.size'; did you mean 'leaves"),
+        ("by_name.txt.size=1", "no 'by_name.txt.size'; did you mean 'by_name.text.size'"),
+        ("never.size=1", r"cannot be set because never is none; set it first, to Leaf\(size=...\)"),
+        ("maybe.rote=1", "no 'maybe.rote'; did you mean 'maybe"),
+        (
+            "leaves.0=3",
+            r"leaves.0=3: expected an override of one of its fields \(size, names\) or .* Leaf",
+        ),
+        ("leaves=(Leaf(),)", "expected a tuple like"),
+        ("leaves=(3,)", "expected a tuple like"),
+        ("either=Tree()", "expected .*OtherLeaf"),
+    ],
+)
+def test_a_bad_path_below_a_tuple_or_a_mapping_is_explained(override, message):
+    with pytest.raises(UserError, match=message):
+        apply_overrides(Tree(), [override])
 
 
 @pytest.mark.parametrize(

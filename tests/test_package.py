@@ -46,7 +46,7 @@ def test_models_and_benchmark_import_without_the_data_plane():
         + "import ivjax.bench.step, ivjax.stages.masked_reconstruction, ivjax.convert.families.internvideo2\n"
     )
     code += "import ivjax.data_pipelines.load.mixture, ivjax.data_pipelines.tokenizers.spm\n"
-    code += "from ivjax.experiment.experiment import load_experiment; load_experiment('stage1_bench')"
+    code += "from ivjax.experiment.files import load_experiment; load_experiment('stage1_bench')"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

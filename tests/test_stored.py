@@ -1,11 +1,14 @@
 """An experiment survives its run folder, and a run folder cannot make anything run."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import pytest
 
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs
+from ivjax.experiment.options import EvalLoss
 from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
 
 
@@ -44,3 +47,16 @@ def test_a_value_that_cannot_be_stored_is_named(tmp_path):
     object.__setattr__(experiment, "data", print)
     with pytest.raises(UserError, match="holds a builtin_function_or_method, which cannot be stored"):
         store_experiment(experiment, tmp_path)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Data with a mapping in it."""
+
+    by_name: Mapping[str, EvalLoss]
+
+
+def test_a_mapping_comes_back(tmp_path):
+    data = Tables({"video": EvalLoss(2), "is": EvalLoss(3)})
+    store_experiment(replace(load_experiment("stage1_synthetic"), data=data), tmp_path)
+    assert stored_experiment(tmp_path).data == data

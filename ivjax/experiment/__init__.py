@@ -5,6 +5,7 @@ A config needs this package alone for everything that is not a model or a data p
     from ivjax import experiment as ix
 """
 
+from ivjax.experiment.branches import replaced
 from ivjax.experiment.computing import Compute, Recipe, Remat
 from ivjax.experiment.experiment import DataSource, Experiment, Stage
 from ivjax.experiment.files import load_experiment, shipped_configs
@@ -20,7 +21,7 @@ from ivjax.experiment.options import (
     Suite,
     Trains,
 )
-from ivjax.experiment.overrides import apply_overrides, expand, replaced
+from ivjax.experiment.overrides import apply_overrides, expand
 from ivjax.experiment.schedules import FlooredCosine, Schedule, WarmupCosine
 from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
 

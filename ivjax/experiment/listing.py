@@ -4,14 +4,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ivjax.experiment.branches import branches_of, has_branches
+
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     """Returns every value of an experiment by dotted path; a dataclass itself is listed as its class."""
-    if not dataclasses.is_dataclass(value):
+    if not has_branches(value):
         return {prefix.rstrip("."): value}
-    found = {prefix.rstrip("."): type(value)} if prefix else {}
-    for field in dataclasses.fields(value):
-        found |= leaves(getattr(value, field.name), f"{prefix}{field.name}.")
+    found = {prefix.rstrip("."): type(value)} if prefix and dataclasses.is_dataclass(value) else {}
+    for name, below in branches_of(value).items():
+        found |= leaves(below.value, f"{prefix}{name}.")
     return found
 
 
@@ -22,7 +24,8 @@ def show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"({', '.join(map(show, value))}{',' if len(value) == 1 else ''})"
+        items = [repr(item) if isinstance(item, str) else show(item) for item in value]
+        return f"({', '.join(items)}{',' if len(value) == 1 else ''})"
     return str(value)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ivjax.experiment.listing import resolved_text
 
 _FILE = "experiment.json"
 _KIND = "is"  # the key under which a value's class stands
+_MAPPING = "mapping"
 
 
 def store_experiment(experiment: Experiment, folder: Path) -> None:
@@ -50,6 +52,8 @@ def _packed(value: Any) -> Any:
         kind = type(value)
         fields = {field.name: _packed(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {_KIND: f"{kind.__module__}:{kind.__qualname__}", **fields}
+    if isinstance(value, Mapping):
+        return {_KIND: _MAPPING, "entries": {str(key): _packed(entry) for key, entry in value.items()}}
     if isinstance(value, tuple | list):
         return [_packed(item) for item in value]
     if value is not None and not isinstance(value, bool | int | float | str):
@@ -65,6 +69,8 @@ def _unpacked(value: Any) -> Any:
         return tuple(_unpacked(item) for item in value)
     if not isinstance(value, dict):
         return value
+    if value[_KIND] == _MAPPING:
+        return {key: _unpacked(entry) for key, entry in value["entries"].items()}
     kind = _class(value[_KIND])
     return kind(**{field: _unpacked(item) for field, item in value.items() if field != _KIND})
 

@@ -8,9 +8,9 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 
 from ivjax.errors import UserError
+from ivjax.experiment.branches import replaced
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import leaves
-from ivjax.experiment.overrides import replaced
 from ivjax.ops.layout import batch_spec
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
 from ivjax.train import sharding

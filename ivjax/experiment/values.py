@@ -1,0 +1,155 @@
+"""Texts of overrides as values of declared types: numbers, words, tuples, presets, `Name(field=value)`."""
+
+import ast
+import dataclasses
+import inspect
+import sys
+import typing
+from typing import Any
+
+from ivjax.errors import UserError
+from ivjax.experiment.branches import item_kinds, options_of
+
+_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+class _MisfitError(Exception):
+    """The text is no value of the type."""
+
+
+def read_value(kind: Any, old: Any, text: str, path: str) -> Any:
+    """Returns `text` as a value of type `kind`, in place of `old`; `path` is for the error."""
+    try:
+        return _read(kind, old, text)
+    except _MisfitError:
+        options = [option for option in options_of(kind) if option is not type(None)]
+        expected = " or ".join(_describe(option, old) for option in options)
+        raise UserError(f"{path}={text}: expected {expected}, got {text!r}") from None
+
+
+def default_of(kind: Any) -> Any:
+    """Returns the only dataclass of an optional type with its defaults; None if one has no default."""
+    classes = [option for option in options_of(kind) if dataclasses.is_dataclass(option)]
+    if len(classes) != 1 or _required(classes[0]):
+        return None
+    return classes[0]()
+
+
+def ways_to_write(kind: Any, old: Any) -> list[str]:
+    """Returns what an override may write for a dataclass: presets, and calls with the required fields."""
+    classes = [
+        f"{c.__name__}({', '.join(f'{name}=...' for name in _required(c))})" for c in _classes(kind, old)
+    ]
+    return [*_presets(kind, old), *classes]
+
+
+def _read(kind: Any, old: Any, text: str) -> Any:
+    if kind is Any:  # an entry of an untyped mapping or tuple keeps its type
+        kind = str if old is None else type(old)
+    options = options_of(kind)
+    if type(None) in options and text.lower() == "none":
+        return None
+    for option in options:
+        if option is type(None):
+            continue
+        try:
+            return _read_one(option, old, text)
+        except (ValueError, SyntaxError, TypeError, KeyError, _MisfitError):
+            continue
+    raise _MisfitError
+
+
+def _read_one(kind: Any, old: Any, text: str) -> Any:
+    if typing.get_origin(kind) is typing.Literal:
+        return {str(choice): choice for choice in typing.get_args(kind)}[_unquoted(text)]
+    if kind is bool:
+        return {"true": True, "false": False}[text.lower()]
+    if kind in (int, float):
+        return kind(text)
+    if kind is str:
+        return _unquoted(text)
+    if typing.get_origin(kind) is tuple or kind is tuple:
+        return _read_tuple(kind, text)
+    presets = _presets(kind, old)
+    return presets[text] if text in presets else _build(kind, old, text)
+
+
+def _unquoted(text: str) -> str:
+    return ast.literal_eval(text) if text[:1] in ("'", '"') else text
+
+
+def _read_tuple(kind: Any, text: str) -> tuple[Any, ...]:
+    node = ast.parse(text, mode="eval").body
+    if not isinstance(node, ast.Tuple | ast.List):
+        raise _MisfitError
+    kinds = item_kinds(typing.get_args(kind), len(node.elts))
+    if len(kinds) != len(node.elts):
+        raise _MisfitError
+    return tuple(_read(k, None, ast.unparse(item)) for k, item in zip(kinds, node.elts, strict=True))
+
+
+def _build(kind: Any, old: Any, text: str) -> Any:
+    """A dataclass written as a call, `Ticks(16)` or `Probe(open_pool=True)`."""
+    node = ast.parse(text, mode="eval").body
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise _MisfitError
+    builder = next((c for c in _classes(kind, old) if c.__name__ == node.func.id), None)
+    if builder is None:
+        raise _MisfitError
+    kinds, names = typing.get_type_hints(builder), [field.name for field in dataclasses.fields(builder)]
+    given = dict(zip(names, node.args, strict=False)) | {str(k.arg): k.value for k in node.keywords}
+    if len(node.args) > len(names) or set(given) - set(names) or set(_required(builder)) - set(given):
+        raise _MisfitError
+    return builder(**{name: _read(kinds[name], None, ast.unparse(value)) for name, value in given.items()})
+
+
+def _classes(kind: Any, old: Any) -> list[type]:
+    """The dataclasses that an override may name for a type.
+
+    The declared ones; where a protocol is declared, those that follow it and stand beside the present value.
+    """
+    found: list[type] = []
+    for option in options_of(kind):
+        if dataclasses.is_dataclass(option):
+            found.append(option)  # type: ignore[arg-type]
+        elif getattr(option, "_is_protocol", False) and old is not None:
+            wanted = [name for name in vars(option) if not name.startswith("_")]
+            beside = [c for c in _beside(type(old)) if wanted and all(hasattr(c, name) for name in wanted)]
+            found += [c for c in beside if c not in found]
+    return found
+
+
+def _beside(kind: type) -> list[type]:
+    """The dataclasses of the module of a class, and those that its package exports."""
+    module = sys.modules[kind.__module__]
+    places = [module, sys.modules.get(kind.__module__.rpartition(".")[0])]
+    members = [value for place in places if place is not None for value in vars(place).values()]
+    return [value for value in members if inspect.isclass(value) and dataclasses.is_dataclass(value)]
+
+
+def _required(kind: Any) -> list[str]:
+    """The fields of a dataclass that have no default."""
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    return [f.name for f in fields if f.default is missing and f.default_factory is missing]
+
+
+def _presets(kind: Any, old: Any) -> dict[str, Any]:
+    if old is not None:
+        return getattr(type(old), "PRESETS", {})
+    return {name: value for o in options_of(kind) for name, value in getattr(o, "PRESETS", {}).items()}
+
+
+def _describe(kind: Any, old: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    if typing.get_origin(kind) is tuple:
+        return f"a tuple like {kind}".replace("tuple[", "(").replace("]", ")")
+    if kind in _NAMES:
+        return _NAMES[kind]
+    fields = [field.name for field in dataclasses.fields(old)] if dataclasses.is_dataclass(old) else []
+    below = [f"an override of one of its fields ({', '.join(fields)})"] if fields else []
+    if presets := _presets(kind, old):
+        return f"one of the presets {', '.join(presets)}"
+    ways = ways_to_write(kind, old)
+    return " or ".join([*below, *([f"one of {', '.join(ways)}"] if ways else [])]) or str(kind)
