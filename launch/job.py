@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ivjax.errors import UserError
+from ivjax.experiment.files import load_experiment, parse_name, with_overrides
+from ivjax.experiment.overrides import expand
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
@@ -54,24 +56,23 @@ class Job:
     @property
     def file(self) -> Path | None:
         """The config where it is a file of the user's, which must travel with the job."""
-        return Path(self.config).absolute() if self.config and self.config.endswith(".py") else None
+        file = parse_name(self.config or "").file
+        return Path(file).absolute() if file.endswith(".py") else None
 
     @property
     def name(self) -> str:
         """A name for the job: that of the config, as clusters accept it."""
-        stem = Path(self.config).stem if self.config else self.command
+        file, variants = parse_name(self.config or self.command)
+        stem = "-".join([Path(file).stem, *variants])
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
 
     def check(self) -> None:
         """Loads the config and applies the overrides, so that a mistake is found before anything starts."""
-        from ivjax.experiment.files import load_experiment
-        from ivjax.experiment.overrides import apply_overrides, expand
-
         if self.config is None:
             return
         experiment = load_experiment(self.config)
         for overrides in [self.overrides] if self.command == "train" else expand(self.overrides):
-            apply_overrides(experiment, overrides)
+            with_overrides(experiment, overrides)
 
     def check_place(self, hosts: int) -> None:
         """Raises if this command cannot run on so many hosts, or has no run folder."""
@@ -107,7 +108,7 @@ class Job:
         """The shell words that run it on a host, with buckets as folders and its config file at `config`."""
         words = [_placed(word, mounts) for word in self.words]
         if config is not None and self.config is not None:
-            words[words.index(self.config)] = config
+            words[words.index(self.config)] = config + parse_name(self.config).suffix
         return " ".join(["ivjax launch worker", shlex.join(words), *([flags] if flags else [])])
 
 

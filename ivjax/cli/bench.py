@@ -75,11 +75,10 @@ def _add_loss(what: argparse._SubParsersAction) -> None:
 def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.bench.step import bench_step
     from ivjax.experiment.files import load_experiment
-    from ivjax.experiment.overrides import apply_overrides
 
     if options.against and options.variant:
         raise UserError("--against and --variant are two ways to say what is compared; give one of them")
-    experiment = apply_overrides(load_experiment(options.config), options.overrides)
+    experiment = load_experiment(options.config, options.overrides)
     for line in bench_step(experiment, options.against, options.runs, options.variant):
         print(line, flush=True)
     return 0

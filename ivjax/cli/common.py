@@ -32,7 +32,7 @@ def pair(text: str) -> tuple[str, str]:
 
 def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     """The arguments CONFIG and path=value."""
-    about = "a config file (.py), or the name of a shipped one such as stage1_tiny"
+    about = "a config file (.py), or the name of a shipped one such as stage1_tiny; then :VARIANT+VARIANT"
     parser.add_argument("config", nargs=None if needed else "?", help=about)
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
 

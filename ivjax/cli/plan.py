@@ -50,14 +50,13 @@ def _plan(options: argparse.Namespace) -> int:
     topology = parse(options.topology, options.slices)
     prepare_environment(topology)
     from ivjax.experiment.files import load_experiment
-    from ivjax.experiment.overrides import apply_overrides
     from ivjax.plan.page import write_page
     from ivjax.plan.plan import make_plan
     from ivjax.plan.roofline import assume
     from ivjax.plan.search import best
     from ivjax.plan.table import lines
 
-    experiment = apply_overrides(load_experiment(options.config), options.overrides)
+    experiment = load_experiment(options.config, options.overrides, note)
     assumed = assume(options.efficiency, options.decode_ms, options.price)
     if options.search:
         experiment = best(options.config, experiment, topology, assumed, note)

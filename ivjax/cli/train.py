@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import add_command, add_config
+from ivjax.cli.common import add_command, add_config, note
 from ivjax.errors import UserError
 
 
@@ -25,16 +25,15 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ivjax.experiment.files import load_experiment
+    from ivjax.experiment.files import load_experiment, parse_name
     from ivjax.experiment.listing import diff, leaves, resolved_text
-    from ivjax.experiment.overrides import apply_overrides
 
-    original = load_experiment(options.config)
-    experiment = apply_overrides(original, options.overrides)
+    experiment = load_experiment(options.config, options.overrides, note)
     if options.print:
+        file = parse_name(options.config).file
+        changed = diff(leaves(load_experiment(file)), leaves(experiment))
         print(resolved_text(experiment), end="")
-        changed = diff(leaves(original), leaves(experiment))
-        print("\n".join(["", f"against {options.config}:", *(changed or ["no change"])]))
+        print("\n".join(["", f"against {file}:", *(changed or ["no change"])]))
         return 0
     if options.workdir is None:
         raise UserError("a run needs a folder: add --workdir RUN")

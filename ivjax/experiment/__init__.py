@@ -8,7 +8,13 @@ A config needs this package alone for everything that is not a model or a data p
 from ivjax.experiment.branches import replaced
 from ivjax.experiment.computing import Compute, Recipe, Remat
 from ivjax.experiment.experiment import DataSource, Experiment, Stage
-from ivjax.experiment.files import load_experiment, shipped_configs
+from ivjax.experiment.files import (
+    load_experiment,
+    parse_name,
+    shipped_configs,
+    variants_of,
+    with_overrides,
+)
 from ivjax.experiment.listing import diff, leaves, resolved_text, show, to_json
 from ivjax.experiment.mesh_shape import MESH_AXES, MeshShape
 from ivjax.experiment.options import (
@@ -51,6 +57,7 @@ __all__ = [
     "is_run",
     "leaves",
     "load_experiment",
+    "parse_name",
     "replaced",
     "resolved_text",
     "shipped_configs",
@@ -58,4 +65,6 @@ __all__ = [
     "store_experiment",
     "stored_experiment",
     "to_json",
+    "variants_of",
+    "with_overrides",
 ]

@@ -60,6 +60,7 @@ class Experiment:
             alone, with FILE#BRANCH for a branch of what the file holds and FILE?head=... for some of its
             classes (docs/weights.md).
         init_fresh: patterns of the parameters that none of `init_from` holds.
+        follows_batch: whether an override of the batch alone scales the steps, the warm-up and the rates.
     """
 
     stage: Stage
@@ -83,6 +84,7 @@ class Experiment:
     evals: tuple[EvalRun, ...] = ()
     init_from: tuple[str, ...] = ()
     init_fresh: tuple[str, ...] = ()
+    follows_batch: bool = False
 
     def __post_init__(self) -> None:
         counts = {

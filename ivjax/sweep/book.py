@@ -11,8 +11,7 @@ from pathlib import Path
 from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.files import load_experiment
-from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.files import load_experiment, with_overrides
 from ivjax.sweep.histories import History, read_history
 from ivjax.sweep.trials import Overrides, Trial, trials_of
 from ivjax.train.metrics import open_workdir
@@ -36,7 +35,7 @@ class Book:
     def experiments(self) -> list[Experiment]:
         """What each run trains."""
         original = load_experiment(self.config)
-        return [apply_overrides(original, overrides) for overrides in self.runs]
+        return [with_overrides(original, overrides) for overrides in self.runs]
 
     def run_folder(self, trial: Trial) -> Path:
         """Where a run goes."""

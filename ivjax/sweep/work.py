@@ -12,8 +12,7 @@ import numpy as np
 
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.files import load_experiment
-from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.files import load_experiment, with_overrides
 from ivjax.sweep import histories
 from ivjax.sweep.compiles import counted, share_cache
 from ivjax.sweep.plan import plan
@@ -40,7 +39,7 @@ def perform(task: Task, say: Say) -> Reply:
 
 def _plan(task: Task, say: Say) -> Reply:
     original = load_experiment(task["config"])
-    experiments = [apply_overrides(original, run["overrides"]) for run in task["runs"]]
+    experiments = [with_overrides(original, run["overrides"]) for run in task["runs"]]
     plans = [dataclasses.asdict(planned) for planned in plan(experiments, task["swept"], task["jobs"])]
     return {"status": "done", "plans": plans, "platform": jax.default_backend()}
 
@@ -86,7 +85,7 @@ def _trained(run: Run, task: Task, say: Say) -> None:
 
 
 def _experiment(task: Task, run: Mapping[str, Any]) -> Experiment:
-    return apply_overrides(load_experiment(task["config"]), run["overrides"])
+    return load_experiment(task["config"], run["overrides"])
 
 
 def _finished(folder: Path, experiment: Experiment) -> bool:

@@ -159,3 +159,12 @@ def test_a_bad_command_is_found_before_anything_is_rendered(command, words, caps
     assert main(["launch", "slurm", "--set", "topology=h100:8", "--dry-run", *command]) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_a_job_knows_the_file_and_the_variants_of_its_config(tmp_path):
+    shipped = Job(("train", "finetune_1b_k400:k600+f16"), "finetune_1b_k400:k600+f16")
+    assert shipped.file is None and shipped.name == "finetune-1b-k400-k600-f16"
+    config = f"{tmp_path}/mine.py:k600"
+    own = Job(("train", config), config)
+    assert own.file == tmp_path / "mine.py" and own.name == "mine-k600"
+    assert "train /configs/mine.py:k600" in own.line([], "/configs/mine.py")
