@@ -6,7 +6,7 @@ within a group the frames that nothing refers to.
 
 import bisect
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
@@ -133,6 +133,25 @@ class Video:
             raise ClipError("undecodable", f"{type(error).__name__}: {error}") from None
         return [decoded[self._times[index]] for index in wanted]
 
+    def all_frames(self) -> Iterator[av.VideoFrame]:
+        """Every frame in order of display; raises ClipError if one is damaged or does not come out."""
+        self._context.flush_buffers()
+        self._context.skip_frame = "DEFAULT"
+        shown = iter(self._times)
+        try:
+            for packet in (*self._packets, None):
+                for frame in self._context.decode(packet):
+                    if frame.is_corrupt or (self._timed and frame.pts != next(shown, None)):
+                        raise ClipError("undecodable", f"the frame at {frame.pts} is damaged or out of order")
+                    yield frame
+        except (av.FFmpegError, ValueError, MemoryError) as error:
+            raise ClipError("undecodable", f"{type(error).__name__}: {error}") from None
+
+    def close(self) -> None:
+        """Frees the decoder."""
+        self._packets = []
+        self._container.close()
+
     def _decode(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
         self._context.flush_buffers()  # of what an earlier call has left
         found = self._decode_by_time(wanted) if self._timed else self._decode_in_order(wanted)
@@ -179,15 +198,18 @@ class Video:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._packets = []
-        self._container.close()
+        self.close()
 
 
 def to_rgb(
     frames: Sequence[av.VideoFrame], box: Box | None = None, size: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Crops, resizes and turns to RGB in one pass over the pixels: (n, H, W, 3) uint8."""
-    graph = _graph(frames[0], box, size)
+    return apply_graph(rgb_graph(frames[0], box, size), frames)
+
+
+def apply_graph(graph: av.filter.Graph, frames: Sequence[av.VideoFrame]) -> np.ndarray:
+    """Puts each frame through a graph of `rgb_graph`: (n, H, W, 3) uint8."""
     pictures: dict[int, np.ndarray] = {}
     for frame in frames:
         if id(frame) not in pictures:
@@ -196,7 +218,10 @@ def to_rgb(
     return np.stack([pictures[id(frame)] for frame in frames])
 
 
-def _graph(frame: av.VideoFrame, box: Box | None, size: tuple[int, int] | None) -> av.filter.Graph:
+def rgb_graph(
+    frame: av.VideoFrame, box: Box | None = None, size: tuple[int, int] | None = None
+) -> av.filter.Graph:
+    """The filters of `to_rgb` for frames like `frame`."""
     steps = [("format", "rgb24")]
     if size is not None:
         steps.insert(0, ("scale", f"{size[1]}:{size[0]}:flags=bicubic"))
