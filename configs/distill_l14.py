@@ -12,8 +12,8 @@ The originals' script for this size builds the small model by mistake; this one 
 """
 
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
+from ivjax.data_pipelines.fields import Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Segments
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -40,7 +40,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/k_mash"),),
-        reader=ClipReader(frames=Segments(8), augment=TRAIN_STAGE1),
+        fields={"video": Frames(Segments(8), TRAIN_STAGE1)},
     ),
     batch=BATCH,
     steps=EPOCHS * EPOCH,

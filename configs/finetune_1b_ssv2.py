@@ -23,8 +23,8 @@ from dataclasses import replace
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import FINETUNE
+from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Ticks
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -44,7 +44,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/ssv2"),),
-        reader=ClipReader(frames=Ticks(8), augment=replace(FINETUNE, flip=0.0)),
+        fields={"video": Frames(Ticks(8), replace(FINETUNE, flip=0.0)), "label": Label()},
         mix=Mix(classes=174, group=16),
     ),
     batch=BATCH,

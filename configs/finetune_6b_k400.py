@@ -15,14 +15,14 @@ originals' lists. shards/kinetics is a folder of the data set's shards, or a lin
              init_from=('6B_ft_k710_f8.pth?head=label_mixto600.json',)
   K700       stage.classifier.classes=700 data.mix.classes=700 steps=2066
              init_from=('6B_ft_k710_f8.pth?head=label_mixto700.json',)
-  16 frames  stage.classifier.encoder.frames=16 data.reader.frames.frames=16
+  16 frames  stage.classifier.encoder.frames=16 data.fields.video.rule.frames=16
              batch=256 steps=1875 schedule.peak=1e-5 schedule.final=1e-6 data.mix.group=4
 """
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import FINETUNE
+from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -42,7 +42,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/kinetics"),),
-        reader=ClipReader(frames=Spread(8), augment=FINETUNE),
+        fields={"video": Frames(Spread(8), FINETUNE), "label": Label()},
         mix=Mix(classes=400, group=8),
     ),
     batch=BATCH,

@@ -12,8 +12,8 @@ student were not released.
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import FINETUNE
+from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -33,7 +33,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/k710"),),
-        reader=ClipReader(frames=Spread(8), augment=FINETUNE),
+        fields={"video": Frames(Spread(8), FINETUNE), "label": Label()},
         mix=Mix(classes=710, group=8),
     ),
     batch=BATCH,

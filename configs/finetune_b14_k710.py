@@ -21,8 +21,8 @@ where shards/k710 is a link to the shards of that data set.
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import FINETUNE
+from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -42,7 +42,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/k710"),),
-        reader=ClipReader(frames=Spread(8), augment=FINETUNE),
+        fields={"video": Frames(Spread(8), FINETUNE), "label": Label()},
         mix=Mix(classes=710, group=32),
     ),
     batch=BATCH,

@@ -8,9 +8,8 @@ Expect    top1 71 % on the 160 held-out clips, 64 % from nothing (init_from=() i
           measured after 100 steps of stage1_synthetic, whose encoder has the same size
 """
 
-from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
@@ -42,7 +41,7 @@ experiment = Experiment(
         corpora=(Corpus("shards/demo"),),
         eval_corpora=(Corpus("shards/demo_held_out"),),
         # Left and right have a meaning here, so nothing is mirrored.
-        reader=ClipReader(frames=Spread(4), augment=Augment()),
+        fields={"video": Frames(Spread(4)), "label": Label()},
     ),
     batch=16,
     steps=300,

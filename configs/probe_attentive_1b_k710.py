@@ -22,8 +22,8 @@ from dataclasses import replace
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import PROBE
+from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -43,7 +43,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/k710"),),
-        reader=ClipReader(frames=Spread(16), augment=PROBE),
+        fields={"video": Frames(Spread(16), PROBE), "label": Label()},
         mix=Mix(classes=710, group=64),
     ),
     batch=BATCH,

@@ -13,15 +13,15 @@ Nothing runs backward through the encoder, so a step costs a third of fine-tunin
              stage.classifier.classes=51 data.mix.classes=51
 
 where shards/k400 is a link to the shards of that data set. The originals read UCF101 by Dense(16) and HMDB51
-by Ticks(16): change data.reader.frames in a copy of this file.
+by Ticks(16): change data.fields.video.rule in a copy of this file.
 """
 
 from dataclasses import replace
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import PROBE
+from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -41,7 +41,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/k400"),),
-        reader=ClipReader(frames=Spread(16), augment=PROBE),
+        fields={"video": Frames(Spread(16), PROBE), "label": Label()},
         mix=Mix(classes=400, group=64),
     ),
     batch=BATCH,

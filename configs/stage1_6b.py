@@ -7,12 +7,12 @@ Expect    fine-tuned on K710, then K400, the originals report 91.9 % (8 frames)
 The teachers are InternVL-C's image tower and VideoMAEv2-g, from the files that their authors published. The
 corpus is K-Mash-2M, whose exact make-up is not public: name your own shards in data.corpora. The
 originals' schedule is of 301 epochs. Their reader is broken as published: the frame numbers that it meant,
-one too small, come with data.reader.frames.original_numbers=true.
+one too small, come with data.fields.video.rule.original_numbers=true.
 """
 
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
+from ivjax.data_pipelines.fields import Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Segments
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -41,7 +41,7 @@ experiment = Experiment(
     ),
     data=Mixture(
         corpora=(Corpus("shards/k_mash"),),
-        reader=ClipReader(frames=Segments(16), augment=TRAIN_STAGE1),
+        fields={"video": Frames(Segments(16), TRAIN_STAGE1)},
     ),
     batch=BATCH,
     steps=EPOCHS * EPOCH,

@@ -18,9 +18,8 @@ Both teachers are made here, on the same corpus: the image tower of the contrast
 (teacher_clip_tiny), and the encoder of a VideoMAE (teacher_pixels_tiny).
 """
 
-from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.fields import Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
@@ -70,7 +69,7 @@ experiment = Experiment(
     data=Mixture(
         corpora=(Corpus("shards/demo"),),
         eval_corpora=(Corpus("shards/demo_held_out"),),
-        reader=ClipReader(frames=Intervals(8), augment=Augment()),
+        fields={"video": Frames(Intervals(8))},
         workers=2,
     ),
     batch=16,

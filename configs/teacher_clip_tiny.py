@@ -7,9 +7,8 @@ Expect    loss 3.46 at step 20, 1.76 at step 300; on held-out clips, whose combi
           it rises to 5.3: 480 clips are learned by heart. The features of colour carry over, see stage1_tiny
 """
 
-from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 from ivjax.experiment.experiment import Experiment
@@ -43,9 +42,7 @@ experiment = Experiment(
     data=Mixture(
         corpora=(Corpus("shards/demo"),),
         eval_corpora=(Corpus("shards/demo_held_out"),),
-        reader=ClipReader(
-            frames=Intervals(4), augment=Augment(), tokenizer=SentencePiece("shards/demo.model", 48)
-        ),
+        fields={"video": Frames(Intervals(4)), "text": Caption(SentencePiece("shards/demo.model", 48))},
         workers=2,
     ),
     batch=32,

@@ -1,6 +1,7 @@
-"""ViCLIP-B/16 on InternVid-FLT: eight frames, a tenth of the patches seen, words frozen as CLIP left them.
+r"""ViCLIP-B/16 on InternVid-FLT: eight frames, a tenth of the patches seen, words frozen as CLIP left them.
 
-Command   ivjax train viclip_b16 data.reader.tokenizer.path=bpe_simple_vocab_16e6.txt.gz --workdir runs/viclip
+Command   ivjax train viclip_b16 --workdir runs/viclip \
+                data.fields.text.tokenizer.path=bpe_simple_vocab_16e6.txt.gz
 Hardware  64 accelerators (512 clips each; the originals do not say how many); never run here
 Expect    the originals report 58.5 % zero-shot on Kinetics-400; nothing has been trained with this file yet
 
@@ -11,8 +12,8 @@ init_from=('runs/viclip',) init_fresh=()
 """
 
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
+from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.experiment.experiment import Experiment
@@ -29,9 +30,10 @@ experiment = Experiment(
     stage=DualEncoder(vision=VisionSize.PRESETS["B16"], text=TextSize.PRESETS["B"], mask=0.9, drop_path=0.1),
     data=Mixture(
         corpora=(Corpus("shards/internvid_flt"),),
-        reader=ClipReader(
-            frames=Intervals(8, original_draw=True), augment=TRAIN_STAGE2, tokenizer=ClipBpe(length=32)
-        ),
+        fields={
+            "video": Frames(Intervals(8, original_draw=True), TRAIN_STAGE2),
+            "text": Caption(ClipBpe(length=32)),
+        },
     ),
     batch=BATCH,
     steps=EPOCHS * EPOCH,

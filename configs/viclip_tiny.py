@@ -11,9 +11,8 @@ Expect    loss 4.2 at step 20, 1.6 at step 220; on held-out clips R@1 from text 
           and their colour named right for 92 % (chance 16 %)
 """
 
-from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 from ivjax.experiment.experiment import Experiment
@@ -35,9 +34,7 @@ experiment = Experiment(
         corpora=(Corpus("shards/demo"),),
         eval_corpora=(Corpus("shards/demo_held_out"),),
         # Left and right have a meaning here, so nothing is mirrored.
-        reader=ClipReader(
-            frames=Intervals(4), augment=Augment(), tokenizer=SentencePiece("shards/demo.model", 48)
-        ),
+        fields={"video": Frames(Intervals(4)), "text": Caption(SentencePiece("shards/demo.model", 48))},
     ),
     batch=64,
     steps=220,

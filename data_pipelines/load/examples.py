@@ -1,53 +1,89 @@
 """A stored clip -> one example. Runs in worker processes: neither jax nor grain is imported here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader, generator
-from ivjax.data_pipelines.load.rows import PLACED
+from ivjax.data_pipelines.fields.field import ArraySpec, Draw, Field, generator
+from ivjax.data_pipelines.load.batch_rows import PLACED
 from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import Clip, ClipError, check_times
+from ivjax.data_pipelines.video.decode import Video
 from ivjax.errors import UserError
+
+
+class CorpusFields(NamedTuple):
+    """A corpus folder and how its clips are read; `path` is where the fields stand in the experiment."""
+
+    folder: str
+    fields: Mapping[str, Field]
+    path: str = "data.fields"
+
+
+def open_video(clip: Clip) -> Video:
+    """The pictures of a clip by number. All decoding of the loader goes through here."""
+    return Video(clip.payload)
+
+
+class OpenClip:
+    """A stored clip whose pictures are opened once, when the first field asks for them."""
+
+    def __init__(self, record: Clip):
+        self.record = record
+        self._video: Video | None = None
+
+    @property
+    def video(self) -> Video:
+        """See ReadableClip."""
+        if self._video is None:
+            self._video = open_video(self.record)
+        return self._video
+
+    def __enter__(self) -> "OpenClip":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._video is not None:
+            self._video.__exit__(kind, error, trace)
 
 
 class ExampleMaker:
     """Makes the arrays of `spec` from clip numbers that run through all corpora. Pickles.
 
-    It can give video, text, label and `sample`, the clip's number; `index` and `replaced` are the loader's.
+    Each corpus brings the fields that make its arrays; those of PLACED are the loader's.
     """
 
-    def __init__(self, folders: Sequence[str], reader: ClipReader, spec: Mapping[str, ArraySpec], seed: int):
-        self.folders = tuple(folders)
+    def __init__(self, corpora: Sequence[CorpusFields], spec: Mapping[str, ArraySpec], seed: int):
+        self.folders = tuple(corpus.folder for corpus in corpora)
         self.spec = dict(spec)
-        self._reader = reader
         self._seed = seed
-        self._arrays: dict[str, Callable[[Clip, int, int], np.ndarray]] = {
-            "video": self._video,
-            "text": self._text,
-            "label": self._label,
-            "sample": self._sample,
-        }
-        self._check()
+        self._fields = [_wanted(corpus, self.spec) for corpus in corpora]
         self.corpora = [open_clips(folder) for folder in self.folders]
         self._parts = Concatenation(len(corpus) for corpus in self.corpora)
 
     def make(self, index: int, number: int) -> dict[str, np.ndarray]:
         """The example of clip `number` at global place `index`; raises ClipError for a broken clip."""
         corpus, local = self.locate(number)
+        draw = Draw(self._seed, index, index)
+        example: dict[str, np.ndarray] = {}
         try:
-            clip = self.corpora[corpus][local]
-            check_times(clip)
-            return {
-                name: self._arrays[name](clip, index, number).astype(spec.dtype, copy=False)
-                for name, spec in self.spec.items()
-                if name in self._arrays
-            }
+            record = self.corpora[corpus][local]
+            check_times(record)
+            with OpenClip(record) as clip:
+                for field, wanted in self._fields[corpus]:
+                    arrays = field.make(clip, wanted, draw)
+                    for name, spec in wanted.items():
+                        example[name] = arrays[name].astype(spec.dtype, copy=False)
         except (ClipError, UserError):
             raise
         except Exception as error:  # whatever a strange clip provokes must not end the run
             raise ClipError("error", f"{type(error).__name__}: {error}") from error
+        return example
 
     def range(self, corpus: int) -> range:
         """The clip numbers of a corpus."""
@@ -68,41 +104,27 @@ class ExampleMaker:
         for corpus in self.corpora:
             corpus.close()
 
-    def _check(self) -> None:
-        unknown = set(self.spec) - PLACED - set(self._arrays)
-        if unknown:
-            raise UserError(
-                f"the stage wants {', '.join(sorted(unknown))} in its batch, which clips do not hold; "
-                f"they give index, replaced, {', '.join(self._arrays)}"
-            )
-        if "video" in self.spec and self.spec["video"].shape[0] != self._reader.frames.frames:
-            raise UserError(
-                f"data.reader.frames gives {self._reader.frames.frames} frames and the stage wants "
-                f"{self.spec['video'].shape[0]}; make them equal"
-            )
-        if "text" in self.spec:
-            self._check_text(self.spec["text"].shape)
 
-    def _check_text(self, shape: tuple[int, ...]) -> None:
-        if self._reader.tokenizer is None:
-            raise UserError("the stage wants text and data.reader.tokenizer is none; choose a tokenizer")
-        self._reader.tokenizer.encode("a")  # a missing vocabulary is better met now than in a worker
-        if shape != (self._reader.tokenizer.length,):
-            raise UserError(
-                f"data.reader.tokenizer.length={self._reader.tokenizer.length} and the stage wants "
-                f"{shape[0]} tokens; make them equal"
-            )
+FieldArrays = tuple[Field, dict[str, ArraySpec]]  # a field, and those of its arrays that the stage wants
 
-    def _video(self, clip: Clip, index: int, number: int) -> np.ndarray:
-        return self._reader.video(clip, self.spec["video"].shape, self._seed, index)
 
-    def _text(self, clip: Clip, index: int, number: int) -> np.ndarray:
-        return self._reader.text(clip, self._seed, index)
-
-    def _label(self, clip: Clip, index: int, number: int) -> np.ndarray:
-        if clip.label is None:
-            raise ClipError("no label", f"clip {clip.id} has none")
-        return np.asarray(clip.label)
-
-    def _sample(self, clip: Clip, index: int, number: int) -> np.ndarray:
-        return np.asarray(number)
+def _wanted(corpus: CorpusFields, spec: Mapping[str, ArraySpec]) -> list[FieldArrays]:
+    """The fields of a corpus that the stage has a use for, checked against what it wants."""
+    found: list[FieldArrays] = []
+    given: dict[str, str] = {}  # array -> the field that makes it
+    for name, field in corpus.fields.items():
+        for array in field.arrays(name):
+            if array in given or array in PLACED:
+                other = given.get(array, "the loader")
+                raise UserError(f"{corpus.path}.{name} makes {array}, and so does {other}; rename one")
+            given[array] = name
+        wanted = {array: spec[array] for array in field.arrays(name) if array in spec}
+        if wanted:
+            field.check(f"{corpus.path}.{name}", wanted)
+            found.append((field, wanted))
+    if missing := sorted(set(spec) - PLACED - set(given)):
+        raise UserError(
+            f"the stage wants {', '.join(missing)} in its batch, which no field of {corpus.path} gives; "
+            f"the fields give {', '.join(given)}"
+        )
+    return found

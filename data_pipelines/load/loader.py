@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import grain
 import numpy as np
 
-from ivjax.data_pipelines.load.faults import Fault, FaultLog
-from ivjax.data_pipelines.load.rows import Rows, store
+from ivjax.data_pipelines.load.batch_rows import Row, fill_row
+from ivjax.data_pipelines.load.broken_clips import BrokenClip, BrokenClipLog
 from ivjax.errors import UserError
 
 BATCHES_AHEAD = 2
@@ -26,20 +26,25 @@ class HostShard:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is read: `batch` rows over all hosts, in the order of `seed`, this host's share of them.
+class BatchRequest:
+    """What a stage asks a data source for.
 
-    `spec` gives shape and dtype of one row of each array; `faults` is where broken clips are listed.
+    Attributes:
+        spec: shape and dtype of one row of each array.
+        batch: rows of a global batch, over all hosts.
+        seed: what the order of the clips and all draws follow from.
+        host: this host's share of each global batch.
+        broken_clips: the file that lists broken clips; None: no list.
     """
 
     spec: Mapping[str, Any]
     batch: int
     seed: int = 0
     host: HostShard = HostShard()
-    faults: Path | None = None
+    broken_clips: Path | None = None
 
 
-class Maker(Protocol):
+class RowFiller(Protocol):
     """Fills rows. Safe to call from `threads` threads at once."""
 
     @property
@@ -52,10 +57,10 @@ class Maker(Protocol):
         """Seconds that the latest clips took; empty where that says nothing."""
         ...
 
-    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
+    def fill(self, index: int, number: int, row: Row) -> Sequence[BrokenClip]:
         """Writes the example of clip `number` at global place `index` into `row`, array by array.
 
-        Returns the faults of clips that were replaced; raises only what ends the run.
+        Returns the broken clips that were replaced; raises only what ends the run.
         """
         ...
 
@@ -70,7 +75,7 @@ class Maker(Protocol):
 
 class _Coming(NamedTuple):
     rows: dict[str, np.ndarray]
-    filled: list[Future[Sequence[Fault]]]
+    filled: list[Future[Sequence[BrokenClip]]]
     state: Mapping[str, Any]
 
 
@@ -86,28 +91,28 @@ class Loader(Iterator[dict[str, np.ndarray]]):
     def __init__(
         self,
         order: grain.MapDataset,
-        maker: Maker,
-        reading: Reading,
-        faults: FaultLog | None = None,
+        filler: RowFiller,
+        request: BatchRequest,
+        broken: BrokenClipLog | None = None,
         identity: Mapping[str, str] | None = None,
         finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
         clips: int | None = None,
     ):
         if len(order) == 0:
             raise UserError("the data source holds no clips; check its path or its filters")
-        if reading.batch % reading.host.count:
-            raise UserError(f"batch={reading.batch} does not divide among {reading.host.count} hosts")
-        self._maker = maker
-        self._reading = reading
-        self.faults = faults
+        if request.batch % request.host.count:
+            raise UserError(f"batch={request.batch} does not divide among {request.host.count} hosts")
+        self._filler = filler
+        self._request = request
+        self.broken = broken
         self._identity = dict(identity or {})
         self._finish = finish
         self.clips = len(order) if clips is None else clips
-        self._threads = ThreadPoolExecutor(maker.threads, "ivjax-loader")
+        self._threads = ThreadPoolExecutor(filler.threads, "ivjax-loader")
         self._places = grain.experimental.ElasticIterator(
             order.map_with_index(_placed),
-            reading.batch,
-            grain.sharding.ShardOptions(reading.host.index, reading.host.count),
+            request.batch,
+            grain.sharding.ShardOptions(request.host.index, request.host.count),
             read_options=grain.ReadOptions(num_threads=0, prefetch_buffer_size=0),
         )
         self._coming: deque[_Coming] = deque()
@@ -117,17 +122,17 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         while len(self._coming) <= BATCHES_AHEAD:
             self._coming.append(self._begin())
         coming = self._coming.popleft()
-        faults = [fault for filled in coming.filled for fault in filled.result()]
-        if self.faults is not None:
-            self.faults.add(len(coming.filled), faults)
+        broken = [clip for filled in coming.filled for clip in filled.result()]
+        if self.broken is not None:
+            self.broken.add(len(coming.filled), broken)
         self._state = coming.state
         return coming.rows if self._finish is None else self._finish(coming.rows)
 
     def report(self) -> dict[str, float]:
         """Milliseconds that a clip takes in one worker, and how many were broken, by cause; for logs."""
-        times = list(self._maker.times)
+        times = list(self._filler.times)
         taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
-        causes = self.faults.causes if self.faults else {}
+        causes = self.broken.causes if self.broken else {}
         return taken | {f"broken/{cause}": count for cause, count in causes.items()}
 
     def state(self) -> Mapping[str, Any]:
@@ -150,19 +155,19 @@ class Loader(Iterator[dict[str, np.ndarray]]):
     def close(self) -> None:
         """Ends threads, worker processes and files."""
         self._drop_coming()
-        self._maker.stop()
+        self._filler.stop()
         self._threads.shutdown(cancel_futures=True)
         self._places.close()
-        self._maker.close()
+        self._filler.close()
 
     def _begin(self) -> _Coming:
         """Allocates the next batch and has its rows filled in the background."""
         places = next(self._places)
         count = len(places["index"])
-        rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._reading.spec.items()}
+        rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._request.spec.items()}
         views = ({name: array[row, ...] for name, array in rows.items()} for row in range(count))
         filled = [
-            self._threads.submit(self._maker.fill, int(index), int(number), view)
+            self._threads.submit(self._filler.fill, int(index), int(number), view)
             for index, number, view in zip(places["index"], places["number"], views, strict=True)
         ]
         return _Coming(rows, filled, self._places.get_state())
@@ -179,7 +184,7 @@ def _placed(index: int, number: int) -> dict[str, int]:
 
 
 class InMemory:
-    """A Maker of examples that are computed by number, and cannot be broken."""
+    """A RowFiller of examples that are computed by number, and cannot be broken."""
 
     threads = 2
     times = ()
@@ -187,9 +192,9 @@ class InMemory:
     def __init__(self, example: Callable[[int], Mapping[str, np.ndarray]]):
         self._example = example
 
-    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
-        """See Maker."""
-        store(row, self._example(number), index)
+    def fill(self, index: int, number: int, row: Row) -> Sequence[BrokenClip]:
+        """See RowFiller."""
+        fill_row(row, self._example(number), index, number)
         return ()
 
     def stop(self) -> None:

@@ -1,19 +1,27 @@
 """What an experiment's `data` can be, importable without the packages that read it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.load.reader import ClipReader
+from ivjax.data_pipelines.fields.field import Field
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.errors import UserError
+from ivjax.experiment.frozen_map import FrozenMap
 
 if TYPE_CHECKING:
-    from ivjax.data_pipelines.load.loader import Loader, Reading
+    from ivjax.data_pipelines.load.loader import BatchRequest, Loader
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A folder of shards. `weight` is its part of the mixture; by default the number of its clips."""
+    """A folder of shards.
+
+    Attributes:
+        path: the folder.
+        weight: its part of the mixture; None: the number of its clips.
+    """
 
     path: str
     weight: float | None = None
@@ -23,41 +31,74 @@ class Corpus:
 class Mixture:
     """Clips of several corpora, each shuffled anew every epoch, interleaved by weight.
 
-    workers: decode processes (None: one for each core but one; 0: this process's threads). A clip that
-    takes more than `seconds` is broken. More than a share of `broken` clips ends the run. With `mix`, the
-    stage may ask for `targets` (classes,), the soft ones of mixed labels, instead of `label`.
+    Attributes:
+        corpora: what is trained on.
+        fields: what is made of a clip: name of an array of the batch -> how it is made.
+        eval_corpora: what the loss is measured on during training; never trained on.
+        workers: decode processes; None: one for each core but one; 0: threads of this process.
+        seconds: a clip that takes longer is broken.
+        broken: the share of broken clips that ends the run when it is exceeded.
+        mix: with it the stage may ask for `targets` (classes,), the soft ones of mixed labels.
     """
 
     corpora: tuple[Corpus, ...]
-    reader: ClipReader
+    fields: Mapping[str, Field]
     eval_corpora: tuple[Corpus, ...] = ()
     workers: int | None = None
     seconds: float = 60.0
     broken: float = 0.01
     mix: Mix | None = None
 
-    def open(self, reading: "Reading", eval_clips: bool = False) -> "Loader":
-        """A loader over the mixture, or over the eval corpora."""
-        from ivjax.data_pipelines.load.opening import open_mixture
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", FrozenMap(self.fields))
 
-        return open_mixture(self, reading, eval_clips)
+    def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
+        """A loader over the mixture, or over its eval corpora."""
+        from ivjax.data_pipelines.load.mixture_loader import open_mixture
+
+        return open_mixture(self, request, eval_clips)
 
 
 @dataclass(frozen=True)
 class Media:
-    """Clips and images in one run; each step's batch is of one medium.
+    """Several mixtures in one run; each step's batch comes from one of them.
 
-    Of every `video_steps` + `image_steps` steps so many are of each, in an order shuffled anew. None: in
-    proportion to the clips, as if all batches lay in one pile. Images are read as clips of one frame.
+    Attributes:
+        mixtures: name of the medium, as the stage calls it -> its clips. Images are clips of one frame.
+        steps: of every `sum(steps.values())` steps, how many each medium serves, in an order shuffled anew.
+            A medium without a number serves in proportion to its clips; with no numbers at all it is as if
+            the batches of all media lay in one pile.
     """
 
-    video: Mixture
-    image: Mixture
-    video_steps: int | None = None
-    image_steps: int | None = None
+    mixtures: Mapping[str, Mixture]
+    steps: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mixtures", FrozenMap(self.mixtures))
+        object.__setattr__(self, "steps", FrozenMap(self.steps))
+        if not self.mixtures:
+            raise UserError("data.mixtures is empty; name at least one medium")
+        if unknown := self.steps.keys() - self.mixtures.keys():
+            raise UserError(
+                f"data.steps names {', '.join(sorted(unknown))}, which data.mixtures lacks; "
+                f"the media are {', '.join(self.mixtures)}"
+            )
+        if min(self.steps.values(), default=1) < 1:
+            raise UserError(f"data.steps is {dict(self.steps)}; each medium must have at least 1")
+
+
+def tokenizers_of(data: object) -> dict[str, Tokenizer]:
+    """What reads the words of an experiment's data, by field; of several media the first that has it."""
+    mixtures = data.mixtures.values() if isinstance(data, Media) else [data]
+    found: dict[str, Tokenizer] = {}
+    for mixture in mixtures:
+        for name, made in mixture.fields.items() if isinstance(mixture, Mixture) else ():
+            tokenizer = getattr(made, "tokenizer", None)
+            if tokenizer is not None:
+                found.setdefault(name, tokenizer)
+    return found
 
 
 def tokenizer_of(data: object) -> Tokenizer | None:
     """What reads the captions of an experiment's data, if anything does."""
-    source = data.video if isinstance(data, Media) else data
-    return source.reader.tokenizer if isinstance(source, Mixture) else None
+    return next(iter(tokenizers_of(data).values()), None)

@@ -15,7 +15,7 @@ import numpy as np
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
-    from ivjax.data_pipelines.load.loader import Loader, Reading
+    from ivjax.data_pipelines.load.loader import BatchRequest, Loader
 
 _SHAPES_PER_CLIP = 3
 
@@ -30,15 +30,15 @@ class SyntheticClips:
     clips: int = 4096
     tubelet: int = 1
 
-    def open(self, reading: "Reading", eval_clips: bool = False) -> "Loader":
+    def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
         """A loader over the clips; those to evaluate on are others."""
         import grain  # not where only models are run
 
         from ivjax.data_pipelines.load.loader import InMemory, Loader
 
-        examples = self.examples(reading.spec, eval_clips)
-        order = grain.MapDataset.range(len(examples)).seed(reading.seed % 2**32).shuffle().repeat()
-        return Loader(order, InMemory(examples.__getitem__), reading, clips=len(examples))
+        examples = self.examples(request.spec, eval_clips)
+        order = grain.MapDataset.range(len(examples)).seed(request.seed % 2**32).shuffle().repeat()
+        return Loader(order, InMemory(examples.__getitem__), request, clips=len(examples))
 
     def examples(self, spec: Mapping[str, Any], eval_clips: bool = False) -> "SyntheticExamples":
         """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""

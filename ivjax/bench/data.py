@@ -18,10 +18,11 @@ import av
 import numpy as np
 
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.load.examples import ExampleMaker
-from ivjax.data_pipelines.load.loader import BATCHES_AHEAD, Loader, Reading
+from ivjax.data_pipelines.fields import ArraySpec, Frames
+from ivjax.data_pipelines.fields.field import generator
+from ivjax.data_pipelines.load.examples import CorpusFields, ExampleMaker
+from ivjax.data_pipelines.load.loader import BATCHES_AHEAD, BatchRequest, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader, generator
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.records import Clip, pack
@@ -43,9 +44,9 @@ class Wanted:
     side: int = 224
 
     @property
-    def reader(self) -> ClipReader:
+    def field(self) -> Frames:
         """How a clip is read."""
-        return ClipReader(Intervals(self.frames), TRAIN_STAGE2)
+        return Frames(Intervals(self.frames), TRAIN_STAGE2)
 
     @property
     def spec(self) -> dict[str, ArraySpec]:
@@ -118,11 +119,11 @@ class _Sample:
     """Some clips of a corpus, and ways to read them; each call of a way reads one clip."""
 
     def __init__(self, folder: Path, wanted: Wanted, clips: int):
-        self._reader = wanted.reader
+        self._field = wanted.field
         self._wanted = wanted
         self._corpus = open_clips(str(folder))
         self._clips = [self._corpus[number] for number in range(min(clips, len(self._corpus)))]
-        self._maker = ExampleMaker([str(folder)], self._reader, wanted.spec, seed=0)
+        self._maker = ExampleMaker([CorpusFields(str(folder), {"video": self._field})], wanted.spec, seed=0)
 
     def measure(self) -> dict[str, float]:
         """Median CPU milliseconds of each way over the clips, all ways in turn on each clip."""
@@ -148,17 +149,17 @@ class _Sample:
         with Video(clip.payload) as video:
             opened, _ = _cpu(lambda: Video(clip.payload))
             decoded, frames = _cpu(lambda: video.decode(chosen))
-            box = self._reader.augment.box(clip.width, clip.height, generator(0, number, "crop"))
+            box = self._field.augment.box(clip.width, clip.height, generator(0, number, "crop"))
             taken["decode"] = opened + decoded
             taken["resize"], pixels = _cpu(lambda: to_rgb(frames, box, side))
         rng = generator(0, number, "pixels")
-        taken["augment"], _ = _cpu(lambda: self._reader.augment.pixels(pixels, rng))
+        taken["augment"], _ = _cpu(lambda: self._field.augment.pixels(pixels, rng))
         taken["example"], _ = _cpu(lambda: self._maker.make(number, number))
         return taken
 
     def _frames(self, number: int, clip: Clip) -> list[int]:
         rng = generator(0, number, "frames")
-        return [int(index) for index in self._reader.frames.choose(clip.frames, clip.fps, rng)]
+        return [int(index) for index in self._field.rule.choose(clip.frames, clip.fps, rng)]
 
     def _sequential(self, number: int) -> np.ndarray:
         """What a short script would do: read on, decode everything, take the frames, resize them."""
@@ -192,8 +193,8 @@ def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _open(folder: Path, wanted: Wanted, workers: int) -> Loader:
-    mixture = Mixture((Corpus(str(folder)),), wanted.reader, workers=workers)
-    return mixture.open(Reading(wanted.spec, _BATCH))
+    mixture = Mixture((Corpus(str(folder)),), {"video": wanted.field}, workers=workers)
+    return mixture.open(BatchRequest(wanted.spec, _BATCH))
 
 
 def _time_loaders(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.data_pipelines.load.alternate import MediumBatch
+from ivjax.data_pipelines.load.media_loader import MediumBatch
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import to_json

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.data_pipelines.load.alternate import MediumBatch
 from ivjax.data_pipelines.load.loader import HostShard
+from ivjax.data_pipelines.load.media_loader import MediumBatch
 from ivjax.errors import UserError
 from ivjax.ops.layout import batch_spec
 
@@ -25,7 +25,7 @@ class Fed(NamedTuple):
 
 
 class Batches(Protocol):
-    """Endless batches of one medium each, resumable: an Alternating, or several side by side."""
+    """Endless batches of one medium each, resumable: a MediaLoader, or several side by side."""
 
     @property
     def media(self) -> tuple[str, ...]:

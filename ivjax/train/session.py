@@ -14,9 +14,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ivjax.convert.loading import read_weights
-from ivjax.data_pipelines.load.alternate import Alternating, open_media
-from ivjax.data_pipelines.load.loader import Reading
-from ivjax.data_pipelines.load.mixture import tokenizer_of
+from ivjax.data_pipelines.load.loader import BatchRequest
+from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
+from ivjax.data_pipelines.load.mixture import tokenizers_of
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import diff, to_json
@@ -230,15 +230,15 @@ def _continuing(found: Restored, experiment: Experiment) -> str:
 
 def open_loader(
     experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, eval_clips: bool = False
-) -> Alternating:
+) -> MediaLoader:
     """The loaders of this host's rows; each host lists broken clips in a file of its own."""
     host = host_shard(mesh, experiment.batch)
-    faults = folder / f"broken_clips.{jax.process_index()}.jsonl"
-    readings = {
-        medium: Reading(spec, experiment.batch, experiment.seed, host, faults)
+    broken = folder / f"broken_clips.{jax.process_index()}.jsonl"
+    requests = {
+        medium: BatchRequest(spec, experiment.batch, experiment.seed, host, broken)
         for medium, spec in batch_specs(objective).items()
     }
-    return open_media(experiment.data, readings, eval_clips)
+    return open_media(experiment.data, requests, eval_clips)
 
 
 def batch_specs(objective: Objective) -> dict[str, Spec]:
@@ -248,14 +248,15 @@ def batch_specs(objective: Objective) -> dict[str, Spec]:
 
 def check_words(experiment: Experiment, objective: Objective) -> None:
     """Raises if the tokenizer has more words than the text encoder: the rest would share one embedding."""
-    tokenizer = tokenizer_of(experiment.data)
-    if objective.vocabulary is None or tokenizer is None:
+    if objective.vocabulary is None:
         return
-    if tokenizer.vocabulary_size > objective.vocabulary:
-        raise UserError(
-            f"data.reader.tokenizer has {tokenizer.vocabulary_size} pieces and the stage's text encoder "
-            f"{objective.vocabulary} words; make stage.text.vocabulary as large"
-        )
+    wanted = {name for medium in objective.media.values() for name in medium.batch}
+    for name, tokenizer in tokenizers_of(experiment.data).items():
+        if name in wanted and tokenizer.vocabulary_size > objective.vocabulary:
+            raise UserError(
+                f"the tokenizer of data.fields.{name} has {tokenizer.vocabulary_size} pieces and the stage's "
+                f"text encoder {objective.vocabulary} words; make stage.text.vocabulary as large"
+            )
 
 
 def _version(package: str) -> str:

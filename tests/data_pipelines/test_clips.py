@@ -16,10 +16,10 @@ import pytest
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.load.alternate import Alternating, open_media
-from ivjax.data_pipelines.load.loader import Reading
+from ivjax.data_pipelines.fields import ArraySpec, Frames, Label
+from ivjax.data_pipelines.load.loader import BatchRequest
+from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
@@ -37,7 +37,7 @@ SPEC = {
     "label": ArraySpec((), np.dtype(np.int32)),
     "video": ArraySpec((4, 24, 24, 3), np.dtype(np.uint8)),
 }
-READER = ClipReader(Intervals(4), TRAIN_STAGE2)
+FIELDS = {"video": Frames(Intervals(4), TRAIN_STAGE2), "label": Label()}
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ def other(tmp_path_factory):
     return corpus_of(tmp_path_factory.mktemp("other"), [make_clip(100 + n) for n in range(6)], shards=1)
 
 
-def mixture(*folders, workers=0, reader=READER, **options):
+def mixture(*folders, workers=0, fields=FIELDS, **options):
     corpora = tuple(f if isinstance(f, Corpus) else Corpus(str(f)) for f in folders)
-    return Mixture(corpora, reader, workers=workers, **options)
+    return Mixture(corpora, fields, workers=workers, **options)
 
 
 def batches(data, count, hosts=1, state=None, seed=7):
-    return reading.batches(lambda host: data.open(Reading(SPEC, 8, seed, host)), count, hosts, state)
+    return reading.batches(lambda host: data.open(BatchRequest(SPEC, 8, seed, host)), count, hosts, state)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +97,8 @@ def test_a_mixture_keeps_its_shares_over_a_resume(corpus, other):
 
 def test_mixing_turns_labels_into_soft_targets(corpus):
     spec = {"video": SPEC["video"], "targets": ArraySpec((30,), np.dtype(np.float32))}
-    loaders = [mixture(corpus, mix=Mix(30)).open(Reading(spec, 8, 7)) for _ in range(2)]
-    plain = mixture(corpus).open(Reading(SPEC, 8, 7))
+    loaders = [mixture(corpus, mix=Mix(30)).open(BatchRequest(spec, 8, 7)) for _ in range(2)]
+    plain = mixture(corpus).open(BatchRequest(SPEC, 8, 7))
     for _ in range(3):
         one, two, unmixed = (next(loader) for loader in (*loaders, plain))
         np.testing.assert_array_equal(one["targets"], two["targets"])
@@ -110,7 +110,7 @@ def test_mixing_turns_labels_into_soft_targets(corpus):
     for loader in (*loaders, plain):
         loader.close()
     with pytest.raises(UserError, match="data.mix.classes=7 and the stage wants 30"):
-        mixture(corpus, mix=Mix(7)).open(Reading(spec, 8))
+        mixture(corpus, mix=Mix(7)).open(BatchRequest(spec, 8))
 
 
 def test_another_seed_draws_other_frames(corpus):
@@ -123,7 +123,7 @@ def test_a_changed_corpus_does_not_go_on(corpus, other, tmp_path):
     _, state = batches(mixture(other), 1)
     changed = corpus_of(tmp_path, [make_clip(200)], shards=1)
     state["identity"] = {str(changed): state["identity"][str(other)]}
-    loader = mixture(changed).open(Reading(SPEC, 8))
+    loader = mixture(changed).open(BatchRequest(SPEC, 8))
     with pytest.raises(UserError, match="is not the one that this run has been reading"):
         loader.restore(state)
     loader.close()
@@ -144,10 +144,10 @@ def test_of_a_thousand_clips_fifty_broken_ones_are_named_once_and_the_rest_seen_
     assert len(causes) == broken
     folder = write_corpus(tmp_path / "corpus", records)
     faults = tmp_path / "broken.jsonl"
-    loader = mixture(folder, workers=workers, broken=0.2).open(Reading(SPEC, 50, 3, faults=faults))
+    loader = mixture(folder, workers=workers, broken=0.2).open(BatchRequest(SPEC, 50, 3, broken_clips=faults))
     rows = [next(loader) for _ in range(count // 50)]
     seen = [(int(label), int(b["replaced"][i])) for b in rows for i, label in enumerate(b["label"])]
-    named = loader.faults.named
+    named = loader.broken.named
     loader.close()
     starts = [0, *np.cumsum([len(p) for p in np.array_split(np.arange(count), 3)])]
     assert {starts[int(f.shard[6:11])] + f.record: f.cause for f in named} == causes
@@ -160,7 +160,7 @@ def test_of_a_thousand_clips_fifty_broken_ones_are_named_once_and_the_rest_seen_
 
 def test_too_many_broken_clips_end_the_run_with_the_list(tmp_path):
     records = [pack(make_clip(n)) if n % 10 else b"" for n in range(40)]
-    loader = mixture(write_corpus(tmp_path, records), broken=0.05).open(Reading(SPEC, 20))
+    loader = mixture(write_corpus(tmp_path, records), broken=0.05).open(BatchRequest(SPEC, 20))
     with pytest.raises(UserError, match=r"of 100 clips cannot be used .* empty.*5.00%(.|\n)*record 0: empty"):
         for _ in range(9):
             next(loader)
@@ -183,13 +183,13 @@ class Treacherous:
 
 def test_a_crash_or_a_hang_of_the_decoder_is_a_broken_clip(tmp_path):
     clips = [make_clip(n, frames={3: 9, 6: 10}.get(n, 8)) for n in range(12)]
-    reader = replace(READER, frames=Treacherous())
-    data = mixture(corpus_of(tmp_path, clips, shards=1), workers=2, reader=reader, seconds=2.0, broken=0.5)
-    loader = data.open(Reading(SPEC, 12))
+    fields = FIELDS | {"video": Frames(Treacherous())}
+    data = mixture(corpus_of(tmp_path, clips, shards=1), workers=2, fields=fields, seconds=2.0, broken=0.5)
+    loader = data.open(BatchRequest(SPEC, 12))
     for _ in range(3):
         assert not set(next(loader)["label"].tolist()) & {3, 6}
-    assert {f.record: f.cause for f in loader.faults.named} == {3: "crash", 6: "hang"}
-    assert loader.faults.causes["crash"] >= 3
+    assert {f.record: f.cause for f in loader.broken.named} == {3: "crash", 6: "hang"}
+    assert loader.broken.causes["crash"] >= 3
     loader.close()
 
 
@@ -199,11 +199,11 @@ def test_a_flipped_byte_in_a_shard_costs_one_clip(tmp_path):
     content = bytearray(shard.read_bytes())
     content[content.index(b"clip 5")] ^= 1
     shard.write_bytes(content)
-    loader = mixture(folder, broken=0.5).open(Reading(SPEC, 12))
+    loader = mixture(folder, broken=0.5).open(BatchRequest(SPEC, 12))
     for _ in range(2):
         labels = next(loader)["label"].tolist()
         assert set(range(12)) - set(labels) == {5}
-    assert [(f.record, f.cause) for f in loader.faults.named] == [(5, "damaged shard")]
+    assert [(f.record, f.cause) for f in loader.broken.named] == [(5, "damaged shard")]
     loader.close()
 
 
@@ -211,10 +211,10 @@ def test_closing_does_not_wait_for_a_clip_that_hangs(tmp_path):
     data = mixture(
         corpus_of(tmp_path, [make_clip(n, frames=10) for n in range(2)], shards=1),
         workers=1,
-        reader=replace(READER, frames=Treacherous()),
+        fields=FIELDS | {"video": Frames(Treacherous())},
         seconds=300.0,
     )
-    loader = data.open(Reading(SPEC, 2))
+    loader = data.open(BatchRequest(SPEC, 2))
     waiting = threading.Thread(target=lambda: pytest.raises((UserError, CancelledError), next, loader))
     waiting.start()
     time.sleep(1.5)
@@ -227,7 +227,7 @@ def test_closing_does_not_wait_for_a_clip_that_hangs(tmp_path):
 def test_a_kill_of_the_reader_leaves_no_worker(corpus, tmp_path):
     script = f"""
 from tests.data_pipelines.test_clips import *
-loader = mixture({str(corpus)!r}, workers=2).open(Reading(SPEC, 8))
+loader = mixture({str(corpus)!r}, workers=2).open(BatchRequest(SPEC, 8))
 next(loader)
 from pathlib import Path
 children = [p.read_text() for p in Path("/proc/self/task").glob("*/children")]
@@ -254,21 +254,24 @@ def _runs(pid):
 
 def test_worker_processes_hold_no_jax():
     script = (
-        "import sys, ivjax.data_pipelines.load.worker, ivjax.data_pipelines.tokenizers.spm\n"
+        "import sys, ivjax.data_pipelines.load.decode_worker, ivjax.data_pipelines.tokenizers.spm\n"
         "print({name.split('.')[0] for name in sys.modules} & {'jax', 'grain', 'flax', 'tensorflow'})"
     )
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "set()"
 
 
 def test_what_clips_cannot_give_is_an_error(corpus):
-    with pytest.raises(UserError, match="wants depth in its batch, which clips do not hold"):
-        mixture(corpus).open(Reading({**SPEC, "depth": SPEC["label"]}, 8))
-    with pytest.raises(UserError, match="tokenizer is none"):
-        mixture(corpus).open(Reading({**SPEC, "text": ArraySpec((8,), np.dtype(np.int32))}, 8))
-    with pytest.raises(UserError, match="gives 4 frames and the stage wants 8"):
-        mixture(corpus).open(Reading({"video": ArraySpec((8, 24, 24, 3), np.dtype(np.uint8))}, 8))
+    with pytest.raises(
+        UserError,
+        match="wants depth in its batch, which no field of data.fields gives; the fields give video, label",
+    ):
+        mixture(corpus).open(BatchRequest({**SPEC, "depth": SPEC["label"]}, 8))
+    with pytest.raises(UserError, match="wants text in its batch, which no field"):
+        mixture(corpus).open(BatchRequest({**SPEC, "text": ArraySpec((8,), np.dtype(np.int32))}, 8))
+    with pytest.raises(UserError, match="data.fields.video.rule gives 4 frames and the stage wants 8"):
+        mixture(corpus).open(BatchRequest({"video": ArraySpec((8, 24, 24, 3), np.dtype(np.uint8))}, 8))
     with pytest.raises(UserError, match="data.eval_corpora is empty"):
-        mixture(corpus).open(Reading(SPEC, 8), eval_clips=True)
+        mixture(corpus).open(BatchRequest(SPEC, 8), eval_clips=True)
 
 
 def test_a_missing_or_short_shard_is_named_before_the_first_step(tmp_path):
@@ -276,16 +279,19 @@ def test_a_missing_or_short_shard_is_named_before_the_first_step(tmp_path):
     shard = folder / "shard-00001-of-00003.array_record"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(UserError, match="shard-00001-of-00003.array_record has .* bytes, its manifest says"):
-        mixture(folder).open(Reading(SPEC, 3))
+        mixture(folder).open(BatchRequest(SPEC, 3))
     shard.unlink()
     with pytest.raises(UserError, match="shard-00001-of-00003.array_record is missing"):
-        mixture(folder).open(Reading(SPEC, 3))
+        mixture(folder).open(BatchRequest(SPEC, 3))
 
 
 def test_media_alternate_as_if_all_batches_lay_in_one_pile(corpus, other):
     def pile():
-        videos, images = mixture(corpus).open(Reading(SPEC, 4)), mixture(other).open(Reading(SPEC, 2))
-        return Alternating({"video": videos, "image": images}, {"video": 3, "image": 1}, seed=5)
+        videos, images = (
+            mixture(corpus).open(BatchRequest(SPEC, 4)),
+            mixture(other).open(BatchRequest(SPEC, 2)),
+        )
+        return MediaLoader({"video": videos, "image": images}, {"video": 3, "image": 1}, seed=5)
 
     def drain(alternating, count):
         found = [next(alternating) for _ in range(count)]
@@ -310,7 +316,7 @@ def test_clips_reach_the_mesh_and_the_log(tmp_path):
     records[3] = b""
     data = mixture(write_corpus(tmp_path, records), workers=1, broken=0.5)
     spec = {name: jax.ShapeDtypeStruct(s.shape, s.dtype) for name, s in SPEC.items()}
-    loader = open_media(data, {"video": Reading(spec, 16, 7)})
+    loader = open_media(data, {"video": BatchRequest(spec, 16, 7)})
     feed = Feed(loader, build_mesh(MeshShape(data=4, fsdp=2)), 16, {"video": spec})
     batch = next(feed).batch
     assert batch["video"].sharding.shard_shape(batch["video"].shape) == (2, 4, 24, 24, 3)

@@ -11,10 +11,10 @@ from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
 from ivjax.data_pipelines.build.build_corpus import build
 from ivjax.data_pipelines.build.options import BuildOptions
 from ivjax.data_pipelines.demo.demo_corpus import make_demo
+from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames
 from ivjax.data_pipelines.inspect.validate import validate
-from ivjax.data_pipelines.load.loader import HostShard, Reading
+from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ArraySpec, ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.shards import read_manifest
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
@@ -83,11 +83,11 @@ def test_built_over_two_kills_it_equals_an_undisturbed_build(demo, corpus, tmp_p
 def test_any_number_of_hosts_reads_the_same_global_batches(corpus, tmp_path):
     train_sentencepiece(corpus_captions(corpus), tmp_path / "words.model", 320)
     tokenizer = SentencePiece(str(tmp_path / "words.model"), length=16)
-    reader = ClipReader(Intervals(4), TRAIN_STAGE2, tokenizer)
-    data = Mixture((Corpus(str(corpus)),), reader, workers=1)
+    fields = {"video": Frames(Intervals(4), TRAIN_STAGE2), "text": Caption(tokenizer)}
+    data = Mixture((Corpus(str(corpus)),), fields, workers=1)
 
     def batches(hosts):
-        loaders = [data.open(Reading(SPEC, BATCH, 11, HostShard(host, hosts))) for host in range(hosts)]
+        loaders = [data.open(BatchRequest(SPEC, BATCH, 11, HostShard(host, hosts))) for host in range(hosts)]
         found = []
         for _ in range(CLIPS // BATCH + 1):
             parts = [next(loader) for loader in loaders]

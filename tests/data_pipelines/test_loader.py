@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.load.alternate import open_media
-from ivjax.data_pipelines.load.loader import HostShard, Reading
+from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
+from ivjax.data_pipelines.load.media_loader import open_media
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
@@ -21,7 +21,7 @@ EXAMPLES = CLIPS.examples(SPEC)
 
 
 def open_loader(host=HostShard()):
-    return CLIPS.open(Reading(SPEC, 8, 3, host))
+    return CLIPS.open(BatchRequest(SPEC, 8, 3, host))
 
 
 def batches(count, hosts=1, state=None):
@@ -49,7 +49,7 @@ def test_every_clip_comes_once_an_epoch_in_a_new_order():
     assert videos[:20] != videos[20:]
 
 
-def test_eval_clips_are_others():
+def test_eval_clips_are_never_trained_on():
     train = {EXAMPLES[i]["video"].tobytes() for i in range(20)}
     evaluated = SyntheticClips(clips=20).examples(SPEC, eval_clips=True)
     assert len(train) == 20 and not train & {evaluated[i]["video"].tobytes() for i in range(20)}
@@ -73,12 +73,12 @@ def test_what_the_source_cannot_make_is_an_error():
 
 def test_an_empty_source_is_an_error():
     with pytest.raises(UserError, match="holds no clips"):
-        SyntheticClips(clips=0).open(Reading(SPEC, 8))
+        SyntheticClips(clips=0).open(BatchRequest(SPEC, 8))
 
 
 def test_the_feed_puts_rows_on_the_mesh_and_refuses_other_shapes():
     mesh = build_mesh(MeshShape(data=2, fsdp=2, tensor=2))
-    loader = open_media(CLIPS, {"video": Reading(SPEC, 8, 3)})
+    loader = open_media(CLIPS, {"video": BatchRequest(SPEC, 8, 3)})
     fed = next(Feed(loader, mesh, 8, {"video": SPEC}))
     loader.close()
     reference = batches(1)[0][0]
@@ -89,4 +89,4 @@ def test_the_feed_puts_rows_on_the_mesh_and_refuses_other_shapes():
     assert fed.position == {"step": 1, "loaders": {"video": {"global_next_index": 8}}}
     wrong = {**SPEC, "pooled": jax.ShapeDtypeStruct((5,), np.float32)}
     with pytest.raises(UserError, match=r"wants pooled as float32 \(5,\).* gives float32 \(16,\)"):
-        next(Feed(open_media(CLIPS, {"video": Reading(SPEC, 8, 3)}), mesh, 8, {"video": wrong}))
+        next(Feed(open_media(CLIPS, {"video": BatchRequest(SPEC, 8, 3)}), mesh, 8, {"video": wrong}))

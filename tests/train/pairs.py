@@ -21,10 +21,10 @@ class ColouredClips:
 
     clips: int = 64
 
-    def open(self, reading, eval_clips=False):
+    def open(self, request, eval_clips=False):
         """See DataSource."""
-        frames, height, width, _ = reading.spec["video"].shape
-        length = reading.spec["text"].shape[0]
+        frames, height, width, _ = request.spec["video"].shape
+        length = request.spec["text"].shape[0]
 
         def example(number):
             shown = number - 1 if number % 16 == 1 else number
@@ -37,8 +37,8 @@ class ColouredClips:
             text[: 1 + 6] = [*(2 + colours.reshape(-1) // 8), 63]
             return {"video": video, "text": text, "sample": np.asarray(shown, np.int32)}
 
-        order = grain.MapDataset.range(self.clips).seed(reading.seed).shuffle().repeat()
-        return Loader(order, InMemory(example), reading, clips=self.clips)
+        order = grain.MapDataset.range(self.clips).seed(request.seed).shuffle().repeat()
+        return Loader(order, InMemory(example), request, clips=self.clips)
 
 
 experiment = Experiment(

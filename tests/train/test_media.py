@@ -7,9 +7,8 @@ import jax
 import pytest
 
 from ivjax.convert.loading import load
-from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.records import Clip
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
@@ -40,10 +39,10 @@ def both(tmp_path_factory):
     tokenizer = SentencePiece(str(folder / "words.model"), length=8)
 
     def mixture(corpus, frames):
-        reader = ClipReader(Intervals(frames), Augment(), tokenizer)
-        return Mixture((Corpus(str(corpus)),), reader, eval_corpora=(Corpus(str(corpus)),), workers=0)
+        fields = {"video": Frames(Intervals(frames)), "text": Caption(tokenizer)}
+        return Mixture((Corpus(str(corpus)),), fields, eval_corpora=(Corpus(str(corpus)),), workers=0)
 
-    data = Media(video=mixture(clips, 4), image=mixture(images, 1))
+    data = Media({"video": mixture(clips, 4), "image": mixture(images, 1)})
     text = dataclasses.replace(experiment.stage.text, vocabulary=300, end=END)
     stage = dataclasses.replace(experiment.stage, text=text, mask=0.25)
     return dataclasses.replace(experiment, data=data, stage=stage, batch=8, steps=8)
@@ -69,12 +68,12 @@ def test_clips_and_images_take_turns_by_their_number_and_go_on_after_a_stop(both
         line["loss"] for line in lines if "loss" in line
     ]
     model, params, tokenizer = load(tmp_path)
-    assert tokenizer == both.data.video.reader.tokenizer
+    assert tokenizer == both.data.mixtures["video"].fields["text"].tokenizer
     assert model.vision_size == both.stage.vision and set(params) == {"vision", "text", "temperature"}
 
 
 def test_another_choice_of_media_does_not_go_on(both, tmp_path):
-    one = dataclasses.replace(both, data=both.data.video, steps=1)
+    one = dataclasses.replace(both, data=both.data.mixtures["video"], steps=1)
     assert train(one, tmp_path, lambda line: None, jax.devices()[:1]) == 0
     with pytest.raises(UserError, match="has been reading video and is now given video, image; put the old"):
         train(both, tmp_path, lambda line: None, jax.devices()[:1])
@@ -82,5 +81,7 @@ def test_another_choice_of_media_does_not_go_on(both, tmp_path):
 
 def test_a_stage_without_images_refuses_them(both, tmp_path):
     wrong = dataclasses.replace(micro.experiment, data=both.data)
-    with pytest.raises(UserError, match="the stage takes no image batches; use a Mixture as data"):
+    with pytest.raises(
+        UserError, match="the stage takes no image batches, only video; leave them out of data.mixtures"
+    ):
         train(wrong, tmp_path, lambda line: None, jax.devices()[:1])

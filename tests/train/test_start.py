@@ -9,9 +9,8 @@ from ivjax.convert.engine.conversion import export_file
 from ivjax.convert.engine.weights import import_weights, save_weights
 from ivjax.convert.families.viclip import ViClipSize
 from ivjax.convert.loading import load
-from ivjax.data_pipelines.augment.recipe import Augment
+from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.load.reader import ClipReader
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
 from ivjax.ops.trees import paths_of
@@ -101,7 +100,9 @@ def test_a_tokenizer_of_more_words_than_the_model_is_refused():
         length: int = 8
         vocabulary_size: int = 65
 
-    data = Mixture((Corpus("x"),), ClipReader(Intervals(4), Augment(), Words()))
+    data = Mixture((Corpus("x"),), {"video": Frames(Intervals(4)), "text": Caption(Words())})
     objective = experiment.stage.build(experiment.compute)
-    with pytest.raises(UserError, match="has 65 pieces and the stage's text encoder 64 words"):
+    with pytest.raises(
+        UserError, match="data.fields.text has 65 pieces and the stage's text encoder 64 words"
+    ):
         check_words(dataclasses.replace(experiment, data=data), objective)

@@ -85,13 +85,13 @@ def test_weight_decay_follows_its_own_cosine():
 class Poisoned:
     """Synthetic clips whose every row is not a number."""
 
-    def open(self, reading, eval_clips=False):
-        examples = experiment.data.examples(reading.spec, eval_clips)
+    def open(self, request, eval_clips=False):
+        examples = experiment.data.examples(request.spec, eval_clips)
 
         def spoilt(number):
             return examples[number] | {"pooled": examples[number]["pooled"] * np.nan}
 
-        return Loader(grain.MapDataset.range(len(examples)).repeat(), InMemory(spoilt), reading)
+        return Loader(grain.MapDataset.range(len(examples)).repeat(), InMemory(spoilt), request)
 
 
 def test_a_run_of_skipped_steps_ends_with_the_list(tmp_path):

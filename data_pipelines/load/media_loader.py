@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.load.loader import Loader, Reading
+from ivjax.data_pipelines.load.loader import BatchRequest, Loader
 from ivjax.data_pipelines.load.mixture import Media
 from ivjax.errors import UserError
 
@@ -18,7 +18,7 @@ class MediumBatch(NamedTuple):
     rows: dict[str, np.ndarray]
 
 
-class Alternating(Iterator[MediumBatch]):
+class MediaLoader(Iterator[MediumBatch]):
     """Takes each step's batch from one of several loaders.
 
     Of every `sum(batches.values())` steps, loader `name` serves `batches[name]`, in an order shuffled
@@ -93,27 +93,24 @@ class Alternating(Iterator[MediumBatch]):
             loader.close()
 
 
-def open_media(data: Any, readings: Mapping[str, Reading], eval_clips: bool = False) -> Alternating:
-    """The loaders of a Media, one a step; or that of a single source, for the first of `readings`."""
+def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool = False) -> MediaLoader:
+    """The loaders of a Media, one a step; or that of a single source, for the first of `requests`."""
     if not isinstance(data, Media):
-        name, reading = next(iter(readings.items()))
-        return Alternating({name: data.open(reading, eval_clips)}, {name: 1}, reading.seed)
-    lacking = {"video", "image"} - set(readings)
-    if lacking:
+        name, request = next(iter(requests.items()))
+        return MediaLoader({name: data.open(request, eval_clips)}, {name: 1}, request.seed)
+    if unknown := [name for name in data.mixtures if name not in requests]:
         raise UserError(
-            f"the stage takes no {' and no '.join(sorted(lacking))} batches; use a Mixture as data"
+            f"the stage takes no {' and no '.join(unknown)} batches, only {' and '.join(requests)}; "
+            "leave them out of data.mixtures"
         )
-    asked = {"video": data.video_steps, "image": data.image_steps}
-    if min(steps for steps in (*asked.values(), 1) if steps is not None) < 1:
-        raise UserError(f"data.video_steps and data.image_steps are {asked}; they must be at least 1")
     loaders: dict[str, Loader] = {}
     try:
-        for name in ("video", "image"):
-            loaders[name] = getattr(data, name).open(readings[name], eval_clips)
+        for name, mixture in data.mixtures.items():
+            loaders[name] = mixture.open(requests[name], eval_clips)
     except BaseException:
         for loader in loaders.values():
             loader.close()
         raise
-    in_proportion = {name: max(loader.clips // readings[name].batch, 1) for name, loader in loaders.items()}
-    batches = in_proportion | {name: steps for name, steps in asked.items() if steps is not None}
-    return Alternating(loaders, batches, readings["video"].seed)
+    in_proportion = {name: max(loader.clips // requests[name].batch, 1) for name, loader in loaders.items()}
+    seed = next(iter(requests.values())).seed
+    return MediaLoader(loaders, in_proportion | dict(data.steps), seed)

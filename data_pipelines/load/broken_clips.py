@@ -1,4 +1,4 @@
-"""Clips that could not be used: counted by cause, listed once each, too many end the run."""
+"""Clips that cannot be used: counted by cause, listed once each; too many of them end the run."""
 
 import json
 from collections import Counter
@@ -9,11 +9,11 @@ from pathlib import Path
 from ivjax.errors import UserError
 
 _FEWEST_FOR_A_SHARE = 100  # clips; before that many, a share says little
-_NAMED = 10  # faults that the error message spells out
+_NAMED = 10  # broken clips that the error message spells out
 
 
 @dataclass(frozen=True)
-class Fault:
+class BrokenClip:
     """A clip that was replaced: where it stands, and why."""
 
     corpus: str
@@ -26,57 +26,59 @@ class Fault:
         return f"{self.corpus}/{self.shard} record {self.record}: {self.cause}: {self.detail}"
 
 
-class FaultLog:
-    """Keeps count of faults. `file` lists each broken clip once (JSON lines); None keeps no list.
+class BrokenClipLog:
+    """Counts broken clips by cause, and ends the run when too many are.
 
-    More than `limit` of the clips of a run being broken is an error.
+    Args:
+        limit: the share of broken clips above which `add` raises UserError.
+        file: lists each broken clip once (JSON lines); None keeps no list.
     """
 
     def __init__(self, limit: float, file: Path | None = None):
         self._limit = limit
         self._file = file
-        self._named: dict[tuple[str, str, int], Fault] = {}
+        self._named: dict[tuple[str, str, int], BrokenClip] = {}
         self._clips = 0
         self.causes: Counter[str] = Counter()
         if file is not None and file.is_file():
             self._remember(file)
 
     @property
-    def named(self) -> list[Fault]:
+    def named(self) -> list[BrokenClip]:
         """Each broken clip that was met, once."""
         return list(self._named.values())
 
-    def add(self, clips: int, faults: Sequence[Fault]) -> None:
-        """Takes note of `clips` further clips, `faults` of them or their replacements broken."""
+    def add(self, clips: int, broken: Sequence[BrokenClip]) -> None:
+        """Counts `clips` further clips; `broken` are those of them, and of their replacements, that are."""
         self._clips += clips
-        for fault in faults:
-            self.causes[fault.cause] += 1
-            self._name(fault)
-        broken = sum(self.causes.values())
-        if self._clips >= _FEWEST_FOR_A_SHARE and broken > self._limit * self._clips:
-            raise UserError(self._describe(broken))
+        for clip in broken:
+            self.causes[clip.cause] += 1
+            self._list(clip)
+        total = sum(self.causes.values())
+        if self._clips >= _FEWEST_FOR_A_SHARE and total > self._limit * self._clips:
+            raise UserError(self._describe(total))
 
-    def _name(self, fault: Fault) -> None:
-        key = (fault.corpus, fault.shard, fault.record)
+    def _list(self, clip: BrokenClip) -> None:
+        key = (clip.corpus, clip.shard, clip.record)
         if key in self._named:
             return
-        self._named[key] = fault
+        self._named[key] = clip
         if self._file is not None:
             with self._file.open("a") as file:
-                file.write(json.dumps(asdict(fault)) + "\n")
+                file.write(json.dumps(asdict(clip)) + "\n")
 
     def _remember(self, file: Path) -> None:
         """A resumed run does not list again what its list has."""
         for line in file.read_text().splitlines():
             try:
-                fault = Fault(**json.loads(line))
+                clip = BrokenClip(**json.loads(line))
             except (ValueError, TypeError):  # cut short by a kill
                 continue
-            self._named[fault.corpus, fault.shard, fault.record] = fault
+            self._named[clip.corpus, clip.shard, clip.record] = clip
 
     def _describe(self, broken: int) -> str:
         causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.most_common())
-        shown = "".join(f"\n  {fault}" for fault in self.named[:_NAMED])
+        shown = "".join(f"\n  {clip}" for clip in self.named[:_NAMED])
         more = f"\n  ... all of them in {self._file}" if self._file and len(self._named) > _NAMED else ""
         return (
             f"{broken} of {self._clips} clips cannot be used ({causes}), more than the allowed share of "

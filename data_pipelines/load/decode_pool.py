@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError, SteadyChild
+from ivjax.data_pipelines.load.batch_rows import Row, fill_row
+from ivjax.data_pipelines.load.broken_clips import BrokenClip
+from ivjax.data_pipelines.load.decode_worker import Answer, room, views
 from ivjax.data_pipelines.load.examples import ExampleMaker
-from ivjax.data_pipelines.load.faults import Fault
-from ivjax.data_pipelines.load.rows import Rows, store
-from ivjax.data_pipelines.load.worker import Answer, room, views
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 
@@ -25,15 +25,15 @@ class _Runner(Protocol):
 
     threads: int
 
-    def run(self, index: int, number: int, row: Rows) -> float: ...
+    def run(self, index: int, number: int, row: Row) -> float: ...
 
     def stop(self) -> None: ...
 
     def close(self) -> None: ...
 
 
-class ClipRows:
-    """A loader's Maker over clips: broken ones are replaced, the same way on every host and restart."""
+class ClipFiller:
+    """A loader's RowFiller over clips: broken ones are replaced, the same way on every host and restart."""
 
     def __init__(self, maker: ExampleMaker, workers: int, seconds: float):
         self._maker = maker
@@ -46,20 +46,20 @@ class ClipRows:
         """Threads that may fill rows at once."""
         return self._runner.threads
 
-    def fill(self, index: int, number: int, row: Rows) -> Sequence[Fault]:
-        """See Maker."""
-        faults: list[Fault] = []
+    def fill(self, index: int, number: int, row: Row) -> Sequence[BrokenClip]:
+        """See RowFiller."""
+        broken: list[BrokenClip] = []
         candidate = number
         for attempt in range(_ATTEMPTS):
             error = self._try(index, candidate, row)
             if error is None:
                 if "replaced" in row:
                     row["replaced"][...] = attempt > 0
-                return faults
-            faults.append(self._fault(candidate, error))
+                return broken
+            broken.append(self._broken(candidate, error))
             candidate = self._maker.replacement(number, index, attempt)
         raise UserError(
-            f"{_ATTEMPTS} clips in a row cannot be used, the last: {faults[-1]}; is this corpus whole? "
+            f"{_ATTEMPTS} clips in a row cannot be used, the last: {broken[-1]}; is this corpus whole? "
             "`ivjax data validate` says what is wrong with it"
         )
 
@@ -72,7 +72,7 @@ class ClipRows:
         self._runner.close()
         self._maker.close()
 
-    def _try(self, index: int, number: int, row: Rows) -> ClipError | None:
+    def _try(self, index: int, number: int, row: Row) -> ClipError | None:
         if number in self._costly:
             return self._costly[number]
         try:
@@ -83,10 +83,10 @@ class ClipRows:
             return error
         return None
 
-    def _fault(self, number: int, error: ClipError) -> Fault:
+    def _broken(self, number: int, error: ClipError) -> BrokenClip:
         corpus, local = self._maker.locate(number)
         shard, record = self._maker.corpora[corpus].place(local)
-        return Fault(self._maker.folders[corpus], shard, record, error.cause, error.detail)
+        return BrokenClip(self._maker.folders[corpus], shard, record, error.cause, error.detail)
 
 
 class InProcess:
@@ -97,10 +97,10 @@ class InProcess:
     def __init__(self, maker: ExampleMaker):
         self._maker = maker
 
-    def run(self, index: int, number: int, row: Rows) -> float:
+    def run(self, index: int, number: int, row: Row) -> float:
         """See _Runner."""
         started = time.perf_counter()
-        store(row, self._maker.make(index, number), index)
+        fill_row(row, self._maker.make(index, number), index, number)
         return time.perf_counter() - started
 
     def stop(self) -> None:
@@ -121,14 +121,14 @@ class Processes:
         for worker in self._workers:
             self._idle.put(worker)
 
-    def run(self, index: int, number: int, row: Rows) -> float:
+    def run(self, index: int, number: int, row: Row) -> float:
         """See _Runner."""
         worker = self._idle.get()
         try:
             error, taken = worker.make(index, number, self._seconds)
             if error is not None:
                 raise error
-            store(row, worker.slot, index)
+            fill_row(row, worker.slot, index, number)
             return taken
         except LostError as lost:
             raise ClipError(lost.cause, lost.detail) from None
@@ -155,7 +155,7 @@ class _Worker:
         self._memory.truncate(room(maker.spec))
         self.slot = views(mmap.mmap(self._memory.fileno(), room(maker.spec)), maker.spec)
         files = (self._memory.fileno(),)
-        self.child = SteadyChild(lambda: Child("ivjax.data_pipelines.load.worker", maker, files))
+        self.child = SteadyChild(lambda: Child("ivjax.data_pipelines.load.decode_worker", maker, files))
 
     def make(self, index: int, number: int, seconds: float) -> Answer:
         """Has an example put into `slot`; raises LostError."""

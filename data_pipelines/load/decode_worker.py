@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from ivjax.data_pipelines.child import serve
+from ivjax.data_pipelines.fields.field import ArraySpec
+from ivjax.data_pipelines.load.batch_rows import Row, fill_row
 from ivjax.data_pipelines.load.examples import ExampleMaker
-from ivjax.data_pipelines.load.reader import ArraySpec
-from ivjax.data_pipelines.load.rows import Rows, store
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 
@@ -53,10 +53,10 @@ def prepare(maker: ExampleMaker, memory: int) -> Callable[[tuple[int, int]], Ans
     return answer
 
 
-def _fill(maker: ExampleMaker, slot: Rows, index: int, number: int) -> ClipError | UserError | None:
+def _fill(maker: ExampleMaker, slot: Row, index: int, number: int) -> ClipError | UserError | None:
     """Fills the slot; returns what was wrong, if anything."""
     try:
-        store(slot, maker.make(index, number), index)
+        fill_row(slot, maker.make(index, number), index, number)
     except (ClipError, UserError) as error:
         return error
     return None

@@ -1,0 +1,62 @@
+"""Fields that are read from what a record says about its clip."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ivjax.data_pipelines.fields.field import ArraySpec, Draw, ReadableClip, SingleArray
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.data_pipelines.tokenizers.text import clean_caption
+from ivjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Caption(SingleArray):
+    """Token ids of one caption of a clip: (L,) int32, where L is the tokenizer's length.
+
+    Attributes:
+        tokenizer: words to ids.
+        which: a `random` one of the clip's captions, or its `first`.
+        clean: lower case without most punctuation, as the originals do.
+    """
+
+    tokenizer: Tokenizer
+    which: Literal["random", "first"] = "random"
+    clean: bool = True
+
+    def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
+        """See Field."""
+        self.tokenizer.encode("a")  # a missing vocabulary is better met now than in a worker
+        for spec in wanted.values():
+            if spec.shape != (self.tokenizer.length,):
+                raise UserError(
+                    f"{path}.tokenizer.length={self.tokenizer.length} and the stage wants "
+                    f"{spec.shape[0]} tokens; make them equal"
+                )
+
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+        """See SingleArray."""
+        captions = clip.record.captions
+        if not captions:
+            raise ClipError("no caption", f"clip {clip.record.id} has none")
+        place = int(draw("caption").integers(len(captions))) if self.which == "random" else 0
+        return self.tokenizer.encode(clean_caption(captions[place]) if self.clean else captions[place])
+
+
+@dataclass(frozen=True)
+class Label(SingleArray):
+    """The number of a clip's class: () int32."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See SingleArray."""
+        return ()
+
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+        """See SingleArray."""
+        if clip.record.label is None:
+            raise ClipError("no label", f"clip {clip.record.id} has none")
+        return np.asarray(clip.record.label)

@@ -1,0 +1,136 @@
+"""What a field of a batch is: a named option that makes arrays from a stored clip.
+
+Importable without any decoder: a config builds fields, worker processes run them.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from ivjax.data_pipelines.augment.geometry import Box
+from ivjax.data_pipelines.store.records import Clip
+from ivjax.errors import UserError
+
+if TYPE_CHECKING:
+    from ivjax.data_pipelines.video.decode import Probe
+
+
+class ArraySpec(NamedTuple):
+    """Shape and dtype of one row of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def generator(seed: int, place: int, purpose: str) -> np.random.Generator:
+    """Random numbers that depend on the seed, a global place and a purpose, and on nothing else."""
+    counter = [0, 0, 0, zlib.crc32(purpose.encode())]
+    return np.random.Generator(np.random.Philox(key=[seed % 2**64, place], counter=counter))
+
+
+class Draw(NamedTuple):
+    """The random numbers of one row.
+
+    Attributes:
+        seed: that of the run.
+        place: the row's global place in the order of clips.
+        first: the first of the places at which this clip is repeated (`Mixture.repeats`).
+    """
+
+    seed: int
+    place: int
+    first: int
+
+    def __call__(self, purpose: str) -> np.random.Generator:
+        """Random numbers for one purpose, different in each repeat of a clip."""
+        return generator(self.seed, self.place, purpose)
+
+    def shared(self, purpose: str) -> np.random.Generator:
+        """Random numbers for one purpose, the same in all repeats of a clip."""
+        return generator(self.seed, self.first, purpose)
+
+
+class ClipVideo(Protocol):
+    """The opened pictures of a clip."""
+
+    @property
+    def probe(self) -> "Probe":
+        """Frames, frame rate and size."""
+        ...
+
+    def read(
+        self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Frames by number, cropped to `box` and resized to `size` (height, width): (n, H, W, 3) uint8."""
+        ...
+
+
+class ReadableClip(Protocol):
+    """A stored clip as a field sees it."""
+
+    @property
+    def record(self) -> Clip:
+        """Captions, times, labels and the media bytes."""
+        ...
+
+    @property
+    def video(self) -> ClipVideo:
+        """The pictures, opened when the first field asks for them."""
+        ...
+
+
+class Field(Protocol):
+    """Makes arrays of a batch from a stored clip. A frozen dataclass, so that configs can hold it.
+
+    Fields run in worker processes: a module that defines one imports neither jax nor grain.
+    """
+
+    def arrays(self, name: str) -> tuple[str, ...]:
+        """Names of the arrays that the field can make when it is called `name` in `data.fields`."""
+        ...
+
+    def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
+        """Raises UserError if the field cannot make the `wanted` arrays; `path` is where its options are."""
+        ...
+
+    def make(
+        self, clip: ReadableClip, wanted: Mapping[str, ArraySpec], draw: Draw
+    ) -> Mapping[str, np.ndarray]:
+        """The `wanted` arrays of one row; raises ClipError for a clip that cannot be used."""
+        ...
+
+
+@dataclass(frozen=True)
+class SingleArray:
+    """A field of one array, which has the field's name.
+
+    Subclasses define `array`, and `shape` if it is fixed.
+    """
+
+    def arrays(self, name: str) -> tuple[str, ...]:
+        """See Field."""
+        return (name,)
+
+    def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
+        """See Field."""
+        for name, spec in wanted.items():
+            if self.shape is not None and spec.shape != self.shape:
+                raise UserError(f"{path} gives {self.shape} and the stage wants {name} as {spec.shape}")
+
+    def make(
+        self, clip: ReadableClip, wanted: Mapping[str, ArraySpec], draw: Draw
+    ) -> Mapping[str, np.ndarray]:
+        """See Field."""
+        return {name: self.array(clip, spec, draw) for name, spec in wanted.items()}
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """The shape that comes out; None: whatever the stage wants."""
+        return None
+
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+        """The array of one row, of `spec.shape`; raises ClipError for a clip that cannot be used."""
+        raise NotImplementedError

@@ -1,0 +1,42 @@
+"""The field of pictures: which frames of a clip, which crop, which colours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ivjax.data_pipelines.augment.recipe import TEST, Augment
+from ivjax.data_pipelines.fields.field import ArraySpec, Draw, ReadableClip, SingleArray
+from ivjax.data_pipelines.sampling import FrameRule
+from ivjax.errors import UserError
+
+
+@dataclass(frozen=True)
+class Frames(SingleArray):
+    """Frames of a clip: (T, H, W, 3) uint8. The stage says how large, `rule` must give its T.
+
+    Attributes:
+        rule: which frames are read.
+        augment: crop, flip and colours; one draw for all frames of a clip.
+    """
+
+    rule: FrameRule
+    augment: Augment = TEST
+
+    def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
+        """See Field."""
+        for spec in wanted.values():
+            if spec.shape[0] != self.rule.frames:
+                raise UserError(
+                    f"{path}.rule gives {self.rule.frames} frames and the stage wants {spec.shape[0]}; "
+                    "make them equal"
+                )
+
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+        """See SingleArray."""
+        probe = clip.video.probe
+        # Repeats of a clip show the same frames: the originals augment what they have decoded once.
+        chosen = self.rule.choose(probe.frames, probe.fps, draw.shared("frames"))
+        box = self.augment.box(probe.width, probe.height, draw("crop"))
+        video = clip.video.read(chosen, box, (spec.shape[1], spec.shape[2]))
+        return self.augment.pixels(video, draw("pixels"))

@@ -1,0 +1,125 @@
+"""Fields of a batch: what they refuse, and one that is declared here and read like any other."""
+
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames, Label, SingleArray
+from ivjax.data_pipelines.load.loader import BatchRequest
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.errors import UserError
+from ivjax.experiment.frozen_map import FrozenMap
+from ivjax.experiment.overrides import apply_overrides
+from tests.data_pipelines.corpora import corpus_of, make_clip
+
+VIDEO = ArraySpec((4, 24, 24, 3), np.dtype(np.uint8))
+NUMBER = ArraySpec((), np.dtype(np.int32))
+
+
+@dataclass(frozen=True)
+class SoundLevel(SingleArray):
+    """How loud a clip is said to be: () float32, with noise of `spread`."""
+
+    spread: float = 0.0
+
+    @property
+    def shape(self):
+        return ()
+
+    def array(self, clip, spec, draw):
+        level = clip.record.attributes.get("loudness")
+        if level is None:
+            raise ClipError("no loudness", f"clip {clip.record.id} has none")
+        return np.asarray(float(level) + self.spread * draw("loudness").standard_normal())
+
+
+@dataclass(frozen=True)
+class FrameCounts:
+    """A field of two arrays: how many frames a clip has, and whether that is an even number."""
+
+    def arrays(self, name):
+        return name, f"{name}_even"
+
+    def check(self, path, wanted):
+        if any(spec.shape for spec in wanted.values()):
+            raise UserError(f"{path} gives single numbers")
+
+    def make(self, clip, wanted, draw):
+        count = clip.video.probe.frames
+        values = (np.asarray(count), np.asarray(count % 2 == 0))
+        return {name: value for name, value in zip(wanted, values, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    clips = [make_clip(n, frames=6 + n, attributes={"loudness": str(n)} if n else {}) for n in range(8)]
+    return corpus_of(tmp_path_factory.mktemp("corpus"), clips, shards=1)
+
+
+def rows_of(data, spec, batch=8):
+    loader = data.open(BatchRequest(spec, batch, seed=3))
+    rows = next(loader)
+    loader.close()
+    return rows
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_field_declared_outside_the_library_is_read_like_any_other(corpus, workers):
+    fields = {"video": Frames(Intervals(4)), "sound_level": SoundLevel(), "frames": FrameCounts()}
+    data = Mixture((Corpus(str(corpus)),), fields, workers=workers)
+    single = ArraySpec((), np.dtype(np.float32))
+    spec = {"video": VIDEO, "sound_level": single, "frames": NUMBER, "frames_even": NUMBER, "sample": NUMBER}
+    rows = rows_of(data, spec)
+    assert sorted(rows["sound_level"].tolist()) == sorted(rows["sample"].tolist()) != list(range(8))
+    np.testing.assert_array_equal(rows["frames"], rows["sample"] + 6)
+    np.testing.assert_array_equal(rows["frames_even"], rows["frames"] % 2 == 0)
+    changed = apply_overrides(data, ["fields.sound_level.spread=0.1"])
+    noisy = rows_of(changed, spec)["sound_level"]
+    assert (noisy != rows["sound_level"]).all() and np.abs(noisy - rows["sound_level"]).max() < 0.5
+
+
+def test_fields_that_the_stage_has_no_use_for_are_not_made(corpus):
+    data = Mixture((Corpus(str(corpus)),), {"video": Frames(Intervals(4)), "label": Label()}, workers=0)
+    assert set(rows_of(data, {"video": VIDEO})) == {"video"}
+
+
+def test_a_field_of_another_shape_is_refused(corpus):
+    data = Mixture((Corpus(str(corpus)),), {"label": Label()}, workers=0)
+    wrong = {"label": ArraySpec((3,), np.dtype(np.int32))}
+    with pytest.raises(UserError, match=r"data.fields.label gives \(\) and the stage wants label as \(3,\)"):
+        rows_of(data, wrong)
+
+
+@dataclass(frozen=True)
+class Letters:
+    length: int = 4
+    vocabulary_size: int = 256
+
+    def encode(self, text):
+        return np.frombuffer(text.encode()[:4], np.uint8).astype(np.int32)
+
+
+def test_the_tokenizer_must_be_as_long_as_the_stage_wants(corpus):
+    data = Mixture((Corpus(str(corpus)),), {"text": Caption(Letters())}, workers=0)
+    wrong = {"text": ArraySpec((8,), np.dtype(np.int32))}
+    with pytest.raises(UserError, match=r"data.fields.text.tokenizer.length=4 and the stage wants 8 tokens"):
+        rows_of(data, wrong)
+
+
+def test_two_fields_that_make_the_same_array_are_refused(corpus):
+    fields = {"frames": FrameCounts(), "frames_even": Label(), "label": Label()}
+    data = Mixture((Corpus(str(corpus)),), fields, workers=0)
+    with pytest.raises(UserError, match="data.fields.frames_even makes frames_even, and so does frames"):
+        rows_of(data, {"label": NUMBER})
+
+
+def test_the_fields_of_a_mixture_cannot_be_changed_in_place_but_copied_and_pickled():
+    data = Mixture((Corpus("x"),), {"label": Label()})
+    with pytest.raises(TypeError):
+        data.fields["label"] = None
+    assert pickle.loads(pickle.dumps(data)) == data and hash(data) == hash(pickle.loads(pickle.dumps(data)))
+    assert data.fields == FrozenMap({"label": Label()}) == {"label": Label()}
