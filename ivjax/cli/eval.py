@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ivjax.cli.common import add_command, add_model, note, pair
-from ivjax.evals.protocols import NAMES
+from ivjax.evals.suites.protocols import NAMES
 
 if TYPE_CHECKING:
     from ivjax.evals.suites import Asked
@@ -124,7 +124,7 @@ def _add_classify(parser: argparse.ArgumentParser) -> None:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from ivjax.evals.embed import Setting
+    from ivjax.evals.vectors import Setting
     from ivjax.evals.items import EvalData
     from ivjax.evals.suites import suite_of
 
@@ -140,7 +140,7 @@ def _eval(options: argparse.Namespace) -> int:
 
 
 def _asked(options: argparse.Namespace) -> "Asked":
-    from ivjax.evals.scores import Scoring
+    from ivjax.evals.scoring.similarity import Scoring
     from ivjax.evals.suites import Asked
 
     return Asked(

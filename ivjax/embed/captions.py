@@ -7,8 +7,8 @@ from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.embed.index import IndexWriter, Made
 from ivjax.embed.videos import Outcome, Say
 from ivjax.errors import UserError
-from ivjax.evals.embed import embed_texts
-from ivjax.evals.encoder import Encoder
+from ivjax.evals.vectors import embed_texts
+from ivjax.evals.encoding import Encoder
 from ivjax.progress import Progress
 
 _TEXTS = 1024  # embedded at a time

@@ -8,7 +8,7 @@ from ivjax.data_pipelines.sources.media import media_files, media_of
 from ivjax.data_pipelines.store.clips import is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
-from ivjax.evals.items import CorpusItems, EvalData, Fault, Item
+from ivjax.evals.items import CorpusItems, EvalData, UnscoredClip, Item
 
 _SEPARATOR = "::"
 
@@ -27,7 +27,7 @@ class MediaList:
     def __len__(self) -> int:
         return sum(1 if clips is None else len(clips) for clips in self._parts.values())
 
-    def __iter__(self) -> Iterator[Item | Fault]:
+    def __iter__(self) -> Iterator[Item | UnscoredClip]:
         for name, clips in self._parts.items():
             if clips is None:
                 yield Item(name, name)
@@ -70,9 +70,9 @@ def _videos(folder: Path) -> list[str]:
     return found
 
 
-def _named(folder: str, clips: CorpusItems) -> Iterator[Item | Fault]:
+def _named(folder: str, clips: CorpusItems) -> Iterator[Item | UnscoredClip]:
     for number, item in enumerate(clips):
-        if isinstance(item, Fault):
+        if isinstance(item, UnscoredClip):
             yield item
         else:
             yield Item(_SEPARATOR.join((folder, str(number), item.id)), item.media)

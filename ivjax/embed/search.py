@@ -10,9 +10,9 @@ from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.embed.index import Index
 from ivjax.embed.media import found_from
 from ivjax.errors import UserError
-from ivjax.evals.embed import embed_texts
-from ivjax.evals.encoder import Encoder
-from ivjax.evals.scores import strips
+from ivjax.evals.vectors import embed_texts
+from ivjax.evals.encoding import Encoder
+from ivjax.evals.scoring.similarity import strips
 
 _QUERIES = 8  # that the model reads at a time
 _KNOWN = ("video", "start", "end", "text")

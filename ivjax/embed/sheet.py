@@ -12,7 +12,7 @@ from ivjax.embed.index import Index
 from ivjax.embed.media import find_medium
 from ivjax.embed.search import Hit
 from ivjax.errors import UserError
-from ivjax.evals.views import View, read_view, span
+from ivjax.evals.views import VideoView, read_view, span
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,7 +51,7 @@ def _pictures(index: Index, hit: Hit) -> list["Image.Image"]:
     from PIL import Image
 
     medium = find_medium(hit.video or "", index.made.folder)
-    view = View(medium, hit.start, hit.end) if hit.end else View(medium)  # an image has no times
+    view = VideoView(medium, hit.start, hit.end) if hit.end else VideoView(medium)  # an image has no times
     with Video(medium if isinstance(medium, bytes) else fetch(medium)) as video:
         frames = min(_FRAMES, len(span(view, video.probe)))
         return [fitted(Image.fromarray(frame)) for frame in read_view(video, view, frames)]

@@ -11,7 +11,7 @@ from ivjax.embed.media import MediaList
 from ivjax.embed.videos import EmbedOptions, Outcome, Say, embed_videos
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
-from ivjax.evals.encoder import Encoder
+from ivjax.evals.encoding import Encoder
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from ivjax.embed.index import IndexWriter, Made, Rows
 from ivjax.embed.media import MediaList
 from ivjax.embed.windows import Planned, Window, Windowing, plan
 from ivjax.errors import UserError
-from ivjax.evals.encoder import Encoder, in_batches
-from ivjax.evals.items import Fault
-from ivjax.evals.views import View, read_views
+from ivjax.evals.encoding import Encoder, in_batches
+from ivjax.evals.items import UnscoredClip
+from ivjax.evals.views import VideoView, read_views
 from ivjax.progress import Progress
 
 Say = Callable[[str], None]
@@ -46,7 +46,7 @@ class Outcome:
 
     rows: int
     given: int
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[UnscoredClip, ...] = ()
     unit: str = "videos"
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ def embed_videos(
     encoder: Encoder, media: MediaList, out: Path, made: Made, options: EmbedOptions, say: Say
 ) -> Outcome:
     """Writes the index of all windows that can be read; raises UserError if none can."""
-    planned: Iterable[Planned | Fault] = plan(media, options.windowing)
+    planned: Iterable[Planned | UnscoredClip] = plan(media, options.windowing)
     total, unit = len(media), "videos"
     if total == 1:  # its windows are the better measure
         planned = list(planned)
@@ -81,12 +81,12 @@ def embed_videos(
 class _Feed:
     """Reads planned windows in order. `faults` holds the first fault of each video that has some."""
 
-    def __init__(self, planned: Iterable[Planned | Fault], progress: Progress, by_window: bool):
+    def __init__(self, planned: Iterable[Planned | UnscoredClip], progress: Progress, by_window: bool):
         self._planned = planned
         self._progress = progress
         self._by_window = by_window
         self._waiting: deque[Window] = deque()
-        self.faults: dict[str, Fault] = {}
+        self.faults: dict[str, UnscoredClip] = {}
 
     def read(self, encoder: Encoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
         """Each window that can be read, and its frames (T, H, W, 3) uint8."""
@@ -96,13 +96,13 @@ class _Feed:
                 self._progress.advance()
             if isinstance(found, ClipError):
                 place = f"{found.detail} (in the window from {window.start:g} s to {window.end:g} s)"
-                self.faults.setdefault(window.video, Fault(window.video, found.cause, place))
+                self.faults.setdefault(window.video, UnscoredClip(window.video, found.cause, place))
             else:
                 yield window, found
 
-    def _views(self) -> Iterator[View]:
+    def _views(self) -> Iterator[VideoView]:
         for planned in self._planned:
-            if isinstance(planned, Fault):
+            if isinstance(planned, UnscoredClip):
                 self.faults[planned.clip] = planned
                 self._progress.advance()
             else:

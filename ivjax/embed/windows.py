@@ -7,8 +7,8 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Probe, probe
 from ivjax.data_pipelines.video.footage import fetch
 from ivjax.errors import UserError
-from ivjax.evals.items import Fault, Item
-from ivjax.evals.views import View
+from ivjax.evals.items import UnscoredClip, Item
+from ivjax.evals.views import VideoView
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,19 @@ class Planned:
     """The windows of a video and the views that show them."""
 
     windows: tuple[Window, ...]
-    views: tuple[View, ...]
+    views: tuple[VideoView, ...]
 
 
-def plan(media: Iterable[Item | Fault], windowing: Windowing) -> Iterator[Planned | Fault]:
+def plan(media: Iterable[Item | UnscoredClip], windowing: Windowing) -> Iterator[Planned | UnscoredClip]:
     """The windows of each video, or why it has none."""
     for item in media:
-        if isinstance(item, Fault):
+        if isinstance(item, UnscoredClip):
             yield item
             continue
         try:
             yield _planned(item, windowing)
         except ClipError as error:
-            yield Fault(item.id, error.cause, error.detail)
+            yield UnscoredClip(item.id, error.cause, error.detail)
 
 
 def _planned(item: Item, windowing: Windowing) -> Planned:
@@ -89,5 +89,5 @@ def _planned(item: Item, windowing: Windowing) -> Planned:
     windows = [Window(item.id, *span, last=False) for span in spans[:-1]]
     windows.append(Window(item.id, *spans[-1], last=True))
     if len(spans) == 1:  # all of it, even where the times of an image mean nothing
-        return Planned(tuple(windows), (View(media),))
-    return Planned(tuple(windows), tuple(View(media, *span) for span in spans))
+        return Planned(tuple(windows), (VideoView(media),))
+    return Planned(tuple(windows), tuple(VideoView(media, *span) for span in spans))

@@ -1,73 +1,159 @@
-"""Models of clips compiled for one batch size, rows split over this host's devices."""
+"""Models compiled for one batch size, the rows of a batch split over the devices of a mesh."""
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
-from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.evals.hosts import hosts_of
 from ivjax.models.viclip.towers import ViClip, embed_video, embed_words
-from ivjax.ops.layout import batch_spec
+from ivjax.ops.layout import ACTIVATION_AXES, batch_spec
 from ivjax.ops.losses import l2_normalise
 from ivjax.stages.objective import Params
-from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import replicate
 
 Function = Callable[[Params, jax.Array], jax.Array]
 
 
 class ClipModel:
-    """A ClipEncoder: `function` of parameters and clips (B, T, H, W, 3) uint8 gives one vector a clip."""
+    """A ClipEncoder of a pure function.
 
-    def __init__(self, function: Function, params: Params, frames: int, image: tuple[int, int], batch: int):
-        if batch < 1:
-            raise UserError(f"a batch of {batch} clips cannot be; ask for 1 or more")
+    Attributes:
+        hosts: which clips of a test this process reads.
+        rows: clips of a batch that this process gives.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        params: Params,
+        frames: int,
+        image: tuple[int, int],
+        batch: int,
+        mesh: Mesh,
+    ):
+        """Takes `function` of parameters and clips (B, T, H, W, 3) uint8, which gives vectors (B, D).
+
+        The same function must come for the same model, so that it is compiled once in a process. `batch` is
+        rounded up to what the mesh divides.
+        """
         self.frames, self.image = frames, image
-        mesh = build_mesh(MeshShape(), jax.local_devices())
-        self._rows = NamedSharding(mesh, batch_spec())
-        self._batch = -(-batch // mesh.size) * mesh.size
-        self._params = jax.device_put(params, replicate(mesh))
-        self._video = jax.jit(function)
-        clips = jax.ShapeDtypeStruct((self._batch, frames, *image, 3), np.uint8, sharding=self._rows)
-        self.width: int = self._video.eval_shape(self._params, clips).shape[-1]
+        ways = math.prod(mesh.shape[axis] for axis in ACTIVATION_AXES["batch"])
+        self._batch = -(-batch // ways) * ways
+        self._mesh = mesh
+        self._params = placed(params, mesh)
+        self._function = function
+        self.hosts = hosts_of(mesh, self._batch)
+        self.rows = self._batch // self.hosts.count
+        with jax.set_mesh(mesh):
+            clips = jax.ShapeDtypeStruct((self._batch, frames, *image, 3), np.uint8)
+            self.width: int = jax.eval_shape(function, self._params, clips).shape[-1]
 
     def video(self, clips: np.ndarray) -> np.ndarray:
-        """See ClipEncoder."""
-        return self._in_batches(self._video, clips)
+        """Returns (n, D) float32 for clips (n, T, H, W, 3) uint8 of this process.
 
-    def _in_batches(self, function: Callable[..., Any], rows: np.ndarray) -> np.ndarray:
-        """Rows through a compiled function; the last batch is filled up with copies of its last row."""
+        With several processes all of them must call it, also one that has no clips left.
+        """
+        return self._own(self._function, clips)
+
+    def _own(self, function: Function, rows: np.ndarray) -> np.ndarray:
+        """What a function makes of this process's rows; the last batch is filled up with zeros."""
         found = []
-        for start in range(0, len(rows), self._batch):
-            part = rows[start : start + self._batch]
-            full = np.concatenate([part, np.repeat(part[-1:], self._batch - len(part), axis=0)])
-            out = function(self._params, jax.device_put(full, self._rows))
-            found.append(np.asarray(out, np.float32)[: len(part)])
+        for start in range(0, max(len(rows), 1), self.rows):
+            part = rows[start : start + self.rows]
+            full = np.zeros((self.rows, *rows.shape[1:]), rows.dtype)
+            full[: len(part)] = part
+            split = NamedSharding(self._mesh, batch_spec())
+            shape = (self._batch, *rows.shape[1:])
+            batch = jax.make_array_from_process_local_data(split, full, shape)
+            found.append(_own_rows(self._called(function, batch, split))[: len(part)])
         return np.concatenate(found)
 
+    def _shared(self, function: Function, rows: np.ndarray) -> np.ndarray:
+        """What a function makes of rows that every process has, in every process."""
+        found = []
+        split, whole = NamedSharding(self._mesh, batch_spec()), replicate(self._mesh)
+        for start in range(0, len(rows), self._batch):
+            part = rows[start : start + self._batch]
+            full = np.zeros((self._batch, *rows.shape[1:]), rows.dtype)
+            full[: len(part)] = part
+            batch = jax.make_array_from_callback(full.shape, split, full.__getitem__)
+            found.append(np.asarray(self._called(function, batch, whole), np.float32)[: len(part)])
+        return np.concatenate(found)
 
-class TwoTowers(ClipModel):
-    """An Encoder."""
+    def _called(self, function: Function, batch: jax.Array, out: NamedSharding) -> jax.Array:
+        with jax.set_mesh(self._mesh):
+            return _jitted(function, out)(self._params, batch)
 
-    def __init__(self, model: ViClip, params: Params, tokenizer: Tokenizer | None, batch: int):
-        def video(params: Params, clips: jax.Array) -> jax.Array:
-            return l2_normalise(embed_video(model, params, clips))
 
-        super().__init__(video, params, model.clip_frames, model.vision_size.image, batch)
+class PairModel(ClipModel):
+    """A PairEncoder of two towers."""
+
+    def __init__(self, model: ViClip, params: Params, tokenizer: Tokenizer | None, batch: int, mesh: Mesh):
+        video = _functions(model)[0]
+        super().__init__(video, params, model.clip_frames, model.vision_size.image, batch, mesh)
+        self._model = model
         self._tokenizer = tokenizer
-        self._tokens = jax.jit(lambda p, x: model.apply({"params": p}, x, method="tokens"))
-        self._words = jax.jit(lambda p, x: l2_normalise(embed_words(model, p, x)))
 
     def tokens(self, clips: np.ndarray) -> np.ndarray:
-        """See Encoder."""
-        return self._in_batches(self._tokens, clips)
+        """Returns the last states of all tokens (n, N, C) float32, class token first."""
+        return self._own(_functions(self._model)[1], clips)
 
     def text(self, texts: Sequence[str]) -> np.ndarray:
-        """See Encoder."""
+        """Returns (n, D) float32 of unit length for n texts, which every process gives alike."""
         if self._tokenizer is None:
-            raise UserError("this model was opened without words")
-        return self._in_batches(self._words, np.stack([self._tokenizer.encode(text) for text in texts]))
+            raise UserError("this model was opened without a tokenizer; it can embed clips alone")
+        ids = np.stack([self._tokenizer.encode(text) for text in texts])
+        return self._shared(_functions(self._model)[2], ids)
+
+
+def placed(params: Params, mesh: Mesh) -> Params:
+    """Returns parameters on the devices of a mesh: what lies there stays, the rest is copied to each device."""
+    devices, whole = set(mesh.devices.flat), replicate(mesh)
+
+    def place(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices:
+            return leaf  # a model in training may be too large to be copied whole
+        if whole.is_fully_addressable:
+            return jax.device_put(leaf, whole)
+        value = np.asarray(leaf)
+        return jax.make_array_from_callback(value.shape, whole, value.__getitem__)
+
+    found: Params = jax.tree.map(place, params)
+    return found
+
+
+@functools.lru_cache(maxsize=32)  # evals in a training run come again and again with the same functions
+def _jitted(function: Function, out: NamedSharding) -> Callable[[Params, jax.Array], jax.Array]:
+    return jax.jit(function, out_shardings=out)
+
+
+@functools.lru_cache(maxsize=8)
+def _functions(model: ViClip) -> tuple[Function, Function, Function]:
+    """The unit embedding of clips, the states of their tokens, the unit embedding of token ids."""
+
+    def video(params: Params, clips: jax.Array) -> jax.Array:
+        return l2_normalise(embed_video(model, params, clips))
+
+    def tokens(params: Params, clips: jax.Array) -> Any:
+        return model.apply({"params": params}, clips, method="tokens")
+
+    def words(params: Params, ids: jax.Array) -> jax.Array:
+        return l2_normalise(embed_words(model, params, ids))
+
+    return video, tokens, words
+
+
+def _own_rows(out: jax.Array) -> np.ndarray:
+    """The rows of an array that lie on this process's devices, float32."""
+    if out.is_fully_addressable:
+        return np.asarray(out, np.float32)
+    # Devices along tensor and context hold the same rows; any of them will do.
+    pieces = {shard.index[0].start or 0: shard.data for shard in out.addressable_shards}
+    return np.concatenate([np.asarray(pieces[start], np.float32) for start in sorted(pieces)])

@@ -44,7 +44,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Fault:
+class UnscoredClip:
     """A clip that could not be scored, and why."""
 
     clip: str
@@ -55,7 +55,7 @@ class Fault:
         return f"{self.clip}: {self.cause}: {self.detail}"
 
 
-class Rows:
+class AnnotationItems:
     """Items of an annotation file, all of whose rows are in memory."""
 
     def __init__(self, data: EvalData):
@@ -65,7 +65,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __iter__(self) -> Iterator[Item | Fault]:
+    def __iter__(self) -> Iterator[Item | UnscoredClip]:
         return iter(self._items)
 
 
@@ -85,7 +85,7 @@ class CorpusItems:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[Item | Fault]:
+    def __iter__(self) -> Iterator[Item | UnscoredClip]:
         clips = open_clips(self._folder)
         try:
             for number in range(self._length):
@@ -94,24 +94,24 @@ class CorpusItems:
             clips.close()
 
 
-def open_items(data: EvalData) -> Rows | CorpusItems:
+def open_items(data: EvalData) -> AnnotationItems | CorpusItems:
     """The clips of a test set, of which there must be some."""
-    items = CorpusItems(data) if is_corpus(data.path) else Rows(data)
+    items = CorpusItems(data) if is_corpus(data.path) else AnnotationItems(data)
     if not len(items):
         raise UserError(f"{data.path} holds no clips to score; name another test set")
     return items
 
 
-def _of_row(row: Row | BadRow) -> Item | Fault:
+def _of_row(row: Row | BadRow) -> Item | UnscoredClip:
     if isinstance(row, BadRow):
-        return Fault(row.where, "bad row", row.reason)
+        return UnscoredClip(row.where, "bad row", row.reason)
     return Item(row.id, row.path, row.start, row.end, row.captions, row.label, row.attributes)
 
 
-def _of_clip(clips: Any, number: int) -> Item | Fault:
+def _of_clip(clips: Any, number: int) -> Item | UnscoredClip:
     try:
         clip = clips[number]
     except ClipError as error:
         shard, record = clips.place(number)
-        return Fault(f"{shard} record {record}", error.cause, error.detail)
+        return UnscoredClip(f"{shard} record {record}", error.cause, error.detail)
     return Item(clip.id, clip.payload, captions=clip.captions, label=clip.label, attributes=clip.attributes)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.drafts import store
-from ivjax.evals.embed import Setting
-from ivjax.evals.items import Fault
+from ivjax.evals.vectors import Setting
+from ivjax.evals.items import UnscoredClip
 
 _SIDES = {"t2v": "text to video", "v2t": "video to text"}
 
@@ -21,7 +21,7 @@ class Result:
     suite: str
     protocol: Mapping[str, Any]
     metrics: Mapping[str, float]
-    broken: tuple[Fault, ...] = ()
+    broken: tuple[UnscoredClip, ...] = ()
 
     def json(self) -> str:
         """As stored."""

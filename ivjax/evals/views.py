@@ -24,7 +24,7 @@ _AHEAD_BYTES = 512 * 2**20  # of decoded views that wait for the consumer
 
 
 @dataclass(frozen=True)
-class View:
+class VideoView:
     """A part of a medium: a file, `archive.tar::member`, or the bytes of one.
 
     `start` and `end` are seconds inside the medium, None its bounds. That span is cut into `parts` of
@@ -45,7 +45,7 @@ class View:
 
 
 def read_views(
-    views: Iterable[View],
+    views: Iterable[VideoView],
     frames: int,
     image: tuple[int, int],
     threads: int | None = None,
@@ -74,7 +74,7 @@ def read_views(
             lane.close()
 
 
-def span(view: View, found: Probe) -> range:
+def span(view: VideoView, found: Probe) -> range:
     """Numbers of the frames of a view; at least one. Raises ClipError if the medium has no such part."""
     begins, ends = 0, found.frames
     if view.start is not None or view.end is not None:
@@ -84,7 +84,7 @@ def span(view: View, found: Probe) -> range:
     return range(first, max(edges[1], first + 1))
 
 
-def read_view(video: Video, view: View, frames: int, image: tuple[int, int] | None = None) -> np.ndarray:
+def read_view(video: Video, view: VideoView, frames: int, image: tuple[int, int] | None = None) -> np.ndarray:
     """The frames of a view: (T, H, W, 3) uint8, upright. `frames` counts them where it has no rule.
 
     `image` None leaves them as large as they are. Raises ClipError.
@@ -92,7 +92,7 @@ def read_view(video: Video, view: View, frames: int, image: tuple[int, int] | No
     return _upright(video.decode(_numbers(view, video.probe, frames)), view.crop, image)
 
 
-def _numbers(view: View, found: Probe, frames: int) -> tuple[int, ...]:
+def _numbers(view: VideoView, found: Probe, frames: int) -> tuple[int, ...]:
     numbers = span(view, found)
     rule = view.rule or Intervals(frames, "middle")
     return tuple((numbers.start + rule.choose(len(numbers), found.fps, _NO_DRAWS)).tolist())
@@ -135,7 +135,7 @@ def _between(start: float, end: float | None, found: Probe) -> tuple[int, int]:
     return first, min(first + count, found.frames)
 
 
-def _dealt(views: Iterable[View], lanes: list["_Lane"]) -> Iterator[tuple["_Lane", View]]:
+def _dealt(views: Iterable[VideoView], lanes: list["_Lane"]) -> Iterator[tuple["_Lane", VideoView]]:
     """Each view and the lane that reads it: neighbours of one medium go to one lane."""
     before, place = None, -1
     for view in views:
@@ -163,7 +163,7 @@ class _Lane:
         self._opened: Video | ClipError = _NOT_YET
         self._decoded: tuple[tuple[int, ...], list[av.VideoFrame]] = ((), [])
 
-    def submit(self, view: View) -> "Future[np.ndarray | ClipError]":
+    def submit(self, view: VideoView) -> "Future[np.ndarray | ClipError]":
         """The view's frames, soon."""
         return self._pool.submit(self._result, view)
 
@@ -172,7 +172,7 @@ class _Lane:
         self._pool.shutdown(cancel_futures=True)
         self._leave()
 
-    def _result(self, view: View) -> np.ndarray | ClipError:
+    def _result(self, view: VideoView) -> np.ndarray | ClipError:
         try:
             return _upright(self._decode(self._open(view.media), view), view.crop, self._image)
         except ClipError as error:
@@ -180,7 +180,7 @@ class _Lane:
         except Exception as error:  # whatever a strange medium provokes must not end the run
             return ClipError("error", f"{type(error).__name__}: {error}")
 
-    def _decode(self, video: Video, view: View) -> list[av.VideoFrame]:
+    def _decode(self, video: Video, view: VideoView) -> list[av.VideoFrame]:
         numbers = _numbers(view, video.probe, self._frames)
         if numbers != self._decoded[0]:
             self._decoded = ((), [])  # so that there is never room needed for both

@@ -11,7 +11,7 @@ from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.embed.media import MediaList, find_medium
 from ivjax.embed.windows import Planned, Windowing, plan
 from ivjax.errors import UserError
-from ivjax.evals.items import Fault, Item
+from ivjax.evals.items import UnscoredClip, Item
 from tests.data_pipelines.corpora import corpus_of
 from tests.embed.fake import coloured, write_coloured
 
@@ -59,7 +59,7 @@ def test_views_show_the_windows_and_images_are_taken_whole(tmp_path):
     path = write_coloured(tmp_path / "a.mp4", "red", "blue")
     picture = tmp_path / "b.jpg"
     picture.write_bytes(encode_image(np.zeros((32, 32, 3), np.uint8)))
-    media = [Item(path, path), Fault("x", "gone", "away"), Item("b", str(picture)), Item("c", "none.mp4")]
+    media = [Item(path, path), UnscoredClip("x", "gone", "away"), Item("b", str(picture)), Item("c", "none.mp4")]
     video, fault, image, missing = plan(media, Windowing(1.0))
     assert isinstance(video, Planned) and isinstance(image, Planned)
     assert [(view.start, view.end) for view in video.views] == [(0, 1), (1, 2)]

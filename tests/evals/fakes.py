@@ -10,9 +10,9 @@ import numpy as np
 
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
-from ivjax.evals.embed import Setting
+from ivjax.evals.vectors import Setting
 from ivjax.evals.items import EvalData
-from ivjax.evals.views import View
+from ivjax.evals.views import VideoView
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
 
@@ -63,7 +63,7 @@ class ColourEncoder:
 
 
 def read_numbers(
-    views: Iterable[View], frames: int, image: tuple[int, int], neighbours: int = 1
+    views: Iterable[VideoView], frames: int, image: tuple[int, int], neighbours: int = 1
 ) -> Iterator[np.ndarray | ClipError]:
     """Frames full of the number in the file's name (plus the part); a name with `broken` is a fault."""
     for view in views:

@@ -9,7 +9,7 @@ from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, Spread, Ticks
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
-from ivjax.evals.classify import ClassifyOptions, accuracies, classify, merged, view_plan
+from ivjax.evals.scoring.classifying import ClassifyOptions, accuracies, classify, merged, view_plan
 from ivjax.evals.views import read_views
 from tests.data_pipelines.corpora import write_corpus
 from tests.evals.fakes import colour_clip, read_numbers, setting

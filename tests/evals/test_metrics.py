@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.evals.choice import option_scores
-from ivjax.evals.metrics import (
+from ivjax.evals.scoring.choosing import option_scores
+from ivjax.evals.scoring.metrics import (
     average_precisions,
     choice_accuracy,
     class_metrics,
@@ -15,7 +15,7 @@ from ivjax.evals.metrics import (
     rank_metrics,
     retrieval_metrics,
 )
-from ivjax.evals.scores import dual_softmax, similarity, softmax
+from ivjax.evals.scoring.similarity import dual_softmax, similarity, softmax
 from tests.goldens import Golden, close
 
 GOLDEN = "retrieval_metrics"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.evals.logistic import STRENGTHS, choose_l2, fit, held_out, standardised
-from ivjax.evals.probe import ProbeOptions, probe
+from ivjax.evals.scoring.logistic import STRENGTHS, choose_l2, fit, held_out, standardised
+from ivjax.evals.scoring.probing import ProbeOptions, probe
 from tests.evals.fakes import read_numbers, setting
 
 CLIPS, WIDTH, CLASSES = 60, 12, 3  # of every training set here: the regression is compiled once

@@ -7,9 +7,9 @@ import pytest
 
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
-from ivjax.evals.protocols import PROTOCOLS, protocol_named
-from ivjax.evals.retrieval import RetrievalOptions, pair, retrieve
-from ivjax.evals.scores import Scoring
+from ivjax.evals.suites.protocols import PROTOCOLS, protocol_named
+from ivjax.evals.scoring.ranking import RetrievalOptions, pair, retrieve
+from ivjax.evals.scoring.similarity import Scoring
 from tests.data_pipelines.corpora import corpus_of, write_corpus
 from tests.evals.fakes import ColourEncoder, TableEncoder, annotated, colour_clip, read_numbers, setting
 

@@ -7,9 +7,9 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.evals import scores
-from ivjax.evals.metrics import find_ranks
-from ivjax.evals.retrieval import RetrievalOptions, pair, score
-from ivjax.evals.scores import Scoring, dual_softmax, similarity, strips, unit_mean
+from ivjax.evals.scoring.metrics import find_ranks
+from ivjax.evals.scoring.ranking import RetrievalOptions, pair, score
+from ivjax.evals.scoring.similarity import Scoring, dual_softmax, similarity, strips, unit_mean
 
 
 def unit_rows(rng, *shape):

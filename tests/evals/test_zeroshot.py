@@ -7,13 +7,13 @@ import pytest
 
 from ivjax.data_pipelines.tokenizers.text import action_prompts
 from ivjax.errors import UserError
-from ivjax.evals.choice import ChoiceOptions, choose
+from ivjax.evals.scoring.choosing import ChoiceOptions, choose
 from ivjax.evals.items import Item
-from ivjax.evals.naming import read_classes, right_of, values_of
-from ivjax.evals.scores import Scoring
+from ivjax.evals.scoring.class_names import read_classes, right_of, values_of
+from ivjax.evals.scoring.similarity import Scoring
 from ivjax.evals.suites import Asked, suite_of
 from ivjax.evals.views import read_views
-from ivjax.evals.zeroshot import NamingOptions, class_vectors, name_clips
+from ivjax.evals.scoring.recognising import NamingOptions, class_vectors, name_clips
 from tests.data_pipelines.corpora import corpus_of
 from tests.evals.fakes import ColourEncoder, TableEncoder, annotated, colour_clip, setting, unit
 

@@ -7,7 +7,7 @@ from typing import Any
 from ivjax.data_pipelines.sources.tables import load_json
 from ivjax.data_pipelines.tokenizers.text import action_prompts, clean_caption
 from ivjax.errors import UserError, nearest
-from ivjax.evals.items import Fault, Item
+from ivjax.evals.items import UnscoredClip, Item
 
 CAPTION = "caption"  # the attribute that a row's only caption stands for
 ACTIONS = (CAPTION, "folder")  # attributes that are the names of actions, as they stand
@@ -123,14 +123,14 @@ class Labelled:
     is an error at once, not after all clips have been embedded.
     """
 
-    def __init__(self, items: Iterable[Item | Fault], attribute: str | None, classes: Sequence[str]):
+    def __init__(self, items: Iterable[Item | UnscoredClip], attribute: str | None, classes: Sequence[str]):
         self._items = items
         self._attribute = attribute
         self._classes = classes
         self._names: dict[str, None] = {}
         self.without = 0
 
-    def __iter__(self) -> Iterator[Item | Fault]:
+    def __iter__(self) -> Iterator[Item | UnscoredClip]:
         for item in self._items:
             if isinstance(item, Item) and not self._has(item):
                 self.without += 1

@@ -12,14 +12,14 @@ from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, FrameRule, Spread, Ticks
 from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.evals.embed import Setting, embed
-from ivjax.evals.items import Fault, Item, open_items
-from ivjax.evals.metrics import find_ranks
-from ivjax.evals.naming import Labelled
+from ivjax.evals.vectors import Setting, embed
+from ivjax.evals.items import UnscoredClip, Item, open_items
+from ivjax.evals.scoring.metrics import find_ranks
+from ivjax.evals.scoring.class_names import Labelled
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scores import softmax
-from ivjax.evals.views import View
-from ivjax.evals.zeroshot import naming_metrics
+from ivjax.evals.scoring.similarity import softmax
+from ivjax.evals.views import VideoView
+from ivjax.evals.scoring.recognising import naming_metrics
 
 Sampling = Literal["kinetics", "ssv2", "ucf"]
 _RULES: Mapping[Sampling, Callable[[int, int, int], FrameRule]] = {
@@ -74,11 +74,11 @@ def classify(setting: Setting, options: ClassifyOptions = ClassifyOptions()) -> 
     return Result("classify", facts, accuracies(embedded.vectors, labels), embedded.faults)
 
 
-def view_plan(frames: int, clips: int, options: ClassifyOptions) -> list[View]:
+def view_plan(frames: int, clips: int, options: ClassifyOptions) -> list[VideoView]:
     """All crops of the first clip, then of the second: those that share their frames are neighbours."""
     rules = [_RULES[options.sampling](frames, clip, clips) for clip in range(clips)]
     crops = [Square(number, options.crops) for number in range(options.crops)]
-    return [View("", rule=rule, crop=crop) for rule in rules for crop in crops]
+    return [VideoView("", rule=rule, crop=crop) for rule in rules for crop in crops]
 
 
 def merged(logits: np.ndarray) -> np.ndarray:
@@ -111,13 +111,13 @@ class _Once:
     Who an item is, its file and times say and not its name: names may repeat in other folders.
     """
 
-    def __init__(self, items: Iterable[Item | Fault], classes: int):
+    def __init__(self, items: Iterable[Item | UnscoredClip], classes: int):
         self._items = items
         self._classes = classes
         self._seen: set[tuple[Any, ...]] = set()
         self.twice = 0
 
-    def __iter__(self) -> Iterator[Item | Fault]:
+    def __iter__(self) -> Iterator[Item | UnscoredClip]:
         for item in self._items:
             if isinstance(item, Item):
                 self._check(item)

@@ -7,13 +7,13 @@ import numpy as np
 
 from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.errors import UserError
-from ivjax.evals.embed import Setting, embed, embed_texts
-from ivjax.evals.encoder import Encoder
-from ivjax.evals.items import Fault, Item, open_items
-from ivjax.evals.metrics import average_precisions, choice_accuracy
-from ivjax.evals.protocols import protocol_named
+from ivjax.evals.vectors import Setting, embed, embed_texts
+from ivjax.evals.encoding import Encoder
+from ivjax.evals.items import UnscoredClip, Item, open_items
+from ivjax.evals.scoring.metrics import average_precisions, choice_accuracy
+from ivjax.evals.suites.protocols import protocol_named
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scores import Aggregate, Scoring, similarity, softmax, unit_mean
+from ivjax.evals.scoring.similarity import Aggregate, Scoring, similarity, softmax, unit_mean
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _probabilities(
     ]
 
 
-def _checked(items: Iterable[Item | Fault]) -> Iterator[Item | Fault]:
+def _checked(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | UnscoredClip]:
     for item in items:
         if isinstance(item, Item):
             _check(item)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ivjax.errors import UserError
-from ivjax.evals.embed import Setting, embed, embed_texts
-from ivjax.evals.encoder import Encoder
+from ivjax.evals.vectors import Setting, embed, embed_texts
+from ivjax.evals.encoding import Encoder
 from ivjax.evals.items import Item, open_items
-from ivjax.evals.metrics import class_metrics, find_ranks
-from ivjax.evals.naming import (
+from ivjax.evals.scoring.metrics import class_metrics, find_ranks
+from ivjax.evals.scoring.class_names import (
     ACTIONS,
     ATTRIBUTE_PROMPTS,
     Labelled,
@@ -24,7 +24,7 @@ from ivjax.evals.naming import (
     values_of,
 )
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scores import Scoring, strips
+from ivjax.evals.scoring.similarity import Scoring, strips
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 
 from ivjax.errors import UserError
-from ivjax.evals.embed import Setting, embed
-from ivjax.evals.encoder import ClipEncoder
-from ivjax.evals.items import Fault, Item, open_items
-from ivjax.evals.logistic import choose_l2, fit, held_out, standardised
-from ivjax.evals.metrics import find_ranks
-from ivjax.evals.naming import Labelled, sorted_values, values_of
+from ivjax.evals.vectors import Setting, embed
+from ivjax.evals.encoding import ClipEncoder
+from ivjax.evals.items import UnscoredClip, Item, open_items
+from ivjax.evals.scoring.logistic import choose_l2, fit, held_out, standardised
+from ivjax.evals.scoring.metrics import find_ranks
+from ivjax.evals.scoring.class_names import Labelled, sorted_values, values_of
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.zeroshot import naming_metrics
+from ivjax.evals.scoring.recognising import naming_metrics
 
 Baseline = Literal["random", "none"]
 _FEWEST = 5  # training clips, so that one of them can be held out
@@ -49,7 +49,7 @@ class Side:
     values: tuple[str, ...]
     by_encoder: tuple[np.ndarray, ...]
     left_out: dict[str, int]
-    faults: tuple[Fault, ...]
+    faults: tuple[UnscoredClip, ...]
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ class Beside:
 class _Single:
     """The items with one value of the attribute; counts those with several."""
 
-    def __init__(self, items: Iterable[Item | Fault], attribute: str | None):
+    def __init__(self, items: Iterable[Item | UnscoredClip], attribute: str | None):
         self._items = items
         self._attribute = attribute
         self.several = 0
 
-    def __iter__(self) -> Iterator[Item | Fault]:
+    def __iter__(self) -> Iterator[Item | UnscoredClip]:
         for item in self._items:
             if isinstance(item, Item) and len(_values(item, self._attribute)) > 1:
                 self.several += 1

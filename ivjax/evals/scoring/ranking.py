@@ -9,13 +9,13 @@ import numpy as np
 from ivjax.data_pipelines.store.clips import is_corpus
 from ivjax.data_pipelines.tokenizers.text import clean_caption, join_paragraph
 from ivjax.errors import UserError
-from ivjax.evals.embed import Setting, embed, embed_texts
-from ivjax.evals.encoder import Encoder
-from ivjax.evals.items import EvalData, Fault, Item, open_items
-from ivjax.evals.metrics import find_ranks, retrieval_metrics
-from ivjax.evals.protocols import Protocol, protocol_named
+from ivjax.evals.vectors import Setting, embed, embed_texts
+from ivjax.evals.encoding import Encoder
+from ivjax.evals.items import EvalData, UnscoredClip, Item, open_items
+from ivjax.evals.scoring.metrics import find_ranks, retrieval_metrics
+from ivjax.evals.suites.protocols import Protocol, protocol_named
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scores import Scoring, strips
+from ivjax.evals.scoring.similarity import Scoring, strips
 
 Ties = Literal["expected", "originals"]
 
@@ -99,11 +99,11 @@ def pair(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:
     return Pairs(tuple(key[0] for key in places), tuple(map(tuple, videos_of)), tuple(texts_of))
 
 
-def merge_media(items: Iterable[Item | Fault]) -> Iterator[Item | Fault]:
+def merge_media(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | UnscoredClip]:
     """Rows of the same part of the same file become one item with all their captions."""
-    merged: dict[object, Item | Fault] = {}
+    merged: dict[object, Item | UnscoredClip] = {}
     for item in items:
-        key = item if isinstance(item, Fault) else (item.media, item.start, item.end)
+        key = item if isinstance(item, UnscoredClip) else (item.media, item.start, item.end)
         first = merged.get(key)
         if isinstance(item, Item) and isinstance(first, Item):
             merged[key] = replace(first, captions=first.captions + item.captions)
@@ -124,12 +124,12 @@ def with_options(data: EvalData, protocol: Protocol) -> EvalData:
 class _Captioned:
     """The items that have captions, each with those that count; `without` counts the others."""
 
-    def __init__(self, items: Iterable[Item | Fault], paragraph: bool):
+    def __init__(self, items: Iterable[Item | UnscoredClip], paragraph: bool):
         self._items = items
         self._paragraph = paragraph
         self.without = 0
 
-    def __iter__(self) -> Iterator[Item | Fault]:
+    def __iter__(self) -> Iterator[Item | UnscoredClip]:
         for item in self._items:
             if isinstance(item, Item) and not item.captions:
                 self.without += 1

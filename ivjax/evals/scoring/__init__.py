@@ -1,0 +1,1 @@
+"""How each suite scores the vectors of a test set."""

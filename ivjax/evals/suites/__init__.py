@@ -1,0 +1,16 @@
+"""The eval suites by name. A new one is a module here and a line in SUITES."""
+
+from collections.abc import Mapping
+
+from ivjax.evals.suites.base import Suite
+from ivjax.evals.suites.choice import MultipleChoice
+from ivjax.evals.suites.classify import Classification
+from ivjax.evals.suites.probe import LinearProbe
+from ivjax.evals.suites.retrieval import Retrieval
+from ivjax.evals.suites.zeroshot import ZeroShot
+
+__all__ = ["SUITES", "Classification", "LinearProbe", "MultipleChoice", "Retrieval", "Suite", "ZeroShot"]
+
+SUITES: Mapping[str, type[Suite]] = {
+    suite.name: suite for suite in (Retrieval, MultipleChoice, ZeroShot, LinearProbe, Classification)
+}

@@ -1,0 +1,149 @@
+"""What all eval suites share: a suite is a frozen dataclass whose fields are its options and its flags."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ivjax.errors import UserError
+from ivjax.evals.suites.fields import option, options_of
+from ivjax.experiment import late
+
+Aggregate = Literal["embedding", "mean", "max", "logsumexp"]
+Reads = Literal["pairs", "features", "classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Options of an eval; a subclass adds its own, and `score` or the module that scores for it.
+
+    A subclass may stand in a config, so its module imports no jax at the top: `score` imports what it needs,
+    or IMPLEMENTATION names a module with a function `score(setting, suite)`.
+
+    Attributes:
+        name: what the command line and the prefix of the metrics call the suite.
+        about: one line for the help.
+        reads: what is asked of the model: clips and texts in one space (`pairs`), one vector of a clip
+            (`features`), or logits (`classes`).
+        clips: equal parts of each video, all of which are read.
+        limit: only the first so many clips of the test set (None: all).
+        batch: clips at a time, over all devices.
+        broken: share of the clips that may be unusable.
+        dtype: what the model computes in.
+    """
+
+    name: ClassVar[str]
+    about: ClassVar[str]
+    reads: ClassVar[Reads]
+    IMPLEMENTATION: ClassVar[str] = ""
+
+    clips: int = option(1, "parts of each video that are seen", metavar="N")
+    limit: int | None = option(None, "only the first N clips", metavar="N")
+    batch: int = option(32, "clips at a time, over all devices", metavar="N")
+    broken: float = option(0.01, "share of the clips that may fail", metavar="SHARE")
+    dtype: Literal["float32", "bfloat16"] = option("float32", "what the model computes in")
+
+    def __post_init__(self) -> None:
+        self.check_at_least_one("clips", "batch", "limit")
+        self.check_choices()
+
+    def run(
+        self,
+        experiment: Any,
+        params: Any,
+        data: str,
+        mesh: Any,
+        say: Callable[[str], None] = print,
+    ) -> Mapping[str, float]:
+        """Returns the metrics of a model in memory, the same ones in every process.
+
+        Args:
+            experiment: whose stage and tokenizer are those of the model.
+            params: all parameters of the stage, the frozen ones too, where they lie on `mesh`.
+            data: a corpus folder or an annotation file.
+            mesh: the devices that compute, of all processes.
+            say: takes lines for the person who waits.
+        """
+        tested = late.call("ivjax.evals.tested", "of_experiment", self, experiment, params, mesh)
+        result = late.call("ivjax.evals.opening", "run_suite", self, tested, data, say)
+        metrics: Mapping[str, float] = result.metrics
+        return metrics
+
+    def score(self, setting: Any) -> Any:
+        """Returns the Result of the model and test set of a Setting."""
+        return late.call(self.IMPLEMENTATION, "score", setting, self)
+
+    def check_at_least_one(self, *names: str) -> None:
+        """Raises UserError if a count is below 1; None is no count."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be 1 or more, got {value}")
+
+    def check_choices(self) -> None:
+        """Raises UserError if the value of a Literal field is none of its choices."""
+        for field in options_of(type(self)):
+            value = getattr(self, field.name)
+            if field.choices and value not in field.choices and value is not None:
+                choices = ", ".join(map(str, field.choices))
+                raise UserError(f"{field.name} must be one of {choices}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSuite(Suite):
+    """A suite that compares clips with texts.
+
+    Attributes:
+        aggregate: what several clips of a video become: one embedding (their unit mean), or the mean, max or
+            logsumexp of their cosines.
+    """
+
+    reads = "pairs"
+
+    aggregate: Aggregate = option(
+        "embedding", "what several clips become: their mean embedding, or this of their cosines"
+    )
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How two sides are compared.
+
+    Attributes:
+        aggregate: what several clips of a video become.
+        dsl: dual softmax, which weighs each score by how much of its candidate's softmax over all queries it
+            has. It looks at all queries of the test at once.
+        dsl_scale: factor of the cosines inside that softmax; the originals use them raw.
+        rows: queries of a strip (None: as many as fit into a few megabytes).
+    """
+
+    aggregate: Aggregate = "embedding"
+    dsl: bool = False
+    dsl_scale: float = 1.0
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.dsl_scale < math.inf:
+            raise UserError(f"dsl_scale must be above 0, got {self.dsl_scale}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingSuite(PairSuite):
+    """A suite that ranks all candidates of a test for each query.
+
+    Attributes:
+        dsl: whether scores are weighed by a dual softmax.
+        dsl_scale: factor of the cosines inside it.
+    """
+
+    dsl: bool = option(False, "dual softmax over all queries of the test")
+    dsl_scale: float = option(1.0, "factor of the cosines in it; the originals use 1", metavar="S")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.scoring  # noqa: B018 - checks the scale
+
+    @property
+    def scoring(self) -> Scoring:
+        """How queries and candidates are compared."""
+        return Scoring(self.aggregate, self.dsl, self.dsl_scale)

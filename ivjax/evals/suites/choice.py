@@ -1,0 +1,31 @@
+"""Options of multiple choice."""
+
+from dataclasses import dataclass
+
+from ivjax.errors import UserError
+from ivjax.evals.suites.protocols import CHOICE_NAMES, protocol_named
+from ivjax.evals.suites.base import PairSuite
+from ivjax.evals.suites.fields import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice(PairSuite):
+    """Which of a video's own options fits it; or which ones, where several are right.
+
+    Attributes:
+        protocol: the public test set whose rules hold; `choice` for a set of one's own.
+        temperature: what cosines are divided by before the softmax over options, on which mAP depends.
+    """
+
+    name = "choice"
+    about = "multiple choice: accuracy, or mAP where several options are right"
+    IMPLEMENTATION = "ivjax.evals.scoring.choosing"
+
+    protocol: str = option("choice", f"rules of a public test set: {', '.join(CHOICE_NAMES)}", metavar="NAME")
+    temperature: float = option(0.01, "what cosines are divided by before the softmax", metavar="T")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        protocol_named(self.protocol, "choice")
+        if not self.temperature > 0:
+            raise UserError(f"temperature must be above 0, got {self.temperature}")

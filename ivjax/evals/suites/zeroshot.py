@@ -1,0 +1,39 @@
+"""Options of zero-shot recognition."""
+
+from dataclasses import dataclass
+
+from ivjax.errors import UserError
+from ivjax.evals.suites.base import RankingSuite
+from ivjax.evals.suites.fields import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShot(RankingSuite):
+    """A clip gets the class whose prompts it resembles most.
+
+    Attributes:
+        attribute: its values are the classes, instead of numbered labels; `caption` stands for a row's only
+            caption.
+        classes: a file of class names (None: all values of the attribute).
+        prompts: templates with {} for the name (none: the 16 of action recognition, and one for attributes).
+    """
+
+    name = "zeroshot"
+    about = "zero-shot recognition: the class whose prompts are nearest"
+    IMPLEMENTATION = "ivjax.evals.scoring.recognising"
+
+    attribute: str | None = option(
+        None, "tell apart the values of this attribute, not the numbered labels", metavar="A"
+    )
+    classes: str | None = option(None, "class names, one a line, or JSON", metavar="FILE")
+    prompts: tuple[str, ...] = option(
+        (), 'such as "a video of a {}"; may be repeated', flag="prompt", metavar="T"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for template in self.prompts:
+            if "{}" not in template:
+                raise UserError(f"the prompt {template!r} has no {{}} where the class name goes")
+        if self.attribute is None and self.classes is None:
+            raise UserError("zero-shot recognition needs classes: give a file of names, or an attribute")

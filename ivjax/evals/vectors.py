@@ -1,0 +1,206 @@
+"""Clips and texts of a test set as vectors; clips that cannot be read are left out, listed, and must be few."""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.errors import UserError
+from ivjax.evals.encoding import ClipEncoder, PairEncoder, in_batches
+from ivjax.evals.hosts import Hosts
+from ivjax.evals.items import EvalData, Item, UnscoredClip
+from ivjax.evals.views import VideoView, read_views
+from ivjax.progress import Progress
+
+E = TypeVar("E", bound=ClipEncoder)
+Reader: TypeAlias = Callable[..., Iterator[np.ndarray | ClipError]]  # called as `read_views` is
+_NAMED = 10  # unscored clips that the error spells out
+
+
+@dataclass(frozen=True)
+class Setting(Generic[E]):
+    """What is tested and on what.
+
+    Attributes:
+        encoder: the model.
+        data: the test set.
+        weights: names the model in the result.
+        clips: equal parts of each video, all of which are embedded.
+        batch: clips that this process has in memory at once.
+        broken: share of the clips that may be unusable.
+        hosts: which clips this process reads.
+        read: reads views of videos.
+        say: takes lines for the person who waits.
+    """
+
+    encoder: E
+    data: EvalData
+    weights: str = ""
+    clips: int = 1
+    batch: int = 32
+    broken: float = 0.01
+    hosts: Hosts = Hosts()
+    read: Reader = read_views
+    say: Callable[[str], None] = print
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What could be scored, the same in every process.
+
+    Attributes:
+        items: the clips, without their media.
+        vectors: what was kept of their vectors, (n, ...).
+        unscored: the other clips.
+    """
+
+    items: tuple[Item, ...]
+    vectors: np.ndarray
+    unscored: tuple[UnscoredClip, ...]
+
+
+class UnscoredClips:
+    """Collects clips that cannot be scored; more than the share `limit` of `total` is an error."""
+
+    def __init__(self, total: int, limit: float):
+        self.places: list[int] = []  # of the clips in the test set
+        self.clips: list[UnscoredClip] = []
+        self._total = total
+        self._limit = limit
+
+    def add(self, place: int, clip: UnscoredClip) -> None:
+        """Takes note of one; raises UserError once there are certainly too many, and enough to name."""
+        self.places.append(place)
+        self.clips.append(clip)
+        if len(self.clips) > _NAMED:
+            check_share(self.clips, self._total, self._limit)
+
+
+def check_share(clips: Sequence[UnscoredClip], total: int, limit: float) -> None:
+    """Raises UserError if the clips are more than the share `limit` of `total`; names the first ones."""
+    if len(clips) <= limit * total:
+        return
+    named = "".join(f"\n  {clip}" for clip in clips[:_NAMED])
+    more = "\n  ..." if len(clips) > _NAMED else ""
+    raise UserError(
+        f"{len(clips)} of {total} clips cannot be scored, more than the allowed share of {limit:.2%}; "
+        f"mend the test set, or allow more with --broken{named}{more}"
+    )
+
+
+def embed(
+    setting: Setting,
+    items: Iterable[Item | UnscoredClip],
+    total: int,
+    views: Sequence[VideoView] = (),
+    fold: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Embedded:
+    """Returns the vectors of all items that can be read, in the order of the test set.
+
+    Args:
+        setting: the model and the reader.
+        items: the test set. Each process draws all of them, and reads its share.
+        total: the most items there can be.
+        views: the views of each item, but for its medium and times; by default the setting's equal parts.
+        fold: makes of an item's vectors (views, D) float32 what is kept of them; by default all.
+    """
+    hosts = setting.hosts
+    views = views or [VideoView("", parts=setting.clips, part=part) for part in range(setting.clips)]
+    numbered = hosts.share(enumerate(items))
+    # Closing the reader ends its threads also where the model or the scoring fails.
+    with Progress(-(-total // hosts.count), "clips", setting.say) as progress, contextlib.ExitStack() as stack:
+        feed = _Feed(numbered, views, UnscoredClips(total, setting.broken), progress)
+        frames = stack.enter_context(contextlib.closing(_frames(setting, feed)))
+        kept = [fold(np.stack(rows)) for rows in in_batches(_vectors(setting, frames), len(views))]
+    return _merged(setting, feed, kept, len(views))
+
+
+def embed_texts(encoder: PairEncoder, texts: Sequence[str]) -> np.ndarray:
+    """Returns (n, D) float32; a text that comes again is encoded once."""
+    different = list(dict.fromkeys(texts))
+    vectors = _finite(encoder.text(different), "texts")
+    places = {text: place for place, text in enumerate(different)}
+    return vectors[[places[text] for text in texts]]
+
+
+class _Feed:
+    """Hands out the views of items, and remembers whose they are and where these stand in the test set."""
+
+    def __init__(
+        self,
+        items: Iterable[tuple[int, Item | UnscoredClip]],
+        views: Sequence[VideoView],
+        unscored: UnscoredClips,
+        progress: Progress,
+    ):
+        self._items = items
+        self._views = views
+        self._progress = progress
+        self._waiting: deque[tuple[int, Item]] = deque()
+        self.unscored = unscored
+        self.kept: list[tuple[int, Item]] = []
+
+    def views(self) -> Iterator[VideoView]:
+        for place, item in self._items:
+            if isinstance(item, UnscoredClip):
+                self._progress.advance()
+                self.unscored.add(place, item)
+                continue
+            self._waiting.append((place, replace(item, media="")))
+            for view in self._views:
+                yield replace(view, media=item.media, start=item.start, end=item.end)
+
+    def settle(self, error: ClipError | None) -> None:
+        """Notes that the views of the next item have come, or cannot be read."""
+        place, item = self._waiting.popleft()
+        self._progress.advance()
+        if error is None:
+            self.kept.append((place, item))
+        else:
+            self.unscored.add(place, UnscoredClip(item.id, error.cause, error.detail))
+
+
+def _frames(setting: Setting, feed: _Feed) -> Iterator[np.ndarray]:
+    """Yields the frames of every view of every item of which all views can be read."""
+    encoder, count = setting.encoder, len(feed._views)
+    with contextlib.closing(
+        setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count)  # type: ignore[type-var]
+    ) as results:
+        for parts in zip(*[results] * count, strict=True):
+            error = next((part for part in parts if isinstance(part, ClipError)), None)
+            feed.settle(error)
+            if error is None:
+                yield from (part for part in parts if isinstance(part, np.ndarray))
+
+
+def _vectors(setting: Setting, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields the vector of every view; all processes embed as many batches as the longest share has."""
+    encoder = setting.encoder
+    nothing = np.zeros((0, encoder.frames, *encoder.image, 3), np.uint8)
+    for rows in setting.hosts.in_step(in_batches(frames, setting.batch)):
+        yield from _finite(encoder.video(np.stack(rows) if rows else nothing), "clips")
+
+
+def _merged(setting: Setting, feed: _Feed, kept: list[np.ndarray], views: int) -> Embedded:
+    """What all processes found, in the order of the test set."""
+    scored = [(place, item, row) for (place, item), row in zip(feed.kept, kept, strict=True)]
+    unscored = list(zip(feed.unscored.places, feed.unscored.clips, strict=True))
+    shares = setting.hosts.gather((scored, unscored))
+    scored = sorted((each for share in shares for each in share[0]), key=lambda each: each[0])
+    unscored = sorted((each for share in shares for each in share[1]), key=lambda each: each[0])
+    clips = tuple(clip for _, clip in unscored)
+    check_share(clips, len(scored) + len(clips), setting.broken)
+    nothing = np.zeros((0, views, setting.encoder.width), np.float32)
+    vectors = np.stack([row for *_, row in scored]) if scored else nothing
+    return Embedded(tuple(item for _, item, _ in scored), vectors, clips)
+
+
+def _finite(vectors: np.ndarray, what: str) -> np.ndarray:
+    bad = int(np.count_nonzero(~np.isfinite(vectors).all(-1)))
+    if bad:
+        raise UserError(f"{bad} of {len(vectors)} vectors of {what} are not finite; the weights are broken")
+    return np.asarray(vectors, np.float32)
