@@ -41,3 +41,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """What weights may not say of their model: --preset and --tokenizer."""
     parser.add_argument("--preset", help="the model's preset, where the weights do not say")
     parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """How a process joins the others of a job, where the environment does not say."""
+    job = parser.add_argument_group("job of several processes")
+    job.add_argument("--coordinator", metavar="HOST:PORT", help="process 0 of the job")
+    job.add_argument("--processes", type=int, help="processes of the job")
+    job.add_argument("--process", type=int, help="which of them this is, from 0")
+
+
+def join_job(options: argparse.Namespace) -> bool:
+    """Joins the job that a command line or the environment names; returns whether this is process 0."""
+    from ivjax.train.distributed import Job, join
+
+    join(Job(options.coordinator, options.processes, options.process))
+    import jax
+
+    return jax.process_index() == 0

@@ -7,14 +7,14 @@ from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.embed.index import IndexWriter, Made
 from ivjax.embed.videos import Outcome, Say
 from ivjax.errors import UserError
+from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.vectors import embed_texts
-from ivjax.evals.encoding import Encoder
 from ivjax.progress import Progress
 
 _TEXTS = 1024  # embedded at a time
 
 
-def embed_captions(encoder: Encoder, texts: Sequence[str], out: Path, made: Made, say: Say) -> Outcome:
+def embed_captions(encoder: PairEncoder, texts: Sequence[str], out: Path, made: Made, say: Say) -> Outcome:
     """Writes the index of captions, which the model reads cleaned."""
     cleaned = [clean_caption(text) for text in texts]
     if not texts or "" in cleaned:

@@ -8,7 +8,7 @@ from ivjax.data_pipelines.sources.media import media_files, media_of
 from ivjax.data_pipelines.store.clips import is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
-from ivjax.evals.items import CorpusItems, EvalData, UnscoredClip, Item
+from ivjax.evals.items import CorpusItems, EvalData, Item, UnscoredClip
 
 _SEPARATOR = "::"
 

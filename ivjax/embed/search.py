@@ -10,9 +10,9 @@ from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.embed.index import Index
 from ivjax.embed.media import found_from
 from ivjax.errors import UserError
-from ivjax.evals.vectors import embed_texts
-from ivjax.evals.encoding import Encoder
+from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.scoring.similarity import strips
+from ivjax.evals.vectors import embed_texts
 
 _QUERIES = 8  # that the model reads at a time
 _KNOWN = ("video", "start", "end", "text")
@@ -40,9 +40,9 @@ class Hit:
 
 def open_for(
     index: Index, weights: str | None = None, preset: str | None = None, tokenizer: str | None = None
-) -> Encoder:
+) -> PairEncoder:
     """The model that an index was made with, or the one of other weights."""
-    from ivjax.evals.opening import open_encoder
+    from ivjax.evals.opening import open_pairs
 
     made = index.made
     if weights is None:
@@ -50,10 +50,10 @@ def open_for(
         preset = preset or made.preset
     if tokenizer is None and made.tokenizer is not None:
         tokenizer = found_from(made.tokenizer, made.folder)
-    return open_encoder(weights, preset, tokenizer, _QUERIES)
+    return open_pairs(weights, preset, tokenizer, _QUERIES)
 
 
-def search(index: Index, encoder: Encoder, queries: Sequence[str], top: int = 5) -> list[list[Hit]]:
+def search(index: Index, encoder: PairEncoder, queries: Sequence[str], top: int = 5) -> list[list[Hit]]:
     """The best `top` hits of each query, best first; of windows that overlap, the best one.
 
     The embeddings are multiplied a block at a time: only a few rows of scores are held beside them.

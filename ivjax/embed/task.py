@@ -11,7 +11,7 @@ from ivjax.embed.media import MediaList
 from ivjax.embed.videos import EmbedOptions, Outcome, Say, embed_videos
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
-from ivjax.evals.encoding import Encoder
+from ivjax.evals.encoding import PairEncoder
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Task:
     tokenizer: str | None = None
     options: EmbedOptions = EmbedOptions()
 
-    def open(self) -> Encoder:
+    def open(self) -> PairEncoder:
         """The model."""
-        from ivjax.evals.opening import open_encoder
+        from ivjax.evals.opening import open_pairs
 
-        return open_encoder(
+        return open_pairs(
             self.weights, self.preset, self.tokenizer, self.options.batch, words=not self.videos
         )
 
-    def made_by(self, encoder: Encoder) -> Made:
+    def made_by(self, encoder: PairEncoder) -> Made:
         """What the index says of the way it is made."""
         windowing = self.options.windowing
         return Made(

@@ -12,7 +12,7 @@ from ivjax.embed.index import IndexWriter, Made, Rows
 from ivjax.embed.media import MediaList
 from ivjax.embed.windows import Planned, Window, Windowing, plan
 from ivjax.errors import UserError
-from ivjax.evals.encoding import Encoder, in_batches
+from ivjax.evals.encoding import PairEncoder, in_batches
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.views import VideoView, read_views
 from ivjax.progress import Progress
@@ -55,7 +55,7 @@ class Outcome:
 
 
 def embed_videos(
-    encoder: Encoder, media: MediaList, out: Path, made: Made, options: EmbedOptions, say: Say
+    encoder: PairEncoder, media: MediaList, out: Path, made: Made, options: EmbedOptions, say: Say
 ) -> Outcome:
     """Writes the index of all windows that can be read; raises UserError if none can."""
     planned: Iterable[Planned | UnscoredClip] = plan(media, options.windowing)
@@ -88,7 +88,7 @@ class _Feed:
         self._waiting: deque[Window] = deque()
         self.faults: dict[str, UnscoredClip] = {}
 
-    def read(self, encoder: Encoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
+    def read(self, encoder: PairEncoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
         """Each window that can be read, and its frames (T, H, W, 3) uint8."""
         for found in read_views(self._views(), encoder.frames, encoder.image, threads):
             window = self._waiting.popleft()

@@ -7,7 +7,7 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Probe, probe
 from ivjax.data_pipelines.video.footage import fetch
 from ivjax.errors import UserError
-from ivjax.evals.items import UnscoredClip, Item
+from ivjax.evals.items import Item, UnscoredClip
 from ivjax.evals.views import VideoView
 
 

@@ -114,7 +114,7 @@ class PairModel(ClipModel):
 
 
 def placed(params: Params, mesh: Mesh) -> Params:
-    """Returns parameters on the devices of a mesh: what lies there stays, the rest is copied to each device."""
+    """Returns parameters on the devices of a mesh: what lies there stays, the rest is copied."""
     devices, whole = set(mesh.devices.flat), replicate(mesh)
 
     def place(leaf: Any) -> jax.Array:

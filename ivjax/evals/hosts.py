@@ -1,4 +1,4 @@
-"""The processes of a job that test one model together: each reads its share of the clips, all of them score."""
+"""The processes of a job that test one model: each reads its share of the clips, all of them score."""
 
 import itertools
 import pickle

@@ -11,12 +11,19 @@ from ivjax.data_pipelines.store.clips import is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 
+ANSWERS = "answers"  # the attribute with the numbers of an item's right options or classes, where several are
+
 
 @dataclass(frozen=True)
 class EvalData:
-    """A corpus folder, or what `open_source` opens: its kind, the folder of its videos, its options.
+    """A test set.
 
-    limit: only the first so many clips or rows.
+    Attributes:
+        path: a corpus folder, or an annotation file.
+        kind: the format of the annotations (`auto`: recognised).
+        videos: the folder of the annotations' videos.
+        options: options of the annotations' reader.
+        limit: only the first so many clips or rows (None: all).
     """
 
     path: str
@@ -27,12 +34,22 @@ class EvalData:
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
-            raise UserError(f"a test of {self.limit} clips cannot be; make the limit 1 or more")
+            raise UserError(f"limit must be 1 or more, got {self.limit}")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One clip to be scored: a file, a member of a tar, or bytes, from `start` to `end` seconds."""
+    """One clip to be scored.
+
+    Attributes:
+        id: names it in results; need not be unique.
+        media: a file, a member of a tar, or the bytes of one.
+        start: where the clip begins, in seconds (None: where the medium does).
+        end: where the clip ends, in seconds (None: where the medium does).
+        captions: its captions, or the options of a question.
+        label: number of its class, or of the right option.
+        attributes: whatever else is known of it, by name.
+    """
 
     id: str
     media: str | bytes = field(repr=False)
@@ -56,7 +73,7 @@ class UnscoredClip:
 
 
 class AnnotationItems:
-    """Items of an annotation file, all of whose rows are in memory."""
+    """The items of an annotation file, all of them in memory."""
 
     def __init__(self, data: EvalData):
         source = open_source(data.path, data.kind, data.videos, **data.options)
@@ -70,7 +87,7 @@ class AnnotationItems:
 
 
 class CorpusItems:
-    """Items of a corpus folder, read one at a time."""
+    """The items of a corpus folder, read one at a time."""
 
     def __init__(self, data: EvalData):
         if data.kind != "auto" or data.videos is not None or data.options:
@@ -95,7 +112,7 @@ class CorpusItems:
 
 
 def open_items(data: EvalData) -> AnnotationItems | CorpusItems:
-    """The clips of a test set, of which there must be some."""
+    """Returns the clips of a test set, of which there must be some."""
     items = CorpusItems(data) if is_corpus(data.path) else AnnotationItems(data)
     if not len(items):
         raise UserError(f"{data.path} holds no clips to score; name another test set")

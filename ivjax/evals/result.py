@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.drafts import store
-from ivjax.evals.vectors import Setting
 from ivjax.evals.items import UnscoredClip
+from ivjax.evals.vectors import Setting
 
 _SIDES = {"t2v": "text to video", "v2t": "video to text"}
 

@@ -1,8 +1,8 @@
-"""Clips and texts of a test set as vectors; clips that cannot be read are left out, listed, and must be few."""
+"""Clips and texts of a test set as vectors; clips that cannot be read are listed, and must be few."""
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeAlias, TypeVar
 
@@ -17,7 +17,7 @@ from ivjax.evals.views import VideoView, read_views
 from ivjax.progress import Progress
 
 E = TypeVar("E", bound=ClipEncoder)
-Reader: TypeAlias = Callable[..., Iterator[np.ndarray | ClipError]]  # called as `read_views` is
+Reader: TypeAlias = Callable[..., Generator[np.ndarray | ClipError]]  # called as `read_views` is
 _NAMED = 10  # unscored clips that the error spells out
 
 
@@ -112,7 +112,10 @@ def embed(
     views = views or [VideoView("", parts=setting.clips, part=part) for part in range(setting.clips)]
     numbered = hosts.share(enumerate(items))
     # Closing the reader ends its threads also where the model or the scoring fails.
-    with Progress(-(-total // hosts.count), "clips", setting.say) as progress, contextlib.ExitStack() as stack:
+    with (
+        Progress(-(-total // hosts.count), "clips", setting.say) as progress,
+        contextlib.ExitStack() as stack,
+    ):
         feed = _Feed(numbered, views, UnscoredClips(total, setting.broken), progress)
         frames = stack.enter_context(contextlib.closing(_frames(setting, feed)))
         kept = [fold(np.stack(rows)) for rows in in_batches(_vectors(setting, frames), len(views))]
@@ -164,11 +167,11 @@ class _Feed:
             self.unscored.add(place, UnscoredClip(item.id, error.cause, error.detail))
 
 
-def _frames(setting: Setting, feed: _Feed) -> Iterator[np.ndarray]:
+def _frames(setting: Setting, feed: _Feed) -> Generator[np.ndarray]:
     """Yields the frames of every view of every item of which all views can be read."""
     encoder, count = setting.encoder, len(feed._views)
     with contextlib.closing(
-        setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count)  # type: ignore[type-var]
+        setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count)
     ) as results:
         for parts in zip(*[results] * count, strict=True):
             error = next((part for part in parts if isinstance(part, ClipError)), None)

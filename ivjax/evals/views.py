@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -50,7 +50,7 @@ def read_views(
     image: tuple[int, int],
     threads: int | None = None,
     neighbours: int = 1,
-) -> Iterator[np.ndarray | ClipError]:
+) -> Generator[np.ndarray | ClipError]:
     """For each view in order, its frames (T, H, W, 3) uint8, or why there are none.
 
     Views without a rule show the middle frames of `frames` equal parts; `image` is height and width, whatever

@@ -3,8 +3,9 @@
 Only values and their checks; the code that obeys them is in ivjax/train.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ivjax.errors import UserError
 
@@ -77,10 +78,26 @@ class Phase:
 
 
 class Suite(Protocol):
-    """A frozen description of an eval."""
+    """A frozen description of an eval (ivjax/evals/suites).
 
-    def run(self, stage: Any, params: Any, devices: Any, data: Any, say: Any) -> Any:
-        """Returns the suite's result for the parameters of a stage on `data`."""
+    Attributes:
+        name: prefix of its metrics.
+    """
+
+    name: ClassVar[str]
+
+    def run(
+        self, experiment: Any, params: Any, data: str, mesh: Any, say: Callable[[str], None] = print
+    ) -> Mapping[str, float]:
+        """Returns metrics by name, without a prefix; all processes call it and get the same ones.
+
+        Args:
+            experiment: the experiment whose stage and tokenizer belong to the parameters.
+            params: all parameters of the stage, the frozen ones too, where they lie on the mesh.
+            data: a corpus folder or an annotation file.
+            mesh: the devices that compute, of all processes.
+            say: takes lines for the person who waits.
+        """
         ...
 
 

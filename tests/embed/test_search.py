@@ -32,15 +32,15 @@ def command(*words):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What `open_encoder` is called with; it gives the encoder of colours."""
+    """What `open_pairs` is called with; it gives the encoder of colours."""
     calls = []
 
-    def open_encoder(path, preset, tokenizer, batch, words=True):
+    def open_pairs(path, preset, tokenizer, batch, words=True):
         calls.append((path, preset, tokenizer, batch))
         return ColourEncoder()
 
     module = types.ModuleType("ivjax.evals.opening")
-    module.open_encoder = open_encoder
+    module.open_pairs = open_pairs
     monkeypatch.setitem(sys.modules, "ivjax.evals.opening", module)
     return calls
 

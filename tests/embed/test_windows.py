@@ -59,7 +59,12 @@ def test_views_show_the_windows_and_images_are_taken_whole(tmp_path):
     path = write_coloured(tmp_path / "a.mp4", "red", "blue")
     picture = tmp_path / "b.jpg"
     picture.write_bytes(encode_image(np.zeros((32, 32, 3), np.uint8)))
-    media = [Item(path, path), UnscoredClip("x", "gone", "away"), Item("b", str(picture)), Item("c", "none.mp4")]
+    media = [
+        Item(path, path),
+        UnscoredClip("x", "gone", "away"),
+        Item("b", str(picture)),
+        Item("c", "none.mp4"),
+    ]
     video, fault, image, missing = plan(media, Windowing(1.0))
     assert isinstance(video, Planned) and isinstance(image, Planned)
     assert [(view.start, view.end) for view in video.views] == [(0, 1), (1, 2)]

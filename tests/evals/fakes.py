@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
-from ivjax.evals.vectors import Setting
 from ivjax.evals.items import EvalData
+from ivjax.evals.vectors import Setting
 from ivjax.evals.views import VideoView
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200)}
@@ -64,7 +64,7 @@ class ColourEncoder:
 
 def read_numbers(
     views: Iterable[VideoView], frames: int, image: tuple[int, int], neighbours: int = 1
-) -> Iterator[np.ndarray | ClipError]:
+) -> Generator[np.ndarray | ClipError]:
     """Frames full of the number in the file's name (plus the part); a name with `broken` is a fault."""
     for view in views:
         name = Path(str(view.media)).stem

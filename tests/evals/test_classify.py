@@ -9,7 +9,8 @@ from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, Spread, Ticks
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
-from ivjax.evals.scoring.classifying import ClassifyOptions, accuracies, classify, merged, view_plan
+from ivjax.evals.scoring.classifying import class_accuracies, merged, score, views_of_video
+from ivjax.evals.suites import Classification
 from ivjax.evals.views import read_views
 from tests.data_pipelines.corpora import write_corpus
 from tests.evals.fakes import colour_clip, read_numbers, setting
@@ -57,7 +58,7 @@ def test_views_are_merged_as_by_hand(tmp_path, clips, crops, batch):
     labels = np.argsort(-expected, axis=-1)[[0, 1, 2, 3, 4], [0, 0, 1, 5, 6]]
     path = listed(tmp_path, [(f"{n}.mp4", label) for n, label in enumerate(labels)])
     test = setting(TableClassifier(), path, clips=clips, batch=batch, read=read_places)
-    result = classify(test, ClassifyOptions(crops, predictions=file))
+    result = score(test, Classification(clips=clips, crops=crops, predictions=str(file)))
     assert (result.metrics["top1"], result.metrics["top5"]) == (40, 60)
     said = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["id"], line["label"]) for line in said] == [(f"{n}.mp4", labels[n]) for n in numbers]
@@ -70,16 +71,16 @@ def test_views_are_merged_as_by_hand(tmp_path, clips, crops, batch):
 
 def test_classes_count_alike_in_their_mean():
     probabilities = np.eye(3)[[0, 0, 0, 1, 1, 0]]
-    found = accuracies(probabilities, [0, 0, 0, 0, 1, 1])
+    found = class_accuracies(probabilities, [[0], [0], [0], [0], [1], [1]])
     assert (found["top1"], found["mean_class"], found["most_frequent"]) == (66.67, 62.5, 66.67)
-    assert accuracies(np.full((2, 3), 1 / 3), [0, 1])["top1"] == 0  # a tie is no hit
+    assert class_accuracies(np.full((2, 3), 1 / 3), [[0], [1]])["top1"] == 0  # a tie is no hit
 
 
 def test_equal_names_in_two_folders_are_two_videos_and_equal_rows_are_one(tmp_path):
     rows = [("a/0.x.mp4", 1), ("b/0.x.mp4", 2), ("a/0.y.mp4", 1), ("a/0.x.mp4", 1), ("c/1.mp4", 3)]
     path, file = listed(tmp_path, rows), tmp_path / "said.jsonl"
     test = setting(TableClassifier(), path, read=read_places)
-    result = classify(test, ClassifyOptions(predictions=file))
+    result = score(test, Classification(predictions=str(file)))
     assert result.protocol["videos"] == 4 and result.protocol["rows listed twice"] == 1
     said = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["id"], line["label"]) for line in said] == [*rows[:3], rows[4]]
@@ -95,7 +96,7 @@ def test_clips_of_a_corpus_are_told_apart_whatever_they_are_called(tmp_path):
             return clips.mean((1, 2, 3)).astype(np.float32)
 
     corpus = write_corpus(tmp_path / "corpus", [pack(clip) for clip in clips])
-    result = classify(setting(Brightest(), corpus, clips=2, read=read_views), ClassifyOptions(3))
+    result = score(setting(Brightest(), corpus, clips=2, read=read_views), Classification(clips=2, crops=3))
     assert result.metrics["top1"] == 100 and result.protocol["videos"] == 3
 
 
@@ -103,10 +104,10 @@ def test_clips_of_a_corpus_are_told_apart_whatever_they_are_called(tmp_path):
     "sampling, rule", [("kinetics", Spread(8, "view", 1, 2)), ("ssv2", Ticks(8, "view", 1, 2))]
 )
 def test_views_follow_the_originals_rules_clip_by_clip(sampling, rule):
-    plan = view_plan(8, 2, ClassifyOptions(3, sampling))
+    plan = views_of_video(8, Classification(clips=2, crops=3, sampling=sampling))
     assert [view.crop for view in plan] == [Square(number, 3) for number in range(3)] * 2
     assert [view.rule for view in plan[3:]] == [rule] * 3 and plan[0].rule.view == 0
-    dense = view_plan(8, 2, ClassifyOptions(1, "ucf"))
+    dense = views_of_video(8, Classification(clips=2, sampling="ucf"))
     assert [view.rule for view in dense] == [Dense(8, 4, 0, 2), Dense(8, 4, 1, 2)]
 
 
@@ -115,15 +116,15 @@ def test_what_cannot_be_classified_is_an_error(tmp_path):
     with pytest.raises(
         UserError, match="1.mp4 has label 7, and the classifier's 7 classes are numbered 0 to 6"
     ):
-        classify(test)
+        score(test)
     with pytest.raises(UserError, match="no clip of .* has a label"):
-        classify(setting(TableClassifier(), listed(tmp_path, [("0.mp4", -1)], "none.csv"), read=read_places))
-    with pytest.raises(UserError, match="0 crops a clip"):
-        ClassifyOptions(0)
+        score(setting(TableClassifier(), listed(tmp_path, [("0.mp4", -1)], "none.csv"), read=read_places))
+    with pytest.raises(UserError, match="crops must be 1 or more, got 0"):
+        Classification(crops=0)
     path = listed(tmp_path, [("a/0.mp4", 0), ("broken1.mp4", 1)], "broken.csv")
     with pytest.raises(UserError, match="1 of 2 clips cannot be scored"):
-        classify(setting(TableClassifier(), path, read=read_places))
-    result = classify(setting(TableClassifier(), path, read=read_places, broken=0.5))
+        score(setting(TableClassifier(), path, read=read_places))
+    result = score(setting(TableClassifier(), path, read=read_places, broken=0.5))
     assert result.protocol["videos"] == 1 and result.broken[0].clip == "broken1.mp4"
 
 

@@ -2,14 +2,13 @@
 
 import argparse
 import json
-import sys
-import types
 
 import numpy as np
 import pytest
 
 from ivjax.cli import eval as command
 from ivjax.errors import UserError
+from ivjax.evals.hosts import Hosts
 from tests.data_pipelines.corpora import corpus_of
 from tests.evals.fakes import COLOURS, ColourEncoder, colour_clip
 from tests.evals.test_probe import CLIPS, WIDTH  # the same, so that the regression is compiled once
@@ -17,26 +16,28 @@ from tests.evals.test_probe import CLIPS, WIDTH  # the same, so that the regress
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What the encoder was opened with."""
+    """What the model was opened with."""
     calls = []
 
-    def opener(model):
-        def open(*asked):
-            calls.append(asked)
-            return model
+    def open_weights(suite, path, preset, tokenizer, mesh):
+        calls.append((suite.name, path, preset, tokenizer, suite.batch))
+        return Words() if suite.reads == "pairs" else Colours()
 
-        return open
-
-    fakes = {"open_encoder": ColourEncoder(), "open_features": Colours(), "open_classifier": Colours()}
-    opening = types.SimpleNamespace(**{name: opener(model) for name, model in fakes.items()})
-    monkeypatch.setitem(sys.modules, "ivjax.evals.opening", opening)
+    monkeypatch.setattr("ivjax.evals.running.open_weights", open_weights)
+    monkeypatch.setattr("ivjax.train.distributed.join", lambda job: None)
     return calls
+
+
+class Words(ColourEncoder):
+    """Reads captions too."""
+
+    rows, hosts = 4, Hosts()
 
 
 class Colours(ColourEncoder):
     """The brightness of red, green and blue, and nothing: as features, or as logits of classes."""
 
-    feature, width = "mean", WIDTH
+    feature, width, rows, hosts = "mean", WIDTH, 4, Hosts()
 
     def video(self, clips):
         """See ClipEncoder."""
@@ -77,7 +78,7 @@ def run(*argv):
 def test_retrieval_prints_a_table_that_states_its_protocol(opened, corpus, capsys):
     argv = ("--suite", "retrieval", "--data", corpus, "--clips", "2", "--aggregate", "max", "--dsl")
     assert run(*argv, "--batch", "4", "--tokenizer", "v.txt", "--preset", "tiny") == 0
-    assert opened == [("run", "tiny", "v.txt", 4)]
+    assert opened == [("retrieval", "run", "tiny", "v.txt", 4)]
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["weights", "run"] in lines and ["clips", "a", "video", "2"] in lines
     assert ["aggregation", "of", "clips", "max"] in lines and ["broken", "clips", "0"] in lines
@@ -103,7 +104,7 @@ def test_a_probe_is_fitted_to_one_corpus_and_tested_on_another(opened, corpus, c
     train, out = colours(tmp_path / "train", list(COLOURS) * (CLIPS // 3)), tmp_path / "probe.json"
     argv = ("--suite", "probe", "--data", corpus, "--train", train, "--attribute", "colour", "--batch", "4")
     assert run(*argv, "--features", "mean", "--out", str(out)) == 0
-    assert opened == [("run", None, 4, "mean")]
+    assert opened == [("probe", "run", None, None, 4)]
     result = json.loads(out.read_text())
     assert result["metrics"]["top1"] == 100 and result["metrics"]["gain"] == 100
     assert result["protocol"]["train videos"] == CLIPS and result["protocol"]["class names"] == sorted(
@@ -117,7 +118,7 @@ def test_videos_are_classified_in_several_views(opened, corpus, capsys, tmp_path
     said = tmp_path / "said.jsonl"
     argv = ("--suite", "classify", "--data", corpus, "--clips", "2", "--crops", "3", "--sampling", "ssv2")
     assert run(*argv, "--predictions", str(said), "--batch", "4", "--limit", "4") == 0
-    assert opened == [("run", None, 4)]
+    assert opened == [("classify", "run", None, None, 4)]
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["views", "a", "video", "6"] in lines and ["mean_class", "100.00"] in lines
     assert [json.loads(line)["label"] for line in said.read_text().splitlines()] == [0, 1, 2, 0]
@@ -141,20 +142,34 @@ def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "reason"),
     [
-        (("retrieval", "--attribute", "colour"), "retrieval has no option 'attribute'"),
-        (("zeroshot", "--attribute", "colour", "--protocol", "msrvtt"), "zeroshot has no option 'protocol'"),
-        (("retrieval", "--protocol", "msrvtt_mc", "--ties", "originals"), "choice has no option 'ties'"),
-        (("retrieval", "--temperature", "1"), "retrieval has no option 'temperature'"),
+        (
+            ("retrieval", "--attribute", "colour"),
+            "the suite retrieval has no --attribute; zeroshot and probe have it",
+        ),
+        (("zeroshot", "--attribute", "colour", "--protocol", "msrvtt"), "retrieval and choice have it"),
+        (
+            ("retrieval", "--protocol", "msrvtt_mc", "--ties", "originals"),
+            "the suite choice has no --ties; retrieval has it",
+        ),
+        (("retrieval", "--temperature", "1"), "has no --temperature; choice has it"),
+        (
+            ("choice", "--protocol", "msrvtt"),
+            "'msrvtt' is not one of choice; choose one of choice, msr",
+        ),
         (("zeroshot",), "give a file of names, or an attribute"),
-        (("retrieval", "--limit", "0"), "make the limit 1 or more"),
-        (("retrieval", "--crops", "3"), "retrieval has no option 'crops'"),
-        (("zeroshot", "--attribute", "colour", "--train", "x"), "zeroshot has no option 'train'"),
-        (("probe", "--attribute", "colour"), "name them with --train"),
-        (("probe", "--train", "x", "--dsl"), "probe has no option 'dsl'"),
-        (("probe", "--train", "x", "--tokenizer", "v.txt"), "probe has no option 'tokenizer'"),
-        (("classify", "--aggregate", "max"), "classify has no option 'aggregate'"),
-        (("classify", "--baseline", "none"), "classify has no option 'baseline'"),
-        (("classify", "--crops", "0"), "0 crops a clip cannot be"),
+        (("retrieval", "--limit", "0"), "limit must be 1 or more, got 0"),
+        (("retrieval", "--clips", "0"), "clips must be 1 or more, got 0"),
+        (("retrieval", "--crops", "3"), "has no --crops; classify has it"),
+        (("zeroshot", "--attribute", "colour", "--train", "x"), "has no --train; probe has it"),
+        (("probe", "--attribute", "colour"), "probe needs --train: what the probe is fitted to"),
+        (("probe", "--train", "x", "--dsl"), "probe has no --dsl; retrieval and zeroshot have it"),
+        (
+            ("probe", "--train", "x", "--tokenizer", "v.txt"),
+            "probe has no --tokenizer; retrieval, choice and zeroshot have it",
+        ),
+        (("classify", "--aggregate", "max"), "classify has no --aggregate"),
+        (("classify", "--baseline", "none"), "classify has no --baseline"),
+        (("classify", "--crops", "0"), "crops must be 1 or more, got 0"),
     ],
 )
 def test_options_are_checked_before_the_model_is_opened(opened, corpus, argv, reason):

@@ -7,7 +7,8 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.evals.scoring.logistic import STRENGTHS, choose_l2, fit, held_out, standardised
-from ivjax.evals.scoring.probing import ProbeOptions, probe
+from ivjax.evals.scoring.probing import score
+from ivjax.evals.suites import LinearProbe
 from tests.evals.fakes import read_numbers, setting
 
 CLIPS, WIDTH, CLASSES = 60, 12, 3  # of every training set here: the regression is compiled once
@@ -59,7 +60,7 @@ def sets(folder, wrong=0):
     listed(folder, "train.json", range(CLIPS), colours, several=(97, 98))
     tested = [NAMES[(NAMES.index(colour) + 1) % CLASSES] for colour in colours[60 : 60 + wrong]]
     test = listed(folder, "test.json", range(60, 90), [*tested, *colours[60 + wrong :]], several=(99,))
-    return test, ProbeOptions(str(folder / "train.json"), "colour")
+    return test, LinearProbe(train=str(folder / "train.json"), attribute="colour")
 
 
 def fitted(x, weights, l2):
@@ -116,7 +117,7 @@ def test_separable_classes_are_told_apart_and_the_gain_is_over_random_features(t
         seen.append(len(views))
         return read_numbers(views, *args, **options)
 
-    result = probe(setting(encoder, path, batch=16, read=read), options)
+    result = score(setting(encoder, path, batch=16, read=read), options)
     assert seen == [60, 30]  # once for both encoders
     metrics, facts = result.metrics, result.protocol
     assert metrics["top1"] == 100 - 10 * wrong / 3
@@ -137,8 +138,8 @@ def test_labels_are_told_apart_too_and_a_class_that_training_lacks_is_counted(tm
         lines = [f"{n}.mp4,{10 if n == 89 else 2 * (n % 2)}\n" for n in numbers]
         (tmp_path / f"{name}.csv").write_text("".join(lines))
     encoder = TableFeatures(apart(np.arange(100) % 2))
-    options = ProbeOptions(str(tmp_path / "train.csv"), baseline="none")
-    result = probe(setting(encoder, tmp_path / "test.csv"), options)
+    options = LinearProbe(train=str(tmp_path / "train.csv"), baseline="none")
+    result = score(setting(encoder, tmp_path / "test.csv"), options)
     assert result.metrics["top1"] == 96.67 and "gain" not in result.metrics
     assert result.protocol["class names"] == ["0", "2", "10"]
     assert result.protocol["test clips of classes that train lacks"] == 1
@@ -148,7 +149,7 @@ def test_the_parts_of_a_video_are_averaged(tmp_path):
     # A video's second part has the next number, so each is of two colours; their mean tells which two.
     path, options = sets(tmp_path)
     encoder = TableFeatures(apart(np.arange(100) % CLASSES))
-    result = probe(setting(encoder, path, clips=2), options)
+    result = score(setting(encoder, path, clips=2), options)
     assert result.metrics["top1"] == 100 and sum(encoder.batches) == 2 * (CLIPS + 30)
 
 
@@ -159,25 +160,28 @@ def test_broken_clips_of_either_set_are_listed(tmp_path):
     rows.append({"video": "broken59.mp4", "attributes": {"colour": "red"}})
     (tmp_path / "train.json").write_text(json.dumps(rows))
     encoder = TableFeatures(apart(np.arange(100) % CLASSES))
-    result = probe(setting(encoder, path, broken=0.1), options)
+    result = score(setting(encoder, path, broken=0.1), options)
     assert [fault.clip for fault in result.broken] == ["broken59.mp4"]
     with pytest.raises(UserError, match="1 of 61 clips cannot be scored"):
-        probe(setting(encoder, path), options)
+        score(setting(encoder, path), options)
 
 
 def test_sets_that_cannot_be_probed_are_errors(tmp_path):
     encoder = TableFeatures(apart(np.arange(100) % CLASSES))
     path, options = sets(tmp_path)
     with pytest.raises(UserError, match="is the training set and the test set"):
-        probe(setting(encoder, path), ProbeOptions(f"{tmp_path}/../{tmp_path.name}/test.json", "colour"))
+        score(
+            setting(encoder, path),
+            LinearProbe(train=f"{tmp_path}/../{tmp_path.name}/test.json", attribute="colour"),
+        )
     few = listed(tmp_path, "few.json", range(4), NAMES + NAMES)
     with pytest.raises(UserError, match="has 4 clips with one colour; a probe needs more"):
-        probe(setting(encoder, path), ProbeOptions(str(few), "colour"))
+        score(setting(encoder, path), LinearProbe(train=str(few), attribute="colour"))
     red = listed(tmp_path, "red.json", range(6), ["red"] * 6)
     with pytest.raises(UserError, match="have the colour red; a probe needs 2 classes"):
-        probe(setting(encoder, path), ProbeOptions(str(red), "colour"))
+        score(setting(encoder, path), LinearProbe(train=str(red), attribute="colour"))
     both = listed(tmp_path, "both.json", (), (), several=(1, 2))
     with pytest.raises(UserError, match="every clip of .*both.json has several values of colour"):
-        probe(setting(encoder, both), options)
+        score(setting(encoder, both), options)
     with pytest.raises(UserError, match="an attribute 'colours'; did you mean 'colour'"):
-        probe(setting(encoder, path), ProbeOptions(options.train, "colours"))
+        score(setting(encoder, path), LinearProbe(train=options.train, attribute="colours"))

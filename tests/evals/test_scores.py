@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.evals import scores
+from ivjax.evals.scoring import similarity as scores
 from ivjax.evals.scoring.metrics import find_ranks
-from ivjax.evals.scoring.ranking import RetrievalOptions, pair, score
-from ivjax.evals.scoring.similarity import Scoring, dual_softmax, similarity, strips, unit_mean
+from ivjax.evals.scoring.ranking import pair_captions, ranking_metrics
+from ivjax.evals.scoring.similarity import dual_softmax, similarity, strips, unit_mean
+from ivjax.evals.suites import Retrieval
+from ivjax.evals.suites.base import Scoring
 
 
 def unit_rows(rng, *shape):
@@ -84,9 +86,9 @@ def test_the_whole_matrix_is_never_in_memory(monkeypatch, dsl):
     rng = np.random.default_rng(3)
     texts, videos = unit_rows(rng, count, 16), unit_rows(rng, count, 16)
     videos[:] = texts
-    pairs = pair([[f"text {number}"] for number in range(count)], same_text=True)
+    pairs = pair_captions([[f"text {number}"] for number in range(count)], same_text=True)
     tracemalloc.start()
-    metrics = score(texts, videos, pairs, RetrievalOptions(scoring=Scoring(dsl=dsl)))
+    metrics = ranking_metrics(texts, videos, pairs, Retrieval(dsl=dsl))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert metrics["t2v_r1"] == metrics["v2t_r1"] == 100
@@ -107,7 +109,7 @@ def test_clips_are_averaged_to_a_unit_vector():
 
 
 def test_options_that_cannot_be_are_refused():
-    with pytest.raises(UserError, match="by embedding, mean, max, logsumexp, not 'median'"):
-        Scoring("median")
-    with pytest.raises(UserError, match="scale of the dual softmax is 0"):
-        Scoring(dsl=True, dsl_scale=0)
+    with pytest.raises(UserError, match="aggregate must be one of .*, max, logsumexp, got 'median'"):
+        Retrieval(aggregate="median")
+    with pytest.raises(UserError, match="dsl_scale must be above 0, got 0"):
+        Retrieval(dsl=True, dsl_scale=0)

@@ -7,13 +7,12 @@ import pytest
 
 from ivjax.data_pipelines.tokenizers.text import action_prompts
 from ivjax.errors import UserError
-from ivjax.evals.scoring.choosing import ChoiceOptions, choose
 from ivjax.evals.items import Item
+from ivjax.evals.scoring.choosing import score as choose
 from ivjax.evals.scoring.class_names import read_classes, right_of, values_of
-from ivjax.evals.scoring.similarity import Scoring
-from ivjax.evals.suites import Asked, suite_of
+from ivjax.evals.scoring.recognising import class_vectors, score
+from ivjax.evals.suites import MultipleChoice, ZeroShot
 from ivjax.evals.views import read_views
-from ivjax.evals.scoring.recognising import NamingOptions, class_vectors, name_clips
 from tests.data_pipelines.corpora import corpus_of
 from tests.evals.fakes import ColourEncoder, TableEncoder, annotated, colour_clip, setting, unit
 
@@ -43,7 +42,7 @@ def class_file(folder, text="\n".join(NAMES), name="classes.txt"):
 def test_a_kinetics_list_with_16_prompts(tmp_path):
     path = kinetics(tmp_path, [0, 1, 2, 0, -1])
     encoder = action_encoder([*EYE, EYE[1], EYE[0]])
-    result = name_clips(setting(encoder, path), NamingOptions(classes=class_file(tmp_path)))
+    result = score(setting(encoder, path), ZeroShot(classes=str(class_file(tmp_path))))
     expected = {"top1": 75.0, "chance": 33.33, "times_chance": 2.25, "most_frequent": 50.0}
     assert result.metrics == expected
     assert result.protocol["clips without a label"] == 1
@@ -93,8 +92,8 @@ def corpus(folder):
 
 
 def test_an_attribute_of_a_corpus_is_named_and_chance_is_told(tmp_path):
-    options = NamingOptions("colour", prompts=("a {} thing", "{}"))
-    result = name_clips(setting(ColourEncoder(), corpus(tmp_path), read=read_views), options)
+    options = ZeroShot(attribute="colour", prompts=("a {} thing", "{}"))
+    result = score(setting(ColourEncoder(), corpus(tmp_path), read=read_views), options)
     assert result.metrics["top1"] == 100 and result.metrics["single_top1"] == 100
     assert result.metrics["chance"] == 41.67 and result.metrics["single_chance"] == 33.33
     assert result.metrics["times_chance"] == 2.4
@@ -105,12 +104,12 @@ def test_an_attribute_of_a_corpus_is_named_and_chance_is_told(tmp_path):
 
 def test_classes_may_be_more_than_the_values_that_occur(tmp_path):
     names = class_file(tmp_path, "red\ngreen\nblue\npink\n")
-    options = NamingOptions("colour", names)
-    result = name_clips(setting(ColourEncoder(), corpus(tmp_path), read=read_views), options)
+    options = ZeroShot(attribute="colour", classes=str(names))
+    result = score(setting(ColourEncoder(), corpus(tmp_path), read=read_views), options)
     assert result.metrics["single_chance"] == 25 and result.protocol["prompts"] == ["a video of a {}"]
-    wrong = NamingOptions("colour", class_file(tmp_path, "red\ngreen\nblues\n", "w.txt"))
+    wrong = ZeroShot(attribute="colour", classes=str(class_file(tmp_path, "red\ngreen\nblues\n", "w.txt")))
     with pytest.raises(UserError, match="'blue', which is none of the 3 classes; did you mean 'blues'"):
-        name_clips(setting(ColourEncoder(), corpus(tmp_path), read=read_views), wrong)
+        score(setting(ColourEncoder(), corpus(tmp_path), read=read_views), wrong)
 
 
 def test_a_value_that_lists_several_counts_for_each_unless_it_is_a_class():
@@ -126,36 +125,36 @@ def test_folders_and_captions_are_classes_too(tmp_path):
         (tmp_path / "v" / name).mkdir(parents=True)
         (tmp_path / "v" / name / f"{number}.mp4").write_bytes(b"")
     encoder = action_encoder(EYE)
-    result = name_clips(setting(encoder, tmp_path / "v"), NamingOptions("folder"))
+    result = score(setting(encoder, tmp_path / "v"), ZeroShot(attribute="folder"))
     assert result.metrics["top1"] == 100 and len(encoder.read_texts) == 32
     rows = [{"video": f"{n}.mp4", "caption": name} for n, name in enumerate(NAMES)]
-    result = name_clips(setting(encoder, annotated(tmp_path, rows)), NamingOptions("caption"))
+    result = score(setting(encoder, annotated(tmp_path, rows)), ZeroShot(attribute="caption"))
     assert result.metrics["top1"] == 100 and result.protocol["classes"] == 3
 
 
 def test_clips_of_a_video_are_aggregated(tmp_path):
     path = kinetics(tmp_path, [0, 1])
     videos = [[1, 0, 0], [0.6, 0.8, 0], [0, 1, 0]]
-    options = NamingOptions(classes=class_file(tmp_path), scoring=Scoring("max"))
-    result = name_clips(setting(action_encoder(videos), path, clips=2), options)
+    options = ZeroShot(classes=str(class_file(tmp_path)), aggregate="max")
+    result = score(setting(action_encoder(videos), path, clips=2), options)
     assert result.metrics["top1"] == 100 and result.protocol["clips a video"] == 2
 
 
 def test_what_cannot_be_named_is_an_error(tmp_path):
     path, names = kinetics(tmp_path, [0, 3]), class_file(tmp_path)
     with pytest.raises(UserError, match="label 3, and the 3 classes are numbered 0 to 2"):
-        name_clips(setting(action_encoder(EYE), path), NamingOptions(classes=names))
+        score(setting(action_encoder(EYE), path), ZeroShot(classes=str(names)))
     with pytest.raises(UserError, match="an attribute 'colours'; did you mean 'colour'"):
-        name_clips(setting(ColourEncoder(), corpus(tmp_path), read=read_views), NamingOptions("colours"))
+        score(setting(ColourEncoder(), corpus(tmp_path), read=read_views), ZeroShot(attribute="colours"))
     with pytest.raises(UserError, match="no clip of .* has a label; name an attribute .*colour, colour2, ev"):
-        name_clips(setting(ColourEncoder(), corpus(tmp_path), read=read_views), NamingOptions(classes=names))
+        score(setting(ColourEncoder(), corpus(tmp_path), read=read_views), ZeroShot(classes=str(names)))
     with pytest.raises(UserError, match="all clips have the events '1'"):
         one = corpus_of(tmp_path / "one", [colour_clip(0, "red")], 1)
-        name_clips(setting(ColourEncoder(), one, read=read_views), NamingOptions("events"))
+        score(setting(ColourEncoder(), one, read=read_views), ZeroShot(attribute="events"))
     with pytest.raises(UserError, match="'a video' has no {} where"):
-        NamingOptions("colour", prompts=("a video",))
+        ZeroShot(attribute="colour", prompts=("a video",))
     with pytest.raises(UserError, match="needs classes: give a file of names, or an attribute"):
-        NamingOptions()
+        ZeroShot()
 
 
 def questions(answers):
@@ -168,7 +167,7 @@ TEXTS = {"up": EYE[0], "down": EYE[1], "left": EYE[2]}
 
 def test_multiple_choice_is_accuracy(tmp_path):
     path = annotated(tmp_path, questions([0, 1, 0]))
-    result = choose(setting(TableEncoder(EYE, TEXTS), path), ChoiceOptions("msrvtt_mc"))
+    result = choose(setting(TableEncoder(EYE, TEXTS), path), MultipleChoice(protocol="msrvtt_mc"))
     assert result.metrics == {"accuracy": 66.67, "chance": 33.33}
     assert result.protocol["options a video"] == "3"
 
@@ -176,7 +175,7 @@ def test_multiple_choice_is_accuracy(tmp_path):
 def test_several_right_options_are_mean_average_precision(tmp_path):
     path = annotated(tmp_path, questions([[1, 1, 0], [0, 1, 0], [0, 0, 0]]))
     videos = unit([[3, 2, 0], [0, 1, 0], [0, 0, 1]])
-    result = choose(setting(TableEncoder(videos, TEXTS), path), ChoiceOptions("charades_mc"))
+    result = choose(setting(TableEncoder(videos, TEXTS), path), MultipleChoice(protocol="charades_mc"))
     assert result.metrics == {"map": 66.67, "right_share": 33.33}  # nobody has the third option
 
 
@@ -185,7 +184,7 @@ def test_the_temperature_changes_the_order_of_clips_within_a_class(tmp_path):
     path = annotated(tmp_path, questions([[1, 0, 0], [0, 1, 0]]))
     videos = [[0.5, 0.49, 0.49, 0.52], [0.6, 0.8, 0, 0]]
     encoder = TableEncoder(videos, {text: [*vector, 0] for text, vector in TEXTS.items()})
-    found = [choose(setting(encoder, path), ChoiceOptions(temperature=t)).metrics["map"] for t in (0.01, 10)]
+    found = [choose(setting(encoder, path), MultipleChoice(temperature=t)).metrics["map"] for t in (0.01, 10)]
     assert found == [66.67, 50]
 
 
@@ -202,7 +201,5 @@ def test_a_bad_question_is_named(tmp_path):
     several[1]["caption"] = ["down", "up", "left"]
     with pytest.raises(UserError, match="0.mp4 and 1.mp4 have different options"):
         choose(setting(encoder, annotated(tmp_path, several)))
-    with pytest.raises(UserError, match="the temperature is 0"):
-        suite_of(Asked("retrieval", protocol="choice", temperature=0))
-    with pytest.raises(UserError, match="no dual softmax"):
-        ChoiceOptions(scoring=Scoring(dsl=True))
+    with pytest.raises(UserError, match="temperature must be above 0, got 0"):
+        MultipleChoice(temperature=0)

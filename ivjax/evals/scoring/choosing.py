@@ -1,61 +1,47 @@
-"""Multiple choice: which of a video's own options fits it; or which ones, where several are right."""
+"""Scores multiple choice: which of a video's own options fits it, or which ones where several are right."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.errors import UserError
-from ivjax.evals.vectors import Setting, embed, embed_texts
-from ivjax.evals.encoding import Encoder
-from ivjax.evals.items import UnscoredClip, Item, open_items
-from ivjax.evals.scoring.metrics import average_precisions, choice_accuracy
-from ivjax.evals.suites.protocols import protocol_named
+from ivjax.evals.encoding import PairEncoder
+from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.similarity import Aggregate, Scoring, similarity, softmax, unit_mean
+from ivjax.evals.scoring.metrics import average_precisions, choice_accuracy
+from ivjax.evals.scoring.similarity import similarity, softmax, unit_mean
+from ivjax.evals.suites.base import Aggregate
+from ivjax.evals.suites.choice import MultipleChoice
+from ivjax.evals.suites.protocols import protocol_named
+from ivjax.evals.vectors import Setting, embed, embed_texts
 
 
-@dataclass(frozen=True)
-class ChoiceOptions:
-    """temperature: what cosines are divided by before the softmax over options, which mAP depends on."""
-
-    protocol: str = "choice"
-    scoring: Scoring = Scoring()
-    temperature: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.scoring.dsl:
-            raise UserError("multiple choice has no dual softmax: every video has its own options")
-        if not self.temperature > 0:
-            raise UserError(f"the temperature is {self.temperature}; it must be above 0")
-
-
-def choose(setting: Setting[Encoder], options: ChoiceOptions = ChoiceOptions()) -> Result:
-    """Accuracy in percent, or mAP in percent if the right options are given as a list."""
-    protocol = protocol_named(options.protocol)
+def score(setting: Setting[PairEncoder], suite: MultipleChoice = MultipleChoice()) -> Result:
+    """Returns accuracy in percent, or mAP in percent if the right options are given as a list."""
+    protocol = protocol_named(suite.protocol, "choice")
     items = open_items(setting.data)
     embedded = embed(setting, _checked(items), len(items))
     if not embedded.items:
         raise UserError(f"{setting.data.path} has no question to be answered")
-    several = any("answers" in item.attributes for item in embedded.items)
-    scores = _probabilities(setting, embedded.items, embedded.vectors, options)
+    several = any(ANSWERS in item.attributes for item in embedded.items)
+    scores = _probabilities(setting, embedded.items, embedded.vectors, suite)
     facts = facts_of(setting, len(embedded.items)) | {
-        "protocol": f"{options.protocol}: {protocol.about}",
+        "protocol": f"{suite.protocol}: {protocol.about}",
         "the originals use": {"frames": protocol.frames, "text length": protocol.text_length},
         "options a video": _counts(embedded.items),
-        "score": f"softmax over the options of cosine / {options.temperature:g}",
-        "aggregation of clips": options.scoring.aggregate,
+        "score": f"softmax over the options of cosine / {suite.temperature:g}",
+        "aggregation of clips": suite.aggregate,
         "right options": "several: mean average precision over options" if several else "one: accuracy",
     }
     metrics = _several(embedded.items, scores) if several else _one(embedded.items, scores)
-    return Result("retrieval", facts, metrics, embedded.faults)
+    return Result(suite.name, facts, metrics, embedded.unscored)
 
 
 def option_scores(
     video: np.ndarray, options: np.ndarray, temperature: float, aggregate: Aggregate = "embedding"
 ) -> np.ndarray:
-    """Probabilities (options,) of one video's ([clips,] D) options (options, D)."""
+    """Returns the probabilities (options,) of options (options, D) for one video ([clips,] D)."""
     clips = video.reshape(1, -1, video.shape[-1])
     if aggregate == "embedding":
         return softmax(similarity(unit_mean(clips), options)[0] / temperature)
@@ -63,7 +49,7 @@ def option_scores(
 
 
 def _probabilities(
-    setting: Setting, items: Sequence[Item], vectors: np.ndarray, options: ChoiceOptions
+    setting: Setting, items: Sequence[Item], vectors: np.ndarray, suite: MultipleChoice
 ) -> list[np.ndarray]:
     # All videos may share hundreds of options: each is encoded once, and gathered for one video at a time.
     cleaned = {text: clean_caption(text) for item in items for text in item.captions}
@@ -73,8 +59,8 @@ def _probabilities(
         option_scores(
             video,
             encoded[[places[text] for text in item.captions]],
-            options.temperature,
-            options.scoring.aggregate,
+            suite.temperature,
+            suite.aggregate,
         )
         for video, item in zip(vectors, items, strict=True)
     ]
@@ -91,7 +77,7 @@ def _check(item: Item) -> None:
     count = len(item.captions)
     if count < 2:
         raise UserError(f"clip {item.id} has {count} options; multiple choice needs at least 2")
-    if item.label is None and "answers" not in item.attributes:
+    if item.label is None and ANSWERS not in item.attributes:
         raise UserError(f"clip {item.id} has no answer; the column `answer` holds the right option's number")
     wrong = next((answer for answer in _answers(item) if not 0 <= answer < count), None)
     if wrong is not None:
@@ -101,8 +87,8 @@ def _check(item: Item) -> None:
 
 
 def _answers(item: Item) -> list[int]:
-    if "answers" in item.attributes:
-        return [int(number) for number in item.attributes["answers"].split()]
+    if ANSWERS in item.attributes:
+        return [int(number) for number in item.attributes[ANSWERS].split()]
     return [] if item.label is None else [item.label]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ivjax.data_pipelines.sources.tables import load_json
 from ivjax.data_pipelines.tokenizers.text import action_prompts, clean_caption
 from ivjax.errors import UserError, nearest
-from ivjax.evals.items import UnscoredClip, Item
+from ivjax.evals.items import Item, UnscoredClip
 
 CAPTION = "caption"  # the attribute that a row's only caption stands for
 ACTIONS = (CAPTION, "folder")  # attributes that are the names of actions, as they stand
@@ -60,13 +60,6 @@ def prompts_of(name: str, templates: Sequence[str]) -> tuple[str, ...]:
     if not templates:
         return action_prompts(name)
     return tuple(clean_caption(template.replace("{}", name)) for template in templates)
-
-
-def check_prompts(templates: Sequence[str]) -> None:
-    """Raises UserError for a template without a place for the name."""
-    for template in templates:
-        if "{}" not in template:
-            raise UserError(f"the prompt {template!r} has no {{}} where the class name goes")
 
 
 def values_of(item: Item, attribute: str, classes: Sequence[str] = ()) -> tuple[str, ...]:

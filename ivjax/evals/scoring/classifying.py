@@ -1,27 +1,27 @@
-"""A classifier on several views of each video: softmax of every view, their mean, the class with the most."""
+"""Scores a classifier on several views of each video: the mean of their softmax decides."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
 
+import jax
 import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, FrameRule, Spread, Ticks
 from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.evals.vectors import Setting, embed
-from ivjax.evals.items import UnscoredClip, Item, open_items
-from ivjax.evals.scoring.metrics import find_ranks
-from ivjax.evals.scoring.class_names import Labelled
+from ivjax.evals.encoding import ClipEncoder
+from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.similarity import softmax
-from ivjax.evals.views import VideoView
+from ivjax.evals.scoring.metrics import average_precisions, find_ranks
 from ivjax.evals.scoring.recognising import naming_metrics
+from ivjax.evals.scoring.similarity import softmax
+from ivjax.evals.suites.classify import Classification, Sampling
+from ivjax.evals.vectors import Setting, embed
+from ivjax.evals.views import VideoView
 
-Sampling = Literal["kinetics", "ssv2", "ucf"]
 _RULES: Mapping[Sampling, Callable[[int, int, int], FrameRule]] = {
     "kinetics": lambda frames, clip, clips: Spread(frames, "view", clip, clips),
     "ssv2": lambda frames, clip, clips: Ticks(frames, "view", clip, clips),
@@ -35,108 +35,140 @@ _SAID: Mapping[Sampling, str] = {
 _MOST = 5  # classes of a prediction that are told
 
 
-@dataclass(frozen=True)
-class ClassifyOptions:
-    """crops: square windows along the longer side. sampling: whose test rule chooses the frames. predictions:
-    a file for what was said of each video, one JSON object a line."""
-
-    crops: int = 1
-    sampling: Sampling = "kinetics"
-    predictions: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.crops < 1:
-            raise UserError(f"{self.crops} crops a clip cannot be; ask for 1 or more")
-
-
-def classify(setting: Setting, options: ClassifyOptions = ClassifyOptions()) -> Result:
-    """Top-1, top-5 and the mean over classes of their accuracies, in percent."""
+def score(setting: Setting[ClipEncoder], suite: Classification = Classification()) -> Result:
+    """Returns accuracies and mAP in percent of the mean probabilities of each video's views."""
     classes = setting.encoder.width
     items = open_items(setting.data)
-    labelled = Labelled(items, None, ())
-    once = _Once(labelled, classes)
-    plan = view_plan(setting.encoder.frames, setting.clips, options)
-    embedded = embed(setting, once, len(items), plan, merged)
+    several = suite.labels == "several"
+    labelled = _Labelled(merge_labels(items) if several else items, classes)
+    views = views_of_video(setting.encoder.frames, suite)
+    embedded = embed(setting, labelled, len(items), views, merged)
     if not embedded.items:
         raise UserError(f"no clip of {setting.data.path} has a label; give a test set with labels")
-    labels = [cast(int, item.label) for item in embedded.items]
-    if options.predictions is not None:
-        store(options.predictions, predictions_text(embedded.items, embedded.vectors))
-    facts = facts_of(setting, len(labels), words=False) | {
-        "crops a clip": options.crops,
-        "views a video": len(plan),
-        "frames are": _SAID[options.sampling],
+    if suite.predictions is not None and jax.process_index() == 0:
+        store(Path(suite.predictions), predictions_text(embedded.items, embedded.vectors))
+    right = [labels_of(item) for item in embedded.items]
+    facts = facts_of(setting, len(right), words=False) | {
+        "crops a clip": suite.crops,
+        "views a video": len(views),
+        "frames are": _SAID[suite.sampling],
         "classes": classes,
         "views are merged": "mean of their softmax",
-        "rows listed twice": once.twice,
+        "labels of a video": "those of all its rows; any of them is right" if several else "one",
+        "rows listed twice": labelled.twice,
         "clips without a label": labelled.without,
     }
-    return Result("classify", facts, accuracies(embedded.vectors, labels), embedded.faults)
+    return Result(suite.name, facts, class_accuracies(embedded.vectors, right), embedded.unscored)
 
 
-def view_plan(frames: int, clips: int, options: ClassifyOptions) -> list[VideoView]:
-    """All crops of the first clip, then of the second: those that share their frames are neighbours."""
-    rules = [_RULES[options.sampling](frames, clip, clips) for clip in range(clips)]
-    crops = [Square(number, options.crops) for number in range(options.crops)]
+def views_of_video(frames: int, suite: Classification) -> list[VideoView]:
+    """Returns all crops of the first clip, then of the second: views of the same frames are neighbours."""
+    rules = [_RULES[suite.sampling](frames, clip, suite.clips) for clip in range(suite.clips)]
+    crops = [Square(number, suite.crops) for number in range(suite.crops)]
     return [VideoView("", rule=rule, crop=crop) for rule in rules for crop in crops]
 
 
 def merged(logits: np.ndarray) -> np.ndarray:
-    """The mean probabilities (classes,) float64 of a video's views (views, classes)."""
-    return softmax(logits.astype(np.float64)).mean(0)
+    """Returns the mean probabilities (classes,) float64 of a video's views (views, classes)."""
+    mean: np.ndarray = softmax(logits.astype(np.float64)).mean(0)
+    return mean
 
 
-def accuracies(probabilities: np.ndarray, labels: Sequence[int]) -> dict[str, float]:
-    """In percent, of probabilities (n, classes); classes that no label names do not count in `mean_class`."""
-    right = [[label] for label in labels]
+def class_accuracies(probabilities: np.ndarray, right: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Returns percentages for probabilities (n, classes) and the right classes of each video.
+
+    `map` is the mean over classes of the precision at their right videos, `mean_class` the mean over classes
+    of their top-1 accuracies, where each video has one class. Classes that no video has count in neither.
+    """
     places = find_ranks([probabilities], right).places()
     found = naming_metrics(places, right, probabilities.shape[1])
-    of_classes = [np.mean(places[np.array(labels) == label] == 0) for label in sorted(set(labels))]
-    return found | {"mean_class": round(100 * float(np.mean(of_classes)), 2)}
+    hot = np.zeros(probabilities.shape, bool)
+    for row, labels in zip(hot, right, strict=True):
+        row[list(labels)] = True
+    found["map"] = round(100 * float(average_precisions(probabilities, hot)[hot.any(0)].mean()), 2)
+    if all(len(labels) == 1 for labels in right):
+        of_classes = [np.mean(places[hot[:, label]] == 0) for label in np.flatnonzero(hot.any(0))]
+        found["mean_class"] = round(100 * float(np.mean(of_classes)), 2)
+    return found
+
+
+def labels_of(item: Item) -> list[int]:
+    """Returns the numbers of an item's classes: those in the attribute `answers`, or its one label."""
+    if ANSWERS in item.attributes:
+        return [int(number) for number in item.attributes[ANSWERS].split()]
+    return [] if item.label is None else [item.label]
+
+
+def merge_labels(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | UnscoredClip]:
+    """Returns the items, those of the same part of the same file joined to one with all their labels."""
+    merged: dict[object, Item | UnscoredClip] = {}
+    for item in items:
+        # A record of a corpus is a video of its own; its bytes need not be compared with all others.
+        key: object = len(merged)
+        if isinstance(item, Item) and not isinstance(item.media, bytes):
+            key = _part_of(item)
+        first = merged.get(key)
+        if isinstance(item, Item) and isinstance(first, Item):
+            labels = " ".join(map(str, sorted({*labels_of(first), *labels_of(item)})))
+            merged[key] = replace(first, attributes=dict(first.attributes) | {ANSWERS: labels})
+        else:
+            merged[key] = item
+    return iter(merged.values())
 
 
 def predictions_text(items: Sequence[Item], probabilities: np.ndarray) -> str:
-    """A line of JSON for each video: id, label, and its likeliest classes with their probabilities."""
+    """Returns a line of JSON for each video: id, label, likeliest classes and their probabilities."""
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :_MOST]
     lines = []
     for item, row, first in zip(items, probabilities, order, strict=True):
         top = [{"class": int(number), "probability": round(float(row[number]), 6)} for number in first]
-        lines.append(json.dumps({"id": item.id, "label": item.label, "top5": top}, ensure_ascii=False) + "\n")
+        labels = {"labels": labels_of(item)} if ANSWERS in item.attributes else {"label": item.label}
+        lines.append(json.dumps({"id": item.id, **labels, "top5": top}, ensure_ascii=False) + "\n")
     return "".join(lines)
 
 
-class _Once:
-    """The items of a classifier's classes, each part of a file with a label once; counts the others.
+class _Labelled:
+    """Yields the items that have a label, each part of a file with the same labels once; counts the others.
 
-    Who an item is, its file and times say and not its name: names may repeat in other folders.
+    An item is told by its file and times and not by its name: names may repeat in other folders.
     """
 
     def __init__(self, items: Iterable[Item | UnscoredClip], classes: int):
         self._items = items
         self._classes = classes
-        self._seen: set[tuple[Any, ...]] = set()
+        self._seen: set[object] = set()
         self.twice = 0
+        self.without = 0
 
     def __iter__(self) -> Iterator[Item | UnscoredClip]:
         for item in self._items:
             if isinstance(item, Item):
-                self._check(item)
-                if self._is_known(item):
+                labels = labels_of(item)
+                if not labels:
+                    self.without += 1
+                    continue
+                self._check(item, labels)
+                if self._is_known(item, labels):
                     self.twice += 1
                     continue
             yield item
 
-    def _is_known(self, item: Item) -> bool:
+    def _is_known(self, item: Item, labels: Sequence[int]) -> bool:
         if isinstance(item.media, bytes):  # a record of a corpus, which lists each once
             return False
-        key = (item.media, item.start, item.end, item.label)
+        key = (_part_of(item), tuple(labels))
         known = key in self._seen
         self._seen.add(key)
         return known
 
-    def _check(self, item: Item) -> None:
-        if not 0 <= cast(int, item.label) < self._classes:
+    def _check(self, item: Item, labels: Sequence[int]) -> None:
+        wrong = next((label for label in labels if not 0 <= label < self._classes), None)
+        if wrong is not None:
             raise UserError(
-                f"clip {item.id} has label {item.label}, and the classifier's {self._classes} classes are "
+                f"clip {item.id} has label {wrong}, and the classifier's {self._classes} classes are "
                 f"numbered 0 to {self._classes - 1}; give the labels that it was trained with"
             )
+
+
+def _part_of(item: Item) -> object:
+    return item.media, item.start, item.end

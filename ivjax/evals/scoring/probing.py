@@ -1,23 +1,23 @@
-"""Linear probe: what can be read off the features of an encoder that is not trained for it."""
+"""Scores a linear probe: what can be read off the features of an encoder that is not trained for it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
 from ivjax.errors import UserError
-from ivjax.evals.vectors import Setting, embed
 from ivjax.evals.encoding import ClipEncoder
-from ivjax.evals.items import UnscoredClip, Item, open_items
+from ivjax.evals.items import Item, UnscoredClip, open_items
+from ivjax.evals.result import Result, facts_of
+from ivjax.evals.scoring.class_names import Labelled, sorted_values, values_of
 from ivjax.evals.scoring.logistic import choose_l2, fit, held_out, standardised
 from ivjax.evals.scoring.metrics import find_ranks
-from ivjax.evals.scoring.class_names import Labelled, sorted_values, values_of
-from ivjax.evals.result import Result, facts_of
 from ivjax.evals.scoring.recognising import naming_metrics
+from ivjax.evals.suites.probe import LinearProbe
+from ivjax.evals.vectors import Setting, embed
 
-Baseline = Literal["random", "none"]
 _FEWEST = 5  # training clips, so that one of them can be held out
 
 
@@ -32,28 +32,18 @@ class Probed(ClipEncoder, Protocol):
 
 
 @dataclass(frozen=True)
-class ProbeOptions:
-    """train: the clips that the probe is fitted to, read as the test set is. attribute: whose values are told
-    apart, instead of numbered labels. baseline: whether a random encoder is probed too."""
-
-    train: str
-    attribute: str | None = None
-    baseline: Baseline = "random"
-
-
-@dataclass(frozen=True)
-class Side:
+class ProbeSet:
     """The training set or the test set: the value of each clip, and its features (n, D) by each encoder."""
 
     items: tuple[Item, ...]
     values: tuple[str, ...]
     by_encoder: tuple[np.ndarray, ...]
     left_out: dict[str, int]
-    faults: tuple[UnscoredClip, ...]
+    unscored: tuple[UnscoredClip, ...]
 
 
 @dataclass(frozen=True)
-class Fit:
+class ProbeFit:
     """A probe on the test set: scores (n, classes), the strength of L2 that was chosen, the slope left."""
 
     scores: np.ndarray
@@ -61,21 +51,21 @@ class Fit:
     slope: float
 
 
-def probe(setting: Setting[Probed], options: ProbeOptions) -> Result:
-    """Top-1 accuracy in percent of a probe fitted to other clips, and the points over a random encoder's."""
-    if Path(options.train).expanduser().resolve() == Path(setting.data.path).expanduser().resolve():
-        raise UserError(f"{options.train} is the training set and the test set; give two")
+def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
+    """Returns top-1 accuracy in percent of a probe fitted to other clips, and its gain over random ones."""
+    if Path(suite.train).expanduser().resolve() == Path(setting.data.path).expanduser().resolve():
+        raise UserError(f"{suite.train} is the training set and the test set; give two")
     encoders: list[ClipEncoder] = [setting.encoder]
-    if options.baseline == "random":
+    if suite.baseline == "random":
         encoders.append(setting.encoder.fresh())
     both: Setting[Any] = replace(cast(Setting[Any], setting), encoder=Beside(encoders))
-    train, test = (_read(both, path, options.attribute) for path in (options.train, setting.data.path))
-    classes = _classes(train, test, options)
+    train, test = (_read(both, path, suite.attribute) for path in (suite.train, setting.data.path))
+    classes = _classes(train, test, suite)
     fits = [_fit(train, test, classes, number) for number in range(len(encoders))]
-    facts = facts_of(setting, len(test.items), words=False) | _stated(setting, options, train, test, classes)
+    facts = facts_of(setting, len(test.items), words=False) | _stated(setting, suite, train, test, classes)
     facts |= {"L2 chosen": [found.l2 for found in fits], "largest slope left": max(f.slope for f in fits)}
     metrics = _metrics([found.scores for found in fits], test.values, classes)
-    return Result("probe", facts, metrics, train.faults + test.faults)
+    return Result(suite.name, facts, metrics, train.unscored + test.unscored)
 
 
 class Beside:
@@ -112,7 +102,7 @@ def _values(item: Item, attribute: str | None) -> tuple[str, ...]:
     return (str(item.label),) if attribute is None else values_of(item, attribute)
 
 
-def _read(setting: Setting[Beside], path: str, attribute: str | None) -> Side:
+def _read(setting: Setting[Beside], path: str, attribute: str | None) -> ProbeSet:
     """One pass over a set for all encoders; the clips of a video are averaged."""
     setting = replace(setting, data=replace(setting.data, path=path))
     items = open_items(setting.data)
@@ -124,33 +114,33 @@ def _read(setting: Setting[Beside], path: str, attribute: str | None) -> Side:
     if not embedded.items:
         raise labelled.missing(path)
     ends = np.cumsum(setting.encoder.widths)[:-1]
-    return Side(
+    return ProbeSet(
         embedded.items,
         tuple(_values(item, attribute)[0] for item in embedded.items),
         tuple(np.split(embedded.vectors, ends, axis=-1)),
         {"several values": single.several, "no value": labelled.without},
-        embedded.faults,
+        embedded.unscored,
     )
 
 
-def _classes(train: Side, test: Side, options: ProbeOptions) -> tuple[str, ...]:
+def _classes(train: ProbeSet, test: ProbeSet, suite: LinearProbe) -> tuple[str, ...]:
     """The values of either set; the probe may name any of them."""
-    name = options.attribute or "label"
+    name = suite.attribute or "label"
     if len(train.items) < _FEWEST:
-        raise UserError(f"{options.train} has {len(train.items)} clips with one {name}; a probe needs more")
+        raise UserError(f"{suite.train} has {len(train.items)} clips with one {name}; a probe needs more")
     if len(set(train.values)) < 2:
         raise UserError(
-            f"all clips of {options.train} have the {name} {train.values[0]}; a probe needs 2 classes or more"
+            f"all clips of {suite.train} have the {name} {train.values[0]}; a probe needs 2 classes or more"
         )
     return sorted_values((*train.values, *test.values))
 
 
-def _fit(train: Side, test: Side, classes: Sequence[str], number: int) -> Fit:
+def _fit(train: ProbeSet, test: ProbeSet, classes: Sequence[str], number: int) -> ProbeFit:
     x, seen = standardised(train.by_encoder[number], test.by_encoder[number])
     labels = np.array([classes.index(value) for value in train.values])
     l2 = choose_l2(x, labels, held_out([item.id for item in train.items]), len(classes))
     found = fit(x, labels, np.ones(len(x), bool), l2, len(classes))
-    return Fit(found.logits(seen), l2, float(found.slope))
+    return ProbeFit(found.logits(seen), l2, float(found.slope))
 
 
 def _metrics(scores: Sequence[np.ndarray], values: Sequence[str], classes: Sequence[str]) -> dict[str, float]:
@@ -166,13 +156,13 @@ def _metrics(scores: Sequence[np.ndarray], values: Sequence[str], classes: Seque
 
 
 def _stated(
-    setting: Setting[Probed], options: ProbeOptions, train: Side, test: Side, classes: Sequence[str]
+    setting: Setting[Probed], suite: LinearProbe, train: ProbeSet, test: ProbeSet, classes: Sequence[str]
 ) -> dict[str, Any]:
     known = set(train.values)
     return {
-        "train": options.train,
+        "train": suite.train,
         "train videos": len(train.items),
-        "told apart": f"the attribute {options.attribute}" if options.attribute else "labels",
+        "told apart": f"the attribute {suite.attribute}" if suite.attribute else "labels",
         "classes": len(classes),
         "class names": list(classes) if len(classes) <= 20 else "all values of both sets",
         "left out of train": train.left_out,
@@ -180,5 +170,5 @@ def _stated(
         "test clips of classes that train lacks": sum(value not in known for value in test.values),
         "features": f"{setting.encoder.feature}, mean over the clips of a video, standardised by train",
         "probe": "multinomial logistic regression with L2, chosen by a fifth of train, refitted on all of it",
-        "baseline": "the same architecture, random" if options.baseline == "random" else False,
+        "baseline": "the same architecture, random" if suite.baseline == "random" else False,
     }

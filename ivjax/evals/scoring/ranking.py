@@ -2,49 +2,41 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ivjax.data_pipelines.store.clips import is_corpus
 from ivjax.data_pipelines.tokenizers.text import clean_caption, join_paragraph
 from ivjax.errors import UserError
-from ivjax.evals.vectors import Setting, embed, embed_texts
-from ivjax.evals.encoding import Encoder
-from ivjax.evals.items import EvalData, UnscoredClip, Item, open_items
-from ivjax.evals.scoring.metrics import find_ranks, retrieval_metrics
-from ivjax.evals.suites.protocols import Protocol, protocol_named
+from ivjax.evals.encoding import PairEncoder
+from ivjax.evals.items import EvalData, Item, UnscoredClip, open_items
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.similarity import Scoring, strips
-
-Ties = Literal["expected", "originals"]
-
-
-@dataclass(frozen=True)
-class RetrievalOptions:
-    """How retrieval is scored.
-
-    ties: of candidates that score the same, `expected` takes their mean order, `originals` puts the right
-    one first from text to video, where a model that gives all videos one vector finds everything.
-    """
-
-    protocol: str = "none"
-    scoring: Scoring = Scoring()
-    ties: Ties = "expected"
+from ivjax.evals.scoring.metrics import find_ranks, retrieval_metrics
+from ivjax.evals.scoring.similarity import strips
+from ivjax.evals.suites.protocols import ScoringProtocol, protocol_named
+from ivjax.evals.suites.retrieval import Retrieval
+from ivjax.evals.vectors import Setting, embed, embed_texts
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Texts as the model reads them, and who belongs to whom."""
+    """Which texts belong to which videos.
+
+    Attributes:
+        texts: as the model reads them.
+        videos_of: numbers of the videos of each text.
+        texts_of: numbers of the texts of each video.
+    """
 
     texts: tuple[str, ...]
-    videos_of: tuple[tuple[int, ...], ...]  # of each text
-    texts_of: tuple[tuple[int, ...], ...]  # of each video
+    videos_of: tuple[tuple[int, ...], ...]
+    texts_of: tuple[tuple[int, ...], ...]
 
 
-def retrieve(setting: Setting[Encoder], options: RetrievalOptions = RetrievalOptions()) -> Result:
-    """Scores all captions of a test set against all its videos."""
-    protocol = protocol_named(options.protocol)
+def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Result:
+    """Returns the recalls and ranks of all captions of a test set against all its videos, both ways."""
+    protocol = protocol_named(suite.protocol, "ranking")
     stored = is_corpus(setting.data.path)
     opened = open_items(with_options(setting.data, protocol))
     items = opened if stored else list(merge_media(opened))
@@ -52,27 +44,27 @@ def retrieve(setting: Setting[Encoder], options: RetrievalOptions = RetrievalOpt
     embedded = embed(setting, captioned, len(items))
     if not embedded.items:
         raise UserError(f"no clip of {setting.data.path} has a caption; retrieval needs captions")
-    pairs = pair([item.captions for item in embedded.items], protocol.same_text)
+    pairs = pair_captions([item.captions for item in embedded.items], protocol.same_text)
     texts = embed_texts(setting.encoder, pairs.texts)
-    metrics = score(texts, embedded.vectors, pairs, options)
+    metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
     facts = facts_of(setting, len(embedded.items)) | {
         "captions": len(pairs.texts),
         "clips without captions": captioned.without,
-        **_stated(options, protocol, stored),
+        **_stated(suite, protocol, stored),
     }
-    return Result("retrieval", facts, metrics, embedded.faults)
+    return Result(suite.name, facts, metrics, embedded.unscored)
 
 
-def score(
-    texts: np.ndarray, videos: np.ndarray, pairs: Pairs, options: RetrievalOptions = RetrievalOptions()
+def ranking_metrics(
+    texts: np.ndarray, videos: np.ndarray, pairs: Pairs, suite: Retrieval = Retrieval()
 ) -> dict[str, float]:
-    """Metrics of the vectors of texts (m, D) and videos (n, [clips,] D), never holding all m x n scores.
+    """Returns metrics of vectors of texts (m, D) and videos (n, [clips,] D); never holds all m x n scores.
 
     `r1_chance` is what random scores would reach, `tied` the share of queries with an equal wrong answer.
     """
-    t2v = find_ranks(strips(texts, videos, options.scoring), pairs.videos_of)
-    v2t = find_ranks(strips(videos, texts, options.scoring), pairs.texts_of)
-    if options.ties == "originals":
+    t2v = find_ranks(strips(texts, videos, suite.scoring), pairs.videos_of)
+    v2t = find_ranks(strips(videos, texts, suite.scoring), pairs.texts_of)
+    if suite.ties == "originals":
         metrics = retrieval_metrics(t2v.places("first"), v2t.places("middle"))
     else:
         metrics = retrieval_metrics(t2v.places(), v2t.places())
@@ -85,8 +77,8 @@ def score(
     return metrics | {name: round(100 * float(np.mean(share)), 2) for name, share in shares.items()}
 
 
-def pair(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:
-    """Cleans the captions of each video. same_text: those that read the same are one text."""
+def pair_captions(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:
+    """Returns the cleaned captions of all videos; with `same_text` those that read the same are one text."""
     places: dict[tuple[Any, ...], int] = {}
     texts_of = []
     for video, some in enumerate(captions):
@@ -100,7 +92,7 @@ def pair(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:
 
 
 def merge_media(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | UnscoredClip]:
-    """Rows of the same part of the same file become one item with all their captions."""
+    """Returns the items, those of the same part of the same file joined to one with all their captions."""
     merged: dict[object, Item | UnscoredClip] = {}
     for item in items:
         key = item if isinstance(item, UnscoredClip) else (item.media, item.start, item.end)
@@ -112,8 +104,8 @@ def merge_media(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | Unscore
     return iter(merged.values())
 
 
-def with_options(data: EvalData, protocol: Protocol) -> EvalData:
-    """The same data, and what its reader has to be told for the protocol."""
+def with_options(data: EvalData, protocol: ScoringProtocol) -> EvalData:
+    """Returns the test set with the options that its reader needs for a protocol."""
     wanted = protocol.source_options(data.kind)
     if not wanted or is_corpus(data.path):
         return data
@@ -122,7 +114,7 @@ def with_options(data: EvalData, protocol: Protocol) -> EvalData:
 
 
 class _Captioned:
-    """The items that have captions, each with those that count; `without` counts the others."""
+    """Yields the items that have captions, each with those that count; `without` counts the others."""
 
     def __init__(self, items: Iterable[Item | UnscoredClip], paragraph: bool):
         self._items = items
@@ -139,20 +131,20 @@ class _Captioned:
                 yield item
 
 
-def _stated(options: RetrievalOptions, protocol: Protocol, stored: bool) -> dict[str, Any]:
-    scoring = options.scoring
+def _stated(suite: Retrieval, protocol: ScoringProtocol, stored: bool) -> dict[str, Any]:
+    scoring = suite.scoring
     right = "all videos with a caption that reads the same" if protocol.same_text else "its own row's video"
     if not stored:
         right += "; rows of one file are one video"
     spans = "the first 30 s" if protocol.trimmed and not stored else "whole"
     dsl = f"softmax of {scoring.dsl_scale:g} * score over all queries of the test" if scoring.dsl else False
     return {
-        "protocol": f"{options.protocol}: {protocol.about}",
+        "protocol": f"{suite.protocol}: {protocol.about}",
         "the originals use": {"frames": protocol.frames, "text length": protocol.text_length},
         "clips are taken": spans,
         "captions are": "joined to a paragraph" if protocol.paragraph else "queries one by one",
         "right for a caption": right,
         "aggregation of clips": scoring.aggregate,
         "dual softmax": dsl,
-        "ties": options.ties,
+        "ties": suite.ties,
     }

@@ -1,85 +1,64 @@
-"""Zero-shot recognition: a clip gets the class whose prompts it resembles most."""
+"""Scores zero-shot recognition: a clip gets the class whose prompts it resembles most."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ivjax.errors import UserError
-from ivjax.evals.vectors import Setting, embed, embed_texts
-from ivjax.evals.encoding import Encoder
+from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import Item, open_items
-from ivjax.evals.scoring.metrics import class_metrics, find_ranks
+from ivjax.evals.result import Result, facts_of
 from ivjax.evals.scoring.class_names import (
     ACTIONS,
     ATTRIBUTE_PROMPTS,
     Labelled,
-    check_prompts,
     prompts_of,
     read_classes,
     right_of,
     sorted_values,
     values_of,
 )
-from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.similarity import Scoring, strips
+from ivjax.evals.scoring.metrics import class_metrics, find_ranks
+from ivjax.evals.scoring.similarity import strips
+from ivjax.evals.suites.zeroshot import ZeroShot
+from ivjax.evals.vectors import Setting, embed, embed_texts
 
 
-@dataclass(frozen=True)
-class NamingOptions:
-    """What is named, and in which words.
-
-    attribute: names of it are the classes, instead of numbered labels; `caption` is the only caption of a
-    row. classes: a file of class names; without one, all values of the attribute. prompts: templates with
-    {} for the name; without any, the 16 of action recognition, and one for attributes.
-    """
-
-    attribute: str | None = None
-    classes: Path | None = None
-    prompts: tuple[str, ...] = ()
-    scoring: Scoring = Scoring()
-
-    def __post_init__(self) -> None:
-        check_prompts(self.prompts)
-        if self.attribute is None and self.classes is None:
-            raise UserError("zero-shot naming needs classes: give a file of names, or an attribute")
-
-    @property
-    def templates(self) -> tuple[str, ...]:
-        """The prompts; none stands for the 16 of action recognition."""
-        return self.prompts or (() if self.attribute in (None, *ACTIONS) else ATTRIBUTE_PROMPTS)
-
-
-def name_clips(setting: Setting[Encoder], options: NamingOptions) -> Result:
-    """Top-1 (and top-5) accuracy in percent, and what chance would get."""
-    given = read_classes(options.classes) if options.classes else ()
+def score(setting: Setting[PairEncoder], suite: ZeroShot) -> Result:
+    """Returns top-1 (and top-5) accuracy in percent, and what chance would get."""
+    given = read_classes(Path(suite.classes)) if suite.classes else ()
     items = open_items(setting.data)
-    labelled = Labelled(items, options.attribute, given)
+    labelled = Labelled(items, suite.attribute, given)
     embedded = embed(setting, labelled, len(items))
     if not embedded.items:
         raise labelled.missing(setting.data.path)
-    classes = given or _all_values(embedded.items, options.attribute)
-    right = [right_of(item, options.attribute, classes) for item in embedded.items]
-    vectors = class_vectors(setting.encoder, classes, options.templates)
-    places = find_ranks(strips(embedded.vectors, vectors, options.scoring), right).places()
+    classes = given or _all_values(embedded.items, suite.attribute)
+    right = [right_of(item, suite.attribute, classes) for item in embedded.items]
+    vectors = class_vectors(setting.encoder, classes, templates_of(suite))
+    places = find_ranks(strips(embedded.vectors, vectors, suite.scoring), right).places()
     facts = facts_of(setting, len(embedded.items)) | {
         "clips without a label": labelled.without,
-        **_stated(options, classes, right),
+        **_stated(suite, classes, right),
     }
-    return Result("zeroshot", facts, naming_metrics(places, right, len(classes)), embedded.faults)
+    return Result(suite.name, facts, naming_metrics(places, right, len(classes)), embedded.unscored)
 
 
-def class_vectors(encoder: Encoder, classes: Sequence[str], templates: Sequence[str]) -> np.ndarray:
-    """(classes, D): the mean over the prompts of each, not of unit length, so that cosines are averaged."""
+def templates_of(suite: ZeroShot) -> tuple[str, ...]:
+    """Returns the prompts; none stands for the 16 of action recognition."""
+    return suite.prompts or (() if suite.attribute in (None, *ACTIONS) else ATTRIBUTE_PROMPTS)
+
+
+def class_vectors(encoder: PairEncoder, classes: Sequence[str], templates: Sequence[str]) -> np.ndarray:
+    """Returns (classes, D): the mean over the prompts of each, not of unit length: cosines are averaged."""
     prompts = [prompts_of(name, templates) for name in classes]
     vectors = embed_texts(encoder, [prompt for some in prompts for prompt in some])
     return vectors.reshape(len(classes), len(prompts[0]), -1).mean(1)
 
 
 def naming_metrics(places: np.ndarray, right: Sequence[Sequence[int]], classes: int) -> dict[str, float]:
-    """Accuracies, beside what guessing gets and what always saying the most frequent class gets."""
+    """Returns accuracies, and what guessing and always saying the most frequent class would get."""
     chance = 100 * float(np.mean([len(some) / classes for some in right]))
     frequent = max(sum(number in some for some in right) for number in range(classes))
     found = class_metrics(places, classes)
@@ -100,16 +79,16 @@ def _all_values(items: Sequence[Item], attribute: str | None) -> tuple[str, ...]
     return classes
 
 
-def _stated(options: NamingOptions, classes: Sequence[str], right: Sequence[Sequence[int]]) -> dict[str, Any]:
-    scoring, several = options.scoring, sum(len(some) > 1 for some in right)
+def _stated(suite: ZeroShot, classes: Sequence[str], right: Sequence[Sequence[int]]) -> dict[str, Any]:
+    scoring, several = suite.scoring, sum(len(some) > 1 for some in right)
     counted = f"one for each of {len(right)} clips"
     if several:
         counted = f"any of its values; {several} of {len(right)} clips have several, the others are `single`"
     return {
-        "named": f"the attribute {options.attribute}" if options.attribute else "labels",
+        "named": f"the attribute {suite.attribute}" if suite.attribute else "labels",
         "classes": len(classes),
-        "class names": list(classes) if len(classes) <= 20 else str(options.classes or "all values"),
-        "prompts": list(options.templates) or "the 16 of action recognition",
+        "class names": list(classes) if len(classes) <= 20 else str(suite.classes or "all values"),
+        "prompts": list(templates_of(suite)) or "the 16 of action recognition",
         "score": "mean over prompts of the cosine",
         "right for a clip": counted,
         "aggregation of clips": scoring.aggregate,

@@ -2,14 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from ivjax.errors import UserError
+from ivjax.evals.suites.base import Aggregate, Scoring
 
-Aggregate = Literal["embedding", "mean", "max", "logsumexp"]
 _STRIP_BYTES = 2**25  # of the float32 scores of one strip
 _COLUMNS = 4096  # candidates that are multiplied at a time
 _FOLDS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -17,29 +14,6 @@ _FOLDS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "max": np.maximum,
     "logsumexp": np.logaddexp,
 }
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How two sides are compared.
-
-    aggregate: what several clips of one video become: one embedding, their unit mean, or the mean, max or
-    logsumexp of their cosines. dsl: dual softmax, which weighs each score by how much of its candidate's
-    softmax over all queries it has; it looks at all queries of the test at once. dsl_scale multiplies the
-    cosines inside that softmax; the originals use them raw. rows: queries of a strip, None for as many as
-    fit into a few megabytes.
-    """
-
-    aggregate: Aggregate = "embedding"
-    dsl: bool = False
-    dsl_scale: float = 1.0
-    rows: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.aggregate != "embedding" and self.aggregate not in _FOLDS:
-            raise UserError(f"clips are aggregated by embedding, {', '.join(_FOLDS)}, not {self.aggregate!r}")
-        if not self.dsl_scale > 0:
-            raise UserError(f"the scale of the dual softmax is {self.dsl_scale}; it must be above 0")
 
 
 def strips(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring = Scoring()) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ from ivjax.experiment import late
 
 Aggregate = Literal["embedding", "mean", "max", "logsumexp"]
 Reads = Literal["pairs", "features", "classes"]
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Suite:
     limit: int | None = option(None, "only the first N clips", metavar="N")
     batch: int = option(32, "clips at a time, over all devices", metavar="N")
     broken: float = option(0.01, "share of the clips that may fail", metavar="SHARE")
-    dtype: Literal["float32", "bfloat16"] = option("float32", "what the model computes in")
+    dtype: Dtype = option("float32", "what the model computes in")
 
     def __post_init__(self) -> None:
         self.check_at_least_one("clips", "batch", "limit")
@@ -64,9 +65,8 @@ class Suite:
             mesh: the devices that compute, of all processes.
             say: takes lines for the person who waits.
         """
-        tested = late.call("ivjax.evals.tested", "of_experiment", self, experiment, params, mesh)
-        result = late.call("ivjax.evals.opening", "run_suite", self, tested, data, say)
-        metrics: Mapping[str, float] = result.metrics
+        found = late.call("ivjax.evals.running", "run_in_memory", self, experiment, params, data, mesh, say)
+        metrics: Mapping[str, float] = found
         return metrics
 
     def score(self, setting: Any) -> Any:

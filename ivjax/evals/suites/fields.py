@@ -21,7 +21,7 @@ def option(default: T, help: str, *, flag: str | None = "", metavar: str | None 
     """
     told = {"help": help, "flag": flag, "metavar": metavar}
     found: Any = dataclasses.field(default=default, metadata=told)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @dataclass(frozen=True)

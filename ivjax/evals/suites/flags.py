@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ivjax.errors import UserError
-from ivjax.evals.suites.protocols import is_choice
 from ivjax.evals.suites import SUITES, MultipleChoice, Retrieval, Suite
 from ivjax.evals.suites.fields import OptionField, options_of
+from ivjax.evals.suites.protocols import is_choice
 
 _PREFIX = "suite_"  # of the flags' places in the namespace, so that they meet no flag of the command
 
@@ -36,14 +36,17 @@ def suite_asked(options: argparse.Namespace) -> Suite:
     for field in fields.values():
         if field.needed and field.name not in values:
             raise UserError(f"{suite.name} needs {field.flag}: {field.help}")
-    return suite(**values)
+    kind: Any = suite
+    found: Suite = kind(**values)
+    return found
 
 
 def check_owner(suite: type[Suite], flag: str, owners: Iterable[str]) -> None:
     """Raises UserError if a suite is not among those that have a flag."""
     if suite.name not in (known := tuple(owners)):
-        have = f"{' and '.join(known)} {'has' if len(known) == 1 else 'have'} it"
-        raise UserError(f"the suite {suite.name} has no {flag}; {have}")
+        have = "has it" if len(known) == 1 else "have it"
+        names = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
+        raise UserError(f"the suite {suite.name} has no {flag}; {names} {have}")
 
 
 def _suite(name: str, values: Mapping[str, Any]) -> type[Suite]:

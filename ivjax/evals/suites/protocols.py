@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from ivjax.errors import UserError, nearest
 
-
 Task = Literal["ranking", "choice"]
 
 
@@ -46,7 +45,9 @@ PROTOCOLS: Mapping[str, ScoringProtocol] = {
     "didemo": ScoringProtocol(
         "DiDeMo: paragraphs, the first 30 s", frames=8, text_length=64, paragraph=True, trimmed=True
     ),
-    "activitynet": ScoringProtocol("ActivityNet captions: paragraphs", frames=8, text_length=150, paragraph=True),
+    "activitynet": ScoringProtocol(
+        "ActivityNet captions: paragraphs", frames=8, text_length=150, paragraph=True
+    ),
     "lsmdc": ScoringProtocol("LSMDC, the 1000 of the test: one caption a clip", frames=8),
     "ssv2": ScoringProtocol("Something-Something v2: several videos a caption", same_text=True),
     "msrvtt_mc": ScoringProtocol("MSR-VTT multiple choice: 5 captions a video", task="choice"),

@@ -1,0 +1,58 @@
+"""Runs a suite: of weights that a command names, or of a model that lies in memory."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from ivjax.evals.compiled import ClipModel
+from ivjax.evals.items import EvalData
+from ivjax.evals.opening import open_experiment, open_weights
+from ivjax.evals.result import Result
+from ivjax.evals.suites.base import Suite
+from ivjax.evals.vectors import Setting
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.stages.objective import Params
+from ivjax.train.mesh import build_mesh
+
+Say = Callable[[str], None]
+
+
+def run_on_weights(
+    suite: Suite,
+    data: EvalData,
+    weights: str,
+    preset: str | None = None,
+    tokenizer: str | None = None,
+    say: Say = print,
+) -> Result:
+    """Returns the result of the model in a run folder or a weight file, on all devices of all processes."""
+    model = open_weights(suite, weights, preset, tokenizer, build_mesh(MeshShape()))
+    return run_on_model(suite, model, data, weights, say)
+
+
+def run_in_memory(
+    suite: Suite, experiment: Experiment, params: Params, data: str, mesh: Mesh, say: Say
+) -> Mapping[str, float]:
+    """Returns the metrics of the parameters of an experiment's stage; all processes of the mesh call it."""
+    model = open_experiment(suite, experiment, params, mesh)
+    return run_on_model(suite, model, EvalData(data), "in memory", say).metrics
+
+
+def run_on_model(suite: Suite, model: ClipModel, data: EvalData, name: str, say: Say) -> Result:
+    """Returns the result of a compiled model; every process gets the same one, and process 0 reports."""
+    setting: Setting[Any] = Setting(
+        encoder=model,
+        data=data if suite.limit is None else dataclasses.replace(data, limit=suite.limit),
+        weights=name,
+        clips=suite.clips,
+        batch=model.rows,
+        broken=suite.broken,
+        hosts=model.hosts,
+        say=say if jax.process_index() == 0 else lambda line: None,
+    )
+    result: Result = suite.score(setting)
+    return result
