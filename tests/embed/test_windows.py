@@ -11,7 +11,7 @@ from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.embed.media import MediaList, find_medium
 from ivjax.embed.windows import Planned, Windowing, plan
 from ivjax.errors import UserError
-from ivjax.evals.items import UnscoredClip, Item
+from ivjax.evals.items import Item, UnscoredClip
 from tests.data_pipelines.corpora import corpus_of
 from tests.embed.fake import coloured, write_coloured
 
