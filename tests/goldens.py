@@ -1,13 +1,23 @@
-"""Reads golden fixtures: tensors of the original models, from $IVJAX_GOLDEN or tests/golden."""
+"""Reads golden fixtures: tensors of the original models, from $IVJAX_GOLDEN or tests/golden.
+
+Other fixtures of the same names must pass too, with other sizes, seeds and options. So a test takes every
+size and option from the json, and compares nothing where a fixture leaves something out (an image, a mask).
+"""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+
+from ivjax.convert.families.internvideo2 import listed_layers
+from ivjax.experiment.schedules import WarmupCosine
+from ivjax.models.layers import tapped_layers
 
 FOLDER = Path(os.environ.get("IVJAX_GOLDEN", Path(__file__).parent / "golden"))
 
@@ -30,6 +40,44 @@ class Golden:
 
     def __getitem__(self, key: str) -> np.ndarray:
         return self.tensors[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.tensors
+
+
+def clips(video: np.ndarray) -> jax.Array:
+    """Clips (B, 3, T, H, W) of a fixture as (B, T, H, W, 3)."""
+    return jnp.asarray(video.transpose(0, 2, 3, 4, 1))
+
+
+def seen(mask: np.ndarray) -> jax.Array:
+    """Ascending places (B, n) that a fixture's mask (B, N), bool or uint8, does not hide."""
+    return jnp.asarray(np.stack([np.flatnonzero(row == 0) for row in mask]), jnp.int32)
+
+
+def some_of(tokens: int, batch: int, count: int = 3) -> np.ndarray:
+    """Ascending places (batch, count) out of `tokens`, others in each row; 0 is always one of them."""
+    steps = (1 + np.arange(batch)[:, None] + np.arange(count)) * (tokens - 1) // (batch + count)
+    steps[:, 0] = 0
+    return np.sort(steps, axis=1)
+
+
+def returned_layers(config: dict[str, Any], teacher: str, depth: int) -> tuple[int, ...]:
+    """Layers that a fixture's teacher ("clip" or "mae") returns, ascending."""
+    listed = listed_layers(config, teacher)
+    count, interval = config.get(f"{teacher}_return_layer", 1), config.get(f"{teacher}_return_interval", 1)
+    return listed or tapped_layers(depth, count, interval)
+
+
+def cosine_schedule(config: dict[str, Any]) -> tuple[WarmupCosine, int]:
+    """The schedule that the arguments of the originals' `cosine_scheduler` describe, and its steps."""
+    per_epoch = config["niter_per_ep"]
+    warmup = int(config.get("warmup_epochs", 0) * per_epoch)
+    if config.get("warmup_steps", -1) > 0:
+        warmup = config["warmup_steps"]
+    start = config.get("start_warmup_value", 0.0)
+    schedule = WarmupCosine(config["base_value"], config["final_value"], warmup, start)
+    return schedule, config["epochs"] * per_epoch
 
 
 def close(actual: Any, golden: np.ndarray, rtol: float = 1e-4, atol: float = 2e-5) -> None:

@@ -86,7 +86,7 @@ def vision_tower(size: VisionSize, patches: int) -> dict[str, float]:
     """ViCLIP's video tower on `patches` visible patches, by part."""
     tokens = 1 + patches
     return {
-        "patch_embed": patch_embed(size.patch**2, size.width, patches),
+        "patch_embed": patch_embed(size.tubelet * size.patch**2, size.width, patches),
         "vision": blocks(size.width, size.depth, 4 * size.width, tokens) + 2.0 * size.width * size.out,
     }
 

@@ -1,7 +1,7 @@
 """Building blocks shared by the family's transformers. Parameters float32, compute in `dtype`."""
 
 import functools
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -124,12 +124,19 @@ def enter_block(x: jax.Array) -> jax.Array:
     return checkpoint_name(constrain(x, "batch", "tokens", None), BLOCK_INPUT)
 
 
+def scaled_branch(branch: jax.Array, keep: jax.Array | None, start: float | None, name: str) -> jax.Array:
+    """A block's branch (B, N, C) times keep (B,) and, if it starts at `start`, its LayerScale."""
+    if start is not None:
+        return cast(jax.Array, LayerScale(start, name=name)(branch, keep))
+    return branch if keep is None else branch * keep[:, None, None].astype(branch.dtype)
+
+
 class Block(nn.Module):
-    """Pre-norm transformer block with LayerScale and drop-path."""
+    """Pre-norm transformer block with drop-path, and LayerScale if it is given where to start."""
 
     heads: int
     mlp_width: int
-    layer_scale: float
+    layer_scale: float | None
     gelu: Gelu
     dtype: Any = jnp.float32
 
@@ -140,9 +147,9 @@ class Block(nn.Module):
         norm = functools.partial(RMSNorm, dtype=self.dtype)
         keep_attn, keep_mlp = (None, None) if keep is None else (keep[0], keep[1])
         branch = Attention(self.heads, self.dtype, name="attn")(norm(name="norm1")(x))
-        x = x + LayerScale(self.layer_scale, name="ls1")(branch, keep_attn)
+        x = x + scaled_branch(branch, keep_attn, self.layer_scale, "ls1")
         mlp = Mlp(self.mlp_width, x.shape[-1], self.gelu, self.dtype, name="mlp")
-        return x + LayerScale(self.layer_scale, name="ls2")(mlp(norm(name="norm2")(x)), keep_mlp)
+        return x + scaled_branch(mlp(norm(name="norm2")(x)), keep_mlp, self.layer_scale, "ls2")
 
 
 class PatchEmbed(nn.Module):

@@ -13,8 +13,9 @@ CLIPS = [(f"v{video}_{clip}", f"v{video}") for video in range(6) for clip in ran
 
 
 @pytest.mark.golden
-def test_the_original_draw_follows_the_fixture():
-    for case in Golden("frame_sampling_and_div_sampling").json["div_sampling"]:
+@pytest.mark.parametrize("fixture", ["frame_sampling_and_div_sampling"])
+def test_the_original_draw_follows_the_fixture(fixture):
+    for case in Golden(fixture).json["div_sampling"]:
         found = original_draw(case["videos"], case["take"], case["numpy_seed"])
         assert found == case["sampled_indices"]
 

@@ -25,7 +25,7 @@ from ivjax.models.internvideo2.classifier import (
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import cross_entropy, smoothed
-from tests.goldens import Golden, close, close_gradient
+from tests.goldens import Golden, clips, close, close_gradient
 
 FIXTURES = ("stage1_finetune", "stage1_finetune_ap", "stage1_finetune_cat")
 TINY = EncoderSize(32, 3, 4, 64, pool_heads=4, pool_width=16, image=(28, 28), frames=2, layer_scale=0.1)
@@ -46,7 +46,7 @@ class Case:
         stored = self.golden.group("params")
         self.tensors = {name: tensor for name, tensor in stored.items() if not covers(BUFFERS, name)}
         self.params = import_tensors(CLASSIFIER.rows, self.tensors)
-        self.video = jnp.asarray(self.golden["inputs/video"].transpose(0, 2, 3, 4, 1))
+        self.video = clips(self.golden["inputs/video"])
 
     def model(self, gelu: str = "erf", scan: bool = True) -> Classifier:
         encoder = dataclasses.replace(self.size.encoder, gelu=gelu)
@@ -96,7 +96,7 @@ def test_every_layer_is_the_originals(name):
     c, inputs = case(name), case(name).golden.group("inputs")
     layers = jax.jit(lambda params: CLASSIFIER.parity.run(c.size, params, inputs, "float32"))(c.params)
     expected = c.golden.group("outputs")
-    assert layers.keys() == expected.keys()
+    assert expected.keys() <= layers.keys() and "logits" in expected
     for layer, value in expected.items():
         close(layers[layer], value)
     assert recognise(Arrays(c.golden.group("params")), name).family is CLASSIFIER

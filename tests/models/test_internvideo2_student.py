@@ -16,7 +16,7 @@ from ivjax.models.internvideo2.teachers import at_tokens
 from ivjax.models.layers import PatchEmbed
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.video import patchify
-from tests.goldens import Golden, close, close_gradient
+from tests.goldens import Golden, clips, close, close_gradient, seen
 
 OUTPUTS = {"clip": "x_clip_align", "pooled": "x_align", "mae": "x_mae_align"}
 LOSSES = {"clip": "clip_middle", "pooled": "clip_final", "mae": "mae"}
@@ -35,24 +35,29 @@ class Case:
     def __init__(self, name: str):
         self.golden = Golden(name)
         self.params = import_tensors(pretrain_rows(), self.golden.group("params"))
-        self.video = jnp.asarray(self.golden["inputs/video"].transpose(0, 2, 3, 4, 1))
-        masked = self.golden["inputs/mask"]
-        self.visible = jnp.asarray(np.stack([np.flatnonzero(~row) for row in masked]), jnp.int32)
+        self.video, self.visible = clips(self.golden["inputs/video"]), seen(self.golden["inputs/mask"])
+        self.size = PRETRAIN.parity.sizes(self.golden.config)
 
     def targets(self):
-        """By head: the clip teacher's features, its pooled ones, and the MAE teacher's if there is one."""
+        """By head: the clip teacher's features, its pooled ones, and the MAE teacher's, if any."""
         clip = at_tokens(jnp.asarray(self.golden["inputs/teacher_clip_middle"]), self.visible)
-        found = {"clip": clip, "pooled": jnp.asarray(self.golden["inputs/teacher_clip_final"])}
-        if "inputs/teacher_mae" not in self.golden.tensors:
-            return found
-        mae = at_tokens(jnp.asarray(self.golden["inputs/teacher_mae"]), self.visible[:, 1:] - 1)
-        return found | {"mae": mae}
+        found = {"clip": clip}
+        if self.size.pooled:
+            found["pooled"] = jnp.asarray(self.golden["inputs/teacher_clip_final"])
+        if self.size.mae:
+            features = jnp.asarray(self.golden["inputs/teacher_mae"])
+            found["mae"] = at_tokens(features, self.visible[:, 1:] - 1)
+        return found
 
-    def losses(self, student: Student, params):
+    def losses(self, output):
+        """The loss of a student's output, and its terms. The originals compute no pooled term of weight 0."""
         clip, pooled = self.golden.config["clip_loss_ratio"]
         weights = {"clip": clip, "pooled": pooled, "mae": self.golden.config.get("mae_loss_ratio")}
-        output = student.apply({"params": params}, self.video, self.visible)
-        terms = {name: alignment_loss(getattr(output, name), t) for name, t in self.targets().items()}
+        terms = {
+            name: alignment_loss(getattr(output, name), target)
+            for name, target in self.targets().items()
+            if weights[name] or name != "pooled"
+        }
         return sum(weights[name] * term for name, term in terms.items()), terms
 
 
@@ -69,11 +74,25 @@ each_fixture = pytest.mark.parametrize("name", FIXTURES)
 @each_fixture
 @scanned_or_not
 @pytest.mark.parametrize("group, gelu", [("outputs", "erf"), ("outputs_fused_tanh_gelu", "tanh")])
-def test_outputs(name, scan, group, gelu):
+def test_outputs_and_their_loss(name, scan, group, gelu):
     c = case(name)
     output = jax.jit(student_of(c.golden.config, gelu, scan).apply)({"params": c.params}, c.video, c.visible)
-    for head in c.targets():
+    for head in {"pooled", *c.targets()}:
         close(getattr(output, head), c.golden[f"{group}/{OUTPUTS[head]}"])
+    loss = f"{group.replace('outputs', 'losses')}/total"
+    if loss in c.golden:
+        close(c.losses(output)[0], c.golden[loss])
+
+
+@pytest.mark.golden
+@each_fixture
+def test_heads_are_fed_by_the_layers_that_the_fixture_names(name):
+    c = case(name)
+    config, depth = c.golden.config, c.size.encoder.depth
+    for heads, prefix in ((c.size.clip, "clip_"), (c.size.mae, "mae_")):
+        for named in (f"{prefix}return_index_ascending", "return_index_ascending" * (prefix == "clip_")):
+            if named in config:
+                assert list(heads.taps(depth)) == config[named]
 
 
 @pytest.mark.golden
@@ -109,7 +128,11 @@ def test_intermediates(name, scan):
 def test_losses_and_gradients(remat, scan, name):
     c = case(name)
     student = student_of(c.golden.config, "erf", scan).clone(remat=remat)
-    step = jax.jit(jax.value_and_grad(lambda p: c.losses(student, p), has_aux=True))
+
+    def losses(params):
+        return c.losses(student.apply({"params": params}, c.video, c.visible))
+
+    step = jax.jit(jax.value_and_grad(losses, has_aux=True))
     (total, terms), gradients = step(c.params)
     close(total, c.golden["losses/total"])
     for head, term in terms.items():
@@ -121,15 +144,6 @@ def test_losses_and_gradients(remat, scan, name):
         close_gradient(named[key], value)
     norm = np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in named.values()))
     close(norm, c.golden["grads_meta/global_norm_all_params"])
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("name", FIXTURES[:2])
-def test_loss_of_the_fused_arithmetic(name):
-    c = case(name)
-    student = student_of(c.golden.config, "tanh", True)
-    total, _ = jax.jit(lambda p: c.losses(student, p))(c.params)
-    close(total, c.golden["losses_fused_tanh_gelu/total"])
 
 
 @pytest.mark.golden

@@ -11,23 +11,12 @@ from ivjax.convert.engine.rows import Row, import_tensors
 from ivjax.convert.families.internvideo2 import linear, norm, pretrain_rows
 from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule, rule_of
-from ivjax.experiment.schedules import FlooredCosine, WarmupCosine
+from ivjax.experiment.schedules import FlooredCosine
 from ivjax.models.internvideo2.rules import CLASSIFIER, STUDENT
 from ivjax.models.viclip.rules import TEXT
 from ivjax.ops.trees import paths_of
 from ivjax.train.optimizer import init_moments, layer_scales, updated
-from tests.goldens import Golden
-
-
-def schedule_of(config: dict) -> tuple[WarmupCosine, int]:
-    per_epoch = config["niter_per_ep"]
-    warmup = int(config.get("warmup_epochs", 0) * per_epoch)
-    if config.get("warmup_steps", -1) > 0:
-        warmup = config["warmup_steps"]
-    start = config.get("start_warmup_value", 0.0)
-    return WarmupCosine(config["base_value"], config["final_value"], warmup, start), config[
-        "epochs"
-    ] * per_epoch
+from tests.goldens import Golden, cosine_schedule
 
 
 @pytest.mark.golden
@@ -35,9 +24,9 @@ def schedule_of(config: dict) -> tuple[WarmupCosine, int]:
 def test_stage1_schedules_values(xp):
     golden = Golden("stage1_schedules")
     for name, config in golden.config["schedules"].items():
-        schedule, total = schedule_of(config)
+        schedule, total = cosine_schedule(config)
         values = schedule.at(xp.arange(total), total, xp)
-        np.testing.assert_allclose(values, golden[f"outputs/{name}"], rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(values, golden[f"outputs/{name}"], rtol=1e-6, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.golden

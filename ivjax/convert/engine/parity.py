@@ -127,6 +127,8 @@ def _config(fixture: Path) -> dict[str, Any]:
     path = fixture.with_suffix(".json")
     try:
         stored = json.loads(path.read_text())
-        return stored["config"] if "config" in stored else stored["constructor"]
+        told = stored["config"] if "config" in stored else stored["constructor"]
+        # Fixtures with a constructor say beside it what only its inputs show, such as the number of frames.
+        return stored | told
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the fixture's {path} cannot be read ({type(error).__name__}: {error})") from None

@@ -53,24 +53,24 @@ def videomae_blocks(source: str, target: str) -> list[Row]:
 
 def _encoder_size(config: Mapping[str, Any]) -> EncoderSize:
     """Sizes of a fixture; one without `num_frames` reads frame by frame."""
-    return encoder_size({"num_frames": 1, "tubelet_size": 1} | dict(config))
+    return encoder_size({"num_frames": 1} | dict(config))
 
 
 def _videomae_size(config: Mapping[str, Any]) -> VideoMaeSize:
-    """Sizes of a fixture, whose table is a parameter because its grid is not the released one."""
-    image = image_size(config)
-    return VideoMaeSize(
+    """Sizes of a fixture. Its table is a parameter unless it has as many places as the original's own."""
+    size = VideoMaeSize(
         width=config["embed_dim"],
         depth=config["depth"],
         heads=config["num_heads"],
         mlp_width=int(config["embed_dim"] * config["mlp_ratio"]),
         patch=config["patch_size"],
-        image=image,
-        frames=config["all_frames"],
-        tubelet=config["tubelet_size"],
-        layer_scale=config["init_values"] or None,
-        positions="learned",
+        image=image_size(config),
+        frames=config.get("all_frames", 16),
+        tubelet=config.get("tubelet_size", 2),
+        layer_scale=config.get("init_values") or None,
     )
+    own = 2048 if size.patch == 14 else 1568
+    return replace(size, positions="fixed" if size.patches == own else "learned")
 
 
 ENCODER = Family(

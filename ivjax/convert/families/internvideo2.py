@@ -96,16 +96,16 @@ def _of_stage(stage: Any) -> StudentSize | None:
 
 def _size_of(config: Mapping[str, Any]) -> StudentSize:
     """Sizes of a fixture of a student."""
-    encoder = encoder_size(config)
+    encoder = encoder_size({"num_frames": 8} | dict(config))
     final, head = config["clip_teacher_final_dim"], _KINDS[config.get("clip_student_decoder")]
-    pooled = PooledHead(final, head, config["clip_norm_type"]) if final else None
-    mae = _heads(config, "mae", "mlp") if "mae_return_layer" in config else None
+    pooled = PooledHead(final, head, config.get("clip_norm_type", "l2")) if final else None
+    mae = _heads(config, "mae", "mlp") if "mae_teacher_embed_dim" in config else None
     return StudentSize(encoder, _heads(config, "clip", head), pooled, mae)
 
 
-def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
+def image_size(config: Mapping[str, Any], key: str = "img_size") -> tuple[int, int]:
     """Height and width of a fixture's frames, which may say one side alone."""
-    side = config["img_size"]
+    side = config[key]
     return tuple(side) if isinstance(side, list) else (side, side)
 
 
@@ -122,9 +122,9 @@ def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
         image=image,
         patch=config["patch_size"],
         frames=config["num_frames"],
-        tubelet=config["tubelet_size"],
+        tubelet=config.get("tubelet_size", 1),
         positions="separable" if config.get("sep_pos_embed") else "joint",
-        layer_scale=config["init_values"],
+        layer_scale=config.get("init_values", 1e-5) or None,
         gelu="erf",
     )
 
@@ -132,15 +132,25 @@ def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
 _KINDS: dict[str | None, Head] = {None: "linear", "Linear_Decoder": "linear", "MLP_Decoder": "mlp"}
 
 
+def listed_layers(config: Mapping[str, Any], teacher: str) -> tuple[int, ...] | None:
+    """Layers that a fixture lists one by one, ascending; None if it says how many, and at which interval.
+
+    An original takes a list in place of number and interval. The fixtures call it as its constructor does.
+    """
+    names = (f"{teacher}_student_return_index", f"{teacher}_return_index", f"{teacher}_return_layer")
+    listed = next((config[name] for name in names if isinstance(config.get(name), list)), None)
+    return tuple(sorted(listed)) if listed else None
+
+
 def _heads(config: Mapping[str, Any], teacher: str, head: Head) -> FeatureHeads:
-    chosen = config.get(f"{teacher}_student_return_index")
+    chosen = listed_layers(config, teacher)
     return FeatureHeads(
         width=config[f"{teacher}_teacher_embed_dim"],
-        layers=config[f"{teacher}_return_layer"],
+        layers=len(chosen) if chosen else config.get(f"{teacher}_return_layer", 1),
         interval=config.get(f"{teacher}_student_return_interval", 1),
         head=head,
-        norm=config[f"{teacher}_norm_type"],
-        chosen=tuple(sorted(chosen)) if chosen else None,
+        norm=config.get(f"{teacher}_norm_type", "l2"),
+        chosen=chosen,
     )
 
 

@@ -78,13 +78,13 @@ _NORMS: dict[str, MergeNorm] = {"LN": "layer", "BN": "batch", "kaiming_BN": "bat
 
 
 def _size_of(config: Mapping[str, Any]) -> ClassifierSize:
-    """Sizes of a fixture of a classifier."""
+    """Sizes of a fixture of a classifier. The norm is the constructor's own where a fixture names none."""
     return ClassifierSize(
-        encoder_size({"tubelet_size": 1} | dict(config)),
+        encoder_size({"num_frames": 8} | dict(config)),
         config["num_classes"],
         extra_mlp="_ap" in config.get("class", ""),
         merge=config.get("merge_method", "proj"),
-        merge_norm=_NORMS[config.get("merge_norm", "LN")],
+        merge_norm=_NORMS[config.get("merge_norm", "kaiming_BN")],
     )
 
 

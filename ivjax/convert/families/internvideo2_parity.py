@@ -15,7 +15,8 @@ from ivjax.models.internvideo2.student import Student
 def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
     """Patch embedding, residual streams, pooled feature and the heads' predictions."""
     video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
-    visible = jnp.asarray(np.stack([np.flatnonzero(~row) for row in inputs["mask"]]), jnp.int32)
+    # Fixtures hold masks as bool or as uint8, of which `~` would make something else.
+    visible = jnp.asarray(np.stack([np.flatnonzero(row == 0) for row in inputs["mask"]]), jnp.int32)
     encoder = Encoder(size.encoder, taps=tuple(range(size.encoder.depth)), dtype=dtype)
     trunk = {"params": params["encoder"]}
     tokens = embedded(size.encoder, params["encoder"], video, dtype)

@@ -10,6 +10,7 @@ from ivjax.convert.engine.family import Family, Params, Parity
 from ivjax.convert.engine.fits import first_rows, over_time, places, times
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families import viclip_parity
+from ivjax.convert.families.internvideo2 import image_size
 from ivjax.convert.families.layers import PATCH, QKV, QKV_BIAS, linear, norm
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize, init_viclip
@@ -79,8 +80,9 @@ def _of_stage(stage: Any) -> ViClipSize | None:
 
 
 def _size_of(config: Mapping[str, Any]) -> ViClipSize:
-    """Sizes of a fixture."""
+    """Sizes of a fixture. Its `num_frames` counts temporal positions, and `T` the frames of a clip."""
     vision, text = config["vision"], config["text"]
+    tubelet = vision.get("kernel_size", 1)
     return ViClipSize(
         VisionSize(
             width=vision["width"],
@@ -88,8 +90,9 @@ def _size_of(config: Mapping[str, Any]) -> ViClipSize:
             heads=vision["heads"],
             out=vision["output_dim"],
             patch=vision["patch_size"],
-            image=(config["res"], config["res"]),
-            frames=vision["num_frames"],
+            image=image_size(config, "res"),
+            frames=config.get("T", vision["num_frames"] * tubelet),
+            tubelet=tubelet,
         ),
         TextSize(
             width=text["transformer_width"],

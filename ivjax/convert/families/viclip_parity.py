@@ -30,7 +30,7 @@ def _vision(
     size: Any, params: Arrays, video: np.ndarray, mask: np.ndarray | None, dtype: Any, group: str
 ) -> dict[str, Any]:
     tower = VisionTower(size, dtype=dtype)
-    visible = _all_tokens(video, size) if mask is None else _visible(mask, size.frames)
+    visible = _all_tokens(video, size) if mask is None else _visible(mask, size.grid[0])
     seen = None if mask is None else visible
     features, layers = watch(lambda: tower.apply({"params": params}, _channels_last(video), seen))
     order = np.argsort(_place_major(visible, size.grid), axis=1)[:, :, None]
@@ -64,9 +64,9 @@ def _all_tokens(video: np.ndarray, size: Any) -> np.ndarray:
     return np.tile(np.arange(1 + size.patches), (len(video), 1))
 
 
-def _visible(mask: np.ndarray, frames: int) -> np.ndarray:
+def _visible(mask: np.ndarray, times: int) -> np.ndarray:
     """The original numbers patches place by place; its mask (B, N) -> visible tokens (B, 1 + n) here."""
-    ours = mask.reshape(len(mask), -1, frames).transpose(0, 2, 1).reshape(len(mask), -1)
+    ours = mask.reshape(len(mask), -1, times).transpose(0, 2, 1).reshape(len(mask), -1)
     return np.stack([[0, *(1 + np.flatnonzero(row == 0))] for row in ours])
 
 

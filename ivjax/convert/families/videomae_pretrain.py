@@ -46,7 +46,7 @@ def _of_stage(stage: Any) -> AutoencoderSize | None:
 
 
 def _size_of(config: Mapping[str, Any]) -> AutoencoderSize:
-    """Sizes of a fixture. Version 1 has no `all_frames`: it reads 16."""
+    """Sizes of a fixture. Version 1's constructor is not told how many frames it reads: the fixture is."""
     ratio, width = config["mlp_ratio"], config["decoder_embed_dim"]
     encoder = VideoMaeSize(
         width=config["encoder_embed_dim"],
@@ -55,8 +55,8 @@ def _size_of(config: Mapping[str, Any]) -> AutoencoderSize:
         mlp_width=int(config["encoder_embed_dim"] * ratio),
         patch=config["patch_size"],
         image=image_size(config),
-        frames=config.get("all_frames", 16),
-        tubelet=config["tubelet_size"],
+        frames=config.get("all_frames", config.get("num_frames", 16)),
+        tubelet=config.get("tubelet_size", 2),
         layer_scale=config.get("init_values") or None,
         attention="cosine" if config.get("cos_attn") else "standard",
     )

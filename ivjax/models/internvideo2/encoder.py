@@ -32,7 +32,7 @@ class EncoderSize:
     frames: int = 8
     tubelet: int = 1
     positions: Literal["joint", "separable"] = "joint"
-    layer_scale: float = 1e-5
+    layer_scale: float | None = 1e-5
     gelu: Gelu = "tanh"
 
     PRESETS: ClassVar[dict[str, "EncoderSize"]]

@@ -40,13 +40,15 @@ class VisionSize:
     patch: int
     image: tuple[int, int] = (224, 224)
     frames: int = 8
+    tubelet: int = 1
 
     PRESETS: ClassVar[dict[str, "VisionSize"]]
 
     @property
     def grid(self) -> tuple[int, int, int]:
         """Patches along time, height and width."""
-        return self.frames, self.image[0] // self.patch, self.image[1] // self.patch
+        height, width = self.image
+        return self.frames // self.tubelet, height // self.patch, width // self.patch
 
     @property
     def patches(self) -> int:
@@ -136,17 +138,19 @@ class VisionTower(nn.Module):
     ) -> jax.Array:
         """video (B, T, H, W, 3), visible (B, 1 + n) token indices or None, keep (depth, 2, B) -> (B, out).
 
-        Not `pooled`: the states of all tokens (B, 1 + n, width). A single frame is an image: it takes the
-        mean of the frames' time embeddings.
+        Not `pooled`: the states of all tokens (B, 1 + n, width). A single temporal position is an image: it
+        takes the mean of the time embeddings.
         """
         size = self.size
-        patches = patchify(video, 1, size.patch)
-        cls, table = self._positions(video.shape[1])
+        patches = patchify(video, size.tubelet, size.patch)
+        cls, table = self._positions(video.shape[1] // size.tubelet)
         if visible is not None:
             # The embedding is linear per patch, so masked patches need not be embedded at all.
             patches = gather_tokens(patches, visible[:, 1:] - 1)
             table = table[visible[:, 1:] - 1]
-        embed = PatchEmbed(1, size.patch, size.width, bias=False, dtype=self.dtype, name="patch_embed")
+        embed = PatchEmbed(
+            size.tubelet, size.patch, size.width, bias=False, dtype=self.dtype, name="patch_embed"
+        )
         x = embed(standardise(patches)) + table.astype(self.dtype)
         cls = jnp.broadcast_to(cls.astype(self.dtype), (len(x), 1, size.width))
         x = layer_norm("norm_pre", self.dtype)(jnp.concatenate([cls, x], axis=1))
@@ -155,14 +159,14 @@ class VisionTower(nn.Module):
         x = layer_norm("norm_post", self.dtype)(x[:, 0] if pooled else x)
         return dense(size.out, self.dtype, "proj", bias=False)(x) if pooled else x
 
-    def _positions(self, frames: int) -> tuple[jax.Array, jax.Array]:
+    def _positions(self, times: int) -> tuple[jax.Array, jax.Array]:
         """What the class token starts from (C,), and what is added to the patches (T*H*W, C)."""
         size, normal = self.size, nn.initializers.normal(self.size.width**-0.5)
-        times, rows, columns = size.grid
+        most, rows, columns = size.grid
         cls = self.param("cls_token", normal, (size.width,))
         spatial = self.param("spatial_embed", normal, (1 + rows * columns, size.width))
-        temporal = self.param("temporal_embed", nn.initializers.zeros, (1, times, size.width))[0]
-        if frames == 1:
+        temporal = self.param("temporal_embed", nn.initializers.zeros, (1, most, size.width))[0]
+        if times == 1:
             temporal = temporal.mean(0, keepdims=True)
         table = temporal[:, None] + spatial[None, 1:]
         return cls + spatial[0], table.reshape(-1, size.width)
@@ -273,7 +277,7 @@ def embed_words(model: ViClip, params: Params, ids: jax.Array) -> jax.Array:
 def init_viclip(model: ViClip, key: jax.Array) -> Params:
     """Fresh float32 parameters as plain nested dicts: `vision`, `text`, `temperature`, `bias` if wanted."""
     size = model.vision_size
-    frames = 1 if isinstance(size, VisionSize) else size.frames
+    frames = size.tubelet if isinstance(size, VisionSize) else size.frames
     video = jnp.zeros((1, frames, *size.image, 3))
     params = model.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"]
     scaled = _scaled_as_clip if isinstance(size, VisionSize) else with_scaled_residuals

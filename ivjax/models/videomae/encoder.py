@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from ivjax.experiment.computing import Remat
 from ivjax.experiment.rules import Rules
 from ivjax.models.layers import (
-    LayerScale,
     Mlp,
     PatchEmbed,
     QueryKeyValue,
@@ -20,6 +19,7 @@ from ivjax.models.layers import (
     layer_norm,
     remat,
     run_blocks,
+    scaled_branch,
 )
 from ivjax.models.videomae.rules import ENCODER
 from ivjax.ops.attention import attend, attend_with_weights
@@ -140,13 +140,10 @@ class VideoMaeBlock(nn.Module):
         attention = QueryValueAttention(self.heads, self.attention, self.dtype, name="attn")
         mlp = Mlp(self.mlp_width, x.shape[-1], "erf", self.dtype, name="mlp")
         keep_attn, keep_mlp = (None, None) if keep is None else (keep[0], keep[1])
-        x = x + self._scaled(attention(layer_norm("norm1", self.dtype, _EPSILON)(x)), keep_attn, "ls1")
-        return x + self._scaled(mlp(layer_norm("norm2", self.dtype, _EPSILON)(x)), keep_mlp, "ls2")
-
-    def _scaled(self, branch: jax.Array, keep: jax.Array | None, name: str) -> jax.Array:
-        if self.layer_scale is not None:
-            return LayerScale(self.layer_scale, name=name)(branch, keep)
-        return branch if keep is None else branch * keep[:, None, None].astype(branch.dtype)
+        start = self.layer_scale
+        attended = attention(layer_norm("norm1", self.dtype, _EPSILON)(x))
+        x = x + scaled_branch(attended, keep_attn, start, "ls1")
+        return x + scaled_branch(mlp(layer_norm("norm2", self.dtype, _EPSILON)(x)), keep_mlp, start, "ls2")
 
 
 class VideoMaeEncoder(nn.Module):
