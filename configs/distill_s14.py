@@ -9,24 +9,16 @@ originals' schedule is of 101 epochs. By oversight their teacher drops paths, wh
 stage.clip_teacher.drop_path=0.25 does as they did.
 """
 
-from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
-from ivjax.data_pipelines.fields import Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Segments
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
-from ivjax.stages.mask import Mask
-from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.stages.teachers import ClipTeacher
+from ivjax.stages.masked_reconstruction import ClipTeacher, Mask, MaskedReconstruction
 
 CLIPS, EPOCHS, WARMUP, BATCH = 1_100_000, 101, 20, 4096
 EPOCH = CLIPS // BATCH
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=MaskedReconstruction(
         student=EncoderSize.PRESETS["S14"],
         clip=FeatureHeads(width=1408, layers=6, head="mlp"),
@@ -36,14 +28,14 @@ experiment = Experiment(
         mask=Mask(kind="attention", ratio=0.8, per="clip"),
         drop_path=0.05,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/k_mash"),),
-        fields={"video": Frames(Segments(8), TRAIN_STAGE1)},
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/k_mash"),),
+        fields={"video": dp.Frames(dp.Segments(8), dp.TRAIN_STAGE1)},
     ),
     batch=BATCH,
     steps=EPOCHS * EPOCH,
-    schedule=WarmupCosine(peak=1e-3 * BATCH / 256, final=1e-5 * BATCH / 256, warmup=WARMUP * EPOCH),
-    optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.05, clip=5.0),
-    mesh=MeshShape(data=-1),
+    schedule=ix.WarmupCosine(peak=1e-3 * BATCH / 256, final=1e-5 * BATCH / 256, warmup=WARMUP * EPOCH),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.05, clip=5.0),
+    mesh=ix.MeshShape(data=-1),
     init_from=("clip_teacher=internvideo2_stage2_1b.pt",),
 )

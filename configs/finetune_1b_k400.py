@@ -18,15 +18,8 @@ originals' lists. shards/kinetics is a folder of the data set's shards, or a lin
   16 frames  stage.classifier.encoder.frames=16 data.fields.video.rule.frames=16
 """
 
-from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import FINETUNE
-from ivjax.data_pipelines.fields import Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Spread
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
@@ -34,21 +27,21 @@ from ivjax.stages.classification import Classification
 CLIPS, BATCH = 240_000, 32 * 16
 EPOCH = CLIPS // (BATCH // 2)
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(EncoderSize.PRESETS["1B"], classes=400),
         drop_path=0.3,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/kinetics"),),
-        fields={"video": Frames(Spread(8), FINETUNE), "label": Label()},
-        mix=Mix(classes=400, group=16),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/kinetics"),),
+        fields={"video": dp.Frames(dp.Spread(8), dp.FINETUNE), "label": dp.Label()},
+        mix=dp.Mix(classes=400, group=16),
     ),
     batch=BATCH,
     steps=3 * EPOCH,
-    schedule=WarmupCosine(peak=2e-5, final=2e-6),
-    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.05, layer_decay=0.9, clip=None),
-    mesh=MeshShape(data=-1, fsdp=8),
+    schedule=ix.WarmupCosine(peak=2e-5, final=2e-6),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.05, layer_decay=0.9, clip=None),
+    mesh=ix.MeshShape(data=-1, fsdp=8),
     remat="dots",
     init_from=("1B_ft_k710_f8.pth?head=400",),
 )

@@ -21,15 +21,8 @@ shards/ssv2 is a folder of the data set's shards, or a link to it.
 
 from dataclasses import replace
 
-from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import FINETUNE
-from ivjax.data_pipelines.fields import Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Ticks
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
@@ -37,21 +30,21 @@ from ivjax.stages.classification import Classification
 CLIPS, BATCH = 168_913, 32 * 16
 EPOCH = CLIPS // (BATCH // 2)
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(EncoderSize.PRESETS["1B"], classes=174),
         drop_path=0.3,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/ssv2"),),
-        fields={"video": Frames(Ticks(8), replace(FINETUNE, flip=0.0)), "label": Label()},
-        mix=Mix(classes=174, group=16),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/ssv2"),),
+        fields={"video": dp.Frames(dp.Ticks(8), replace(dp.FINETUNE, flip=0.0)), "label": dp.Label()},
+        mix=dp.Mix(classes=174, group=16),
     ),
     batch=BATCH,
     steps=8 * EPOCH,
-    schedule=WarmupCosine(peak=2e-4, final=2e-6, warmup=3 * EPOCH, start=2e-6),
-    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.05, layer_decay=0.915, clip=None),
-    mesh=MeshShape(data=-1, fsdp=8),
+    schedule=ix.WarmupCosine(peak=2e-4, final=2e-6, warmup=3 * EPOCH, start=2e-6),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.05, layer_decay=0.915, clip=None),
+    mesh=ix.MeshShape(data=-1, fsdp=8),
     remat="dots",
     init_from=("1B_pt.pth",),
     init_fresh=("head", "fc_norm"),

@@ -19,15 +19,8 @@ Then on K400, K600 or K700, five epochs of steps of 1024 clips read twice, one o
 where shards/k710 is a link to the shards of that data set.
 """
 
-from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import FINETUNE
-from ivjax.data_pipelines.fields import Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Spread
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
@@ -35,21 +28,21 @@ from ivjax.stages.classification import Classification
 CLIPS, BATCH = 658_000, 8 * 64
 EPOCH = CLIPS // (BATCH // 2)
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(EncoderSize.PRESETS["S14"], classes=710),
         drop_path=0.1,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/k710"),),
-        fields={"video": Frames(Spread(8), FINETUNE), "label": Label()},
-        mix=Mix(classes=710, group=64),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/k710"),),
+        fields={"video": dp.Frames(dp.Spread(8), dp.FINETUNE), "label": dp.Label()},
+        mix=dp.Mix(classes=710, group=64),
     ),
     batch=BATCH,
     steps=35 * EPOCH,
-    schedule=WarmupCosine(peak=4e-4, final=2e-6, warmup=5 * EPOCH, start=2e-6),
-    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.05, layer_decay=0.75, clip=None),
-    mesh=MeshShape(data=-1, fsdp=1),
+    schedule=ix.WarmupCosine(peak=4e-4, final=2e-6, warmup=5 * EPOCH, start=2e-6),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.05, layer_decay=0.75, clip=None),
+    mesh=ix.MeshShape(data=-1, fsdp=1),
     remat="none",
     init_from=("S14_dist_1B_stage2.pth",),
     init_fresh=("head", "fc_norm"),

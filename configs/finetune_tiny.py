@@ -8,17 +8,13 @@ Expect    top1 71 % on the 160 held-out clips, 64 % from nothing (init_from=() i
           measured after 100 steps of stage1_synthetic, whose encoder has the same size
 """
 
-from ivjax.data_pipelines.fields import Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Spread
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(
             EncoderSize(
@@ -37,21 +33,21 @@ experiment = Experiment(
         mixed=False,
         dropout=0.1,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/demo"),),
-        eval_corpora=(Corpus("shards/demo_held_out"),),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
         # Left and right have a meaning here, so nothing is mirrored.
-        fields={"video": Frames(Spread(4)), "label": Label()},
+        fields={"video": dp.Frames(dp.Spread(4)), "label": dp.Label()},
     ),
     batch=16,
     steps=300,
-    schedule=WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
-    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, layer_decay=0.8, clip=None),
+    schedule=ix.WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, layer_decay=0.8, clip=None),
     dtype="float32",
     scan_layers=False,
-    checkpoint=Checkpointing(every=100, keep_last=1),
-    log=Logging(every=20),
-    eval_loss=EvalLoss(every=100, batches=10),
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=10),
     init_from=("encoder=runs/stage1#encoder",),
     init_fresh=("head", "fc_norm"),
 )

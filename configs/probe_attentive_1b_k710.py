@@ -20,15 +20,8 @@ where shards/k710 is a link to the shards of that data set.
 
 from dataclasses import replace
 
-from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import PROBE
-from ivjax.data_pipelines.fields import Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Spread
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification, Probe
@@ -36,21 +29,21 @@ from ivjax.stages.classification import Classification, Probe
 CLIPS, BATCH = 658_000, 16 * 64
 EPOCH = CLIPS // BATCH
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(replace(EncoderSize.PRESETS["1B"], frames=16), classes=710),
         probe=Probe(open_pool=True),
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/k710"),),
-        fields={"video": Frames(Spread(16), PROBE), "label": Label()},
-        mix=Mix(classes=710, group=64),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/k710"),),
+        fields={"video": dp.Frames(dp.Spread(16), dp.PROBE), "label": dp.Label()},
+        mix=dp.Mix(classes=710, group=64),
     ),
     batch=BATCH,
     steps=25 * EPOCH,
-    schedule=WarmupCosine(peak=8e-4, warmup=5 * EPOCH, start=4e-6),
-    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
-    mesh=MeshShape(data=-1, fsdp=8),
+    schedule=ix.WarmupCosine(peak=8e-4, warmup=5 * EPOCH, start=4e-6),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
+    mesh=ix.MeshShape(data=-1, fsdp=8),
     remat="none",
     init_from=("encoder=1B_pt_stage2.pth",),
     init_fresh=("head", "fc_norm"),

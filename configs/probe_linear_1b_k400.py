@@ -18,15 +18,8 @@ by Ticks(16): change data.fields.video.rule in a copy of this file.
 
 from dataclasses import replace
 
-from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import PROBE
-from ivjax.data_pipelines.fields import Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Spread
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification, Probe
@@ -34,21 +27,21 @@ from ivjax.stages.classification import Classification, Probe
 CLIPS, BATCH = 240_000, 16 * 64
 EPOCH = CLIPS // BATCH
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(replace(EncoderSize.PRESETS["1B"], frames=16), classes=400),
         probe=Probe(),
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/k400"),),
-        fields={"video": Frames(Spread(16), PROBE), "label": Label()},
-        mix=Mix(classes=400, group=64),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/k400"),),
+        fields={"video": dp.Frames(dp.Spread(16), dp.PROBE), "label": dp.Label()},
+        mix=dp.Mix(classes=400, group=64),
     ),
     batch=BATCH,
     steps=15 * EPOCH,
-    schedule=WarmupCosine(peak=4e-3, final=4e-6, warmup=3 * EPOCH, start=4e-6),
-    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
-    mesh=MeshShape(data=-1, fsdp=8),
+    schedule=ix.WarmupCosine(peak=4e-3, final=4e-6, warmup=3 * EPOCH, start=4e-6),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
+    mesh=ix.MeshShape(data=-1, fsdp=8),
     remat="none",
     init_from=("1B_pt.pth",),
     init_fresh=("head", "fc_norm"),

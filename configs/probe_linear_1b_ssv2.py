@@ -12,15 +12,8 @@ through one linear layer, and beside the pooled feature into the head.
 
 from dataclasses import replace
 
-from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import PROBE
-from ivjax.data_pipelines.fields import Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Ticks
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification, Probe
@@ -28,21 +21,21 @@ from ivjax.stages.classification import Classification, Probe
 CLIPS, BATCH = 168_913, 16 * 64
 EPOCH = CLIPS // BATCH
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(replace(EncoderSize.PRESETS["1B"], frames=16), classes=174, merge="cls_avgN_proj"),
         probe=Probe(),
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/ssv2"),),
-        fields={"video": Frames(Ticks(16), replace(PROBE, flip=0.0)), "label": Label()},
-        mix=Mix(classes=174, group=64),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/ssv2"),),
+        fields={"video": dp.Frames(dp.Ticks(16), replace(dp.PROBE, flip=0.0)), "label": dp.Label()},
+        mix=dp.Mix(classes=174, group=64),
     ),
     batch=BATCH,
     steps=25 * EPOCH,
-    schedule=WarmupCosine(peak=4e-4, warmup=5 * EPOCH, start=4e-6),
-    optimizer=AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
-    mesh=MeshShape(data=-1, fsdp=8),
+    schedule=ix.WarmupCosine(peak=4e-4, warmup=5 * EPOCH, start=4e-6),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.0, clip=None),
+    mesh=ix.MeshShape(data=-1, fsdp=8),
     remat="none",
     init_from=("1B_pt.pth",),
     init_fresh=("head", "fc_norm", "down", "down_norm"),

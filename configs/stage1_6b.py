@@ -10,25 +10,17 @@ originals' schedule is of 301 epochs. Their reader is broken as published: the f
 one too small, come with data.fields.video.rule.original_numbers=true.
 """
 
-from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
-from ivjax.data_pipelines.fields import Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Segments
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.models.videomae.encoder import VideoMaeSize
-from ivjax.stages.mask import Mask
-from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.stages.teachers import ClipTeacher, MaeTeacher
+from ivjax.stages.masked_reconstruction import ClipTeacher, MaeTeacher, Mask, MaskedReconstruction
 
 CLIPS, EPOCHS, WARMUP, BATCH = 2_000_000, 301, 40, 2048
 EPOCH = CLIPS // BATCH
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=MaskedReconstruction(
         student=EncoderSize.PRESETS["6B"],
         clip=FeatureHeads(width=3200, layers=6),
@@ -39,15 +31,15 @@ experiment = Experiment(
         mask=Mask(kind="attention", ratio=0.8),
         drop_path=0.3,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/k_mash"),),
-        fields={"video": Frames(Segments(16), TRAIN_STAGE1)},
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/k_mash"),),
+        fields={"video": dp.Frames(dp.Segments(16), dp.TRAIN_STAGE1)},
     ),
     batch=BATCH,
     steps=EPOCHS * EPOCH,
-    schedule=WarmupCosine(peak=1.5e-4 * BATCH / 256, final=1e-5 * BATCH / 256, warmup=WARMUP * EPOCH),
-    optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.05, clip=3.0),
-    mesh=MeshShape(data=-1, fsdp=32),
+    schedule=ix.WarmupCosine(peak=1.5e-4 * BATCH / 256, final=1e-5 * BATCH / 256, warmup=WARMUP * EPOCH),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.05, clip=3.0),
+    mesh=ix.MeshShape(data=-1, fsdp=32),
     remat="full",
     init_from=("clip_teacher=internvl_c_13b_224px.pth", "mae_teacher=vit_g_hybrid_1200e_pre.pth"),
 )

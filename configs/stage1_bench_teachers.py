@@ -6,17 +6,14 @@ Hardware  two CPU cores
 Expect    in docs/benchmarks.md: targets kept at the visible tokens only, at all tokens, and no teacher
 """
 
-from ivjax.data_pipelines.load.synthetic import SyntheticClips
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.models.videomae.encoder import VideoMaeSize
-from ivjax.stages.mask import Mask
-from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.stages.teachers import ClipTeacher, MaeTeacher
+from ivjax.stages.masked_reconstruction import ClipTeacher, MaeTeacher, Mask, MaskedReconstruction
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=MaskedReconstruction(
         student=EncoderSize(width=384, depth=6, heads=6, mlp_width=1536),
         clip=FeatureHeads(width=384, layers=6),
@@ -27,10 +24,10 @@ experiment = Experiment(
         mask=Mask(kind="attention", ratio=0.8),
         drop_path=0.0,
     ),
-    data=SyntheticClips(clips=256),
+    data=dp.SyntheticClips(clips=256),
     batch=2,
     steps=100,
-    schedule=WarmupCosine(peak=1e-3, warmup=10),
+    schedule=ix.WarmupCosine(peak=1e-3, warmup=10),
     dtype="float32",
     scan_layers=False,
 )

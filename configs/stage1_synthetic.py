@@ -5,16 +5,13 @@ Hardware  two CPU cores; half a minute, more than half of it compilation
 Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
 """
 
-from ivjax.data_pipelines.load.synthetic import SyntheticClips
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
-from ivjax.stages.mask import Mask
-from ivjax.stages.masked_reconstruction import MaskedReconstruction
+from ivjax.stages.masked_reconstruction import Mask, MaskedReconstruction
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=MaskedReconstruction(
         student=EncoderSize(
             width=64,
@@ -33,14 +30,14 @@ experiment = Experiment(
         mask=Mask(kind="attention", ratio=0.75),
         drop_path=0.05,
     ),
-    data=SyntheticClips(clips=2048),
+    data=dp.SyntheticClips(clips=2048),
     batch=16,
     steps=300,
-    schedule=WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
-    optimizer=AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
+    schedule=ix.WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
     ema=0.99,
     dtype="float32",
-    checkpoint=Checkpointing(every=100, keep_last=2),
-    log=Logging(every=20),
-    eval_loss=EvalLoss(every=100, batches=4),
+    checkpoint=ix.Checkpointing(every=100, keep_last=2),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=4),
 )

@@ -18,20 +18,14 @@ Both teachers are made here, on the same corpus: the image tower of the contrast
 (teacher_clip_tiny), and the encoder of a VideoMAE (teacher_pixels_tiny).
 """
 
-from ivjax.data_pipelines.fields import Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Intervals
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.models.videomae.encoder import VideoMaeSize
-from ivjax.stages.mask import Mask
-from ivjax.stages.masked_reconstruction import MaskedReconstruction
-from ivjax.stages.teachers import ClipTeacher, MaeTeacher
+from ivjax.stages.masked_reconstruction import ClipTeacher, MaeTeacher, Mask, MaskedReconstruction
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=MaskedReconstruction(
         student=EncoderSize(
             width=64,
@@ -66,20 +60,20 @@ experiment = Experiment(
         mask=Mask(kind="attention", ratio=0.75),
         drop_path=0.0,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/demo"),),
-        eval_corpora=(Corpus("shards/demo_held_out"),),
-        fields={"video": Frames(Intervals(8))},
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        fields={"video": dp.Frames(dp.Intervals(8))},
         workers=2,
     ),
     batch=16,
     steps=320,
-    schedule=WarmupCosine(peak=2e-3, final=2e-5, warmup=32),
-    optimizer=AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
+    schedule=ix.WarmupCosine(peak=2e-3, final=2e-5, warmup=32),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
     dtype="float32",
     scan_layers=False,
-    checkpoint=Checkpointing(every=100, keep_last=1),
-    log=Logging(every=20),
-    eval_loss=EvalLoss(every=160, batches=4),
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=160, batches=4),
     init_from=("clip_teacher=runs/teacher_clip#vision", "mae_teacher=runs/teacher_pixels#encoder"),
 )

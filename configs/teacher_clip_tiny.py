@@ -7,18 +7,13 @@ Expect    loss 3.46 at step 20, 1.76 at step 300; on held-out clips, whose combi
           it rises to 5.3: 480 clips are learned by heart. The features of colour carry over, see stage1_tiny
 """
 
-from ivjax.data_pipelines.fields import Caption, Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.viclip.towers import TextSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=DualEncoder(
         # One frame at a time; the pooled features of a clip's four are averaged.
         vision=EncoderSize(
@@ -39,19 +34,22 @@ experiment = Experiment(
         drop_path=0.0,
         train_text=True,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/demo"),),
-        eval_corpora=(Corpus("shards/demo_held_out"),),
-        fields={"video": Frames(Intervals(4)), "text": Caption(SentencePiece("shards/demo.model", 48))},
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        fields={
+            "video": dp.Frames(dp.Intervals(4)),
+            "text": dp.Caption(dp.SentencePiece("shards/demo.model", 48)),
+        },
         workers=2,
     ),
     batch=32,
     steps=300,
-    schedule=WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
-    optimizer=AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
+    schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
     dtype="float32",
     scan_layers=False,
-    checkpoint=Checkpointing(every=100, keep_last=1),
-    log=Logging(every=20),
-    eval_loss=EvalLoss(every=150, batches=2),
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=150, batches=2),
 )

@@ -6,34 +6,29 @@ Hardware  two CPU cores; half a minute
 Expect    loss 0.97 at step 10, 0.86 at step 120 (1 is what predicting the mean of each patch would give)
 """
 
-from ivjax.data_pipelines.fields import Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Intervals
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import AdamW, Checkpointing, Logging
-from ivjax.experiment.schedules import WarmupCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.videomae.autoencoder import DecoderSize
 from ivjax.models.videomae.encoder import VideoMaeSize
-from ivjax.stages.mask import Mask
-from ivjax.stages.masked_pixels import MaskedPixels
+from ivjax.stages.masked_pixels import Mask, MaskedPixels
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=MaskedPixels(
         encoder=VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8),
         decoder=DecoderSize(width=48, depth=1, heads=4, mlp_width=192),
         mask=Mask(kind="tube", ratio=0.75),
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/demo"),),
-        fields={"video": Frames(Intervals(8))},
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        fields={"video": dp.Frames(dp.Intervals(8))},
         workers=2,
     ),
     batch=24,
     steps=120,
-    schedule=WarmupCosine(peak=2e-3, final=4e-5, warmup=12),
-    optimizer=AdamW(betas=(0.9, 0.95), epsilon=1e-8, decay=0.05, clip=3.0),
+    schedule=ix.WarmupCosine(peak=2e-3, final=4e-5, warmup=12),
+    optimizer=ix.AdamW(betas=(0.9, 0.95), epsilon=1e-8, decay=0.05, clip=3.0),
     dtype="float32",
     scan_layers=False,
-    checkpoint=Checkpointing(every=100, keep_last=1),
-    log=Logging(every=10),
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=10),
 )

@@ -11,36 +11,29 @@ clips on each accelerator: stage.mask=0 batch=2048 steps=2441 schedule.peak=4e-6
 init_from=('runs/viclip',) init_fresh=()
 """
 
-from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
-from ivjax.data_pipelines.fields import Caption, Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW
-from ivjax.experiment.schedules import FlooredCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import DualEncoder
 
 CLIPS, EPOCHS, BATCH = 10_000_000, 10, 64 * 512
 EPOCH = CLIPS // BATCH
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=DualEncoder(vision=VisionSize.PRESETS["L14"], text=TextSize.PRESETS["L"], mask=0.9, drop_path=0.1),
-    data=Mixture(
-        corpora=(Corpus("shards/internvid_flt"),),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/internvid_flt"),),
         fields={
-            "video": Frames(Intervals(8, original_draw=True), TRAIN_STAGE2),
-            "text": Caption(ClipBpe(length=32)),
+            "video": dp.Frames(dp.Intervals(8, original_draw=True), dp.TRAIN_STAGE2),
+            "text": dp.Caption(dp.ClipBpe(length=32)),
         },
     ),
     batch=BATCH,
     steps=EPOCHS * EPOCH,
-    schedule=FlooredCosine(peak=4e-4, warmup=EPOCH // 2),
-    optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=None),
+    schedule=ix.FlooredCosine(peak=4e-4, warmup=EPOCH // 2),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=None),
     seed=42,
-    mesh=MeshShape(data=-1),
+    mesh=ix.MeshShape(data=-1),
     remat="full",
     init_from=("clip_vit_l14.pt",),
     init_fresh=("temperature", "vision/temporal_embed"),

@@ -11,17 +11,12 @@ Expect    loss 4.2 at step 20, 1.6 at step 220; on held-out clips R@1 from text 
           and their colour named right for 92 % (chance 16 %)
 """
 
-from ivjax.data_pipelines.fields import Caption, Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
-from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, Logging
-from ivjax.experiment.schedules import FlooredCosine
+from ivjax import experiment as ix
+from ivjax.data_pipelines import options as dp
 from ivjax.models.viclip.towers import TextSize, VisionSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 
-experiment = Experiment(
+experiment = ix.Experiment(
     stage=DualEncoder(
         vision=VisionSize(width=128, depth=4, heads=4, out=64, patch=16, image=(64, 64), frames=4),
         text=TextSize(width=96, depth=3, heads=4, out=64, context=48, vocabulary=400, end=2),
@@ -30,19 +25,22 @@ experiment = Experiment(
         drop_path=0.0,
         train_text=True,
     ),
-    data=Mixture(
-        corpora=(Corpus("shards/demo"),),
-        eval_corpora=(Corpus("shards/demo_held_out"),),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
         # Left and right have a meaning here, so nothing is mirrored.
-        fields={"video": Frames(Intervals(4)), "text": Caption(SentencePiece("shards/demo.model", 48))},
+        fields={
+            "video": dp.Frames(dp.Intervals(4)),
+            "text": dp.Caption(dp.SentencePiece("shards/demo.model", 48)),
+        },
     ),
     batch=64,
     steps=220,
-    schedule=FlooredCosine(peak=1e-3, warmup=20),
-    optimizer=AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=1.0),
+    schedule=ix.FlooredCosine(peak=1e-3, warmup=20),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.2, clip=1.0),
     dtype="float32",
     scan_layers=False,
-    checkpoint=Checkpointing(every=100, keep_last=1),
-    log=Logging(every=20),
-    eval_loss=EvalLoss(every=100, batches=2),
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=2),
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ivjax.data_pipelines.sampling import Dense
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs, variants_of
 from ivjax.experiment.listing import diff, leaves, resolved_text, show
@@ -140,6 +141,11 @@ def test_leaves_and_their_difference_go_into_tuples_and_mappings():
 
 
 def test_a_protocol_takes_the_classes_beside_the_present_value():
+    given = load_experiment("finetune_1b_ssv2")
+    changed = apply_overrides(given, ["data.fields.video.rule=Dense(frames=16)"])
+    assert changed.data.fields["video"].rule == Dense(16)
+    with pytest.raises(UserError, match=r"or one of .*Dense\(frames=...\)"):
+        apply_overrides(given, ["data.fields.video.rule=Mask()"])
     given = load_experiment("stage1_tiny")
     assert apply_overrides(given, ["stage.mask=Mask(kind='tube')"]).stage.mask.kind == "tube"
     assert apply_overrides(given, ["schedule=FlooredCosine(1e-3,warmup=5)"]).schedule == FlooredCosine(

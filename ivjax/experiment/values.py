@@ -113,10 +113,16 @@ def _classes(kind: Any, old: Any) -> list[type]:
         if dataclasses.is_dataclass(option):
             found.append(option)  # type: ignore[arg-type]
         elif getattr(option, "_is_protocol", False) and old is not None:
-            wanted = [name for name in vars(option) if not name.startswith("_")]
-            beside = [c for c in _beside(type(old)) if wanted and all(hasattr(c, name) for name in wanted)]
-            found += [c for c in beside if c not in found]
+            found += [c for c in _beside(type(old)) if _follows(c, option) and c not in found]
     return found
+
+
+def _follows(kind: Any, protocol: type) -> bool:
+    """Whether a dataclass has all that a protocol names."""
+    wanted = {name for name in vars(protocol) if not name.startswith("_")}
+    wanted |= set(vars(protocol).get("__annotations__", {}))
+    fields = {field.name for field in dataclasses.fields(kind)}
+    return bool(wanted) and all(name in fields or hasattr(kind, name) for name in wanted)
 
 
 def _beside(kind: type) -> list[type]:

@@ -1,0 +1,72 @@
+"""Everything that a config describes its data with, under one name; none of it reads a clip.
+
+from ivjax.data_pipelines import options as dp
+"""
+
+from ivjax.data_pipelines.augment.geometry import MultiScaleCrop, RandomResizedCrop, View, Whole
+from ivjax.data_pipelines.augment.mix import Mix
+from ivjax.data_pipelines.augment.pixels import ColourJitter, Erasing
+from ivjax.data_pipelines.augment.randaugment import RandAugment
+from ivjax.data_pipelines.augment.recipe import (
+    FINETUNE,
+    PROBE,
+    TEST,
+    TRAIN_STAGE1,
+    TRAIN_STAGE2,
+    VALIDATE,
+    Augment,
+)
+from ivjax.data_pipelines.fields import Caption, Frames, Label
+from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
+from ivjax.data_pipelines.load.synthetic import SyntheticClips
+from ivjax.data_pipelines.sampling import (
+    ByDuration,
+    Dense,
+    Intervals,
+    PerSecond,
+    Segments,
+    Spread,
+    Stretched,
+    Ticks,
+    Within,
+)
+from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
+from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
+from ivjax.data_pipelines.tokenizers.spm import SentencePiece
+
+__all__ = [
+    "FINETUNE",
+    "PROBE",
+    "TEST",
+    "TRAIN_STAGE1",
+    "TRAIN_STAGE2",
+    "VALIDATE",
+    "Augment",
+    "ByDuration",
+    "Caption",
+    "ClipBpe",
+    "ColourJitter",
+    "Corpus",
+    "Dense",
+    "Erasing",
+    "Frames",
+    "Intervals",
+    "Label",
+    "Media",
+    "Mix",
+    "Mixture",
+    "MultiScaleCrop",
+    "PerSecond",
+    "RandAugment",
+    "RandomResizedCrop",
+    "Segments",
+    "SentencePiece",
+    "Spread",
+    "Stretched",
+    "SyntheticClips",
+    "Ticks",
+    "View",
+    "Whole",
+    "Within",
+    "BertWordPiece",
+]
