@@ -1,4 +1,4 @@
-"""Which frames of a clip are read: the originals' rules, as named options."""
+"""Frame rules: the options that say which frames of a clip are read."""
 
 from ivjax.data_pipelines.sampling.classifier_rules import Dense, Segments, Spread, Stretched, Ticks
 from ivjax.data_pipelines.sampling.frame_rule import FrameRule

@@ -1,4 +1,4 @@
-"""Frame rules of VideoMAE's and the classifiers' readers as config values."""
+"""Frame rules of the originals' VideoMAE and classification readers."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,11 +11,16 @@ from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view, f
 
 @dataclass(frozen=True)
 class Segments:
-    """VideoMAE's readers: from each of `segments` parts, `length` frames that are `step` apart.
+    """VideoMAE's readers: `length` frames, `step` apart, from each of `segments` equal segments.
 
-    Sparse reading is length 1, dense reading one segment. A clip that is too short starts at 0 every
-    time. original_numbers: frame numbers are one too small, as InternVideo2 and InternVideo-Next read
-    them, and the one before the first is the last.
+    Sparse reading has length 1, dense reading one segment. A clip that is too short is read from frame 0.
+
+    Attributes:
+        segments: number of segments.
+        length: frames of each segment.
+        step: distance between the frames of a segment.
+        original_numbers: reproduces InternVideo2 and InternVideo-Next, whose frame numbers are one too
+            small; frame -1 is then the last one.
     """
 
     segments: int
@@ -28,11 +33,11 @@ class Segments:
 
     @property
     def frames(self) -> int:
-        """See FrameRule."""
+        """Number of frames that come out."""
         return self.segments * self.length
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         span = self.length * self.step
         room = indices.segment_room(length, self.segments, span)
         if room > 0:
@@ -47,10 +52,7 @@ class Segments:
 
 @dataclass(frozen=True)
 class _Picking:
-    """A frame of each of `frames` intervals.
-
-    pick: a `random` one (training), the `middle` (validation), or view `view` of `views` (testing).
-    """
+    """Options of the rules that take one frame from each of `frames` intervals."""
 
     frames: int
     pick: Literal["random", "middle", "view"] = "random"
@@ -64,14 +66,18 @@ class _Picking:
 
 @dataclass(frozen=True)
 class Spread(_Picking):
-    """Kinetics' sparse reader: intervals that share their ends.
+    """Kinetics' sparse reader: one frame of each interval, where neighbouring intervals share a frame.
 
-    pick: a `random` frame of each (training), its `middle` (validation, and InternVideo2's reader of
-    parts of videos), or view `view` of `views` (testing).
+    Attributes:
+        frames: number of intervals.
+        pick: a `random` frame of each (training), its `middle` (validation, and InternVideo2's reader of
+            spans of videos), or view `view` of `views` (testing).
+        view: number of the view, from 0.
+        views: number of views.
     """
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         if self.pick == "random":
             first, last = indices.spread_bounds(length, self.frames).T
             found = rng.integers(first, last + 1)
@@ -84,9 +90,13 @@ class Spread(_Picking):
 
 @dataclass(frozen=True)
 class Dense:
-    """Neighbouring frames `rate` apart: from a random start, or view `view` of `views` from end to end.
+    """Frames that are `rate` apart, from a random start or from one of several evenly spaced starts.
 
-    The only view of one is the middle of the clip.
+    Attributes:
+        frames: how many frames come out.
+        rate: distance between them.
+        view: number of the start, from 0; None draws it. A single view reads the middle of the clip.
+        views: number of starts; the first view begins with the clip, the last one ends with it.
     """
 
     frames: int
@@ -99,7 +109,7 @@ class Dense:
         check_view(self.view or 0, self.views)
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         room = max(length - self.frames * self.rate, 0)
         if self.view is None:
             start = int(rng.integers(room + 1))
@@ -132,7 +142,7 @@ class Stretched:
         check_counts(frames=self.frames, rate=self.rate)
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         window = self.frames * self.rate
         if length <= window:
             found = indices.stretched(0, length, length // self.rate)
@@ -159,7 +169,7 @@ class Ticks(_Picking):
     short: Literal["repeat_last", "repeat_first"] = "repeat_last"
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         if self.pick == "view":
             return indices.tick_view(length, self.frames, self.view, self.views)
         part = length // self.frames

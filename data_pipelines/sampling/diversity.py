@@ -1,4 +1,4 @@
-"""Diversity sampling: clips drawn so that every video has the same chance, however many clips it has."""
+"""Diversity sampling: draws clips so that every video is equally likely, whatever its number of clips."""
 
 import hashlib
 import heapq
@@ -17,7 +17,7 @@ _ID_LENGTH = 11  # of a YouTube id, with which a clip's file name begins
 
 
 def original_draw(names: Sequence[str], count: int, seed: int = 42) -> list[int]:
-    """Indices of `count` of the clips in the order of InternVid's draw, bit for bit.
+    """Returns the indices of `count` clips in the order of InternVid's draw, bit for bit.
 
     `names` are paths or names that begin with the 11-character id of their video.
     """
@@ -33,10 +33,10 @@ def original_draw(names: Sequence[str], count: int, seed: int = 42) -> list[int]
 
 
 class StreamingDraw(Generic[Item]):
-    """Keeps `count` of any number of items: the same distribution as `original_draw`, not the same clips.
+    """Draws `count` of any number of items, with the distribution of `original_draw` but not its clips.
 
-    An item's luck depends on the seed and its id alone, so the order of offers does not matter, and
-    draws over parts of the items can be merged. Memory grows with `count` only.
+    The random number of an item depends on the seed and its id alone. So the order of offers does not
+    matter, and draws over subsets can be merged. Memory grows with `count` only.
     """
 
     def __init__(self, count: int, seed: int = 42):
@@ -46,16 +46,16 @@ class StreamingDraw(Generic[Item]):
         self._kept: list[tuple[float, str, Item]] = []
 
     def offer(self, id: str, weight: float, item: Item) -> None:
-        """Considers an item; its chance to be first is proportional to `weight`. Ids must differ."""
+        """Considers an item; `weight` is its chance to be drawn first. Ids must differ."""
         self._push((math.log(self._uniform(id)) / weight, id, item))
 
     def merge(self, other: "StreamingDraw[Item]") -> None:
-        """Takes over what a draw over other items, of the same seed, has kept."""
+        """Adds what a draw of the same seed over other items has kept."""
         for entry in other._kept:
             self._push(entry)
 
     def drawn(self) -> list[Item]:
-        """The items in the order of the draw."""
+        """Returns the drawn items in order."""
         return [item for _, _, item in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
 
     def _push(self, entry: tuple[float, str, Item]) -> None:
@@ -65,13 +65,13 @@ class StreamingDraw(Generic[Item]):
             heapq.heappushpop(self._kept, entry)
 
     def _uniform(self, id: str) -> float:
-        """A number in (0, 1) that looks random and follows from the seed and the id."""
+        """Returns a pseudo-random number in (0, 1) that depends on the seed and the id."""
         digest = hashlib.blake2b(id.encode(), digest_size=8, key=str(self._seed).encode()).digest()
         return (int.from_bytes(digest, "little") + 0.5) / 2**64
 
 
 def streaming_draw(rows: Iterable[tuple[str, str]], count: int, seed: int = 42) -> list[int]:
-    """Indices of (clip id, video id) rows by exponential keys, in the order of the draw.
+    """Returns indices of (clip id, video id) rows in the order of a draw by exponential keys.
 
     `rows` is read twice, first to count the clips of each video; only the counts and the draw are kept.
     """
@@ -88,4 +88,4 @@ def streaming_draw(rows: Iterable[tuple[str, str]], count: int, seed: int = 42) 
 def _check(count: int, available: int | None) -> None:
     if count < 1 or (available is not None and count > available):
         most = "" if available is None else f" and at most {available}"
-        raise UserError(f"a draw of {count} clips cannot be; ask for at least 1{most}")
+        raise UserError(f"cannot draw {count} clips; ask for at least 1{most}")

@@ -1,4 +1,4 @@
-"""What a frame rule is, and what all of them share."""
+"""The protocol of frame rules, and helpers that all rules use."""
 
 from typing import Protocol
 
@@ -8,20 +8,20 @@ from ivjax.errors import UserError
 
 
 class FrameRule(Protocol):
-    """Chooses frames of a clip."""
+    """An option that chooses frames of a clip. A frozen dataclass, so configs can hold it."""
 
     @property
     def frames(self) -> int:
-        """How many frames come out, whatever the clip."""
+        """Number of frames that come out, the same for every clip."""
         ...
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """Numbers of frames of a clip of `length` frames, each in [0, length): (frames,) int64."""
+        """Returns frame numbers in [0, length) for a clip of `length` frames: (frames,) int64."""
         ...
 
 
 def fill(found: np.ndarray, frames: int, length: int) -> np.ndarray:
-    """`frames` numbers below `length`, the last one repeated where there are fewer."""
+    """Returns `found`, cut off at `length` - 1 and filled up with its last number: (frames,) int64."""
     found = np.minimum(found, length - 1)
     return np.concatenate([found, np.full(frames - len(found), found[-1])]).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Frame rules of stages 2 and 3 as config values: equal parts, frames per second, by duration."""
+"""Frame rules of stages 2 and 3: equal intervals, frames per second, by duration."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,11 +13,14 @@ from ivjax.errors import UserError
 
 @dataclass(frozen=True)
 class Intervals:
-    """One frame of each of `frames` equal parts; a shorter clip repeats its last one.
+    """One frame of each of `frames` equal intervals; a shorter clip repeats its last frame.
 
-    pick: a `random` frame of the part, the `middle` one, or the `start` moved on by `shift` frames.
-    original_draw: as ViCLIP and InternVideo2 draw, never the last frame of a part, and a random sorted
-    subset of all frames where a part has but one.
+    Attributes:
+        frames: number of intervals.
+        pick: a `random` frame of the interval, its `middle`, or its `start` plus `shift`.
+        shift: frames to add with `start`.
+        original_draw: draws as ViCLIP and InternVideo2 do: never the last frame of an interval, and a
+            sorted random subset of all frames if any interval has only one.
     """
 
     frames: int
@@ -31,7 +34,7 @@ class Intervals:
             raise UserError(f"a frame rule has shift={self.shift}; frames move on, never back")
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         first, last = indices.interval_bounds(length, self.frames).T
         if self.pick == "middle":
             found = (first + last) // 2
@@ -48,10 +51,13 @@ class Intervals:
 
 @dataclass(frozen=True)
 class PerSecond:
-    """`rate` frames a second into an array of `frames`, where a shorter clip repeats its last one.
+    """`rate` frames a second, at most `frames`; a shorter clip repeats its last frame.
 
-    longer: a clip with more of them is `cut` after `frames`, as the originals do, or `spread`: `frames`
-    of them from its whole length. `indices.per_second` has them all.
+    Attributes:
+        frames: how many frames come out.
+        rate: frames a second.
+        longer: a clip with more frames is `cut` after `frames`, as the originals do, or `spread`: the
+            frames come from its whole length.
     """
 
     frames: int
@@ -62,7 +68,7 @@ class PerSecond:
         check_counts(frames=self.frames, rate=self.rate)
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         if length == 1:
             return np.zeros(self.frames, np.int64)
         found = indices.per_second(length, _known(fps), self.rate)
@@ -75,11 +81,14 @@ class PerSecond:
 
 @dataclass(frozen=True)
 class ByDuration:
-    """About one frame a second, from `least` to `frames` and a multiple of `local`, in an array of `frames`.
+    """About one frame a second, between `least` and `frames` frames; the rest repeats the last one.
 
-    `count` says how many the originals read; the rest repeats the last. pick: the `middle` frames of equal
-    parts, or those at `even` steps, as InternVideo2.5 tests. lower: a clip of fewer frames than `least`
-    is read once, as VideoChat-Flash does, and not filled up to `least`.
+    Attributes:
+        frames: how many frames come out, and the most that are read.
+        local: the number that is read is a multiple of this.
+        least: the fewest that are read.
+        pick: the `middle` frames of equal intervals, or frames at `even` steps, as InternVideo2.5 tests.
+        lower: a clip of fewer than `least` frames is read once, as VideoChat-Flash does.
     """
 
     frames: int
@@ -94,13 +103,13 @@ class ByDuration:
             raise UserError(f"a frame rule has least={self.least}, but room for frames={self.frames}")
 
     def count(self, length: int, fps: float) -> int:
-        """How many frames the originals read of the clip."""
+        """Number of frames that the originals read of the clip, without the repeats."""
         least = indices.lowered(self.least, length, self.local) if self.lower else self.least
         seconds = 0.0 if length == 1 else length / _known(fps)
         return indices.frames_for(seconds, self.local, least, self.frames)
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         count = self.count(length, fps)
         if self.pick == "even":
             return fill(indices.spread(length, count), self.frames, length)
@@ -114,10 +123,14 @@ VIDEOCHAT_FLASH = ByDuration(512, local=4, least=64, lower=True)
 
 @dataclass(frozen=True)
 class Within:
-    """`rule`, for the part of a clip from second `start` to second `end` (None: to its end).
+    """Applies `rule` to a span of the clip.
 
-    original_lazy: after a start above 0, just the next frames in a row, whatever the rule, as
-    InternVideo2's reader of parts does.
+    Attributes:
+        rule: the rule for the frames of the span.
+        start: second at which the span begins.
+        end: second at which it ends; None is the end of the clip.
+        original_lazy: reproduces InternVideo2's reader of spans: after a start above 0 it reads
+            consecutive frames, whatever the rule.
     """
 
     rule: FrameRule
@@ -127,15 +140,17 @@ class Within:
 
     def __post_init__(self) -> None:
         if self.start < 0 or (self.end is not None and self.end <= self.start):
-            raise UserError(f"a frame rule reads from second {self.start:g} to {self.end}; that is no time")
+            raise UserError(
+                f"a frame rule reads from second {self.start:g} to {self.end}; the end must come after the start"
+            )
 
     @property
     def frames(self) -> int:
-        """See FrameRule."""
+        """Number of frames that come out."""
         return self.rule.frames
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """See FrameRule."""
+        """Returns frame numbers of a clip: (frames,) int64."""
         first = min(int(fps * self.start), length - 1)
         part = length - first
         if self.end is not None:

@@ -1,1 +1,1 @@
-"""The stored clip: records, shards and their manifest."""
+"""Stored clips: records, shards, their manifest, and TFDS's layout of them."""

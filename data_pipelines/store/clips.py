@@ -1,4 +1,4 @@
-"""The clips of a corpus folder by number, whichever tool has written it."""
+"""Random access to the clips of a corpus folder, written by `ivjax data build` or by TFDS."""
 
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,7 @@ _TFDS_INFO = "dataset_info.json"  # what a TFDS builder leaves in its folder
 
 
 class Clips(Protocol):
-    """Random access to the clips of one corpus. Pickles: workers need not look for its files again."""
+    """Random access to the clips of one corpus. Can be pickled, so workers need not look for its files."""
 
     def __len__(self) -> int: ...
 
@@ -24,7 +24,7 @@ class Clips(Protocol):
 
 
 class ShardClips:
-    """Clips of a corpus folder with a manifest."""
+    """The clips of a corpus folder that has a manifest."""
 
     def __init__(self, folder: Path):
         self._shards = open_shards(folder)
@@ -36,11 +36,11 @@ class ShardClips:
         return unpack(self._shards[number])
 
     def place(self, number: int) -> tuple[str, int]:
-        """Shard name and record number of a clip."""
+        """Returns the shard's name and the record's number of a clip."""
         return self._shards.place(number)
 
     def digest(self) -> str:
-        """Changes when the corpus does."""
+        """Returns a hash that changes with the corpus."""
         return self._shards.manifest.digest
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ def is_corpus(path: str) -> bool:
 
 
 def open_clips(folder: str) -> Clips:
-    """The clips of a folder that `ivjax data build` or a TFDS builder has written."""
+    """Opens a folder that `ivjax data build` or a TFDS builder has written."""
     path = Path(folder).expanduser()
     if not (path / MANIFEST).is_file() and (path / _TFDS_INFO).is_file():
         # TFDS takes seconds to import, and most corpora do not need it.

@@ -1,4 +1,4 @@
-"""Numbers that run through several parts, one after the other."""
+"""Numbering of items that lie in several files or folders, one after the other."""
 
 import bisect
 import itertools
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class Concatenation:
-    """Concatenation of the given sizes, numbered through: which part a number falls into, and where in it."""
+    """Items of several groups of the given sizes, numbered from 0 through all groups."""
 
     def __init__(self, sizes: Iterable[int]):
         self._starts = [0, *itertools.accumulate(sizes)]
@@ -15,12 +15,12 @@ class Concatenation:
         return self._starts[-1]
 
     def locate(self, number: int) -> tuple[int, int]:
-        """Part, and number inside it."""
+        """Returns the group of a number, and the number inside that group."""
         if not 0 <= number < len(self):
-            raise IndexError(f"record {number} of {len(self)}")
-        part = bisect.bisect_right(self._starts, number) - 1
-        return part, number - self._starts[part]
+            raise IndexError(f"there is no record {number}, only {len(self)} from 0")
+        group = bisect.bisect_right(self._starts, number) - 1
+        return group, number - self._starts[group]
 
-    def range(self, part: int) -> range:
-        """The numbers of a part."""
-        return range(self._starts[part], self._starts[part + 1])
+    def range(self, group: int) -> range:
+        """Returns the numbers of a group."""
+        return range(self._starts[group], self._starts[group + 1])

@@ -1,4 +1,4 @@
-"""The one record: a clip's bytes with its captions, times and labels, as stored in a shard.
+"""The record format: a clip's media bytes with its captions, times and labels.
 
 A record is `IVJX`, the length of the header, the header as JSON, and the media bytes as they are.
 """
@@ -19,7 +19,7 @@ _LENGTHS = struct.Struct("<4sI")
 
 
 class ClipError(Exception):
-    """A clip that cannot be used: `cause` is one of a few words that are counted, `detail` says more."""
+    """A clip that cannot be used. `cause` is one of a few words that are counted, `detail` says more."""
 
     def __init__(self, cause: str, detail: str):
         super().__init__(cause, detail)
@@ -40,10 +40,25 @@ class Turn:
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip (or image). `start` and `end` are seconds in the source video named `video`.
+    """A stored clip or image.
 
-    `frames`, `fps`, `width` and `height` describe `payload`, an mp4 or an image file. `attributes` are
-    words for probes and filters, such as the colour of what moves.
+    Attributes:
+        id: unique in its corpus.
+        payload: an mp4 or an image file.
+        media: kind of the payload.
+        captions: texts that describe the clip.
+        conversation: turns about it.
+        label: number of its class.
+        video: name of the source video.
+        start: second of the source video at which the clip begins.
+        end: second of the source video at which it ends.
+        frames: number of frames of the payload.
+        fps: frame rate of the payload; 0 for images.
+        width: pixels of a row.
+        height: pixels of a column.
+        audio: whether the payload has a sound track.
+        scores: numbers that filters use.
+        attributes: words for probes and filters, such as the colour of what moves.
     """
 
     id: str
@@ -68,7 +83,7 @@ _FIELDS = {f.name for f in dataclasses.fields(Clip)} - {"payload"}
 
 
 def pack(clip: Clip) -> bytes:
-    """A clip as the bytes of one record."""
+    """Returns the bytes of the record of a clip."""
     header: dict[str, Any] = {name: getattr(clip, name) for name in sorted(_FIELDS)}
     header["conversation"] = [[turn.role, turn.text] for turn in clip.conversation]
     header |= {"schema": SCHEMA, "bytes": len(clip.payload), "crc32": zlib.crc32(clip.payload)}
@@ -77,12 +92,12 @@ def pack(clip: Clip) -> bytes:
 
 
 def unpack(record: bytes) -> Clip:
-    """The clip of a record; raises ClipError if the record is not whole."""
+    """Returns the clip of a record; raises ClipError if the record is damaged."""
     return clip_of(*split(record))
 
 
 def clip_of(header: Mapping[str, Any], payload: bytes) -> Clip:
-    """The clip of a header and its media bytes; raises ClipError if these are not whole."""
+    """Returns the clip of a header and its media bytes; raises ClipError if the bytes are damaged."""
     if len(payload) != header["bytes"]:
         raise ClipError("truncated", f"{len(payload)} of {header['bytes']} media bytes are there")
     if zlib.crc32(payload) != header["crc32"]:
@@ -94,7 +109,7 @@ def clip_of(header: Mapping[str, Any], payload: bytes) -> Clip:
 
 
 def split(record: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and media bytes of a record, the bytes unchecked; raises ClipError for a bad header."""
+    """Returns header and media bytes of a record, without checking the bytes; raises ClipError."""
     if not record:
         raise ClipError("empty", "the record has no bytes")
     if len(record) < _LENGTHS.size or not record.startswith(_MAGIC):
@@ -118,6 +133,6 @@ def split(record: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def check_times(clip: Clip) -> None:
-    """Raises ClipError if the clip's times cannot be."""
+    """Raises ClipError unless 0 <= start <= end < infinity."""
     if not (0 <= clip.start <= clip.end) or clip.end - clip.start == float("inf"):
         raise ClipError("wrong times", f"the clip runs from {clip.start} s to {clip.end} s")

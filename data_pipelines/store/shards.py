@@ -1,4 +1,4 @@
-"""A corpus on disk: ArrayRecord shards and a manifest that names, counts and hashes them."""
+"""A corpus on disk: ArrayRecord shards, and a manifest with their names, counts and hashes."""
 
 import hashlib
 import json
@@ -18,14 +18,15 @@ from ivjax.drafts import draft_of, store
 from ivjax.errors import UserError
 
 MANIFEST = "manifest.json"
-_OPEN_FILES = 512  # of one reader; half of what a process may usually open
-_ONE_BY_ONE = "group_size:1,uncompressed"  # media are compressed already
+_OPEN_FILES = 512  # per reader: half of the usual limit of a process
+# One record a group, or a random read would decompress a whole group. H.264 does not compress further.
+_ONE_BY_ONE = "group_size:1,uncompressed"
 RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What the manifest knows of one shard."""
+    """The manifest's entry of one shard."""
 
     name: str
     count: int
@@ -35,7 +36,7 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A corpus: its shards in order, and how it was made."""
+    """The manifest of a corpus: its shards in order, and the options that it was made with."""
 
     shards: tuple[ShardInfo, ...]
     made_with: Mapping[str, Any] = field(default_factory=dict)
@@ -43,17 +44,17 @@ class Manifest:
 
     @property
     def clips(self) -> int:
-        """Records of all shards."""
+        """Number of records in all shards."""
         return sum(shard.count for shard in self.shards)
 
     @property
     def digest(self) -> str:
-        """One hash over all shards: the same corpus has the same digest."""
+        """Hash over all shards; equal corpora have equal digests."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
 
 class ShardWriter:
-    """Writes one shard; the file takes its name only when the block ends without an error.
+    """Writes one shard. The file gets its name only when the block ends without an error.
 
     `with ShardWriter(path) as shard: shard.write(record)`, afterwards `shard.info` describes it.
     """
@@ -88,9 +89,9 @@ class ShardWriter:
 
 
 class Shards:
-    """Random access to the raw records of a corpus, by number; for any number of threads. Pickles.
+    """Random access to the raw records of a corpus by number. Thread-safe; can be pickled.
 
-    A record in a damaged part of a file is a ClipError; the others are still read.
+    A damaged record raises ClipError; the other records of its file can still be read.
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
@@ -104,7 +105,7 @@ class Shards:
         return len(self._parts)
 
     def place(self, number: int) -> tuple[str, int]:
-        """Shard name and record number inside it."""
+        """Returns the shard's name and the record's number inside it."""
         shard, record = self._parts.locate(number)
         return self.manifest.shards[shard].name, record
 
@@ -146,21 +147,21 @@ class Shards:
 
 
 def open_shards(folder: Path) -> Shards:
-    """The records of a corpus folder, all of whose files are there."""
+    """Opens a corpus folder; raises UserError if a file is missing."""
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     return Shards(folder, manifest)
 
 
 def write_manifest(folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any]) -> Manifest:
-    """Stores the manifest, whole or not at all."""
+    """Stores the manifest atomically."""
     manifest = Manifest(tuple(shards), dict(made_with))
     store(folder / MANIFEST, json.dumps(asdict(manifest) | {"clips": manifest.clips}, indent=1) + "\n")
     return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a corpus folder."""
+    """Reads the manifest of a corpus folder."""
     path = folder / MANIFEST
     if not path.is_file():
         raise UserError(
@@ -182,7 +183,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises if a shard is missing or has another size than the manifest says; reads no data."""
+    """Raises UserError if a shard is missing or its size differs from the manifest; reads no data."""
     for shard in manifest.shards:
         path = folder / shard.name
         found = path.stat().st_size if path.is_file() else None
@@ -192,6 +193,6 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file's bytes."""
+    """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Clips in TFDS's layout: how one lies in an example, and random access to a prepared dataset."""
+"""Clips in TFDS: the features of an example, and random access to a prepared dataset."""
 
 import dataclasses
 import threading
@@ -18,7 +18,7 @@ _NO_LABEL = -1
 
 
 def features() -> tfds.features.FeaturesDict:
-    """How a clip lies in TFDS, whose records hold no more than 32 bits of a float."""
+    """Returns the features of a clip. TFDS stores floats with 32 bits."""
     text = tfds.features.Text
     return tfds.features.FeaturesDict(
         {
@@ -43,7 +43,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 def clip_to_example(clip: Clip) -> dict[str, Any]:
-    """A clip as `features` has it."""
+    """Returns the example of a clip, as `features` describes it."""
     example = {f.name: getattr(clip, f.name) for f in dataclasses.fields(clip) if f.name != "payload"}
     return example | {
         "clip": clip.payload,
@@ -56,7 +56,7 @@ def clip_to_example(clip: Clip) -> dict[str, Any]:
 
 
 def example_to_clip(example: Mapping[str, Any]) -> Clip:
-    """A clip from what a TFDS data source gives: bytes for text, dicts of lists for sequences of dicts."""
+    """Returns the clip of an example. Data sources give bytes for text, dicts of lists for lists of dicts."""
     label = int(example["label"])
     turns = example["conversation"]
     return Clip(
@@ -91,7 +91,7 @@ def _pairs(sequence: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 class TfdsClips:
-    """Random access to the clips in the folder of a prepared TFDS dataset; for any number of threads."""
+    """Random access to the clips of a prepared TFDS dataset. Thread-safe; can be pickled."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -117,12 +117,12 @@ class TfdsClips:
             raise ClipError("not a record", f"{type(error).__name__}: {error}") from None
 
     def place(self, number: int) -> tuple[str, int]:
-        """Shard name and record number of a clip."""
+        """Returns the shard's name and the record's number of a clip."""
         shard, record = self._parts.locate(number)
         return self._split.filenames[shard], record
 
     def digest(self) -> str:
-        """Changes when the corpus does."""
+        """Returns a hash that changes with the corpus."""
         path = self._folder / DIGEST_FILE
         if not path.is_file():
             raise UserError(f"{path} is missing; copy it along with the shards, or build the dataset again")

@@ -99,5 +99,5 @@ def test_a_streaming_draw_gives_every_video_the_same_chance():
 
 
 def test_a_draw_of_more_than_there_is_is_an_error():
-    with pytest.raises(UserError, match="a draw of 5 clips"):
+    with pytest.raises(UserError, match="cannot draw 5 clips"):
         plan([Row("a", "a.mp4")], draw=Draw(5))
