@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent
 README = ROOT / "README.md"
 FOLDERS = [name for name in ("configs", "data_pipelines", "launch") if (ROOT / name).is_dir()]
 
-version = re.search(r'^__version__ = "(.+)"$', (ROOT / "ivjax/__init__.py").read_text("utf-8"), re.M).group(1)
+version = re.search(r'^__version__ = "(.+)"$', (ROOT / "ivjax/version.py").read_text("utf-8"), re.M).group(1)
 
 packages = ["ivjax"] + [f"ivjax.{name}" for name in find_packages(str(ROOT / "ivjax"))]
 for folder in FOLDERS:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ivjax.version import __version__
 
 # A checkout keeps configs/, data_pipelines/ and launch/ beside this folder; a wheel carries them inside it.
 _ROOT = Path(__file__).resolve().parent.parent

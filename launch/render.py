@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import ivjax
+from ivjax import version
 from ivjax.errors import UserError
 from ivjax.launch.clouds import extra
 from ivjax.launch.job import Job
@@ -61,7 +61,7 @@ class Place:
                 raise UserError(
                     'wheel = "build" needs a checkout of ivjax; name a wheel file, or use pip = "ivjax"'
                 )
-            return self.folder / f"ivjax-{ivjax.__version__}-py3-none-any.whl"
+            return self.folder / f"ivjax-{version.__version__}-py3-none-any.whl"
         if target.wheel and not Path(target.wheel).is_file():
             raise UserError(f"wheel = {target.wheel!r}: there is no such file")
         return Path(target.wheel).absolute() if target.wheel else None
@@ -75,7 +75,7 @@ class Place:
 
 
 def _checkout() -> Path:
-    return Path(ivjax.__file__).resolve().parent.parent
+    return Path(version.__file__).resolve().parent.parent
 
 
 def build_wheel(file: Path) -> None:

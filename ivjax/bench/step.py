@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.bench.timing import in_turn
+from ivjax.convert.starting import starting_params
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import apply_overrides, expand
 from ivjax.ops.layout import batch_spec
@@ -19,7 +20,7 @@ from ivjax.train.gradients import gradients_of
 from ivjax.train.hardware import peak_flops, peak_memory
 from ivjax.train.mesh import build_mesh, check_batch
 from ivjax.train.program import program_of
-from ivjax.train.start import starting_params
+from ivjax.train.sharding import shardings_of
 from ivjax.train.step import init_state
 
 _MATMUL_SIDE = {"cpu": 2048}  # elsewhere large enough to fill an accelerator
@@ -53,7 +54,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         program, recipe = program_of(experiment, mesh), experiment.recipe
         objective = program.objective
         trained, frozen = (
-            starting_params(objective, part, {}, recipe.seed, mesh)
+            starting_params(objective, part, {}, recipe.seed, shardings_of(part, mesh, objective.rules))
             for part in (program.state["params"], program.frozen)
         )
         state = jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(trained)

@@ -5,9 +5,9 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from ivjax import __version__
 from ivjax.cli import bench, convert, data, embed, eval, launch, plan, quickstart, search, sweep, train
 from ivjax.errors import UserError
+from ivjax.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ivjax", description="The InternVideo family in JAX.")
     parser.add_argument("--version", action="version", version=f"ivjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (quickstart, train, sweep, eval, plan, launch, convert, embed, search, data, bench):
+    for command in (quickstart, train, sweep, eval, plan, convert, embed, search, data, bench):
         command.add(commands)
+    # It checks the command line that it sends elsewhere, and is given the parser because it cannot import it.
+    launch.add(commands, _parse)
     return parser

@@ -86,7 +86,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from ivjax.convert.engine.conversion import inspect_file
+    from ivjax.convert.conversion import inspect_file
 
     report = inspect_file(options.file, _choices(options))
     _show(report, options.json)
@@ -94,7 +94,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from ivjax.convert.engine.conversion import import_file
+    from ivjax.convert.conversion import import_file
     from ivjax.convert.formats.writing import bytes_of
 
     shard_bytes = bytes_of(options.shard_size)
@@ -104,14 +104,14 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from ivjax.convert.engine.conversion import export_file
+    from ivjax.convert.conversion import export_file
 
     _show(export_file(options.weights, options.out, note), options.json)
     return 0
 
 
 def _parity(options: argparse.Namespace) -> int:
-    from ivjax.convert.engine.parity import compare
+    from ivjax.convert.parity import compare
 
     parity = compare(options.weights, options.fixture)
     _show(parity, options.json)
@@ -119,7 +119,7 @@ def _parity(options: argparse.Namespace) -> int:
 
 
 def _choices(options: argparse.Namespace) -> Any:
-    from ivjax.convert.engine.planning import Choices
+    from ivjax.convert.planning import Choices
 
     return Choices(
         options.family,

@@ -1,15 +1,14 @@
 """`ivjax launch`."""
 
 import argparse
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ivjax.cli.common import add_command, pair
 from ivjax.errors import UserError, nearest
 
-if TYPE_CHECKING:
-    from ivjax.launch.job import Job
+Parse = Callable[[Sequence[str]], argparse.Namespace]
 
 _JOBS = ("train", "sweep", "eval", "embed", "bench", "data", "convert")
 _ABOUT = {
@@ -20,8 +19,8 @@ _ABOUT = {
 }
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
+def add(commands: argparse._SubParsersAction, parse: Parse) -> None:
+    """Adds the command; `parse` reads a whole `ivjax` command line."""
     example = "ivjax launch gke --target v5p.toml --dry-run train stage1_1b --workdir gs://BUCKET/runs/1b"
     launch = add_command(commands, "launch", "Start a job here or on a cluster.", example)
     where = launch.add_subparsers(dest="where", required=True)
@@ -33,14 +32,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_command_line(local)
     local.set_defaults(run=_launch_local)
     for kind in _ABOUT:
-        _add_kind(where, kind)
+        _add_kind(where, kind, parse)
     about = "What the clusters start on each host: status 75 says that it was stopped before its end."
     worker = add_command(where, "worker", about, "ivjax launch worker train stage1_1b --workdir /runs/1b")
     _add_command_line(worker)
     worker.set_defaults(run=_launch_worker)
 
 
-def _add_kind(where: argparse._SubParsersAction, kind: str) -> None:
+def _add_kind(where: argparse._SubParsersAction, kind: str, parse: Parse) -> None:
     example = (
         f"ivjax launch {kind} --example > target.toml\n  ivjax launch {kind} --target target.toml --dry-run"
     )
@@ -53,34 +52,33 @@ def _add_kind(where: argparse._SubParsersAction, kind: str) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go; default: jobs/NAME")
     parser.add_argument("--example", action="store_true", help="print a target file to start from, and exit")
     _add_command_line(parser)
-    parser.set_defaults(run=_launch)
+    parser.set_defaults(run=functools.partial(_launch, parse=parse))
 
 
 def _add_command_line(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="train ...", help="the command to run")
 
 
-def _launch(options: argparse.Namespace) -> int:
+def _launch(options: argparse.Namespace, parse: Parse) -> int:
+    from ivjax.launch.job import Job
     from ivjax.launch.launch import launch
     from ivjax.launch.target import example
 
     if options.example:
         print(example(options.where), end="")
         return 0
-    job = _job(_given(options))
+    words = _given(options)
+    parsed = _parsed(words, parse)
+    job = Job(tuple(words), getattr(parsed, "config", None), tuple(getattr(parsed, "overrides", ())))
     return launch(options.where, job, options.target, options.set, options.out, options.dry_run)
 
 
-def _job(words: Sequence[str]) -> "Job":
-    """The command line, parsed as it will be on the machines."""
-    from ivjax.cli import _parse
-    from ivjax.launch.job import Job
-
+def _parsed(words: Sequence[str], parse: Parse) -> argparse.Namespace:
+    """Returns the command line as it will be parsed on the machines."""
     if words[0] not in _JOBS:
         known = f"launch starts {', '.join(_JOBS)}"
         raise UserError(f"{words[0]!r} is not a command to launch ({known}){nearest(words[0], _JOBS)}")
-    options = _parse(words)
-    return Job(tuple(words), getattr(options, "config", None), tuple(getattr(options, "overrides", ())))
+    return parse(words)
 
 
 def _launch_local(options: argparse.Namespace) -> int:

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax import __version__
 from ivjax.embed.captions import embed_captions, read_texts
 from ivjax.embed.index import Made
 from ivjax.embed.media import MediaList
@@ -12,6 +11,7 @@ from ivjax.embed.videos import EmbedOptions, Outcome, Say, embed_videos
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
+from ivjax.version import __version__
 
 
 @dataclass(frozen=True)

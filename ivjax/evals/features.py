@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from ivjax.convert.families.all import family_of_sizes
-from ivjax.convert.loading import load, params_of_run
+from ivjax.convert.loading import load
+from ivjax.convert.origins import params_of_run
+from ivjax.convert.registry import family_of_sizes
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function
 from ivjax.evals.suites.base import Dtype

@@ -1,12 +1,12 @@
 """Config files: the shipped ones, the experiment that a file defines, and its named variants."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-import ivjax
 from ivjax.errors import UserError, nearest
 from ivjax.experiment.batches import follow_batch
 from ivjax.experiment.experiment import Experiment
@@ -43,11 +43,9 @@ def parse_name(name: str) -> ConfigName:
 
 def shipped_configs() -> dict[str, Path]:
     """Returns the experiments that come with the package, by name."""
-    for parent in ivjax.__path__:
-        folder = Path(parent) / "configs"
-        if folder.is_dir():
-            return {f.stem: f for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")}
-    return {}
+    # By import: a checkout has configs/ beside the package, a wheel inside it.
+    folder = Path(importlib.import_module("ivjax.configs").__path__[0])
+    return {f.stem: f for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")}
 
 
 def load_experiment(name: str, overrides: Sequence[str] = (), say: Say | None = None) -> Experiment:

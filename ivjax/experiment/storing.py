@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ivjax
 from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
@@ -78,7 +77,7 @@ def _unpacked(value: Any) -> Any:
 def _class(name: str) -> Any:
     """The dataclass of that name: nothing else that a file names is ever called."""
     module, _, attribute = name.partition(":")
-    if module not in sys.modules and module.split(".")[0] != ivjax.__name__:
+    if module not in sys.modules and module.split(".")[0] != __name__.split(".")[0]:
         raise ValueError(f"{name} is not of ivjax; import {module} first if you trust it")
     kind = getattr(importlib.import_module(module), attribute)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):

@@ -1,6 +1,7 @@
 """What one device does in a step: multiply-adds, bytes read, bytes sent, and how large values are on it."""
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Costs:
             self.largest[axis] = max(self.largest.get(axis, 0), size)
 
 
-class Device:
+class Device(ABC):
     """One of the devices of a mesh, and the books of what it does.
 
     `sizes` are devices by mesh axis. `like` maps the sorted shape of a parameter (or of one of its layers)
@@ -55,6 +56,10 @@ class Device:
         self.platform = platform
         self.costs = Costs()
         self._made: dict[Hashable, Value] = {}
+
+    @abstractmethod
+    def run(self, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], frame: Frame) -> list[Value]:
+        """Walks through a program inside `frame`; returns its results. Loops and kernels call it in turn."""
 
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """What `make` made when it was first asked for under this key."""

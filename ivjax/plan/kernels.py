@@ -1,19 +1,15 @@
 """Programs that say themselves what each device does: shard_map, and kernels written by hand."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ivjax.plan import layout
+from ivjax.plan.costs import Device
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.products import block_flops
 
-if TYPE_CHECKING:
-    from ivjax.plan.walk import Walk
 
-
-def shard_map(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def shard_map(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A program per device, whose shapes are local already."""
     frame.store([v for v in operands if not v.view])
     inside, jaxpr = walk.frame(), equation.params["jaxpr"]
@@ -30,7 +26,7 @@ def shard_map(walk: Walk, equation: Any, operands: list[Value], frame: Frame) ->
     return results
 
 
-def kernel(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def kernel(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A hand-written kernel: what it reads and writes, and the products of each of its blocks."""
     frame.store([v for v in operands if not v.view])
     results = [walk.value(v.aval, layout.whole(v.aval.ndim)) for v in equation.outvars]

@@ -1,19 +1,14 @@
 """Loops and branches: one turn is walked, and costs what it costs times its turns."""
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ivjax.plan import layout
-from ivjax.plan.costs import Costs
+from ivjax.plan.costs import Costs, Device
 from ivjax.plan.layout import Splits
 from ivjax.plan.lifetimes import Frame, Value
-
-if TYPE_CHECKING:
-    from ivjax.plan.walk import Walk
 
 CALLS = {
     "jit": "jaxpr",
@@ -41,7 +36,7 @@ def _given(equation: Any) -> tuple[int, int]:
     return len(consts), len(carried)
 
 
-def scan(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def scan(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A scan. One that is unrolled in full is a straight line instead: nothing is stacked in it."""
     consts, count = _given(equation)
     if equation.params["unroll"] >= equation.params["length"] > 1:
@@ -64,7 +59,7 @@ def scan(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list
 
 
 def _settled(
-    walk: Walk, equation: Any, operands: list[Value]
+    walk: Device, equation: Any, operands: list[Value]
 ) -> tuple[int, Costs, list[Value], list[Splits]]:
     """A turn of a scan as of _turn, and how the carry lies once turns no longer change that."""
     consts, count = _given(equation)
@@ -79,7 +74,7 @@ def _settled(
 
 
 def _turn(
-    walk: Walk, body: Any, operands: Sequence[Value], consts: int, carried: Sequence[Splits]
+    walk: Device, body: Any, operands: Sequence[Value], consts: int, carried: Sequence[Splits]
 ) -> tuple[int, Costs, list[Value]]:
     """Bytes alive within one turn of a loop beside what surrounds it, its costs and its results."""
     inside, arguments, (jaxpr, closed_over) = walk.frame(), [], opened(body)
@@ -96,7 +91,7 @@ def _turn(
     return inside.peak(), costs, results
 
 
-def _unrolled(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def _unrolled(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     params, (body, closed_over) = equation.params, opened(equation.params["jaxpr"])
     consts, count = _given(equation)
     end = consts + count
@@ -118,7 +113,7 @@ def _unrolled(walk: Walk, equation: Any, operands: list[Value], frame: Frame) ->
     return [*carry, *stacked]
 
 
-def _slices(walk: Walk, stack: Value, aval: Any, length: int, frame: Frame) -> Sequence[Value]:
+def _slices(walk: Device, stack: Value, aval: Any, length: int, frame: Frame) -> Sequence[Value]:
     """What each turn of an unrolled loop gets of a stacked value."""
     if stack.parts:
         return stack.parts
@@ -129,7 +124,7 @@ def _slices(walk: Walk, stack: Value, aval: Any, length: int, frame: Frame) -> S
     return [copy.copy(walk.once(key, make)) for key in keys]
 
 
-def _slice(walk: Walk, stack: Value, aval: Any, frame: Frame) -> Value:
+def _slice(walk: Device, stack: Value, aval: Any, frame: Frame) -> Value:
     found = walk.value(aval, stack.splits[1:], stack.sources)
     found.rows = stack.rows
     if walk.platform == "tpu":
@@ -139,7 +134,7 @@ def _slice(walk: Walk, stack: Value, aval: Any, frame: Frame) -> Value:
     return found
 
 
-def _narrowed(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def _narrowed(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """Copies in fewer bytes of what a loop only ever reads so: compilers make them once, before it."""
     first = sum(_given(equation))
     body, found = opened(equation.params["jaxpr"])[0], []
@@ -175,7 +170,7 @@ def _read_as(jaxpr: Any, variable: Any) -> int | None:
     return max(known) if known and len(known) == len(widths) else None
 
 
-def while_loop(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def while_loop(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A loop of unknown length: one turn."""
     inner, consts = operands[equation.params["cond_nconsts"] :], equation.params["body_nconsts"]
     frame.store([v for v in inner if not v.view])
@@ -187,7 +182,7 @@ def while_loop(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -
     return results
 
 
-def cond(walk: Walk, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def cond(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """Branches: the costliest one."""
     frame.store([v for v in operands if not v.view])
     branches = [

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ivjax.convert.loading import params_of_run
+from ivjax.convert.origins import params_of_run
 from ivjax.errors import UserError
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import stored_experiment

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from ivjax.convert.starting import starting_params
 from ivjax.data_pipelines.load.media_loader import MediumBatch
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
@@ -26,7 +27,6 @@ from ivjax.train.feed import Batches, Feed
 from ivjax.train.metrics import MetricsLog, open_workdir
 from ivjax.train.program import Numbers, Program, loss_of, numbers_of, program_of, step_of
 from ivjax.train.session import Run, Session, Weights, open_loader
-from ivjax.train.start import starting_params
 from ivjax.train.step import State, init_state
 
 _ROWS = 1  # the axis of a batch along which the runs' own batches lie; axis 0 is the clips, as everywhere
@@ -83,7 +83,8 @@ class Group(Run):
     def start(self, program: Program, read: Weights) -> State:
         """Each run begins with the parameters of its own seed."""
         objective, shapes, recipe = program.objective, program.trained, self.experiment.recipe
-        draw = functools.cache(lambda seed: starting_params(objective, shapes, read, seed, program.mesh))
+        places = sharding.shardings_of(shapes, program.mesh, objective.rules)
+        draw = functools.cache(lambda seed: starting_params(objective, shapes, read, seed, places))
         params = [draw(member.experiment.seed) for member in self.members]
 
         def begin(*params: Any) -> State:

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ivjax.ops.cut import joined
 from ivjax.stages.objective import Batch, Joint, Metrics, Objective, Params
-from ivjax.train.freeze import joined
 
 Result = tuple[tuple[jax.Array, Metrics], Params]
 Differentiate = Callable[[Params, Params, Batch, jax.Array], Result]

@@ -7,15 +7,15 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding
 
+from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.branches import replaced
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import leaves
+from ivjax.ops.cut import joined
 from ivjax.ops.layout import batch_spec
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
 from ivjax.train import sharding
-from ivjax.train.freeze import joined
-from ivjax.train.start import shapes_of
 from ivjax.train.step import State, init_state, make_step
 
 Numbers = Mapping[str, Any]

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ivjax.convert.loading import read_weights
+from ivjax.convert.origins import read_weights
+from ivjax.convert.starting import starting_params
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
 from ivjax.data_pipelines.load.mixture import tokenizers_of
@@ -21,16 +22,15 @@ from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import diff, to_json
 from ivjax.experiment.storing import store_experiment
+from ivjax.ops.cut import joined
 from ivjax.stages.objective import Objective, Params
 from ivjax.train import sharding
 from ivjax.train.checkpoint import Checkpoints, Restored
 from ivjax.train.feed import Feed, Spec, host_shard
-from ivjax.train.freeze import joined
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.metrics import Log, MetricsLog, open_workdir
 from ivjax.train.program import Numbers, Program, loss_of, numbers_of, program_of
-from ivjax.train.start import starting_params
 from ivjax.train.step import State, init_state
 
 Say = Callable[[str], None]
@@ -67,7 +67,9 @@ class Run:
     def start(self, program: Program, read: Weights) -> State:
         """The state before the first step; `read` are parameters from weight files."""
         shapes, recipe = program.state["params"], self.experiment.recipe
-        params = starting_params(program.objective, shapes, read, self.experiment.seed, program.mesh)
+        params = starting_params(
+            program.objective, shapes, read, self.experiment.seed, program.shardings["params"]
+        )
         return jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(params)
 
     def feed(self, program: Program, eval_clips: bool = False) -> Feed:
@@ -189,7 +191,8 @@ def _prepare(
     ledger.restarted(done)
     # A restored run reads its weight files again only for what its checkpoints do not hold.
     read = read_weights(objective, experiment, not_trained if found else joined(program.trained, not_trained))
-    frozen = starting_params(objective, not_trained, read, experiment.seed, mesh)
+    places = sharding.shardings_of(not_trained, mesh, objective.rules)
+    frozen = starting_params(objective, not_trained, read, experiment.seed, places)
     if found:
         loader.restore(found.data)
         state = found.state

@@ -10,12 +10,12 @@ import ml_dtypes
 import numpy as np
 
 from ivjax.convert.engine.family import Family
-from ivjax.convert.families.all import FAMILIES
 from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN, StudentSize
 from ivjax.convert.families.viclip import CLIP, VICLIP, ViClipSize
 from ivjax.convert.formats import torch_files, writing
 from ivjax.convert.formats.tensors import Arrays, Lazy
+from ivjax.convert.registry import FAMILIES
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
 from ivjax.models.viclip.towers import TextSize, VisionSize

@@ -8,24 +8,25 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.planning import plan
-from ivjax.convert.engine.rows import import_tensors, original
-from ivjax.convert.engine.weights import import_weights, save_weights
+from ivjax.convert.engine.rows import original
 from ivjax.convert.families.encoders import STAGE2
 from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
-from ivjax.convert.loading import read_weights
+from ivjax.convert.origins import read_weights
+from ivjax.convert.planning import plan
+from ivjax.convert.starting import shapes_of
+from ivjax.convert.weights import import_weights, save_weights
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.ops.cut import joined
 from ivjax.ops.resize import inflate_kernel, resize_table
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification
-from ivjax.train.freeze import joined
-from ivjax.train.start import shapes_of
 from tests.convert.originals import STUDENT, originals, write_originals
+from tests.convert.tables import import_tensors
 from tests.convert.test_matching import MANIFESTS, Unread
 
 ENCODER = STUDENT.encoder

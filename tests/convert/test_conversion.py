@@ -11,11 +11,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.conversion import export_file, import_file, inspect_file
-from ivjax.convert.engine.planning import Choices
+from ivjax.convert.conversion import export_file, import_file, inspect_file
 from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.formats.tensors import Lazy
 from ivjax.convert.formats.torch_files import write_torch
+from ivjax.convert.planning import Choices
 from ivjax.errors import UserError
 from tests.convert.originals import (
     SMALL_PRETRAIN,
@@ -106,8 +106,8 @@ def test_only_own_files_are_exported_and_only_to_known_formats(tmp_path, monkeyp
 MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
-from ivjax.convert.engine.conversion import export_file, import_file, inspect_file
-from ivjax.convert.engine.planning import Choices
+from ivjax.convert.conversion import export_file, import_file, inspect_file
+from ivjax.convert.planning import Choices
 
 def said(start):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.conversion import export_file, import_file, inspect_file
-from ivjax.convert.engine.planning import Choices
+from ivjax.convert.conversion import export_file, import_file, inspect_file
 from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.planning import Choices
 from ivjax.errors import UserError
 from tests.convert.originals import (
     SMALL_ENCODER,

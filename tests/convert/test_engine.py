@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import Row, export_tensors, import_tensors
+from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.internvideo2 import pretrain_rows
 from ivjax.errors import UserError
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, init_student
 from ivjax.ops.trees import paths_of
+from tests.convert.tables import export_tensors, import_tensors
 
 ROWS = [Row("layer.{i}.weight", "layers/kernel"), Row("head.weight", "head/kernel")]
 ONE = np.ones((2, 2))

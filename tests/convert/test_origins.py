@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.conversion import export_file
-from ivjax.convert.engine.rows import import_tensors
-from ivjax.convert.families.all import FAMILIES
+from ivjax.convert.conversion import export_file
 from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.convert.formats.safetensors_files import open_tensors
-from ivjax.convert.loading import load, read_weights
+from ivjax.convert.loading import load
+from ivjax.convert.origins import read_weights
+from ivjax.convert.registry import FAMILIES
+from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import EncoderSize
@@ -22,8 +23,8 @@ from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
-from ivjax.train.start import shapes_of
 from tests.convert.originals import originals
+from tests.convert.tables import import_tensors
 from tests.convert.torch_files import write_torch
 from tests.goldens import Golden
 from tests.train import micro
@@ -117,7 +118,7 @@ def test_a_student_becomes_a_teacher(name, tmp_path):
     student = dict(paths_of(import_tensors(PRETRAIN.rows, params)["encoder"]))
     stage = with_clip_teacher(size.encoder)
     assert_equal(frozen(stage, f"clip_teacher={path}#encoder"), student)
-    with pytest.raises(UserError, match=rf"is of internvideo2_pretrain: write {path}#encoder for that part"):
+    with pytest.raises(UserError, match=rf"is of internvideo2_pretrain: write {path}#encoder for that"):
         frozen(stage, f"clip_teacher={path}")
 
 
@@ -154,7 +155,7 @@ def test_stage1_teacher_videomae_with_and_without_its_decoder(beside, positions,
 @pytest.mark.parametrize(
     "entry, words",
     [
-        ("teacher={path}", "the stage has no part teacher; its parts are encoder, clip_teacher$"),
+        ("teacher={path}", "the stage has no branch teacher; its branches are encoder, clip_teacher$"),
         (
             "clip_teacher={path}#decoder",
             "a file of internvideo2_pretrain has no branch #decoder; its branches are encoder$",
@@ -229,8 +230,8 @@ def test_a_runs_teacher_is_read_where_the_run_had_it_from(trained):
 @pytest.mark.parametrize(
     "part, words",
     [
-        ("#vision", "has no part #vision; its parts are encoder, clip_teacher$"),
-        ("", "run is of internvideo2_pretrain: write .*run#encoder for that part of it$"),
+        ("#vision", "has no branch #vision; its branches are encoder, clip_teacher$"),
+        ("", "run is of internvideo2_pretrain: write .*run#encoder for that branch of it$"),
     ],
 )
 def test_what_is_no_part_of_a_run_is_named(trained, part, words):

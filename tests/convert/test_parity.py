@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.parity import compare
+from ivjax.convert.parity import compare
 from ivjax.errors import UserError
 from tests import goldens
 from tests.convert.originals import write_originals

@@ -5,15 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.planning import plan
-from ivjax.convert.engine.rows import import_tensors, original
-from ivjax.convert.engine.weights import import_into
+from ivjax.convert.engine.rows import original
 from ivjax.convert.families.encoders import VIDEOMAE
 from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN, AutoencoderSize
+from ivjax.convert.origins import import_into
+from ivjax.convert.planning import plan
 from ivjax.models.videomae.autoencoder import DecoderSize
 from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import originals, write_originals
+from tests.convert.tables import import_tensors
 from tests.convert.test_matching import MANIFESTS, Unread
 
 SIZE = AutoencoderSize(VideoMaeSize(12, 2, 2, 20, patch=2, image=(8, 8), frames=4), DecoderSize(8, 3, 2, 12))

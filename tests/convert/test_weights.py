@@ -8,15 +8,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import import_tensors
-from ivjax.convert.engine.weights import import_into, import_weights, save_weights
 from ivjax.convert.families.viclip import viclip_rows
 from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.origins import import_into
+from ivjax.convert.weights import import_weights, save_weights
 from ivjax.errors import UserError
 from ivjax.models.viclip.towers import ViClip, init_viclip
 from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import SMALL, WIDE, originals, use_small_families, write_originals
+from tests.convert.tables import import_tensors
 
 
 @pytest.fixture(autouse=True)

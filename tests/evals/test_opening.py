@@ -12,10 +12,10 @@ import pytest
 
 from ivjax.cli import eval as command
 from ivjax.convert.engine.rows import unflatten
-from ivjax.convert.engine.weights import save_weights
-from ivjax.convert.families.all import family_named
 from ivjax.convert.families.internvideo2 import StudentSize
 from ivjax.convert.families.viclip import ViClipSize
+from ivjax.convert.registry import family_named
+from ivjax.convert.weights import save_weights
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.data_pipelines.video.decode import Video

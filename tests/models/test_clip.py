@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import export_tensors, import_tensors
 from ivjax.convert.families.viclip import VICLIP, viclip_rows
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
 from ivjax.models.internvideo2.teachers import teach
 from ivjax.models.viclip.towers import TextSize, TextTower, ViClip, VisionTower, embed_video, init_viclip
 from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature
+from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, close, close_gradient
 
 pytestmark = pytest.mark.golden

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.detection import recognise
+from ivjax.convert.detection import recognise
 from ivjax.convert.engine.family import BUFFERS
-from ivjax.convert.engine.rows import export_tensors, import_tensors
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.experiment.patterns import covers
@@ -25,6 +24,7 @@ from ivjax.models.internvideo2.classifier import (
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import cross_entropy, smoothed
+from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, clips, close, close_gradient
 
 FIXTURES = ("stage1_finetune", "stage1_finetune_ap", "stage1_finetune_cat")

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import export_tensors, import_tensors
 from ivjax.convert.families.internvideo2 import PRETRAIN, pretrain_rows
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, init_student
@@ -16,6 +15,7 @@ from ivjax.models.internvideo2.teachers import at_tokens
 from ivjax.models.layers import PatchEmbed
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.video import patchify
+from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, clips, close, close_gradient, seen
 
 OUTPUTS = {"clip": "x_clip_align", "pooled": "x_align", "mae": "x_mae_align"}

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import import_tensors
 from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
 from ivjax.models.flops import encoder_forward, videomae_forward
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder
 from ivjax.models.internvideo2.teachers import features_at, normalised, teach
 from ivjax.models.layers import tapped_layers
 from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize, init_videomae
+from tests.convert.tables import import_tensors
 from tests.goldens import Golden, clips, close, returned_layers, seen, some_of
 
 ENCODERS = ("stage1_teacher_internvl", "stage1_teacher_internvideo2")

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import export_tensors, import_tensors
-from ivjax.convert.families.all import FAMILIES
 from ivjax.convert.families.videomae_pretrain_parity import tokens_of
+from ivjax.convert.registry import FAMILIES
 from ivjax.experiment.computing import Compute
 from ivjax.models.flops import autoencoder_forward
 from ivjax.models.videomae.autoencoder import DecoderSize, init_autoencoder
@@ -20,6 +19,7 @@ from ivjax.ops.trees import paths_of
 from ivjax.stages import mask as masks
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_pixels import MaskedPixels, Task, mean_error, pixel_targets
+from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, clips, close
 
 FIXTURES = ("videomae_v1_pretrain", "videomae_v2_pretrain")

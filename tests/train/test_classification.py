@@ -14,10 +14,10 @@ from ivjax.experiment.rules import Rule
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.ops.cut import cut
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification, Probe
 from ivjax.stages.objective import Objective
-from ivjax.train.freeze import cut
 from ivjax.train.step import init_state, make_step
 
 ENCODER = EncoderSize(16, 3, 2, 32, pool_heads=2, pool_width=8, image=(28, 28), frames=2, layer_scale=0.1)

@@ -6,9 +6,9 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.ops.cut import cut
 from ivjax.ops.trees import paths_of
 from ivjax.train.checkpoint import restore_params
-from ivjax.train.freeze import cut
 from ivjax.train.gradients import gradients_of
 from tests.train.pairs import experiment, run
 

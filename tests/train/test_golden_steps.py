@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import export_tensors, import_tensors
 from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.experiment.computing import Compute, Recipe
@@ -16,6 +15,7 @@ from ivjax.stages.masked_reconstruction import MaskedReconstruction, Weights
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from ivjax.train.gradients import gradients_of
 from ivjax.train.step import init_state, make_step
+from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, clips, close, close_gradient, cosine_schedule, returned_layers, seen
 
 NAME = "stage1_train_steps"

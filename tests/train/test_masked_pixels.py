@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.weights import import_into
 from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN
 from ivjax.convert.loading import load
+from ivjax.convert.origins import import_into
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.rows import Row, import_tensors
+from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.internvideo2 import linear, norm, pretrain_rows
 from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule, rule_of
@@ -16,6 +16,7 @@ from ivjax.models.internvideo2.rules import CLASSIFIER, STUDENT
 from ivjax.models.viclip.rules import TEXT
 from ivjax.ops.trees import paths_of
 from ivjax.train.optimizer import init_moments, layer_scales, updated
+from tests.convert.tables import import_tensors
 from tests.goldens import Golden, cosine_schedule
 
 

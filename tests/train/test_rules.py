@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs
 from ivjax.experiment.rules import Rule, prefixed, rule_of, stated_in
+from ivjax.ops.cut import joined
 from ivjax.ops.trees import paths_of
-from ivjax.train.freeze import joined
 from ivjax.train.optimizer import layer_scales
-from ivjax.train.start import shapes_of
 
 # Recorded before the rules moved from one table of the trainer to the families.
 RECORDED = Path(__file__).with_name("parameter_rules.txt")

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ivjax.convert.engine.conversion import export_file
-from ivjax.convert.engine.weights import import_weights, save_weights
+from ivjax.convert.conversion import export_file
 from ivjax.convert.families.viclip import ViClipSize
 from ivjax.convert.loading import load
+from ivjax.convert.weights import import_weights, save_weights
 from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals

@@ -15,9 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from ivjax.convert.engine.fits import Change, Fit
-from ivjax.convert.formats.tensors import Arrays, Lazy, Shape, Tensors
+from ivjax.convert.formats.tensors import Lazy, Shape, Tensors
 from ivjax.errors import UserError
-from ivjax.ops.trees import paths_of
 
 LAYER = "{i}"
 
@@ -115,21 +114,6 @@ class Table:
             if row and (layer := row.layer_of(name)) is not None:
                 return row, layer
         return None
-
-
-def import_tensors(rows: Iterable[Row], tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Source tensors -> nested parameter dict, of whatever sizes. Every tensor must be taken by a row."""
-    from ivjax.convert.engine.matching import match  # which builds on this module
-
-    source = Arrays(tensors)
-    plan = match(rows, source)
-    plan.report.check("these tensors")
-    return unflatten({leaf.path: leaf.lazy(source).read() for leaf in plan.leaves})
-
-
-def export_tensors(rows: Iterable[Row], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Nested parameter dict -> source tensors under their original names. The inverse of the import."""
-    return {lazy.name: lazy.read() for lazy in original(rows, Arrays(dict(paths_of(params))))}
 
 
 def original(

@@ -132,3 +132,5 @@ VIDEOMAE = Family(
     },
     parity=Parity(_videomae_size, encoders_parity.run_videomae),
 )
+
+FAMILIES = (ENCODER, STAGE2, VIDEOMAE)

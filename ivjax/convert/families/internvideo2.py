@@ -172,3 +172,5 @@ PRETRAIN = Family(
     of_stage=_of_stage,
     parity=Parity(_size_of, internvideo2_parity.run),
 )
+
+FAMILIES = (PRETRAIN,)

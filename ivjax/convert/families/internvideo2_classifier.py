@@ -119,3 +119,5 @@ CLASSIFIER = Family(
     of_stage=_of_stage,
     parity=Parity(_size_of, _run),
 )
+
+FAMILIES = (CLASSIFIER,)

@@ -136,3 +136,5 @@ CLIP = replace(
     of_stage=lambda stage: None,
     parity=None,
 )
+
+FAMILIES = (VICLIP, CLIP)

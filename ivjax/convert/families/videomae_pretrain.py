@@ -78,3 +78,5 @@ VIDEOMAE_PRETRAIN = Family(
     of_stage=_of_stage,
     parity=Parity(_size_of, videomae_pretrain_parity.run),
 )
+
+FAMILIES = (VIDEOMAE_PRETRAIN,)

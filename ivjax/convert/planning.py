@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ivjax.convert.engine.detection import Opened, nearest_preset, preset_named, recognise
+from ivjax.convert.detection import Opened, nearest_preset, preset_named, recognise
 from ivjax.convert.engine.fits import Fitting
 from ivjax.convert.engine.matching import Plan, Wanted
 from ivjax.convert.engine.report import Report

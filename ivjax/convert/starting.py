@@ -6,28 +6,26 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
+from ivjax.ops.cut import Cut, cut
 from ivjax.ops.trees import map_with_path, paths_of
 from ivjax.stages.objective import Objective, Params
-from ivjax.train import sharding
-from ivjax.train.freeze import Cut, cut
 
 
 def shapes_of(objective: Objective, dtype: Any) -> Cut:
-    """Shapes of what is trained, in float32, and of what is frozen, in `dtype`."""
+    """Returns the shapes of what is trained, in float32, and of what is frozen, in `dtype`."""
     trained, frozen = cut(jax.eval_shape(lambda: objective.init(jax.random.key(0))), objective.frozen)
     return Cut(trained, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen))
 
 
 def starting_params(
-    objective: Objective, shapes: Params, read: Mapping[str, np.ndarray], seed: int, mesh: Mesh
+    objective: Objective, shapes: Params, read: Mapping[str, np.ndarray], seed: int, shardings: Params
 ) -> Params:
-    """Parameters of `shapes` on the mesh: those in `read`, by path; the others drawn from `seed`."""
-    wanted, shardings = (
-        dict(paths_of(shapes)),
-        dict(paths_of(sharding.shardings_of(shapes, mesh, objective.rules))),
-    )
+    """Returns parameters of `shapes`, placed by `shardings` (a tree like it).
+
+    Those in `read` (path -> array) are taken from there; the others are drawn from `seed`.
+    """
+    wanted, places = dict(paths_of(shapes)), dict(paths_of(shardings))
     fresh = [path for path in wanted if path not in read]
 
     def draw(seed: jax.Array) -> dict[str, jax.Array]:
@@ -35,11 +33,11 @@ def starting_params(
         return {path: drawn[path].astype(wanted[path].dtype) for path in fresh}
 
     # The seed is an argument, so that all seeds share one compiled program.
-    compiled = jax.jit(draw, out_shardings={path: shardings[path] for path in fresh})
+    compiled = jax.jit(draw, out_shardings={path: places[path] for path in fresh})
     placed = compiled(np.int64(seed)) if fresh else {}
     for path in wanted.keys() - placed.keys():
         rows = functools.partial(_part, read[path], wanted[path].dtype)
-        placed[path] = jax.make_array_from_callback(wanted[path].shape, shardings[path], rows)
+        placed[path] = jax.make_array_from_callback(wanted[path].shape, places[path], rows)
     return map_with_path(lambda path, _: placed[path], shapes)
 
 

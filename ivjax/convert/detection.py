@@ -1,19 +1,18 @@
 """Which family a file is of, which preset comes nearest, and how its tensors are wrapped."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ivjax.convert.engine.family import Family
 from ivjax.convert.engine.matching import Plan, Wanted, match
+from ivjax.convert.engine.own_format import is_own, stored_sizes
 from ivjax.convert.engine.rows import Row, Table
-from ivjax.convert.families.all import FAMILIES, family_named
 from ivjax.convert.formats.tensors import Tensors, stripped
+from ivjax.convert.registry import FAMILIES, family_named
 from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
 
-FORMAT = "ivjax"
 _ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that family unasked
 
 
@@ -70,13 +69,7 @@ class Opened:
 
     def stored_sizes(self) -> Any:
         """The sizes that a file in this project's format tells, or None."""
-        text = self.tensors.metadata.get("sizes") if self.own else None
-        try:
-            return self.family.sizes(json.loads(text)) if text else None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(
-                f"the sizes that the file tells are damaged ({error}); convert it again"
-            ) from None
+        return stored_sizes(self.tensors, self.family) if self.own else None
 
 
 def recognise(
@@ -87,7 +80,7 @@ def recognise(
     Of families that take as many names, those in `likely` go first.
     """
     wanted = family_named(name) if name else None
-    if tensors.metadata.get("format") == FORMAT:
+    if is_own(tensors):
         family = family_named(tensors.metadata.get("family", ""))
         _agree(what, family, wanted)
         return Opened(tensors, family, "", own=True)

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ivjax.convert.engine.detection import recognise
-from ivjax.convert.engine.planning import Choices, plan
+from ivjax.convert.detection import recognise
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.formats.tensors import part
+from ivjax.convert.planning import Choices, plan
 from ivjax.errors import UserError
 
 TOLERANCE = 1e-3  # relative, of float32

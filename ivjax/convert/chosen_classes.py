@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.convert.engine.detection import FORMAT
 from ivjax.convert.engine.family import WRAPPERS
+from ivjax.convert.engine.own_format import is_own
 from ivjax.convert.formats.tensors import Renamed, Shape, Tensors
 from ivjax.errors import UserError
 
@@ -23,7 +23,7 @@ def asks_for_classes(path: str) -> tuple[str, str] | None:
 
 def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
     """The tensors of file `what` with the head that is asked for."""
-    own = whole.metadata.get("format") == FORMAT
+    own = is_own(whole)
     names = ("head/kernel", "head/bias") if own else ("head.weight", "head.bias")
     head = [p + name for p in ("", *WRAPPERS) for name in names if p + name in whole]
     if not head:

@@ -1,12 +1,13 @@
 """Which parameters are trained: a tree cut in two by path, and put together again."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
 from ivjax.ops.trees import paths_of
-from ivjax.stages.objective import Params
+
+Params = dict[str, Any]
 
 
 class Cut(NamedTuple):

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ivjax.convert.engine.detection import FORMAT
-from ivjax.convert.engine.planning import Choices, plan
+from ivjax.convert.engine.own_format import is_own, metadata
 from ivjax.convert.engine.report import Report
-from ivjax.convert.engine.weights import metadata, open_weights
 from ivjax.convert.formats.torch_files import write_torch
 from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
+from ivjax.convert.origins import open_weights
+from ivjax.convert.planning import Choices, plan
 from ivjax.errors import UserError
 from ivjax.progress import Progress
 
@@ -63,7 +63,7 @@ def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) ->
     What the originals have no place for is left out, and listed as unused.
     """
     tensors = open_weights(weights)
-    if tensors.metadata.get("format") != FORMAT:
+    if not is_own(tensors):
         raise UserError(f"{weights} is not in this project's format; import it first")
     if out.suffix not in (".safetensors", *_TORCH_SUFFIXES):
         raise UserError(f"{out} must end in .safetensors, .pt or .pth")

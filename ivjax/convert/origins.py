@@ -1,0 +1,225 @@
+"""Reads parameters from wherever a run may have them: weight files, other runs, and branches of both.
+
+The functions here call each other in a circle, because a run keeps only what it trained: the rest is read
+from its own `init_from`, which may name another run. Hence they share a module.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ivjax.convert.chosen_classes import asks_for_classes, with_classes
+from ivjax.convert.detection import Opened, recognise
+from ivjax.convert.engine.family import Family
+from ivjax.convert.engine.fits import Fitting
+from ivjax.convert.engine.matching import Wanted
+from ivjax.convert.engine.own_format import metadata
+from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.tensors import Arrays, Shape, Tensors
+from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage
+from ivjax.convert.starting import shapes_of, starting_params
+from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.patterns import covers
+from ivjax.experiment.storing import is_run, stored_experiment
+from ivjax.ops.cut import joined
+from ivjax.ops.resize import Grid
+from ivjax.ops.trees import paths_of
+from ivjax.stages.objective import Objective, Params, Stage
+from ivjax.train.checkpoint import restore_params
+
+# An entry of init_from: [BRANCH=]FILE[#BRANCH_OF_THE_FILE].
+_ENTRY = re.compile(r"(?:(?P<into>\w+)=)?(?P<path>.+?)(?:#(?P<there>[\w/]+))?", re.DOTALL)
+
+
+def open_weights(path: Path | str) -> Tensors:
+    """Returns the tensors of a weight file, or of a run folder under the names of this project's format.
+
+    FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head.
+    """
+    if chosen := asks_for_classes(str(path)):
+        file, asked = chosen
+        return with_classes(open_weights(file), asked, file)
+    folder = Path(path).expanduser()
+    if not is_run(folder):
+        return open_tensors(folder)
+    experiment = stored_experiment(folder)
+    found = family_of_stage(experiment.stage)
+    if found is None:
+        branches = ", ".join(f"{path}#{name}" for name in experiment.stage.encoders())
+        stage = type(experiment.stage).__name__
+        raise UserError(
+            f"{path} was trained as {stage}, which no checkpoint family stores whole"
+            + (f"; name a branch of it: {branches}" if branches else "")
+        )
+    family, sizes = found
+    names = {*family.shapes(sizes), *family.added}
+    leaves = {path: leaf for path, leaf in paths_of(params_of_run(folder, experiment)) if path in names}
+    return Arrays(leaves, metadata(family.name, sizes, None))
+
+
+def params_of_run(
+    folder: Path, experiment: Experiment, ema: bool = False, branch: str | None = None
+) -> Params:
+    """Returns the parameters of a run's model in the host's memory; with `branch`, also those of that branch.
+
+    Checkpoints hold what was trained. The rest comes from where the run had it, but for its teachers, which
+    are read only if they are the branch.
+    """
+    objective = experiment.stage.build(experiment.compute)
+    sharding = jax.sharding.SingleDeviceSharding(_host_device())
+    params = restore_params(folder, sharding, ema)
+    shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, branch)
+    if shapes:
+        read = read_weights(objective, experiment, shapes)
+        places = jax.tree.map(lambda _: sharding, shapes)
+        params = joined(params, starting_params(objective, shapes, read, experiment.seed, places))
+    return params
+
+
+def _needed(frozen: Params, stage: Stage, branch: str | None) -> Params:
+    """Returns the frozen leaves of the branch; without one, those of the trained model, but of no teacher."""
+    found = family_of_stage(stage)
+    if branch is not None:
+        wanted = {path for path, _ in paths_of(frozen) if path.startswith(f"{branch}/")}
+    elif found is not None:
+        family, sizes = found
+        wanted = {*family.shapes(sizes), *family.added}
+    else:
+        return frozen
+    return unflatten({path: leaf for path, leaf in paths_of(frozen) if path in wanted})
+
+
+def read_weights(objective: Objective, experiment: Experiment, target: Params) -> dict[str, np.ndarray]:
+    """Returns leaves of `target` by path out of the experiment's `init_from`; later files win.
+
+    If an entry names no branch, every leaf must be in a file or match a pattern of `init_fresh`; otherwise
+    every leaf of the branches named. Frozen leaves must be in a file in any case, because random numbers that
+    are never trained are hardly meant.
+    """
+    found: dict[str, np.ndarray] = {}
+    for entry in experiment.init_from:
+        found |= _read_entry(entry, objective, experiment, target)
+    branches = {branch for branch, _, _ in map(_parsed, experiment.init_from)}
+    promised = ["*"] if "" in branches else [f"{branch}/*" for branch in branches]
+    missing = [p for p, _ in paths_of(target) if p not in found and not covers(experiment.init_fresh, p)]
+    frozen = [path for path in missing if covers(objective.frozen, path)]
+    lacking = frozen or [path for path in missing if covers(promised, path)]
+    if lacking:
+        files = ", ".join(experiment.init_from) or "no file"
+        more = f" and {len(lacking) - 8} more" if len(lacking) > 8 else ""
+        raise UserError(
+            f"init_from gives {files}, and nothing for {', '.join(lacking[:8])}{more}"
+            f"{' (frozen)' if frozen else ''}; add a file, or name them in init_fresh"
+        )
+    return found
+
+
+def _parsed(entry: str) -> tuple[str, str, str]:
+    """Returns BRANCH, FILE and BRANCH_OF_THE_FILE of an entry of `init_from`; "" for those that it lacks."""
+    found = _ENTRY.fullmatch(entry)
+    assert found is not None  # the pattern takes every text
+    return found["into"] or "", found["path"], found["there"] or ""
+
+
+def _read_entry(
+    entry: str, objective: Objective, experiment: Experiment, target: Params
+) -> dict[str, np.ndarray]:
+    """Returns the leaves of `target` by path that one entry of `init_from` holds."""
+    into, path, there = _parsed(entry)
+    if not into:
+        return import_into(path, target, objective.grid, there)
+    encoders = experiment.stage.encoders()
+    sizes = encoders.get(into)
+    if sizes is None:
+        branches = ", ".join(encoders) or "none"
+        raise UserError(f"init_from={entry}: the stage has no branch {into}; its branches are {branches}")
+    below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
+    try:
+        leaves = import_into(path, below, sizes.grid, there, type(sizes)) if below else {}
+    except UserError as error:
+        raise UserError(f"init_from={entry}: {error}") from None
+    return {f"{into}/{name}": leaf for name, leaf in leaves.items()}
+
+
+def import_into(
+    path: Path | str,
+    target: Mapping[str, Any],
+    grid: Grid | None = None,
+    branch: str = "",
+    kind: type | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns leaves of `target` by path in its dtypes, as far as a weight file or a run folder holds them.
+
+    Args:
+        path: the file or run folder.
+        target: a tree of arrays or shapes; with `branch` it is that branch of the file's tree.
+        grid: patch grid (T, H, W) that position tables are resized to.
+        branch: the branch of the file that is wanted.
+        kind: type of the sizes of the model at `target`. A file of another model is an error then, and so is
+            one that holds nothing of it.
+    """
+    opened = _opened(Path(path).expanduser(), str(path), branch, kind)
+    fitting = Fitting(grid, opened.frames)
+    found = opened.plan(
+        Wanted(shapes_by_path(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True)
+    )
+    found.report.check(str(path))
+    if kind and not found.leaves:
+        raise UserError(f"{path} holds nothing of {f'its branch #{branch}' if branch else 'the model'}")
+    dtypes = {place: np.dtype(leaf.dtype) for place, leaf in paths_of(target)}
+    leaves = [replace(leaf, dtype=dtypes[leaf.path]) for leaf in found.leaves]
+    return {leaf.path: leaf.lazy(opened.tensors).read() for leaf in leaves}
+
+
+def shapes_by_path(tree: Mapping[str, Any]) -> dict[str, Shape]:
+    """Returns the shape of each leaf of a tree by its path."""
+    return {path: tuple(leaf.shape) for path, leaf in paths_of(tree)}
+
+
+def _opened(path: Path, what: str, branch: str, kind: type | None) -> Opened:
+    """Opens a file or a run, or a branch of it. Of families that fit alike, takes one that holds `kind`."""
+    likely = [family for family in FAMILIES.values() if kind and family.holds(kind, branch)]
+    if branch and is_run(path):
+        opened = recognise(_branch_of_run(path, branch), what, likely=likely)
+        branch = ""
+    else:
+        opened = recognise(open_weights(path), what, likely=likely).at(branch)
+    if kind and not opened.family.holds(kind, branch):
+        raise UserError(f"{what} is of {opened.family.name}: {_other_choice(opened.family, what, kind)}")
+    return opened
+
+
+def _branch_of_run(folder: Path, branch: str) -> Tensors:
+    """Returns the tensors of one branch of what a run trained, as a file of its own family."""
+    experiment = stored_experiment(folder)
+    encoders = experiment.stage.encoders()
+    sizes = encoders.get(branch)
+    family = None if sizes is None else family_of_sizes(sizes)
+    if family is None:
+        branches = ", ".join(encoders) or "none that can be taken alone"
+        raise UserError(f"{folder} has no branch #{branch}; its branches are {branches}")
+    params = params_of_run(folder, experiment, branch=branch)
+    return Arrays(dict(paths_of(params[branch])), metadata(family.name, sizes, None))
+
+
+def _other_choice(family: Family, what: str, kind: type) -> str:
+    """Returns advice on what to give instead of a file, or branch, that holds another model than wanted."""
+    branches = [f"{what}#{branch}" for branch in family.branches if family.holds(kind, branch)]
+    if branches:
+        return f"write {' or '.join(branches)} for that branch of it"
+    return f"give a file of {' or '.join(other.name for other in FAMILIES.values() if other.kind is kind)}"
+
+
+def _host_device() -> jax.Device:
+    """Returns a CPU device where jax has one beside its accelerators, otherwise the first device."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]

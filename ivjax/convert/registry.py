@@ -1,0 +1,47 @@
+"""The checkpoint families that can be converted, found in the modules of `ivjax/convert/families/`.
+
+A module there that defines `FAMILIES`, a tuple of Family, is part of the registry. Nothing else names it.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from ivjax.convert import families
+from ivjax.convert.engine.family import Family
+from ivjax.errors import UserError
+
+
+def _discovered() -> dict[str, Family]:
+    """All families by name, in the order of their modules' names."""
+    found: dict[str, Family] = {}
+    for module in sorted(pkgutil.iter_modules(families.__path__), key=lambda module: module.name):
+        content = importlib.import_module(f"{families.__name__}.{module.name}")
+        for family in getattr(content, "FAMILIES", ()):
+            if family.name in found:
+                raise ValueError(
+                    f"two families are called {family.name!r}; rename the one in {module.name}.py"
+                )
+            found[family.name] = family
+    return found
+
+
+FAMILIES = _discovered()
+
+
+def family_of_sizes(sizes: Any) -> Family | None:
+    """Returns the family whose models have sizes of this type."""
+    return next((family for family in FAMILIES.values() if isinstance(sizes, family.kind)), None)
+
+
+def family_of_stage(stage: Any) -> tuple[Family, Any] | None:
+    """Returns the family whose models a stage trains, and their sizes."""
+    found = ((family, family.of_stage(stage)) for family in FAMILIES.values())
+    return next(((family, sizes) for family, sizes in found if sizes is not None), None)
+
+
+def family_named(name: str) -> Family:
+    """Returns the family of a name."""
+    if name not in FAMILIES:
+        raise UserError(f"there is no family {name!r}; the families are {', '.join(FAMILIES)}")
+    return FAMILIES[name]

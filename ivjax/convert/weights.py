@@ -1,0 +1,84 @@
+"""Weights of whole models in memory: read from any file, and written in this project's format."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ivjax.convert.engine.matching import Wanted, match
+from ivjax.convert.engine.own_format import metadata
+from ivjax.convert.engine.report import Report
+from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.formats.tensors import Arrays
+from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
+from ivjax.convert.origins import open_weights, shapes_by_path
+from ivjax.convert.planning import Choices, plan
+from ivjax.convert.registry import family_named
+from ivjax.ops.resize import Grid, Inflation
+from ivjax.ops.trees import paths_of
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Weights that were read from a file.
+
+    Attributes:
+        params: nested dicts of numpy arrays.
+        report: where each of them came from.
+        sizes: the sizes of their model; None where the model was given by its shapes.
+    """
+
+    params: dict[str, Any]
+    report: Report
+    sizes: Any
+
+
+def import_weights(
+    path: Path | str,
+    family: str | None = None,
+    preset: str | None = None,
+    fresh: Sequence[str] = (),
+    dtype: str | None = None,
+    target: Mapping[str, Any] | None = None,
+    init: Callable[[], Any] | None = None,
+    *,
+    grid: Grid | None = None,
+    frames: int | None = None,
+    inflate: Inflation = "centre",
+) -> Imported:
+    """Reads a file of the originals or of this project. Names and shapes are checked before bytes are read.
+
+    Args:
+        path: the file.
+        family: what the file is; found by its tensors' names if left out.
+        preset: the released size; the nearest if left out.
+        fresh: patterns of parameter paths that are initialised instead of read.
+        dtype: floats are cast to it; kept as stored if left out.
+        target: a tree of arrays or shapes that replaces the preset; position tables are resized to it.
+        init: makes the fresh parameters of `target`; jax must be able to trace it.
+        grid: the patch grid (T, H, W) of `target`, where its shapes leave a choice.
+        frames: the frames that the file's joint position table stands for, where its shape leaves a choice.
+        inflate: how image kernels become video kernels.
+    """
+    choices = Choices(family, preset, (), fresh, dtype, frames, inflate)
+    shapes = None if target is None else shapes_by_path(target)
+    planned = plan(open_weights(path), str(path), choices, shapes, grid)
+    planned.report.check(str(path))
+    leaves = {lazy.name: lazy.read() for lazy in planned.lazies(init)}
+    return Imported(unflatten(leaves), planned.report, planned.sizes)
+
+
+def save_weights(
+    path: Path | str,
+    params: Mapping[str, Any],
+    family: str,
+    sizes: Any,
+    preset: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[Path]:
+    """Writes the parameters of a model of `sizes` in this project's format; returns the files."""
+    kind, leaves = family_named(family), Arrays(dict(paths_of(params)))
+    found = match(kind.own_rows(), leaves, Wanted(kind.shapes(sizes)))
+    found.report.check("these parameters")
+    lazies = [leaf.lazy(leaves) for leaf in found.leaves]
+    return write_safetensors(Path(path), lazies, metadata(family, sizes, preset), shard_bytes)

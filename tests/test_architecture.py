@@ -1,0 +1,133 @@
+"""The rooms of the house: which module may import which."""
+
+from fnmatch import fnmatch
+
+import pytest
+
+from tests.imports import (
+    ROOT,
+    module_circles,
+    read_graph,
+    room_circles,
+    room_of,
+    sources_of,
+    started_packages,
+    wrong_arrows,
+)
+
+# Wrong arrows, as patterns, and circles that still stand. The lists only ever shrink.
+KNOWN_ARROWS: tuple[str, ...] = ("ivjax.configs.* -> ivjax.train.*",)
+KNOWN_CIRCLES: tuple[str, ...] = (
+    "ivjax *ivjax.experiment*",
+    "ivjax.data_pipelines.load.mixture ivjax.data_pipelines.load.opening",
+)
+
+# What a process that decodes clips must not load: it starts often, and a jax backend would claim the devices.
+DEVICE_PACKAGES = {"jax", "jaxlib", "flax", "optax", "orbax"}
+HEAVY_PACKAGES = DEVICE_PACKAGES | {"grain", "av"}
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return sources_of(ROOT)
+
+
+@pytest.fixture(scope="module")
+def graph(sources):
+    return read_graph(sources)
+
+
+def _unknown(found, known):
+    return [line for line in found if not any(fnmatch(line, pattern) for pattern in known)]
+
+
+def test_no_import_points_up(graph):
+    assert _unknown(wrong_arrows(graph), KNOWN_ARROWS) == []
+
+
+def test_no_modules_import_each_other(graph):
+    assert _unknown(module_circles(graph), KNOWN_CIRCLES) == []
+
+
+def test_no_rooms_of_one_floor_import_each_other(graph):
+    assert room_circles(graph) == []
+
+
+def test_the_data_plane_imports_no_jax(graph):
+    importers = {
+        f"{module} -> {found.target}"
+        for module, imports in graph.items()
+        for found in imports
+        if room_of(module) == "data_pipelines" and found.target.split(".")[0] in DEVICE_PACKAGES
+    }
+    assert importers == set()
+
+
+def test_decode_workers_start_no_jax(graph, sources):
+    workers = [
+        name
+        for name, text in sources.items()
+        if room_of(name) == "data_pipelines" and '__name__ == "__main__"' in text
+    ]
+    assert workers
+    for worker in workers:
+        assert started_packages(graph, worker).keys() & (DEVICE_PACKAGES | {"grain"}) == set()
+
+
+def test_importing_ivjax_alone_imports_nothing_from_outside(graph):
+    assert started_packages(graph, "ivjax").keys() <= {"pathlib", "typing"}
+
+
+def test_an_upward_import_is_found(sources, graph):
+    name = "ivjax.ops.trees"
+    for line in ("from ivjax.models import layers", "def late():\n    import ivjax.train.loop"):
+        changed = read_graph(sources | {name: f"{sources[name]}\n{line}\n"})
+        added = set(wrong_arrows(changed)) - set(wrong_arrows(graph))
+        assert len(added) == 1 and added.pop().startswith(f"{name} -> ivjax.")
+
+
+def test_an_upward_import_for_types_only_is_found():
+    graph = read_graph(
+        {
+            "ivjax.data_pipelines.load.loader": (
+                "from typing import TYPE_CHECKING\n"
+                "if TYPE_CHECKING:\n    from ivjax.models.tower import VideoTower\n"
+            ),
+            "ivjax.models.tower": "",
+        }
+    )
+    assert wrong_arrows(graph) == ["ivjax.data_pipelines.load.loader -> ivjax.models.tower"]
+
+
+def test_a_circle_is_found_through_a_lazy_import_and_a_package():
+    graph = read_graph(
+        {
+            "ivjax.plan.__init__": "from ivjax.plan.walk import Walk",
+            "ivjax.plan.walk": "def loops():\n    from . import loops",
+            "ivjax.plan.loops": "from ivjax.plan import Walk",
+            "ivjax.plan.tiles": "import ivjax.plan.walk",
+        }
+    )
+    assert module_circles(graph) == ["ivjax.plan ivjax.plan.loops ivjax.plan.walk"]
+
+
+def test_a_circle_of_rooms_is_found():
+    graph = read_graph(
+        {
+            "ivjax.plan.table": "import ivjax.report.curves",
+            "ivjax.report.curves": "",
+            "ivjax.report.masks": "import ivjax.plan.table",
+        }
+    )
+    assert module_circles(graph) == [] and room_circles(graph) == ["plan report"]
+
+
+def test_packages_started_by_an_import_leave_out_late_ones():
+    graph = read_graph(
+        {
+            "ivjax.__init__": "",
+            "ivjax.load.__init__": "import av",
+            "ivjax.load.child": "import os\ndef run():\n    import jax\nclass A:\n    import numpy",
+        }
+    )
+    assert started_packages(graph, "ivjax.load.child").keys() == {"av", "os", "numpy"}
