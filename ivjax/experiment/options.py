@@ -143,7 +143,7 @@ class Checkpointing:
         every: steps between two checkpoints.
         keep_last: how many of the newest are kept.
         keep_every: checkpoints at multiples of it are kept as well (None: none).
-        best: the metric whose best checkpoint is kept as well, such as `retrieval/text_to_video_r1`; with the
+        best: the metric whose best checkpoint is kept as well, such as `retrieval/t2v_r1`; with the
             prefix `-` the lowest value is best.
     """
 

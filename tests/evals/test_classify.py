@@ -76,6 +76,31 @@ def test_classes_count_alike_in_their_mean():
     assert class_accuracies(np.full((2, 3), 1 / 3), [[0], [1]])["top1"] == 0  # a tie is no hit
 
 
+def test_map_is_the_mean_over_classes_of_their_average_precisions():
+    # Class 0: right videos at places 1 and 3 of its order, so (1 + 2/3) / 2. Class 1: at place 2 alone, 1/2.
+    # Class 2: at 1 and 2, so 1. Class 3 has no right video and does not count.
+    scores = np.array([[9, 1, 5, 0], [7, 9, 9, 1], [5, 3, 0, 2], [3, 5, 1, 3]]) / 20
+    found = class_accuracies(scores, [[0, 2], [2], [0], [1]])
+    assert found["map"] == round(100 * (5 / 6 + 1 / 2 + 1) / 3, 2)
+    assert "mean_class" not in found and found["top1"] == 75
+
+
+def test_rows_of_one_part_of_a_file_are_one_video_with_all_their_labels(tmp_path):
+    rows = [("0.mp4", 1), ("1.mp4", 2), ("0.mp4", 5), ("0.mp4", 1)]
+    path, file = listed(tmp_path, rows), tmp_path / "said.jsonl"
+    test = setting(TableClassifier(), path, read=read_places)
+    suite = Classification(labels="several", predictions=str(file))
+    result = score(test, suite)
+    assert result.protocol["videos"] == 2 and result.protocol["rows listed twice"] == 0
+    said = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["labels"] if "labels" in line else line["label"] for line in said] == [[1, 5], 2]
+    probabilities = np.stack([by_hand(number, 1, 1) for number in range(2)])
+    order = np.argsort(-probabilities, axis=0)  # of the videos, for each class
+    precisions = [1 if order[0, label] == video else 0.5 for label, video in ((1, 0), (5, 0), (2, 1))]
+    assert result.metrics["map"] == round(100 * float(np.mean(precisions)), 2)
+    assert score(test).protocol["videos"] == 3  # without it, each label is a video of its own
+
+
 def test_equal_names_in_two_folders_are_two_videos_and_equal_rows_are_one(tmp_path):
     rows = [("a/0.x.mp4", 1), ("b/0.x.mp4", 2), ("a/0.y.mp4", 1), ("a/0.x.mp4", 1), ("c/1.mp4", 3)]
     path, file = listed(tmp_path, rows), tmp_path / "said.jsonl"

@@ -1,0 +1,139 @@
+"""Suites on the devices of a mesh and on several processes: the numbers of one device."""
+
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from ivjax.convert.loading import load
+from ivjax.errors import UserError
+from ivjax.evals import compiled
+from ivjax.evals.hosts import Hosts
+from ivjax.evals.opening import open_pairs
+from ivjax.evals.suites import Classification, Retrieval
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.train.mesh import build_mesh
+from ivjax.train.sharding import shardings_of
+from tests.evals.small_run import CLIPS, save_small_run, write_test_set
+from tests.train.processes import finish, start
+
+EIGHT = MeshShape(data=2, fsdp=2, tensor=2)
+
+
+def quiet(line):
+    pass
+
+
+def one_device() -> Mesh:
+    return build_mesh(MeshShape(), jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A run folder, its experiment, its parameters and a test set with a record that cannot be read."""
+    folder = tmp_path_factory.mktemp("small")
+    corpus = write_test_set(folder / "corpus", broken=True)
+    experiment = save_small_run(folder / "run", corpus)
+    return folder / "run", experiment, load(folder / "run").params, str(corpus)
+
+
+@pytest.fixture(scope="module")
+def alone(small):
+    """The metrics of one device."""
+    _, experiment, params, corpus = small
+    return Retrieval(batch=4, broken=0.1).run(experiment, params, corpus, one_device(), quiet)
+
+
+def test_vectors_on_eight_devices_are_those_of_one(small):
+    folder, *_ = small
+    clips = np.random.default_rng(0).integers(0, 256, (5, 4, 14, 14, 3), np.uint8)
+    texts = [f"clip {number}" for number in range(11)]
+    one, eight = (open_pairs(str(folder), batch=4, mesh=m) for m in (one_device(), build_mesh(EIGHT)))
+    np.testing.assert_allclose(eight.video(clips), one.video(clips), atol=1e-5)
+    np.testing.assert_allclose(eight.text(texts), one.text(texts), atol=1e-5)
+    np.testing.assert_allclose(eight.tokens(clips), one.tokens(clips), atol=1e-4)
+
+
+def test_sharded_parameters_stay_where_they_are_and_give_the_metrics_of_one_device(small, alone):
+    _, experiment, params, corpus = small
+    mesh = build_mesh(EIGHT)
+    rules = experiment.stage.build(experiment.compute).rules
+    sharded = jax.device_put(params, shardings_of(params, mesh, rules))
+    kept = compiled.placed(sharded, mesh)
+    assert all(a is b for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(sharded), strict=True))
+    found = Retrieval(batch=4, broken=0.1).run(experiment, sharded, corpus, mesh, quiet)
+    assert found == alone and found["t2v_meanr"] > 1
+
+
+def test_evals_between_steps_compile_once_leave_no_threads_and_repeat_to_the_digit(small, alone, caplog):
+    _, experiment, params, corpus = small
+    before = set(threading.enumerate())
+    suite = Retrieval(batch=4, broken=0.1)
+    later = jax.tree.map(lambda leaf: leaf * 1.5, params)
+    with jax.log_compiles():
+        assert suite.run(experiment, later, corpus, one_device(), quiet) != alone
+        assert suite.run(experiment, params, corpus, one_device(), quiet) == alone
+    assert not [line for line in caplog.messages if "Compiling" in line]
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_test_set_that_is_given_up_leaves_no_threads(small):
+    _, experiment, params, corpus = small
+    before = set(threading.enumerate())
+    with pytest.raises(UserError, match="1 of 14 clips cannot be scored"):
+        Retrieval(batch=4).run(experiment, params, corpus, one_device(), quiet)
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, params)
+    with pytest.raises(UserError, match="vectors of clips are not finite") as caught:
+        Retrieval(batch=4, broken=0.1).run(experiment, broken, corpus, one_device(), quiet)
+    assert caught.traceback and set(threading.enumerate()) <= before
+
+
+def test_a_stage_that_cannot_give_what_a_suite_reads_is_refused_by_name(small):
+    _, experiment, params, corpus = small
+    with pytest.raises(UserError, match="DualEncoder holds a .*, which has no classes; give a classifier"):
+        Classification().run(experiment, params, corpus, one_device(), quiet)
+
+
+def test_shares_of_the_hosts_are_disjoint_and_whole():
+    drawn = iter(range(10))
+    assert list(Hosts(1, 4).share(drawn)) == [1, 5, 9] and list(drawn) == []
+    shares = [list(Hosts(index, 3).share(range(10))) for index in range(3)]
+    assert sorted(sum(shares, [])) == list(range(10))
+
+
+class OfTwo(Hosts):
+    """The first of two hosts; `others` are the states of the second, one for each round."""
+
+    others: list
+
+    def gather(self, value):
+        """See Hosts."""
+        return [value, self.others.pop(0)]
+
+
+def test_all_hosts_go_on_until_none_has_clips_and_hear_of_a_failure():
+    host = OfTwo(0, 2)
+    object.__setattr__(host, "others", [(True, True), (True, True), (False, True)])
+    assert list(host.in_step(iter([[1, 2]]))) == [[1, 2], []]
+    object.__setattr__(host, "others", [(True, False)])
+    with pytest.raises(UserError, match="another process of this job could not read its clips"):
+        list(host.in_step(iter([[1]])))
+    object.__setattr__(host, "others", [(True, True)])
+    with pytest.raises(ZeroDivisionError):
+        list(host.in_step(1 / 0 for _ in "x"))
+    assert host.others == []
+
+
+@pytest.mark.multiprocess
+def test_two_processes_give_the_result_of_one_and_write_it_once(small, alone, tmp_path):
+    folder, _, _, corpus = small
+    out = tmp_path / "two.json"
+    command = ("eval", str(folder), "--suite", "retrieval", "--data", corpus, "--batch", "4")
+    job = ("launch", "local", "--processes", "2", "--devices", "2", *command)
+    printed = finish(start(*job, "--broken", "0.1", "--out", str(out), "--json"))
+    result = json.loads(out.read_text())
+    assert result["metrics"] == alone and result["protocol"]["videos"] == CLIPS
+    assert result["broken"]["count"] == 1 and printed.count('"metrics"') == 1
