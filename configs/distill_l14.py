@@ -40,4 +40,5 @@ experiment = ix.Experiment(
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.05, clip=5.0),
     mesh=ix.MeshShape(data=-1),
     init_from=("clip_teacher=internvideo2_stage2_1b.pt",),
+    follows_batch=True,
 )

@@ -37,4 +37,5 @@ experiment = ix.Experiment(
     remat="dots",
     init_from=("1B_pt.pth",),
     init_fresh=("head", "fc_norm"),
+    follows_batch=True,
 )

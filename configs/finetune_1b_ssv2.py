@@ -1,6 +1,7 @@
-r"""InternVideo2-1B fine-tuned on Something-Something V2, straight from pretraining; V1 by override.
+r"""InternVideo2-1B fine-tuned on Something-Something V2, straight from pretraining; V1 as a variant.
 
 Command   ivjax train finetune_1b_ssv2 --workdir runs/1b_ssv2
+          ivjax train finetune_1b_ssv2:v1 --workdir runs/1b_ssv1
           ivjax eval runs/1b_ssv2 --suite classify --data ssv2/test.csv --videos ssv2 --clips 2 --crops 3 \
                 --sampling ssv2
 Hardware  the originals used 32 GPUs, 16 clips each; never run here
@@ -8,14 +9,7 @@ Expect    the originals report 77.1 % on V2 (2 clips, 3 crops) and 68.5 on V1; n
           this file yet
 
 The originals read each clip twice a step, augmented anew each time; here a step has twice as many clips
-instead, and there are as many steps.
-Left and right have a meaning here, so nothing is mirrored.
-
-  V1         steps=3024 schedule.warmup=1008
-  6B         stage.classifier.encoder=6B stage.drop_path=0.4 steps=3954 schedule.warmup=1318
-             schedule.peak=1.5e-4 schedule.final=0 data.mix.group=8 mesh.fsdp=64 remat=full
-             init_from=('6B_pt.pth',)
-
+instead, and there are as many steps. Left and right have a meaning here, so nothing is mirrored.
 shards/ssv2 is a folder of the data set's shards, or a link to it.
 """
 
@@ -37,7 +31,10 @@ experiment = ix.Experiment(
     ),
     data=dp.Mixture(
         corpora=(dp.Corpus("shards/ssv2"),),
-        fields={"video": dp.Frames(dp.Ticks(8), replace(dp.FINETUNE, flip=0.0)), "label": dp.Label()},
+        fields={
+            "video": dp.Frames(dp.Ticks(8, short="repeat_first"), replace(dp.FINETUNE, flip=0.0)),
+            "label": dp.Label(),
+        },
         mix=dp.Mix(classes=174, group=16),
     ),
     batch=BATCH,
@@ -48,4 +45,15 @@ experiment = ix.Experiment(
     remat="dots",
     init_from=("1B_pt.pth",),
     init_fresh=("head", "fc_norm"),
+    follows_batch=True,
 )
+
+V1_EPOCH = 86_017 // (BATCH // 2)
+
+variants = {
+    "v1": (
+        "data.corpora.0.path=shards/ssv1",
+        f"steps={9 * V1_EPOCH}",
+        f"schedule.warmup={3 * V1_EPOCH}",
+    ),
+}

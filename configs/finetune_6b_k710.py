@@ -37,4 +37,5 @@ experiment = ix.Experiment(
     remat="full",
     init_from=("6B_pt.pth",),
     init_fresh=("head", "fc_norm"),
+    follows_batch=True,
 )

@@ -1,21 +1,14 @@
 """Attentive probe of InternVideo2-1B on Kinetics-710: a frozen trunk, its pooling and a head learn.
 
 Command   ivjax train probe_attentive_1b_k710 --workdir runs/attentive_1b_k710
+          ivjax train probe_attentive_1b_k710:k400 --workdir runs/attentive_1b_k400
           ivjax eval runs/attentive_1b_k710 --suite classify --data k710/test.csv --videos k710 --crops 3
 Hardware  the originals used 16 GPUs, 64 clips each; never run here
 Expect    the originals' table of models has no figure for it; nothing has been trained with this file yet
 
-The trunk is stage 2's, whose position table is of 4 frames and is resized to 16.
-
-  K400       steps=702 schedule.peak=4e-5 schedule.warmup=0 stage.classifier.classes=400 data.mix.classes=400
-             init_from=('runs/attentive_1b_k710?head=400',) init_fresh=()
-  K600       the same with classes 600, steps=1071, ?head=label_mixto600.json
-  K700       the same with classes 700, steps=1548, ?head=label_mixto700.json
-  MiT        steps=27020 schedule.warmup=3860 stage.classifier.classes=339 data.mix.classes=339
-             init_from=('runs/attentive_1b_k710?head=none',) init_fresh=('head',)
-  SSv2       a copy of this file with extra_mlp=True, classes 174, Ticks(16), flip=0.0 and 168_913 clips
-
-where shards/k710 is a link to the shards of that data set.
+The trunk is stage 2's, whose position table is of 4 frames and is resized to 16. Other Kinetics and MiT start
+from the run on K710, which must lie in runs/attentive_1b_k710. The originals' script for K400 starts from the
+file that it writes. shards/NAME is a folder of the data set's shards, or a link to it.
 """
 
 from dataclasses import replace
@@ -26,8 +19,8 @@ from ivjax.models.internvideo2.classifier import ClassifierSize
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.stages.classification import Classification, Probe
 
-CLIPS, BATCH = 658_000, 16 * 64
-EPOCH = CLIPS // BATCH
+CLIPS, BATCH, RUN = 658_000, 16 * 64, "runs/attentive_1b_k710"
+EPOCH, MIT_EPOCH, SSV2_EPOCH = CLIPS // BATCH, 791_297 // BATCH, 168_913 // BATCH
 
 experiment = ix.Experiment(
     stage=Classification(
@@ -47,4 +40,50 @@ experiment = ix.Experiment(
     remat="none",
     init_from=("encoder=1B_pt_stage2.pth",),
     init_fresh=("head", "fc_norm"),
+    follows_batch=True,
 )
+
+
+def data_set(name: str, classes: int) -> tuple[str, ...]:
+    """Other shards and as many classes."""
+    return (
+        f"data.corpora.0.path=shards/{name}",
+        f"stage.classifier.classes={classes}",
+        f"data.mix.classes={classes}",
+    )
+
+
+def kinetics(classes: int, clips: int, head: str) -> tuple[str, ...]:
+    """Another Kinetics after K710: three epochs without a warm-up."""
+    return (
+        *data_set(f"k{classes}", classes),
+        f"steps={3 * (clips // BATCH)}",
+        "schedule.peak=4e-5",
+        "schedule.warmup=0",
+        f"init_from=('{RUN}?head={head}',)",
+        "init_fresh=()",
+    )
+
+
+variants = {
+    "k400": kinetics(400, 240_000, "400"),
+    "k600": kinetics(600, 366_000, "label_mixto600.json"),
+    "k700": kinetics(700, 529_000, "label_mixto700.json"),
+    "mit": (
+        *data_set("mit", 339),
+        f"steps={35 * MIT_EPOCH}",
+        f"schedule.warmup={5 * MIT_EPOCH}",
+        f"init_from=('{RUN}?head=none',)",
+        "init_fresh=('head',)",
+    ),
+    # Left and right have a meaning here, so nothing is mirrored; the head has an MLP in front.
+    "ssv2": (
+        *data_set("ssv2", 174),
+        "stage.classifier.extra_mlp=true",
+        "data.fields.video.rule=Ticks(16, short='repeat_first')",
+        "data.fields.video.augment.flip=0",
+        f"steps={25 * SSV2_EPOCH}",
+        f"schedule.warmup={5 * SSV2_EPOCH}",
+        "init_fresh=('head','fc_norm','extra_mlp')",
+    ),
+}

@@ -28,7 +28,10 @@ experiment = ix.Experiment(
     ),
     data=dp.Mixture(
         corpora=(dp.Corpus("shards/ssv2"),),
-        fields={"video": dp.Frames(dp.Ticks(16), replace(dp.PROBE, flip=0.0)), "label": dp.Label()},
+        fields={
+            "video": dp.Frames(dp.Ticks(16, short="repeat_first"), replace(dp.PROBE, flip=0.0)),
+            "label": dp.Label(),
+        },
         mix=dp.Mix(classes=174, group=64),
     ),
     batch=BATCH,
@@ -39,4 +42,5 @@ experiment = ix.Experiment(
     remat="none",
     init_from=("1B_pt.pth",),
     init_fresh=("head", "fc_norm", "down", "down_norm"),
+    follows_batch=True,
 )

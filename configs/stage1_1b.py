@@ -42,4 +42,5 @@ experiment = ix.Experiment(
     mesh=ix.MeshShape(data=-1, fsdp=8),
     remat="full",
     init_from=("clip_teacher=internvl_c_13b_224px.pth", "mae_teacher=vit_g_hybrid_1200e_pre.pth"),
+    follows_batch=True,
 )

@@ -2,13 +2,13 @@ r"""ViCLIP-B/16 on InternVid-FLT: eight frames, a tenth of the patches seen, wor
 
 Command   ivjax train viclip_b16 --workdir runs/viclip \
                 data.fields.text.tokenizer.path=bpe_simple_vocab_16e6.txt.gz
+          ivjax train viclip_b16:unmask --workdir runs/viclip_unmask
 Hardware  64 accelerators (512 clips each; the originals do not say how many); never run here
 Expect    the originals report 58.5 % zero-shot on Kinetics-400; nothing has been trained with this file yet
 
 init_from is a state dict of CLIP ViT-B/16 with OpenAI's names (their own file is a program: load and save it
 once with torch). The originals then go on without a mask for half an epoch, at a fiftieth of the rate, 32
-clips on each accelerator: stage.mask=0 batch=2048 steps=2441 schedule.peak=4e-6 schedule.warmup=488
-init_from=('runs/viclip',) init_fresh=()
+clips on each accelerator: `unmask` does it with the run in runs/viclip, `two_phases` does both in one run.
 """
 
 from ivjax import experiment as ix
@@ -38,3 +38,12 @@ experiment = ix.Experiment(
     init_from=("clip_vit_b16.pt",),
     init_fresh=("temperature", "vision/temporal_embed"),
 )
+
+# The second phase: half an epoch of whole clips, a fifth of it to warm up.
+UNMASK_STEPS = CLIPS // 2 // 2048
+UNMASK = ("stage.mask=0", "batch=2048", "schedule.peak=4e-6", f"schedule.warmup={UNMASK_STEPS // 5}")
+
+variants = {
+    "unmask": (*UNMASK, f"steps={UNMASK_STEPS}", "init_from=('runs/viclip',)", "init_fresh=()"),
+    "two_phases": (f"phases=(Phase('masked',{EPOCHS * EPOCH}),Phase('unmasked',{UNMASK_STEPS},{UNMASK}))",),
+}

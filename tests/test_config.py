@@ -206,6 +206,14 @@ def test_comma_lists_make_all_combinations():
     assert list(expand([])) == [()]
 
 
+@pytest.mark.parametrize("name", ["viclip_b16:two_phases", "viclip_l14:two_phases"])
+def test_changes_of_phases_are_overrides_of_the_experiment(name):
+    found = load_experiment(name)
+    assert len(found.phases) == 2
+    for phase in found.phases:
+        assert apply_overrides(found, phase.changes).stage.mask == (0.0 if phase.changes else 0.9)
+
+
 CONFIG = """
 from dataclasses import replace
 from tests.train.micro import experiment
