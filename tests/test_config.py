@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ivjax.data_pipelines.load.mixture import Media, Mixture
 from ivjax.data_pipelines.sampling import Dense
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs, variants_of
@@ -204,6 +205,19 @@ def test_comma_lists_make_all_combinations():
     ]
     assert list(expand(["name='a,b',c"])) == [("name='a,b'",), ("name=c",)]
     assert list(expand([])) == [()]
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_the_stage_of_every_variant_takes_what_its_data_gives(name):
+    for variant in ["", *(f":{variant}" for variant in variants_of(name))]:
+        found = load_experiment(name + variant)
+        objective = found.stage.build(found.compute)
+        mixtures = found.data.mixtures if isinstance(found.data, Media) else {"video": found.data}
+        for medium, mixture in mixtures.items():
+            if isinstance(mixture, Mixture):
+                rows = objective.media[medium].batch
+                assert rows["video"].shape[0] == mixture.fields["video"].rule.frames, variant
+                assert "targets" not in rows or rows["targets"].shape == (mixture.mix.classes,), variant
 
 
 @pytest.mark.parametrize("name", ["viclip_b16:two_phases", "viclip_l14:two_phases"])
