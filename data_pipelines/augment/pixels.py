@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ivjax.data_pipelines.augment.colour import contrast, saturate, turn_hue
 from ivjax.data_pipelines.augment.tables import brighten
+from ivjax.errors import UserError
 
 _TRIES = 10
 
@@ -44,11 +46,17 @@ class ColourJitter:
 
 @dataclass(frozen=True)
 class Erasing:
-    """With `probability`, a box of every frame becomes noise, each frame's its own.
+    """Erases a box of every frame, the same one in all frames of a clip.
 
-    area: the box's share of the frame; aspect: its height / width. The originals put N(0, 1) into
-    normalised pixels. `mean` and `deviation` are those of the model's normalisation and bring the noise
-    back to bytes: about 3 % of it lies beyond black or white and is clipped.
+    Attributes:
+        probability: of erasing at all.
+        area: the box's share of the frame.
+        aspect: its height / width.
+        mean, deviation: of the model's normalisation. The originals put N(0, 1) into normalised pixels;
+            these bring it back to bytes. About 3 % of it lies beyond black or white and is clipped.
+        fill: what the box becomes: `noise` of every pixel, one random `colour` for each frame, or the `mean`
+            colour. The originals call them pixel, rand and const.
+        boxes: how many boxes, which then share the area.
     """
 
     probability: float = 0.25
@@ -56,25 +64,41 @@ class Erasing:
     aspect: tuple[float, float] = (0.3, 1 / 0.3)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    fill: Literal["noise", "colour", "mean"] = "noise"
+    boxes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.boxes < 1:
+            raise UserError(f"erase.boxes={self.boxes}; it must be at least 1")
 
     def apply(self, video: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(T, H, W, 3) uint8 -> the same shape."""
         if rng.random() >= self.probability:
             return video
+        erased = video.copy()
+        for _ in range(self.boxes):
+            self._erase(erased, rng)
+        return erased
+
+    def _erase(self, video: np.ndarray, rng: np.random.Generator) -> None:
+        """Erases one box in place; none if no box of the drawn proportions fits."""
         frames, height, width, _ = video.shape
         for _ in range(_TRIES):
-            area = height * width * rng.uniform(*self.area)
+            area = height * width * rng.uniform(*self.area) / self.boxes
             aspect = math.exp(rng.uniform(math.log(self.aspect[0]), math.log(self.aspect[1])))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < h < height and 0 < w < width:
                 top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-                erased = video.copy()
-                erased[:, top : top + h, left : left + w] = self._noise((frames, h, w, 3), rng)
-                return erased
-        return video
+                video[:, top : top + h, left : left + w] = self._filling((frames, h, w, 3), rng)
+                return
 
-    def _noise(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        noise = rng.standard_normal(shape, np.float32)
+    def _filling(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+        """What a box of `shape` (T, h, w, 3) becomes: uint8, of that shape or one that spreads to it."""
+        if self.fill == "mean":
+            noise = np.zeros(3, np.float32)
+        else:
+            drawn = shape if self.fill == "noise" else (shape[0], 1, 1, 3)
+            noise = rng.standard_normal(drawn, np.float32)
         noise *= 255 * np.array(self.deviation, np.float32)
         noise += 255 * np.array(self.mean, np.float32)
         return np.clip(np.rint(noise, out=noise), 0, 255, out=noise).astype(np.uint8)

@@ -58,10 +58,17 @@ class ExampleMaker:
     Each corpus brings the fields that make its arrays; those of PLACED are the loader's.
     """
 
-    def __init__(self, corpora: Sequence[CorpusFields], spec: Mapping[str, ArraySpec], seed: int):
+    def __init__(
+        self,
+        corpora: Sequence[CorpusFields],
+        spec: Mapping[str, ArraySpec],
+        seed: int,
+        repeats: int = 1,
+    ):
         self.folders = tuple(corpus.folder for corpus in corpora)
         self.spec = dict(spec)
         self._seed = seed
+        self._repeats = repeats
         self._fields = [_wanted(corpus, self.spec) for corpus in corpora]
         self.corpora = [open_clips(folder) for folder in self.folders]
         self._parts = Concatenation(len(corpus) for corpus in self.corpora)
@@ -69,7 +76,7 @@ class ExampleMaker:
     def make(self, index: int, number: int) -> dict[str, np.ndarray]:
         """The example of clip `number` at global place `index`; raises ClipError for a broken clip."""
         corpus, local = self.locate(number)
-        draw = Draw(self._seed, index, index)
+        draw = Draw(self._seed, index, self._first(index))
         example: dict[str, np.ndarray] = {}
         try:
             record = self.corpora[corpus][local]
@@ -96,8 +103,14 @@ class ExampleMaker:
     def replacement(self, number: int, index: int, attempt: int) -> int:
         """Which clip of the same corpus stands in for a broken one: the same on every host."""
         choices = self.range(self.locate(number)[0])
-        draws = generator(self._seed, index, "replacement").integers(len(choices), size=attempt + 1)
+        draws = generator(self._seed, self._first(index), "replacement").integers(
+            len(choices), size=attempt + 1
+        )
         return choices[int(draws[attempt])]
+
+    def _first(self, index: int) -> int:
+        """The first of the places at which the clip at `index` is repeated."""
+        return index - index % self._repeats
 
     def close(self) -> None:
         """Closes the files."""

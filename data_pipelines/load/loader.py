@@ -73,8 +73,13 @@ class RowFiller(Protocol):
         ...
 
 
+# Changes a host's rows of a global batch: rows, first place of the batch, places of the rows in it.
+Finish = Callable[[dict[str, np.ndarray], int, np.ndarray], dict[str, np.ndarray]]
+
+
 class _Coming(NamedTuple):
     rows: dict[str, np.ndarray]
+    places: np.ndarray
     filled: list[Future[Sequence[BrokenClip]]]
     state: Mapping[str, Any]
 
@@ -85,7 +90,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
     `order` is an infinite MapDataset of clip numbers; place i of it, on whichever host, is row i of the
     run. Rows of global batch n are the places n * batch ... (n + 1) * batch - 1. `identity` names what
     the order depends on; a state can only be restored where it is the same. `finish` changes whole
-    batches of this host's rows. `clips` is how many different ones there are.
+    batches of this host's rows. `epoch` is how many rows pass until each clip has come.
     """
 
     def __init__(
@@ -95,8 +100,8 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         request: BatchRequest,
         broken: BrokenClipLog | None = None,
         identity: Mapping[str, str] | None = None,
-        finish: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
-        clips: int | None = None,
+        finish: Finish | None = None,
+        epoch: int | None = None,
     ):
         if len(order) == 0:
             raise UserError("the data source holds no clips; check its path or its filters")
@@ -107,7 +112,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self.broken = broken
         self._identity = dict(identity or {})
         self._finish = finish
-        self.clips = len(order) if clips is None else clips
+        self.epoch = len(order) if epoch is None else epoch
         self._threads = ThreadPoolExecutor(filler.threads, "ivjax-loader")
         self._places = grain.experimental.ElasticIterator(
             order.map_with_index(_placed),
@@ -126,7 +131,11 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         if self.broken is not None:
             self.broken.add(len(coming.filled), broken)
         self._state = coming.state
-        return coming.rows if self._finish is None else self._finish(coming.rows)
+        if self._finish is None:
+            return coming.rows
+        # A run may be resumed with another batch, so where a batch starts is no multiple of its size.
+        start = int(coming.places[0]) - self._request.host.index
+        return self._finish(coming.rows, start, coming.places - start)
 
     def report(self) -> dict[str, float]:
         """Milliseconds that a clip takes in one worker, and how many were broken, by cause; for logs."""
@@ -170,7 +179,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
             self._threads.submit(self._filler.fill, int(index), int(number), view)
             for index, number, view in zip(places["index"], places["number"], views, strict=True)
         ]
-        return _Coming(rows, filled, self._places.get_state())
+        return _Coming(rows, places["index"], filled, self._places.get_state())
 
     def _drop_coming(self) -> None:
         for coming in self._coming:

@@ -111,6 +111,6 @@ def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool
         for loader in loaders.values():
             loader.close()
         raise
-    in_proportion = {name: max(loader.clips // requests[name].batch, 1) for name, loader in loaders.items()}
+    in_proportion = {name: max(loader.epoch // requests[name].batch, 1) for name, loader in loaders.items()}
     seed = next(iter(requests.values())).seed
     return MediaLoader(loaders, in_proportion | dict(data.steps), seed)

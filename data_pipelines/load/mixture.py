@@ -21,10 +21,17 @@ class Corpus:
     Attributes:
         path: the folder.
         weight: its part of the mixture; None: the number of its clips.
+        fields: fields that are made otherwise here than in the rest of the mixture.
+        changes: options of fields that differ here, as overrides: `video.augment.flip=0`.
     """
 
     path: str
     weight: float | None = None
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", FrozenMap(self.fields))
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Mixture:
         seconds: a clip that takes longer is broken.
         broken: the share of broken clips that ends the run when it is exceeded.
         mix: with it the stage may ask for `targets` (classes,), the soft ones of mixed labels.
+        repeats: how often a clip stands in a batch, with the same frames and different augmentations.
     """
 
     corpora: tuple[Corpus, ...]
@@ -48,9 +56,12 @@ class Mixture:
     seconds: float = 60.0
     broken: float = 0.01
     mix: Mix | None = None
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", FrozenMap(self.fields))
+        if self.repeats < 1:
+            raise UserError(f"data.repeats={self.repeats}; it must be at least 1")
 
     def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
         """A loader over the mixture, or over its eval corpora."""

@@ -13,32 +13,46 @@ from ivjax.data_pipelines.fields.field import ArraySpec, generator
 from ivjax.data_pipelines.load.broken_clips import BrokenClipLog
 from ivjax.data_pipelines.load.decode_pool import ClipFiller
 from ivjax.data_pipelines.load.examples import CorpusFields, ExampleMaker
-from ivjax.data_pipelines.load.loader import BatchRequest, Loader
+from ivjax.data_pipelines.load.loader import BatchRequest, Finish, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.errors import UserError
+from ivjax.experiment.overrides import apply_overrides
 
 
 def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> Loader:
     """A loader over a mixture, or over its eval corpora."""
-    corpora = mixture.eval_corpora if eval_clips else mixture.corpora
+    which = "eval_corpora" if eval_clips else "corpora"
+    corpora: tuple[Corpus, ...] = getattr(mixture, which)
     if not corpora:
-        which = "eval_corpora" if eval_clips else "corpora"
         raise UserError(f"data.{which} is empty; name at least one folder")
+    if request.batch % mixture.repeats:
+        raise UserError(
+            f"data.repeats={mixture.repeats} does not divide batch={request.batch}; all repeats of a clip "
+            "stand in one batch"
+        )
     spec = {name: ArraySpec(tuple(s.shape), np.dtype(s.dtype)) for name, s in request.spec.items()}
-    finish = None
-    if mixture.mix is not None and "targets" in spec:
-        spec = _before_mixing(spec, mixture.mix)
-        finish = functools.partial(_mixed, mix=mixture.mix, seed=request.seed)
-    fields = [CorpusFields(corpus.path, mixture.fields) for corpus in corpora]
-    maker = ExampleMaker(fields, spec, request.seed)
-    order = _order(corpora, maker, request.seed)
+    spec, finish = _mixing(mixture.mix, spec, request)
+    fields = [_fields_of(mixture, corpus, f"data.{which}.{n}") for n, corpus in enumerate(corpora)]
+    maker = ExampleMaker(fields, spec, request.seed, mixture.repeats)
+    order = _order(corpora, maker, request.seed, mixture.repeats)
     opened = zip(maker.folders, maker.corpora, strict=True)
     identity = {folder: clips.digest() for folder, clips in opened}
     filler = ClipFiller(maker, _worker_count(mixture.workers), mixture.seconds)
     request = dataclasses.replace(request, spec=spec)
     broken = BrokenClipLog(mixture.broken, request.broken_clips)
-    clips = sum(len(corpus) for corpus in maker.corpora)
-    return Loader(order, filler, request, broken, identity, finish, clips)
+    rows = mixture.repeats * sum(len(corpus) for corpus in maker.corpora)
+    return Loader(order, filler, request, broken, identity, finish, rows)
+
+
+def _fields_of(mixture: Mixture, corpus: Corpus, path: str) -> CorpusFields:
+    """How the clips of one corpus are read: the mixture's fields, and what the corpus changes of them."""
+    read_here = dataclasses.replace(mixture, fields={**mixture.fields, **corpus.fields})
+    try:
+        read_here = apply_overrides(read_here, [f"fields.{change}" for change in corpus.changes])
+    except UserError as error:
+        raise UserError(f"{path}.changes: {error}") from None
+    differs = bool(corpus.fields or corpus.changes)
+    return CorpusFields(corpus.path, read_here.fields, f"{path}.fields" if differs else "data.fields")
 
 
 def _worker_count(asked: int | None) -> int:
@@ -49,25 +63,47 @@ def _worker_count(asked: int | None) -> int:
     return asked
 
 
-def _before_mixing(spec: Mapping[str, ArraySpec], mix: Mix) -> dict[str, ArraySpec]:
-    """What the rows hold before they are mixed: labels and places instead of targets."""
+def _mixing(
+    mix: Mix | None, spec: dict[str, ArraySpec], request: BatchRequest
+) -> tuple[dict[str, ArraySpec], Finish | None]:
+    """What rows hold before they are mixed, and what mixes them; nothing if no targets are wanted."""
+    if mix is None or "targets" not in spec:
+        return spec, None
     if spec["targets"].shape != (mix.classes,):
         raise UserError(
             f"data.mix.classes={mix.classes} and the stage wants {spec['targets'].shape[0]}; make them equal"
         )
+    mix.check(request.batch, request.host.count)
     kept = {name: array for name, array in spec.items() if name != "targets"}
-    scalar = {"index": ArraySpec((), np.dtype(np.uint32)), "label": ArraySpec((), np.dtype(np.int32))}
-    return scalar | kept
+    finish = functools.partial(_mixed, mix=mix, batch=request.batch, seed=request.seed)
+    return {"label": ArraySpec((), np.dtype(np.int32))} | kept, finish
 
 
-def _mixed(rows: dict[str, np.ndarray], mix: Mix, seed: int) -> dict[str, np.ndarray]:
-    """Rows with mixed clips and soft targets; the draw follows from the place of the first row."""
-    rng = generator(seed, int(rows["index"].min()), "mix")
-    video, targets = mix.apply(rows["video"], rows["label"], rng)
-    return rows | {"video": video, "targets": targets}
+def _mixed(
+    rows: Mapping[str, np.ndarray], start: int, places: np.ndarray, mix: Mix, batch: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Rows with mixed clips and soft targets; see Finish."""
+    video, targets = mix.apply(
+        rows["video"], rows["label"], places, batch, lambda place: generator(seed, start + place, "mix")
+    )
+    return {**rows, "video": video, "targets": targets}
 
 
-def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int) -> grain.MapDataset:
+class _Repeated(grain.experimental.FlatMapTransform):
+    """Each clip number `times` times in a row."""
+
+    def __init__(self, times: int):
+        self._times = times
+
+    @property
+    def max_fan_out(self) -> int:
+        return self._times
+
+    def flat_map(self, element: int) -> list[int]:
+        return [element] * self._times
+
+
+def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: int) -> grain.MapDataset:
     """Clip numbers without end: every corpus once an epoch, in a new order each time."""
     shuffled, weights = [], []
     for place, corpus in enumerate(corpora):
@@ -79,4 +115,5 @@ def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int) -> grain.M
         weights.append(float(len(numbers)) if corpus.weight is None else corpus.weight)
     if min(weights) <= 0:
         raise UserError(f"data.corpora has a weight of {min(weights):g}; weights must be above 0")
-    return shuffled[0] if len(shuffled) == 1 else grain.MapDataset.mix(shuffled, weights)
+    order = shuffled[0] if len(shuffled) == 1 else grain.MapDataset.mix(shuffled, weights)
+    return order if repeats == 1 else grain.experimental.FlatMapMapDataset(order, _Repeated(repeats))

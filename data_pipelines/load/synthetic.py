@@ -38,7 +38,7 @@ class SyntheticClips:
 
         examples = self.examples(request.spec, eval_clips)
         order = grain.MapDataset.range(len(examples)).seed(request.seed % 2**32).shuffle().repeat()
-        return Loader(order, InMemory(examples.__getitem__), request, clips=len(examples))
+        return Loader(order, InMemory(examples.__getitem__), request, epoch=len(examples))
 
     def examples(self, spec: Mapping[str, Any], eval_clips: bool = False) -> "SyntheticExamples":
         """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""

@@ -253,38 +253,90 @@ def test_randaugment_does_one_thing_to_all_frames():
         assert (found == found[:1]).all() and found.dtype == np.uint8 and (found != still).any(), name
 
 
+def test_erasing_fills_boxes_with_noise_a_colour_or_the_mean():
+    grey = np.zeros((2, 40, 40, 3), np.uint8)
+
+    def colours(frame):
+        return {tuple(pixel) for pixel in frame.reshape(-1, 3)} - {(0, 0, 0)}
+
+    noise, colour, mean = (
+        pixels.Erasing(1.0, (0.3, 0.3), fill=fill).apply(grey, rng(1)) for fill in ("noise", "colour", "mean")
+    )
+    assert len(colours(noise[0])) > 100 and (noise[0] != noise[1]).any()
+    assert len(colours(colour[0])) == len(colours(colour[1])) == 1 and colours(colour[0]) != colours(
+        colour[1]
+    )
+    assert colours(mean[0]) == colours(mean[1]) == {(124, 116, 104)}
+    boxes = pixels.Erasing(1.0, (0.3, 0.3), (1.0, 1.0), fill="mean", boxes=5).apply(grey, rng(3))
+    assert 0.15 < (boxes[0] != 0).all(-1).mean() < 0.31
+    with pytest.raises(UserError, match="erase.boxes=0"):
+        pixels.Erasing(boxes=0)
+
+
+SHADES = np.zeros((8, 2, 30, 30, 3), np.uint8) + 30 * np.arange(8, dtype=np.uint8)[:, None, None, None, None]
+
+
+def mixed(mix, rows=8, hosts=1, host=0, video=SHADES):
+    """A host's rows of a batch of `rows`, and their targets."""
+    places = np.arange(host, rows, hosts)
+    return mix.apply(video[places], places, places, rows, lambda place: rng([5, place]))
+
+
+def shares(targets):
+    """How much of each class there is in smoothed targets."""
+    return (targets - 0.1 / targets.shape[-1]) / 0.9
+
+
 def test_mixed_targets_sum_to_one_and_follow_the_pixels():
-    video = np.zeros((4, 2, 30, 30, 3), np.uint8)
-    video[:] = np.array([0, 80, 160, 240], np.uint8)[:, None, None, None, None]
-    labels = np.array([0, 1, 2, 3])
-    mix = Mix(classes=5, smoothing=0.1)
     kinds = set()
     for seed in range(40):
-        mixed, targets = mix.apply(video, labels, rng(seed))
+        places = np.arange(4)
+        video, targets = Mix(classes=5).apply(
+            SHADES[:4], places, places, 4, lambda place, s=seed: rng([s, place])
+        )
         np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-5)
-        kept = (targets[0, 0] - 0.02) / 0.9
-        np.testing.assert_allclose((targets[0, 3] - 0.02) / 0.9, 1 - kept, atol=1e-5)
-        assert abs(mixed[0].mean() - (1 - kept) * 240) < 1
-        kinds.add(len(np.unique(mixed[0])) == 2)
+        kept = shares(targets)[0, 0]
+        np.testing.assert_allclose(shares(targets)[0, 2], 1 - kept, atol=1e-5)
+        assert abs(video[0].mean() - (1 - kept) * 60) < 1
+        kinds.add(len(np.unique(video[0])) == 2)
     assert kinds == {True, False}
 
 
-def test_pairs_within_groups_do_not_depend_on_the_share_of_a_host():
-    video = rng().integers(0, 256, (8, 1, 6, 6, 3)).astype(np.uint8)
-    mix, labels = Mix(classes=8, group=2), np.arange(8)
-    assert mix.partners(6).tolist() == [1, 0, 3, 2, 5, 4] and Mix(8).partners(4).tolist() == [3, 2, 1, 0]
-    for seed in range(6):
-        whole = mix.apply(video, labels, rng(seed))
-        halves = [mix.apply(video[part], labels[part], rng(seed)) for part in (slice(4), slice(4, 8))]
-        for together, parts in zip(whole, zip(*halves, strict=True), strict=True):
-            np.testing.assert_array_equal(together, np.concatenate(parts))
+@pytest.mark.parametrize("group", [None, 1, 2, 4])
+def test_rows_of_a_group_share_their_draw_on_any_number_of_hosts(group):
+    whole, targets = mixed(Mix(classes=8, group=group))
+    kept = np.diag(shares(targets))
+    draws = {None: 1, 1: 8, 2: 4, 4: 2}[group]
+    assert len(np.unique(kept.round(5))) == draws
+    if group != 1:  # both rows of a pair, half a batch apart
+        np.testing.assert_allclose(kept[:4], kept[4:], rtol=1e-6)
+    for hosts in (2, 4):
+        for host in range(hosts):
+            video, part = mixed(Mix(classes=8, group=group), hosts=hosts, host=host)
+            np.testing.assert_array_equal(video, whole[host::hosts])
+            np.testing.assert_array_equal(part, targets[host::hosts])
 
 
-def test_mixing_wants_pairs_and_known_labels():
-    video = np.zeros((3, 1, 4, 4, 3), np.uint8)
-    with pytest.raises(UserError, match="even number of rows; 3 rows"):
-        Mix(2).apply(video, np.zeros(3, int), rng())
-    with pytest.raises(UserError, match="mix.classes=2"):
-        Mix(2).apply(video[:2], np.array([0, 2]), rng())
-    same, targets = Mix(2, probability=0.0, smoothing=0.0).apply(video[:2], np.array([0, 1]), rng())
-    assert (same == video[:2]).all() and targets.tolist() == [[1, 0], [0, 1]]
+def test_boxes_of_cutmix_can_be_given_by_their_sides():
+    for _ in range(5):
+        video, targets = mixed(Mix(classes=8, mixup=0.0, cut=(0.2, 0.5), group=1))
+        for row in range(8):
+            pasted = video[row, 0, ..., 0] == SHADES[(row + 4) % 8, 0, 0, 0, 0]
+            height, width = pasted.any(1).sum(), pasted.any(0).sum()
+            assert 6 <= height <= 15 and 6 <= width <= 15 and pasted.sum() == height * width
+            np.testing.assert_allclose(shares(targets)[row, row], 1 - height * width / 900, atol=1e-5)
+    with pytest.raises(UserError, match="data.mix.cut="):
+        Mix(2, cut=(0.5, 0.2))
+
+
+def test_mixing_wants_pairs_within_hosts_whole_groups_and_known_labels():
+    with pytest.raises(UserError, match="batch=12 gives each of 4 hosts an odd number of rows"):
+        Mix(2).check(12, 4)
+    for group in (3, 8, 0):
+        with pytest.raises(UserError, match=f"data.mix.group={group} and batch=12"):
+            Mix(2, group=group).check(12, 1)
+    Mix(2, group=4).check(12, 3)
+    with pytest.raises(UserError, match="labels reach from 0 to 7, data.mix.classes=2"):
+        mixed(Mix(2))
+    same, targets = mixed(Mix(8, probability=0.0, smoothing=0.0))
+    assert (same == SHADES).all() and (targets == np.eye(8)).all()

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.augment.mix import Mix
-from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
+from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2, Augment
 from ivjax.data_pipelines.fields import ArraySpec, Frames, Label
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.train.feed import Feed
 from ivjax.train.mesh import build_mesh
 from tests.data_pipelines import reading
@@ -106,11 +107,108 @@ def test_mixing_turns_labels_into_soft_targets(corpus):
         assert (one["video"] != unmixed["video"]).any()
         labels = unmixed["label"]
         heavy = np.sort(np.argsort(one["targets"], axis=-1)[:, -2:], axis=-1)
-        assert (heavy == np.sort(np.stack([labels, labels[::-1]], -1), axis=-1)).all()
+        assert (heavy == np.sort(np.stack([labels, np.roll(labels, 4)], -1), axis=-1)).all()
     for loader in (*loaders, plain):
         loader.close()
     with pytest.raises(UserError, match="data.mix.classes=7 and the stage wants 30"):
         mixture(corpus, mix=Mix(7)).open(BatchRequest(spec, 8))
+
+
+def mixed_batches(data, count, hosts=1, state=None, batch=8):
+    spec = SPEC | {"targets": ArraySpec((24,), np.dtype(np.float32))}
+    return reading.batches(lambda host: data.open(BatchRequest(spec, batch, 7, host)), count, hosts, state)
+
+
+@pytest.mark.parametrize("group", [None, 1, 2, 4])
+def test_mixed_global_batches_are_the_same_on_one_two_and_four_hosts(corpus, group):
+    data = mixture(corpus, mix=Mix(24, group=group))
+    reference, _ = mixed_batches(data, 4)
+    kept = [row["targets"].max() for batch in reference for row in batch.values()]
+    assert len(np.unique(np.round(kept, 5))) > 3
+    for hosts in (2, 4):
+        reading.assert_same(mixed_batches(data, 4, hosts)[0], reference)
+
+
+def test_mixed_batches_go_on_after_a_stop_even_with_another_size(corpus):
+    data = mixture(corpus, mix=Mix(24, group=2))
+    reference, _ = mixed_batches(data, 4)
+    first, state = mixed_batches(data, 1, hosts=2)
+    rest, _ = mixed_batches(data, 3, hosts=4, state=state)
+    reading.assert_same(first + rest, reference)
+    larger, after = mixed_batches(data, 1, state=state, batch=12)
+    assert sorted(larger[0]) == list(range(8, 20))
+    more = [mixed_batches(data, 1, hosts, after, batch=12)[0] for hosts in (1, 2)]
+    reading.assert_same(*more)
+
+
+def test_a_clip_stands_several_times_in_a_batch_with_the_same_frames_and_other_crops(corpus):
+    data = mixture(corpus, repeats=2)
+    found, state = batches(data, 6)
+    plain, _ = batches(mixture(corpus), 3)
+    order = [[int(batch[i]["sample"]) for batch in many for i in sorted(batch)] for many in (found, plain)]
+    assert order[0] == [number for number in order[1] for _ in range(2)]
+    rows = [batch[i]["video"] for batch in found for i in sorted(batch)]
+    assert sum((one != two).any() for one, two in zip(rows[::2], rows[1::2], strict=True)) >= 20
+    still = mixture(corpus, repeats=2, fields=FIELDS | {"video": Frames(Intervals(4))})
+    for batch in batches(still, 3)[0]:
+        for place in range(min(batch), max(batch), 2):
+            np.testing.assert_array_equal(batch[place]["video"], batch[place + 1]["video"])
+    for hosts in (2, 4):
+        again, same = batches(data, 6, hosts)
+        reading.assert_same(again, found)
+        assert same == state
+    first, state = batches(data, 2, hosts=4)
+    reading.assert_same(first + batches(data, 4, state=state)[0], found)
+    with pytest.raises(UserError, match="data.repeats=3 does not divide batch=8"):
+        batches(mixture(corpus, repeats=3), 1)
+
+
+def test_a_broken_clip_is_replaced_by_the_same_one_in_all_its_repeats(tmp_path):
+    records = [pack(make_clip(n)) if n % 4 else b"" for n in range(16)]
+    data = mixture(write_corpus(tmp_path, records), repeats=4, broken=0.9)
+    for batch in batches(data, 4)[0]:
+        samples = [int(batch[place]["sample"]) for place in sorted(batch)]
+        assert samples == [number for number in samples[::4] for _ in range(4)]
+
+
+def test_a_corpus_may_be_read_otherwise_than_the_rest(corpus, other):
+    turned = FIELDS | {"video": Frames(Intervals(4, "middle"), Augment(flip=1.0))}
+    changed = Corpus(str(other), changes=("video.augment.flip=0", "video.rule.pick=start"))
+    fields = Corpus(str(other), fields={"video": Frames(Intervals(4, "start"))})
+
+    def rows(*corpora):
+        found, _ = batches(mixture(*corpora, fields=turned), 4)
+        return {place: row for batch in found for place, row in batch.items()}
+
+    alike, one, two = rows(corpus, other), rows(corpus, changed), rows(corpus, fields)
+    for place, row in alike.items():
+        np.testing.assert_array_equal(one[place]["video"], two[place]["video"])
+        same = (row["video"] == one[place]["video"]).all()
+        assert same == (row["label"] < 100)
+    written = apply_overrides(mixture(corpus, changed), ["corpora.1.changes=('video.augment.flip=1',)"])
+    assert written.corpora[1].changes == ("video.augment.flip=1",)
+    with pytest.raises(UserError, match="data.corpora.0.changes: the config has no 'fields.video.flip'"):
+        rows(Corpus(str(other), changes=("video.flip=0",)))
+    with pytest.raises(UserError, match="data.corpora.0.fields.video.rule gives 8 frames"):
+        rows(Corpus(str(other), changes=("video.rule.frames=8",)))
+
+
+def test_any_number_of_media_take_turns(corpus, other):
+    kinds = {"video": mixture(corpus), "image": mixture(other), "long": mixture(corpus, other)}
+    requests = {name: BatchRequest(SPEC, 2, 7) for name in kinds}
+
+    def turns(data, count):
+        loader = open_media(data, requests)
+        found = Counter(next(loader).medium for _ in range(count))
+        loader.close()
+        return found
+
+    assert turns(Media(kinds, {"video": 2, "image": 1, "long": 3}), 12) == {"video": 4, "image": 2, "long": 6}
+    assert turns(Media(kinds), 30) == {"video": 12, "image": 3, "long": 15}  # as many as there are clips
+    with pytest.raises(UserError, match="data.steps names sound, which data.mixtures lacks"):
+        Media(kinds, {"sound": 1})
+    with pytest.raises(UserError, match="the stage takes no long batches, only video and image"):
+        open_media(Media(kinds), {name: requests[name] for name in ("video", "image")})
 
 
 def test_another_seed_draws_other_frames(corpus):

@@ -38,7 +38,7 @@ class ColouredClips:
             return {"video": video, "text": text, "sample": np.asarray(shown, np.int32)}
 
         order = grain.MapDataset.range(self.clips).seed(request.seed).shuffle().repeat()
-        return Loader(order, InMemory(example), request, clips=self.clips)
+        return Loader(order, InMemory(example), request, epoch=self.clips)
 
 
 experiment = Experiment(
