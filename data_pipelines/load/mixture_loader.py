@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping, Sequence
 
 import grain
@@ -89,18 +90,18 @@ def _mixed(
     return {**rows, "video": video, "targets": targets}
 
 
-class _Repeated(grain.experimental.FlatMapTransform):
-    """Each clip number `times` times in a row."""
+class _Repeated:
+    """An endless order in which each clip number stands `times` times in a row."""
 
-    def __init__(self, times: int):
+    def __init__(self, order: grain.MapDataset, times: int):
+        self._order = order
         self._times = times
 
-    @property
-    def max_fan_out(self) -> int:
-        return self._times
+    def __len__(self) -> int:
+        return sys.maxsize
 
-    def flat_map(self, element: int) -> list[int]:
-        return [element] * self._times
+    def __getitem__(self, place: int) -> int:
+        return self._order[place // self._times]
 
 
 def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: int) -> grain.MapDataset:
@@ -116,4 +117,5 @@ def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: i
     if min(weights) <= 0:
         raise UserError(f"data.corpora has a weight of {min(weights):g}; weights must be above 0")
     order = shuffled[0] if len(shuffled) == 1 else grain.MapDataset.mix(shuffled, weights)
-    return order if repeats == 1 else grain.experimental.FlatMapMapDataset(order, _Repeated(repeats))
+    # Not a FlatMapMapDataset: grain refuses to batch one, since a flat map may drop elements.
+    return order if repeats == 1 else grain.MapDataset.source(_Repeated(order, repeats))

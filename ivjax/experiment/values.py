@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import sys
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from ivjax.errors import UserError
@@ -70,6 +71,8 @@ def _read_one(kind: Any, old: Any, text: str) -> Any:
         return _unquoted(text)
     if typing.get_origin(kind) is tuple or kind is tuple:
         return _read_tuple(kind, text)
+    if typing.get_origin(kind) is Mapping:
+        return _read_mapping(kind, text)
     presets = _presets(kind, old)
     return presets[text] if text in presets else _build(kind, old, text)
 
@@ -86,6 +89,17 @@ def _read_tuple(kind: Any, text: str) -> tuple[Any, ...]:
     if len(kinds) != len(node.elts):
         raise _MisfitError
     return tuple(_read(k, None, ast.unparse(item)) for k, item in zip(kinds, node.elts, strict=True))
+
+
+def _read_mapping(kind: Any, text: str) -> dict[str, Any]:
+    """A mapping written as `{'video': 3}`."""
+    node = ast.parse(text, mode="eval").body
+    if not isinstance(node, ast.Dict):
+        raise _MisfitError
+    entry = (*typing.get_args(kind), Any, Any)[1]
+    names = [str(ast.literal_eval(key)) for key in node.keys if key is not None]
+    values = [_read(entry, None, ast.unparse(value)) for value in node.values]
+    return dict(zip(names, values, strict=True))
 
 
 def _build(kind: Any, old: Any, text: str) -> Any:

@@ -205,6 +205,7 @@ def test_any_number_of_media_take_turns(corpus, other):
 
     assert turns(Media(kinds, {"video": 2, "image": 1, "long": 3}), 12) == {"video": 4, "image": 2, "long": 6}
     assert turns(Media(kinds), 30) == {"video": 12, "image": 3, "long": 15}  # as many as there are clips
+    assert apply_overrides(Media(kinds), ["steps={'image': 2}"]).steps == {"image": 2}
     with pytest.raises(UserError, match="data.steps names sound, which data.mixtures lacks"):
         Media(kinds, {"sound": 1})
     with pytest.raises(UserError, match="the stage takes no long batches, only video and image"):
