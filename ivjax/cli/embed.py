@@ -42,11 +42,11 @@ def _add_videos(parser: argparse.ArgumentParser) -> None:
 
 
 def _embed(options: argparse.Namespace) -> int:
-    from ivjax.embed.task import Task, run_task
-    from ivjax.embed.videos import EmbedOptions
+    from ivjax.embed.embed_videos import EmbedOptions
+    from ivjax.embed.embedding_job import EmbeddingJob, run_job
     from ivjax.embed.windows import Windowing
 
-    task = Task(
+    job = EmbeddingJob(
         tuple(options.videos),
         tuple(options.text),
         options.texts,
@@ -62,8 +62,8 @@ def _embed(options: argparse.Namespace) -> int:
             options.threads,
         ),
     )
-    outcome = run_task(task, note)
-    for fault in outcome.faults:
-        note(f"  {fault}")
+    outcome = run_job(job, note)
+    for clip in outcome.broken:
+        note(f"  {clip}")
     print(f"{options.out}: {outcome}")
-    return 1 if outcome.faults and not options.skip_broken else 0
+    return 1 if outcome.broken and not options.skip_broken else 0

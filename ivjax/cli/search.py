@@ -25,7 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _search(options: argparse.Namespace) -> int:
     from ivjax.embed.index import read_index
-    from ivjax.embed.search import open_for, search
+    from ivjax.embed.index_search import open_for, search
 
     index = read_index(options.index)
     encoder = open_for(index, options.weights, options.preset, options.tokenizer)

@@ -14,12 +14,24 @@ import numpy as np
 from ivjax.drafts import draft_of
 from ivjax.errors import UserError
 
-Rows = Literal["embeddings", "tokens"]
+IndexContent = Literal["embeddings", "tokens"]
 
 
 @dataclass(frozen=True)
-class Made:
-    """How an index was made. `folder` is where relative paths were given; times are seconds."""
+class IndexOrigin:
+    """Where an index came from; stored in it.
+
+    Attributes:
+        weights: the run folder or weight file.
+        preset: which model the file holds, where it does not say.
+        tokenizer: another vocabulary file than the model names.
+        folder: the working directory, to which relative paths belong.
+        frames: frames of a clip.
+        image: their height and width.
+        version: of ivjax.
+        window: seconds of a window (None: whole videos).
+        stride: seconds from one window to the next.
+    """
 
     weights: str
     preset: str | None
@@ -35,14 +47,14 @@ class Made:
 class IndexWriter:
     """Writes an index whose rows need not fit into memory.
 
-    They go to a raw file beside it as they come, and from there into the .npz through a small buffer; only
-    names and times are kept. The index takes its name when `finish` is through; leaving the block
-    otherwise leaves nothing.
+    Rows go to a raw file beside the index as they come, and from there into the .npz through a small buffer;
+    only names and times stay in memory. The index takes its name at the end of `finish`; a block that is left
+    before leaves no file.
     """
 
-    def __init__(self, path: Path, rows: Rows = "embeddings", dtype: type = np.float32):
+    def __init__(self, path: Path, rows: IndexContent = "embeddings", dtype: type = np.float32):
         self._path = path
-        self._rows: Rows = rows
+        self._rows: IndexContent = rows
         self._dtype = np.dtype(dtype)
         self._raw = draft_of(path.with_name(f"{path.name}.{rows}"))
         self._columns: dict[str, list[Any]] = {}
@@ -70,14 +82,14 @@ class IndexWriter:
         except OSError as error:
             raise self._unwritten(error) from None
 
-    def finish(self, made: Made) -> None:
-        """Makes the index of the rows."""
+    def finish(self, origin: IndexOrigin) -> None:
+        """Writes the index of the rows that were added."""
         draft = draft_of(self._path)
         try:
             self._file.close()
             arrays: dict[str, Any] = {name: np.array(values) for name, values in self._columns.items()}
             arrays[self._rows] = np.memmap(self._raw, self._dtype, "r", shape=(self.count, *self._shape))
-            arrays["metadata"] = np.array(json.dumps(asdict(made)))
+            arrays["metadata"] = np.array(json.dumps(asdict(origin)))
             with draft.open("wb") as file:
                 np.savez(file, **arrays)
             os.replace(draft, self._path)
@@ -99,12 +111,19 @@ class IndexWriter:
 
 @dataclass(frozen=True)
 class Index:
-    """Embeddings (n, D) float32 and, of each, the video with start and end in seconds, or the text."""
+    """An index in memory.
+
+    Attributes:
+        path: its file.
+        embeddings: (n, D) float32.
+        columns: by name, what is known of each row: `video`, `start` and `end` in seconds, or `text`.
+        origin: where it came from.
+    """
 
     path: Path
     embeddings: np.ndarray
     columns: Mapping[str, np.ndarray]
-    made: Made
+    origin: IndexOrigin
 
     @property
     def of_videos(self) -> bool:
@@ -113,22 +132,23 @@ class Index:
 
 
 def read_index(path: Path) -> Index:
-    """An index of at least one embedding."""
+    """Returns the index in a file; it must hold at least one embedding."""
     if not path.is_file():
         raise UserError(f"there is no index {path}; make one with `ivjax embed`")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name != "tokens"}
-        made = Made(**json.loads(arrays.pop("metadata").item()))
+        origin = IndexOrigin(**json.loads(arrays.pop("metadata").item()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path} is no whole index ({type(error).__name__}: {error}); make it again with `ivjax embed`"
+            f"{path} is not a complete index ({type(error).__name__}: {error}); "
+            "make it again with `ivjax embed`"
         ) from None
     embeddings = arrays.pop("embeddings", None)
     if embeddings is None:
         raise UserError(f"{path} holds no embeddings to search; embed the videos without --tokens")
     _check(path, embeddings, arrays)
-    return Index(path, embeddings, arrays, made)
+    return Index(path, embeddings, arrays, origin)
 
 
 def _check(path: Path, embeddings: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:

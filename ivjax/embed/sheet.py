@@ -9,8 +9,8 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.data_pipelines.video.footage import fetch
 from ivjax.embed.index import Index
-from ivjax.embed.media import find_medium
-from ivjax.embed.search import Hit
+from ivjax.embed.index_search import Hit
+from ivjax.embed.media_list import find_medium
 from ivjax.errors import UserError
 from ivjax.evals.views import VideoView, read_view, span
 
@@ -50,7 +50,7 @@ def _row(index: Index, title: str, hit: Hit, font: "FreeTypeFont") -> "Image.Ima
 def _pictures(index: Index, hit: Hit) -> list["Image.Image"]:
     from PIL import Image
 
-    medium = find_medium(hit.video or "", index.made.folder)
+    medium = find_medium(hit.video or "", index.origin.folder)
     view = VideoView(medium, hit.start, hit.end) if hit.end else VideoView(medium)  # an image has no times
     with Video(medium if isinstance(medium, bytes) else fetch(medium)) as video:
         frames = min(_FRAMES, len(span(view, video.probe)))

@@ -13,7 +13,12 @@ from ivjax.evals.views import VideoView
 
 @dataclass(frozen=True)
 class Windowing:
-    """Windows of `seconds`, `stride` seconds apart (None: one after the other); None is the whole video."""
+    """Sliding windows.
+
+    Attributes:
+        seconds: length of a window (None: the whole video).
+        stride: seconds from one window to the next (None: its length).
+    """
 
     seconds: float | None = None
     stride: float | None = None
@@ -21,12 +26,12 @@ class Windowing:
     def __post_init__(self) -> None:
         for name, value in (("window", self.seconds), ("stride", self.stride)):
             if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"--{name} {value:g} is no length of time; give seconds above 0")
+                raise UserError(f"--{name} must be above 0 seconds, got {value:g}")
         if self.seconds is None and self.stride is not None:
-            raise UserError("--stride moves a window, and there is none; add --window SECONDS")
+            raise UserError("--stride needs a window; add --window SECONDS")
 
     def spans(self, found: Probe) -> list[tuple[float, float]]:
-        """Start and end of each window in seconds. The last one ends with the video, and is as long as all.
+        """Returns start and end of each window in seconds; the last one is as long and ends with the video.
 
         Raises ClipError for a video that does not say how fast it is, or whose frames are longer.
         """
@@ -55,7 +60,14 @@ class Windowing:
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a video, in seconds; `last` of those of its video."""
+    """A part of a video.
+
+    Attributes:
+        video: its name.
+        start: in seconds.
+        end: in seconds.
+        last: whether it is the last window of its video.
+    """
 
     video: str
     start: float
@@ -64,15 +76,17 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedVideo:
     """The windows of a video and the views that show them."""
 
     windows: tuple[Window, ...]
     views: tuple[VideoView, ...]
 
 
-def plan(media: Iterable[Item | UnscoredClip], windowing: Windowing) -> Iterator[Planned | UnscoredClip]:
-    """The windows of each video, or why it has none."""
+def plan_windows(
+    media: Iterable[Item | UnscoredClip], windowing: Windowing
+) -> Iterator[PlannedVideo | UnscoredClip]:
+    """Yields the windows of each video, or why it has none."""
     for item in media:
         if isinstance(item, UnscoredClip):
             yield item
@@ -83,11 +97,11 @@ def plan(media: Iterable[Item | UnscoredClip], windowing: Windowing) -> Iterator
             yield UnscoredClip(item.id, error.cause, error.detail)
 
 
-def _planned(item: Item, windowing: Windowing) -> Planned:
+def _planned(item: Item, windowing: Windowing) -> PlannedVideo:
     media = item.media
     spans = windowing.spans(probe(media if isinstance(media, bytes) else fetch(media)))
     windows = [Window(item.id, *span, last=False) for span in spans[:-1]]
     windows.append(Window(item.id, *spans[-1], last=True))
     if len(spans) == 1:  # all of it, even where the times of an image mean nothing
-        return Planned(tuple(windows), (VideoView(media),))
-    return Planned(tuple(windows), tuple(VideoView(media, *span) for span in spans))
+        return PlannedVideo(tuple(windows), (VideoView(media),))
+    return PlannedVideo(tuple(windows), tuple(VideoView(media, *span) for span in spans))

@@ -16,8 +16,8 @@ from ivjax.convert.origins import params_of_run
 from ivjax.convert.registry import family_of_sizes
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function
-from ivjax.evals.suites.base import Dtype
 from ivjax.evals.suites.probe import Feature
+from ivjax.evals.suites.suite import Dtype
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.internvideo2.encoder import Encoder, init_encoder

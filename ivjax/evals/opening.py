@@ -13,8 +13,8 @@ from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, PairModel
 from ivjax.evals.features import Features, encoder_in_memory, features_of, find_encoder
-from ivjax.evals.suites.base import Dtype, Suite
 from ivjax.evals.suites.probe import Feature
+from ivjax.evals.suites.suite import Dtype, Suite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape

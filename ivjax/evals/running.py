@@ -11,7 +11,7 @@ from ivjax.evals.compiled import ClipModel
 from ivjax.evals.items import EvalData
 from ivjax.evals.opening import open_experiment, open_weights
 from ivjax.evals.result import Result
-from ivjax.evals.suites.base import Suite
+from ivjax.evals.suites.suite import Suite
 from ivjax.evals.vectors import Setting
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape

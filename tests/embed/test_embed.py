@@ -7,17 +7,17 @@ import pytest
 
 from ivjax import __version__
 from ivjax.data_pipelines.store.records import Clip
-from ivjax.embed.captions import read_texts
-from ivjax.embed.index import IndexWriter, Made
-from ivjax.embed.media import MediaList
-from ivjax.embed.videos import EmbedOptions, embed_videos
+from ivjax.embed.embed_captions import read_texts
+from ivjax.embed.embed_videos import EmbedOptions, embed_videos
+from ivjax.embed.index import IndexOrigin, IndexWriter
+from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
 from tests.data_pipelines.corpora import corpus_of
 from tests.embed.fake import COLOURS, ColourEncoder, coloured, write_coloured
 from tests.evals.fakes import unit
 
-MADE = Made("w", None, None, "/", 4, (16, 24), "0")
+MADE = IndexOrigin("w", None, None, "/", 4, (16, 24), "0")
 ORDER = ("red", "green", "blue", "red", "grey")
 
 
@@ -56,7 +56,7 @@ def test_rows_are_the_windows_of_each_video_in_order(videos, tmp_path, threads):
     assert found["embeddings"].dtype == np.float32 and found["start"].dtype == np.float64
     close_to(found["embeddings"][:6], [*ORDER, "green"])
     assert [shape[0] for shape in encoder.seen] == [3, 3, 2] and encoder.seen[0][1:] == (4, 16, 24, 3)
-    assert str(outcome) == "8 embeddings of 3 videos" and not outcome.faults
+    assert str(outcome) == "8 embeddings of 3 videos" and not outcome.broken
 
 
 def test_a_whole_video_is_one_window(videos, tmp_path):
@@ -102,7 +102,7 @@ def test_broken_videos_are_left_out_and_named_once(videos, tmp_path):
     assert found["video"].tolist()[:2] == [str(videos / "b.mp4")] * 2
     assert found["video"].tolist()[-3:] == [str(videos / "c.mp4")] * 3
     close_to(found["embeddings"][:2], ["green"] * 2)
-    assert {fault.clip for fault in outcome.faults} == {str(words[0]), str(words[2])}
+    assert {fault.clip for fault in outcome.broken} == {str(words[0]), str(words[2])}
     assert outcome.given == 4 and "2 of them broken" in str(outcome)
 
 
@@ -180,9 +180,9 @@ def test_what_cannot_be_written_is_an_error(videos, tmp_path):
 
 
 def test_options_that_do_not_fit_are_errors():
-    with pytest.raises(UserError, match="--float16 is for --tokens"):
+    with pytest.raises(UserError, match="--float16 needs --tokens"):
         EmbedOptions(half=True)
-    with pytest.raises(UserError, match="batch=0"):
+    with pytest.raises(UserError, match="batch must be 1 or more, got 0"):
         EmbedOptions(batch=0)
 
 
@@ -195,7 +195,7 @@ def test_lines_of_a_file_are_texts(tmp_path):
             read_texts(tmp_path / name)
 
 
-def test_the_made_with_of_an_index_is_json(tmp_path):
+def test_the_origin_of_an_index_is_stored_as_json(tmp_path):
     with IndexWriter(tmp_path / "i.npz") as writer:
         writer.add(np.ones((1, 2)), text=["a"])
         writer.finish(MADE)

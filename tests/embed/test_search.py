@@ -12,13 +12,13 @@ from PIL import Image
 from ivjax import __version__
 from ivjax.cli import embed as embed_command
 from ivjax.cli import search as search_command
-from ivjax.embed.index import Index, IndexWriter, Made, read_index
-from ivjax.embed.search import search
+from ivjax.embed.index import Index, IndexOrigin, IndexWriter, read_index
+from ivjax.embed.index_search import search
 from ivjax.errors import UserError
 from tests.embed.fake import ColourEncoder, write_coloured
 from tests.evals.fakes import unit
 
-MADE = Made("w", None, None, "/", 4, (16, 24), "0")
+MADE = IndexOrigin("w", None, None, "/", 4, (16, 24), "0")
 
 
 def command(*words):
@@ -85,7 +85,7 @@ def test_a_large_index_gives_the_hits_of_a_plain_sort():
 
 @pytest.mark.parametrize(
     "queries, top, message",
-    [(["red", "?!"], 5, "the query '\\?!' has no words"), (["red"], 0, "--top 0 shows nothing")],
+    [(["red", "?!"], 5, "the query '\\?!' has no words"), (["red"], 0, "--top must be 1 or more, got 0")],
 )
 def test_queries_that_ask_nothing_are_errors(queries, top, message):
     with pytest.raises(UserError, match=message):
@@ -109,10 +109,10 @@ def test_files_that_are_no_index_are_errors(tmp_path):
         read_index(path)
     for content in (b"", b"noise" * 30, b"PK\x03\x04" + b"\0" * 50):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="is no whole index"):
+        with pytest.raises(UserError, match="is not a complete index"):
             read_index(path)
     np.savez(path, embeddings=np.ones((1, 3)))
-    with pytest.raises(UserError, match="is no whole index"):
+    with pytest.raises(UserError, match="is not a complete index"):
         read_index(path)
     np.savez(path, embeddings=np.ones((0, 3)), metadata=np.array(json.dumps(MADE.__dict__)))
     with pytest.raises(UserError, match="is empty; embed some videos"):
@@ -135,8 +135,8 @@ def test_a_search_finds_the_red_clip(folder, opened, capsys):
         "  videos/b.mp4  0.00-1.00 s"
     )
     assert opened[0] == ("w", "p", None, 16) and opened[1][:3] == ("w", "p", None)
-    made = read_index(folder / "i.npz").made
-    assert (made.version, made.folder, made.window, made.stride) == (__version__, str(folder), 1, 1)
+    origin = read_index(folder / "i.npz").origin
+    assert (origin.version, origin.folder, origin.window, origin.stride) == (__version__, str(folder), 1, 1)
 
 
 def test_a_search_prints_json(folder, opened, capsys):
@@ -212,7 +212,7 @@ def test_broken_videos_are_listed_and_fail_unless_skipped(folder, opened, capsys
         (("videos", "--stride", "1"), "add --window SECONDS"),
     ],
 )
-def test_inputs_that_mean_nothing_are_errors(folder, opened, words, message):
+def test_inputs_that_name_nothing_to_embed_are_errors(folder, opened, words, message):
     (folder / "empty.txt").write_text("\n")
     with pytest.raises(UserError, match=message):
         command("embed", *words, "--weights", "w", "--out", "i.npz")

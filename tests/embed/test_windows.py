@@ -8,8 +8,8 @@ import pytest
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.video.decode import Probe
 from ivjax.data_pipelines.video.encode import encode_image
-from ivjax.embed.media import MediaList, find_medium
-from ivjax.embed.windows import Planned, Windowing, plan
+from ivjax.embed.media_list import MediaList, find_medium
+from ivjax.embed.windows import PlannedVideo, Windowing, plan_windows
 from ivjax.errors import UserError
 from ivjax.evals.items import Item, UnscoredClip
 from tests.data_pipelines.corpora import corpus_of
@@ -65,8 +65,8 @@ def test_views_show_the_windows_and_images_are_taken_whole(tmp_path):
         Item("b", str(picture)),
         Item("c", "none.mp4"),
     ]
-    video, fault, image, missing = plan(media, Windowing(1.0))
-    assert isinstance(video, Planned) and isinstance(image, Planned)
+    video, fault, image, missing = plan_windows(media, Windowing(1.0))
+    assert isinstance(video, PlannedVideo) and isinstance(image, PlannedVideo)
     assert [(view.start, view.end) for view in video.views] == [(0, 1), (1, 2)]
     assert [(w.video, w.start, w.end, w.last) for w in video.windows] == [
         (path, 0, 1, False),
@@ -129,7 +129,7 @@ def test_a_name_leads_back_to_its_bytes(tmp_path, corpus, monkeypatch):
         ("empty", "holds no clips"),
     ],
 )
-def test_words_that_mean_nothing_are_errors(tmp_path, word, message):
+def test_names_that_lead_to_no_video_are_errors(tmp_path, word, message):
     if word == "*":
         (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "sub").mkdir() if word == "sub" else None

@@ -80,7 +80,7 @@ def test_evals_between_steps_compile_once_leave_no_threads_and_repeat_to_the_dig
     assert set(threading.enumerate()) <= before
 
 
-def test_a_test_set_that_is_given_up_leaves_no_threads(small):
+def test_an_eval_that_fails_leaves_no_threads(small):
     _, experiment, params, corpus = small
     before = set(threading.enumerate())
     with pytest.raises(UserError, match="1 of 14 clips cannot be scored"):

@@ -8,7 +8,7 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.evals.scoring.choosing import option_scores
-from ivjax.evals.scoring.metrics import (
+from ivjax.evals.scoring.rank_metrics import (
     average_precisions,
     choice_accuracy,
     class_metrics,

@@ -163,7 +163,7 @@ def test_broken_clips_are_left_out_counted_and_named_if_they_are_too_many(tmp_pa
         score(setting(encoder, path))
 
 
-def test_broken_records_of_a_corpus_are_faults(tmp_path):
+def test_broken_records_of_a_corpus_are_listed(tmp_path):
     records = [pack(colour_clip(number, "red")) for number in range(3)]
     corpus = write_corpus(tmp_path / "c", [*records, b"nonsense"], 1)
     result = score(setting(ColourEncoder(), corpus, read=_read_views(), broken=0.5))
@@ -171,7 +171,7 @@ def test_broken_records_of_a_corpus_are_faults(tmp_path):
     assert fault.cause == "not a record" and fault.clip.endswith("record 3")
 
 
-def test_a_hopeless_set_is_given_up_early(tmp_path):
+def test_a_test_set_of_broken_clips_is_given_up_early(tmp_path):
     path = annotated(tmp_path, [{"video": f"broken{n}.mp4", "caption": "x"} for n in range(50)])
     with pytest.raises(UserError, match="11 of 50 clips cannot be scored"):
         score(setting(TableEncoder(EYE, {}), path))

@@ -7,11 +7,11 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.evals.scoring import similarity as scores
-from ivjax.evals.scoring.metrics import find_ranks
+from ivjax.evals.scoring.rank_metrics import find_ranks
 from ivjax.evals.scoring.ranking import pair_captions, ranking_metrics
 from ivjax.evals.scoring.similarity import dual_softmax, similarity, strips, unit_mean
 from ivjax.evals.suites import Retrieval
-from ivjax.evals.suites.base import Scoring
+from ivjax.evals.suites.suite import Scoring
 
 
 def unit_rows(rng, *shape):

@@ -9,11 +9,11 @@ from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.metrics import average_precisions, choice_accuracy
+from ivjax.evals.scoring.rank_metrics import average_precisions, choice_accuracy
 from ivjax.evals.scoring.similarity import similarity, softmax, unit_mean
-from ivjax.evals.suites.base import Aggregate
 from ivjax.evals.suites.choice import MultipleChoice
 from ivjax.evals.suites.protocols import protocol_named
+from ivjax.evals.suites.suite import Aggregate
 from ivjax.evals.vectors import Setting, embed, embed_texts
 
 

@@ -15,7 +15,7 @@ from ivjax.errors import UserError
 from ivjax.evals.encoding import ClipEncoder
 from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.metrics import average_precisions, find_ranks
+from ivjax.evals.scoring.rank_metrics import average_precisions, find_ranks
 from ivjax.evals.scoring.recognising import naming_metrics
 from ivjax.evals.scoring.similarity import softmax
 from ivjax.evals.suites.classify import Classification, Sampling

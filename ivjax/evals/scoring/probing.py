@@ -13,7 +13,7 @@ from ivjax.evals.items import Item, UnscoredClip, open_items
 from ivjax.evals.result import Result, facts_of
 from ivjax.evals.scoring.class_names import Labelled, sorted_values, values_of
 from ivjax.evals.scoring.logistic import choose_l2, fit, held_out, standardised
-from ivjax.evals.scoring.metrics import find_ranks
+from ivjax.evals.scoring.rank_metrics import find_ranks
 from ivjax.evals.scoring.recognising import naming_metrics
 from ivjax.evals.suites.probe import LinearProbe
 from ivjax.evals.vectors import Setting, embed

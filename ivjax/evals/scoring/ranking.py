@@ -12,7 +12,7 @@ from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import EvalData, Item, UnscoredClip, open_items
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.metrics import find_ranks, retrieval_metrics
+from ivjax.evals.scoring.rank_metrics import find_ranks, retrieval_metrics
 from ivjax.evals.scoring.similarity import strips
 from ivjax.evals.suites.protocols import ScoringProtocol, protocol_named
 from ivjax.evals.suites.retrieval import Retrieval

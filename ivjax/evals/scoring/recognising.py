@@ -20,7 +20,7 @@ from ivjax.evals.scoring.class_names import (
     sorted_values,
     values_of,
 )
-from ivjax.evals.scoring.metrics import class_metrics, find_ranks
+from ivjax.evals.scoring.rank_metrics import class_metrics, find_ranks
 from ivjax.evals.scoring.similarity import strips
 from ivjax.evals.suites.zeroshot import ZeroShot
 from ivjax.evals.vectors import Setting, embed, embed_texts

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from ivjax.evals.suites.base import Aggregate, Scoring
+from ivjax.evals.suites.suite import Aggregate, Scoring
 
 _STRIP_BYTES = 2**25  # of the float32 scores of one strip
 _COLUMNS = 4096  # candidates that are multiplied at a time

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from ivjax.evals.suites.base import Suite
 from ivjax.evals.suites.choice import MultipleChoice
 from ivjax.evals.suites.classify import Classification
 from ivjax.evals.suites.probe import LinearProbe
 from ivjax.evals.suites.retrieval import Retrieval
+from ivjax.evals.suites.suite import Suite
 from ivjax.evals.suites.zeroshot import ZeroShot
 
 __all__ = ["SUITES", "Classification", "LinearProbe", "MultipleChoice", "Retrieval", "Suite", "ZeroShot"]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from ivjax.errors import UserError
-from ivjax.evals.suites.base import PairSuite
 from ivjax.evals.suites.fields import option
 from ivjax.evals.suites.protocols import CHOICE_NAMES, protocol_named
+from ivjax.evals.suites.suite import PairSuite
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ivjax.evals.suites.base import Suite
 from ivjax.evals.suites.fields import option
+from ivjax.evals.suites.suite import Suite
 
 Sampling = Literal["kinetics", "ssv2", "ucf"]
 Labels = Literal["one", "several"]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ivjax.evals.suites.base import Suite
 from ivjax.evals.suites.fields import REQUIRED, option
+from ivjax.evals.suites.suite import Suite
 
 Feature = Literal["pooled", "mean"]
 Baseline = Literal["random", "none"]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ivjax.evals.suites.base import RankingSuite
 from ivjax.evals.suites.fields import option
 from ivjax.evals.suites.protocols import RANKING_NAMES, protocol_named
+from ivjax.evals.suites.suite import RankingSuite
 
 TiePlaces = Literal["expected", "originals"]
 

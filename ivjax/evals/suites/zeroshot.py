@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ivjax.errors import UserError
-from ivjax.evals.suites.base import RankingSuite
 from ivjax.evals.suites.fields import option
+from ivjax.evals.suites.suite import RankingSuite
 
 
 @dataclass(frozen=True, kw_only=True)

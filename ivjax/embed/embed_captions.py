@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ivjax.data_pipelines.tokenizers.text import clean_caption
-from ivjax.embed.index import IndexWriter, Made
-from ivjax.embed.videos import Outcome, Say
+from ivjax.embed.embed_videos import Outcome, Say
+from ivjax.embed.index import IndexOrigin, IndexWriter
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.vectors import embed_texts
@@ -14,8 +14,10 @@ from ivjax.progress import Progress
 _TEXTS = 1024  # embedded at a time
 
 
-def embed_captions(encoder: PairEncoder, texts: Sequence[str], out: Path, made: Made, say: Say) -> Outcome:
-    """Writes the index of captions, which the model reads cleaned."""
+def embed_captions(
+    encoder: PairEncoder, texts: Sequence[str], out: Path, origin: IndexOrigin, say: Say
+) -> Outcome:
+    """Writes the index of captions, which the model reads cleaned, and returns what came of it."""
     cleaned = [clean_caption(text) for text in texts]
     if not texts or "" in cleaned:
         what = f"the text {texts[cleaned.index('')]!r} has no words" if texts else "there are no texts"
@@ -25,12 +27,12 @@ def embed_captions(encoder: PairEncoder, texts: Sequence[str], out: Path, made: 
             part = slice(start, start + _TEXTS)
             writer.add(embed_texts(encoder, cleaned[part]), text=texts[part])
             progress.advance(len(texts[part]))
-        writer.finish(made)
+        writer.finish(origin)
     return Outcome(writer.count, len(texts), unit="texts")
 
 
 def read_texts(file: Path) -> list[str]:
-    """The lines of a file that are not blank."""
+    """Returns the lines of a file that are not blank."""
     try:
         lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

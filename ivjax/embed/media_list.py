@@ -14,21 +14,21 @@ _SEPARATOR = "::"
 
 
 class MediaList:
-    """What the words of a command mean: files, globs, folders of videos, corpus folders, members of tars.
+    """The media that a command names: files, globs, folders of videos, corpus folders, members of tars.
 
     Yields items whose id is the name under which `find_medium` finds them again. A file comes once.
     """
 
     def __init__(self, words: Sequence[str]):
-        self._parts: dict[str, CorpusItems | None] = {}  # None is a file
+        self._named: dict[str, CorpusItems | None] = {}  # None: a file
         for word in words:
             self._add(word)
 
     def __len__(self) -> int:
-        return sum(1 if clips is None else len(clips) for clips in self._parts.values())
+        return sum(1 if clips is None else len(clips) for clips in self._named.values())
 
     def __iter__(self) -> Iterator[Item | UnscoredClip]:
-        for name, clips in self._parts.items():
+        for name, clips in self._named.items():
             if clips is None:
                 yield Item(name, name)
             else:
@@ -37,11 +37,11 @@ class MediaList:
     def _add(self, word: str) -> None:
         path = Path(word).expanduser()
         if is_corpus(word):
-            self._parts[str(path)] = _clips(str(path))
+            self._named[str(path)] = _clips(str(path))
         elif path.is_dir():
-            self._parts |= dict.fromkeys(_videos(path))
+            self._named |= dict.fromkeys(_videos(path))
         elif path.is_file() or Path(str(path).partition(_SEPARATOR)[0]).is_file():
-            self._parts[str(path)] = None
+            self._named[str(path)] = None
         else:
             for each in _matches(str(path)):
                 self._add(each)
@@ -79,7 +79,7 @@ def _named(folder: str, clips: CorpusItems) -> Iterator[Item | UnscoredClip]:
 
 
 def find_medium(name: str, folder: str) -> str | bytes:
-    """The file of a name, or the bytes of a clip; `folder` is where relative names were given.
+    """Returns the file of a name, or the bytes of a clip; relative names belong to `folder`.
 
     Raises ClipError if the corpus does not hold the clip any more.
     """
@@ -98,6 +98,6 @@ def find_medium(name: str, folder: str) -> str | bytes:
 
 
 def found_from(path: str, folder: str) -> str:
-    """A path that was given in `folder`: as it is, if that leads to something from here."""
+    """Returns a path that was given in `folder`, or the path as it is where that exists."""
     elsewhere = Path(folder, path)
     return path if Path(path).expanduser().exists() or not elsewhere.exists() else str(elsewhere)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.embed.index import IndexWriter, Made, Rows
-from ivjax.embed.media import MediaList
-from ivjax.embed.windows import Planned, Window, Windowing, plan
+from ivjax.embed.index import IndexContent, IndexOrigin, IndexWriter
+from ivjax.embed.media_list import MediaList
+from ivjax.embed.windows import PlannedVideo, Window, Windowing, plan_windows
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder, in_batches
 from ivjax.evals.items import UnscoredClip
@@ -22,9 +22,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How videos are embedded: which windows, `batch` of them at a time, pooled or as states of `tokens`.
+    """How videos are embedded.
 
-    half: tokens are stored as float16. threads: that decode, None for one per core.
+    Attributes:
+        windowing: which parts of each video.
+        batch: windows at a time.
+        tokens: whether the last states of all tokens are kept, instead of one embedding.
+        half: whether tokens are stored as float16.
+        threads: how many decode (None: one per core).
     """
 
     windowing: Windowing = Windowing()
@@ -34,36 +39,44 @@ class EmbedOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or (self.threads is not None and self.threads < 1):
-            raise UserError(f"batch={self.batch} threads={self.threads}; both are 1 or more")
+        for name, count in (("batch", self.batch), ("threads", self.threads)):
+            if count is not None and count < 1:
+                raise UserError(f"{name} must be 1 or more, got {count}")
         if self.half and not self.tokens:
-            raise UserError("--float16 is for --tokens; pooled embeddings are small, and stay float32")
+            raise UserError("--float16 needs --tokens; pooled embeddings are small and stay float32")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run: rows of the index, and of the videos it was given, those that failed."""
+    """What came of an embedding job.
+
+    Attributes:
+        rows: rows of the index.
+        given: videos or texts that were to be embedded.
+        broken: the videos that could not be read.
+        unit: what was given.
+    """
 
     rows: int
     given: int
-    faults: tuple[UnscoredClip, ...] = ()
+    broken: tuple[UnscoredClip, ...] = ()
     unit: str = "videos"
 
     def __str__(self) -> str:
-        failed = f", {len(self.faults)} of them broken" if self.faults else ""
+        failed = f", {len(self.broken)} of them broken" if self.broken else ""
         return f"{self.rows} embeddings of {self.given} {self.unit}{failed}"
 
 
 def embed_videos(
-    encoder: PairEncoder, media: MediaList, out: Path, made: Made, options: EmbedOptions, say: Say
+    encoder: PairEncoder, media: MediaList, out: Path, origin: IndexOrigin, options: EmbedOptions, say: Say
 ) -> Outcome:
-    """Writes the index of all windows that can be read; raises UserError if none can."""
-    planned: Iterable[Planned | UnscoredClip] = plan(media, options.windowing)
+    """Writes the index of all windows that can be read; raises UserError if there are none."""
+    planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing)
     total, unit = len(media), "videos"
-    if total == 1:  # its windows are the better measure
+    if total == 1:  # of one video, the windows tell better how far the work is
         planned = list(planned)
-        total, unit = sum(len(one.windows) for one in planned if isinstance(one, Planned)), "windows"
-    rows: Rows = "tokens" if options.tokens else "embeddings"
+        total, unit = sum(len(one.windows) for one in planned if isinstance(one, PlannedVideo)), "windows"
+    rows: IndexContent = "tokens" if options.tokens else "embeddings"
     dtype = np.float16 if options.half else np.float32
     with IndexWriter(out, rows, dtype) as writer, Progress(total, unit, say) as progress:
         feed = _Feed(planned, progress, by_window=unit == "windows")
@@ -71,39 +84,39 @@ def embed_videos(
             frames = np.stack([pictures for _, pictures in read])
             found = encoder.tokens(frames) if options.tokens else encoder.video(frames)
             _add(writer, _finite(found, dtype), [window for window, _ in read])
-        faults = tuple(feed.faults.values())
+        broken = tuple(feed.broken.values())
         if not writer.count:
-            raise UserError(f"none of {len(media)} videos can be embedded; the first one: {faults[0]}")
-        writer.finish(made)
-    return Outcome(writer.count, len(media), faults)
+            raise UserError(f"none of {len(media)} videos can be embedded; the first one: {broken[0]}")
+        writer.finish(origin)
+    return Outcome(writer.count, len(media), broken)
 
 
 class _Feed:
-    """Reads planned windows in order. `faults` holds the first fault of each video that has some."""
+    """Reads planned windows in order; `broken` holds the first failure of each video that has one."""
 
-    def __init__(self, planned: Iterable[Planned | UnscoredClip], progress: Progress, by_window: bool):
+    def __init__(self, planned: Iterable[PlannedVideo | UnscoredClip], progress: Progress, by_window: bool):
         self._planned = planned
         self._progress = progress
         self._by_window = by_window
         self._waiting: deque[Window] = deque()
-        self.faults: dict[str, UnscoredClip] = {}
+        self.broken: dict[str, UnscoredClip] = {}
 
     def read(self, encoder: PairEncoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
-        """Each window that can be read, and its frames (T, H, W, 3) uint8."""
+        """Yields each window that can be read, and its frames (T, H, W, 3) uint8."""
         for found in read_views(self._views(), encoder.frames, encoder.image, threads):
             window = self._waiting.popleft()
             if self._by_window or window.last:
                 self._progress.advance()
             if isinstance(found, ClipError):
                 place = f"{found.detail} (in the window from {window.start:g} s to {window.end:g} s)"
-                self.faults.setdefault(window.video, UnscoredClip(window.video, found.cause, place))
+                self.broken.setdefault(window.video, UnscoredClip(window.video, found.cause, place))
             else:
                 yield window, found
 
     def _views(self) -> Iterator[VideoView]:
         for planned in self._planned:
             if isinstance(planned, UnscoredClip):
-                self.faults[planned.clip] = planned
+                self.broken[planned.clip] = planned
                 self._progress.advance()
             else:
                 self._waiting.extend(planned.windows)

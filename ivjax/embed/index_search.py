@@ -1,4 +1,4 @@
-"""What an index holds that is nearest to some words."""
+"""Searches an index for the rows that are nearest to some words."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,14 +8,14 @@ import numpy as np
 
 from ivjax.data_pipelines.tokenizers.text import clean_caption
 from ivjax.embed.index import Index
-from ivjax.embed.media import found_from
+from ivjax.embed.media_list import found_from
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.scoring.similarity import strips
 from ivjax.evals.vectors import embed_texts
 
-_QUERIES = 8  # that the model reads at a time
-_KNOWN = ("video", "start", "end", "text")
+_QUERIES = 8  # texts that the model reads at a time
+_COLUMNS = ("video", "start", "end", "text")
 
 
 @dataclass(frozen=True)
@@ -34,32 +34,32 @@ class Hit:
         return f"{self.score:.4f}  {self.video}  {self.start:.2f}-{self.end:.2f} s"
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known of it."""
+        """Returns the values that are not None, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def open_for(
     index: Index, weights: str | None = None, preset: str | None = None, tokenizer: str | None = None
 ) -> PairEncoder:
-    """The model that an index was made with, or the one of other weights."""
+    """Returns the model that an index was made with, or the one of other weights."""
     from ivjax.evals.opening import open_pairs
 
-    made = index.made
+    origin = index.origin
     if weights is None:
-        weights = found_from(made.weights, made.folder)
-        preset = preset or made.preset
-    if tokenizer is None and made.tokenizer is not None:
-        tokenizer = found_from(made.tokenizer, made.folder)
+        weights = found_from(origin.weights, origin.folder)
+        preset = preset or origin.preset
+    if tokenizer is None and origin.tokenizer is not None:
+        tokenizer = found_from(origin.tokenizer, origin.folder)
     return open_pairs(weights, preset, tokenizer, _QUERIES)
 
 
 def search(index: Index, encoder: PairEncoder, queries: Sequence[str], top: int = 5) -> list[list[Hit]]:
-    """The best `top` hits of each query, best first; of windows that overlap, the best one.
+    """Returns the best `top` hits of each query, best first; of windows that overlap, the best one.
 
     The embeddings are multiplied a block at a time: only a few rows of scores are held beside them.
     """
     if top < 1:
-        raise UserError(f"--top {top} shows nothing; ask for 1 or more")
+        raise UserError(f"--top must be 1 or more, got {top}")
     cleaned = [clean_caption(query) for query in queries]
     if "" in cleaned:
         raise UserError(f"the query {queries[cleaned.index('')]!r} has no words; say what to look for")
@@ -67,7 +67,7 @@ def search(index: Index, encoder: PairEncoder, queries: Sequence[str], top: int 
     if encoder.width != width:
         raise UserError(
             f"{index.path} holds embeddings of {width} numbers and the model makes {encoder.width}; "
-            f"search with the weights it was made with ({index.made.weights})"
+            f"search with the weights it was made with ({index.origin.weights})"
         )
     vectors = embed_texts(encoder, cleaned)
     return [_best(index, scores, top) for strip in strips(vectors, index.embeddings) for scores in strip]
@@ -85,7 +85,7 @@ def _best(index: Index, scores: np.ndarray, top: int) -> list[Hit]:
 
 
 def _hit(index: Index, row: int, score: float) -> Hit:
-    known = {name: values[row].item() for name, values in index.columns.items() if name in _KNOWN}
+    known = {name: values[row].item() for name, values in index.columns.items() if name in _COLUMNS}
     return Hit(score, **known)
 
 

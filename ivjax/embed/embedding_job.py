@@ -1,0 +1,77 @@
+"""The work of `ivjax embed`: videos or texts, a model, and the file that is written."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ivjax.embed.embed_captions import embed_captions, read_texts
+from ivjax.embed.embed_videos import EmbedOptions, Outcome, Say, embed_videos
+from ivjax.embed.index import IndexOrigin
+from ivjax.embed.media_list import MediaList
+from ivjax.embed.windows import Windowing
+from ivjax.errors import UserError
+from ivjax.evals.encoding import PairEncoder
+from ivjax.version import __version__
+
+
+@dataclass(frozen=True)
+class EmbeddingJob:
+    """What is embedded, by which weights, into which file.
+
+    Attributes:
+        videos: videos, folders, globs, corpora; without texts.
+        texts: captions; without videos.
+        texts_file: a file of more captions, one a line.
+        out: the index.
+        weights: a run folder or a weight file.
+        preset: which model the file holds, where it does not say.
+        tokenizer: another vocabulary file than the model names.
+        options: how videos are embedded.
+    """
+
+    videos: tuple[str, ...]
+    texts: tuple[str, ...]
+    texts_file: Path | None
+    out: Path
+    weights: str
+    preset: str | None = None
+    tokenizer: str | None = None
+    options: EmbedOptions = EmbedOptions()
+
+    def open(self) -> PairEncoder:
+        """Returns the model."""
+        from ivjax.evals.opening import open_pairs
+
+        return open_pairs(
+            self.weights, self.preset, self.tokenizer, self.options.batch, words=not self.videos
+        )
+
+    def origin_of(self, encoder: PairEncoder) -> IndexOrigin:
+        """Returns what the index says of where it came from."""
+        windowing = self.options.windowing
+        return IndexOrigin(
+            weights=self.weights,
+            preset=self.preset,
+            tokenizer=self.tokenizer,
+            folder=os.getcwd(),
+            frames=encoder.frames,
+            image=encoder.image,
+            version=__version__,
+            window=windowing.seconds,
+            stride=windowing.stride or windowing.seconds,
+        )
+
+
+def run_job(job: EmbeddingJob, say: Say) -> Outcome:
+    """Writes the index of a job and returns what came of it; the inputs are checked before the weights."""
+    texts = [*job.texts, *(read_texts(job.texts_file) if job.texts_file else [])]
+    if bool(job.videos) == bool(texts or job.texts_file):
+        raise UserError("name videos, or texts with --text or --texts; one index holds one of the two")
+    if not job.videos and (job.options.tokens or job.options.windowing != Windowing()):
+        raise UserError("--tokens, --window and --stride are for videos; leave them out with texts")
+    media = MediaList(job.videos)
+    encoder = job.open()
+    origin = job.origin_of(encoder)
+    if job.videos:
+        return embed_videos(encoder, media, job.out, origin, job.options, say)
+    return embed_captions(encoder, texts, job.out, origin, say)
