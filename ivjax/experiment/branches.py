@@ -26,8 +26,8 @@ def branches_of(value: Any, kind: Any = Any) -> dict[str, Branch]:
         below = arguments[1] if len(arguments) == 2 else Any
         return {str(key): Branch(entry, below) for key, entry in value.items()}
     if isinstance(value, tuple):
-        kinds = item_kinds(_arguments(kind, tuple), len(value))
-        return {str(n): Branch(item, kinds[n] if kinds else Any) for n, item in enumerate(value)}
+        items = item_kinds(_arguments(kind, tuple), len(value)) or (Any,) * len(value)
+        return {str(n): Branch(item, items[n]) for n, item in enumerate(value)}
     return {}
 
 
@@ -44,7 +44,7 @@ def replaced(value: T, names: Sequence[str], new: Any) -> T:
     if rest:
         new = replaced(branches_of(value)[name].value, rest, new)
     if isinstance(value, tuple):
-        return type(value)(new if str(n) == name else item for n, item in enumerate(value))  # type: ignore
+        return type(value)(new if str(n) == name else item for n, item in enumerate(value))
     if isinstance(value, Mapping):
         return type(value)({key: new if str(key) == name else old for key, old in value.items()})  # type: ignore
     return dataclasses.replace(value, **{name: new})  # type: ignore[type-var]

@@ -33,7 +33,8 @@ def default_of(kind: Any) -> Any:
     classes = [option for option in options_of(kind) if dataclasses.is_dataclass(option)]
     if len(classes) != 1 or _required(classes[0]):
         return None
-    return classes[0]()
+    (only,) = classes
+    return only()  # type: ignore[operator]
 
 
 def ways_to_write(kind: Any, old: Any) -> list[str]:
