@@ -1,7 +1,11 @@
-"""Files that take their name only when they are whole."""
+"""Files that several processes share: written in one move, and locked by one process at a time."""
 
+import contextlib
+import fcntl
 import os
 import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ivjax.errors import UserError
@@ -30,3 +34,49 @@ def store(path: Path, content: str | bytes) -> None:
         raise UserError(f"{path} cannot be written: {reason}; make room or choose another folder") from None
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path,
+    patience: float | None = None,
+    on_wait: Callable[[], None] = lambda: None,
+    mode: int = 0o666,
+) -> Iterator[None]:
+    """Holds a lock file; one process of the machine is inside at a time. Not to be nested.
+
+    Args:
+        path: The lock file, made if it is not there.
+        patience: Seconds to wait for another process before TimeoutError is raised; None waits for ever.
+        on_wait: Called once if there is somebody to wait for.
+        mode: Permissions of a new lock file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The system releases a lock when its process ends in whatever way; a file that marks one would stay.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        if not _try_lock(handle):
+            on_wait()
+            _wait_for_lock(handle, patience)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _wait_for_lock(handle: int, patience: float | None) -> None:
+    if patience is None:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return
+    deadline = time.monotonic() + patience
+    while not _try_lock(handle):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.1)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -25,16 +25,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process (CPUs only)")
     parser.add_argument(
-        "--together", action="store_true", help="train runs that differ only in numbers as one, on one device"
-    )
-    parser.add_argument("--measure", action="store_true", help="with --together: time one run alone as well")
-    parser.add_argument(
         "--force", action="store_true", help="start even if a run will not fit into the memory"
     )
     parser.add_argument("--metric", help="what to sort by (default eval/loss, or loss)")
     parser.add_argument("--highest", action="store_true", help="the metric's largest value is the best")
     only = parser.add_mutually_exclusive_group()
-    only.add_argument("--dry-run", action="store_true", help="show runs, groups and memory; start nothing")
+    only.add_argument("--dry-run", action="store_true", help="show runs and memory; start nothing")
     only.add_argument("--table-only", action="store_true", help="compare what is there; start nothing")
     only.add_argument("--print-commands", action="store_true", help="show one command per run; start nothing")
     only.add_argument("--launch", metavar="WHERE", help="start one job per run: slurm, tpu-vm, gke, skypilot")
@@ -43,34 +39,33 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from ivjax.sweep.book import Book, read_book
+    from ivjax.sweep.driver import SweepOptions, preview, report, run_sweep
     from ivjax.sweep.remote import launch_all, shown, train_commands
-    from ivjax.sweep.results import Choice
-    from ivjax.sweep.run import preview, report, sweep
-    from ivjax.sweep.tasks import Manner
+    from ivjax.sweep.results import Ranking
+    from ivjax.sweep.sweep_folder import SweepFolder, read_sweep_folder
     from ivjax.sweep.trials import combinations
 
     if options.config:
         runs = combinations(options.overrides, options.zip, options.list)
-        book = Book(options.config, tuple(runs), options.workdir)
+        sweep = SweepFolder(options.config, tuple(runs), options.workdir)
     elif options.table_only:
-        book = read_book(options.workdir)
+        sweep = read_sweep_folder(options.workdir)
     else:
         raise UserError("a sweep needs a config: ivjax sweep CONFIG path=v1,v2 --workdir DIR")
-    choice = Choice(options.metric, options.highest)
-    manner = Manner(options.jobs, options.together, options.measure, options.force)
+    ranking = Ranking(options.metric, options.highest)
+    how = SweepOptions(options.jobs, options.force)
     if options.dry_run:
-        print(preview(book, manner))
+        print(preview(sweep, how))
     elif options.print_commands:
-        book.check()
-        print("\n".join(map(shown, train_commands(book).values())))
+        sweep.check()
+        print("\n".join(map(shown, train_commands(sweep).values())))
     elif options.table_only:
-        book.check()
-        print(report(book, choice))
+        sweep.check()
+        print(report(sweep, ranking))
     elif options.launch:
         if options.target is None:
             raise UserError(f"--launch {options.launch} needs --target FILE; see ivjax launch --help")
-        return launch_all(book, options.launch, options.target, lambda line: print(line, flush=True))
+        return launch_all(sweep, options.launch, options.target, lambda line: print(line, flush=True))
     else:
-        return sweep(book, manner, choice, lambda line: print(line, flush=True))
+        return run_sweep(sweep, how, ranking, lambda line: print(line, flush=True))
     return 0

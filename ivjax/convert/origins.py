@@ -32,6 +32,7 @@ from ivjax.ops.cut import joined
 from ivjax.ops.resize import Grid
 from ivjax.ops.trees import paths_of
 from ivjax.stages.objective import Objective, Params, Stage
+from ivjax.stages.training_rates import objective_of
 from ivjax.train.checkpoint import restore_params
 
 # An entry of init_from: [BRANCH=]FILE[#BRANCH_OF_THE_FILE].
@@ -72,7 +73,7 @@ def params_of_run(
     Checkpoints hold what was trained. The rest comes from where the run had it, but for its teachers, which
     are read only if they are the branch.
     """
-    objective = experiment.stage.build(experiment.compute)
+    objective = objective_of(experiment)
     sharding = jax.sharding.SingleDeviceSharding(_host_device())
     params = restore_params(folder, sharding, ema)
     shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, branch)

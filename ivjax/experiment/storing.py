@@ -12,6 +12,7 @@ from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import resolved_text
+from ivjax.experiment.run_folder import folder_with_weights
 
 _FILE = "experiment.json"
 _KIND = "is"  # the key under which a value's class stands
@@ -25,7 +26,8 @@ def store_experiment(experiment: Experiment, folder: Path) -> None:
 
 
 def stored_experiment(folder: Path) -> Experiment:
-    """The experiment that a run folder was trained with."""
+    """The experiment that a run folder was trained with; of a run in phases, that of its last phase."""
+    folder = folder_with_weights(folder)
     file = folder / _FILE
     if not file.is_file():
         raise UserError(f"{folder} holds no {_FILE}; is it a run folder?")
@@ -43,7 +45,7 @@ def stored_experiment(folder: Path) -> Experiment:
 
 def is_run(path: Path) -> bool:
     """Whether a folder is that of a run."""
-    return (path / _FILE).is_file()
+    return (folder_with_weights(path) / _FILE).is_file()
 
 
 def _packed(value: Any) -> Any:

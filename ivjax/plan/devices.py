@@ -4,7 +4,6 @@ jax is imported inside the functions, so that `prepare_environment` can come bef
 """
 
 import contextlib
-import fcntl
 import importlib.metadata
 import importlib.util
 import os
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ivjax.drafts import locked
 from ivjax.errors import UserError
 from ivjax.plan.topology import Topology
 from ivjax.train.chips import Chip
@@ -194,13 +194,9 @@ def libtpu_lock() -> Iterator[None]:
     """
     # A name per user: in a shared temporary folder nobody else's file can be in the way.
     path = Path(tempfile.gettempdir()) / f"ivjax-libtpu-{os.getuid()}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another process that compiles", file=sys.stderr, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with locked(path, on_wait=_say_waiting, mode=0o600):
         yield
-    finally:
-        os.close(handle)
+
+
+def _say_waiting() -> None:
+    print("waiting for another process that compiles", file=sys.stderr, flush=True)

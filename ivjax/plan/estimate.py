@@ -78,7 +78,7 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
             check_context(medium.tokens, mesh)
         batch = next(iter(program.batches.values()))
         given: dict[str, Any] = {**program.state, "frozen": program.frozen, "batch": batch}
-        traced = jax.make_jaxpr(step_of(experiment))(program.state, program.frozen, batch, {})
+        traced = jax.make_jaxpr(step_of(experiment))(program.state, program.frozen, batch)
     walk = Walk(mesh.shape, gradients_like(program), chip.platform)
     frame = walk.frame()
     placed = {kind: _outside(walk, frame, tree, kind) for kind, tree in given.items()}

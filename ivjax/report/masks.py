@@ -12,8 +12,8 @@ from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import stored_experiment
 from ivjax.report.figure import new_figure, write_figure
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
+from ivjax.train.feed import open_loader
 from ivjax.train.mesh import build_mesh
-from ivjax.train.session import open_loader
 
 
 class Seen(NamedTuple):

@@ -59,6 +59,7 @@ class Objective:
         rules: how each parameter is split over the mesh, decays and is bounded; the first match decides.
         frozen: patterns of the parameters that are not trained.
         frozen_layers: pattern of a stack of layers -> how many of its first layers are not trained.
+        rates: factors of the learning rate by path; 1 where there is none.
         running: paths of parameters that no gradient moves: each step moves them by the share `MOMENTUM`
             towards the term of the same name.
         joint: the loss in two halves, where it compares the rows of a batch with each other.
@@ -72,6 +73,7 @@ class Objective:
     rules: Rules
     frozen: tuple[str, ...] = ()
     frozen_layers: Mapping[str, int] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
     running: tuple[str, ...] = ()
     joint: Joint | None = None
     grid: tuple[int, int, int] | None = None

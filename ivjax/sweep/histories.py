@@ -1,4 +1,4 @@
-"""What a run folder says of its run: how far it came, and its metrics by step."""
+"""The log of a run folder: how far the run came, and its metrics by step."""
 
 import json
 from dataclasses import dataclass
@@ -23,7 +23,17 @@ class Points(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """A run's log. `last` is its last logged step of `steps`; `failure` says why it ended, if it failed."""
+    """The log of a run.
+
+    Attributes:
+        name: The name of the run.
+        swept: Its values, as text, at the swept paths.
+        steps: How many steps it is to take.
+        last: Its last logged step.
+        finished: Whether it reached its end.
+        failure: Why it failed, if it did.
+        lines: The lines of its metrics file.
+    """
 
     name: str
     swept: dict[str, str]
@@ -62,8 +72,8 @@ def read_history(folder: Path, name: str, swept: dict[str, str], experiment: Exp
     return History(name, swept, experiment.steps, last, finished, why, tuple(filter(planned, lines)))
 
 
-def finish(folder: Path, history: History) -> dict[str, Any]:
-    """Writes the run's last metrics, which is the mark that it need not be run again."""
+def write_result(folder: Path, history: History) -> None:
+    """Writes the last metrics of a run; the file marks the run as finished."""
     numbers = {
         name: value
         for line in history.lines
@@ -72,11 +82,10 @@ def finish(folder: Path, history: History) -> dict[str, Any]:
     }
     result = {"steps": history.last, "flops": numbers.pop("flops", None), "metrics": numbers}
     store(folder / _RESULT, json.dumps(result, indent=1) + "\n")
-    return result
 
 
 def seconds(folder: Path) -> dict[str, float]:
-    """Where the time of a run, or of a group of them, went; empty for one that has not begun."""
+    """Seconds of a run by category of its time ledger; empty if it has not begun."""
     ledger = folder / "ledger.json"
     return json.loads(ledger.read_text())["totals"] if ledger.is_file() else {}
 

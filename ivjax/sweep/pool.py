@@ -1,4 +1,4 @@
-"""Worker processes that take tasks from one list."""
+"""Worker processes that answer requests from one queue."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ivjax.sweep.work import Reply, Task
+from ivjax.sweep.requests import Reply, Request
 
-Told = Callable[[Task, Reply], None]
-COMMAND = (sys.executable, "-m", "ivjax.sweep.worker")
+Told = Callable[[Request, Reply], None]
+COMMAND = (sys.executable, "-m", "ivjax.sweep.worker_process")
 _LAST_LINES = 3
 
 
@@ -32,13 +32,13 @@ class Pool:
         self._lock = threading.Lock()
         self.stopping = False
 
-    def ask(self, task: Task) -> Reply:
-        """Has a worker do a task."""
+    def ask(self, request: Request) -> Reply:
+        """Sends a request to an idle worker, or to a new one, and waits for the reply."""
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker()
             self._busy.add(worker)
-        # Whoever is busy when the signal comes is told by its handler.
-        reply = None if self.stopping else worker.ask(task)
+        # A worker that is busy when the signal comes is told by the signal handler.
+        reply = None if self.stopping else worker.ask(request)
         with self._lock:
             self._busy.discard(worker)
             if reply is not None:
@@ -47,23 +47,23 @@ class Pool:
         status = worker.end()
         if self.stopping:
             return {"status": "stopped"}
-        return {"status": "failed", "why": _epitaph(status, Path(task["log"]))}
+        return {"status": "failed", "why": _cause_of_death(status, Path(request["log"]))}
 
-    def work(self, tasks: Sequence[Task], told: Told) -> None:
-        """Does all tasks; `told` hears of each reply, one at a time."""
-        waiting, telling = deque(tasks), threading.Lock()
+    def work(self, requests: Sequence[Request], told: Told) -> None:
+        """Answers all requests; `told` is called with each reply, one at a time."""
+        waiting, telling = deque(requests), threading.Lock()
 
-        def labour() -> None:
+        def serve() -> None:
             while not self.stopping:
                 try:
-                    task = waiting.popleft()
+                    request = waiting.popleft()
                 except IndexError:
                     return
-                reply = self.ask(task)
+                reply = self.ask(request)
                 with telling:
-                    told(task, reply)
+                    told(request, reply)
 
-        threads = [threading.Thread(target=labour) for _ in range(min(self._size, len(tasks)))]
+        threads = [threading.Thread(target=serve) for _ in range(min(self._size, len(requests)))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -98,11 +98,11 @@ class _Worker:
             start_new_session=True,
         )
 
-    def ask(self, task: Task) -> dict[str, Any] | None:
-        """The reply to a task; None if the process died of it."""
+    def ask(self, request: Request) -> dict[str, Any] | None:
+        """The reply to a request; None if the process died of it."""
         assert self._process.stdin and self._process.stdout
         try:
-            self._process.stdin.write(json.dumps(task) + "\n")
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             return None
@@ -115,7 +115,7 @@ class _Worker:
             (self._process.kill if at_once else self._process.terminate)()
 
     def end(self) -> int:
-        """Has the process end, if it has not yet; its exit status."""
+        """Ends the process, if it has not ended yet, and returns its exit status."""
         assert self._process.stdin and self._process.stdout
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -124,8 +124,8 @@ class _Worker:
         return status
 
 
-def _epitaph(status: int, log: Path) -> str:
-    """Why a worker died, in a sentence."""
+def _cause_of_death(status: int, log: Path) -> str:
+    """A sentence on how a worker ended."""
     how = f"exit status {status}"
     if status < 0:
         name = signal.Signals(-status).name

@@ -17,8 +17,13 @@ _EVAL_LOSS = "eval/loss"
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What runs are sorted by (None: the eval loss if logged, else the loss), and which end is best."""
+class Ranking:
+    """How runs are sorted.
+
+    Attributes:
+        metric: A logged metric; None takes the eval loss, or the loss where there is none.
+        highest: Whether the largest value is the best.
+    """
 
     metric: str | None = None
     highest: bool = False
@@ -26,9 +31,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Finished runs' values of a metric, in the order of `runs`: after `steps` steps and after `flops` FLOPs.
+    """The values of a metric of finished runs, at equal steps and at equal FLOPs.
 
-    Both are the most that all of them have; None, and no values, where they have nothing in common.
+    Attributes:
+        metric: The name of the metric.
+        highest: Whether the largest value is the best.
+        runs: The finished runs.
+        steps: The last step that all runs logged; None if there is none.
+        flops: The most FLOPs that all runs spent; None if there is no such number.
+        at_steps: The value of each run after `steps` steps; empty without `steps`.
+        at_flops: The value of each run after `flops` FLOPs; empty without `flops`.
     """
 
     metric: str
@@ -40,17 +52,17 @@ class Comparison:
     at_flops: tuple[float, ...]
 
     def ranked(self, values: Sequence[float]) -> list[int]:
-        """Numbers of the runs, the best first; what is no number comes last."""
+        """Indices of the runs, best first; a value that is not a number comes last."""
         sign = -1.0 if self.highest else 1.0
         keys = [math.inf if math.isnan(value) else sign * value for value in values]
         return sorted(range(len(values)), key=lambda run: (keys[run], run))
 
 
-def compare(histories: Sequence[History], choice: Choice) -> Comparison:
+def compare(histories: Sequence[History], ranking: Ranking) -> Comparison:
     """Compares the finished runs among `histories`."""
     runs = tuple(history for history in histories if history.finished)
     logged = {name for run in runs for line in run.lines for name in line}
-    metric = choice.metric or (_EVAL_LOSS if _EVAL_LOSS in logged else "loss")
+    metric = ranking.metric or (_EVAL_LOSS if _EVAL_LOSS in logged else "loss")
     if runs and metric not in logged:
         raise UserError(f"no finished run has logged {metric}{nearest(metric, logged, cutoff=0.3)}")
     points = [run.metric(metric) for run in runs]
@@ -61,7 +73,7 @@ def compare(histories: Sequence[History], choice: Choice) -> Comparison:
     flops = _common_flops(spent)
     curves = zip(points, spent, strict=True)
     at_flops = () if flops is None else tuple(float(np.interp(flops, s, p.values)) for p, s in curves)
-    return Comparison(metric, choice.highest, runs, steps, flops, at_steps, at_flops)
+    return Comparison(metric, ranking.highest, runs, steps, flops, at_steps, at_flops)
 
 
 def _common_flops(spent: Sequence[np.ndarray]) -> float | None:
@@ -72,11 +84,11 @@ def _common_flops(spent: Sequence[np.ndarray]) -> float | None:
     return float(last) if 0.0 < first <= last else None
 
 
-def write_results(histories: Sequence[History], choice: Choice, folder: Path) -> str:
+def write_results(histories: Sequence[History], ranking: Ranking, folder: Path) -> str:
     """Writes table.txt, results.csv and plots into the folder of a sweep; returns the table."""
     from ivjax.report.sweeps import draw_axes, draw_runs
 
-    compared = compare(histories, choice)
+    compared = compare(histories, ranking)
     table = table_of(histories, compared)
     store(folder / "table.txt", table)
     store(folder / "results.csv", csv_of(histories, compared))

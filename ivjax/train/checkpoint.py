@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from ivjax.errors import UserError
 from ivjax.experiment.options import Checkpointing
+from ivjax.experiment.run_folder import CHECKPOINTS, checkpoint_steps, folder_with_weights
 from ivjax.ops.trees import paths_of
 from ivjax.train.step import State
 
@@ -36,7 +37,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: Checkpointing):
-        self._folder = folder / "checkpoints"
+        self._folder = folder / CHECKPOINTS
         self._keep = keep
         self._manager = self._open()
 
@@ -137,11 +138,15 @@ class Checkpoints:
 
 
 def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = False) -> dict[str, Any]:
-    """Parameters (or their EMA) of a run folder's newest checkpoint, without the optimizer's state."""
-    steps = ocp.utils.checkpoint_steps(folder / "checkpoints") if (folder / "checkpoints").is_dir() else []
+    """Returns the parameters, or their EMA, of a run's newest checkpoint, without the optimizer's state.
+
+    Of a run in phases, those of its last phase.
+    """
+    folder = folder_with_weights(folder)
+    steps = checkpoint_steps(folder)
     if not steps:
         raise UserError(f"{folder} holds no checkpoint; is it a run folder, and has the run saved once?")
-    item = (folder / "checkpoints" / str(max(steps)) / ("ema" if ema else "params")).absolute()
+    item = (folder / CHECKPOINTS / str(steps[-1]) / ("ema" if ema else "params")).absolute()
     if not item.is_dir():
         raise UserError(f"{item.parent} holds no {item.name}; the run was trained without it")
     try:

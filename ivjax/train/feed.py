@@ -1,16 +1,19 @@
 """Host batches -> global arrays on the mesh."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.data_pipelines.load.loader import HostShard
-from ivjax.data_pipelines.load.media_loader import MediumBatch
+from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
+from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
 from ivjax.ops.layout import batch_spec
+from ivjax.stages.objective import Objective
 
 Spec = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -24,48 +27,17 @@ class Fed(NamedTuple):
     position: Mapping[str, Any]
 
 
-class Batches(Protocol):
-    """Endless batches of one medium each, resumable: a MediaLoader, or several side by side."""
-
-    @property
-    def media(self) -> tuple[str, ...]:
-        """The media that batches come of."""
-        ...
-
-    def medium(self, step: int) -> str:
-        """Which medium serves a step."""
-        ...
-
-    def __next__(self) -> MediumBatch: ...
-
-    def report(self) -> dict[str, float]:
-        """What there is to say, for logs."""
-        ...
-
-    def state(self) -> Mapping[str, Any]:
-        """What restores the position; JSON."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from a `state`."""
-        ...
-
-    def close(self) -> None:
-        """Ends what reads."""
-        ...
-
-
 class Feed:
     """Places this host's rows of each batch on its devices; other hosts place theirs."""
 
-    def __init__(self, loader: Batches, mesh: Mesh, batch: int, specs: Mapping[str, Spec]):
-        self.loader = loader
+    def __init__(self, loader: MediaLoader, mesh: Mesh, batch: int, specs: Mapping[str, Spec]):
+        self._loader = loader
         self._sharding = NamedSharding(mesh, batch_spec())
         self._batch = batch
         self._specs = {medium: specs[medium] for medium in loader.media}
 
     def __next__(self) -> Fed:
-        medium, number, rows = next(self.loader)
+        medium, number, rows = next(self._loader)
         _check(rows, self._specs[medium])
         arrays = {
             name: jax.make_array_from_process_local_data(
@@ -73,11 +45,59 @@ class Feed:
             )
             for name, spec in self._specs[medium].items()
         }
-        return Fed(arrays, medium, number * self._batch, self.loader.state())
+        return Fed(arrays, medium, number * self._batch, self.position)
+
+    @property
+    def media(self) -> tuple[str, ...]:
+        """The media that batches come of."""
+        return self._loader.media
+
+    def medium(self, step: int) -> str:
+        """The medium that serves a step, counted from 0."""
+        return self._loader.medium(step)
+
+    @property
+    def position(self) -> dict[str, Any]:
+        """What `restore` continues from, as JSON."""
+        return dict(self._loader.state())
+
+    def restore(self, position: Mapping[str, Any]) -> None:
+        """Continues from a `position`."""
+        self._loader.restore(position)
 
     def report(self) -> dict[str, float]:
         """What the loader has to say of this host's clips, for logs."""
-        return self.loader.report()
+        return self._loader.report()
+
+    def close(self) -> None:
+        """Ends the workers that read."""
+        self._loader.close()
+
+
+def open_feed(
+    experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, eval_clips: bool = False
+) -> Feed:
+    """The batches of an experiment from the beginning."""
+    loader = open_loader(experiment, objective, mesh, folder, eval_clips)
+    return Feed(loader, mesh, experiment.batch, _specs(objective))
+
+
+def open_loader(
+    experiment: Experiment, objective: Objective, mesh: Mesh, folder: Path, eval_clips: bool = False
+) -> MediaLoader:
+    """The loaders of this host's rows; each host lists broken clips in a file of its own."""
+    host = host_shard(mesh, experiment.batch)
+    broken = folder / f"broken_clips.{jax.process_index()}.jsonl"
+    requests = {
+        medium: BatchRequest(spec, experiment.batch, experiment.seed, host, broken)
+        for medium, spec in _specs(objective).items()
+    }
+    return open_media(experiment.data, requests, eval_clips)
+
+
+def _specs(objective: Objective) -> dict[str, Spec]:
+    """Shape and dtype of one row of every array, by medium."""
+    return {name: medium.batch for name, medium in objective.media.items()}
 
 
 def _check(rows: Mapping[str, np.ndarray], wanted: Spec) -> None:

@@ -2,25 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
-import numpy as np
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
-
-
-class Log(Protocol):
-    """Where a session's metrics go."""
-
-    def write(self, step: int, values: dict[str, Any]) -> None:
-        """Stores one step's values."""
-        ...
-
-    def close(self) -> None:
-        """Flushes what was stored."""
-        ...
 
 
 class MetricsLog:
@@ -72,8 +59,6 @@ def console_line(step: int, steps: int, values: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, np.ndarray):  # of runs that are trained together
-        return f"{value.min():.4g}..{value.max():.4g}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -4,7 +4,8 @@ All rules go by parameter path, never by rank: in a scanned stack a bias has two
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -31,8 +32,12 @@ def updated(
     params: Tree,
     lr: jax.Array,
     decay: jax.Array,
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Tree, Tree, jax.Array]:
-    """Takes one step: (new parameters, new moments, gradient norm before clipping)."""
+    """Takes one step: (new parameters, new moments, gradient norm before clipping).
+
+    `rates` are factors of the learning rate by path, on top of layer decay.
+    """
     norm = optax.global_norm(gradients)
     if options.clip is not None:
         factor = jnp.minimum(1.0, options.clip / (norm + 1e-6))
@@ -42,7 +47,7 @@ def updated(
 
     def moved(path: str, param: jax.Array, direction: jax.Array) -> jax.Array:
         shrink = decay * param if rule_of(rules, path).decays else 0.0
-        return param - lr * scales[path] * (direction + shrink)
+        return param - lr * rates.get(path, 1.0) * scales[path] * (direction + shrink)
 
     return map_with_path(moved, params, directions), moments, norm
 

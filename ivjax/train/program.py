@@ -1,6 +1,6 @@
-"""The step of an experiment on a mesh, before anything is on a device: what goes in, and where it lies."""
+"""The training step of an experiment on a mesh, before anything is on a device: shapes and shardings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,52 +8,61 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 
 from ivjax.convert.starting import shapes_of
-from ivjax.errors import UserError
-from ivjax.experiment.branches import replaced
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.listing import leaves
 from ivjax.ops.cut import joined
 from ivjax.ops.layout import batch_spec
 from ivjax.stages.objective import Batch, Metrics, Objective, Params
+from ivjax.stages.training_rates import objective_of
 from ivjax.train import sharding
 from ivjax.train.step import State, init_state, make_step
 
-Numbers = Mapping[str, Any]
+Step = Callable[[State, Params, Batch], tuple[State, Metrics]]
+Loss = Callable[[Params, Params, Batch], tuple[jax.Array, Metrics]]
 
 
 @dataclass(frozen=True)
 class Program:
-    """`state`, `frozen` and `batches` (by medium) are shapes that carry shardings; `step` is jitted.
+    """The jitted functions of a run and what goes into them.
 
-    `trained` are the shapes of one run's parameters, also where the state is that of several.
-
-    step(state, frozen, batch, numbers) -> (state, metrics); `numbers` are values of the experiment that are
-    passed in rather than compiled in, by path: runs that differ only in them share one program.
+    Attributes:
+        objective: The built stage.
+        state: Shapes of the training state, with shardings.
+        frozen: Shapes of the parameters that are not trained, with shardings.
+        batches: Shapes of a global batch, with shardings, by medium.
+        step: step(state, frozen, batch) -> (state, metrics); it donates the state.
+        loss: loss(trained, frozen, batch) -> (loss, terms), for evaluation.
+        mesh: Where all of it lies.
     """
 
     objective: Objective
-    trained: Params
     state: State
     frozen: Params
     batches: Mapping[str, Batch]
     step: Any
+    loss: Loss
     mesh: Mesh
 
     @property
     def shardings(self) -> State:
-        """Where the state lies."""
+        """The sharding of each leaf of the state."""
         return jax.tree.map(lambda leaf: leaf.sharding, self.state)
 
-    def lower(self, medium: str | None = None, numbers: Numbers | None = None) -> jax.stages.Lowered:
-        """The step for batches of a medium (None: the main one), lowered; needs the mesh in context."""
+    def lower(self, medium: str | None = None) -> jax.stages.Lowered:
+        """The lowered step for batches of a medium (None: the main one); needs the mesh in context."""
         batch = self.batches[medium or next(iter(self.batches))]
-        return self.step.lower(self.state, self.frozen, batch, dict(numbers or {}))
+        return self.step.lower(self.state, self.frozen, batch)
+
+    def compile(self, media: Iterable[str]) -> dict[str, Step]:
+        """The compiled step for each medium; needs the mesh in context."""
+        return {medium: self.lower(medium).compile() for medium in media}
+
+
+Build = Callable[[Experiment, Mesh], Program]
 
 
 def program_of(experiment: Experiment, mesh: Mesh) -> Program:
-    """The program of an experiment; call it with the mesh in context."""
-    check_obeyed(experiment)
-    objective, recipe = experiment.stage.build(experiment.compute), experiment.recipe
+    """Builds the program of an experiment; call it with the mesh in context."""
+    objective, recipe = objective_of(experiment), experiment.recipe
     trained, frozen = shapes_of(objective, experiment.dtype)
     state = jax.eval_shape(lambda params: init_state(params, recipe), trained)
     state = sharding.abstract(state, sharding.state_shardings(state, mesh, objective.rules))
@@ -66,53 +75,27 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
         }
         for name, medium in objective.media.items()
     }
+    step = jit_step(step_of(experiment), state, mesh)
+    loss = jax.jit(loss_of(experiment))
+    return Program(objective, state, frozen, batches, step, loss, mesh)
+
+
+def jit_step(step: Callable[..., tuple[State, Metrics]], state: State, mesh: Mesh) -> Any:
+    """Jits a step so that the new state takes the old one's buffers and shardings."""
     outputs = (jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicate(mesh))
-    step = jax.jit(step_of(experiment), donate_argnums=0, out_shardings=outputs)
-    return Program(objective, trained, state, frozen, batches, step, mesh)
+    return jax.jit(step, donate_argnums=0, out_shardings=outputs)
 
 
-def check_obeyed(experiment: Experiment) -> None:
-    """Raises for options that the loop cannot obey yet."""
-    options = {
-        "trains": experiment.trains,
-        "phases": experiment.phases,
-        "evals": experiment.evals,
-        "checkpoint.best": experiment.checkpoint.best,
-    }
-    for path, value in options.items():
-        if value:
-            raise UserError(f"{path} is set, and training does not support it yet; leave it out")
+def step_of(experiment: Experiment) -> Step:
+    """The step as a pure function of (state, frozen, batch)."""
+    return make_step(objective_of(experiment), experiment.recipe)
 
 
-def step_of(experiment: Experiment) -> Callable[[State, Params, Batch, Numbers], tuple[State, Metrics]]:
-    """The step as a pure function of (state, frozen, batch, numbers); see Program."""
+def loss_of(experiment: Experiment) -> Loss:
+    """The loss as a pure function of (trained, frozen, batch); its random key is that of the seed."""
 
-    def step(state: State, frozen: Params, batch: Batch, numbers: Numbers) -> tuple[State, Metrics]:
-        own = with_numbers(experiment, numbers)
-        return make_step(own.stage.build(own.compute), own.recipe)(state, frozen, batch)
-
-    return step
-
-
-def loss_of(experiment: Experiment) -> Callable[[Params, Params, Batch, Numbers], tuple[jax.Array, Metrics]]:
-    """The loss and its terms as a function of (trained, frozen, batch, numbers); its key is the seed's."""
-
-    def loss(trained: Params, frozen: Params, batch: Batch, numbers: Numbers) -> tuple[jax.Array, Metrics]:
-        own = with_numbers(experiment, numbers)
-        objective = own.stage.build(own.compute)
-        return objective.loss(joined(trained, frozen), batch, jax.random.key(own.seed))
+    def loss(trained: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
+        objective = objective_of(experiment)
+        return objective.loss(joined(trained, frozen), batch, jax.random.key(experiment.seed))
 
     return loss
-
-
-def with_numbers(experiment: Experiment, numbers: Numbers) -> Experiment:
-    """The experiment with the values at the paths of `numbers` put in, traced or not."""
-    for path, number in numbers.items():
-        experiment = replaced(experiment, path.split("."), number)
-    return experiment
-
-
-def numbers_of(experiment: Experiment, paths: Sequence[str]) -> dict[str, Any]:
-    """The experiment's own values at `paths`."""
-    values = leaves(experiment)
-    return {path: values[path] for path in paths}

@@ -52,6 +52,7 @@ def make_step(
             state["params"],
             lr,
             decay.at(state["step"], recipe.steps, jnp),
+            objective.rates,
         )
         params = with_frozen(params, state["params"], objective.frozen_layers)
         params = bounded(params, objective.rules)

@@ -1,4 +1,4 @@
-"""Workers: each task is done once, a dead one is replaced, a signal stops all."""
+"""Workers: each request is done once, a dead one is replaced, a signal stops all."""
 
 import os
 import signal
@@ -9,19 +9,19 @@ import pytest
 from ivjax.sweep import pool as module
 from ivjax.sweep.pool import Pool
 
-# Answers like a worker; a task may have it die, or wait for a signal and say that it stopped.
+# Answers like a worker; a request may have it die, or wait for a signal and say that it stopped.
 _FAKE = """
 import json, os, signal, sys, time
 def stop(*_):
     print(json.dumps({"status": "stopped"}), flush=True)
 for line in sys.stdin:
-    task = json.loads(line)
-    open(task["log"], "a").write("allocating " + task["task"] + "\\n")
-    if task["task"] == "die":
+    request = json.loads(line)
+    open(request["log"], "a").write("allocating " + request["do"] + "\\n")
+    if request["do"] == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    if task["task"] == "wait":
+    if request["do"] == "wait":
         signal.signal(signal.SIGTERM, stop)
-        open(task["log"], "a").write("waiting")
+        open(request["log"], "a").write("waiting")
         signal.pause()
         continue
     print(json.dumps({"status": "done", "by": os.getpid()}), flush=True)
@@ -30,25 +30,25 @@ for line in sys.stdin:
 
 @pytest.fixture
 def work(monkeypatch, tmp_path):
-    """Has a pool do tasks by name; gives (task, reply) of each, and whether the pool was stopped."""
+    """Has a pool do requests by name; gives (request, reply) of each, and whether the pool was stopped."""
     monkeypatch.setattr(module, "COMMAND", (sys.executable, "-c", _FAKE))
 
     def run(names, size, hears=lambda pool, name: None):
         replies = []
-        tasks = [{"task": name, "log": str(tmp_path / f"{n}.txt")} for n, name in enumerate(names)]
+        requests = [{"do": name, "log": str(tmp_path / f"{n}.txt")} for n, name in enumerate(names)]
         with Pool(size).listening() as pool:
 
-            def told(task, reply):
-                replies.append((task["task"], reply))
-                hears(pool, task["task"])
+            def told(request, reply):
+                replies.append((request["do"], reply))
+                hears(pool, request["do"])
 
-            pool.work(tasks, told)
+            pool.work(requests, told)
         return replies, pool.stopping
 
     return run
 
 
-def test_a_worker_does_one_task_after_the_other_and_a_dead_one_is_replaced(work):
+def test_a_worker_does_one_request_after_the_other_and_a_dead_one_is_replaced(work):
     replies, stopped = work(["a", "b", "die", "c"], 1)
     assert [name for name, _ in replies] == ["a", "b", "die", "c"] and not stopped
     (_, first), (_, second), (_, died), (_, last) = replies
@@ -58,7 +58,7 @@ def test_a_worker_does_one_task_after_the_other_and_a_dead_one_is_replaced(work)
     assert died["why"].endswith("allocating die")
 
 
-def test_several_workers_share_the_tasks(work):
+def test_several_workers_share_the_requests(work):
     replies, _ = work(list("abcdef"), 2)
     assert sorted(name for name, _ in replies) == list("abcdef")
     assert len({reply["by"] for _, reply in replies}) <= 2

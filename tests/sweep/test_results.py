@@ -10,7 +10,7 @@ import pytest
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.sweep.histories import note_failure, read_history
-from ivjax.sweep.results import Choice, compare, csv_of, table_of, write_results
+from ivjax.sweep.results import Ranking, compare, csv_of, table_of, write_results
 from tests.train.micro import experiment
 
 
@@ -38,13 +38,13 @@ def runs(tmp_path):
 
 
 def test_equal_steps_are_the_last_that_all_have_and_equal_flops_lie_between_points(runs):
-    compared = compare(runs[:2], Choice())
+    compared = compare(runs[:2], Ranking())
     assert (compared.steps, compared.at_steps) == (20, (1.0, 0.5))
     # The first run has spent 40 in the end, the second after 10 steps.
     assert (compared.flops, compared.at_flops) == (40.0, (1.0, 2.5))
     assert compared.ranked(compared.at_steps) == [1, 0] and compared.ranked(compared.at_flops) == [0, 1]
-    assert compare(runs[:2], Choice(highest=True)).ranked(compared.at_steps) == [0, 1]
-    shorter = compare(runs[:3], Choice())
+    assert compare(runs[:2], Ranking(highest=True)).ranked(compared.at_steps) == [0, 1]
+    shorter = compare(runs[:3], Ranking())
     assert (shorter.steps, shorter.flops) == (10, 20.0)
     np.testing.assert_allclose(shorter.at_flops, (3.0, 5.0, math.nan))
     assert shorter.ranked(shorter.at_steps) == [1, 0, 2]
@@ -54,7 +54,7 @@ def test_the_table_is_sorted_twice_and_names_what_is_not_finished(runs, tmp_path
     note_failure(tmp_path / "a=3", "ran out of memory")
     failed = read_history(tmp_path / "a=3", "a=3", {"a": "3"}, apply_overrides(experiment, ["steps=10"]))
     runs = [*runs[:2], failed, runs[3]]
-    compared = compare(runs, Choice())
+    compared = compare(runs, Ranking())
     assert table_of(runs, compared) == (
         "a  loss at step 20\n2  0.5\n1  1\n\n"
         "a  loss at 40 FLOP\n1  1\n2  2.5\n\n"
@@ -89,18 +89,18 @@ def test_the_eval_loss_comes_first_where_there_is_one(tmp_path):
         return history(tmp_path, name, [4.0, 3.0, 2.0, 1.0], 2.0, extra=lines)
 
     runs = [run("a=1", (3.0, 2.0)), run("a=2", (3.0, 1.0))]
-    assert compare(runs, Choice()).at_flops == (2.0, 1.0)
-    assert compare(runs, Choice("loss")).at_flops == (1.0, 1.0)
+    assert compare(runs, Ranking()).at_flops == (2.0, 1.0)
+    assert compare(runs, Ranking("loss")).at_flops == (1.0, 1.0)
     with pytest.raises(UserError, match="no finished run has logged los; did you mean 'loss'"):
-        compare(runs, Choice("los"))
+        compare(runs, Ranking("los"))
 
 
 def test_table_csv_and_a_picture_of_each_swept_path_are_written(runs, tmp_path):
     out = tmp_path / "out"
-    table = write_results(runs, Choice(), out)
+    table = write_results(runs, Ranking(), out)
     assert (out / "table.txt").read_text() == table and "diverged" in table
     assert (out / "results.csv").read_text().count("\n") == 5
     assert {file.name for file in (out / "plots").iterdir()} == {"a.png", "curves.png"}
     for file in (out / "plots").iterdir():
         assert file.read_bytes().startswith(b"\x89PNG") and file.stat().st_size > 5000
-    assert write_results([], Choice(), tmp_path / "none") == "\n"
+    assert write_results([], Ranking(), tmp_path / "none") == "\n"

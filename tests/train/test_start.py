@@ -14,7 +14,7 @@ from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
 from ivjax.ops.trees import paths_of
-from ivjax.train.session import check_words
+from ivjax.train.checks import check_words
 from tests.train.pairs import experiment, run
 
 

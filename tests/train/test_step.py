@@ -12,6 +12,7 @@ from ivjax.data_pipelines.load.loader import InMemory, Loader
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Recipe
 from ivjax.experiment.options import AdamW
+from ivjax.experiment.rules import Rule
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.stages.objective import Medium, Objective
 from ivjax.train.loop import train
@@ -32,6 +33,7 @@ def linear_objective() -> Objective:
         init=lambda key: {"kernel": jnp.arange(1.0, 4.0)},
         loss=loss,
         media={"row": Medium({"x": jax.ShapeDtypeStruct((3,), jnp.float32)}, tokens=1, flops={"all": 6.0})},
+        rules=(Rule("kernel", decays=True),),
     )
 
 

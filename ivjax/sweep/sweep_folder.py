@@ -1,14 +1,12 @@
-"""The folder of a sweep: what it was started with, where its runs lie, and who is at work in it."""
+"""The folder of a sweep: its config and runs on disk, where each run lies, and a lock."""
 
 import contextlib
-import fcntl
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax.drafts import store
+from ivjax.drafts import locked, store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment, with_overrides
@@ -21,8 +19,14 @@ _PATIENCE = 10.0  # seconds that the workers of a killed sweep have to end
 
 
 @dataclass(frozen=True)
-class Book:
-    """A config, the overrides of each of its runs, and the folder where all of them go."""
+class SweepFolder:
+    """A sweep as its folder knows it.
+
+    Attributes:
+        config: The config that all runs share, by name or path.
+        runs: The overrides of each run.
+        folder: Where all runs go.
+    """
 
     config: str
     runs: tuple[Overrides, ...]
@@ -33,16 +37,16 @@ class Book:
         return trials_of(self.runs)
 
     def experiments(self) -> list[Experiment]:
-        """What each run trains."""
+        """The experiment of each run."""
         original = load_experiment(self.config)
         return [with_overrides(original, overrides) for overrides in self.runs]
 
     def run_folder(self, trial: Trial) -> Path:
-        """Where a run goes."""
+        """The folder of a run."""
         return self.folder / "runs" / trial.name
 
     def histories(self) -> list[History]:
-        """How far each run has come."""
+        """The log of each run so far."""
         pairs = zip(self.trials(), self.experiments(), strict=True)
         return [read_history(self.run_folder(t), t.name, t.swept, experiment) for t, experiment in pairs]
 
@@ -50,7 +54,7 @@ class Book:
         """Raises if the folder is that of another sweep."""
         if not (self.folder / _FILE).is_file():
             return
-        there = read_book(self.folder)
+        there = read_sweep_folder(self.folder)
         faults = [f"its config is {there.config}, not {self.config}"] if there.config != self.config else []
         faults += [
             f"it has {_shown(run)}, which is not asked for" for run in there.runs if run not in self.runs
@@ -71,30 +75,20 @@ class Book:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Inside, no other sweep works in the folder."""
-        with (self.folder / "sweep.lock").open("a") as file:
-            deadline = time.monotonic() + _PATIENCE
-            while not _taken(file.fileno()):
-                if time.monotonic() > deadline:
-                    raise UserError(f"another sweep is at work in {self.folder}; wait for it, or stop it")
-                time.sleep(0.1)
-            yield
+        try:
+            with locked(self.folder / "sweep.lock", _PATIENCE):
+                yield
+        except TimeoutError:
+            raise UserError(f"another sweep is at work in {self.folder}; wait for it, or stop it") from None
 
 
-def read_book(folder: Path) -> Book:
+def read_sweep_folder(folder: Path) -> SweepFolder:
     """The sweep that a folder was made by."""
     try:
         found = json.loads((folder / _FILE).read_text())
     except (OSError, json.JSONDecodeError):
         raise UserError(f"{folder} holds no {_FILE}; is it the folder of a sweep?") from None
-    return Book(found["config"], tuple(tuple(run) for run in found["runs"]), folder)
-
-
-def _taken(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return SweepFolder(found["config"], tuple(tuple(run) for run in found["runs"]), folder)
 
 
 def _shown(overrides: Sequence[str]) -> str:

@@ -8,10 +8,10 @@ import pytest
 
 from ivjax.cli import sweep as command
 from ivjax.errors import UserError
-from ivjax.sweep.book import read_book
 from ivjax.sweep.pool import Pool
 from ivjax.sweep.remote import launch_commands
-from ivjax.sweep.work import perform
+from ivjax.sweep.requests import answer
+from ivjax.sweep.sweep_folder import read_sweep_folder
 from tests.train.processes import MICRO
 
 GRID = ("schedule.peak=1e-3,2e-3", "batch=8,16", "steps=4")
@@ -23,7 +23,7 @@ def sweep(tmp_path, monkeypatch, capsys):
 
     class Sweep:
         folder = tmp_path / "sweep"
-        trained, broken, plan = [], set(), {"size": 10, "per_run": 5, "limit": 1000}
+        trained, broken, plan = [], set(), {"size": 10, "limit": 1000}
 
         def __call__(self, *arguments):
             parser = argparse.ArgumentParser()
@@ -33,21 +33,20 @@ def sweep(tmp_path, monkeypatch, capsys):
             self.status = options.run(options)
             return capsys.readouterr().out
 
-        def ask(self, pool, task):
-            if task["task"] == "plan":
-                plans = [self._planned(run) for run in task["runs"]]
-                return {"status": "done", "platform": "cpu", "plans": plans}
-            names = [run["name"] for run in task["runs"]]
-            self.trained.append(names)
-            if self.broken & set(names):
+        def ask(self, pool, request):
+            if request["do"] == "preflight":
+                checks = [self._checked(run) for run in request["runs"]]
+                return {"status": "done", "platform": "cpu", "checks": checks}
+            run = request["run"]
+            self.trained.append(run["name"])
+            if run["name"] in self.broken:
                 return {"status": "failed", "why": "no luck"}
-            for run in task["runs"]:
-                self._train(Path(run["folder"]), run["overrides"])
+            self._train(Path(run["folder"]), run["overrides"])
             return {"status": "done"}
 
-        def _planned(self, run):
+        def _checked(self, run):
             batch = next(override for override in run["overrides"] if override.startswith("batch"))
-            return self.plan | {"key": batch, "group": batch, "traced": ["schedule.peak"]}
+            return self.plan | {"key": batch, "shared": ["schedule.peak"]}
 
         def _train(self, folder, overrides):
             peak = float(overrides[0].split("=")[1])
@@ -57,7 +56,7 @@ def sweep(tmp_path, monkeypatch, capsys):
             (folder / "result.json").write_text("{}")
 
     fake = Sweep()
-    monkeypatch.setattr(Pool, "ask", lambda pool, task: fake.ask(pool, task))
+    monkeypatch.setattr(Pool, "ask", lambda pool, request: fake.ask(pool, request))
     for picture in ("draw_axes", "draw_runs"):
         monkeypatch.setattr(f"ivjax.report.sweeps.{picture}", lambda *arguments: None)
     return fake
@@ -71,28 +70,23 @@ def test_a_failed_run_does_not_stop_the_rest_and_is_tried_again_alone(sweep):
     sweep.broken.add(name("2e-3", 8))
     printed = sweep(MICRO, *GRID)
     # Those that compile something new go first.
-    assert sweep.trained == [[name(p, b)] for p, b in (("1e-3", 8), ("1e-3", 16), ("2e-3", 8), ("2e-3", 16))]
+    assert sweep.trained == [name(p, b) for p, b in (("1e-3", 8), ("1e-3", 16), ("2e-3", 8), ("2e-3", 16))]
     assert sweep.status == 1 and f"{name('2e-3', 8)}: failed: no luck\n" in printed
     assert "2e-3           16     0.992" in printed
     sweep.broken.clear()
     printed = sweep(MICRO, *GRID)
-    assert sweep.trained == [[name("2e-3", 8)]] and sweep.status == 0
+    assert sweep.trained == [name("2e-3", 8)] and sweep.status == 0
     assert "4 runs in" in printed and "3 of them finished before" in printed and "no luck" not in printed
     again = sweep(MICRO, *GRID)
     assert sweep.trained == [] and (sweep.folder / "table.txt").read_text() in again
     assert sweep("--table-only").strip() == (sweep.folder / "table.txt").read_text().strip()
 
 
-def test_runs_that_differ_in_numbers_alone_are_trained_together_as_far_as_they_fit(sweep):
-    grid = ("schedule.peak=1e-3,2e-3,3e-3", *GRID[1:])
-    sweep.plan = {"size": 10, "per_run": 5, "limit": 16}
-    printed = sweep(MICRO, *grid, "--together", "--dry-run")
-    assert f"together: {name('1e-3', 8)}, {name('2e-3', 8)}\n" in printed
-    assert "6 runs, 4 distinct steps to compile" in printed
+def test_a_preview_counts_the_steps_to_compile_and_writes_nothing(sweep):
+    printed = sweep(MICRO, "schedule.peak=1e-3,2e-3,3e-3", *GRID[1:], "--dry-run")
+    assert f"{name('1e-3', 8)}\n  schedule.peak=1e-3 batch=8 steps=4\n" in printed
+    assert "6 runs, 2 distinct steps to compile" in printed
     assert sweep.trained == [] and not sweep.folder.exists()
-    sweep(MICRO, *grid, "--together")
-    assert sorted(map(len, sweep.trained)) == [1, 1, 2, 2]
-    assert [name("1e-3", 16), name("2e-3", 16)] in sweep.trained
 
 
 def test_another_sweep_in_the_same_folder_is_refused_by_its_differences(sweep):
@@ -115,7 +109,6 @@ def test_what_cannot_start_is_said_before_anything_does(sweep):
 
 def test_bad_arguments_are_named(sweep, tmp_path):
     for arguments, words in (
-        (("--measure", MICRO, *GRID), "add --together"),
         ((MICRO, *GRID, "--jobs", "0"), "must be at least 1"),
         ((MICRO, "steps=1,2", "no.such=1"), "the config has no 'no.such'"),
         ((), "a sweep needs a config"),
@@ -134,7 +127,7 @@ def test_commands_for_other_machines_leave_out_what_is_finished_there(sweep):
     folder = sweep.folder / "runs" / name("2e-3", 16)
     train = f"train {MICRO} schedule.peak=2e-3 batch=16 steps=4 --workdir {folder}"
     assert printed == f"ivjax {train}\n"
-    (launch,) = launch_commands(read_book(sweep.folder), "slurm", "here.toml")
+    (launch,) = launch_commands(read_sweep_folder(sweep.folder), "slurm", "here.toml")
     out = sweep.folder / "jobs" / name("2e-3", 16)
     # Jobs of one config need names and files of their own.
     assert " ".join(launch) == f"launch slurm --target here.toml --set name=sweep-3 --out {out} {train}"
@@ -142,9 +135,9 @@ def test_commands_for_other_machines_leave_out_what_is_finished_there(sweep):
 
 def test_an_error_in_a_run_is_a_reply_and_not_the_end_of_its_worker(tmp_path):
     said = []
-    task = {"task": "train", "config": MICRO, "root": str(tmp_path), "traced": (), "key": "k"}
+    request = {"do": "train", "config": MICRO, "root": str(tmp_path), "shared": (), "key": "k"}
     run = {"name": "r", "overrides": ["batch=7"], "folder": str(tmp_path / "r")}
-    reply = perform(task | {"runs": [run]}, said.append)
+    reply = answer(request | {"run": run}, said.append)
     assert reply["status"] == "failed" and "batch=7 does not divide" in reply["why"]
-    reply = perform({"task": "train"}, said.append)
-    assert reply["why"] == "KeyError: 'runs'" and "Traceback" in said[-1]
+    reply = answer({"do": "train"}, said.append)
+    assert reply["why"] == "KeyError: 'run'" and "Traceback" in said[-1]

@@ -1,7 +1,6 @@
 """Compilations that runs of a sweep share: one process at a time compiles a step, and each is counted."""
 
 import contextlib
-import fcntl
 import functools
 import json
 from collections import Counter
@@ -11,44 +10,40 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ivjax.drafts import locked
+
 _STARTS = "starts.jsonl"
 _CACHE = "/jax/compilation_cache/"
 
 
-class Compiled(NamedTuple):
-    """Over the starts of some runs: different steps, and how often one was compiled and not read back."""
+class CompileCounts(NamedTuple):
+    """How many different steps some runs needed, and how often one was compiled rather than read back."""
 
     distinct: int
     compiled: int
 
 
 def share_cache(folder: Path) -> None:
-    """Has this process keep all that it compiles in a folder, however quickly it compiled."""
+    """Makes this process store all that it compiles in a folder, however quickly it compiled."""
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @contextlib.contextmanager
-def counted(cache: Path, key: str, run: Path) -> Iterator[None]:
-    """Inside, a start of `run` compiles the steps named `key`; another process with the same key waits."""
+def counted_alone(cache: Path, key: str, run: Path) -> Iterator[None]:
+    """Inside, a start of `run` compiles the steps named `key`, and what it compiled is counted.
+
+    Another process with the same key waits, so that it finds the program in the cache.
+    """
     events = _events()
-    with alone(cache / f"{key}.lock"):
+    with locked(cache / f"{key}.lock"):
         before = events.copy()
         yield
         new = events - before
         line = {"key": key, "compiled": new["cache_misses"], "cached": new["cache_hits"]}
         with (run / _STARTS).open("a") as file:
             file.write(json.dumps(line) + "\n")
-
-
-@contextlib.contextmanager
-def alone(lock: Path) -> Iterator[Any]:
-    """Holds a lock file, which the system lets go when the process ends in whatever way."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
 
 
 @functools.cache
@@ -64,8 +59,8 @@ def _events() -> Counter[str]:
     return seen
 
 
-def compiled_in(folders: Iterable[Path]) -> Compiled:
-    """What the starts of the runs in these folders compiled."""
+def compile_counts(folders: Iterable[Path]) -> CompileCounts:
+    """Sums up the starts of the runs in these folders."""
     steps: dict[str, int] = {}
     compiled = 0
     for file in (folder / _STARTS for folder in folders):
@@ -73,4 +68,4 @@ def compiled_in(folders: Iterable[Path]) -> Compiled:
             start = json.loads(line)
             steps[start["key"]] = max(steps.get(start["key"], 0), start["compiled"] + start["cached"])
             compiled += start["compiled"]
-    return Compiled(sum(steps.values()), compiled)
+    return CompileCounts(sum(steps.values()), compiled)

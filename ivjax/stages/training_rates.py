@@ -1,0 +1,46 @@
+"""The objective of an experiment: its stage, and what `trains` says about how fast each parameter learns."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import jax
+
+from ivjax.errors import UserError, nearest
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.options import Trains
+from ivjax.experiment.patterns import covers
+from ivjax.ops.trees import paths_of
+from ivjax.stages.objective import Objective
+
+
+def objective_of(experiment: Experiment) -> Objective:
+    """Builds the stage of an experiment, and applies `trains` to its parameters."""
+    objective = experiment.stage.build(experiment.compute)
+    if not experiment.trains:
+        return objective
+    paths = [path for path, _ in paths_of(jax.eval_shape(lambda: objective.init(jax.random.key(0))))]
+    rates = rates_of(experiment.trains, paths)
+    return dataclasses.replace(
+        objective,
+        frozen=(*objective.frozen, *(path for path, rate in rates.items() if rate == 0.0)),
+        rates={path: rate for path, rate in rates.items() if rate not in (0.0, 1.0)},
+    )
+
+
+def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]:
+    """Returns the learning-rate factor of each path: that of the first pattern which covers it, or 1.
+
+    A pattern that covers no path is an error.
+    """
+    paths = list(paths)
+    for entry in trains:
+        if not any(covers([entry.pattern], path) for path in paths):
+            hint = nearest(entry.pattern, _branches(paths), cutoff=0.3)
+            raise UserError(f"trains: no parameter's path matches {entry.pattern!r}{hint}")
+    return {path: next((t.rate for t in trains if covers([t.pattern], path)), 1.0) for path in paths}
+
+
+def _branches(paths: Iterable[str]) -> set[str]:
+    """The paths, and every branch that they lie on."""
+    names = [path.split("/") for path in paths]
+    return {"/".join(parts[:depth]) for parts in names for depth in range(1, len(parts) + 1)}

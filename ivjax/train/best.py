@@ -1,0 +1,82 @@
+"""The best checkpoint of a run by a named metric, which outlives the rotation of the others."""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from ivjax.drafts import store
+from ivjax.errors import UserError, nearest
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.run_folder import BEST, CHECKPOINTS, checkpoint_steps
+from ivjax.experiment.storing import store_experiment
+from ivjax.train.step import State
+
+_FILE = "best.json"
+
+
+class BestCheckpoint:
+    """Keeps the parameters with the best value of `checkpoint.best`, and their average, in RUN/best.
+
+    RUN/best is a run folder without optimizer state: eval, load and init_from take it. Its best.json has the
+    metric, its value and the step. An equal value does not replace an earlier one, so that a run which takes
+    some steps again after a kill keeps the checkpoint that an unbroken run keeps.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path):
+        self._experiment = experiment
+        self._folder = folder / BEST
+        wanted = experiment.checkpoint.best or ""
+        self._metric, self._lowest = wanted.removeprefix("-"), wanted.startswith("-")
+        self._value = self._stored_value()
+
+    def consider(self, step: int, metrics: Mapping[str, float], state: State) -> str | None:
+        """Keeps the state after `step` steps if its metric is the best so far, and says so in a line."""
+        if not self._metric or self._metric.split("/")[0] not in {name.split("/")[0] for name in metrics}:
+            return None
+        if self._metric not in metrics:
+            hint = nearest(self._metric, metrics, cutoff=0.3)
+            raise UserError(f"checkpoint.best={self._metric} is not among {', '.join(sorted(metrics))}{hint}")
+        value = metrics[self._metric]
+        if math.isnan(value) or (self._value is not None and not self._is_better(value, self._value)):
+            return None
+        self._value = value
+        self._save(step, value, state)
+        return f"best {self._metric} so far: {value:.4g} after step {step}, kept in {self._folder}"
+
+    def _is_better(self, value: float, before: float) -> bool:
+        return value < before if self._lowest else value > before
+
+    def _save(self, step: int, value: float, state: State) -> None:
+        items = {name: ocp.args.StandardSave(state[name]) for name in ("params", "ema") if name in state}
+        place = (self._folder / CHECKPOINTS / str(step)).absolute()
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+            writer.save(place, ocp.args.Composite(**items), force=True)
+        # In this order: whenever a kill comes, best.json names a checkpoint that is whole.
+        if jax.process_index() == 0:
+            store_experiment(self._experiment, self._folder)
+            kept = {"metric": self._metric, "value": value, "step": step}
+            store(self._folder / _FILE, json.dumps(kept, indent=1) + "\n")
+            self._remove_all_but(step)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"best checkpoint {step}")
+
+    def _stored_value(self) -> float | None:
+        """The best value of an earlier start, if it was of the same metric."""
+        file = self._folder / _FILE
+        if not self._metric or not file.is_file():
+            return None
+        stored = json.loads(file.read_text())
+        if jax.process_index() == 0:
+            self._remove_all_but(stored["step"])
+        return float(stored["value"]) if stored["metric"] == self._metric else None
+
+    def _remove_all_but(self, step: int) -> None:
+        for other in checkpoint_steps(self._folder):
+            if other != step:
+                shutil.rmtree(self._folder / CHECKPOINTS / str(other))

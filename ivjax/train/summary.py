@@ -1,0 +1,81 @@
+"""What a start prints: ten lines about the run; and the table of its parameters."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ivjax.drafts import store
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.listing import show
+from ivjax.train import sharding
+from ivjax.train.program import Program
+
+
+def summary(
+    experiment: Experiment, program: Program, media: Sequence[str], folder: Path, step: int
+) -> Iterator[str]:
+    """About ten lines: what is trained, how large it is, where it lies, and what it starts from."""
+    mesh, trained = program.mesh, program.state["params"]
+    device = mesh.devices.flat[0]
+    axes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
+    everything = program.state | ({"frozen": program.frozen} if program.frozen else {})
+    bytes_of = {kind: _bytes_per_device(tree) for kind, tree in everything.items()}
+    parts = ", ".join(f"{kind} {_size(size)}" for kind, size in bytes_of.items() if size >= 1024)
+    accumulated = f", accumulated over {experiment.accumulate} parts" if experiment.accumulate > 1 else ""
+    facts = {
+        "stage": type(experiment.stage).__name__,
+        "parameters": f"{_count(trained):,} trained, {_count(program.frozen):,} frozen",
+        "mesh": f"{axes} on {mesh.size} x {getattr(device, 'device_kind', 'device')}",
+        "memory": f"{_size(sum(bytes_of.values()))} per device: {parts}",
+        "batch": f"{experiment.batch} clips of {', '.join(media)}{accumulated}, in {experiment.dtype}",
+        "steps": f"{experiment.steps:,}, {_options(experiment.schedule)}",
+        "optimizer": _options(experiment.optimizer),
+        "data": f"{type(experiment.data).__name__}, seed {experiment.seed}",
+        "start": f"continuing from step {step}" if step else _start_weights(experiment),
+        "folder": str(folder),
+    }
+    yield from (f"{name:<11} {fact}" for name, fact in facts.items())
+
+
+def parameter_table(program: Program, folder: Path, say: Callable[[str], None]) -> None:
+    """Writes parameters.txt: shape, split and bytes per device of every parameter; says its lines too."""
+    everything = program.state | ({"frozen": program.frozen} if program.frozen else {})
+    lines = list(sharding.describe(everything, program.mesh, program.objective.rules))
+    store(folder / "parameters.txt", "".join(f"{line}\n" for line in lines))
+    for line in lines:
+        say(line)
+
+
+def _start_weights(experiment: Experiment) -> str:
+    files = ", ".join(experiment.init_from)
+    return f"from {files}" if files else f"parameters drawn from seed {experiment.seed}"
+
+
+def _options(options: Any) -> str:
+    """A dataclass of options by its name and the values that differ from the defaults."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    set_here = (f"{name}={show(value)}" for name, value in values.items() if value != defaults[name])
+    return f"{type(options).__name__}({', '.join(set_here)})"
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _bytes_per_device(tree: Any) -> int:
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def _size(size: int) -> str:
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
+        if size >= scale:
+            return f"{size / scale:.2f} {unit}"
+    return f"{size / 2**10:.1f} KiB"

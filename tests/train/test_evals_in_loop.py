@@ -1,0 +1,130 @@
+"""Evals between the steps: when they run, what they log, and which checkpoint is kept as the best."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import numpy as np
+import pytest
+
+from ivjax.convert.loading import load
+from ivjax.errors import UserError
+from ivjax.experiment.options import Checkpointing, EvalLoss, EvalRun
+from ivjax.ops.trees import paths_of
+from ivjax.train.checkpoint import restore_params
+from ivjax.train.loop import train
+from tests.train import pairs
+
+
+@dataclass(frozen=True)
+class NormOfParameters:
+    """A suite whose score rises and falls: the distance of the parameters' norm from `target`."""
+
+    name: ClassVar[str] = "norm"
+    scale: float = 1.0
+
+    def run(self, experiment, params, data, mesh, say):
+        """Returns metrics as eval suites do."""
+        assert data == "somewhere" and mesh.size == 1
+        total = sum(float(np.sum(np.square(leaf))) for leaf in jax.tree.leaves(params))
+        return {"square": self.scale * total, "zigzag": float(np.sin(1e4 * total))}
+
+
+EXPERIMENT = dataclasses.replace(
+    pairs.experiment,
+    steps=9,
+    checkpoint=Checkpointing(every=5, keep_last=1, best="norm/zigzag"),
+    eval_loss=EvalLoss(every=4, batches=2),
+    evals=(EvalRun(NormOfParameters(), 2, "somewhere"),),
+)
+
+
+def run(folder, experiment=EXPERIMENT):
+    said: list[str] = []
+    assert train(experiment, folder, said.append, jax.devices()[:1]) == 0
+    return said
+
+
+def metric(folder, name):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line[name] for line in lines if name in line}
+
+
+def best(folder):
+    return json.loads((folder / "best" / "best.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
+
+
+def test_evals_run_at_their_steps_and_at_the_end(whole):
+    assert list(metric(whole, "norm/square")) == [2, 4, 6, 8, 9]
+    assert list(metric(whole, "eval/loss")) == [4, 8, 9]
+
+
+def test_the_best_checkpoint_outlives_the_rotation_and_can_be_loaded(whole):
+    values = metric(whole, "norm/zigzag")
+    step = max(values, key=values.get)
+    assert best(whole) == {"metric": "norm/zigzag", "value": values[step], "step": step}
+    assert [place.name for place in (whole / "best" / "checkpoints").iterdir()] == [str(step)]
+    params = load(whole / "best").params
+    total = sum(float(np.sum(np.square(leaf))) for leaf in jax.tree.leaves(params))
+    assert total == pytest.approx(metric(whole, "norm/square")[step], rel=1e-6)
+
+
+def test_the_lowest_value_is_the_best_with_a_minus(tmp_path):
+    lowest = dataclasses.replace(EXPERIMENT, checkpoint=Checkpointing(every=5, best="-norm/zigzag"), ema=0.5)
+    run(tmp_path, lowest)
+    values = metric(tmp_path, "norm/zigzag")
+    assert best(tmp_path)["value"] == min(values.values())
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    params, ema = (restore_params(tmp_path / "best", here, average) for average in (False, True))
+    assert any(np.any(leaf != dict(paths_of(params))[path]) for path, leaf in paths_of(ema))
+
+
+@pytest.mark.parametrize("killed_after", ["the best was saved", "the checkpoint was saved"])
+def test_killed_and_continued_gives_the_same_curve_and_the_same_best(
+    tmp_path, whole, monkeypatch, killed_after
+):
+    """Killed at step 8, after which the checkpoint of step 5 is the newest, or of step 8 itself."""
+
+    class Killed(Exception):
+        pass
+
+    def kill(session, last):
+        evaluate(session, last)
+        if session.step == 8:
+            if killed_after == "the checkpoint was saved":
+                session.checkpoints.save(8, session.state, session.position, session.meta())
+            raise Killed
+
+    from ivjax.train.evaluation import evaluate
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ivjax.train.loop.evaluate", kill)
+        with pytest.raises(Killed):
+            run(tmp_path)
+    said = run(tmp_path)
+    assert any("continuing from step" in line for line in said)
+    for name in ("norm/square", "norm/zigzag", "eval/loss", "loss"):
+        assert metric(tmp_path, name) == metric(whole, name), name
+    assert best(tmp_path) == best(whole)
+
+
+def test_a_best_metric_that_nothing_logs_is_refused(tmp_path):
+    def with_best(name, **options):
+        return dataclasses.replace(EXPERIMENT, checkpoint=Checkpointing(best=name), **options)
+
+    with pytest.raises(UserError, match=r"best=probe/top1 is logged by no eval .* logs norm/..., eval/..."):
+        run(tmp_path, with_best("probe/top1"))
+    with pytest.raises(UserError, match="norm/zigzg is not among .*; did you mean 'norm/zigzag'"):
+        run(tmp_path, with_best("norm/zigzg"))
+    twice = (EvalRun(NormOfParameters(), 2, "somewhere"), EvalRun(NormOfParameters(2.0), 2, "somewhere"))
+    with pytest.raises(UserError, match="'norm' is the name of several evals; give each a name"):
+        run(tmp_path, with_best("norm/zigzag", evals=twice))
