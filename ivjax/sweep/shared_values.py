@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from ivjax.experiment.branches import replaced
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import leaves
-from ivjax.experiment.branches import replaced
 from ivjax.stages.objective import Batch, Metrics, Params
 from ivjax.train import sharding
 from ivjax.train.program import Build, Program, Step, jit_step, loss_of, program_of, step_of

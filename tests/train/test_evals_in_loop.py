@@ -94,7 +94,7 @@ def test_killed_and_continued_gives_the_same_curve_and_the_same_best(
 ):
     """Killed at step 8, after which the checkpoint of step 5 is the newest, or of step 8 itself."""
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(session, last):
@@ -102,13 +102,13 @@ def test_killed_and_continued_gives_the_same_curve_and_the_same_best(
         if session.step == 8:
             if killed_after == "the checkpoint was saved":
                 session.checkpoints.save(8, session.state, session.position, session.meta())
-            raise Killed
+            raise KilledError
 
     from ivjax.train.evaluation import evaluate
 
     with monkeypatch.context() as patched:
         patched.setattr("ivjax.train.loop.evaluate", kill)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             run(tmp_path)
     said = run(tmp_path)
     assert any("continuing from step" in line for line in said)
