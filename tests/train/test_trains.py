@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from ivjax.convert.loading import load
+from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.options import AdamW, Trains
 from ivjax.experiment.rules import Rule
 from ivjax.ops.trees import paths_of
 from ivjax.stages.training_rates import objective_of, rates_of
 from ivjax.train.optimizer import init_moments, updated
-from ivjax.train.start import shapes_of
 from tests.train import pairs
 
 PATHS = ("vision/blocks/kernel", "vision/head/kernel", "text/blocks/kernel", "temperature")
