@@ -141,7 +141,7 @@ class Within:
     def __post_init__(self) -> None:
         if self.start < 0 or (self.end is not None and self.end <= self.start):
             raise UserError(
-                f"a frame rule reads from second {self.start:g} to {self.end}; the end must come after the start"
+                f"a frame rule has start={self.start:g} and end={self.end}; start 0 or more, end after it"
             )
 
     @property

@@ -1,1 +1,1 @@
-"""Videos: decoding, encoding, shots, filters."""
+"""Videos: decoding, encoding, source files, camera cuts, filters, sound, the cache of decoded frames."""

@@ -1,4 +1,4 @@
-"""Chosen frames of a clip in memory, cropped and resized on the way out of the decoder (PyAV).
+"""Reads chosen frames of a clip in memory; FFmpeg crops and resizes them as they are decoded.
 
 Packets that no wanted frame depends on are never decoded: whole groups of pictures are left out, and
 within a group the frames that nothing refers to.
@@ -17,11 +17,11 @@ from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.filters import filter_graph
 
-_MOST_PIXELS = 8192 * 8192  # of one frame; a header that says more is damaged
+_MOST_PIXELS = 8192 * 8192  # of one frame; a damaged header may ask for more memory than there is
 
 
 class Probe(NamedTuple):
-    """What a media file holds. An image is a video of one frame at 0 frames per second."""
+    """Facts about a media file. An image is a video of one frame at 0 frames per second."""
 
     frames: int
     fps: float
@@ -31,7 +31,7 @@ class Probe(NamedTuple):
 
 
 def probe(payload: bytes) -> Probe:
-    """Reads the container only; raises ClipError."""
+    """Returns the facts about a media file without decoding it; raises ClipError."""
     with Video(payload) as video:
         return video.probe
 
@@ -42,9 +42,9 @@ def read_frames(
     box: Box | None = None,
     size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Frames by number in order of display: (n, H, W, 3) uint8 RGB; raises ClipError.
+    """Returns frames by number in order of display: (n, H, W, 3) uint8 RGB; raises ClipError.
 
-    `box` is cut out first, `size` (height, width) is resized to with a bicubic filter.
+    Cuts out `box`, then resizes to `size` (height, width) with a bicubic filter.
     """
     with Video(payload) as video:
         return video.read(indices, box, size)
@@ -57,7 +57,7 @@ def _unopened(payload: bytes, error: Exception) -> ClipError:
 
 
 class Video:
-    """An opened clip. Any fault of its bytes is a ClipError."""
+    """An opened clip. Damaged bytes raise ClipError."""
 
     def __init__(self, payload: bytes):
         if not payload:
@@ -82,7 +82,7 @@ class Video:
         self._context = self._stream.codec_context
         if self._context is None:
             raise ClipError("unknown codec", "no decoder for this video's codec")
-        self._context.thread_count = 1
+        self._context.thread_count = 1  # the loader runs a process for each core already
         width, height = self._context.width, self._context.height
         if not 0 < width * height <= _MOST_PIXELS:
             raise ClipError("absurd size", f"frames of {width} x {height}")
@@ -98,14 +98,14 @@ class Video:
         self._times = self._display_times()
 
     def _display_times(self) -> list[int]:
-        """Presentation time of every frame, in order; decoding order where the file has no times."""
+        """Returns the presentation times in order; places in decoding order if the file has no times."""
         if not self._timed:
             return list(range(len(self._packets)))
         return sorted({p.pts for p in self._packets if p.pts is not None})
 
     @property
     def probe(self) -> Probe:
-        """What the file holds."""
+        """The facts about the file."""
         rate = self._stream.average_rate
         still = len(self._times) == 1 and self._container.format.name.endswith("_pipe")
         return Probe(
@@ -119,11 +119,11 @@ class Video:
     def read(
         self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
-        """See `read_frames`."""
+        """Returns frames by number: (n, H, W, 3) uint8 RGB; see `read_frames`."""
         return to_rgb(self.decode(indices), box, size)
 
     def decode(self, indices: Sequence[int] | np.ndarray) -> list[av.VideoFrame]:
-        """Frames by number, as the decoder leaves them."""
+        """Returns frames by number in the decoder's pixel format."""
         wanted = [int(index) for index in indices]
         if not wanted or min(wanted) < 0 or max(wanted) >= len(self._times):
             raise ClipError("wrong frames", f"frames {wanted} of {len(self._times)}")
@@ -134,7 +134,7 @@ class Video:
         return [decoded[self._times[index]] for index in wanted]
 
     def all_frames(self) -> Iterator[av.VideoFrame]:
-        """Every frame in order of display; raises ClipError if one is damaged or does not come out."""
+        """Yields every frame in order of display; raises ClipError if one is damaged or missing."""
         self._context.flush_buffers()
         self._context.skip_frame = "DEFAULT"
         shown = iter(self._times)
@@ -153,7 +153,7 @@ class Video:
         self._container.close()
 
     def _decode(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
-        self._context.flush_buffers()  # of what an earlier call has left
+        self._context.flush_buffers()  # an earlier call may have left frames in the decoder
         found = self._decode_by_time(wanted) if self._timed else self._decode_in_order(wanted)
         if missing := sorted(wanted - found.keys()):
             numbers = [bisect.bisect_left(self._times, time) for time in missing]
@@ -185,10 +185,11 @@ class Video:
         return found
 
     def _feed(self, place: int, wanted: set[int]) -> Iterable[av.VideoFrame]:
-        """Decodes the packet at `place`; past the last one, brings out what the decoder still holds."""
+        """Decodes the packet at `place`; after the last one, drains the decoder."""
         if place == len(self._packets):
             return self._context.decode(None)
         packet = self._packets[place]
+        # Frames that no other frame refers to are half of a usual clip and need not be decoded.
         self._context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         return self._context.decode(packet)
 
@@ -204,12 +205,12 @@ class Video:
 def to_rgb(
     frames: Sequence[av.VideoFrame], box: Box | None = None, size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Crops, resizes and turns to RGB in one pass over the pixels: (n, H, W, 3) uint8."""
+    """Returns the frames cropped, resized and in RGB: (n, H, W, 3) uint8."""
     return apply_graph(rgb_graph(frames[0], box, size), frames)
 
 
 def apply_graph(graph: av.filter.Graph, frames: Sequence[av.VideoFrame]) -> np.ndarray:
-    """Puts each frame through a graph of `rgb_graph`: (n, H, W, 3) uint8."""
+    """Returns the output of a graph of `rgb_graph` for each frame: (n, H, W, 3) uint8."""
     pictures: dict[int, np.ndarray] = {}
     for frame in frames:
         if id(frame) not in pictures:
@@ -221,7 +222,7 @@ def apply_graph(graph: av.filter.Graph, frames: Sequence[av.VideoFrame]) -> np.n
 def rgb_graph(
     frame: av.VideoFrame, box: Box | None = None, size: tuple[int, int] | None = None
 ) -> av.filter.Graph:
-    """The filters of `to_rgb` for frames like `frame`."""
+    """Returns the graph that crops, resizes and converts frames like `frame` in one pass."""
     steps = [("format", "rgb24")]
     if size is not None:
         steps.insert(0, ("scale", f"{size[1]}:{size[0]}:flags=bicubic"))

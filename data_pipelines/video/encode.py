@@ -1,4 +1,4 @@
-"""Frames to the bytes of an mp4 or a JPEG, in memory; the same frames always give the same bytes (PyAV)."""
+"""Encodes frames to an mp4 or a JPEG in memory. Equal frames give equal bytes."""
 
 import heapq
 import io
@@ -33,9 +33,13 @@ _MP4 = {"movflags": "+faststart", "fflags": "+bitexact"}
 
 @dataclass(frozen=True)
 class Encoding:
-    """H.264, 4:2:0. `crf` is the quality, 0 (lossless) to 51; keyframes are at most `gop` frames apart.
+    """Options of x264; pixels are 4:2:0.
 
-    `preset` and `tune` are x264's.
+    Attributes:
+        crf: quality, from 0 (lossless) to 51.
+        gop: most frames from one keyframe to the next. Sparse reading decodes about half of it.
+        preset: x264's trade of speed against size.
+        tune: x264's tuning for a kind of picture; None tunes for none.
     """
 
     crf: int = 23
@@ -45,9 +49,7 @@ class Encoding:
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 51 or self.gop < 1:
-            raise UserError(
-                f"crf={self.crf} gop={self.gop} cannot be encoded; crf is 0 to 51, gop at least 1"
-            )
+            raise UserError(f"crf must be 0 to 51 and gop at least 1, got crf={self.crf} gop={self.gop}")
         for name, value, known in (("preset", self.preset, _PRESETS), ("tune", self.tune, (None, *_TUNES))):
             if value not in known:
                 raise UserError(
@@ -55,14 +57,15 @@ class Encoding:
                 )
 
     def options(self) -> dict[str, str]:
-        """As x264 takes them; one thread, because slices of frames depend on the number of threads."""
+        """Returns the options by x264's names."""
+        # One thread: with several the slices, and so the bytes, depend on the number of threads.
         chosen = {"crf": str(self.crf), "g": str(self.gop), "preset": self.preset, "threads": "1"}
         return chosen | ({"tune": self.tune} if self.tune else {})
 
 
 @dataclass(frozen=True)
 class Audio:
-    """Sound: `samples` (n,) int16, mono, `rate` of them per second."""
+    """Mono sound: `samples` (n,) int16 at `rate` per second."""
 
     samples: np.ndarray = field(repr=False)
     rate: int
@@ -74,11 +77,11 @@ def encode_video(
     encoding: Encoding = Encoding(),
     audio: Audio | None = None,
 ) -> bytes:
-    """An mp4 with its index in front; frame k is shown at k / fps, whatever time a VideoFrame carries.
+    """Returns an mp4 with its index in front, in which frame k is shown at k / fps.
 
-    Frames are (H, W, 3) uint8 RGB or VideoFrames, all alike. 4:2:0 has even sides: an odd last column or
-    row is cut off. The sound, if any, becomes an AAC track that starts with the first frame. Raises
-    ClipError for frames that make no video.
+    Frames are (H, W, 3) uint8 RGB or VideoFrames of one size; times of VideoFrames are ignored. 4:2:0 needs
+    even sides, so an odd last column or row is cut off. Sound becomes an AAC track that starts with the
+    first frame. Raises ClipError if there are no frames or their sizes differ.
     """
     pictures = _even_420(_video_frames(frames))
     first = next(pictures, None)
@@ -98,7 +101,7 @@ def encode_video(
 
 
 def encode_image(frame: np.ndarray, quality: int = 2) -> bytes:
-    """JPEG bytes of a (H, W, 3) uint8 RGB picture; `quality` is 1 (best) to 31."""
+    """Returns the JPEG of a (H, W, 3) uint8 RGB picture; `quality` is 1 (best) to 31."""
     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
     codec = av.CodecContext.create("mjpeg", "w")
     codec.width, codec.height, codec.pix_fmt = picture.width, picture.height, "yuvj420p"
@@ -108,7 +111,7 @@ def encode_image(frame: np.ndarray, quality: int = 2) -> bytes:
 
 
 def _reader_of(file: io.BytesIO) -> Callable[[str, int, dict[str, str]], io.BytesIO]:
-    """The muxer reads back what it wrote to move the index in front."""
+    """Returns a reader of what was written: the muxer reads it back to move the index to the front."""
     return lambda url, flags, options: io.BytesIO(file.getvalue())
 
 
@@ -120,7 +123,7 @@ def _video_frames(frames: Iterable[np.ndarray | av.VideoFrame]) -> Iterator[av.V
 
 
 def _even_420(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Frames as what an untagged H.264 file means: yuv420p of limited range, BT.601; sides are even."""
+    """Yields frames in the colours that players assume for untagged H.264, with even sides."""
     graph, alike = None, None
     for frame in frames:
         size = (frame.width, frame.height, frame.format.name)

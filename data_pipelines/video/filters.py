@@ -1,4 +1,4 @@
-"""Pixels through FFmpeg's filters, one frame at a time."""
+"""Graphs of FFmpeg's filters."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -7,9 +7,9 @@ import av
 
 
 def filter_graph(frame: av.VideoFrame, steps: Iterable[tuple[str, str]]) -> av.filter.Graph:
-    """A configured graph of (name, arguments) for frames like `frame`: push one, pull one."""
+    """Returns a configured graph of (name, arguments) steps for frames like `frame`: push one, pull one."""
     graph = av.filter.Graph()
-    graph.threads = 1  # otherwise one for each core, made anew each time
+    graph.threads = 1  # by default each graph starts one thread for each core
     source = graph.add_buffer(
         width=frame.width,
         height=frame.height,

@@ -1,4 +1,4 @@
-"""A source video, read by presentation time: every frame of [start, end), and nothing else."""
+"""Reads source videos by presentation time: exactly the frames of [start, end)."""
 
 import contextlib
 import io
@@ -17,13 +17,14 @@ from ivjax.errors import UserError
 # Annotations give milliseconds: a frame that is this close to a bound counts as being on it.
 TOLERANCE = Fraction(1, 2000)
 UNKNOWN_FPS = Fraction(25)  # for files that do not say
-_NO_TIMES = {"avi"}  # stores the order of decoding: frames that refer ahead come out with wrong times
-_NO_SEEKING = {"avi", "mpeg"}  # after a seek, the times of the frames are not what they were
+# AVI stores times in the order of decoding, which are wrong for frames that refer to later ones.
+_NO_TIMES = {"avi"}
+_NO_SEEKING = {"avi", "mpeg"}  # after a seek the times of their frames change
 MISSING_SECONDS = 1  # of video that may be missing at the end of a file
 
 
 class Shown(NamedTuple):
-    """A frame, and from when to when it is shown, in seconds of the video."""
+    """A frame, and the seconds of the video between which it is shown."""
 
     picture: av.VideoFrame
     begins: Fraction
@@ -31,12 +32,12 @@ class Shown(NamedTuple):
 
 
 def exact(seconds: float) -> Fraction:
-    """The time that an annotation means: floats are read as whole microseconds."""
+    """Returns the time in whole microseconds, which is what annotations mean by a float."""
     return Fraction(round(seconds * 1_000_000), 1_000_000)
 
 
 class Footage:
-    """An opened source video. Time 0 is where a player starts. Any fault is a ClipError."""
+    """An opened source video. Time 0 is where a player starts. Damaged files raise ClipError."""
 
     def __init__(self, path: str):
         self._path = path
@@ -75,7 +76,7 @@ class Footage:
         return None if duration is None else duration * self._base
 
     def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
-        """Frames that begin in [start, end), in order; None is the start or the end of the file."""
+        """Yields the frames that begin in [start, end); None is the start or the end of the file."""
         held: Shown | None = None
         ends = Fraction(0)
         try:
@@ -97,18 +98,18 @@ class Footage:
             yield held
 
     def _length(self, picture: av.VideoFrame) -> Fraction:
-        """How long a frame is shown that none follows."""
+        """Returns for how long the last frame is shown."""
         if picture.duration:
             return picture.duration * self._base
         return 1 / (self.fps or UNKNOWN_FPS)
 
     def _check_whole(self, picture: av.VideoFrame, begins: Fraction) -> None:
-        """Raises if the decoder had to guess parts of a frame."""
+        """Raises ClipError if the decoder concealed damage in a frame."""
         if picture.is_corrupt:
             raise ClipError("undecodable", f"{self._path}: the frame at {float(begins):.3f} s is damaged")
 
     def _check_end(self, ends: Fraction, wanted: Fraction | None) -> None:
-        """Raises if the frames end long before the file says."""
+        """Raises ClipError if the frames end long before the file says."""
         stated = self.seconds
         if stated is not None and ends < min(stated, stated if wanted is None else wanted) - MISSING_SECONDS:
             raise ClipError(
@@ -116,13 +117,11 @@ class Footage:
             )
 
     def _decode_from(self, start: Fraction | None) -> Iterator[av.VideoFrame]:
-        """Frames from a keyframe that is shown no later than `start`.
-
-        A seek goes by decoding time, so it may land on a keyframe shown after `start`: then one further
-        back is tried.
-        """
+        """Yields frames from a keyframe on that is shown no later than `start`."""
         if start is None or self._container.format.name in _NO_SEEKING:
             return self._rewind()
+        # A seek goes by decoding time, so it may land on a keyframe that is shown after `start`. Then it
+        # tries further and further back.
         back = Fraction(0)
         while start - back > TOLERANCE:
             frames = self._seek(start - back)
@@ -141,8 +140,8 @@ class Footage:
         return self._container.decode(self._stream)
 
     def _rewind(self) -> Iterator[av.VideoFrame]:
-        """Opening anew is the one way back to the start that every format has."""
-        if not self._fresh:
+        """Yields all frames from the start."""
+        if not self._fresh:  # opening anew is the one way back to the start that every format has
             self._container.close()
             self._container = open_media(self._path)
             self._choose()
@@ -150,7 +149,7 @@ class Footage:
         return self._stamped(self._container.decode(self._stream))
 
     def _stamped(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """All frames from the start; those without a time are as far apart as the rate says."""
+        """Yields the frames with a time; the frame rate gives it to frames that have none."""
         for number, frame in enumerate(frames):
             if frame.pts is None or self._container.format.name in _NO_TIMES:
                 time = number / (self.fps or UNKNOWN_FPS) + self._origin
@@ -172,13 +171,13 @@ class Footage:
 
 
 def open_media(path: str) -> av.container.InputContainer:
-    """A file, or the member of a tar, as a container; raises ClipError."""
+    """Opens a file or the member of a tar; raises ClipError."""
     with _clip_errors(path):
         return av.open(io.BytesIO(read_media(path)) if "::" in path else path, "r")
 
 
 def fetch(path: str) -> bytes:
-    """The bytes of a file, or of the member of a tar; raises ClipError."""
+    """Returns the bytes of a file or of the member of a tar; raises ClipError."""
     with _clip_errors(path):
         return read_media(path)
 
@@ -195,7 +194,7 @@ def _clip_errors(path: str) -> Iterator[None]:
 
 
 def begin_of(container: av.container.InputContainer) -> Fraction:
-    """Where on the file's clock a player starts; what lies before zero is there for the decoder only."""
+    """Returns where on the file's clock a player starts; frames before zero only help the decoder."""
     return max(Fraction(container.start_time or 0, av.time_base), Fraction(0))
 
 

@@ -1,4 +1,4 @@
-"""A folder of image files, one a frame, read as if it were a video of a constant rate."""
+"""Reads a folder of image files, one a frame, as a video of a constant rate."""
 
 import re
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from ivjax.data_pipelines.video.footage import MISSING_SECONDS, TOLERANCE, Shown
 
 
 class FrameFolder:
-    """The images of a folder in the order of the numbers in their names; frame k is shown from k / fps on.
+    """The images of a folder, in the order of the numbers in their names; frame k is shown from k / fps on.
 
-    It is read like `Footage`. Any fault is a ClipError.
+    It is read like `Footage`. Damaged files raise ClipError.
     """
 
     pixel_shape = Fraction(1)
@@ -34,11 +34,11 @@ class FrameFolder:
 
     @property
     def seconds(self) -> Fraction:
-        """How long the frames are shown."""
+        """Length of the video in seconds."""
         return len(self._names) / self.fps
 
     def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
-        """Frames that begin in [start, end), in order; None is the first or the last image."""
+        """Yields the frames that begin in [start, end); None is the first or the last image."""
         if end is not None and self.seconds < end - MISSING_SECONDS:
             raise ClipError(
                 "truncated",
@@ -73,6 +73,6 @@ def _is_image(name: str) -> bool:
 
 
 def _in_order(name: str) -> list[tuple[int, str]]:
-    """Sorts frame2 before frame10; plain sorting would not, where numbers have no leading zeros."""
+    """Returns a key that sorts frame2 before frame10, also without leading zeros."""
     pieces = re.split(r"(\d+)", name)
     return [(int(piece) if place % 2 else 0, piece) for place, piece in enumerate(pieces)]

@@ -1,4 +1,4 @@
-"""Where a video cuts to another shot: jumps in hue, saturation and brightness between frames."""
+"""Detection of camera cuts by jumps in hue, saturation and brightness between frames."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 DETECTION_WIDTH = 256  # wider frames are shrunk before they are compared, as PySceneDetect does
-_FIXED_POINT = 12  # bits behind the point in OpenCV's 8-bit conversion, whose rounding is kept
+_FIXED_POINT = 12  # fractional bits of OpenCV's 8-bit conversion; its rounding decides some cuts
 
 
 @dataclass(frozen=True)
 class ShotRule:
-    """A frame that differs by `threshold` or more from the one before begins a shot.
+    """Options of the detection.
 
-    Shots are at least `min_frames` long, except the last one.
+    Attributes:
+        threshold: a frame that differs from the one before by at least this much begins a shot.
+        min_frames: fewest frames of a shot; the last shot may be shorter.
     """
 
     threshold: float = 27.0
@@ -21,7 +23,7 @@ class ShotRule:
 
 
 def hsv(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (3, H, W) int16: hue 0-180, saturation and value 0-255."""
+    """Converts (H, W, 3) uint8 RGB to (3, H, W) int16: hue 0-180, saturation and value 0-255."""
     red, green, blue = np.moveaxis(picture.astype(np.int32), -1, 0)
     value = np.maximum(np.maximum(red, green), blue)
     spread = value - np.minimum(np.minimum(red, green), blue)
@@ -37,7 +39,7 @@ def hsv(picture: np.ndarray) -> np.ndarray:
 
 
 def _reciprocals(scale: float) -> np.ndarray:
-    """scale / n for n = 0..255 in fixed point, (256,) int32; 0 for n = 0."""
+    """Returns scale / n for n = 0..255 in fixed point, and 0 for n = 0: (256,) int32."""
     table = np.zeros(256, np.int32)
     table[1:] = np.rint(scale * (1 << _FIXED_POINT) / np.arange(1, 256))
     return table
@@ -48,7 +50,7 @@ _PER_SPREAD = _reciprocals(180.0 / 6.0)
 
 
 def content_scores(pictures: Iterable[np.ndarray]) -> Iterator[float]:
-    """How much each frame (H, W, 3) uint8 RGB differs from the one before it; 0 for the first."""
+    """Yields the difference of each (H, W, 3) uint8 RGB frame from the one before; 0 for the first."""
     before = None
     for picture in pictures:
         now = hsv(picture)
@@ -57,10 +59,10 @@ def content_scores(pictures: Iterable[np.ndarray]) -> Iterator[float]:
 
 
 def find_cuts(scores: Sequence[float], rule: ShotRule) -> list[int]:
-    """Numbers of the frames that begin a shot, without the first frame.
+    """Returns the numbers of the frames that begin a shot, without frame 0.
 
-    Jumps that follow each other too fast, after a first cut, are merged into one cut at the last of them,
-    as soon as the burst is long enough and calm has returned (PySceneDetect's default).
+    After the first cut, jumps that follow each other too fast are merged into one cut at the last of them,
+    once the burst is long enough and has ended (PySceneDetect's default).
     """
     cuts: list[int] = []
     last_jump, burst = 0, None

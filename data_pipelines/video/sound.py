@@ -1,4 +1,4 @@
-"""The sound of a cut: mono samples, each where it lay in time."""
+"""Reads the sound of a span of a source video."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ _LEAD = Fraction(1, 10)  # seconds that a decoder needs to settle after a seek
 
 
 def read_sound(path: str, begins: Fraction, end: Fraction | None, rate: int) -> Audio | None:
-    """The sound of [begins, end) of a file, mono at `rate` per second; None if there is none.
+    """Returns the sound of [begins, end) in mono at `rate` per second; None if the file has no sound.
 
-    Without an `end` it goes to the end of the file. What is missing or does not decode is silence.
+    `end` None is the end of the file. Samples that are missing or do not decode are silence, so that the
+    others keep their places in time.
     """
     with open_media(path) as container:
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
@@ -45,7 +46,7 @@ def _end(path: str, container: av.container.InputContainer, wanted: Fraction | N
 def _pieces(
     container: av.container.InputContainer, stream: av.AudioStream, begins: Fraction
 ) -> Iterator[tuple[np.ndarray, Fraction]]:
-    """Samples as the decoder gives them, and their time, from a little before `begins`."""
+    """Yields decoded samples with their time, from a little before `begins`."""
     origin, base = begin_of(container), stream.time_base or Fraction(1, av.time_base)
     with contextlib.suppress(av.FFmpegError):  # a format without seeking is read from its start
         container.seek(int(max(begins + origin - _LEAD, Fraction(0)) / base), stream=stream)
@@ -61,7 +62,7 @@ def _pieces(
 
 
 def _lay(sound: np.ndarray, piece: np.ndarray, place: int) -> None:
-    """Copies what of `piece`, put at `place`, falls inside `sound`."""
+    """Copies `piece` to `place` of `sound`, cut off where it lies outside."""
     first, last = max(place, 0), min(place + len(piece), len(sound))
     if first < last:
         sound[first:last] = piece[first - place : last - place]
