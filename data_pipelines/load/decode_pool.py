@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import IO, Protocol
 
 from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError, SteadyChild
 from ivjax.data_pipelines.load.batch_rows import Row, fill_row
@@ -14,6 +14,7 @@ from ivjax.data_pipelines.load.broken_clips import BrokenClip
 from ivjax.data_pipelines.load.decode_worker import Answer, room, views
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.frame_cache import CacheCounts, FrameCache, cache_file
 from ivjax.errors import UserError
 
 _TIMES = 256  # of the latest clips
@@ -35,11 +36,20 @@ class _Runner(Protocol):
 class ClipFiller:
     """A loader's RowFiller over clips: broken ones are replaced, the same way on every host and restart."""
 
-    def __init__(self, maker: ExampleMaker, workers: int, seconds: float):
+    def __init__(self, maker: ExampleMaker, workers: int, seconds: float, cache_gib: float = 0.0):
         self._maker = maker
-        self._runner: _Runner = Processes(maker, workers, seconds) if workers else InProcess(maker)
+        self._cache_file = cache_file(cache_gib, maker.clips) if cache_gib else None
+        self._cache = FrameCache(self._cache_file.fileno(), maker.clips) if self._cache_file else None
+        self._runner: _Runner = self._start(workers, seconds)
         self._costly: dict[int, ClipError] = {}  # what cost a process or a time limit is not tried again
-        self.times: deque[float] = deque(maxlen=_TIMES)
+        self._times: deque[float] = deque(maxlen=_TIMES)
+        self._reported = CacheCounts(0, 0, 0, 0)
+
+    def _start(self, workers: int, seconds: float) -> "_Runner":
+        if not workers:
+            self._maker.cache = self._cache
+            return InProcess(self._maker)
+        return Processes(self._maker, workers, seconds, self._cache_file)
 
     @property
     def threads(self) -> int:
@@ -63,6 +73,22 @@ class ClipFiller:
             "`ivjax data validate` says what is wrong with it"
         )
 
+    def report(self) -> dict[str, float]:
+        """See RowFiller."""
+        times = list(self._times)
+        taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
+        return taken | self._cache_report()
+
+    def _cache_report(self) -> dict[str, float]:
+        """The share of visits since the last report that found their clip decoded, and what that takes."""
+        if self._cache is None:
+            return {}
+        before, self._reported = self._reported, self._cache.counts()
+        hits = self._reported.hits - before.hits
+        visits = hits + self._reported.misses - before.misses
+        share = {"data/cache_hits": round(hits / visits, 3)} if visits else {}
+        return share | {"data/cache_gib": round(self._reported.bytes / 2**30, 6)}
+
     def stop(self) -> None:
         """Ends worker processes, whatever they are at."""
         self._runner.stop()
@@ -71,12 +97,14 @@ class ClipFiller:
         """Closes files."""
         self._runner.close()
         self._maker.close()
+        if self._cache_file is not None:
+            self._cache_file.close()
 
     def _try(self, index: int, number: int, row: Row) -> ClipError | None:
         if number in self._costly:
             return self._costly[number]
         try:
-            self.times.append(self._runner.run(index, number, row))
+            self._times.append(self._runner.run(index, number, row))
         except ClipError as error:
             if error.cause in LOST_CAUSES:
                 self._costly[number] = error
@@ -113,10 +141,10 @@ class InProcess:
 class Processes:
     """Worker processes, each busy with one clip at a time; one that dies or hangs is replaced."""
 
-    def __init__(self, maker: ExampleMaker, count: int, seconds: float):
+    def __init__(self, maker: ExampleMaker, count: int, seconds: float, cache: IO[bytes] | None):
         self.threads = count + 1  # one copies a finished example while its worker is at the next
         self._seconds = seconds
-        self._workers = [_Worker(maker) for _ in range(count)]
+        self._workers = [_Worker(maker, cache) for _ in range(count)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
@@ -149,12 +177,12 @@ class Processes:
 class _Worker:
     """One worker process after the other, and the memory that they share with us."""
 
-    def __init__(self, maker: ExampleMaker):
+    def __init__(self, maker: ExampleMaker, cache: IO[bytes] | None):
         # It has no name, so a kill leaves nothing behind; every process of this worker maps it.
         self._memory = tempfile.TemporaryFile()  # noqa: SIM115
         self._memory.truncate(room(maker.spec))
         self.slot = views(mmap.mmap(self._memory.fileno(), room(maker.spec)), maker.spec)
-        files = (self._memory.fileno(),)
+        files = [file.fileno() for file in (self._memory, cache) if file is not None]
         self.child = SteadyChild(lambda: Child("ivjax.data_pipelines.load.decode_worker", maker, files))
 
     def make(self, index: int, number: int, seconds: float) -> Answer:

@@ -15,6 +15,7 @@ from ivjax.data_pipelines.fields.field import ArraySpec
 from ivjax.data_pipelines.load.batch_rows import Row, fill_row
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.frame_cache import FrameCache
 from ivjax.errors import UserError
 
 _ALIGNMENT = 64
@@ -41,8 +42,15 @@ def room(spec: Mapping[str, ArraySpec]) -> int:
 Answer = tuple[ClipError | UserError | None, float]
 
 
-def prepare(maker: ExampleMaker, memory: int) -> Callable[[tuple[int, int]], Answer]:
-    """The function that makes example (index, number) and leaves it in memory."""
+def prepare(
+    maker: ExampleMaker, memory: int, cache: int | None = None
+) -> Callable[[tuple[int, int]], Answer]:
+    """The function that makes example (index, number) and leaves it in memory.
+
+    `memory` and `cache` are the descriptors of the example's memory and of decoded frames.
+    """
+    if cache is not None:
+        maker.cache = FrameCache(cache, maker.clips)
     slot = views(mmap.mmap(memory, room(maker.spec)), maker.spec)
 
     def answer(place: tuple[int, int]) -> Answer:
@@ -63,4 +71,5 @@ def _fill(maker: ExampleMaker, slot: Row, index: int, number: int) -> ClipError 
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), lambda maker: prepare(maker, int(sys.argv[2])))
+    pipe, *files = map(int, sys.argv[1:])
+    serve(pipe, lambda maker: prepare(maker, *files))

@@ -12,6 +12,7 @@ from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import Clip, ClipError, check_times
 from ivjax.data_pipelines.video.decode import Video
+from ivjax.data_pipelines.video.frame_cache import CachedVideo, FrameCache
 from ivjax.errors import UserError
 
 
@@ -23,23 +24,21 @@ class CorpusFields(NamedTuple):
     path: str = "data.fields"
 
 
-def open_video(clip: Clip) -> Video:
-    """The pictures of a clip by number. All decoding of the loader goes through here."""
-    return Video(clip.payload)
-
-
 class OpenClip:
     """A stored clip whose pictures are opened once, when the first field asks for them."""
 
-    def __init__(self, record: Clip):
+    def __init__(self, record: Clip, number: int, cache: FrameCache | None):
         self.record = record
-        self._video: Video | None = None
+        self._number = number
+        self._cache = cache
+        self._video: Video | CachedVideo | None = None
 
     @property
-    def video(self) -> Video:
+    def video(self) -> Video | CachedVideo:
         """See ReadableClip."""
         if self._video is None:
-            self._video = open_video(self.record)
+            payload = self.record.payload
+            self._video = Video(payload) if self._cache is None else self._cache.open(self._number, payload)
         return self._video
 
     def __enter__(self) -> "OpenClip":
@@ -55,8 +54,11 @@ class OpenClip:
 class ExampleMaker:
     """Makes the arrays of `spec` from clip numbers that run through all corpora. Pickles.
 
-    Each corpus brings the fields that make its arrays; those of PLACED are the loader's.
+    Each corpus brings the fields that make its arrays; those of PLACED are the loader's. The process that
+    decodes sets `cache`, which cannot be pickled.
     """
+
+    cache: FrameCache | None = None
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class ExampleMaker:
         try:
             record = self.corpora[corpus][local]
             check_times(record)
-            with OpenClip(record) as clip:
+            with OpenClip(record, number, self.cache) as clip:
                 for field, wanted in self._fields[corpus]:
                     arrays = field.make(clip, wanted, draw)
                     for name, spec in wanted.items():
@@ -91,6 +93,11 @@ class ExampleMaker:
         except Exception as error:  # whatever a strange clip provokes must not end the run
             raise ClipError("error", f"{type(error).__name__}: {error}") from error
         return example
+
+    @property
+    def clips(self) -> int:
+        """Number of clips in all corpora."""
+        return len(self._parts)
 
     def range(self, corpus: int) -> range:
         """The clip numbers of a corpus."""

@@ -1,7 +1,7 @@
 """An order of clips -> this host's rows of each global batch, made ahead of the step that wants them."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,16 +52,15 @@ class RowFiller(Protocol):
         """How many."""
         ...
 
-    @property
-    def times(self) -> Collection[float]:
-        """Seconds that the latest clips took; empty where that says nothing."""
-        ...
-
     def fill(self, index: int, number: int, row: Row) -> Sequence[BrokenClip]:
         """Writes the example of clip `number` at global place `index` into `row`, array by array.
 
         Returns the broken clips that were replaced; raises only what ends the run.
         """
+        ...
+
+    def report(self) -> dict[str, float]:
+        """How the work goes, for logs; empty where there is nothing to say."""
         ...
 
     def stop(self) -> None:
@@ -138,11 +137,9 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         return self._finish(coming.rows, start, coming.places - start)
 
     def report(self) -> dict[str, float]:
-        """Milliseconds that a clip takes in one worker, and how many were broken, by cause; for logs."""
-        times = list(self._filler.times)
-        taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
+        """What the filler reports, and how many clips were broken, by cause; for logs."""
         causes = self.broken.causes if self.broken else {}
-        return taken | {f"broken/{cause}": count for cause, count in causes.items()}
+        return self._filler.report() | {f"broken/{cause}": count for cause, count in causes.items()}
 
     def state(self) -> Mapping[str, Any]:
         """What restores the position after the last batch, on any number of hosts; JSON."""
@@ -196,7 +193,6 @@ class InMemory:
     """A RowFiller of examples that are computed by number, and cannot be broken."""
 
     threads = 2
-    times = ()
 
     def __init__(self, example: Callable[[int], Mapping[str, np.ndarray]]):
         self._example = example
@@ -205,6 +201,10 @@ class InMemory:
         """See RowFiller."""
         fill_row(row, self._example(number), index, number)
         return ()
+
+    def report(self) -> dict[str, float]:
+        """See RowFiller."""
+        return {}
 
     def stop(self) -> None:
         """Nothing takes long."""

@@ -45,6 +45,8 @@ class Mixture:
         workers: decode processes; None: one for each core but one; 0: threads of this process.
         seconds: a clip that takes longer is broken.
         broken: the share of broken clips that ends the run when it is exceeded.
+        cache_gib: memory of this host for decoded clips, shared by the workers; 0 is off. Clips that fit
+            are decoded once, whole, and read from there at later visits. Eval corpora get as much again.
         mix: with it the stage may ask for `targets` (classes,), the soft ones of mixed labels.
         repeats: how often a clip stands in a batch, with the same frames and different augmentations.
     """
@@ -57,6 +59,7 @@ class Mixture:
     broken: float = 0.01
     mix: Mix | None = None
     repeats: int = 1
+    cache_gib: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", FrozenMap(self.fields))

@@ -38,10 +38,10 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
     order = _order(corpora, maker, request.seed, mixture.repeats)
     opened = zip(maker.folders, maker.corpora, strict=True)
     identity = {folder: clips.digest() for folder, clips in opened}
-    filler = ClipFiller(maker, _worker_count(mixture.workers), mixture.seconds)
+    filler = ClipFiller(maker, _worker_count(mixture.workers), mixture.seconds, mixture.cache_gib)
     request = dataclasses.replace(request, spec=spec)
     broken = BrokenClipLog(mixture.broken, request.broken_clips)
-    rows = mixture.repeats * sum(len(corpus) for corpus in maker.corpora)
+    rows = mixture.repeats * maker.clips
     return Loader(order, filler, request, broken, identity, finish, rows)
 
 

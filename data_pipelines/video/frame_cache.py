@@ -1,9 +1,9 @@
-"""Decoded clips in memory that all decode processes of a loader share: each clip is decoded once.
+"""A cache of decoded clips in memory that all decode processes of a loader share.
 
-The memory is one file without a name: a header, an entry for each clip, then the frames. Frames lie as the
-decoder left them (usually 4:2:0), because a crop and a resize start from there: what is read from the cache
-equals, pixel for pixel, what is decoded anew. Clips are never evicted. Every clip comes once an epoch, so
-any that made room for another would be missed just as often.
+The memory is one file without a name: a header, an entry for each clip, then the frames. Frames are stored
+in the decoder's pixel format (usually 4:2:0), from which crops and resizes start. So what is read from the
+cache equals, pixel for pixel, what is decoded anew. No clip is ever evicted: every clip comes once an epoch,
+so a clip that makes room for another one would be missed just as often.
 """
 
 import contextlib
@@ -20,7 +20,8 @@ import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Probe, Video, apply_graph, rgb_graph, to_rgb
+from ivjax.data_pipelines.video.decode import Probe, Video, apply_graph, rgb_graph
+from ivjax.data_pipelines.video.frame_layout import FrameLayout, survives
 from ivjax.errors import UserError
 
 _ALIGNMENT = 64
@@ -44,7 +45,7 @@ _ENTRY = np.dtype(
 
 
 class CacheCounts(NamedTuple):
-    """What the cache holds, and how often a clip was found in it."""
+    """Contents of the cache, and how many visits have found their clip in it or not."""
 
     clips: int
     bytes: int
@@ -53,10 +54,10 @@ class CacheCounts(NamedTuple):
 
 
 class FrameCache:
-    """The frames of clips 0 ... `clips` - 1, in the shared memory of `file`; for any number of threads.
+    """The frames of clips 0 ... `clips` - 1 in the shared memory of the descriptor `file`. Thread-safe.
 
-    An entry counts only when it is complete: a process that ends while it writes one leaves nothing but
-    unused memory.
+    An entry counts only when it is complete. A process that ends while it writes an entry leaves nothing
+    but unused memory.
     """
 
     def __init__(self, file: int, clips: int):
@@ -71,7 +72,7 @@ class FrameCache:
         self._graphs = _Graphs()
 
     def open(self, number: int, payload: bytes) -> "Video | CachedVideo":
-        """Clip `number`, whose media bytes are `payload`: from the cache if it is there or fits."""
+        """Opens clip `number`, whose media bytes are `payload` and caches it if it fits. Raises ClipError."""
         with self._locked():
             entry = self._entries[number].copy()
             found = entry["state"] == _READY
@@ -83,13 +84,13 @@ class FrameCache:
         return Video(payload)
 
     def counts(self) -> CacheCounts:
-        """The counts of all processes."""
+        """Returns the counts of all processes."""
         with self._locked():
             header = self._header[0].copy()
         return CacheCounts(*(int(header[name]) for name in ("clips", "used", "hits", "misses")))
 
     def _video(self, entry: np.void) -> "CachedVideo":
-        layout = FrameLayout.of_entry(entry)
+        layout = _layout_of(entry)
         start = self._first + int(entry["offset"])
         frames = self._bytes[start : start + int(entry["frames"]) * layout.bytes]
         found = Probe(
@@ -102,7 +103,7 @@ class FrameCache:
         return CachedVideo(frames.reshape(found.frames, layout.bytes), layout, found, self._graphs)
 
     def _store(self, number: int, payload: bytes) -> bool:
-        """Decodes a whole clip into the cache; False if it does not fit or is unfit for it."""
+        """Decodes a whole clip into the cache; False if it does not fit or cannot be cached."""
         try:
             with Video(payload) as video:
                 return self._store_frames(number, video)
@@ -114,7 +115,7 @@ class FrameCache:
         found = video.probe
         first = video.decode([0])[0]
         layout = FrameLayout.of_frame(first)
-        if not _survives(first, layout):
+        if not survives(first, layout):
             self._end_claim(number, _LEFT_OUT)
             return False
         size = _aligned(found.frames * layout.bytes)
@@ -130,7 +131,7 @@ class FrameCache:
         self._end_claim(number, _READY)
         return True
 
-    def _describe(self, number: int, layout: "FrameLayout", found: Probe, offset: int) -> None:
+    def _describe(self, number: int, layout: FrameLayout, found: Probe, offset: int) -> None:
         entry = self._entries[number : number + 1]
         entry["offset"], entry["frames"], entry["fps"] = offset, found.frames, found.fps
         entry["width"], entry["height"], entry["audio"] = layout.width, layout.height, found.audio
@@ -138,7 +139,7 @@ class FrameCache:
         entry["format"] = layout.format.encode()
 
     def _claim(self, number: int, size: int) -> int | None:
-        """Room for `size` bytes; None if there is none, or another process is at this clip."""
+        """Returns the place of `size` free bytes; None if there are none or another process has the clip."""
         with self._locked():
             offset = int(self._header["used"][0])
             if self._entries["state"][number] != _EMPTY:
@@ -151,7 +152,7 @@ class FrameCache:
             return offset
 
     def _end_claim(self, number: int, state: int, offset: int = 0, size: int = 0) -> None:
-        """Says what became of a clip, and gives `size` bytes back if nobody has taken room behind them."""
+        """Sets the state of a clip; frees its `size` bytes unless others have taken memory behind them."""
         with self._locked():
             self._entries["state"][number] = state
             if state == _READY:
@@ -172,9 +173,9 @@ class FrameCache:
 
 
 class CachedVideo:
-    """A clip whose decoded frames lie in shared memory; it is read like `Video`."""
+    """A clip in the cache; it is read like `Video`."""
 
-    def __init__(self, frames: np.ndarray, layout: "FrameLayout", probe: Probe, graphs: "_Graphs"):
+    def __init__(self, frames: np.ndarray, layout: FrameLayout, probe: Probe, graphs: "_Graphs"):
         self._frames = frames
         self._layout = layout
         self._graphs = graphs
@@ -183,7 +184,7 @@ class CachedVideo:
     def read(
         self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
-        """See `read_frames`."""
+        """Returns frames by number: (n, H, W, 3) uint8 RGB; see `read_frames`."""
         wanted = [int(index) for index in indices]
         if not wanted or min(wanted) < 0 or max(wanted) >= self.probe.frames:
             raise ClipError("wrong frames", f"frames {wanted} of {self.probe.frames}")
@@ -198,60 +199,8 @@ class CachedVideo:
         """There is nothing to close."""
 
 
-class FrameLayout(NamedTuple):
-    """How the planes of a frame lie behind each other in memory, and the colours that they mean."""
-
-    width: int
-    height: int
-    format: str
-    colorspace: int
-    color_range: int
-
-    @classmethod
-    def of_frame(cls, frame: av.VideoFrame) -> "FrameLayout":
-        """The layout of a decoder's frame."""
-        return cls(
-            frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range)
-        )
-
-    @classmethod
-    def of_entry(cls, entry: np.void) -> "FrameLayout":
-        """The layout that an entry of the cache describes."""
-        numbers = (int(entry[name]) for name in ("colorspace", "color_range"))
-        return cls(int(entry["width"]), int(entry["height"]), entry["format"].decode(), *numbers)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of one frame, all planes with the padding of their rows."""
-        return sum(plane.buffer_size for plane in self._empty().planes)
-
-    def write(self, frame: av.VideoFrame, target: np.ndarray) -> None:
-        """Puts the planes of a frame into `target` (bytes,) uint8."""
-        start = 0
-        for plane, source in zip(self._empty().planes, frame.planes, strict=True):
-            # A decoder pads rows more than a new frame does, so rows are copied and not the plane.
-            rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
-            room = target[start : start + plane.buffer_size].reshape(-1, plane.line_size)
-            width, height = min(source.line_size, plane.line_size), min(len(rows), len(room))
-            room[:height, :width] = rows[:height, :width]
-            start += plane.buffer_size
-
-    def frame(self, stored: np.ndarray) -> av.VideoFrame:
-        """The frame whose planes `stored` (bytes,) uint8 holds."""
-        frame = self._empty()
-        frame.colorspace, frame.color_range = self.colorspace, self.color_range
-        start = 0
-        for plane in frame.planes:
-            plane.update(stored[start : start + plane.buffer_size])
-            start += plane.buffer_size
-        return frame
-
-    def _empty(self) -> av.VideoFrame:
-        return av.VideoFrame(self.width, self.height, self.format)
-
-
 class _Graphs(threading.local):
-    """The filter graphs that a thread has used last; making one takes as long as filtering four frames."""
+    """The filter graphs that a thread has used last. Making one takes as long as filtering four frames."""
 
     def __init__(self) -> None:
         self._known: dict[object, av.filter.Graph] = {}
@@ -259,7 +208,7 @@ class _Graphs(threading.local):
     def find(
         self, layout: FrameLayout, box: Box | None, size: tuple[int, int] | None, frame: av.VideoFrame
     ) -> av.filter.Graph:
-        """The graph for frames of a layout, such as `frame`."""
+        """Returns the graph for frames of a layout, such as `frame`."""
         key = (layout, box, size)
         graph = self._known.pop(key, None) or rgb_graph(frame, box, size)
         self._known[key] = graph  # the last one is the most recently used
@@ -269,11 +218,14 @@ class _Graphs(threading.local):
 
 
 def cache_file(gib: float, clips: int) -> IO[bytes]:
-    """Shared memory for a FrameCache of `clips` clips and `gib` GiB of frames; freed with its last user."""
+    """Returns memory for a FrameCache of `clips` clips and `gib` GiB of frames.
+
+    It has no name, so it is freed with the last process that has it, however that ends.
+    """
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if not 0 < gib * 2**30 <= physical:
         raise UserError(
-            f"data.cache_gib={gib:g}; it must be above 0 (off) and below the memory of this machine, "
+            f"data.cache_gib={gib:g}; it must be 0 (off) or more, and below the memory of this machine, "
             f"{physical / 2**30:.1f} GiB"
         )
     # Pages take memory only when they are written to, so entries of clips that never come cost nothing.
@@ -285,6 +237,11 @@ def cache_file(gib: float, clips: int) -> IO[bytes]:
     return file
 
 
+def _layout_of(entry: np.void) -> FrameLayout:
+    numbers = (int(entry[name]) for name in ("colorspace", "color_range"))
+    return FrameLayout(int(entry["width"]), int(entry["height"]), entry["format"].decode(), *numbers)
+
+
 def _index_bytes(clips: int) -> int:
     return _aligned(_HEADER.itemsize) + _aligned(clips * _ENTRY.itemsize)
 
@@ -293,25 +250,8 @@ def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
-def _survives(frame: av.VideoFrame, layout: FrameLayout) -> bool:
-    """Whether a frame gives the same pixels after it went through the cache.
-
-    A decoder's frame has properties that PyAV does not hand over. Should one of them ever matter to a
-    filter, such clips are decoded at each visit.
-    """
-    stored = np.zeros(layout.bytes, np.uint8)
-    box = Box(1, 1, max(frame.width - 2, 1), max(frame.height - 2, 1))
-    size = (frame.height // 2 + 1, frame.width // 2 + 1)
-    try:
-        layout.write(frame, stored)
-        same = np.array_equal(to_rgb([frame], box, size), to_rgb([layout.frame(stored)], box, size))
-    except (ValueError, av.FFmpegError):  # planes that have no rows of bytes, such as palettes
-        return False
-    return same
-
-
 def _decode_into(frames: np.ndarray, layout: FrameLayout, video: Video) -> bool:
-    """Decodes all frames of a clip; False if not each of them comes out whole and alike."""
+    """Decodes all frames of a clip to `frames` (n, bytes); False if one is damaged, missing or differs."""
     count = 0
     try:
         for frame in video.all_frames():
