@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ivjax.cli.common import add_command, add_config, note
 from ivjax.errors import UserError
+
+if TYPE_CHECKING:
+    from ivjax.experiment.experiment import Experiment
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -25,15 +29,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from ivjax.experiment.files import load_experiment, parse_name
-    from ivjax.experiment.listing import diff, leaves, resolved_text
+    from ivjax.experiment.files import load_experiment
 
     experiment = load_experiment(options.config, options.overrides, note)
     if options.print:
-        file = parse_name(options.config).file
-        changed = diff(leaves(load_experiment(file)), leaves(experiment))
-        print(resolved_text(experiment), end="")
-        print("\n".join(["", f"against {file}:", *(changed or ["no change"])]))
+        _print(options.config, experiment)
         return 0
     if options.workdir is None:
         raise UserError("a run needs a folder: add --workdir RUN")
@@ -43,3 +43,16 @@ def _train(options: argparse.Namespace) -> int:
     from ivjax.train.loop import train
 
     return train(experiment, options.workdir, lambda line: print(line, flush=True))
+
+
+def _print(config: str, experiment: "Experiment") -> None:
+    """The resolved experiment, what differs from the config file's own, and the variants of the file."""
+    from ivjax.experiment.files import load_experiment, parse_name, variants_of
+    from ivjax.experiment.listing import diff, leaves, resolved_text
+
+    file = parse_name(config).file
+    changed = diff(leaves(load_experiment(file)), leaves(experiment))
+    print(resolved_text(experiment))
+    print("\n".join([f"against {file}:", *(changed or ["no change"])]))
+    if variants := variants_of(file):
+        print(f"\nvariants of {file}: {', '.join(variants)}")

@@ -26,6 +26,6 @@ def test_options_import_nothing_heavy(module):
 
 @pytest.mark.multiprocess
 def test_importing_the_experiment_takes_a_moment():
-    code = "import time; start = time.process_time(); import ivjax.experiment; print(time.process_time() - start)"
+    code = "import time; t = time.process_time(); import ivjax.experiment; print(time.process_time() - t)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert float(done.stdout) < 0.3
