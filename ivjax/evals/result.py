@@ -1,4 +1,4 @@
-"""What a test gave: the metrics, and all that decided them."""
+"""The result of a suite: the metrics, and all that decided them."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,14 @@ _SIDES = {"t2v": "text to video", "v2t": "video to text"}
 
 @dataclass(frozen=True)
 class Result:
-    """`protocol` says what was scored and how, in words and numbers; `metrics` are in percent or ranks."""
+    """The result of a suite.
+
+    Attributes:
+        suite: its name.
+        protocol: what was scored and how, in words and numbers.
+        metrics: percentages or ranks.
+        broken: clips that could not be scored.
+    """
 
     suite: str
     protocol: Mapping[str, Any]
@@ -24,17 +31,17 @@ class Result:
     broken: tuple[UnscoredClip, ...] = ()
 
     def json(self) -> str:
-        """As stored."""
+        """Returns the result as it is stored."""
         content = asdict(self)
         content["broken"] = {"count": len(self.broken), "clips": content["broken"]}
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def write(self, path: Path) -> None:
-        """Stores the JSON, whole or not at all."""
+        """Stores the JSON; an interrupted write leaves nothing."""
         store(path, self.json())
 
     def table(self) -> str:
-        """The protocol line by line, then the metrics."""
+        """Returns the protocol line by line, then the metrics."""
         facts = {"suite": self.suite, **self.protocol, "broken clips": len(self.broken)}
         width = max(map(len, facts))
         lines = [f"{name:{width}}  {_written(value)}" for name, value in facts.items()]
@@ -42,7 +49,7 @@ class Result:
 
 
 def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any]:
-    """What every suite states: model, test set, size, frames, date; and of captions, if it reads `words`."""
+    """Returns what every suite states: model, test set, sizes, date; with `words` the cleaning of captions."""
     cleaning = {"text cleaning": "as the originals: lower case, most punctuation deleted"}
     encoder, data = setting.encoder, setting.data
     return {

@@ -1,4 +1,4 @@
-"""Concatenation of videos as frames for a model, in order; decoded ahead by a few threads."""
+"""Reads parts of videos as frames for a model, in order; a few threads decode ahead."""
 
 import math
 from collections import deque
@@ -25,11 +25,16 @@ _AHEAD_BYTES = 512 * 2**20  # of decoded views that wait for the consumer
 
 @dataclass(frozen=True)
 class VideoView:
-    """A part of a medium: a file, `archive.tar::member`, or the bytes of one.
+    """A part of a medium, and what of it is read.
 
-    `start` and `end` are seconds inside the medium, None its bounds. That span is cut into `parts` of
-    equal length, `part` is the one to read. `rule` says which of its frames, and must draw nothing; None is
-    the middle ones of equal parts. `crop` says which part of the upright picture; None is all of it.
+    Attributes:
+        media: a file, `archive.tar::member`, or the bytes of one.
+        start: where the span begins, in seconds (None: where the medium does).
+        end: where the span ends, in seconds (None: where the medium does).
+        parts: into how many parts of equal length the span is cut.
+        part: which of them is read.
+        rule: which of its frames; must draw no random numbers (None: the middle ones of equal parts).
+        crop: which part of the upright picture; must draw no random numbers either (None: all of it).
     """
 
     media: str | Path | bytes = field(repr=False)
@@ -51,12 +56,17 @@ def read_views(
     threads: int | None = None,
     neighbours: int = 1,
 ) -> Generator[np.ndarray | ClipError]:
-    """For each view in order, its frames (T, H, W, 3) uint8, or why there are none.
+    """Yields for each view in order its frames (T, H, W, 3) uint8, or why there are none.
 
-    Views without a rule show the middle frames of `frames` equal parts; `image` is height and width, whatever
-    that does to the proportions. Neighbouring views of one medium share one opening of it, so that the later
-    ones decode from the nearest keyframe, and those that differ in their crops alone are decoded once.
-    `threads` media are read at a time, whole, into memory; `neighbours` says how many views each usually has.
+    Neighbouring views of one medium share one opening of it, so that the later ones decode from the nearest
+    keyframe, and those that differ in their crops alone are decoded once.
+
+    Args:
+        views: what is read.
+        frames: frames of a view without a rule, which shows the middle ones of so many equal parts.
+        image: height and width of the frames, whatever that does to the proportions.
+        threads: media that are read at a time, each whole in memory (None: by the cores).
+        neighbours: how many views a medium usually has.
     """
     lanes = [_Lane(frames, image) for _ in range(threads or min(usable_cores(), _MOST_THREADS))]
     view_bytes = frames * image[0] * image[1] * 3
@@ -75,7 +85,7 @@ def read_views(
 
 
 def span(view: VideoView, found: Probe) -> range:
-    """Numbers of the frames of a view; at least one. Raises ClipError if the medium has no such part."""
+    """Returns the numbers of the frames of a view, at least one. Raises ClipError if the medium has no such part."""
     begins, ends = 0, found.frames
     if view.start is not None or view.end is not None:
         begins, ends = _between(view.start or 0.0, view.end, found)
@@ -85,7 +95,7 @@ def span(view: VideoView, found: Probe) -> range:
 
 
 def read_view(video: Video, view: VideoView, frames: int, image: tuple[int, int] | None = None) -> np.ndarray:
-    """The frames of a view: (T, H, W, 3) uint8, upright. `frames` counts them where it has no rule.
+    """Returns the frames of a view: (T, H, W, 3) uint8, upright; `frames` of them without a rule.
 
     `image` None leaves them as large as they are. Raises ClipError.
     """
@@ -101,7 +111,7 @@ def _numbers(view: VideoView, found: Probe, frames: int) -> tuple[int, ...]:
 def _upright(
     pictures: Sequence[av.VideoFrame], crop: Crop | None, image: tuple[int, int] | None
 ) -> np.ndarray:
-    """Decoded frames as they are to be seen: phones store them turned, and by how much."""
+    """Decoded frames, upright: phones store them turned, and say by how much."""
     turns = pictures[0].rotation // 90 % 4
     size = image if image is None or turns % 2 == 0 else image[::-1]
     box = None if crop is None else _stored_box(crop, pictures[0], turns)
@@ -109,7 +119,7 @@ def _upright(
 
 
 def _stored_box(crop: Crop, picture: av.VideoFrame, turns: int) -> Box:
-    """Where the crop of an upright picture lies in the stored one, which is turned so many times."""
+    """Where the crop of an upright picture lies in the stored one, which has so many quarter turns."""
     width, height = (picture.width, picture.height)[:: -1 if turns % 2 else 1]
     box = crop.box(width, height, _NO_DRAWS)
     for _ in range(turns):
@@ -119,7 +129,7 @@ def _stored_box(crop: Crop, picture: av.VideoFrame, turns: int) -> Box:
 
 
 def _between(start: float, end: float | None, found: Probe) -> tuple[int, int]:
-    """First frame of a time, and the one after its last."""
+    """The first frame of a span in seconds, and the one after its last."""
     if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
         raise ClipError("wrong times", f"the part runs from {start:g} s to {end} s")
     if found.fps <= 0:
@@ -164,11 +174,11 @@ class _Lane:
         self._decoded: tuple[tuple[int, ...], list[av.VideoFrame]] = ((), [])
 
     def submit(self, view: VideoView) -> "Future[np.ndarray | ClipError]":
-        """The view's frames, soon."""
+        """Returns a future of the view's frames."""
         return self._pool.submit(self._result, view)
 
     def close(self) -> None:
-        """Drops what has not been begun."""
+        """Drops the views that have not been begun, and ends the thread."""
         self._pool.shutdown(cancel_futures=True)
         self._leave()
 
@@ -177,13 +187,13 @@ class _Lane:
             return _upright(self._decode(self._open(view.media), view), view.crop, self._image)
         except ClipError as error:
             return error
-        except Exception as error:  # whatever a strange medium provokes must not end the run
+        except Exception as error:  # whatever a damaged medium provokes must not end the run
             return ClipError("error", f"{type(error).__name__}: {error}")
 
     def _decode(self, video: Video, view: VideoView) -> list[av.VideoFrame]:
         numbers = _numbers(view, video.probe, self._frames)
         if numbers != self._decoded[0]:
-            self._decoded = ((), [])  # so that there is never room needed for both
+            self._decoded = ((), [])  # freed first, so that two views are never in memory
             self._decoded = (numbers, video.decode(numbers))
         return self._decoded[1]
 
@@ -192,7 +202,7 @@ class _Lane:
             self._leave()
             try:
                 self._opened = Video(media if isinstance(media, bytes) else fetch(str(media)))
-            except ClipError as error:  # kept: its other views need not try again
+            except ClipError as error:  # kept, so that its other views do not try again
                 self._opened = error
             self._media = media
         if isinstance(self._opened, ClipError):

@@ -1,1 +1,1 @@
-"""How each suite scores the vectors of a test set."""
+"""The scoring of each suite: from the vectors of a test set to metrics."""

@@ -15,7 +15,10 @@ ATTRIBUTE_PROMPTS = ("a video of a {}",)
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Names in the order of their numbers: one a line, a JSON list, {name: number} or {number: name}."""
+    """Returns class names in the order of their numbers.
+
+    The file holds one a line, or as JSON a list, {name: number} or {number: name}.
+    """
     if not path.is_file():
         raise UserError(f"{path} does not exist; name a file of class names")
     if path.suffix.lower() in (".csv", ".tsv"):
@@ -56,14 +59,14 @@ def _of_json(path: Path, content: Any) -> list[str]:
 
 
 def prompts_of(name: str, templates: Sequence[str]) -> tuple[str, ...]:
-    """The cleaned prompts of a class; without templates, the 16 of action recognition."""
+    """Returns the cleaned prompts of a class; without templates, the 16 of action recognition."""
     if not templates:
         return action_prompts(name)
     return tuple(clean_caption(template.replace("{}", name)) for template in templates)
 
 
 def values_of(item: Item, attribute: str, classes: Sequence[str] = ()) -> tuple[str, ...]:
-    """What an attribute says of a clip: of further events too, which are the attribute2, attribute3, ...
+    """Returns the values of an attribute of a clip, those of further events (attribute2, ...) included.
 
     A value is one class as it stands; only if it is none of `classes` is it split at its commas.
     """
@@ -90,7 +93,7 @@ def _split(value: str, classes: Sequence[str]) -> list[str]:
 
 
 def right_of(item: Item, attribute: str | None, classes: Sequence[str]) -> list[int]:
-    """The numbers of a clip's classes: its label, or those of the attribute's values."""
+    """Returns the numbers of a clip's classes: its label, or those of the attribute's values."""
     if attribute is None:
         assert item.label is not None
         if item.label >= len(classes):
@@ -100,17 +103,17 @@ def right_of(item: Item, attribute: str | None, classes: Sequence[str]) -> list[
             )
         return [item.label]
     values = values_of(item, attribute, classes)
-    strange = next((value for value in values if value not in classes), None)
-    if strange is not None:
+    unknown = next((value for value in values if value not in classes), None)
+    if unknown is not None:
         raise UserError(
-            f"clip {item.id} has the {attribute} {strange!r}, which is none of the {len(classes)} classes"
-            f"{nearest(strange, classes)}"
+            f"clip {item.id} has the {attribute} {unknown!r}, which is none of the {len(classes)} classes"
+            f"{nearest(unknown, classes)}"
         )
     return [classes.index(value) for value in values]
 
 
 class Labelled:
-    """The items that can be scored: those with the attribute, or with a label if there is none.
+    """Yields the items that can be scored: those with the attribute, or with a label if there is none.
 
     Counts the others, and remembers what attributes there are. One whose class is none of the given ones
     is an error at once, not after all clips have been embedded.
@@ -139,7 +142,7 @@ class Labelled:
         return bool(values_of(item, self._attribute))
 
     def missing(self, path: str) -> UserError:
-        """What to say if not one item could be scored."""
+        """Returns the error for a set without a single item that can be scored."""
         has = f"they have {', '.join(sorted(self._names))}" if self._names else "they have none"
         if self._attribute is None:
             return UserError(f"no clip of {path} has a label; name an attribute with --attribute ({has})")
@@ -148,5 +151,5 @@ class Labelled:
 
 
 def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
-    """Each value once; numbers by size."""
+    """Returns each value once, sorted; numbers by size."""
     return tuple(sorted(set(values), key=lambda text: (int(text) if text.isdecimal() else -1, text)))

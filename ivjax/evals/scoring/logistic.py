@@ -10,33 +10,39 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of L2, from which held-out rows choose
-_PARTS = 5  # one of them is held out
-_STEPS = 1000  # at most; a few hundred are usual
-_FLAT = 5e-6  # the largest slope of a solution; float32 hardly sees less
-_MEMORY = 20  # past steps that say how the slope changes
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of L2, from which a held-out fifth chooses
+_FOLDS = 5  # one of them is held out
+_MOST_STEPS = 1000  # a few hundred are usual
+_FLAT = 5e-6  # largest gradient entry at a solution; rounding in float32 hides smaller ones
+_MEMORY = 20  # past steps that L-BFGS keeps
 
 Pair = tuple[jax.Array, jax.Array]
 
 
 class Regression(NamedTuple):
-    """Logits are x @ kernel + bias; `slope` is the largest that is left, 0 at the optimum."""
+    """A fitted classifier: logits are x @ kernel + bias.
 
-    kernel: jax.Array  # (D, classes)
-    bias: jax.Array  # (classes,)
-    slope: jax.Array  # ()
+    Attributes:
+        kernel: (D, classes).
+        bias: (classes,).
+        slope: () the largest entry of the gradient where the fit ended; 0 at the optimum.
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
+    slope: jax.Array
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """(n, D) -> (n, classes)."""
+        """Returns (n, classes) for features (n, D)."""
         return np.asarray(_logits((self.kernel, self.bias), jnp.asarray(x)))
 
 
 @functools.partial(jax.jit, static_argnames="classes")
 def fit(x: jax.Array, labels: jax.Array, weights: jax.Array, l2: float, classes: int) -> Regression:
-    """The optimum for features x (n, D) float32 and labels (n,), of which each counts `weights` (n,).
+    """Returns the optimum for features x (n, D) float32, labels (n,) and weights (n,) of the rows.
 
-    What is least there is the weighted mean cross-entropy + l2 / 2 * the squares of all parameters. The
-    biases are among these, so that the optimum is one alone, and exists where a class never occurs.
+    It minimises the weighted mean cross-entropy + l2 / 2 * the squares of all parameters. The biases are
+    among these, so that there is exactly one optimum, also where a class never occurs.
     """
     share = weights.astype(jnp.float32) / weights.sum()
 
@@ -49,16 +55,16 @@ def fit(x: jax.Array, labels: jax.Array, weights: jax.Array, l2: float, classes:
 
 
 def held_out(ids: Sequence[str]) -> np.ndarray:
-    """Which fifth of the rows a fit does not see, by digests of their ids: (n,) bool."""
+    """Returns the fifth of the rows that a fit does not see, by digests of their ids: (n,) bool."""
     digests = [hashlib.sha256(name.encode()).digest() for name in ids]
     order = sorted(range(len(ids)), key=lambda number: digests[number])
     found = np.zeros(len(ids), bool)
-    found[order[: max(len(ids) // _PARTS, 1)]] = True
+    found[order[: max(len(ids) // _FOLDS, 1)]] = True
     return found
 
 
 def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both (n, D) less the mean and over the deviation of the first; a constant feature becomes 0 there."""
+    """Returns both (n, D), standardised by mean and deviation of `train`; a constant feature becomes 0."""
     mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     deviation[deviation <= 1e-6 * np.abs(mean)] = np.inf  # nothing but rounding
     first, second = (((side - mean) / deviation).astype(np.float32) for side in (train, test))
@@ -66,7 +72,10 @@ def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def choose_l2(x: np.ndarray, labels: np.ndarray, held: np.ndarray, classes: int) -> float:
-    """The strength whose fit without the `held` (n,) rows errs least on them; of equals the surest."""
+    """Returns the L2 strength whose fit without the `held` (n,) rows makes the fewest errors on them.
+
+    Ties go to the lower held-out cross-entropy.
+    """
 
     def errors(l2: float) -> tuple[int, float]:
         logits = fit(x, labels, ~held, l2, classes).logits(x[held]).astype(np.float64)
@@ -78,13 +87,13 @@ def choose_l2(x: np.ndarray, labels: np.ndarray, held: np.ndarray, classes: int)
 
 
 def _descend(loss: Callable[[Pair], jax.Array], start: Pair) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """L-BFGS until nothing slopes any more: both parameters, and the largest slope."""
+    """Runs L-BFGS until the gradient is flat; returns both parameters and its largest entry."""
     optimizer = optax.lbfgs(memory_size=_MEMORY)
     evaluate = optax.value_and_grad_from_state(loss)
 
     def unfinished(carry: tuple[Any, ...]) -> jax.Array:
         step, _, _, slope = carry
-        return (step < _STEPS) & (slope > _FLAT)
+        return (step < _MOST_STEPS) & (slope > _FLAT)
 
     def descend(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         step, params, state, _ = carry

@@ -1,4 +1,4 @@
-"""Scores a linear probe: what can be read off the features of an encoder that is not trained for it."""
+"""Scores a linear probe: what a linear classifier reads off the features of a frozen encoder."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,18 +22,26 @@ _FEWEST = 5  # training clips, so that one of them can be held out
 
 
 class Probed(ClipEncoder, Protocol):
-    """An encoder whose features can be compared with those of one that has learnt nothing."""
+    """An encoder whose features can be compared with those of random parameters."""
 
     feature: str
 
     def fresh(self) -> ClipEncoder:
-        """The same architecture with random parameters."""
+        """Returns the same architecture with random parameters."""
         ...
 
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """The training set or the test set: the value of each clip, and its features (n, D) by each encoder."""
+    """The training set or the test set.
+
+    Attributes:
+        items: its clips.
+        values: what each clip is, of what the probe tells apart.
+        by_encoder: features (n, D) of the clips, one array for each encoder.
+        left_out: how many clips were left out, by reason.
+        unscored: clips that could not be read.
+    """
 
     items: tuple[Item, ...]
     values: tuple[str, ...]
@@ -44,7 +52,13 @@ class ProbeSet:
 
 @dataclass(frozen=True)
 class ProbeFit:
-    """A probe on the test set: scores (n, classes), the strength of L2 that was chosen, the slope left."""
+    """A probe on the test set.
+
+    Attributes:
+        scores: (n, classes).
+        l2: the strength of L2 that was chosen.
+        slope: the largest entry of the gradient where the fit ended.
+    """
 
     scores: np.ndarray
     l2: float
@@ -54,7 +68,7 @@ class ProbeFit:
 def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
     """Returns top-1 accuracy in percent of a probe fitted to other clips, and its gain over random ones."""
     if Path(suite.train).expanduser().resolve() == Path(setting.data.path).expanduser().resolve():
-        raise UserError(f"{suite.train} is the training set and the test set; give two")
+        raise UserError(f"{suite.train} is both the training set and the test set; name two different ones")
     encoders: list[ClipEncoder] = [setting.encoder]
     if suite.baseline == "random":
         encoders.append(setting.encoder.fresh())
@@ -69,7 +83,7 @@ def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
 
 
 class Beside:
-    """A ClipEncoder: the vectors of several for the same clips, one after the other in each row."""
+    """A ClipEncoder: the vectors of several encoders for the same clips, side by side in each row."""
 
     def __init__(self, encoders: Sequence[ClipEncoder]):
         self.frames, self.image = encoders[0].frames, encoders[0].image
@@ -78,12 +92,12 @@ class Beside:
         self._encoders = encoders
 
     def video(self, clips: np.ndarray) -> np.ndarray:
-        """See ClipEncoder."""
+        """Returns (n, D) float32 for clips (n, T, H, W, 3) uint8."""
         return np.concatenate([encoder.video(clips) for encoder in self._encoders], axis=-1)
 
 
 class _Single:
-    """The items with one value of the attribute; counts those with several."""
+    """Yields the items with one value of the attribute; counts those with several."""
 
     def __init__(self, items: Iterable[Item | UnscoredClip], attribute: str | None):
         self._items = items
@@ -103,7 +117,7 @@ def _values(item: Item, attribute: str | None) -> tuple[str, ...]:
 
 
 def _read(setting: Setting[Beside], path: str, attribute: str | None) -> ProbeSet:
-    """One pass over a set for all encoders; the clips of a video are averaged."""
+    """Reads a set once for all encoders; the clips of a video are averaged."""
     setting = replace(setting, data=replace(setting.data, path=path))
     items = open_items(setting.data)
     labelled = Labelled(items, attribute, ())
@@ -124,7 +138,7 @@ def _read(setting: Setting[Beside], path: str, attribute: str | None) -> ProbeSe
 
 
 def _classes(train: ProbeSet, test: ProbeSet, suite: LinearProbe) -> tuple[str, ...]:
-    """The values of either set; the probe may name any of them."""
+    """The values of both sets; the probe may name any of them."""
     name = suite.attribute or "label"
     if len(train.items) < _FEWEST:
         raise UserError(f"{suite.train} has {len(train.items)} clips with one {name}; a probe needs more")
@@ -144,7 +158,7 @@ def _fit(train: ProbeSet, test: ProbeSet, classes: Sequence[str], number: int) -
 
 
 def _metrics(scores: Sequence[np.ndarray], values: Sequence[str], classes: Sequence[str]) -> dict[str, float]:
-    """Of the first scores (n, classes), and by how many points they beat the second, if there are any."""
+    """Metrics of the first scores (n, classes), and by how many points they beat the second, if any."""
     right = [[classes.index(value)] for value in values]
     found, *random = (
         naming_metrics(find_ranks([some], right).places(), right, len(classes)) for some in scores

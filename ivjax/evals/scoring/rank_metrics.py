@@ -1,4 +1,4 @@
-"""Ranks of the right answers, and what the originals count of them: recalls, medians, accuracies, mAP."""
+"""Ranks of the right answers, and the metrics that the originals make of them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,25 @@ import numpy as np
 
 from ivjax.errors import UserError
 
-Ties = Literal["expected", "middle", "first"]
+Place = Literal["expected", "middle", "first"]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Of each query's best right answer: how many candidates score more, and how many others the same.
+    """Where the best right answer of each of n queries stands.
 
-    All are (n,) float64: `wrong` and `right` ones score the same. A query without a right answer has
-    infinitely many above.
+    Attributes:
+        above: (n,) float64, candidates that score more; infinitely many if no answer is right.
+        wrong: (n,) float64, wrong candidates that score the same.
+        right: (n,) float64, other right candidates that score the same.
     """
 
     above: np.ndarray
     wrong: np.ndarray
     right: np.ndarray
 
-    def places(self, ties: Ties = "expected") -> np.ndarray:
-        """Places from 0, (n,) float64. `ties` says where the right answer is among equal candidates.
+    def places(self, ties: Place = "expected") -> np.ndarray:
+        """Returns places from 0, (n,) float64; `ties` says where the right answer is among equal candidates.
 
         expected: the mean place of the first right one over all their orders. middle: in the middle, whoever
         else is right (InternVideo1 from video to text). first: before all (InternVideo1 from text to video).
@@ -35,7 +37,7 @@ class Ranks:
 
 
 def find_ranks(strips: Iterable[np.ndarray], right: Sequence[Sequence[int]]) -> Ranks:
-    """Ranks over score strips (b, candidates) that follow one another; `right` has one list per query."""
+    """Returns the ranks in consecutive strips of scores (b, candidates); `right` has one list per query."""
     found: list[tuple[float, float, float]] = []
     for strip in strips:
         if not np.isfinite(strip).all():
@@ -55,7 +57,7 @@ def _rank(row: np.ndarray, right: list[int]) -> tuple[float, float, float]:
 
 
 def rank_metrics(places: np.ndarray) -> dict[str, float]:
-    """Recalls in percent, their geometric mean over 1, 5 and 10, median and mean rank from 1."""
+    """Returns recalls in percent, their geometric mean over 1, 5 and 10, median and mean rank from 1."""
     found = {"r1": 100 * float(np.mean(places == 0))}  # a tie for the first place is no hit
     found |= {f"r{cut}": 100 * float(np.mean(places < cut)) for cut in (5, 10, 50)}
     found["r_geometric"] = float(np.cbrt(found["r1"] * found["r5"] * found["r10"]))
@@ -63,7 +65,7 @@ def rank_metrics(places: np.ndarray) -> dict[str, float]:
 
 
 def retrieval_metrics(t2v: np.ndarray, v2t: np.ndarray) -> dict[str, float]:
-    """Of the places of text to video and of video to text, to two decimals as the originals report them.
+    """Returns the metrics of places of both directions, to two decimals as the originals report them.
 
     `r_mean` of a side is the mean of its recalls at 1, 5 and 10; the one without a side, of both sides'.
     """
@@ -77,14 +79,14 @@ def retrieval_metrics(t2v: np.ndarray, v2t: np.ndarray) -> dict[str, float]:
 
 
 def class_metrics(places: np.ndarray, classes: int) -> dict[str, float]:
-    """Top-1 accuracy in percent; beyond five classes also top-5 and the mean of both."""
+    """Returns top-1 accuracy in percent; beyond five classes also top-5 and the mean of both."""
     top1, top5 = 100 * float(np.mean(places == 0)), 100 * float(np.mean(places < 5))
     found = {"top1": top1} if classes <= 5 else {"top1": top1, "top5": top5, "mean": (top1 + top5) / 2}
     return {name: round(value, 2) for name, value in found.items()}
 
 
 def choice_accuracy(scores: Sequence[np.ndarray], answers: Sequence[int]) -> float:
-    """Percent of questions whose right option scores more than every other; one (options,) row each."""
+    """Returns the percentage of questions whose right option beats all others; one (options,) row each."""
     hits = [
         float(np.count_nonzero(row >= row[answer]) == 1) for row, answer in zip(scores, answers, strict=True)
     ]
@@ -92,7 +94,10 @@ def choice_accuracy(scores: Sequence[np.ndarray], answers: Sequence[int]) -> flo
 
 
 def average_precisions(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Per class, the mean precision at its right clips; 0 for a class without any: (n, C) twice -> (C,)."""
+    """Returns the average precision of each class (C,): the mean precision at its right clips.
+
+    Scores and `right` are (n, C). A class without a right clip has 0; equal scores keep the order of clips.
+    """
     order = np.argsort(-scores, axis=0, kind="stable")
     hits = np.take_along_axis(right, order, axis=0).astype(bool)
     precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]

@@ -1,4 +1,4 @@
-"""Text to video and video to text retrieval."""
+"""Scores retrieval: text to video and video to text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -17,9 +17,9 @@ _FOLDS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def strips(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring = Scoring()) -> Iterator[np.ndarray]:
-    """Scores of queries (m, [P,] D) with candidates (n, [Q,] D): (b, n) float32 until all m had their row.
+    """Yields scores (b, n) float32 of queries (m, [P,] D) with candidates (n, [Q,] D), b queries at a time.
 
-    At no time are more than a few strips in memory, with dual softmax neither: it goes over them twice.
+    No more than a few strips are in memory at a time; dual softmax computes them twice for that.
     """
     if scoring.aggregate == "embedding":
         queries, candidates = unit_mean(queries), unit_mean(candidates)
@@ -32,7 +32,7 @@ def strips(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring = Scori
 
 
 def similarity(queries: np.ndarray, candidates: np.ndarray, aggregate: Aggregate = "mean") -> np.ndarray:
-    """Products (m, n) float32 of (m, [P,] D) and (n, [Q,] D), aggregated over the parts of either side."""
+    """Returns products (m, n) float32 of (m, [P,] D) and (n, [Q,] D), aggregated over P and Q."""
     # Rounded from float64, so that equal rows score equally whatever block they are multiplied in.
     left, right = (_parted(side).astype(np.float64) for side in (queries, candidates))
     products = (left[:, p] @ right[:, q].T for p in range(left.shape[1]) for q in range(right.shape[1]))
@@ -45,18 +45,18 @@ def similarity(queries: np.ndarray, candidates: np.ndarray, aggregate: Aggregate
 
 
 def dual_softmax(scores: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """Each score times its softmax over the queries: (queries, candidates) -> the same shape."""
+    """Returns each score times its softmax over the queries, (queries, candidates)."""
     return _weighed(scores, _log_totals([scores], scale), scale)
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """Along the last axis."""
+    """Returns the softmax along the last axis."""
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
 def unit_mean(vectors: np.ndarray) -> np.ndarray:
-    """(n, P, D) -> (n, D): the mean of the parts, of unit length; (n, D) stays as it is."""
+    """Returns the unit mean (n, D) of vectors (n, P, D); (n, D) stays as it is."""
     if vectors.ndim == 2:
         return vectors
     mean = vectors.mean(1)
