@@ -29,6 +29,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     add_suite_flags(parser)
     add_model(parser)
     _add_data(parser)
+    parser.add_argument(
+        "--fsdp", type=int, default=1, metavar="N", help="spread the parameters over N devices (default 1)"
+    )
     add_job(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="store the result as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
@@ -54,7 +57,9 @@ def _eval(options: argparse.Namespace) -> int:
 
     data = EvalData(options.data, options.kind, options.videos, dict(options.set))
     first = join_job(options)
-    result = run_on_weights(suite, data, options.weights, options.preset, options.tokenizer, note)
+    result = run_on_weights(
+        suite, data, options.weights, options.preset, options.tokenizer, options.fsdp, note
+    )
     if first:
         print(result.json() if options.json else result.table(), flush=True)
         if options.out:

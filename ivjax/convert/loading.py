@@ -40,6 +40,7 @@ def load(
     fresh: tuple[str, ...] = (),
     dtype: Literal["float32", "bfloat16"] = "float32",
     ema: bool = False,
+    on_host: bool = False,
 ) -> Loaded:
     """Loads the model of a run folder, of an original checkpoint, or of a file of this project's format.
 
@@ -50,6 +51,7 @@ def load(
         fresh: patterns of parameter paths that are initialised instead of read.
         dtype: what the model computes in. Parameters are always float32.
         ema: loads the averaged parameters of a run instead of the last ones.
+        on_host: leaves the parameters in the host's memory, for a caller that spreads them over devices.
 
     What a run did not train is read from its `init_from` again. Its teachers are left out, because they are
     no part of the model.
@@ -59,9 +61,11 @@ def load(
         if preset or family or fresh:
             raise UserError(f"{path} is a run, which knows its sizes: leave out preset, family and fresh")
         experiment = stored_experiment(folder)
-        params = jax.device_put(params_of_run(folder, experiment, ema), jax.local_devices()[0])
+        params = params_of_run(folder, experiment, ema)
+        if not on_host:
+            params = jax.device_put(params, jax.local_devices()[0])
         return Loaded(experiment.stage.model(Compute(dtype)), params, tokenizer_of(experiment.data))
     imported = import_weights(folder, family, preset, fresh, "float32")
     found = family_named(imported.report.family)
-    params = jax.tree.map(jnp.asarray, imported.params)
+    params = imported.params if on_host else jax.tree.map(jnp.asarray, imported.params)
     return Loaded(found.model(imported.sizes, jnp.dtype(dtype)), params, found.tokenizer(imported.sizes))

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
@@ -114,19 +114,31 @@ class PairModel(ClipModel):
 
 
 def placed(params: Params, mesh: Mesh) -> Params:
-    """Returns parameters on the devices of a mesh: what lies there stays, the rest is copied."""
-    devices, whole = set(mesh.devices.flat), replicate(mesh)
+    """Returns parameters on the devices of a mesh, left as they are if they lie there.
+
+    Others are copied to each device, or, over `fsdp`, spread by their largest dimensions: forward passes
+    alone gather them layer by layer, so they need no better split."""
+    devices = set(mesh.devices.flat)
 
     def place(leaf: Any) -> jax.Array:
         if isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices:
             return leaf  # a model in training may be too large to be copied whole
-        if whole.is_fully_addressable:
-            return jax.device_put(leaf, whole)
+        sharding = NamedSharding(mesh, _spread(leaf.shape, mesh.shape["fsdp"]))
+        if sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
         value = np.asarray(leaf)
-        return jax.make_array_from_callback(value.shape, whole, value.__getitem__)
+        return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
 
     found: Params = jax.tree.map(place, params)
     return found
+
+
+def _spread(shape: tuple[int, ...], ways: int) -> PartitionSpec:
+    """The spec that splits the largest dimension that can be split evenly."""
+    size = max((size for size in shape if size % ways == 0), default=1)
+    if ways == 1 or size < ways:
+        return PartitionSpec()
+    return PartitionSpec(*[None] * shape.index(size), "fsdp")
 
 
 @functools.lru_cache(maxsize=32)  # evals in a training run come again and again with the same functions

@@ -95,14 +95,14 @@ def find_encoder(path: str, preset: str | None = None, dtype: Dtype = "float32")
     place, branch = _split(path)
     folder = Path(place).expanduser()
     if not is_run(folder):
-        model, params, _ = load(folder, preset, dtype=dtype)
+        model, params, _ = load(folder, preset, dtype=dtype, on_host=True)
         return _part_of_file(place, model, params, branch, dtype)
     if preset:
         raise UserError(f"{place} is a run, which knows its sizes: leave out the preset")
     experiment = stored_experiment(folder)
     model = experiment.stage.model(Compute(dtype))
     if type(model) in _KINDS and not branch:
-        return Found(*load(folder, dtype=dtype)[:2])
+        return Found(*load(folder, dtype=dtype, on_host=True)[:2])
     encoder = _branch(str(folder), experiment.stage, branch or _ENCODER, dtype)
     params = params_of_run(folder, experiment, branch=branch or _ENCODER)
     return Found(encoder, params[branch or _ENCODER], _pools(model, branch or _ENCODER))

@@ -67,7 +67,7 @@ def open_pairs(
         mesh: the devices that compute (None: all of this process).
         dtype: what the model computes in.
     """
-    model, params, reader = load(path, preset, dtype=dtype)
+    model, params, reader = load(path, preset, dtype=dtype, on_host=True)
     if reader is not None and tokenizer is not None:
         reader = dataclasses.replace(reader, path=tokenizer)
     return _pairs(path, model, params, reader, batch, mesh or local_mesh(), words)
@@ -98,7 +98,7 @@ def open_classifier(
     dtype: Dtype = "float32",
 ) -> ClipModel:
     """Returns the classifier in a run folder or a weight file; its vectors are logits."""
-    model, params, _ = load(path, preset, dtype=dtype)
+    model, params, _ = load(path, preset, dtype=dtype, on_host=True)
     return _classifier(path, model, params, batch, mesh or local_mesh())
 
 

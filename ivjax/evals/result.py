@@ -49,7 +49,7 @@ class Result:
 
 
 def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any]:
-    """Returns what every suite states: model, test set, sizes, date; with `words` the cleaning of captions."""
+    """Returns what every suite states: model, test set, sizes, date; with `words` the cleaning of texts."""
     cleaning = {"text cleaning": "as the originals: lower case, most punctuation deleted"}
     encoder, data = setting.encoder, setting.data
     return {

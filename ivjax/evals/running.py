@@ -27,10 +27,14 @@ def run_on_weights(
     weights: str,
     preset: str | None = None,
     tokenizer: str | None = None,
+    fsdp: int = 1,
     say: Say = print,
 ) -> Result:
-    """Returns the result of the model in a run folder or a weight file, on all devices of all processes."""
-    model = open_weights(suite, weights, preset, tokenizer, build_mesh(MeshShape()))
+    """Returns the result of the model in a run folder or a weight file, on all devices of all processes.
+
+    fsdp: over how many devices the parameters are spread.
+    """
+    model = open_weights(suite, weights, preset, tokenizer, build_mesh(MeshShape(fsdp=fsdp)))
     return run_on_model(suite, model, data, weights, say)
 
 

@@ -85,7 +85,7 @@ def read_views(
 
 
 def span(view: VideoView, found: Probe) -> range:
-    """Returns the numbers of the frames of a view, at least one. Raises ClipError if the medium has no such part."""
+    """Returns the numbers of the frames of a view, at least one; ClipError if the medium has no such part."""
     begins, ends = 0, found.frames
     if view.start is not None or view.end is not None:
         begins, ends = _between(view.start or 0.0, view.end, found)

@@ -55,6 +55,8 @@ def test_vectors_on_eight_devices_are_those_of_one(small):
     np.testing.assert_allclose(eight.video(clips), one.video(clips), atol=1e-5)
     np.testing.assert_allclose(eight.text(texts), one.text(texts), atol=1e-5)
     np.testing.assert_allclose(eight.tokens(clips), one.tokens(clips), atol=1e-4)
+    kernel = eight._params["vision"]["blocks"]["mlp"]["fc1"]["kernel"]
+    assert kernel.size == 2 * kernel.addressable_shards[0].data.size  # spread over fsdp
 
 
 def test_sharded_parameters_stay_where_they_are_and_give_the_metrics_of_one_device(small, alone):
@@ -133,7 +135,7 @@ def test_two_processes_give_the_result_of_one_and_write_it_once(small, alone, tm
     out = tmp_path / "two.json"
     command = ("eval", str(folder), "--suite", "retrieval", "--data", corpus, "--batch", "4")
     job = ("launch", "local", "--processes", "2", "--devices", "2", *command)
-    printed = finish(start(*job, "--broken", "0.1", "--out", str(out), "--json"))
+    printed = finish(start(*job, "--broken", "0.1", "--fsdp", "2", "--out", str(out), "--json"))
     result = json.loads(out.read_text())
     assert result["metrics"] == alone and result["protocol"]["videos"] == CLIPS
     assert result["broken"]["count"] == 1 and printed.count('"metrics"') == 1

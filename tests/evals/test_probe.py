@@ -169,7 +169,7 @@ def test_broken_clips_of_either_set_are_listed(tmp_path):
 def test_sets_that_cannot_be_probed_are_errors(tmp_path):
     encoder = TableFeatures(apart(np.arange(100) % CLASSES))
     path, options = sets(tmp_path)
-    with pytest.raises(UserError, match="is the training set and the test set"):
+    with pytest.raises(UserError, match="is both the training set and the test set"):
         score(
             setting(encoder, path),
             LinearProbe(train=f"{tmp_path}/../{tmp_path.name}/test.json", attribute="colour"),
