@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ivjax.errors import UserError
-from ivjax.launch.render import Rendered, Step, build_wheel, secret_manifest
+from ivjax.launch.render import Rendered, ShellCommand, build_wheel, secret_manifest
 
 _CLIENTS = {
     "sbatch": "it is part of Slurm and lives on a cluster's login nodes",
@@ -60,14 +60,14 @@ def start(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> int:
     return 0
 
 
-def clients(step: Step) -> list[str]:
+def clients(step: ShellCommand) -> list[str]:
     """The programs that a step needs: those that a script calls, where it is one."""
     if step.words[0] != "bash":
         return [step.words[0]]
     return ["xpk"] if step.words[1].endswith(".xpk.sh") else ["gcloud"]
 
 
-def _run(step: Step) -> int:
+def _run(step: ShellCommand) -> int:
     if step.secret is None:
         return subprocess.run(step.words, check=False).returncode
     return subprocess.run(step.words, input=secret_manifest(*step.secret), text=True, check=False).returncode

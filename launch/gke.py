@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from ivjax.errors import UserError
 from ivjax.launch import xpk
 from ivjax.launch.clouds import hosts_per_slice, is_tpu, refuse_cpu
+from ivjax.launch.command import Mount
 from ivjax.launch.gke_pod import REPLICATED, pod, secret_name, wheel_place
-from ivjax.launch.job import Mount
-from ivjax.launch.render import Place, Rendered, Step, indented
+from ivjax.launch.host_entry import STOPPED
+from ivjax.launch.render import Placement, Rendered, ShellCommand, indented
 from ivjax.launch.target import Gke
-from ivjax.launch.worker import STOPPED
 
 
-def render(target: Gke, place: Place) -> Rendered:
+def render(target: Gke, place: Placement) -> Rendered:
     """NAME.jobset.yaml, and its Secret, which is never written down."""
     refuse_cpu(place.topology, "GKE")
     if target.client == "xpk":
@@ -24,24 +24,24 @@ def render(target: Gke, place: Place) -> Rendered:
     mounts = place.job.mounts(target.mounts, ("gs",))
     file = f"{place.name}.jobset.yaml"
     path = str(place.folder / file)
-    steps = [Step(("gcloud", "storage", "cp", *pair)) for pair in _uploads(target, place, mounts)]
+    steps = [ShellCommand(("gcloud", "storage", "cp", *pair)) for pair in _uploads(target, place, mounts)]
     if target.passed:
         secret = (secret_name(place), target.namespace, target.passed)
-        steps.append(Step(("kubectl", "apply", "-f", "-"), secret))
-    steps.append(Step(("kubectl", "apply", "-f", path)))
+        steps.append(ShellCommand(("kubectl", "apply", "-f", "-"), secret))
+    steps.append(ShellCommand(("kubectl", "apply", "-f", path)))
     wheel = place.wheel(target) if target.wheel == "build" else None
     return Rendered(
         place.name, {file: _manifest(target, place, mounts, path)}, tuple(steps), wheel, target.passed
     )
 
 
-def _uploads(target: Gke, place: Place, mounts: Sequence[Mount]) -> list[tuple[str, str]]:
+def _uploads(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[tuple[str, str]]:
     """A wheel reaches the pods through the bucket of the run."""
     wheel = place.wheel(target)
     return [(str(wheel), f"{wheel_place(place, mounts[0].url)}/{wheel.name}")] if wheel else []
 
 
-def _manifest(target: Gke, place: Place, mounts: Sequence[Mount], path: str) -> str:
+def _manifest(target: Gke, place: Placement, mounts: Sequence[Mount], path: str) -> str:
     name = place.name
     head = f"""# {place.title}
 # submit: kubectl apply -f {path}    end: kubectl delete -f {path}
@@ -51,7 +51,7 @@ def _manifest(target: Gke, place: Place, mounts: Sequence[Mount], path: str) -> 
     return head + _config_map(target, place) + _frame(target, place) + pod(target, place, mounts)
 
 
-def _config_map(target: Gke, place: Place) -> str:
+def _config_map(target: Gke, place: Placement) -> str:
     """The user's own config file, which every pod gets."""
     if place.job.file is None:
         return ""
@@ -67,7 +67,7 @@ data:
 """
 
 
-def _frame(target: Gke, place: Place) -> str:
+def _frame(target: Gke, place: Placement) -> str:
     """Everything around the pod: slices, restarts, and what does not count as a failure."""
     hosts = hosts_per_slice(place.topology)
     queue = f"\n  labels:\n    kueue.x-k8s.io/queue-name: {target.queue}" if target.queue else ""

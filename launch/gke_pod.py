@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 
 from ivjax.launch.clouds import chips_per_host, gke_accelerator, is_tpu, shape_text
-from ivjax.launch.job import PORT, Mount
-from ivjax.launch.render import Place, indented, quoted
+from ivjax.launch.command import PORT, Mount
+from ivjax.launch.render import Placement, indented, quoted
 from ivjax.launch.target import Gke
 
 REPLICATED = "slice"
@@ -15,7 +15,7 @@ _CONFIGS = "/etc/ivjax"
 _MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"
 
 
-def pod(target: Gke, place: Place, mounts: Sequence[Mount]) -> str:
+def pod(target: Gke, place: Placement, mounts: Sequence[Mount]) -> str:
     """The pod's template, as it stands in the JobSet."""
     lines = ["template:"]
     if mounts:
@@ -30,17 +30,17 @@ def pod(target: Gke, place: Place, mounts: Sequence[Mount]) -> str:
     return indented("\n".join(lines), 10) + "\n"
 
 
-def secret_name(place: Place) -> str:
+def secret_name(place: Placement) -> str:
     """The Secret with the variables of the launching shell."""
     return f"{place.name}-env"
 
 
-def wheel_place(place: Place, bucket: str) -> str:
+def wheel_place(place: Placement, bucket: str) -> str:
     """The folder of a bucket, by address or as mounted, that carries a wheel to the pods."""
     return f"{bucket}/ivjax-launch/{place.name}"
 
 
-def _spec(target: Gke, place: Place) -> list[str]:
+def _spec(target: Gke, place: Placement) -> list[str]:
     nodes = {"cloud.google.com/gke-accelerator": target.accelerator or gke_accelerator(place.topology)}
     if is_tpu(place.topology):
         nodes = {
@@ -57,7 +57,7 @@ def _spec(target: Gke, place: Place) -> list[str]:
     return lines
 
 
-def _container(target: Gke, place: Place, mounts: Sequence[Mount]) -> list[str]:
+def _container(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     resource = "google.com/tpu" if is_tpu(place.topology) else "nvidia.com/gpu"
     lines = [
         f"image: {quoted(target.image or target.base_image)}",
@@ -79,13 +79,13 @@ def _container(target: Gke, place: Place, mounts: Sequence[Mount]) -> list[str]:
     return [*lines, *(f"  - name: {name}\n    mountPath: {quoted(path)}" for name, path in folders.items())]
 
 
-def _plain(target: Gke, place: Place) -> dict[str, str]:
+def _plain(target: Gke, place: Placement) -> dict[str, str]:
     """GPUs are named one by one, so that jax does not ask the cluster by itself and take the first alone."""
     gpus = {"JAX_LOCAL_DEVICE_IDS": ",".join(map(str, range(chips_per_host(place.topology))))}
     return target.plain if is_tpu(place.topology) else gpus | target.plain
 
 
-def _script(target: Gke, place: Place, mounts: Sequence[Mount]) -> list[str]:
+def _script(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     needed = place.requirement(target, wheel_place(place, mounts[0].path)) if mounts else target.pip
     lines = [f"python -m pip install --quiet {shlex.quote(needed)}"] if needed else []
     lines += target.setup.splitlines()
@@ -95,7 +95,7 @@ def _script(target: Gke, place: Place, mounts: Sequence[Mount]) -> list[str]:
     return [*lines, f"exec {place.job.line(mounts, config, flags)}"]
 
 
-def _coordinates(place: Place) -> str:
+def _coordinates(place: Placement) -> str:
     first = f"{place.name}-{REPLICATED}-0-0.{place.name}"
     return (
         f'--coordinator {first}:{PORT} --processes {place.topology.hosts} --process "$JOB_COMPLETION_INDEX"'
@@ -106,7 +106,7 @@ def _named(mounts: Sequence[Mount]) -> list[tuple[str, Mount]]:
     return [(f"bucket-{number}", mount) for number, mount in enumerate(mounts)]
 
 
-def _volumes(place: Place, mounts: Sequence[Mount]) -> list[str]:
+def _volumes(place: Placement, mounts: Sequence[Mount]) -> list[str]:
     """Shared memory for the decoding workers, the buckets, the config file."""
     lines = ["- name: shm", "  emptyDir:", "    medium: Memory"]
     for name, mount in _named(mounts):

@@ -13,13 +13,13 @@ from pathlib import Path
 from ivjax import version
 from ivjax.errors import UserError
 from ivjax.launch.clouds import extra
-from ivjax.launch.job import Job
+from ivjax.launch.command import LaunchedCommand
 from ivjax.launch.target import Target
 from ivjax.plan.topology import Topology
 
 
 @dataclass(frozen=True)
-class Step:
+class ShellCommand:
     """One command of a client; `secret` is a Kubernetes Secret whose variables it reads from this shell."""
 
     words: tuple[str, ...]
@@ -35,16 +35,16 @@ class Rendered:
 
     name: str
     files: Mapping[str, str]
-    steps: tuple[Step, ...]
+    steps: tuple[ShellCommand, ...]
     wheel: Path | None = None
     passed: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """What every renderer works from: the job, its name, the accelerators, the folder of the files."""
 
-    job: Job
+    job: LaunchedCommand
     name: str
     topology: Topology
     folder: Path

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 from ivjax.errors import UserError
 from ivjax.launch.clouds import chips_per_host, is_tpu, refuse_cpu, runtime_version, skypilot_accelerators
-from ivjax.launch.job import PORT, Mount
-from ivjax.launch.render import Place, Rendered, Step, indented, quoted
+from ivjax.launch.command import PORT, Mount
+from ivjax.launch.host_entry import STOPPED
+from ivjax.launch.render import Placement, Rendered, ShellCommand, indented, quoted
 from ivjax.launch.target import SkyPilot
-from ivjax.launch.worker import STOPPED
 
 _HOME = "/tmp/ivjax"
 _VENV = "~/ivjax-venv"
 
 
-def render(target: SkyPilot, place: Place) -> Rendered:
+def render(target: SkyPilot, place: Placement) -> Rendered:
     """NAME.sky.yaml."""
     refuse_cpu(place.topology, "SkyPilot")
     if place.topology.slices > 1:
@@ -41,12 +41,12 @@ def render(target: SkyPilot, place: Place) -> Rendered:
         ]
     )
     secrets = [word for name in target.passed for word in ("--secret", name)]
-    step = Step(("sky", "jobs", "launch", "--yes", "--detach-run", *secrets, path))
+    step = ShellCommand(("sky", "jobs", "launch", "--yes", "--detach-run", *secrets, path))
     wheel = place.wheel(target) if target.wheel == "build" else None
     return Rendered(place.name, {file: text}, (step,), wheel, target.passed)
 
 
-def _resources(target: SkyPilot, place: Place) -> list[str]:
+def _resources(target: SkyPilot, place: Placement) -> list[str]:
     lines = ["", "resources:"]
     lines += (
         [f"  infra: {target.infra}"] if target.infra else ["  infra: gcp"] if is_tpu(place.topology) else []
@@ -65,7 +65,7 @@ def _resources(target: SkyPilot, place: Place) -> list[str]:
     return [*lines, "", f"num_nodes: {1 if is_tpu(place.topology) else place.topology.hosts}"]
 
 
-def _environment(target: SkyPilot, place: Place) -> list[str]:
+def _environment(target: SkyPilot, place: Placement) -> list[str]:
     gpus = {"JAX_LOCAL_DEVICE_IDS": ",".join(map(str, range(chips_per_host(place.topology))))}
     plain = target.plain if is_tpu(place.topology) else gpus | target.plain
     lines = ["", "envs:", *(f"  {key}: {quoted(value)}" for key, value in plain.items())] if plain else []
@@ -75,7 +75,7 @@ def _environment(target: SkyPilot, place: Place) -> list[str]:
     ]
 
 
-def _files(target: SkyPilot, place: Place, mounts: Sequence[Mount]) -> list[str]:
+def _files(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     lines = ["", "file_mounts:"]
     for mount in mounts:
         lines += [f"  {mount.path}:", f"    source: {mount.url}", "    mode: MOUNT"]
@@ -83,7 +83,7 @@ def _files(target: SkyPilot, place: Place, mounts: Sequence[Mount]) -> list[str]
     return [*lines, *(f"  {_HOME}/{file.name}: {file}" for file in carried)]
 
 
-def _setup(target: SkyPilot, place: Place) -> list[str]:
+def _setup(target: SkyPilot, place: Placement) -> list[str]:
     needed = place.requirement(target, _HOME)
     if not needed:
         return []
@@ -98,7 +98,7 @@ def _setup(target: SkyPilot, place: Place) -> list[str]:
     ]
 
 
-def _run(target: SkyPilot, place: Place, mounts: Sequence[Mount]) -> list[str]:
+def _run(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     config = f"{_HOME}/{place.job.file.name}" if place.job.file else None
     flags, lines = "", ["set -e", *target.setup.splitlines()]
     if not is_tpu(place.topology) and place.topology.hosts > 1:

@@ -4,12 +4,12 @@ import shlex
 
 from ivjax.errors import UserError
 from ivjax.launch.clouds import chips_per_host, is_tpu, refuse_cpu
-from ivjax.launch.render import Place, Rendered, Step
+from ivjax.launch.host_entry import BAD_INPUT, STOPPED
+from ivjax.launch.render import Placement, Rendered, ShellCommand
 from ivjax.launch.target import Slurm
-from ivjax.launch.worker import BAD_INPUT, STOPPED
 
 
-def render(target: Slurm, place: Place) -> Rendered:
+def render(target: Slurm, place: Placement) -> Rendered:
     """NAME.sbatch, to be submitted from where it is rendered."""
     refuse_cpu(place.topology, "Slurm")
     if is_tpu(place.topology) or place.topology.slices > 1:
@@ -20,12 +20,12 @@ def render(target: Slurm, place: Place) -> Rendered:
     place.job.mounts(target.mounts, ())
     script = f"{place.name}.sbatch"
     lines = [*_head(target, place, script), *_environment(target, place), *_run(target, place), ""]
-    step = Step(("sbatch", str(place.folder / script)))
+    step = ShellCommand(("sbatch", str(place.folder / script)))
     wheel = place.wheel(target) if target.wheel == "build" else None
     return Rendered(place.name, {script: "\n".join(lines)}, (step,), wheel, target.passed)
 
 
-def _head(target: Slurm, place: Place, script: str) -> list[str]:
+def _head(target: Slurm, place: Placement, script: str) -> list[str]:
     options = {
         "job-name": place.name,
         "nodes": place.topology.hosts,
@@ -59,7 +59,7 @@ def _head(target: Slurm, place: Place, script: str) -> list[str]:
     ]
 
 
-def _environment(target: Slurm, place: Place) -> list[str]:
+def _environment(target: Slurm, place: Placement) -> list[str]:
     gpus = ",".join(map(str, range(chips_per_host(place.topology))))
     lines = [
         "",
@@ -87,7 +87,7 @@ def _environment(target: Slurm, place: Place) -> list[str]:
     return lines
 
 
-def _run(target: Slurm, place: Place) -> list[str]:
+def _run(target: Slurm, place: Placement) -> list[str]:
     config = str(place.job.file) if place.job.file else None
     srun = ["srun", "--kill-on-bad-exit=1", *_container(target, place), "\\"]
     return [
@@ -110,7 +110,7 @@ def _run(target: Slurm, place: Place) -> list[str]:
     ]
 
 
-def _container(target: Slurm, place: Place) -> list[str]:
+def _container(target: Slurm, place: Placement) -> list[str]:
     """Options of srun for an image; its mounts must hold the run folder, which would be lost otherwise."""
     if not target.image:
         return []

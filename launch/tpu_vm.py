@@ -5,17 +5,17 @@ from collections.abc import Sequence
 
 from ivjax.errors import UserError
 from ivjax.launch.clouds import accelerator_type, is_tpu, runtime_version
-from ivjax.launch.job import Mount
-from ivjax.launch.render import Place, Rendered, Step
+from ivjax.launch.command import Mount
+from ivjax.launch.host_entry import BAD_INPUT
+from ivjax.launch.render import Placement, Rendered, ShellCommand
 from ivjax.launch.target import TpuVm
 from ivjax.launch.tpu_vm_script import COMMANDS
-from ivjax.launch.worker import BAD_INPUT
 
 # A checkpoint is committed by renaming its folder; gcsfuse refuses to rename those with more entries.
 GCSFUSE = "--implicit-dirs --rename-dir-limit=200000"
 
 
-def render(target: TpuVm, place: Place) -> Rendered:
+def render(target: TpuVm, place: Placement) -> Rendered:
     """NAME.sh for here; NAME.setup.sh, NAME.run.sh and NAME.service for every worker."""
     if not is_tpu(place.topology):
         raise UserError(
@@ -33,12 +33,12 @@ def render(target: TpuVm, place: Place) -> Rendered:
         f"{name}.run.sh": _run(target, place, mounts),
         f"{name}.service": _service(target, place),
     }
-    step = Step(("bash", str(place.folder / f"{name}.sh"), "up"))
+    step = ShellCommand(("bash", str(place.folder / f"{name}.sh"), "up"))
     wheel = place.wheel(target) if target.wheel == "build" else None
     return Rendered(name, files, (step,), wheel, target.passed)
 
 
-def _control(target: TpuVm, place: Place) -> str:
+def _control(target: TpuVm, place: Placement) -> str:
     name, many = place.name, place.topology.slices > 1
     nodes = [f"{name}-{number}" for number in range(place.topology.slices)] if many else [name]
     carried = [f"{name}.setup.sh", f"{name}.run.sh", f"{name}.service"]
@@ -65,13 +65,13 @@ def _control(target: TpuVm, place: Place) -> str:
     return f'{head}set -euo pipefail\ncd "$(dirname "$0")"\n\n{lines}{COMMANDS}'
 
 
-def _beside(file: str, place: Place) -> str:
+def _beside(file: str, place: Placement) -> str:
     """A file by its name alone where it lies beside the script."""
     folder = f"{place.folder}/"
     return file[len(folder) :] if file.startswith(folder) else file
 
 
-def _create(target: TpuVm, place: Place, queued: bool) -> list[str]:
+def _create(target: TpuVm, place: Placement, queued: bool) -> list[str]:
     version = target.runtime or runtime_version(place.topology)
     flags = [f"--accelerator-type={accelerator_type(place.topology)}"]
     if queued:
@@ -90,11 +90,11 @@ def _create(target: TpuVm, place: Place, queued: bool) -> list[str]:
     return [shlex.quote(flag) for flag in [*flags, "--scopes=https://www.googleapis.com/auth/cloud-platform"]]
 
 
-def _home(place: Place) -> str:
+def _home(place: Placement) -> str:
     return f"/opt/ivjax/{place.name}"
 
 
-def _setup(target: TpuVm, place: Place, mounts: Sequence[Mount]) -> str:
+def _setup(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
     """As root on every worker; a second time it changes nothing."""
     lines = [
         "#!/bin/bash",
@@ -129,7 +129,7 @@ def _setup(target: TpuVm, place: Place, mounts: Sequence[Mount]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _run(target: TpuVm, place: Place, mounts: Sequence[Mount]) -> str:
+def _run(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
     """What the service starts on every worker; jax finds the other hosts, and slices, by itself."""
     lines = ["#!/bin/bash", f"# {place.title}", "set -euo pipefail", f"cd {_home(place)}", ""]
     for mount in mounts:
@@ -153,7 +153,7 @@ def _run(target: TpuVm, place: Place, mounts: Sequence[Mount]) -> str:
     return "\n".join([*lines, f"docker rm -f {place.name} 2> /dev/null || true", *docker, ""])
 
 
-def _service(target: TpuVm, place: Place) -> str:
+def _service(target: TpuVm, place: Placement) -> str:
     """A unit that outlives the connection and a reboot, and restarts what failed or was stopped early."""
     return f"""[Unit]
 Description=ivjax {place.name}

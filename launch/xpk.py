@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from ivjax.errors import UserError
 from ivjax.launch.clouds import is_tpu, xpk_type
-from ivjax.launch.job import Mount
-from ivjax.launch.render import Place, Rendered, Step
+from ivjax.launch.command import Mount
+from ivjax.launch.host_entry import STOPPED
+from ivjax.launch.render import Placement, Rendered, ShellCommand
 from ivjax.launch.target import Gke
-from ivjax.launch.worker import STOPPED
 
 
-def render(target: Gke, place: Place) -> Rendered:
+def render(target: Gke, place: Placement) -> Rendered:
     """NAME.xpk.sh: the buckets as storage of the cluster, and the workload."""
     missing = [key for key in ("cluster", "project", "zone", "image") if not getattr(target, key)]
     if missing:
@@ -39,7 +39,7 @@ def render(target: Gke, place: Place) -> Rendered:
         *_workload(target, place, mounts),
         "",
     ]
-    step = Step(("bash", str(place.folder / file)))
+    step = ShellCommand(("bash", str(place.folder / file)))
     return Rendered(place.name, {file: "\n".join(lines)}, (step,), None, target.passed)
 
 
@@ -60,7 +60,7 @@ def _storage(mount: Mount) -> str:
     return mount.bucket.replace(".", "-").replace("_", "-")
 
 
-def _workload(target: Gke, place: Place, mounts: Sequence[Mount]) -> list[str]:
+def _workload(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     # xpk sends SIGTERM to the shell around the command; exec puts the command in its place.
     command = "\n".join([*target.setup.splitlines(), f"exec {place.job.line(mounts)}"])
     flags = [

@@ -6,14 +6,14 @@ import math
 import jax
 import pytest
 
-from ivjax.bench.step import bench_step
+from ivjax.bench.step_speed import bench_step
 from ivjax.experiment.files import load_experiment
 from ivjax.experiment.overrides import apply_overrides
 from tests.train.micro import experiment
 
 
 def test_variants_and_their_ratios(monkeypatch):
-    monkeypatch.setattr("ivjax.bench.step._MATMUL_SIDE", {"cpu": 128})
+    monkeypatch.setattr("ivjax.bench.step_speed._MATMUL_SIDE", {"cpu": 128})
     small = apply_overrides(experiment, ["mesh.data=8", "steps=3", "stage.student.depth=1"])
     variants = ["remat=full stage.drop_path=0.1"]
     lines = [json.loads(line) for line in bench_step(small, [], runs=2, variants=variants)]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ivjax.bench import timing
-from ivjax.bench.loss import LossBench, bench_loss
+from ivjax.bench.loss_speed import LossBench, bench_loss
 from ivjax.bench.timing import in_turn
 from ivjax.cli import main
 from ivjax.errors import UserError
@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_compiled_only():
 
 def test_what_would_take_too_long_is_foreseen_from_a_smaller_size(monkeypatch):
     monkeypatch.setattr(
-        "ivjax.bench.loss.in_turn", lambda steps, runs, seconds: [0.5, 0.7, 0.1][: len(steps)]
+        "ivjax.bench.loss_speed.in_turn", lambda steps, runs, seconds: [0.5, 0.7, 0.1][: len(steps)]
     )
     lines = lines_of(rows=(512, 64), seconds=31)
     assert [line["ms"] for line in lines[:6]] == [500.0, 700.0, 100.0, None, None, 500.0]

@@ -43,7 +43,8 @@ def test_models_and_benchmark_import_without_the_data_plane():
     )
     code = (
         blocked
-        + "import ivjax.bench.step, ivjax.stages.masked_reconstruction, ivjax.convert.families.internvideo2\n"
+        + "import ivjax.bench.step_speed, ivjax.stages.masked_reconstruction\n"
+        + "import ivjax.convert.families.internvideo2\n"
     )
     code += "import ivjax.data_pipelines.load.mixture, ivjax.data_pipelines.tokenizers.spm\n"
     code += "from ivjax.experiment.files import load_experiment; load_experiment('stage1_bench')"

@@ -73,7 +73,7 @@ def _add_loss(what: argparse._SubParsersAction) -> None:
 
 
 def _bench_step(options: argparse.Namespace) -> int:
-    from ivjax.bench.step import bench_step
+    from ivjax.bench.step_speed import bench_step
     from ivjax.experiment.files import load_experiment
 
     if options.against and options.variant:
@@ -94,7 +94,7 @@ def _bench_data(options: argparse.Namespace) -> int:
 
 
 def _bench_loss(options: argparse.Namespace) -> int:
-    from ivjax.bench.loss import LossBench, bench_loss
+    from ivjax.bench.loss_speed import LossBench, bench_loss
 
     wanted = LossBench(
         tuple(options.rows),

@@ -60,6 +60,7 @@ def _add_parity(what: argparse._SubParsersAction) -> None:
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """Adds what a user may say of a file: see ImportChoices."""
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="other sizes, by dotted path")
     parser.add_argument("--family", help="the file's family (default: found by its tensors' names)")
     parser.add_argument("--preset", help="the released size (default: the nearest)")
@@ -68,7 +69,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="PATTERN",
-        help="tree paths to initialise instead",
+        help="patterns of parameter paths to initialise instead",
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="cast to it (default: as stored)")
     parser.add_argument("--frames", type=int, help="frames that the file's joint position table stands for")
@@ -111,17 +112,17 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _parity(options: argparse.Namespace) -> int:
-    from ivjax.convert.parity import compare
+    from ivjax.convert.parity import check_parity
 
-    parity = compare(options.weights, options.fixture)
-    _show(parity, options.json)
-    return 0 if parity.holds else 1
+    report = check_parity(options.weights, options.fixture)
+    _show(report, options.json)
+    return 0 if report.holds else 1
 
 
 def _choices(options: argparse.Namespace) -> Any:
-    from ivjax.convert.planning import Choices
+    from ivjax.convert.comparison import ImportChoices
 
-    return Choices(
+    return ImportChoices(
         options.family,
         options.preset,
         tuple(options.overrides),

@@ -60,8 +60,8 @@ def _add_command_line(parser: argparse.ArgumentParser) -> None:
 
 
 def _launch(options: argparse.Namespace, parse: Parse) -> int:
-    from ivjax.launch.job import Job
-    from ivjax.launch.launch import launch
+    from ivjax.launch.command import LaunchedCommand
+    from ivjax.launch.dispatch import launch
     from ivjax.launch.target import example
 
     if options.example:
@@ -69,7 +69,9 @@ def _launch(options: argparse.Namespace, parse: Parse) -> int:
         return 0
     words = _given(options)
     parsed = _parsed(words, parse)
-    job = Job(tuple(words), getattr(parsed, "config", None), tuple(getattr(parsed, "overrides", ())))
+    job = LaunchedCommand(
+        tuple(words), getattr(parsed, "config", None), tuple(getattr(parsed, "overrides", ()))
+    )
     return launch(options.where, job, options.target, options.set, options.out, options.dry_run)
 
 
@@ -88,9 +90,9 @@ def _launch_local(options: argparse.Namespace) -> int:
 
 
 def _launch_worker(options: argparse.Namespace) -> int:
-    from ivjax.launch.worker import run_worker
+    from ivjax.launch.host_entry import run_on_host
 
-    return run_worker(_given(options))
+    return run_on_host(_given(options))
 
 
 def _given(options: argparse.Namespace) -> list[str]:

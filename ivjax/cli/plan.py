@@ -50,11 +50,11 @@ def _plan(options: argparse.Namespace) -> int:
     topology = parse(options.topology, options.slices)
     prepare_environment(topology)
     from ivjax.experiment.files import load_experiment
+    from ivjax.plan.mesh_search import best
     from ivjax.plan.page import write_page
-    from ivjax.plan.plan import make_plan
     from ivjax.plan.roofline import assume
-    from ivjax.plan.search import best
     from ivjax.plan.table import lines
+    from ivjax.plan.training_plan import make_plan
 
     experiment = load_experiment(options.config, options.overrides, note)
     assumed = assume(options.efficiency, options.decode_ms, options.price)
@@ -72,7 +72,7 @@ def _released(options: argparse.Namespace) -> int:
     from ivjax.plan.topology import parse
 
     prepare_environment(parse("v5e:16x16"))
-    from ivjax.plan.recipes import write_recipes
+    from ivjax.plan.recipe_table import write_recipes
 
     words = ["ivjax plan --released", str(options.released)]
     words += ["--compiled", *options.compiled] if options.compiled else []

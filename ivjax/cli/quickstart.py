@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _quickstart(options: argparse.Namespace) -> int:
     from ivjax.quickstart.commands import FAST, WHOLE
-    from ivjax.quickstart.run import quickstart
+    from ivjax.quickstart.walkthrough import quickstart
 
     scale = FAST if options.fast else WHOLE
     return quickstart(options.folder, scale, options.seed, lambda line: print(line, flush=True))

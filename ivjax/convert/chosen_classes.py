@@ -1,5 +1,7 @@
-"""Files of a classifier with another head: FILE?head=400 (the first classes), FILE?head=LIST.json (those in a
-list), FILE?head=none (no head)."""
+"""Reads a classifier's file with other classes in its head.
+
+FILE?head=400 keeps the first 400 classes, FILE?head=LIST.json those in a JSON list, FILE?head=none no head.
+"""
 
 import json
 from collections.abc import Sequence
@@ -15,14 +17,14 @@ from ivjax.errors import UserError
 _MARK = "?head="
 
 
-def asks_for_classes(path: str) -> tuple[str, str] | None:
-    """The file, and which classes `path` asks for, if it does."""
+def split_classes(path: str) -> tuple[str, str] | None:
+    """Returns the file and the classes that `path` asks for, or None if it asks for none in particular."""
     file, mark, asked = path.rpartition(_MARK)
     return (file, asked) if mark else None
 
 
 def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
-    """The tensors of file `what` with the head that is asked for."""
+    """Returns the tensors of file `what` with the head that is asked for."""
     own = is_own(whole)
     names = ("head/kernel", "head/bias") if own else ("head.weight", "head.bias")
     head = [p + name for p in ("", *WRAPPERS) for name in names if p + name in whole]
@@ -34,7 +36,7 @@ def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
 
 
 class _ChosenClasses(Renamed):
-    """Tensors of which those named `head` have some classes alone, along `axis`, in the order given."""
+    """Tensors of which those in `head` keep only some classes, along `axis`, in the order given."""
 
     def __init__(self, whole: Tensors, head: Sequence[str], axis: int, classes: Sequence[int], what: str):
         super().__init__(whole, {name: name for name in whole})
@@ -42,7 +44,7 @@ class _ChosenClasses(Renamed):
         there = whole.shape(head[0])[axis]
         if max(classes) >= there:
             raise UserError(
-                f"class {max(classes)} is wanted of {what}, which tells {there} classes apart; "
+                f"class {max(classes)} is wanted of {what}, which has {there} classes; "
                 "choose a list that was made for it"
             )
 
@@ -58,10 +60,10 @@ class _ChosenClasses(Renamed):
 
 
 def _classes(asked: str) -> Sequence[int]:
-    """The numbers of the classes: the first so many, or those of a JSON list."""
+    """Returns the numbers of the classes: the first ones, or those of a JSON list."""
     classes = range(int(asked)) if asked.isdecimal() else _listed(Path(asked).expanduser())
     if not classes:
-        raise UserError(f"{_MARK}{asked} asks for no class at all; ask for one or more, or for none")
+        raise UserError(f"{_MARK}{asked} asks for no class; ask for at least one, or write {_MARK}none")
     return classes
 
 

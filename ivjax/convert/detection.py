@@ -1,11 +1,11 @@
-"""Which family a file is of, which preset comes nearest, and how its tensors are wrapped."""
+"""Finds which family a file is of, which preset comes nearest, and how its tensors' names are wrapped."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ivjax.convert.engine.family import Family
-from ivjax.convert.engine.matching import Plan, Wanted, match
+from ivjax.convert.engine.matching import Match, MatchRequest, match
 from ivjax.convert.engine.own_format import is_own, stored_sizes
 from ivjax.convert.engine.rows import Row, Table
 from ivjax.convert.formats.tensors import Tensors, stripped
@@ -13,15 +13,21 @@ from ivjax.convert.registry import FAMILIES, family_named
 from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
 
-_ENOUGH = 0.5  # of a file's tensors must be a family's, to call it of that family unasked
+# The smallest share of a file's names that a family must know before the file is taken for one of that
+# family. Half, because files may bring optimizer-like extras, but never mostly those.
+_LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A file's tensors without what they were wrapped in, and the family that they are of.
+class OpenedFile:
+    """A file's tensors under their bare names, and the family that they are of.
 
-    own: the file is in this project's format, and names are tree paths. branch: only what lies there in the
-    family's tree is wanted, under paths that begin below it.
+    Attributes:
+        tensors: the tensors, without the prefix that wrapped their names.
+        family: the checkpoint family.
+        prefix: the prefix that was removed; "" for none.
+        own: whether the file is in this project's format, where names are tree paths.
+        branch: the branch of the family's tree that is wanted, under paths that begin below it; "" for all.
     """
 
     tensors: Tensors
@@ -32,98 +38,107 @@ class Opened:
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """The times that its joint position tables may stand for."""
+        """The numbers of frames that its joint position tables may stand for."""
         sizes = self.stored_sizes()
         return self.family.frames if sizes is None else (self.family.grid(sizes)[0],)
 
-    def at(self, branch: str) -> "Opened":
-        """The same, of which only a branch is wanted."""
+    def at(self, branch: str) -> "OpenedFile":
+        """Returns the same file, of which only a branch is wanted."""
         branches = self.family.branches
         if branch and branch not in branches:
             others = f"its branches are {', '.join(branches)}" if branches else f"leave out #{branch}"
             raise UserError(f"a file of {self.family.name} has no branch #{branch}; {others}")
         return replace(self, branch=branch)
 
-    def plan(self, wanted: Wanted) -> Plan:
-        """The comparison with a model."""
+    def match(self, wanted: MatchRequest) -> Match:
+        """Compares the file with a model."""
         family = self.family
         if self.own:
             wanted = replace(wanted, ignored=dict.fromkeys(family.added, "only some models have it"))
-            return self._signed(match(self._below(family.own_rows()), self.tensors, wanted))
-        wanted = replace(wanted, ignored=family.ignored, ties=family.ties)
-        return self._signed(match(self._below(family.rows), self.tensors, wanted))
+            rows: Sequence[Row] = family.own_rows()
+        else:
+            wanted = replace(wanted, ignored=family.ignored, ties=family.ties)
+            rows = family.rows
+        found = match(self._below_branch(rows), self.tensors, wanted)
+        return replace(found, report=replace(found.report, family=family.name, prefix=self.prefix))
 
-    def _below(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """The rows with paths below the branch; those elsewhere lead nowhere."""
+    def _below_branch(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Returns the rows with paths below the branch."""
         top = f"{self.branch}/"
         if not self.branch:
             return rows
         inside = (row.target.startswith(top) for row in rows)
+        # Rows elsewhere stay, under a path that no tree has, so that their tensors are not called surplus.
         return [
             replace(row, target=row.target.removeprefix(top) if there else f"../{row.target}")
             for row, there in zip(rows, inside, strict=True)
         ]
 
-    def _signed(self, plan: Plan) -> Plan:
-        return replace(plan, report=replace(plan.report, family=self.family.name, prefix=self.prefix))
-
     def stored_sizes(self) -> Any:
-        """The sizes that a file in this project's format tells, or None."""
+        """Returns the sizes that a file in this project's format names, or None."""
         return stored_sizes(self.tensors, self.family) if self.own else None
 
 
 def recognise(
     tensors: Tensors, what: str, name: str | None = None, likely: Collection[Family] = ()
-) -> Opened:
-    """Finds the family by the tensors' names; `name` is the family that the user says it is.
+) -> OpenedFile:
+    """Finds the family of a file by its tensors' names.
 
-    Of families that take as many names, those in `likely` go first.
+    Args:
+        tensors: the file.
+        what: what to call the file in errors.
+        name: the family that the user says it is.
+        likely: families that are preferred among those that know as many names.
     """
     wanted = family_named(name) if name else None
     if is_own(tensors):
         family = family_named(tensors.metadata.get("family", ""))
-        _agree(what, family, wanted)
-        return Opened(tensors, family, "", own=True)
-    family, prefix = _fitting(tensors, what, wanted, [f.name for f in likely])
-    return Opened(stripped(tensors, prefix), family, prefix, own=False)
+        _check_agrees(what, family, wanted)
+        return OpenedFile(tensors, family, "", own=True)
+    family, prefix = _best_fit(tensors, what, wanted, [f.name for f in likely])
+    return OpenedFile(stripped(tensors, prefix), family, prefix, own=False)
 
 
-def _fitting(tensors: Tensors, what: str, wanted: Family | None, likely: Sequence[str]) -> tuple[Family, str]:
-    """The family and prefix that take the most names.
+def _best_fit(
+    tensors: Tensors, what: str, wanted: Family | None, likely: Sequence[str]
+) -> tuple[Family, str]:
+    """Returns the family and the prefix that know the most names.
 
-    Of equals a likely one goes first, then the one that ignores the fewest names, then the one with the
-    fewest rows left over. The user's word counts unless another takes more names.
+    Ties go to a likely family, then to the one that ignores the fewest names, then to the one with the fewest
+    rows left over. What the user says counts, unless another family knows more names.
     """
-    shares = {(family.name, prefix): _share(family, tensors, prefix) for family, prefix in _candidates()}
-    ranks = {key: (taken, key[0] in likely, *rest) for key, (taken, *rest) in shares.items()}
+    shares = {(family.name, prefix): _shares(family, tensors, prefix) for family, prefix in _candidates()}
+    ranks = {key: (known, key[0] in likely, *rest) for key, (known, *rest) in shares.items()}
     best = max(ranks, key=lambda key: ranks[key])
     if wanted is not None:
         chosen = max((key for key in ranks if key[0] == wanted.name), key=lambda key: ranks[key])
-        if shares[best][0] >= _ENOUGH and shares[chosen][0] < shares[best][0]:
-            _agree(what, FAMILIES[best[0]], wanted)
+        if shares[best][0] >= _LEAST_SHARE and shares[chosen][0] < shares[best][0]:
+            _check_agrees(what, FAMILIES[best[0]], wanted)
         return wanted, chosen[1]
-    if shares[best][0] < _ENOUGH:
+    if shares[best][0] < _LEAST_SHARE:
         first = ", ".join(list(tensors)[:3])
         raise UserError(
-            f"{what} is of none of the families {', '.join(FAMILIES)}: its tensors are called {first}, ..."
+            f"no checkpoint family matches {what}: its tensors are called {first}, ...; "
+            f"the families are {', '.join(FAMILIES)}"
         )
     return FAMILIES[best[0]], best[1]
 
 
-def _agree(what: str, found: Family, wanted: Family | None) -> None:
+def _check_agrees(what: str, found: Family, wanted: Family | None) -> None:
     if wanted is not None and wanted is not found:
         raise UserError(f"{what} looks like {found.name}, not {wanted.name}; name that family, or none")
 
 
 def _candidates() -> list[tuple[Family, str]]:
-    """No prefix goes before any prefix: of equals the first is taken."""
+    """Returns each family with each prefix that its files may have; "" comes first and so wins ties."""
     prefixes = {name: dict.fromkeys(("", f.prefix, *f.prefixes)) for name, f in FAMILIES.items()}
     return [(FAMILIES[name], prefix) for name, several in prefixes.items() for prefix in several]
 
 
-def _share(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[float, float, float]:
-    """Share of the names that the family's table takes, without and with those that the family ignores, and
-    of its rows that take any. All names that are not ignored must have the prefix."""
+def _shares(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[float, float, float]:
+    """Returns three shares: of the file's names that the family's table knows, leaving out those that the
+    family ignores; of all names; and of the table's rows that are used. All are 0 where a name that is not
+    ignored lacks the prefix."""
     counted = [name for name in names if not covers(family.ignored, name.removeprefix(prefix))]
     if not counted or not all(name.startswith(prefix) for name in counted):
         return 0.0, 0.0, 0.0
@@ -132,18 +147,18 @@ def _share(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[float
     return len(found) / len(counted), len(found) / len(names), len(set(found)) / len(family.rows)
 
 
-def nearest_preset(opened: Opened, wanted: Wanted) -> str:
-    """The preset that the file fits with the fewest errors, and of these with the least resizing."""
+def nearest_preset(opened: OpenedFile, wanted: MatchRequest) -> str:
+    """Returns the preset that the file fits with the fewest errors; ties go to the least resizing."""
     family, efforts = opened.family, {}
     for name, sizes in family.presets.items():
         fitting = replace(wanted.fitting, grid=family.grid(sizes))
-        report = opened.plan(replace(wanted, target=family.shapes(sizes), fitting=fitting)).report
+        report = opened.match(replace(wanted, target=family.shapes(sizes), fitting=fitting)).report
         efforts[name] = (report.errors, len(report.resized))
     return min(efforts, key=lambda name: efforts[name])
 
 
 def preset_named(family: Family, name: str) -> Any:
-    """Sizes of a preset."""
+    """Returns the sizes of a preset."""
     if name not in family.presets:
         raise UserError(f"{family.name} has no preset {name!r}; it has {', '.join(family.presets)}")
     return family.presets[name]

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ivjax.convert.chosen_classes import asks_for_classes, with_classes
-from ivjax.convert.detection import Opened, recognise
+from ivjax.convert.chosen_classes import split_classes, with_classes
+from ivjax.convert.detection import OpenedFile, recognise
 from ivjax.convert.engine.family import Family
 from ivjax.convert.engine.fits import Fitting
-from ivjax.convert.engine.matching import Wanted
+from ivjax.convert.engine.matching import MatchRequest
 from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.formats.safetensors_files import open_tensors
@@ -44,7 +44,7 @@ def open_weights(path: Path | str) -> Tensors:
 
     FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head.
     """
-    if chosen := asks_for_classes(str(path)):
+    if chosen := split_classes(str(path)):
         file, asked = chosen
         return with_classes(open_weights(file), asked, file)
     folder = Path(path).expanduser()
@@ -168,8 +168,8 @@ def import_into(
     """
     opened = _opened(Path(path).expanduser(), str(path), branch, kind)
     fitting = Fitting(grid, opened.frames)
-    found = opened.plan(
-        Wanted(shapes_by_path(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True)
+    found = opened.match(
+        MatchRequest(shapes_by_path(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True)
     )
     found.report.check(str(path))
     if kind and not found.leaves:
@@ -184,7 +184,7 @@ def shapes_by_path(tree: Mapping[str, Any]) -> dict[str, Shape]:
     return {path: tuple(leaf.shape) for path, leaf in paths_of(tree)}
 
 
-def _opened(path: Path, what: str, branch: str, kind: type | None) -> Opened:
+def _opened(path: Path, what: str, branch: str, kind: type | None) -> OpenedFile:
     """Opens a file or a run, or a branch of it. Of families that fit alike, takes one that holds `kind`."""
     likely = [family for family in FAMILIES.values() if kind and family.holds(kind, branch)]
     if branch and is_run(path):

@@ -1,4 +1,4 @@
-"""Runs a family's model on a fixture of the original, and compares layer by layer."""
+"""Runs a family's model on a fixture of the original, and compares them layer by layer."""
 
 import functools
 import json
@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.detection import recognise
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.formats.safetensors_files import open_tensors
-from ivjax.convert.formats.tensors import part
-from ivjax.convert.planning import Choices, plan
+from ivjax.convert.formats.tensors import below
 from ivjax.errors import UserError
 
 TOLERANCE = 1e-3  # relative, of float32
@@ -22,8 +22,16 @@ DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Line:
-    """A layer's output against the original's. relative: the difference's length over the original's."""
+class LayerDifference:
+    """A layer's output against the original's.
+
+    Attributes:
+        layer: the output's name in the fixture.
+        dtype: what the model computed in.
+        max_abs: the largest absolute difference.
+        relative: norm of the difference over norm of the original.
+        cosine: cosine of the angle between both.
+    """
 
     layer: str
     dtype: str
@@ -33,74 +41,86 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Parity:
-    """The comparison of a whole model; float32 decides whether it holds."""
+class ParityReport:
+    """The comparison of a whole model with the original.
+
+    Attributes:
+        family: the checkpoint family.
+        fixture: the fixture's name.
+        layers: one entry for each layer and dtype.
+    """
 
     family: str
     fixture: str
-    lines: Sequence[Line]
+    layers: Sequence[LayerDifference]
 
     @property
     def holds(self) -> bool:
-        """Whether every layer is the original's in float32."""
-        return all(line.relative <= TOLERANCE for line in self.lines if line.dtype == "float32")
+        """Whether every layer is the original's in float32; bfloat16 rounds too much to judge by."""
+        return all(layer.relative <= TOLERANCE for layer in self.layers if layer.dtype == "float32")
 
     def text(self) -> str:
-        """A table, for people."""
-        width = max(len(line.layer) for line in self.lines)
+        """Returns a table for people."""
+        width = max(len(layer.layer) for layer in self.layers)
         head = f"{'layer':<{width}}  {'dtype':<8}  {'max abs':>9}  {'relative':>9}  cosine"
         rows = [
             f"{x.layer:<{width}}  {x.dtype:<8}  {x.max_abs:9.2e}  {x.relative:9.2e}  {x.cosine:.8f}"
-            for x in self.lines
+            for x in self.layers
         ]
         end = f"float32 is {'within' if self.holds else 'beyond'} {TOLERANCE:g} relative"
         return "\n".join([f"{self.family} on {self.fixture}", head, *rows, end])
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, for programs."""
-        lines = [asdict(line) for line in self.lines]
-        return {"family": self.family, "fixture": self.fixture, "holds": self.holds, "lines": lines}
+        """Returns the same as plain values, for programs."""
+        layers = [asdict(layer) for layer in self.layers]
+        return {"family": self.family, "fixture": self.fixture, "holds": self.holds, "layers": layers}
 
 
-def compare(weights: Path, fixture: Path) -> Parity:
-    """Parity of weights on a fixture: NAME.safetensors (`params/`, `inputs/`, `outputs/`) and NAME.json.
+def check_parity(weights: Path, fixture: Path) -> ParityReport:
+    """Runs weights on a fixture and compares every layer that the fixture holds.
 
-    `weights` may be the fixture itself, for its own parameters.
+    A fixture is NAME.safetensors (`params/`, `inputs/`, `outputs/`) with NAME.json beside it. `weights` may
+    be the fixture itself, for its own parameters.
     """
     stored, config = open_tensors(fixture), _config(fixture)
     tensors = open_tensors(weights)
-    source = part(tensors, "params/") if any(name.startswith("params/") for name in tensors) else tensors
+    source = below(tensors, "params/") if any(name.startswith("params/") for name in tensors) else tensors
     family = recognise(source, str(weights)).family
     if family.parity is None:
         raise UserError(f"{family.name} cannot be run on fixtures yet")
     try:
         sizes = family.parity.sizes(config)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{fixture} is no fixture of {family.name}: its config lacks {error}") from None
-    planned = plan(source, str(weights), Choices(dtype="float32"), family.shapes(sizes), family.grid(sizes))
-    planned.report.check(str(weights))
-    params = unflatten({lazy.name: lazy.read() for lazy in planned.lazies()})
-    inputs = dict(part(stored, "inputs/"))
-    run, outputs = functools.partial(family.parity.run, sizes), part(stored, "outputs/")
+        raise UserError(
+            f"{fixture} is no fixture of {family.name}: its config lacks {error}; give weights of its own model"
+        ) from None
+    compared = compare(
+        source, str(weights), ImportChoices(dtype="float32"), family.shapes(sizes), family.grid(sizes)
+    )
+    compared.report.check(str(weights))
+    params = unflatten({leaf.name: leaf.read() for leaf in compared.leaves()})
+    inputs = dict(below(stored, "inputs/"))
+    run, outputs = functools.partial(family.parity.run, sizes), below(stored, "outputs/")
     try:
         found = {dtype: _layers(run, params, inputs, dtype) for dtype in DTYPES}
     except KeyError as error:
         raise UserError(f"{fixture} cannot be run: it holds no inputs/{error.args[0]}") from None
-    lines = [
-        _line(layer, dtype, ours, outputs[layer])
+    differences = [
+        _difference(layer, dtype, ours, outputs[layer])
         for dtype, layers in found.items()
         for layer, ours in layers
         if layer in outputs
     ]
-    if not lines:
+    if not differences:
         raise UserError(f"{fixture} holds no output that {family.name} names")
-    return Parity(family.name, fixture.stem, lines)
+    return ParityReport(family.name, fixture.stem, differences)
 
 
 def _layers(
     run: Callable[..., Mapping[str, Any]], params: Any, inputs: Any, dtype: str
 ) -> list[tuple[str, Any]]:
-    """What `run` gives, compiled, in its own order: dicts lose theirs in compilation."""
+    """Returns the layers that `run` gives, compiled, in its own order."""
+    # jit sorts the keys of dicts; a list keeps the order of the layers, which the table is read by.
     names: list[str] = []
 
     def values(params: Any) -> list[Any]:
@@ -113,14 +133,14 @@ def _layers(
     return list(zip(names, arrays, strict=True))
 
 
-def _line(layer: str, dtype: str, ours: Any, theirs: np.ndarray) -> Line:
+def _difference(layer: str, dtype: str, ours: Any, theirs: np.ndarray) -> LayerDifference:
     a, b = np.asarray(ours, np.float64).reshape(-1), theirs.astype(np.float64).reshape(-1)
     if np.shape(ours) != theirs.shape:
         raise UserError(f"{layer} is {np.shape(ours)} here and {theirs.shape} in the fixture")
     length, difference = float(np.linalg.norm(b)), a - b
     relative = float(np.linalg.norm(difference)) / max(length, 1e-30)
     cosine = float(a @ b) / max(float(np.linalg.norm(a)) * length, 1e-30)
-    return Line(layer, dtype, float(np.abs(difference).max()), relative, cosine)
+    return LayerDifference(layer, dtype, float(np.abs(difference).max()), relative, cosine)
 
 
 def _config(fixture: Path) -> dict[str, Any]:

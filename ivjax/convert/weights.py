@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ivjax.convert.engine.matching import Wanted, match
+from ivjax.convert.comparison import ImportChoices, compare
+from ivjax.convert.engine.match_report import MatchReport
+from ivjax.convert.engine.matching import MatchRequest, match
 from ivjax.convert.engine.own_format import metadata
-from ivjax.convert.engine.report import Report
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
 from ivjax.convert.origins import open_weights, shapes_by_path
-from ivjax.convert.planning import Choices, plan
 from ivjax.convert.registry import family_named
 from ivjax.ops.resize import Grid, Inflation
 from ivjax.ops.trees import paths_of
@@ -29,7 +29,7 @@ class Imported:
     """
 
     params: dict[str, Any]
-    report: Report
+    report: MatchReport
     sizes: Any
 
 
@@ -60,12 +60,12 @@ def import_weights(
         frames: the frames that the file's joint position table stands for, where its shape leaves a choice.
         inflate: how image kernels become video kernels.
     """
-    choices = Choices(family, preset, (), fresh, dtype, frames, inflate)
+    choices = ImportChoices(family, preset, (), fresh, dtype, frames, inflate)
     shapes = None if target is None else shapes_by_path(target)
-    planned = plan(open_weights(path), str(path), choices, shapes, grid)
-    planned.report.check(str(path))
-    leaves = {lazy.name: lazy.read() for lazy in planned.lazies(init)}
-    return Imported(unflatten(leaves), planned.report, planned.sizes)
+    compared = compare(open_weights(path), str(path), choices, shapes, grid)
+    compared.report.check(str(path))
+    leaves = {leaf.name: leaf.read() for leaf in compared.leaves(init)}
+    return Imported(unflatten(leaves), compared.report, compared.sizes)
 
 
 def save_weights(
@@ -78,7 +78,7 @@ def save_weights(
 ) -> list[Path]:
     """Writes the parameters of a model of `sizes` in this project's format; returns the files."""
     kind, leaves = family_named(family), Arrays(dict(paths_of(params)))
-    found = match(kind.own_rows(), leaves, Wanted(kind.shapes(sizes)))
+    found = match(kind.own_rows(), leaves, MatchRequest(kind.shapes(sizes)))
     found.report.check("these parameters")
-    lazies = [leaf.lazy(leaves) for leaf in found.leaves]
-    return write_safetensors(Path(path), lazies, metadata(family, sizes, preset), shard_bytes)
+    lazy = [leaf.lazy(leaves) for leaf in found.leaves]
+    return write_safetensors(Path(path), lazy, metadata(family, sizes, preset), shard_bytes)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ivjax.plan.layout import Shape, Split, Splits
 from ivjax.plan.lifetimes import Frame, Value
+from ivjax.plan.partitioning import Shape, Split, Splits
 from ivjax.plan.tiles import padded_count
 
 

@@ -12,10 +12,10 @@ from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MESH_AXES
 from ivjax.ops.trees import paths_of
-from ivjax.plan import donation, layout
+from ivjax.plan import donation, partitioning
 from ivjax.plan.costs import Costs
-from ivjax.plan.layout import Shape, Splits
 from ivjax.plan.lifetimes import Frame, Value
+from ivjax.plan.partitioning import Shape, Splits
 from ivjax.plan.walk import Walk
 from ivjax.train.chips import Chip
 from ivjax.train.mesh import check_batch, check_context
@@ -147,7 +147,7 @@ def gradients_like(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
     """Shapes and splits of what is trained, and of single layers of it, by sorted shape."""
     found: dict[Shape, tuple[Shape, Splits]] = {}
     for _, leaf in paths_of(program.state["params"]):
-        splits = layout.of_spec(leaf.sharding.spec, leaf.ndim)
+        splits = partitioning.of_spec(leaf.sharding.spec, leaf.ndim)
         for skipped in range(leaf.ndim - 1):
             if not any(splits[:skipped]):
                 shape = leaf.shape[skipped:]
@@ -167,7 +167,7 @@ def with_mesh(experiment: Experiment, **changes: Any) -> Experiment:
 def _outside(walk: Walk, frame: Frame, tree: Any, kind: str) -> list[Value]:
     values = []
     for leaf in jax.tree.leaves(tree):
-        value = walk.value(leaf, layout.of_spec(leaf.sharding.spec, leaf.ndim))
+        value = walk.value(leaf, partitioning.of_spec(leaf.sharding.spec, leaf.ndim))
         value.rows, value.label = kind == "batch", kind
         values.append(frame.outside(value))
     return values

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ivjax.plan.layout import Shape, Splits
+from ivjax.plan.partitioning import Shape, Splits
 
 _names = itertools.count()
 

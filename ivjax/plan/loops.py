@@ -5,10 +5,10 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from ivjax.plan import layout
+from ivjax.plan import partitioning
 from ivjax.plan.costs import Costs, Device
-from ivjax.plan.layout import Splits
 from ivjax.plan.lifetimes import Frame, Value
+from ivjax.plan.partitioning import Splits
 
 CALLS = {
     "jit": "jaxpr",
@@ -22,7 +22,7 @@ CALLS = {
 }
 
 
-def opened(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
+def open_jaxpr(jaxpr: Any) -> tuple[Any, Sequence[Any]]:
     """A jaxpr, closed or not, as an open one and what it closes over."""
     return getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ())
 
@@ -66,7 +66,7 @@ def _settled(
     splits = [v.splits for v in operands[consts : consts + count]]
     for _ in range(3):
         inner, costs, results = _turn(walk, equation.params["jaxpr"], operands, consts, splits)
-        after = [layout.joined([a, v.splits]) for a, v in zip(splits, results, strict=False)]
+        after = [partitioning.joined([a, v.splits]) for a, v in zip(splits, results, strict=False)]
         if after == splits:
             break
         splits = after
@@ -77,7 +77,7 @@ def _turn(
     walk: Device, body: Any, operands: Sequence[Value], consts: int, carried: Sequence[Splits]
 ) -> tuple[int, Costs, list[Value]]:
     """Bytes alive within one turn of a loop beside what surrounds it, its costs and its results."""
-    inside, arguments, (jaxpr, closed_over) = walk.frame(), [], opened(body)
+    inside, arguments, (jaxpr, closed_over) = walk.frame(), [], open_jaxpr(body)
     for number, variable in enumerate(jaxpr.invars):
         place, splits = number - consts, operands[number].splits
         if place >= 0:
@@ -92,7 +92,7 @@ def _turn(
 
 
 def _unrolled(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
-    params, (body, closed_over) = equation.params, opened(equation.params["jaxpr"])
+    params, (body, closed_over) = equation.params, open_jaxpr(equation.params["jaxpr"])
     consts, count = _given(equation)
     end = consts + count
     length, carry = int(params["length"]), operands[consts:end]
@@ -137,7 +137,7 @@ def _slice(walk: Device, stack: Value, aval: Any, frame: Frame) -> Value:
 def _narrowed(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """Copies in fewer bytes of what a loop only ever reads so: compilers make them once, before it."""
     first = sum(_given(equation))
-    body, found = opened(equation.params["jaxpr"])[0], []
+    body, found = open_jaxpr(equation.params["jaxpr"])[0], []
     for variable, operand in zip(body.invars[first:], operands[first:], strict=True):
         width = _read_as(body, variable)
         if width and width < variable.aval.dtype.itemsize:
@@ -162,7 +162,7 @@ def _read_as(jaxpr: Any, variable: Any) -> int | None:
             if name == "convert_element_type":
                 widths.append(equation.outvars[0].aval.dtype.itemsize)
             elif name in CALLS:
-                inner, _ = opened(equation.params[CALLS[name]])
+                inner, _ = open_jaxpr(equation.params[CALLS[name]])
                 widths.append(_read_as(inner, inner.invars[place]))
             else:
                 widths.append(None)

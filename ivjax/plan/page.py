@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ivjax.drafts import store
-from ivjax.plan.compile import Compiled
-from ivjax.plan.plan import Plan, gaps
+from ivjax.plan.compiled_step import CompiledStep
 from ivjax.plan.roofline import readable_seconds
 from ivjax.plan.table import gib, lines, mesh_text
+from ivjax.plan.training_plan import TrainingPlan, gaps
 
 _COLOURS = ("#1f5fa8", "#4f8fd0", "#8ab8e6", "#d9772b", "#eab38a", "#7a5fa8", "#b8b8b8", "#8a8a8a")
 _STYLE = """
@@ -23,14 +23,14 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; bor
 """
 
 
-def write_page(plan: Plan, out: Path) -> Path:
+def write_page(plan: TrainingPlan, out: Path) -> Path:
     """Stores the page, whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     store(out, page(plan))
     return out
 
 
-def page(plan: Plan) -> str:
+def page(plan: TrainingPlan) -> str:
     """The page as text."""
     title = html.escape(f"{plan.name} on {plan.topology.name}")
     return "\n".join(
@@ -47,7 +47,7 @@ def page(plan: Plan) -> str:
     )
 
 
-def _summary(plan: Plan) -> Iterator[str]:
+def _summary(plan: TrainingPlan) -> Iterator[str]:
     speed = plan.speed
     verdict = '<span class="yes">fits</span>' if plan.fits else '<span class="no">does not fit</span>'
     yield (
@@ -58,11 +58,11 @@ def _summary(plan: Plan) -> Iterator[str]:
     )
 
 
-def pieces(plan: Plan) -> dict[str, int]:
+def pieces(plan: TrainingPlan) -> dict[str, int]:
     """What the memory of a device is filled with, largest first; as compiled where it was."""
     memory, found = plan.estimate.memory, plan.compiled
     filled = {kind: size for kind, size in memory.given.items() if size}
-    if isinstance(found, Compiled):
+    if isinstance(found, CompiledStep):
         filled |= {"temporaries": found.alive, "gaps of the heap": found.heap - found.alive}
         filled |= {"program and outputs": found.code + found.output}
     else:
@@ -71,7 +71,7 @@ def pieces(plan: Plan) -> dict[str, int]:
     return dict(sorted(filled.items(), key=lambda item: -item[1]))
 
 
-def _memory(plan: Plan) -> Iterator[str]:
+def _memory(plan: TrainingPlan) -> Iterator[str]:
     usable = plan.topology.chip.usable_memory
     filled = pieces(plan)
     scale = 100 / max(usable, sum(filled.values()))

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ivjax.plan import layout
+from ivjax.plan import partitioning
 from ivjax.plan.costs import Device
-from ivjax.plan.layout import Splits
 from ivjax.plan.lifetimes import Frame, Value
+from ivjax.plan.partitioning import Splits
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def product(device: Device, equation: Any, operands: list[Value], frame: Frame) 
     lhs, rhs = _after_gathers(left, right, ties=True), _after_gathers(right, left, ties=False)
     splits = tuple(lhs[d] or rhs[e] for d, e in zip(left.paired, right.paired, strict=True))
     splits += tuple(lhs[d] for d in left.free) + tuple(rhs[d] for d in right.free)
-    result = device.value(out, layout.without_repeats(splits))
+    result = device.value(out, partitioning.without_repeats(splits))
     partial = _multiplied(device, left, lhs, right, rhs, result)
     lies = _summed(device, partial, out, result) if partial else result
     device.count(operands, [lies])
@@ -56,7 +56,7 @@ def _multiplied(
     """Books the multiply-adds; the axes over which their sums are still to be summed."""
     pairs = list(zip(left.summed, right.summed, strict=True))
     terms = math.prod(-(-left.value.shape[d] // device.ways(lhs[d] or rhs[e])) for d, e in pairs)
-    device.costs.flops += 2.0 * layout.local_count(result.shape, result.splits, device.ways) * terms
+    device.costs.flops += 2.0 * partitioning.local_count(result.shape, result.splits, device.ways) * terms
     return {axis for d, e in pairs for axis in (*lhs[d], *rhs[e])}
 
 

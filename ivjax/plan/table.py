@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 
 from ivjax.plan.census import describe
-from ivjax.plan.compile import Compiled, TooLarge
-from ivjax.plan.plan import HEAP, Plan, gaps
+from ivjax.plan.compiled_step import CompiledStep, TooLarge
 from ivjax.plan.roofline import readable_seconds
+from ivjax.plan.training_plan import HEAP, TrainingPlan, gaps
 
 _BAR = 60
 _LARGE = 2**26  # bytes that are worth a warning
 
 
-def lines(plan: Plan) -> Iterator[str]:
+def lines(plan: TrainingPlan) -> Iterator[str]:
     """The whole plan."""
     yield from _head(plan)
     yield ""
@@ -20,7 +20,7 @@ def lines(plan: Plan) -> Iterator[str]:
     yield from _work(plan)
     yield ""
     yield from _schedule(plan)
-    if isinstance(plan.compiled, Compiled):
+    if isinstance(plan.compiled, CompiledStep):
         yield ""
         yield from _compiled(plan, plan.compiled)
     elif isinstance(plan.compiled, TooLarge):
@@ -41,7 +41,7 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.2f} MiB"
 
 
-def _head(plan: Plan) -> Iterator[str]:
+def _head(plan: TrainingPlan) -> Iterator[str]:
     found, experiment, topology = plan.estimate, plan.experiment, plan.topology
     devices = topology.devices
     yield f"{plan.name} on {topology.name}: {devices} devices, {topology.hosts} hosts"
@@ -55,7 +55,7 @@ def _head(plan: Plan) -> Iterator[str]:
     )
 
 
-def _memory(plan: Plan) -> Iterator[str]:
+def _memory(plan: TrainingPlan) -> Iterator[str]:
     memory, chip = plan.estimate.memory, plan.topology.chip
     yield f"memory of a device, estimated ({gib(chip.usable_memory)} to use)"
     for kind, size in memory.given.items():
@@ -75,7 +75,7 @@ def _memory(plan: Plan) -> Iterator[str]:
     yield f"  [{'#' * min(round(share * _BAR), _BAR):<{_BAR}}]"
 
 
-def _work(plan: Plan) -> Iterator[str]:
+def _work(plan: TrainingPlan) -> Iterator[str]:
     found, costs, devices = plan.estimate, plan.estimate.costs, plan.topology.devices
     whole = sum(found.flops.values())
     yield f"work of a step: {whole / 1e12:,.4g} TFLOP of the model"
@@ -90,7 +90,7 @@ def _work(plan: Plan) -> Iterator[str]:
         yield f"  sent along {axis:<8} {gib(sent):>12}, {gib(gathered)} of it parameters made whole"
 
 
-def _schedule(plan: Plan) -> Iterator[str]:
+def _schedule(plan: TrainingPlan) -> Iterator[str]:
     speed, steps = plan.speed, plan.experiment.steps
     least = readable_seconds(speed.step)
     yield f"a step takes at least {least}, bound by {speed.bound}: MFU {speed.mfu:.1%} at most"
@@ -109,7 +109,7 @@ def _schedule(plan: Plan) -> Iterator[str]:
     )
 
 
-def _difference(compiled: Compiled) -> Iterator[str]:
+def _difference(compiled: CompiledStep) -> Iterator[str]:
     if compiled.fast > compiled.alive:
         yield f"  the difference: {gib(compiled.fast)} of values never leave the chip's fast memory"
         return
@@ -118,7 +118,7 @@ def _difference(compiled: Compiled) -> Iterator[str]:
         yield f"    {gib(size):>12}  {shapes[:84]}"
 
 
-def _compiled(plan: Plan, compiled: Compiled) -> Iterator[str]:
+def _compiled(plan: TrainingPlan, compiled: CompiledStep) -> Iterator[str]:
     estimated = plan.estimate.memory.temporaries
     ratio = estimated / max(compiled.alive, 1)
     yield f"compiled in {compiled.seconds:.0f} s"

@@ -12,12 +12,12 @@ from typing import Any
 
 import jax
 
-from ivjax.plan import kernels, layout, loops
+from ivjax.plan import kernels, loops, partitioning
 from ivjax.plan.costs import Device, on_host
 from ivjax.plan.lifetimes import Frame, Value
-from ivjax.plan.loops import CALLS, opened, sources_of
+from ivjax.plan.loops import CALLS, open_jaxpr, sources_of
 from ivjax.plan.products import product
-from ivjax.plan.rules import COLLECTIVES, REDUCTIONS, book_sums, splits_of
+from ivjax.plan.propagation import COLLECTIVES, REDUCTIONS, book_sums, splits_of
 
 _VIEWS = frozenset(
     ("reshape", "transpose", "squeeze", "expand_dims", "sharding_constraint", "name", "stop_gradient")
@@ -39,14 +39,14 @@ class Walk(Device):
         """Walks through an open jaxpr inside `frame`; returns its results."""
         known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
         for variable, const in zip(jaxpr.constvars, consts, strict=True):
-            known[variable] = frame.outside(self.value(jax.typeof(const), layout.whole(const.ndim)))
+            known[variable] = frame.outside(self.value(jax.typeof(const), partitioning.whole(const.ndim)))
         uses: Counter[Any] = Counter()
         for read_by in (*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars):
             uses.update({v for v in read_by if not hasattr(v, "val")})
 
         def read(variable: Any) -> Value:
             if hasattr(variable, "val"):
-                return self.value(variable.aval, layout.whole(len(getattr(variable.aval, "shape", ()))))
+                return self.value(variable.aval, partitioning.whole(len(getattr(variable.aval, "shape", ()))))
             return known[variable]
 
         for equation in jaxpr.eqns:
@@ -60,7 +60,7 @@ class Walk(Device):
     def _equation(self, equation: Any, operands: list[Value], frame: Frame, repeated: bool) -> list[Value]:
         name = equation.primitive.name
         if name in CALLS:
-            return self.run(*opened(equation.params[CALLS[name]]), operands, frame)
+            return self.run(*open_jaxpr(equation.params[CALLS[name]]), operands, frame)
         if name == "optimization_barrier":
             return operands
         if name == "scan":

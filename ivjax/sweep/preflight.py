@@ -9,7 +9,7 @@ import jax
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.plan.estimate import estimate
-from ivjax.plan.plan import needed
+from ivjax.plan.training_plan import needed
 from ivjax.sweep.shared_values import SharedValues, step_key
 from ivjax.train.chips import CHIPS, Chip, chip_of_kind
 from ivjax.train.mesh import build_mesh, check_batch

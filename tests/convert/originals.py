@@ -14,7 +14,7 @@ from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN, StudentSize
 from ivjax.convert.families.viclip import CLIP, VICLIP, ViClipSize
 from ivjax.convert.formats import torch_files, writing
-from ivjax.convert.formats.tensors import Arrays, Lazy
+from ivjax.convert.formats.tensors import Arrays, LazyTensor
 from ivjax.convert.registry import FAMILIES
 from ivjax.models.internvideo2.encoder import EncoderSize
 from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
@@ -50,16 +50,18 @@ def originals(family: Family = SMALL_VICLIP, size=SMALL, dtype=np.float32) -> di
     """Random tensors under the original names."""
     rng = np.random.default_rng(0)
     leaves = {path: rng.normal(size=shape).astype(dtype) for path, shape in family.shapes(size).items()}
-    return {lazy.name: lazy.read() for lazy in family.original(Arrays(leaves))}
+    return {lazy.name: lazy.read() for lazy in family.original_tensors(Arrays(leaves))}
 
 
 def write_originals(path: Path, tensors: dict[str, np.ndarray], container: str = "model") -> Path:
     """A file of tensors: .safetensors, or as torch writes it."""
-    lazies = [Lazy(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in tensors.items()]
+    lazy_tensors = [
+        LazyTensor(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in tensors.items()
+    ]
     if path.suffix == ".safetensors":
-        writing.write_safetensors(path, lazies, {})
+        writing.write_safetensors(path, lazy_tensors, {})
     else:
-        torch_files.write_torch(path, lazies, container)
+        torch_files.write_torch(path, lazy_tensors, container)
     return path
 
 

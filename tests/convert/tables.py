@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ivjax.convert.engine.matching import match
-from ivjax.convert.engine.rows import Row, original, unflatten
+from ivjax.convert.engine.rows import Row, original_tensors, unflatten
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.ops.trees import paths_of
 
@@ -21,4 +21,4 @@ def import_tensors(rows: Iterable[Row], tensors: Mapping[str, Any]) -> dict[str,
 
 def export_tensors(rows: Iterable[Row], params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Nested parameter dict -> tensors under their original names. The inverse of the import."""
-    return {lazy.name: lazy.read() for lazy in original(rows, Arrays(dict(paths_of(params))))}
+    return {lazy.name: lazy.read() for lazy in original_tensors(rows, Arrays(dict(paths_of(params))))}

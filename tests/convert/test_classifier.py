@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.convert.comparison import compare
 from ivjax.convert.engine.rows import original
 from ivjax.convert.families.encoders import STAGE2
 from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
 from ivjax.convert.origins import read_weights
-from ivjax.convert.planning import plan
 from ivjax.convert.starting import shapes_of
 from ivjax.convert.weights import import_weights, save_weights
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
@@ -37,7 +37,7 @@ SIZE = ClassifierSize(ENCODER, 7)
 def test_released_classifiers_fit_both_ways(preset):
     listing = json.loads((MANIFESTS / f"stage1_classifier_{preset.lower()}.json").read_text())
     wanted = {name: tuple(shape) for name, shape in listing["params"].items()}
-    report = plan(Unread(wanted), preset).report
+    report = compare(Unread(wanted), preset).report
     assert (report.family, report.preset) == ("internvideo2_classifier", preset)
     assert report.matched == len(wanted) == listing["n_entries"]
     assert report.fits and not report.unused and not report.resized
@@ -136,7 +136,7 @@ def test_a_head_for_other_classes_is_an_error_that_names_the_way_out(tmp_path, t
     other = dataclasses.replace(SIZE, classes=4)
     with pytest.raises(UserError, match=r"tells 7 classes apart and the model 4; .*FILE\?head=4 .*head=none"):
         read(str(file), size=other)
-    with pytest.raises(UserError, match="class 7 is wanted of .*, which tells 7 classes apart"):
+    with pytest.raises(UserError, match="class 7 is wanted of .*, which has 7 classes"):
         read(f"{file}?head=8")
     with pytest.raises(UserError, match="holds no head whose classes could be chosen"):
         read(f"{student[0]}?head=4", size=other, fresh=("head", "fc_norm"))

@@ -11,11 +11,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from ivjax.convert.comparison import ImportChoices
 from ivjax.convert.conversion import export_file, import_file, inspect_file
 from ivjax.convert.formats.safetensors_files import open_tensors
-from ivjax.convert.formats.tensors import Lazy
+from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.convert.formats.torch_files import write_torch
-from ivjax.convert.planning import Choices
 from ivjax.errors import UserError
 from tests.convert.originals import (
     SMALL_PRETRAIN,
@@ -41,7 +41,7 @@ def test_an_exported_import_is_the_file_bit_for_bit(tmp_path, monkeypatch, dtype
     use_small_families(monkeypatch)
     tensors = originals(dtype=dtype)
     path = write_originals(tmp_path / "w.pth", tensors)
-    there = import_file(path, tmp_path / "w.safetensors", Choices(), shard_bytes)
+    there = import_file(path, tmp_path / "w.safetensors", ImportChoices(), shard_bytes)
     assert (len(there.files) > 1) == (shard_bytes == 3000)
     assert there.bytes == sum(tensor.nbytes for tensor in tensors.values())
     back = export_file(tmp_path / "w.safetensors", tmp_path / name)
@@ -62,7 +62,7 @@ def test_the_student_goes_there_and_back_too(tmp_path, monkeypatch):
 def test_other_sizes_are_chosen_by_path_and_kept_in_the_file(tmp_path, monkeypatch):
     use_small_families(monkeypatch)
     path = write_originals(tmp_path / "w.pth", originals(SMALL_PRETRAIN, STUDENT), "module")
-    choices = Choices(overrides=("encoder.frames=4", "encoder.image=(42,42)"))
+    choices = ImportChoices(overrides=("encoder.frames=4", "encoder.image=(42,42)"))
     report = import_file(path, tmp_path / "w.safetensors", choices).report
     assert report.preset == "small with encoder.frames=4 encoder.image=(42,42)"
     assert report.resized == dict.fromkeys(("pos_embed", "clip_pos_embed"), "resized from 8x2x2 to 4x3x3")
@@ -79,7 +79,7 @@ def test_a_damaged_tensor_leaves_nothing_behind(tmp_path, monkeypatch):
     content[content.index(tensors["text_encoder.text_projection"].tobytes()) + 3] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="the bytes of text_encoder.text_projection are damaged"):
-        import_file(path, tmp_path / "out/w.safetensors", Choices(), 1000)
+        import_file(path, tmp_path / "out/w.safetensors", ImportChoices(), 1000)
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -107,7 +107,7 @@ MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
 from ivjax.convert.conversion import export_file, import_file, inspect_file
-from ivjax.convert.planning import Choices
+from ivjax.convert.comparison import ImportChoices
 
 def said(start):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -119,7 +119,7 @@ start = time.monotonic()
 assert inspect_file(folder / "w.pth").fits
 steps["inspect"] = said(start)
 start = time.monotonic()
-import_file(folder / "w.pth", folder / "own.safetensors", Choices(), shard_bytes, str)
+import_file(folder / "w.pth", folder / "own.safetensors", ImportChoices(), shard_bytes, str)
 steps["import"] = said(start)
 (folder / "w.pth").unlink()
 start = time.monotonic()
@@ -139,9 +139,11 @@ def test_a_released_layout_goes_there_and_back_in_little_memory(manifest, contai
     shapes = json.loads((MANIFESTS / f"{manifest}.json").read_text())["params"]
     drawn = {name: partial(pseudo_random, name, tuple(shape)) for name, shape in shapes.items()}
     kind = np.dtype(ml_dtypes.bfloat16)
-    lazies = [Lazy(name, tuple(shapes[name]), kind, lambda d=draw: [d()]) for name, draw in drawn.items()]
-    write_torch(tmp_path / "w.pth", lazies, container)
-    whole = sum(lazy.nbytes for lazy in lazies)
+    lazy_tensors = [
+        LazyTensor(name, tuple(shapes[name]), kind, lambda d=draw: [d()]) for name, draw in drawn.items()
+    ]
+    write_torch(tmp_path / "w.pth", lazy_tensors, container)
+    whole = sum(lazy.nbytes for lazy in lazy_tensors)
     command = [sys.executable, "-c", MEASURE, str(tmp_path), str(whole // 5)]
     steps = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
     print(manifest, steps)

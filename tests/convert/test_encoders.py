@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ivjax.convert.comparison import ImportChoices
 from ivjax.convert.conversion import export_file, import_file, inspect_file
 from ivjax.convert.formats.safetensors_files import open_tensors
-from ivjax.convert.planning import Choices
 from ivjax.errors import UserError
 from tests.convert.originals import (
     SMALL_ENCODER,
@@ -79,7 +79,7 @@ def test_a_file_of_this_project_knows_of_how_many_frames_its_tables_are(tmp_path
     size = dataclasses.replace(SMALL_ENCODER.presets["small"], frames=3)
     tensors = originals(SMALL_ENCODER, size)
     path = write_originals(tmp_path / "w.pth", tensors)
-    import_file(path, tmp_path / "own.safetensors", Choices(overrides=("frames=3",)))
-    other = Choices(overrides=("frames=6", "image=(42,42)"))
+    import_file(path, tmp_path / "own.safetensors", ImportChoices(overrides=("frames=3",)))
+    other = ImportChoices(overrides=("frames=6", "image=(42,42)"))
     report = import_file(tmp_path / "own.safetensors", tmp_path / "other.safetensors", other).report
     assert report.resized == {"pos_embed/table": "resized from 3x2x2 to 6x3x3"}

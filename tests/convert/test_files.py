@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from ivjax.convert.formats import torch_files
 from ivjax.convert.formats.pickles import Stored, TorchTensors
 from ivjax.convert.formats.safetensors_files import open_tensors
-from ivjax.convert.formats.tensors import Lazy
+from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.errors import UserError
 from tests.convert.torch_files import write_torch, write_zip
 
@@ -232,8 +232,10 @@ def test_tensors_nested_inside_the_container_do_not_vanish(tmp_path):
 
 
 def test_attributes_that_hide_a_dicts_methods_are_passed_over(tmp_path):
-    lazies = [Lazy(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in TENSORS.items()]
-    [path] = torch_files.write_torch(tmp_path / "w.pth", lazies, "model")
+    lazy_tensors = [
+        LazyTensor(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in TENSORS.items()
+    ]
+    [path] = torch_files.write_torch(tmp_path / "w.pth", lazy_tensors, "model")
     pickled = pickle_of(path)
     assert pickled.endswith(b"us.")
     hiding = b"".join(b"X\x05\x00\x00\x00%scargparse\nNamespace\n" % name for name in (b"items", b"keys_"))

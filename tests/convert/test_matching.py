@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.detection import recognise
-from ivjax.convert.engine.matching import Wanted, covers
-from ivjax.convert.engine.report import Report
+from ivjax.convert.engine.match_report import MatchReport
+from ivjax.convert.engine.matching import MatchRequest, covers
 from ivjax.convert.formats.tensors import Arrays, Tensors
-from ivjax.convert.planning import Choices, plan
 from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
 from tests.convert.originals import SMALL, SMALL_PRETRAIN, STUDENT, originals, use_small_families
@@ -55,7 +55,7 @@ def listed(manifest):
 def written(family, preset):
     """Shapes of what an export of a preset would write."""
     leaves = FAMILIES[family].shapes(FAMILIES[family].presets[preset])
-    return {lazy.name: lazy.shape for lazy in FAMILIES[family].original(Unread(leaves))}
+    return {lazy.name: lazy.shape for lazy in FAMILIES[family].original_tensors(Unread(leaves))}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def written(family, preset):
 )
 def test_released_checkpoints_fit_both_ways(manifest, family, preset):
     listing, wanted = listed(manifest)
-    report = plan(Unread(wanted), manifest).report
+    report = compare(Unread(wanted), manifest).report
     assert (report.family, report.preset, report.matched) == (family, preset, len(wanted))
     assert report.fits and not report.unused and not report.resized
     assert written(family, preset) == wanted
@@ -104,7 +104,7 @@ def test_what_a_released_file_holds_beside_the_encoder_has_a_reason(manifest):
     listing, shapes = listed(manifest)
     family, preset, own = OWN[manifest]
     more = dict.fromkeys(listing.get("extra_keys_seen_shape_unknown", ()), (1,))
-    report = plan(Unread(shapes | more), manifest).report
+    report = compare(Unread(shapes | more), manifest).report
     wanted = {name: shape for name, shape in shapes.items() if own(name)}
     assert (report.family, report.preset, report.matched) == (family, preset, len(wanted))
     assert report.fits and report.unused.keys() == {*shapes, *more} - wanted.keys()
@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_named(fault, monkeypatch):
     tensors = originals()
     spoil, words = FAULTS[fault]
     spoil(tensors)
-    report = plan(Arrays(tensors), "w.pth").report
+    report = compare(Arrays(tensors), "w.pth").report
     assert not report.fits and report.preset == "small"
     with pytest.raises(UserError, match=f"w.pth and viclip small do not fit: .*{words}"):
         report.check("w.pth")
@@ -182,13 +182,15 @@ def test_files_of_another_family_or_of_none_are_named(monkeypatch):
     use_small_families(monkeypatch)
     student = Arrays(originals(SMALL_PRETRAIN, STUDENT))
     with pytest.raises(UserError, match="w.pth looks like internvideo2_pretrain, not viclip"):
-        plan(student, "w.pth", Choices(family="viclip"))
-    with pytest.raises(UserError, match="none of the families .*viclip.*: its tensors are called a.weight"):
-        plan(Arrays({"a.weight": np.zeros(2)}), "w.pth")
+        compare(student, "w.pth", ImportChoices(family="viclip"))
+    with pytest.raises(
+        UserError, match="no checkpoint family matches w.pth: its tensors are called a.weight, .*viclip"
+    ):
+        compare(Arrays({"a.weight": np.zeros(2)}), "w.pth")
     with pytest.raises(UserError, match="there is no family 'clap'; the families are .*viclip"):
-        plan(student, "w.pth", Choices(family="clap"))
+        compare(student, "w.pth", ImportChoices(family="clap"))
     with pytest.raises(UserError, match="has no preset '2B'; it has small"):
-        plan(student, "w.pth", Choices(preset="2B"))
+        compare(student, "w.pth", ImportChoices(preset="2B"))
 
 
 def test_a_family_that_is_named_needs_no_majority_of_the_names(monkeypatch):
@@ -196,7 +198,7 @@ def test_a_family_that_is_named_needs_no_majority_of_the_names(monkeypatch):
     tensors = originals()
     heads = {f"head.{i}": np.zeros(1) for i in range(len(tensors) + 1)}
     few = Arrays({f"module.{name}": array for name, array in (tensors | heads).items()})
-    with pytest.raises(UserError, match="is of none of the families"):
+    with pytest.raises(UserError, match="no checkpoint family matches"):
         recognise(few, "w")
     opened = recognise(few, "w", "viclip")
     assert (opened.family.name, opened.prefix) == ("viclip", "module.")
@@ -218,7 +220,7 @@ def test_of_families_that_fit_alike_the_named_one_is_taken(monkeypatch):
 def test_prefixes_and_buffers_are_reported(prefix, monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals() | {"text_encoder.position_ids": np.arange(5)}
-    report = plan(Arrays({prefix + name: t for name, t in tensors.items()}), "w.pth").report
+    report = compare(Arrays({prefix + name: t for name, t in tensors.items()}), "w.pth").report
     assert report.fits and report.prefix == prefix and report.matched == len(tensors) - 1
     assert report.unused == {"text_encoder.position_ids": "positions are counted, not stored"}
     assert "position_ids: positions are counted" in report.text() and report.as_dict()["fits"]
@@ -230,15 +232,17 @@ def test_tied_copies_may_be_there_if_they_are_equal(monkeypatch):
     tied = dataclasses.replace(FAMILIES["viclip"], ties={copy: owner})
     monkeypatch.setitem(FAMILIES, "viclip", tied)
     tensors = originals()
-    assert plan(Arrays(tensors), "w").report.fits
-    both = plan(Arrays(tensors | {copy: tensors[owner].copy()}), "w").report
+    assert compare(Arrays(tensors), "w").report.fits
+    both = compare(Arrays(tensors | {copy: tensors[owner].copy()}), "w").report
     assert both.fits and both.ties == {copy: owner} and both.matched == len(tensors)
-    differs = plan(Arrays(tensors | {copy: tensors[owner] + 1}), "w").report
+    differs = compare(Arrays(tensors | {copy: tensors[owner] + 1}), "w").report
     assert differs.problems() == [f"{copy} differs from {owner}, which it must repeat; remove the wrong one"]
-    other = plan(Arrays(tensors | {copy: np.zeros(3)}), "w").report
+    other = compare(Arrays(tensors | {copy: np.zeros(3)}), "w").report
     assert other.problems()[0].startswith(f"{copy} is (3,) in the file and (11, 8) in the model")
-    leaves = plan(Arrays(tensors), "w").lazies()
-    back = {lazy.name: lazy for lazy in tied.original(Arrays({lazy.name: lazy.read() for lazy in leaves}))}
+    leaves = compare(Arrays(tensors), "w").leaves()
+    back = {
+        lazy.name: lazy for lazy in tied.original_tensors(Arrays({lazy.name: lazy.read() for lazy in leaves}))
+    }
     assert back.keys() == {*tensors, copy}
     np.testing.assert_array_equal(back[copy].read(), tensors[owner])
 
@@ -248,14 +252,14 @@ def test_errors_of_one_kind_share_a_line(monkeypatch):
     tensors = originals()
     without(f"{BLOCK}.1.")(tensors)
     without(f"{BLOCK}.2.")(tensors)
-    problems = plan(Arrays(tensors), "w").report.problems()
+    problems = compare(Arrays(tensors), "w").report.problems()
     assert len(problems) == 12
     assert any(p.startswith(f"{BLOCK}.{{1..2}}.ln_1.bias is missing") for p in problems)
 
 
 def test_a_page_of_errors_is_shown_and_the_rest_counted():
     missing = {f"{letter}.bias": "the/bias" for letter in string.ascii_lowercase}
-    lines = Report(0, missing=missing).text().splitlines()
+    lines = MatchReport(0, missing=missing).text().splitlines()
     assert lines[-2:] == ["error     and 2 more; --json lists all", "does not fit: 26 errors"]
     assert sum("is missing" in line for line in lines) == 24
 
@@ -267,7 +271,7 @@ def test_a_partial_match_leaves_out_what_either_side_lacks(monkeypatch):
     opened = recognise(Arrays(tensors), "w")
     shapes = opened.family.shapes(SMALL)
     del shapes["temperature"]
-    found = opened.plan(Wanted(shapes, partial=True))
+    found = opened.match(MatchRequest(shapes, partial=True))
     assert found.report.fits and found.report.unused == {"temp": "the model has no temperature"}
     assert {leaf.path.split("/")[0] for leaf in found.leaves} == {"vision"}
 

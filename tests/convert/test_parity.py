@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 
-from ivjax.convert.parity import compare
 from ivjax.errors import UserError
 from tests import goldens
 from tests.convert.originals import write_originals
@@ -20,9 +19,9 @@ def fixture(name):
 
 @pytest.mark.parametrize("name", ["viclip_tiny", "stage1_pretrain_l2"])
 def test_every_layer_is_the_originals(name):
-    golden, parity = Golden(name), compare(fixture(name), fixture(name))
-    exact = [line for line in parity.lines if line.dtype == "float32"]
-    half = [line for line in parity.lines if line.dtype == "bfloat16"]
+    golden, parity = Golden(name), check_parity(fixture(name), fixture(name))
+    exact = [line for line in parity.layers if line.dtype == "float32"]
+    half = [line for line in parity.layers if line.dtype == "bfloat16"]
     assert parity.holds and [line.layer for line in exact] == [line.layer for line in half]
     layers = {line.layer for line in exact}
     assert {layer for layer in golden.group("outputs") if "block" in layer or "features" in layer} <= layers
@@ -36,8 +35,8 @@ def test_viclip_tiny_with_one_layer_changed_differs_from_there_on(tmp_path):
     last = Golden("viclip_tiny").config["vision"]["layers"] - 1
     params[f"vision_encoder.transformer.resblocks.{last}.mlp.c_fc.bias"] += np.float32(0.1)
     weights = write_originals(tmp_path / "w.pth", params)
-    parity = compare(weights, fixture("viclip_tiny"))
-    wrong = [line.layer for line in parity.lines if line.dtype == "float32" and line.relative > 1e-3]
+    parity = check_parity(weights, fixture("viclip_tiny"))
+    wrong = [line.layer for line in parity.layers if line.dtype == "float32" and line.relative > 1e-3]
     assert not parity.holds and wrong[0] == f"full/vision_block{last}_out"
     assert "full/vision_features" in wrong and "text_features" not in wrong
     assert "float32 is beyond" in parity.text()
@@ -45,10 +44,10 @@ def test_viclip_tiny_with_one_layer_changed_differs_from_there_on(tmp_path):
 
 def test_viclip_tiny_is_no_fixture_of_another_family(tmp_path):
     with pytest.raises(UserError, match="no fixture of internvideo2_pretrain: its config lacks 'img_size'"):
-        compare(fixture("stage1_pretrain_l2"), fixture("viclip_tiny"))
+        check_parity(fixture("stage1_pretrain_l2"), fixture("viclip_tiny"))
     shutil.copy(fixture("viclip_tiny"), tmp_path / "alone.safetensors")
     with pytest.raises(UserError, match="alone.json cannot be read"):
-        compare(fixture("viclip_tiny"), tmp_path / "alone.safetensors")
+        check_parity(fixture("viclip_tiny"), tmp_path / "alone.safetensors")
 
 
 def test_viclip_tiny_without_its_inputs_is_an_error(tmp_path):
@@ -57,4 +56,4 @@ def test_viclip_tiny_without_its_inputs_is_an_error(tmp_path):
     part = {name: tensor for name, tensor in golden.tensors.items() if name != "inputs/text_ids"}
     write_originals(tmp_path / "part.safetensors", part)
     with pytest.raises(UserError, match="part.safetensors cannot be run: it holds no inputs/text_ids"):
-        compare(fixture("viclip_tiny"), tmp_path / "part.safetensors")
+        check_parity(fixture("viclip_tiny"), tmp_path / "part.safetensors")

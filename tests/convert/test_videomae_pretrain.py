@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from ivjax.convert.comparison import compare
 from ivjax.convert.engine.rows import original
 from ivjax.convert.families.encoders import VIDEOMAE
 from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN, AutoencoderSize
 from ivjax.convert.origins import import_into
-from ivjax.convert.planning import plan
 from ivjax.models.videomae.autoencoder import DecoderSize
 from ivjax.models.videomae.encoder import VideoMaeSize
 from ivjax.ops.trees import paths_of
@@ -28,7 +28,7 @@ def test_released_checkpoints_fit_both_ways(manifest, preset):
     listing = json.loads((MANIFESTS / f"{manifest}.json").read_text())
     wanted = {name: tuple(shape) for name, shape in listing["params"].items()}
     assert len(wanted) == listing["n_entries"]
-    report = plan(Unread(wanted), manifest).report
+    report = compare(Unread(wanted), manifest).report
     assert (report.family, report.preset, report.matched) == ("videomae_pretrain", preset, len(wanted))
     assert report.fits and not report.unused and not report.resized
     family = VIDEOMAE_PRETRAIN

@@ -8,7 +8,7 @@ import pytest
 from safetensors import safe_open
 
 from ivjax.convert.formats.safetensors_files import open_tensors
-from ivjax.convert.formats.tensors import Lazy
+from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.convert.formats.torch_files import write_torch
 from ivjax.convert.formats.writing import bytes_of, write_safetensors
 from ivjax.errors import UserError
@@ -26,7 +26,7 @@ ARRAYS = {
 
 
 def lazies(arrays=ARRAYS):
-    return [Lazy(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in arrays.items()]
+    return [LazyTensor(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in arrays.items()]
 
 
 def assert_same(found):
@@ -92,7 +92,7 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path, name, shard_bytes):
         yield np.zeros(3)
         raise UserError("the source ended")
 
-    tensors = [*lazies(), Lazy("bad", (6,), np.dtype(np.float64), fails)]
+    tensors = [*lazies(), LazyTensor("bad", (6,), np.dtype(np.float64), fails)]
     with pytest.raises(UserError, match="the source ended"):
         if name.endswith("pth"):
             write_torch(tmp_path / name, tensors, "model")

@@ -6,8 +6,8 @@ After a deliberate change, write the texts anew:
 
 from pathlib import Path
 
-from ivjax.launch.job import Job
-from ivjax.launch.launch import render
+from ivjax.launch.command import LaunchedCommand
+from ivjax.launch.dispatch import render
 from ivjax.launch.render import Rendered
 from ivjax.launch.target import KINDS
 
@@ -15,9 +15,9 @@ GOLDEN = Path(__file__).parent / "golden"
 HERE = Path("jobs")
 
 
-def train(workdir: str, *words: str, config: str = "stage1_1b") -> Job:
+def train(workdir: str, *words: str, config: str = "stage1_1b") -> LaunchedCommand:
     """`ivjax train` of a shipped config."""
-    return Job(("train", config, *words, "--workdir", workdir), config, words)
+    return LaunchedCommand(("train", config, *words, "--workdir", workdir), config, words)
 
 
 BUCKET = "gs://clips-eu/runs/1b"

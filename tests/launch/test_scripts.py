@@ -11,8 +11,8 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.launch import client
-from ivjax.launch.render import Rendered, Step
-from ivjax.launch.worker import STOPPED, finished, run_worker
+from ivjax.launch.host_entry import STOPPED, finished, run_on_host
+from ivjax.launch.render import Rendered, ShellCommand
 from tests.launch.cases import GOLDEN, rendered
 
 
@@ -157,7 +157,10 @@ def test_steps_run_in_order(tmp_path, monkeypatch):
     stand_in(tmp_path, "kubectl", "")
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
-    steps = (Step(("gcloud", "storage", "cp", "a b", "c")), Step(("kubectl", "apply", "-f", "x")))
+    steps = (
+        ShellCommand(("gcloud", "storage", "cp", "a b", "c")),
+        ShellCommand(("kubectl", "apply", "-f", "x")),
+    )
     assert client.start(Rendered("x", {}, steps), tmp_path, print) == 0
     assert asked(tmp_path, "gcloud", "kubectl") == ["gcloud storage cp a b c", "kubectl apply -f x"]
 
@@ -188,7 +191,7 @@ def test_the_worker_tells_a_stop_from_an_end(tmp_path, monkeypatch, saved, statu
     run_folder(tmp_path, 10, saved)
     body = f"import os, sys; sys.exit({status})" if status >= 0 else "import os; os.abort()"
     monkeypatch.setattr(sys, "executable", str(python(tmp_path, body)))
-    assert run_worker(["train", "x", "--workdir", str(tmp_path)]) == seen
+    assert run_on_host(["train", "x", "--workdir", str(tmp_path)]) == seen
 
 
 def python(tmp_path, body):
@@ -207,8 +210,8 @@ def test_the_worker_passes_sigterm_on(tmp_path):
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         f"pathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)",
     )
-    code = f"import sys\nfrom ivjax.launch.worker import run_worker\nsys.executable = {str(child)!r}\n"
-    code += "sys.exit(run_worker(['embed', 'x']))"
+    code = f"import sys\nfrom ivjax.launch.host_entry import run_on_host\nsys.executable = {str(child)!r}\n"
+    code += "sys.exit(run_on_host(['embed', 'x']))"
     worker = subprocess.Popen([sys.executable, "-c", code])
     while not ready.exists():
         assert worker.poll() is None

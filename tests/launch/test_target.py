@@ -6,8 +6,8 @@ import pytest
 
 from ivjax.cli import main
 from ivjax.errors import UserError
-from ivjax.launch.job import Job
-from ivjax.launch.launch import render
+from ivjax.launch.command import LaunchedCommand
+from ivjax.launch.dispatch import render
 from ivjax.launch.target import KINDS, example, read_target
 from tests.launch.cases import BUCKET, CLOUD, train
 
@@ -101,8 +101,13 @@ def test_no_target_file_is_one_sentence(tmp_path):
         ("gke", TPU | {"client": "xpk"}, train(BUCKET), "needs cluster and project and zone and image too"),
         ("gke", {"topology": "v5e:4x4", "wheel": "none.whl"}, train(BUCKET), "there is no such file"),
         ("gke", TPU | {"mounts": {"data": "gs://clips"}}, train(BUCKET), "write a folder from the root"),
-        ("gke", TPU, Job(("train", "stage1_1b"), "stage1_1b"), "add --workdir"),
-        ("gke", TPU, Job(("eval", BUCKET)), "eval runs in one process and the target has 4 hosts"),
+        ("gke", TPU, LaunchedCommand(("train", "stage1_1b"), "stage1_1b"), "add --workdir"),
+        (
+            "gke",
+            TPU,
+            LaunchedCommand(("eval", BUCKET)),
+            "eval runs in one process and the target has 4 hosts",
+        ),
     ],
 )
 def test_an_impossible_launch_is_one_sentence(kind, values, job, words):
@@ -162,9 +167,9 @@ def test_a_bad_command_is_found_before_anything_is_rendered(command, words, caps
 
 
 def test_a_job_knows_the_file_and_the_variants_of_its_config(tmp_path):
-    shipped = Job(("train", "finetune_1b_k400:k600+f16"), "finetune_1b_k400:k600+f16")
+    shipped = LaunchedCommand(("train", "finetune_1b_k400:k600+f16"), "finetune_1b_k400:k600+f16")
     assert shipped.file is None and shipped.name == "finetune-1b-k400-k600-f16"
     config = f"{tmp_path}/mine.py:k600"
-    own = Job(("train", config), config)
+    own = LaunchedCommand(("train", config), config)
     assert own.file == tmp_path / "mine.py" and own.name == "mine-k600"
     assert "train /configs/mine.py:k600" in own.line([], "/configs/mine.py")

@@ -124,7 +124,7 @@ def test_the_grid_of_a_joint_table_is_found_or_asked_for():
     assert (
         rule((1, 2049, 4), (1, 4609, 4), Fitting(None, (8, 4, 16))).text == "resized from 8x16x16 to 8x24x24"
     )
-    with pytest.raises(UserError, match="4096 places may be 4x32x32 or 16x16x16; say of how many frames"):
+    with pytest.raises(UserError, match="4096 patches may be 4x32x32 or 16x16x16; say how many frames"):
         rule((1, 4097, 4), (1, 4609, 4), Fitting((8, 24, 24), (8, 4, 16)))
     assert (
         rule((1, 4097, 4), (1, 4609, 4), Fitting((8, 24, 24), (4,))).text == "resized from 4x32x32 to 8x24x24"

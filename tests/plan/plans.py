@@ -6,9 +6,9 @@ from collections import Counter
 from ivjax.experiment.files import load_experiment
 from ivjax.plan.costs import Costs
 from ivjax.plan.estimate import Estimate, Memory
-from ivjax.plan.plan import Plan
 from ivjax.plan.roofline import Assumptions, speed
 from ivjax.plan.topology import parse
+from ivjax.plan.training_plan import TrainingPlan
 
 GIB = 2**30
 
@@ -38,4 +38,4 @@ def planned(topology="v5e:4x4", compiled=None, accumulate=1, remat="none", steps
         load_experiment("stage1_synthetic"), batch=64, steps=steps, accumulate=accumulate, remat=remat
     )
     seconds = speed(found, parse(topology), 64, steps, Assumptions(price=2.0))
-    return Plan("made_up", parse(topology), experiment, found, seconds, compiled)
+    return TrainingPlan("made_up", parse(topology), experiment, found, seconds, compiled)

@@ -13,14 +13,14 @@ from ivjax.cli import main
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment
 from ivjax.models.rules import BLOCKS
-from ivjax.plan import recipes, search
+from ivjax.plan import mesh_search, recipe_table
 from ivjax.plan.census import Census, Traffic
-from ivjax.plan.compile import Compiled, TooLarge, _gathered, _too_large, _traffic
+from ivjax.plan.compiled_step import CompiledStep, TooLarge, _gathered, _too_large, _traffic
 from ivjax.plan.page import page, pieces
-from ivjax.plan.plan import HEAP, over_slices
 from ivjax.plan.roofline import Assumptions, assume, readable_seconds, speed
 from ivjax.plan.table import lines
 from ivjax.plan.topology import parse
+from ivjax.plan.training_plan import HEAP, over_slices
 from ivjax.train.chips import CHIPS
 from ivjax.train.sharding import undivided
 from tests.plan.plans import GIB, estimated, planned
@@ -106,7 +106,7 @@ def test_gaps_of_the_heap_count_until_it_is_compiled():
 
 def compiled(heap=3 * GIB, alive=2 * GIB, traffic=(), warnings=()):
     census = Census(tuple(traffic), ())
-    return Compiled(60.0, 2 * GIB, alive, heap, 0, 0, 0, census, ((GIB, "bf16[4,4]"),), tuple(warnings))
+    return CompiledStep(60.0, 2 * GIB, alive, heap, 0, 0, 0, census, ((GIB, "bf16[4,4]"),), tuple(warnings))
 
 
 def test_the_table_says_whether_it_fits_what_bounds_it_and_what_it_costs():
@@ -174,7 +174,7 @@ def test_the_fastest_that_fits_is_first_then_what_sends_least():
     fast = planned(read=1e12)
     busy = planned(read=1.001e12, sent={"data": 1e9}, remat="dots")
     huge = planned(read=1e10, temporaries=100 * GIB)
-    assert search.ranked([huge, slow, busy, fast]) == [fast, busy, slow, huge]
+    assert mesh_search.ranked([huge, slow, busy, fast]) == [fast, busy, slow, huge]
 
 
 def test_search_changes_mesh_then_remat_then_parts(monkeypatch):
@@ -195,10 +195,10 @@ def test_search_changes_mesh_then_remat_then_parts(monkeypatch):
             experiment=experiment,
         )
 
-    monkeypatch.setattr(search, "make_plan", pretend)
+    monkeypatch.setattr(mesh_search, "make_plan", pretend)
     said = []
     start = dataclasses.replace(load_experiment("stage1_synthetic"), remat="none")
-    plans = search.search("made_up", start, parse("v5e:4x4"), Assumptions(), said.append)
+    plans = mesh_search.search("made_up", start, parse("v5e:4x4"), Assumptions(), said.append)
     best = plans[0].experiment
     assert (best.remat, best.accumulate) == ("full", 1) and plans[0].fits
     assert any("4 heads" in line for line in said)
@@ -210,14 +210,14 @@ def test_a_recipe_gets_the_smallest_mesh_that_fits(monkeypatch):
         fits = experiment.mesh.fsdp * experiment.accumulate >= 8 and experiment.accumulate >= 2
         return planned(temporaries=GIB if fits else 100 * GIB)
 
-    monkeypatch.setattr(recipes, "make_plan", pretend)
-    chosen = recipes.smallest("x", dataclasses.replace(load_experiment("stage1_1b")), parse("v5e:4x4"))
+    monkeypatch.setattr(recipe_table, "make_plan", pretend)
+    chosen = recipe_table.smallest("x", dataclasses.replace(load_experiment("stage1_1b")), parse("v5e:4x4"))
     assert (chosen.mesh.fsdp, chosen.accumulate) == (4, 2)
 
 
 def test_a_cell_that_is_not_in_the_table_is_refused(tmp_path):
     with pytest.raises(UserError, match="RECIPE@TOPOLOGY"):
-        recipes.write_recipes(tmp_path / "x.md", ["stage1_1b@v5e:3x3"], "", print)
+        recipe_table.write_recipes(tmp_path / "x.md", ["stage1_1b@v5e:3x3"], "", print)
 
 
 def test_plan_from_the_command_line(tmp_path, capsys):

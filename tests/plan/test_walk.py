@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ivjax.plan import donation, layout
+from ivjax.plan import donation, partitioning
 from ivjax.plan.census import census
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.walk import Walk
@@ -27,7 +27,7 @@ def _no_padding(monkeypatch):
 
 def array(*shape, split=None, dtype=jnp.float32, rows=False):
     """An argument of a program: its shape, and the mesh axes of each dimension."""
-    return jax.ShapeDtypeStruct(shape, dtype), layout.of_spec(split or (), len(shape)), rows
+    return jax.ShapeDtypeStruct(shape, dtype), partitioning.of_spec(split or (), len(shape)), rows
 
 
 def walked(function, *arguments, platform="tpu", like=(), **sizes):
@@ -220,7 +220,7 @@ def test_taking_along_an_axis_leaves_rows_where_they_are():
     ],
 )
 def test_a_reshape_hands_the_axes_of_a_group_to_the_first_dimension_that_they_divide(old, new, splits, found):
-    assert layout.reshaped(old, new, splits, lambda split: 2 ** len(split)) == found
+    assert partitioning.reshaped(old, new, splits, lambda split: 2 ** len(split)) == found
 
 
 def frame_of(*steps, breadth_first=False):

@@ -1,4 +1,4 @@
-"""What must be known of a checkpoint family: one table of rows, and how its files look."""
+"""What is known of a checkpoint family: its table of rows, its released sizes, and how its files look."""
 
 import dataclasses
 import functools
@@ -11,8 +11,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from ivjax.convert.engine.rows import SAME, Row, original
-from ivjax.convert.formats.tensors import Lazy, Shape, Tensors
+from ivjax.convert.engine.rows import SAME, Row, original_tensors
+from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.data_pipelines.tokenizers.base import Tokenizer
 from ivjax.errors import UserError
 from ivjax.ops.resize import Grid
@@ -26,13 +26,18 @@ BUFFERS = {
     "*num_batches_tracked": "batches are counted in training only",
 }
 
-WRAPPERS = ("module.", "model.", "_orig_mod.")  # what training code puts before all names
+# What DistributedDataParallel, training scripts and torch.compile put before all names.
+WRAPPERS = ("module.", "model.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How a family's model is run on a fixture of the original: `sizes` of the fixture's config, and
-    `run(sizes, params, inputs, dtype)` -> outputs under the fixture's names, in the original's layout."""
+    """How a family's model is run on a fixture of the original.
+
+    Attributes:
+        sizes: config of the fixture -> sizes of the model.
+        run: (sizes, params, inputs, dtype) -> outputs under the fixture's names, in the original's layout.
+    """
 
     sizes: Callable[[Mapping[str, Any]], Any]
     run: Callable[[Any, Params, Mapping[str, Any], Any], Mapping[str, Any]]
@@ -40,15 +45,25 @@ class Parity:
 
 @dataclass(frozen=True)
 class Family:
-    """A checkpoint family.
+    """A checkpoint family: files whose tensors one table can read.
 
-    presets: sizes of the released models (frozen dataclasses). `model(sizes, dtype)` computes, `init(sizes)`
-    makes fresh parameters, `grid(sizes)` is the patch grid, `tokenizer(sizes)` reads captions. container: the
-    key of the public torch files. prefix: what their names begin with. prefixes: what else files wrap all
-    names in. ignored: patterns of names -> why they are not needed. ties: copy -> the tensor it repeats.
-    frames: the times that its joint position tables were released for. added: paths of the model's
-    parameters that no file of the originals holds. `of_stage(stage)` gives the sizes of what a stage trains,
-    None if that is another family's.
+    Attributes:
+        name: the name that users type.
+        rows: the table between original tensors and parameters.
+        presets: name -> sizes of a released model, a frozen dataclass.
+        model: (sizes, dtype) -> Flax module.
+        init: sizes -> fresh parameters.
+        grid: sizes -> patch grid (T, H, W).
+        tokenizer: sizes -> tokenizer of captions, or None.
+        container: the key that holds the tensors in the public torch files; `flat` for none.
+        prefix: what the names in the public files begin with; export writes it.
+        ignored: patterns of original names -> why they are not needed.
+        prefixes: what else files may put before all names.
+        ties: copy -> the original tensor that it repeats.
+        frames: numbers of frames that its joint position tables were released for.
+        added: paths of parameters that no file of the originals holds.
+        of_stage: stage -> sizes of the model that it trains; None if that model is of another family.
+        parity: how the model is run on fixtures; None where there are none.
     """
 
     name: str
@@ -70,42 +85,43 @@ class Family:
 
     @property
     def kind(self) -> type:
-        """What sizes of this family are instances of."""
+        """The type of this family's sizes."""
         return type(next(iter(self.presets.values())))
 
     @property
     def branches(self) -> dict[str, type]:
-        """The parts that are models of their own: branch of the tree -> what their sizes are instances of."""
+        """The branches of the tree that are models of their own, with the type of their sizes."""
         tops = {row.target.split("/")[0] for row in self.rows}
         sizes = next(iter(self.presets.values()))
         inner = {field.name: type(getattr(sizes, field.name)) for field in dataclasses.fields(sizes)}
         return {name: kind for name, kind in inner.items() if name in tops and dataclasses.is_dataclass(kind)}
 
     def holds(self, kind: type, branch: str = "") -> bool:
-        """Whether its models, or that branch of them, have sizes of this kind."""
+        """Whether its models, or with `branch` that branch of them, have sizes of this type."""
         return (self.branches.get(branch) if branch else self.kind) is kind
 
     def shapes(self, sizes: Any) -> dict[str, Shape]:
-        """Shapes of the parameters by tree path; nothing is computed."""
+        """Returns the shapes of the parameters by path; nothing is computed."""
         try:
             return dict(_shapes(self.init, sizes))
-        except Exception as error:  # whatever a model makes of sizes that cannot be
+        except Exception as error:  # a model may fail in any way on impossible sizes
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"no {self.name} of these sizes can be built: {reason}; mend {sizes}") from error
 
-    def original(self, leaves: Tensors) -> list[Lazy]:
-        """The tensors of a public file made of leaves by tree path, still to be read."""
-        lazies = original(self.rows, leaves, self.ties, self.added)
-        return [dataclasses.replace(lazy, name=f"{self.prefix}{lazy.name}") for lazy in lazies]
+    def original_tensors(self, leaves: Tensors) -> list[LazyTensor]:
+        """Returns the tensors of a public file, still to be read, made of parameters by path."""
+        tensors = original_tensors(self.rows, leaves, self.ties, self.added)
+        return [dataclasses.replace(tensor, name=f"{self.prefix}{tensor.name}") for tensor in tensors]
 
     def own_rows(self) -> list[Row]:
-        """The rows of files in this project's own format: the tree's paths as names."""
+        """Returns the table of files in this project's own format: paths are names."""
+        # A rule of another shape holds only where nothing is transposed, because it sees original tensors.
         fits = {row.target: row.fit if row.transform is SAME else None for row in reversed(self.rows)}
         fits |= dict.fromkeys(self.added)
         return [Row(path, path, fit=fit) for path, fit in fits.items()]
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:
-        """The sizes that `dataclasses.asdict` made `stored` of."""
+        """Returns the sizes that `dataclasses.asdict` made `stored` of."""
         return _rebuilt(self.kind, stored)
 
 
@@ -116,7 +132,7 @@ def _shapes(init: Callable[[Any], Params], sizes: Any) -> tuple[tuple[str, Shape
 
 
 def _rebuilt(kind: Any, stored: Any) -> Any:
-    """A value of type `kind` from its plain form as JSON holds it."""
+    """Returns a value of type `kind` from its plain form in JSON."""
     if stored is None:
         return None
     if typing.get_origin(kind) in (typing.Union, types.UnionType):

@@ -1,7 +1,7 @@
 """Rules by which a tensor of another shape may be made to fit a model.
 
-A rule sees shapes alone, before anything is read, and gives the change or None. Shapes are those of the
-original tensors.
+A rule sees shapes alone, before anything is read, and returns the change, or None where it cannot help.
+Shapes are those of the original tensors, not of the leaves.
 """
 
 import math
@@ -17,8 +17,13 @@ from ivjax.ops.resize import Grid, Inflation, inflate_kernel, resize_table
 
 @dataclass(frozen=True)
 class Fitting:
-    """What shapes do not tell: the model's patch grid, the times that a file's joint position table may
-    stand for, and how image kernels become video kernels."""
+    """What a rule must know beside shapes.
+
+    Attributes:
+        grid: the model's patch grid (T, H, W); None if unknown.
+        frames: the numbers of frames that a file's joint position table may stand for.
+        inflate: how image kernels become video kernels.
+    """
 
     grid: Grid | None = None
     frames: tuple[int, ...] = (8,)
@@ -27,7 +32,12 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Change:
-    """How a tensor is made to fit: in words, and done."""
+    """How a tensor is made to fit.
+
+    Attributes:
+        text: what is done, for the report.
+        apply: does it.
+    """
 
     text: str
     apply: Callable[[np.ndarray], np.ndarray]
@@ -37,14 +47,14 @@ Fit = Callable[[Shape, Shape, Fitting], Change | None]
 
 
 def times(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
-    """Rule of a table over time (..., T, C): linear."""
+    """Rule of a table over time (..., T, C): linear interpolation."""
     if not _same_but_rows(have, want):
         return None
     return _resized((have[-2], 1, 1), (want[-2], 1, 1), kept=0)
 
 
 def places(kept: int) -> Fit:
-    """Rule of a table over space (..., kept + H*W, C): bicubic."""
+    """Returns the rule of a table over space (..., kept + H*W, C): bicubic interpolation."""
 
     def rule(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
         if not _same_but_rows(have, want):
@@ -57,7 +67,7 @@ def places(kept: int) -> Fit:
 
 
 def times_and_places(kept: int) -> Fit:
-    """Rule of a joint table (..., kept + T*H*W, C): linear in time, then bicubic in space."""
+    """Returns the rule of a joint table (..., kept + T*H*W, C): linear in time, then bicubic in space."""
 
     def rule(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
         if not _same_but_rows(have, want):
@@ -94,19 +104,19 @@ def _same_but_rows(have: Shape, want: Shape) -> bool:
 
 
 def _square(rows: int, frames: int) -> Grid | None:
-    """The grid of `frames` square frames that has `rows` places, if there is one."""
+    """Returns the grid of `frames` square frames that has `rows` patches, if there is one."""
     side = math.isqrt(max(rows, 0) // frames)
     return (frames, side, side) if side and frames * side * side == rows else None
 
 
 def _guess(rows: int, frames: tuple[int, ...], new: Grid | None) -> Grid | None:
-    """The grid of `rows` places that fits the known frame counts; one of the model's space goes first."""
+    """Returns the grid of `rows` patches for a known frame count, in the model's space if possible."""
     grids = [grid for count in frames if (grid := _square(rows, count))]
     if new and any(grid[1:] == new[1:] for grid in grids):
         grids = [grid for grid in grids if grid[1:] == new[1:]]
     if len(grids) > 1:
         choices = " or ".join(map(_text, grids))
-        raise UserError(f"a position table of {rows} places may be {choices}; say of how many frames it is")
+        raise UserError(f"a position table of {rows} patches may be {choices}; say how many frames it has")
     return grids[0] if grids else None
 
 

@@ -1,4 +1,4 @@
-"""Compares a file with a model on names and shapes alone: what comes from where, and what does not fit."""
+"""Compares a file with a model on names and shapes alone: which tensor fills what, and what does not fit."""
 
 import fnmatch
 from collections import Counter
@@ -8,23 +8,27 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ivjax.convert.engine.fits import Change, Fitting
-from ivjax.convert.engine.report import Difference, Report
+from ivjax.convert.engine.match_report import MatchReport, ShapeDifference
 from ivjax.convert.engine.rows import Leaf, Row, Table, is_float
 from ivjax.convert.formats.tensors import Shape, Tensors
 from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
 
-Layers = dict[int, str]  # a leaf's tensors by layer
+Layers = dict[int, str]  # layer -> name of the tensor
 
 
 @dataclass(frozen=True)
-class Wanted:
+class MatchRequest:
     """What a file is compared with.
 
-    target: shapes of the model by tree path; None takes whatever is in the file. fresh: patterns of paths
-    that are initialised instead of read. ignored: patterns of names -> why they are not needed. ties: copy
-    -> the tensor that it repeats. dtype: floats are cast to it; None keeps them as they are stored.
-    partial: parameters that the file lacks, and tensors that the model lacks, are no errors.
+    Attributes:
+        target: shapes of the model by path; None takes whatever is in the file.
+        fresh: patterns of paths that are initialised instead of read.
+        ignored: patterns of names -> why they are not needed.
+        ties: copy -> the tensor that it repeats.
+        dtype: floats are cast to it; None keeps them as stored.
+        fitting: what the rules for other shapes must know.
+        partial: whether parameters that the file lacks, and tensors that the model lacks, are no errors.
     """
 
     target: Mapping[str, Shape] | None = None
@@ -37,27 +41,32 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The leaves that fit, in the model's order, and the report on everything."""
+class Match:
+    """The result of a comparison.
+
+    Attributes:
+        leaves: the leaves that fit, in the model's order.
+        report: accounts for every tensor and every parameter.
+    """
 
     leaves: Sequence[Leaf]
-    report: Report
+    report: MatchReport
 
 
-def match(rows: Iterable[Row], tensors: Tensors, wanted: Wanted = Wanted()) -> Plan:
-    """Accounts for every tensor of `tensors` and every parameter wanted; reads nothing."""
+def match(rows: Iterable[Row], tensors: Tensors, wanted: MatchRequest = MatchRequest()) -> Match:
+    """Matches every tensor of `tensors` with every parameter wanted; reads nothing."""
     matching = _Matching(Table(rows), tensors, wanted)
     matching.sort_names()
-    target = wanted.target if wanted.target is not None else matching.own_shapes()
+    target = wanted.target if wanted.target is not None else matching.shapes_in_file()
     leaves = [leaf for path, shape in target.items() if (leaf := matching.leaf(path, shape))]
     matching.account_for_the_rest(target)
-    return Plan(leaves, matching.report(leaves))
+    return Match(leaves, matching.report(leaves))
 
 
 class _Matching:
-    """The state of one comparison."""
+    """The state of one comparison: what was found so far, and every error."""
 
-    def __init__(self, table: Table, tensors: Tensors, wanted: Wanted):
+    def __init__(self, table: Table, tensors: Tensors, wanted: MatchRequest):
         self._table, self._tensors, self._wanted = table, tensors, wanted
         self._found: dict[str, Layers] = {}
         self._rows: dict[str, Row] = {}
@@ -66,8 +75,8 @@ class _Matching:
         self._unused: dict[str, str] = {}
         self._ties: dict[str, str] = {}
         self._resized: dict[str, str] = {}
-        self._shapes: list[Difference] = []
-        self._faults: list[str] = []
+        self._shapes: list[ShapeDifference] = []
+        self._conflicts: list[str] = []
         self._fresh: list[str] = []
 
     def sort_names(self) -> None:
@@ -78,12 +87,12 @@ class _Matching:
                 self._set_aside(name)
             elif self._rows.setdefault(row.target, row) is not row:
                 other = self._rows[row.target].source
-                self._faults.append(f"both {other} and {row.source} would fill {row.target}")
+                self._conflicts.append(f"both {other} and {row.source} would fill {row.target}")
             else:
                 self._found.setdefault(row.target, {})[layer] = name
 
     def _set_aside(self, name: str) -> None:
-        """A tensor that no row takes: a tied copy, one to ignore, or an error."""
+        """Notes a tensor that no row takes: a tied copy, one to ignore, or an error."""
         reasons = [why for p, why in self._wanted.ignored.items() if fnmatch.fnmatchcase(name, p)]
         if name in self._wanted.ties:
             self._tie(name, self._wanted.ties[name])
@@ -94,15 +103,15 @@ class _Matching:
 
     def _tie(self, name: str, owner: str) -> None:
         if owner not in self._tensors:
-            self._faults.append(f"{name} repeats {owner}, which is missing")
+            self._conflicts.append(f"{name} repeats {owner}, which is missing")
         elif self._tensors.shape(name) != self._tensors.shape(owner):
             shapes = self._tensors.shape(name), self._tensors.shape(owner)
-            self._shapes.append(Difference(name, *shapes, f"it must repeat {owner}; remove it"))
+            self._shapes.append(ShapeDifference(name, *shapes, f"it must repeat {owner}; remove it"))
         else:
             self._ties[name] = owner
 
-    def own_shapes(self) -> dict[str, Shape]:
-        """Shapes of the leaves that the tensors make among themselves."""
+    def shapes_in_file(self) -> dict[str, Shape]:
+        """Returns the shapes of the leaves that the file's tensors make by themselves."""
         shapes: dict[str, Shape] = {}
         for path, layers in self._found.items():
             row, first = self._rows[path], next(iter(layers.values()))
@@ -110,12 +119,14 @@ class _Matching:
                 shape = row.transform.loaded_shape(self._tensors.shape(first))
             except ValueError:
                 have = self._tensors.shape(first)
-                raise UserError(f"{first} has shape {have}, of which no {path} can be made") from None
+                raise UserError(
+                    f"{first} of shape {have} cannot become {path}: it has the wrong number of axes"
+                ) from None
             shapes[path] = (len(layers), *shape) if row.layered else shape
         return shapes
 
     def leaf(self, path: str, shape: Shape) -> Leaf | None:
-        """The leaf at `path`, unless it is fresh or something does not fit."""
+        """Returns the leaf at `path`; None if it is fresh or, noted, does not fit."""
         layers = self._found.pop(path, {})
         if covers(self._wanted.fresh, path):
             self._fresh.append(path)
@@ -123,9 +134,9 @@ class _Matching:
             return None
         row = self._rows.get(path) or self._table.by_target.get(path)
         if row is None:
-            self._lack(path, path)
+            self._note_missing(path, path)
             return None
-        names = self._complete(row, layers, range(shape[0] if row.layered else 1))
+        names = self._layer_names(row, layers, range(shape[0] if row.layered else 1))
         if names is None:
             return None
         wanted = row.source_shape(shape)
@@ -137,33 +148,33 @@ class _Matching:
         }
         return Leaf(path, shape, self._dtype(path, names), row, tuple(names), needed)
 
-    def _complete(self, row: Row, layers: Layers, numbers: range) -> list[str] | None:
-        """Names of all layers; None, noted, if one is missing. Layers beyond the model's are noted too."""
+    def _layer_names(self, row: Row, layers: Layers, numbers: range) -> list[str] | None:
+        """Returns the names of all layers; None if one is missing. Notes missing and surplus layers."""
         for layer in layers.keys() - set(numbers):
             self._surplus[layers[layer]] = f"the model has {len(numbers)} layers there"
         absent = [row.name(number) for number in numbers if number not in layers]
         if self._wanted.partial and not layers:
             return None
         for name in absent:
-            self._lack(name, row.target)
+            self._note_missing(name, row.target)
         return None if absent else [layers[number] for number in numbers]
 
-    def _lack(self, name: str, path: str) -> None:
+    def _note_missing(self, name: str, path: str) -> None:
         if not self._wanted.partial:
             self._missing[name] = f"{path} (or name it as fresh)"
 
     def _change(self, name: str, wanted: Shape, row: Row) -> Change | bool:
-        """What must be done to a tensor: a change, nothing (True), or it does not fit (False), noted."""
+        """Returns the change that a tensor needs; True if it fits as it is; False, noted, if it cannot."""
         found = self._tensors.shape(name)
         if found == wanted:
             return True
         try:
             change = row.fit(found, wanted, self._wanted.fitting) if row.fit else None
         except UserError as error:
-            self._faults.append(f"{name}: {error}")
+            self._conflicts.append(f"{name}: {error}")
             return False
         if change is None:
-            self._shapes.append(Difference(name, found, wanted, _remedy(found, wanted, row.target)))
+            self._shapes.append(ShapeDifference(name, found, wanted, _remedy(found, wanted, row.target)))
             return False
         self._resized[name] = change.text
         return change
@@ -175,28 +186,28 @@ class _Matching:
             return cast
         if len(stored) > 1:
             kinds = " and ".join(map(str, stored))
-            self._faults.append(f"the layers of {path} are stored as {kinds}: ask for one dtype")
+            self._conflicts.append(f"the layers of {path} are stored as {kinds}; choose one with --dtype")
         return next(iter(stored))
 
     def account_for_the_rest(self, target: Mapping[str, Shape]) -> None:
-        """Tensors whose parameter the model lacks, and patterns of fresh parameters that name none."""
+        """Notes tensors whose parameter the model lacks, and patterns of fresh parameters that match none."""
         rest = {name: path for path, layers in self._found.items() for name in layers.values()}
         for name, path in rest.items():
             optional = self._wanted.partial or covers(self._wanted.ignored, path)
             (self._unused if optional else self._surplus)[name] = f"the model has no {path}"
         for pattern in self._wanted.fresh:
             if not any(covers([pattern], path) for path in target):
-                self._faults.append(f"no parameter is named {pattern}, which is to be fresh")
+                self._conflicts.append(f"no parameter matches the fresh pattern {pattern}")
 
-    def report(self, leaves: Sequence[Leaf]) -> Report:
-        """All that was noted."""
+    def report(self, leaves: Sequence[Leaf]) -> MatchReport:
+        """Returns the report on all that was noted."""
         names = [name for leaf in leaves for name in leaf.names]
-        return Report(
+        return MatchReport(
             matched=len(names),
             missing=self._missing,
             surplus=self._surplus,
             shapes=tuple(self._shapes),
-            faults=tuple(self._faults),
+            conflicts=tuple(self._conflicts),
             unused=self._unused,
             resized=self._resized,
             fresh=tuple(self._fresh),

@@ -1,8 +1,8 @@
-"""A family's table of rows, applied in both directions.
+"""A family's table: one row for each kind of tensor, applied in both directions.
 
-A row maps one source tensor, or with `{i}` in its name one tensor per layer, to one leaf of the
-parameter tree; layers are stacked on a leading axis. What fits and what does not is decided in
-`matching`, on shapes alone; here tensors are moved, one at a time.
+A row maps one tensor of the original, or with `{i}` in its name one tensor for each layer, to one leaf of the
+parameter tree; layers are stacked on a leading axis. `matching` decides on shapes alone what fits; here the
+tensors are moved, one at a time.
 """
 
 import functools
@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from ivjax.convert.engine.fits import Change, Fit
-from ivjax.convert.formats.tensors import Lazy, Shape, Tensors
+from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.errors import UserError
 
 LAYER = "{i}"
@@ -23,17 +23,23 @@ LAYER = "{i}"
 
 @dataclass(frozen=True)
 class Transform:
-    """How a source tensor becomes a leaf (of one layer), and back; views, so that shapes cost nothing."""
+    """How an original tensor becomes a leaf (of one layer), and back.
+
+    Attributes:
+        load: original tensor -> leaf. It must be a view (reshape, transpose), because shapes are found by
+            applying it to an array that occupies one byte.
+        save: leaf -> original tensor, likewise.
+    """
 
     load: Callable[[np.ndarray], np.ndarray]
     save: Callable[[np.ndarray], np.ndarray]
 
     def loaded_shape(self, shape: Shape) -> Shape:
-        """Shape of the leaf of a source tensor; ValueError if there is none."""
+        """Returns the shape of the leaf of an original tensor; raises ValueError if there is none."""
         return self.load(_hollow(shape)).shape
 
     def saved_shape(self, shape: Shape) -> Shape:
-        """Shape of the source tensor of a leaf."""
+        """Returns the shape of the original tensor of a leaf."""
         return self.save(_hollow(shape)).shape
 
 
@@ -43,8 +49,14 @@ TRANSPOSE = Transform(np.transpose, np.transpose)
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a family's table: source name (with `{i}` for the layer), tree path, transform, and by
-    which rule a tensor of another shape may be made to fit."""
+    """One line of a family's table.
+
+    Attributes:
+        source: name of the original tensor, with `{i}` for the layer.
+        target: path of the leaf in the parameter tree.
+        transform: how one becomes the other.
+        fit: the rule by which a tensor of another shape may be made to fit; None for no rule.
+    """
 
     source: str
     target: str
@@ -57,23 +69,33 @@ class Row:
         return LAYER in self.source
 
     def name(self, layer: int) -> str:
-        """Source name of a layer; without layers there is only layer 0."""
+        """Returns the original name of a layer; a row without layers has only layer 0."""
         return self.source.replace(LAYER, str(layer))
 
     def layer_of(self, name: str) -> int | None:
-        """The layer number in `name` if it is one of this row's, 0 for a row without layers, else None."""
+        """Returns the layer number in a name of this row, 0 for a row without layers; else None."""
+        # At most six digits without leading zeros: int() of an attacker's million digits would take minutes.
         pattern = re.escape(self.source).replace(re.escape(LAYER), r"(0|[1-9]\d{0,5})")
         found = re.fullmatch(pattern, name)
         return None if found is None else int(found[1]) if self.layered else 0
 
     def source_shape(self, leaf: Shape) -> Shape:
-        """Shape of each source tensor of a leaf."""
+        """Returns the shape of each original tensor of a leaf."""
         return self.transform.saved_shape(leaf[1:] if self.layered else leaf)
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf that is known to fit: where it comes from, layer by layer, and what must change."""
+    """A leaf that is known to fit.
+
+    Attributes:
+        path: its path in the parameter tree.
+        shape: its shape, layers included.
+        dtype: the dtype that it is read in.
+        row: the row of the table that it comes by.
+        names: the original tensors, in the order of the layers.
+        changes: original name -> what makes a tensor of another shape fit.
+    """
 
     path: str
     shape: Shape
@@ -82,11 +104,11 @@ class Leaf:
     names: tuple[str, ...]
     changes: Mapping[str, Change]
 
-    def lazy(self, tensors: Tensors) -> Lazy:
-        """The leaf, still to be read."""
-        return Lazy(self.path, self.shape, self.dtype, functools.partial(self._parts, tensors))
+    def lazy(self, tensors: Tensors) -> LazyTensor:
+        """Returns the leaf, still to be read."""
+        return LazyTensor(self.path, self.shape, self.dtype, functools.partial(self._layers, tensors))
 
-    def _parts(self, tensors: Tensors) -> Iterator[np.ndarray]:
+    def _layers(self, tensors: Tensors) -> Iterator[np.ndarray]:
         for name in self.names:
             tensor = tensors[name]
             if name in self.changes:
@@ -95,7 +117,11 @@ class Leaf:
 
 
 class Table:
-    """A table of rows, searched from either side."""
+    """A table of rows, searched by original name or by path.
+
+    Several rows may lead to one path, because releases of a model name the same tensor differently. The first
+    of them is used for writing.
+    """
 
     def __init__(self, rows: Iterable[Row]):
         rows = tuple(rows)
@@ -107,7 +133,8 @@ class Table:
             raise ValueError("two rows of the table take the same tensor")
 
     def find(self, name: str) -> tuple[Row, int] | None:
-        """The row that takes tensor `name`, and the layer."""
+        """Returns the row that takes tensor `name`, and the layer; None if no row does."""
+        # Any of the numbers in a name may be the layer: blocks.3.mlp.0.weight.
         layered = (name[: n.start()] + LAYER + name[n.end() :] for n in re.finditer(r"\d+", name))
         for source in (name, *layered):
             row = self._by_source.get(source)
@@ -116,20 +143,24 @@ class Table:
         return None
 
 
-def original(
+def original_tensors(
     rows: Iterable[Row],
     leaves: Tensors,
     ties: Mapping[str, str] | None = None,
     without: Collection[str] = (),
-) -> Sequence[Lazy]:
-    """The source tensors of leaves by tree path, still to be read; a row must write every leaf.
+) -> Sequence[LazyTensor]:
+    """Returns the original tensors of leaves by path, still to be read.
 
-    Those in `without` may have none.
+    Args:
+        rows: the family's table.
+        leaves: parameters by path; a row must write each of them.
+        ties: copy -> the original tensor that it repeats.
+        without: paths of leaves that the originals have no place for.
     """
     table = Table(rows)
-    strange = sorted(set(leaves) - table.by_target.keys() - set(without))
-    if strange:
-        raise UserError(f"original files have no place for these parameters: {', '.join(strange)}")
+    unknown = sorted(set(leaves) - table.by_target.keys() - set(without))
+    if unknown:
+        raise UserError(f"original files have no place for these parameters: {', '.join(unknown)}")
     lazies = {
         lazy.name: lazy
         for row in table.by_target.values()
@@ -139,24 +170,24 @@ def original(
     copies = {alias: lazies[owner] for alias, owner in (ties or {}).items() if owner in lazies}
     return [
         *lazies.values(),
-        *(Lazy(alias, lazy.shape, lazy.dtype, lazy.parts) for alias, lazy in copies.items()),
+        *(LazyTensor(alias, lazy.shape, lazy.dtype, lazy.chunks) for alias, lazy in copies.items()),
     ]
 
 
-def _saved(row: Row, leaves: Tensors) -> Iterator[Lazy]:
+def _saved(row: Row, leaves: Tensors) -> Iterator[LazyTensor]:
     whole, dtype = leaves.shape(row.target), leaves.dtype(row.target)
     shape = row.source_shape(whole)
 
-    def parts(layer: int) -> Iterator[np.ndarray]:
+    def chunks(layer: int) -> Iterator[np.ndarray]:
         leaf = leaves.layer(row.target, layer) if row.layered else leaves[row.target]
         yield row.transform.save(leaf)
 
     for layer in range(whole[0] if row.layered else 1):
-        yield Lazy(row.name(layer), shape, dtype, functools.partial(parts, layer))
+        yield LazyTensor(row.name(layer), shape, dtype, functools.partial(chunks, layer))
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dict of leaves by path."""
+    """Returns the nested dict of leaves by path."""
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *parents, name = path.split("/")
@@ -173,5 +204,5 @@ def is_float(dtype: np.dtype) -> bool:
 
 
 def _hollow(shape: Shape) -> np.ndarray:
-    """An array of any shape in one byte of memory."""
+    """Returns an array of any shape that occupies one byte of memory."""
     return np.broadcast_to(np.zeros((), np.uint8), shape)

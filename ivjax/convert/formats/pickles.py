@@ -1,7 +1,7 @@
 """Reads torch's zip files without torch, and without running anything that the pickle asks for.
 
-Only what rebuilds tensors is understood. Settings that training scripts store beside the weights become
-inert placeholders. Whatever else a pickle names is refused: it could be any function.
+Only the calls that rebuild tensors are understood. Settings that training scripts store beside the weights
+become inert placeholders. Everything else that a pickle names is refused, because it could be any function.
 """
 
 import collections
@@ -18,6 +18,7 @@ import numpy as np
 from ivjax.convert.formats.tensors import Listed
 from ivjax.errors import UserError
 
+# The keys under which training scripts store a model's tensors.
 CONTAINERS = ("module", "model", "model_state", "state_dict", "model_state_dict")
 
 STORAGES: dict[str, Any] = {
@@ -48,7 +49,7 @@ _DAMAGE = (KeyError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile
 
 
 class Inert:
-    """Stands in for an object whose class is none of our business."""
+    """Stands in for an object of a class that is not needed."""
 
     def __init__(self, *arguments: Any, **named: Any):
         self.arguments = arguments
@@ -61,7 +62,10 @@ class Inert:
 
 
 class _Callable:
-    """Calls one known function, and cannot be altered by the pickle's opcodes for states."""
+    """Calls one known function, and cannot be altered by the pickle's opcodes for states.
+
+    A bare function has a `__dict__`, into which a pickle could write.
+    """
 
     __slots__ = ("_function",)
 
@@ -77,7 +81,15 @@ class _Callable:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tensor inside a torch file: a strided view of a storage; offset and strides count numbers."""
+    """A tensor inside a torch file: a strided view of a storage.
+
+    Attributes:
+        storage: the storage's key in the archive.
+        dtype: its dtype.
+        offset: elements of the storage before the first one of the tensor.
+        shape: the tensor's shape.
+        strides: elements between neighbours along each axis.
+    """
 
     storage: str
     dtype: np.dtype
@@ -89,7 +101,7 @@ class Stored:
         raise pickle.UnpicklingError("it sets the state of a tensor")
 
     def check(self) -> None:
-        """ValueError unless the view goes forward from its storage's start."""
+        """Raises ValueError unless the view goes forward from its storage's start."""
         if min(self.offset, *self.shape, *self.strides, 0) < 0 or len(self.shape) != len(self.strides):
             raise ValueError(f"a tensor of shape {self.shape} has strides {self.strides} at {self.offset}")
 
@@ -113,7 +125,7 @@ class TorchTensors(Listed[Stored]):
             ) from None
 
     def _array(self, stored: Stored, where: str) -> np.ndarray:
-        stored.check()  # as_strided itself trusts whatever it is given
+        stored.check()  # as_strided checks nothing: a wrong stride would read foreign memory
         if 0 in stored.shape:
             return np.empty(stored.shape, stored.dtype)
         flat = np.frombuffer(self._bytes(stored, where), stored.dtype)
@@ -121,7 +133,7 @@ class TorchTensors(Listed[Stored]):
         return np.lib.stride_tricks.as_strided(flat, stored.shape, strides, writeable=False)
 
     def _bytes(self, stored: Stored, where: str) -> bytes:
-        """The stretch of its storage that a tensor views; of a storage that it fills, with its checksum."""
+        """Returns the bytes of its storage that a tensor views."""
         member = self._archive.getinfo(f"{self._root}/data/{stored.storage}")
         _check_plain(member, where)
         size = stored.dtype.itemsize
@@ -131,18 +143,19 @@ class TorchTensors(Listed[Stored]):
             raise UserError(f"{where} reaches beyond its {numbers} stored numbers: the file is damaged")
         with self._archive.open(member) as file:
             file.seek(stored.offset * size)
+            # zipfile compares the checksum only when a member is read to its end in one go.
             whole = stored.offset == 0 and (last + 1) * size == member.file_size
             return file.read() if whole else file.read((last + 1) * size)
 
 
 def open_torch(path: Path) -> TorchTensors:
-    """The tensors of a .pt, .pth or .bin file, out of whatever container they are wrapped in."""
+    """Returns the tensors of a .pt, .pth or .bin file, whichever key of the file holds them."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
         raise UserError(
-            f"{path} is no whole torch file: it is truncated, or older than torch 1.6 (then load and save "
-            "it once with torch)"
+            f"{path} is no whole torch file: it is truncated (fetch it again), or older than torch 1.6 "
+            "(load and save it once with torch)"
         ) from None
     listings = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
     if len(listings) != 1:
@@ -155,7 +168,7 @@ def open_torch(path: Path) -> TorchTensors:
 
 
 def _check_plain(member: zipfile.ZipInfo, where: str) -> None:
-    """Torch never compresses; what is compressed may be of any size when it is read."""
+    """Raises if a member is compressed: torch never does it, and unpacked it could be of any size."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise UserError(f"{where} is compressed, as torch's files never are; it is not read")
 
@@ -172,24 +185,24 @@ def _unpickled(archive: zipfile.ZipFile, listing: zipfile.ZipInfo) -> Any:
             return _Unpickler(file, str(archive.filename)).load()
     except (UserError, OSError):
         raise
-    except Exception as error:  # a damaged pickle can raise anything
+    except Exception as error:  # a damaged pickle may raise anything
         raise UserError(
             f"the pickle in {archive.filename} is damaged ({type(error).__name__}: {error})"
         ) from None
 
 
 def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
-    """The tensors of the container that has the most, and the key they lay under (`flat` for none)."""
+    """Returns the key with the most tensors (`flat` for none), and these tensors."""
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
-    # A pickle can put values of its own over an OrderedDict's methods, hence `dict.get` and the like.
+    # A pickle can replace the methods of an OrderedDict instance, hence `dict.get` and the like.
     insides: dict[str, Any] = {"flat": content} | {name: dict.get(content, name) for name in CONTAINERS}
     tensors = {name: _tensors(inside) for name, inside in insides.items()}
     best = max(tensors, key=lambda name: len(tensors[name]))
     if not tensors[best]:
         found = ", ".join(map(str, dict.keys(content)))
         raise UserError(f"{path} holds no tensors under {', '.join(CONTAINERS)}; it has {found}")
-    if best != "flat":  # beside flat tensors lie the optimizer's, which nobody misses
+    if best != "flat":  # next to flat tensors, nested ones are the optimizer's, and not needed
         _check_not_nested(insides[best], f"{path}: {best}")
     return best, tensors[best]
 

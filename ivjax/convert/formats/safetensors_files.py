@@ -1,4 +1,4 @@
-"""Tensors of a weight file, one at a time: .safetensors, sharded .safetensors, and torch files.
+"""Reads the tensors of a weight file one at a time: .safetensors, sharded .safetensors, and torch files.
 
 Torch is not needed, and nothing that a pickle asks for is ever run: see `pickles`.
 """
@@ -30,12 +30,13 @@ DTYPES: dict[str, Any] = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+# A damaged length must not make this program allocate gigabytes; real headers have a few megabytes.
 _LONGEST_HEADER = 2**28
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where a tensor of a .safetensors file lies: bytes [start, end) of `path`."""
+class FileRange:
+    """The place of a tensor in a .safetensors file: bytes [start, end) of `path`."""
 
     path: Path
     dtype: Any
@@ -44,10 +45,10 @@ class Entry:
     end: int
 
 
-class SafeTensors(Listed[Entry]):
+class SafeTensors(Listed[FileRange]):
     """Tensors of one .safetensors file or of several."""
 
-    def __init__(self, entries: Mapping[str, Entry], metadata: Mapping[str, str]):
+    def __init__(self, entries: Mapping[str, FileRange], metadata: Mapping[str, str]):
         super().__init__(entries)
         self.metadata = metadata
 
@@ -62,7 +63,7 @@ class SafeTensors(Listed[Entry]):
         return self._read(name, start, start + size).reshape(entry.shape[1:])
 
     def _read(self, name: str, start: int, end: int) -> np.ndarray:
-        """The numbers in bytes [start, end) of the tensor's file."""
+        """Returns the elements in bytes [start, end) of the tensor's file."""
         entry = self._entries[name]
         try:
             with entry.path.open("rb") as file:
@@ -76,9 +77,9 @@ class SafeTensors(Listed[Entry]):
 
 
 def open_tensors(path: Path) -> Tensors:
-    """The tensors of a weight file, an index of shards, or a folder that holds one of these.
+    """Returns the tensors of a weight file, an index of shards, or a folder that holds one of these.
 
-    FILE.safetensors may also lie there as shards, named by FILE.safetensors.index.json.
+    FILE.safetensors may also be stored as shards, which FILE.safetensors.index.json lists.
     """
     try:
         return _opened(path.expanduser())
@@ -106,7 +107,7 @@ def _opened(path: Path) -> Tensors:
 
 
 def index_of(path: Path) -> Path:
-    """The index of the shards that FILE.safetensors is split into."""
+    """Returns the index of the shards that FILE.safetensors may be split into."""
     return path.with_name(f"{path.name}.index.json")
 
 
@@ -135,7 +136,9 @@ def _sharded(index: Path) -> SafeTensors:
         raise UserError(f"{places[missing[0]]} lacks {missing[0]}, which {index.name} says it holds")
     extra = sorted(name for entries, _ in shards.values() for name in entries if name not in places)
     if extra:
-        raise UserError(f"{index.name} does not name {extra[0]}, which lies in one of its shards")
+        raise UserError(
+            f"{index.name} does not name {extra[0]}, which is in one of its shards; write the index again"
+        )
     metadata = {key: value for _, said in shards.values() for key, value in said.items()}
     return SafeTensors({name: shards[shard][0][name] for name, shard in places.items()}, metadata)
 
@@ -143,12 +146,12 @@ def _sharded(index: Path) -> SafeTensors:
 def _shard(index: Path, name: str) -> Path:
     path = index.parent / name
     if not path.is_file():
-        raise UserError(f"{index.name} names {name}, which is missing beside it; fetch the shard")
+        raise UserError(f"{index.name} names {name}, which is missing beside it; fetch that shard")
     return path
 
 
-def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The entries of a .safetensors file, checked against the file's size, and its metadata."""
+def _read_header(path: Path) -> tuple[dict[str, FileRange], dict[str, str]]:
+    """Returns the entries of a .safetensors file, checked against the file's size, and its metadata."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -164,9 +167,11 @@ def _read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
         raise UserError(f"the header of {path} is damaged ({type(error).__name__}: {error})") from None
 
 
-def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: int) -> Entry:
+def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: int) -> FileRange:
     if facts["dtype"] not in DTYPES:
-        raise UserError(f"{path}: {name} has dtype {facts['dtype']}, which is not read here")
+        raise UserError(
+            f"{path}: {name} has dtype {facts['dtype']}, which cannot be read; give {', '.join(DTYPES)}"
+        )
     dtype, shape = np.dtype(DTYPES[facts["dtype"]]), tuple(facts["shape"])
     start, end = (offset + place for place in facts["data_offsets"])
     if start < offset or any(axis < 0 for axis in shape):
@@ -175,4 +180,4 @@ def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: i
         raise UserError(f"{path}: {name} of shape {shape} does not fit its {end - start} bytes")
     if end > size:
         raise UserError(f"{path} is truncated: it ends before {name} does; fetch it again")
-    return Entry(path, dtype, shape, start, end)
+    return FileRange(path, dtype, shape, start, end)

@@ -1,4 +1,4 @@
-"""Tensors by name, from wherever they lie: shape and dtype are known before any is read."""
+"""Tensors by name, from any kind of file: shape and dtype are known before any is read."""
 
 import math
 from abc import abstractmethod
@@ -14,7 +14,9 @@ Shape = tuple[int, ...]
 class Tensors(Mapping[str, np.ndarray]):
     """Tensors by name; each one is read when it is asked for.
 
-    `container` is the key they lay under in their file (`flat` for none), `metadata` what it says of itself.
+    Attributes:
+        container: the key that held them in their file; `flat` for none.
+        metadata: what the file says of itself.
     """
 
     container = "flat"
@@ -22,23 +24,23 @@ class Tensors(Mapping[str, np.ndarray]):
 
     @abstractmethod
     def shape(self, name: str) -> Shape:
-        """Shape without reading the tensor."""
+        """Returns the shape without reading the tensor."""
 
     @abstractmethod
     def dtype(self, name: str) -> np.dtype:
-        """Numpy dtype without reading the tensor."""
+        """Returns the numpy dtype without reading the tensor."""
 
     @abstractmethod
     def __contains__(self, name: object) -> bool:
-        """Whether there is such a tensor; a Mapping's own way would read it."""
+        """Whether there is such a tensor. Mapping's own implementation would read it."""
 
     def layer(self, name: str, number: int) -> np.ndarray:
-        """Entry `number` of the leading axis; a file reads no more than that."""
+        """Returns entry `number` of the leading axis; files read no more than that."""
         return self[name][number]
 
 
 class Described(Protocol):
-    """An array, or what is known of one that is still to be read."""
+    """An array, or the description of one that is still to be read."""
 
     @property
     def shape(self) -> Shape: ...
@@ -51,7 +53,7 @@ Entry = TypeVar("Entry", bound=Described)
 
 
 class Listed(Tensors, Generic[Entry]):
-    """Tensors whose names lead to entries that say their shape and dtype."""
+    """Tensors that are described by one entry each, with its shape and dtype."""
 
     def __init__(self, entries: Mapping[str, Entry]):
         self._entries = dict(entries)
@@ -73,7 +75,7 @@ class Listed(Tensors, Generic[Entry]):
 
 
 class Arrays(Listed[np.ndarray]):
-    """Arrays that are in memory already, of numpy or jax."""
+    """Arrays of numpy or jax that are in memory already."""
 
     def __init__(self, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None):
         super().__init__({name: np.asarray(array) for name, array in arrays.items()})
@@ -114,25 +116,31 @@ class Renamed(Tensors):
         return len(self._names)
 
 
-def part(whole: Tensors, prefix: str) -> Tensors:
-    """The tensors whose names start with a prefix, under their names without it."""
+def below(whole: Tensors, prefix: str) -> Tensors:
+    """Returns the tensors whose names start with a prefix, under their names without it."""
     return Renamed(whole, {n.removeprefix(prefix): n for n in whole if n.startswith(prefix)})
 
 
 def stripped(whole: Tensors, prefix: str) -> Tensors:
-    """All tensors; names that start with the prefix lose it."""
+    """Returns all tensors; names that start with the prefix lose it."""
     return Renamed(whole, {n.removeprefix(prefix): n for n in whole}) if prefix else whole
 
 
 @dataclass(frozen=True)
-class Lazy:
-    """A tensor that is still to be made. `parts` makes it piece by piece, in order, so that it need never
-    be in memory as a whole."""
+class LazyTensor:
+    """A tensor that is still to be made.
+
+    Attributes:
+        name: its name in the file that is written.
+        shape: its shape.
+        dtype: the dtype that it is written in.
+        chunks: makes it in consecutive chunks of any shape, so that it need never be in memory as a whole.
+    """
 
     name: str
     shape: Shape
     dtype: np.dtype
-    parts: Callable[[], Iterable[np.ndarray]]
+    chunks: Callable[[], Iterable[np.ndarray]]
 
     @property
     def nbytes(self) -> int:
@@ -140,12 +148,13 @@ class Lazy:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def pieces(self) -> Iterator[np.ndarray]:
-        """The parts as flat arrays of the tensor's dtype."""
-        for part in self.parts():
-            yield np.ascontiguousarray(part, self.dtype).reshape(-1)
+        """Yields the chunks as flat arrays of the tensor's dtype."""
+        for chunk in self.chunks():
+            yield np.ascontiguousarray(chunk, self.dtype).reshape(-1)
 
     def read(self) -> np.ndarray:
-        """The whole tensor, written into one array."""
+        """Returns the whole tensor."""
+        # Filled chunk by chunk, because np.concatenate would hold the tensor twice.
         whole, place = np.empty(self.shape, self.dtype), 0
         for piece in self.pieces():
             whole.reshape(-1)[place : place + piece.size] = piece

@@ -1,7 +1,7 @@
 """Writes tensors as torch.save does, without torch: a zip of one pickle and one file for each tensor.
 
-The pickle is put together from opcodes: Python's own pickler refuses to name functions of a package that
-is not installed. `torch.load` reads it with weights_only.
+The pickle is put together from opcodes, because Python's own pickler refuses to name functions of a package
+that is not installed. `torch.load(..., weights_only=True)` reads the file.
 """
 
 import math
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ivjax.convert.formats.pickles import STORAGES
-from ivjax.convert.formats.tensors import Lazy, Shape
+from ivjax.convert.formats.tensors import LazyTensor, Shape
 from ivjax.convert.formats.writing import Advance, new_files, no_progress
 from ivjax.errors import UserError
 
@@ -22,9 +22,9 @@ _EMPTY_DICT = b"ccollections\nOrderedDict\n)R"
 
 
 def write_torch(
-    path: Path, tensors: Sequence[Lazy], container: str, advance: Advance = no_progress
+    path: Path, tensors: Sequence[LazyTensor], container: str, advance: Advance = no_progress
 ) -> list[Path]:
-    """Writes a state dict, under the key `container` unless that is `flat`. Gives the file."""
+    """Writes a state dict, under the key `container` unless that is `flat`; returns the file."""
     for tensor in tensors:
         if tensor.dtype not in _NAMES:
             raise UserError(f"{tensor.name} has dtype {tensor.dtype}, which torch files cannot hold; cast it")
@@ -40,13 +40,13 @@ def write_torch(
     return [path]
 
 
-def _pickled(tensors: Sequence[Lazy], container: str) -> bytes:
+def _pickled(tensors: Sequence[LazyTensor], container: str) -> bytes:
     items = b"".join(_text(tensor.name) + _tensor(str(key), tensor) for key, tensor in enumerate(tensors))
     state = _EMPTY_DICT + b"(" + items + b"u"
     return b"\x80\x02" + (state if container == "flat" else b"}" + _text(container) + state + b"s") + b"."
 
 
-def _tensor(key: str, tensor: Lazy) -> bytes:
+def _tensor(key: str, tensor: LazyTensor) -> bytes:
     """`_rebuild_tensor_v2(storage, 0, shape, strides, requires_grad=False, hooks={})`."""
     kind = f"ctorch\n{_NAMES[tensor.dtype]}\n".encode()
     numbers = math.prod(tensor.shape)
@@ -64,12 +64,12 @@ def _tuple(numbers: Shape) -> bytes:
 
 
 def _int(number: int) -> bytes:
-    """LONG1, which holds integers of any size."""
+    """The opcode LONG1, which holds integers of any size."""
     data = number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
     return b"\x8a" + bytes([len(data)]) + data
 
 
 def _text(text: str) -> bytes:
-    """BINUNICODE."""
+    """The opcode BINUNICODE."""
     data = text.encode()
     return b"X" + len(data).to_bytes(4, "little") + data

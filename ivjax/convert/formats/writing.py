@@ -1,6 +1,6 @@
-"""Writes tensors as .safetensors, whole or in shards, piece by piece: no more than a piece is in memory.
+"""Writes tensors as .safetensors, whole or in shards, with no more than one piece of a tensor in memory.
 
-Files are drafts until all of them are whole.
+Files are hidden drafts until all of them are whole.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ivjax.convert.formats.safetensors_files import DTYPES, index_of
-from ivjax.convert.formats.tensors import Lazy
+from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.drafts import draft_of
 from ivjax.errors import UserError
 
@@ -27,11 +27,11 @@ _CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 
 def bytes_of(text: str) -> int:
-    """A size such as 500MB, 4GiB or 4096."""
-    parts = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text)
-    if not parts or parts[2] not in _UNITS:
+    """Returns the bytes of a size such as 500MB, 4GiB or 4096."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text)
+    if not found or found[2] not in _UNITS:
         raise UserError(f"{text!r} is no size; write it like 500MB or 4GiB")
-    return int(float(parts[1]) * _UNITS[parts[2]])
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def no_progress() -> None:
@@ -40,14 +40,14 @@ def no_progress() -> None:
 
 def write_safetensors(
     path: Path,
-    tensors: Sequence[Lazy],
+    tensors: Sequence[LazyTensor],
     metadata: Mapping[str, str],
     shard_bytes: int = SHARD_BYTES,
     advance: Advance = no_progress,
 ) -> list[Path]:
     """Writes FILE.safetensors, or if it would be larger than `shard_bytes`, shards and their index.
 
-    Gives the files that were written; the last one is what the tensors are opened by.
+    Returns the files that were written; the last one is what the tensors are opened by.
     """
     if path.suffix != ".safetensors":
         raise UserError(f"{path} must end in .safetensors")
@@ -68,7 +68,7 @@ def write_safetensors(
 
 @contextlib.contextmanager
 def new_files(files: Sequence[Path], path: Path) -> Iterator[dict[Path, Path]]:
-    """Drafts of files that are to be written for `path`; they take their names together, at the end."""
+    """Yields a draft for each file that is written for `path`; all take their names together at the end."""
     _refuse_to_replace(path)
     drafts = {file: draft_of(file) for file in files}
     try:
@@ -86,7 +86,7 @@ def new_files(files: Sequence[Path], path: Path) -> Iterator[dict[Path, Path]]:
 
 def _remove(files: Iterable[Path]) -> None:
     for file in files:
-        with contextlib.suppress(OSError):  # where there is no folder there is no file
+        with contextlib.suppress(OSError):  # the folder may be missing, and with it the file
             file.unlink(missing_ok=True)
 
 
@@ -94,12 +94,12 @@ def _refuse_to_replace(path: Path) -> None:
     shards = path.parent.glob(f"{glob.escape(path.stem)}-*-of-*{path.suffix}") if path.parent.is_dir() else []
     for file in (path, index_of(path), *shards):
         if file.exists():
-            raise UserError(f"{file} is there already; remove it or choose another name")
+            raise UserError(f"{file} exists already; remove it or choose another name")
 
 
-def _shards(tensors: Sequence[Lazy], shard_bytes: int) -> list[list[Lazy]]:
-    """Tensors in order, in parts of at most `shard_bytes`; a larger tensor has one of its own."""
-    shards: list[list[Lazy]] = [[]]
+def _shards(tensors: Sequence[LazyTensor], shard_bytes: int) -> list[list[LazyTensor]]:
+    """Returns tensors in shards of at most `shard_bytes`; a larger tensor has a shard of its own."""
+    shards: list[list[LazyTensor]] = [[]]
     room = shard_bytes
     for tensor in tensors:
         if shards[-1] and tensor.nbytes > room:
@@ -116,7 +116,9 @@ def _names(path: Path, count: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{n:05}-of-{count:05}{path.suffix}") for n in range(1, count + 1)]
 
 
-def _write_one(draft: Path, tensors: Sequence[Lazy], metadata: Mapping[str, str], advance: Advance) -> None:
+def _write_one(
+    draft: Path, tensors: Sequence[LazyTensor], metadata: Mapping[str, str], advance: Advance
+) -> None:
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     place = 0
     for tensor in tensors:
@@ -127,7 +129,7 @@ def _write_one(draft: Path, tensors: Sequence[Lazy], metadata: Mapping[str, str]
         }
         place += tensor.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-len(text) % 8)  # so that the data starts at a multiple of 8, as readers that map it need
     with draft.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
@@ -136,7 +138,7 @@ def _write_one(draft: Path, tensors: Sequence[Lazy], metadata: Mapping[str, str]
             advance()
 
 
-def _code(tensor: Lazy) -> str:
+def _code(tensor: LazyTensor) -> str:
     if tensor.dtype not in _CODES:
         raise UserError(f"{tensor.name} has dtype {tensor.dtype}, which .safetensors cannot hold; cast it")
     return _CODES[tensor.dtype]

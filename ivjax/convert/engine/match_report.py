@@ -1,4 +1,4 @@
-"""What a comparison of a file with a model found."""
+"""The report on a comparison of a file with a model."""
 
 import dataclasses
 import re
@@ -9,13 +9,20 @@ from typing import Any
 from ivjax.convert.formats.tensors import Shape
 from ivjax.errors import UserError
 
-_SHOWN = 3  # problems in an error's sentence
-_LISTED = 24  # and in a report's lines
+_IN_SENTENCE = 3  # problems that an error names
+_IN_REPORT = 24  # problems that a report lists
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A tensor of another shape than the model's."""
+class ShapeDifference:
+    """A tensor of another shape than the model's.
+
+    Attributes:
+        name: the tensor.
+        found: its shape in the file.
+        wanted: the shape that the model needs.
+        remedy: what the user can do.
+    """
 
     name: str
     found: Shape
@@ -23,24 +30,36 @@ class Difference:
     remedy: str
 
     def text(self) -> str:
-        """The clause that follows the name."""
+        """Returns the clause that follows the name."""
         return f"is {self.found} in the file and {self.wanted} in the model: {self.remedy}"
 
 
 @dataclass(frozen=True)
-class Report:
-    """Every tensor of a file and every parameter of a model, accounted for.
+class MatchReport:
+    """Accounts for every tensor of a file and every parameter of a model.
 
-    `missing`, `surplus`, `shapes` and `faults` are errors. `missing`: tensor -> the parameter it would
-    fill. `surplus` and `unused`: tensor -> why nothing takes it. `resized`: tensor -> how. `ties`: copy ->
-    the tensor it must equal. `dtypes`: dtype -> number of tensors. `fresh`: parameters that are initialised.
+    Attributes:
+        matched: how many tensors fill parameters.
+        missing: tensor -> the parameter that it would fill. An error.
+        surplus: tensor -> why nothing takes it. An error.
+        shapes: tensors of another shape. An error.
+        conflicts: other errors, as sentences.
+        unused: tensor -> why it is not needed.
+        resized: tensor -> how it was made to fit.
+        fresh: paths of parameters that are initialised.
+        ties: copy -> the tensor that it must equal.
+        dtypes: dtype -> number of tensors.
+        family: the checkpoint family.
+        preset: the name of the model's sizes; None if it was given by its shapes.
+        container: the key that held the tensors in the file.
+        prefix: what was removed from all names.
     """
 
     matched: int
     missing: Mapping[str, str] = field(default_factory=dict)
     surplus: Mapping[str, str] = field(default_factory=dict)
-    shapes: Sequence[Difference] = ()
-    faults: Sequence[str] = ()
+    shapes: Sequence[ShapeDifference] = ()
+    conflicts: Sequence[str] = ()
     unused: Mapping[str, str] = field(default_factory=dict)
     resized: Mapping[str, str] = field(default_factory=dict)
     fresh: Sequence[str] = ()
@@ -54,31 +73,31 @@ class Report:
     @property
     def fits(self) -> bool:
         """Whether the file gives the model all it needs, and nothing else."""
-        return not (self.missing or self.surplus or self.shapes or self.faults)
+        return not (self.missing or self.surplus or self.shapes or self.conflicts)
 
     @property
     def errors(self) -> int:
-        """How many tensors do not fit."""
-        return len(self.missing) + len(self.surplus) + len(self.shapes) + len(self.faults)
+        """The number of errors."""
+        return len(self.missing) + len(self.surplus) + len(self.shapes) + len(self.conflicts)
 
     def problems(self) -> list[str]:
-        """One clause for each error; layers that fail alike share one."""
+        """Returns one clause for each error; layers that fail alike share one."""
         shapes = _merged({shape.name: shape.text() for shape in self.shapes})
         missing = [f"{name} is missing, which fills {path}" for name, path in _merged(self.missing)]
         surplus = [f"{name} is left over: {why}" for name, why in _merged(self.surplus)]
-        return [*self.faults, *(f"{name} {text}" for name, text in shapes), *missing, *surplus]
+        return [*self.conflicts, *(f"{name} {text}" for name, text in shapes), *missing, *surplus]
 
     def check(self, what: str) -> None:
-        """Raises an error that names what does not fit, unless all fits."""
+        """Raises an error that names what does not fit, unless all fits. `what` is the file's name."""
         problems = self.problems()
         if not problems:
             return
         model = " ".join(filter(None, (self.family, self.preset))) or "the model"
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UserError(f"{what} and {model} do not fit: {'; '.join(problems[:_SHOWN])}{more}")
+        more = f"; and {len(problems) - _IN_SENTENCE} more" if len(problems) > _IN_SENTENCE else ""
+        raise UserError(f"{what} and {model} do not fit: {'; '.join(problems[:_IN_SENTENCE])}{more}")
 
     def text(self) -> str:
-        """The report in lines, for people."""
+        """Returns the report in lines, for people."""
         head = {
             "family": self.family or "unknown",
             "preset": self.preset or "none",
@@ -92,18 +111,18 @@ class Report:
             lines += [f"{name:<10}{tensor}: {what}" for tensor, what in _merged(getattr(self, name))]
         lines += [f"{'fresh':<10}{path}" for path in self.fresh]
         problems = self.problems()
-        lines += [f"{'error':<10}{problem}" for problem in problems[:_LISTED]]
-        if len(problems) > _LISTED:
-            lines.append(f"{'error':<10}and {len(problems) - _LISTED} more; --json lists all")
+        lines += [f"{'error':<10}{problem}" for problem in problems[:_IN_REPORT]]
+        if len(problems) > _IN_REPORT:
+            lines.append(f"{'error':<10}and {len(problems) - _IN_REPORT} more; --json lists all")
         return "\n".join([*lines, "fits" if self.fits else f"does not fit: {self.errors} errors"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain values, for programs."""
+        """Returns the report as plain values, for programs."""
         return dataclasses.asdict(self) | {"fits": self.fits, "errors": self.errors}
 
 
 def _merged(named: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(name, text) pairs in which the layers of one tensor with one text are one: `blocks.{0..11}.x`."""
+    """Returns (name, text) pairs; layers of one tensor with the same text become one: `blocks.{0..11}.x`."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name, text in named.items():
         groups.setdefault((re.sub(r"\d+", "{}", name, count=1), text), []).append(name)

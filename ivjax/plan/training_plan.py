@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ivjax.experiment.experiment import Experiment
-from ivjax.plan.compile import Compiled, TooLarge, compile_step
+from ivjax.plan.compiled_step import CompiledStep, TooLarge, compile_step
 from ivjax.plan.estimate import Estimate, Memory, estimate, with_mesh
 from ivjax.plan.roofline import Assumptions, Speed, speed
 from ivjax.plan.topology import Topology
@@ -17,15 +17,15 @@ HEAP = {"tpu": 1.4, "gpu": 1.2, "cpu": 1.0}
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be known before a run: see Estimate, Speed and Compiled."""
+class TrainingPlan:
+    """What is to be known before a run: see Estimate, Speed and CompiledStep."""
 
     name: str
     topology: Topology
     experiment: Experiment
     estimate: Estimate
     speed: Speed
-    compiled: Compiled | TooLarge | None = None
+    compiled: CompiledStep | TooLarge | None = None
 
     @property
     def needed(self) -> int:
@@ -73,11 +73,11 @@ class Plan:
 
 def make_plan(
     name: str, experiment: Experiment, topology: Topology, assumed: Assumptions, compiled: bool = False
-) -> Plan:
+) -> TrainingPlan:
     """Estimates, and compiles if `compiled`. The experiment's mesh gets the topology's slices."""
     experiment = over_slices(experiment, topology)
     found = estimate(experiment, topology.chip, topology.devices)
-    return Plan(
+    return TrainingPlan(
         name=name,
         topology=topology,
         experiment=experiment,

@@ -33,7 +33,7 @@ class Mount(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
+class LaunchedCommand:
     """An ivjax command line as typed: its command, the config file that it names, its run folder."""
 
     words: tuple[str, ...]

@@ -15,7 +15,7 @@ BAD_INPUT = 2
 """The exit status of a command that will fail in the same way each time."""
 
 
-def run_worker(command: Sequence[str]) -> int:
+def run_on_host(command: Sequence[str]) -> int:
     """Runs `ivjax COMMAND`, passes SIGTERM on to it, and returns its exit status, or STOPPED.
 
     `ivjax train` ends with status 0 when a SIGTERM, here or on another host, made it save and leave:

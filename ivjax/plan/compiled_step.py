@@ -34,7 +34,7 @@ _GATHER, _SMALL = 1.5, 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledStep:
     """Bytes on one device. `alive` is the most that the step's own values take at once; `heap` is what they
     are laid out in, with gaps between them; `fast` is what lies in the chip's fast memory instead. `largest`
     are the biggest places of the heap: (bytes, shapes).
@@ -66,7 +66,7 @@ class TooLarge:
     limit: int
 
 
-def compile_step(experiment: Experiment, topology: Topology, expected: Estimate) -> Compiled | TooLarge:
+def compile_step(experiment: Experiment, topology: Topology, expected: Estimate) -> CompiledStep | TooLarge:
     """Compiles the step for batches of the main medium; needs no accelerator."""
     mesh = build_mesh(experiment.mesh, compile_devices(topology))
     check_batch(experiment.batch, experiment.accumulate, mesh)
@@ -91,7 +91,7 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
     heap = stats.temp_size_in_bytes if report.used is None else report.used - stats.argument_size_in_bytes
     alive = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - report.fast
     warnings = [*_held_whole(program, executable), *_gathered(found, expected), *_traffic(found, expected)]
-    return Compiled(
+    return CompiledStep(
         seconds=seconds,
         arguments=stats.argument_size_in_bytes,
         # Only TPU's peak counts temporaries.

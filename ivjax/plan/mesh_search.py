@@ -8,10 +8,10 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Remat
 from ivjax.experiment.experiment import Experiment
 from ivjax.plan.estimate import with_mesh
-from ivjax.plan.plan import Plan, make_plan
 from ivjax.plan.roofline import Assumptions
 from ivjax.plan.table import mesh_text
 from ivjax.plan.topology import Topology
+from ivjax.plan.training_plan import TrainingPlan, make_plan
 
 _REMATS: tuple[Remat, ...] = ("none", "dots", "full")
 _PARTS = (1, 2, 4, 8)
@@ -20,13 +20,13 @@ _TENSOR = (2, 4, 8)
 
 def search(
     name: str, experiment: Experiment, topology: Topology, assumed: Assumptions, say: Callable[[str], None]
-) -> list[Plan]:
+) -> list[TrainingPlan]:
     """All plans that were tried, best first: those that fit by time, then the others by what they lack.
 
     One thing is changed at a time, from the best so far: the mesh first, then what is computed again, then
     in how many parts a batch is worked off.
     """
-    tried: dict[Any, Plan] = {}
+    tried: dict[Any, TrainingPlan] = {}
 
     def attempt(candidate: Experiment) -> None:
         key = (candidate.mesh, candidate.remat, candidate.accumulate)
@@ -73,10 +73,10 @@ def overrides(experiment: Experiment) -> str:
     return " ".join([*axes, f"remat={experiment.remat}", f"accumulate={experiment.accumulate}"])
 
 
-def ranked(plans: Any) -> list[Plan]:
+def ranked(plans: Any) -> list[TrainingPlan]:
     """Those that fit first, the fastest of them before others; then by bytes."""
 
-    def key(plan: Plan) -> tuple[bool, float, float]:
+    def key(plan: TrainingPlan) -> tuple[bool, float, float]:
         # Steps within a hundredth of each other are equal; of those the one that sends less is better.
         rounded = float(f"{plan.speed.step:.2g}")
         return not plan.fits, rounded if plan.fits else plan.needed, sum(plan.estimate.costs.sent.values())
@@ -84,7 +84,7 @@ def ranked(plans: Any) -> list[Plan]:
     return sorted(plans, key=key)
 
 
-def reason(plan: Plan) -> str:
+def reason(plan: TrainingPlan) -> str:
     """One line: what it is, and why it is good or bad."""
     experiment, chip = plan.experiment, plan.topology.chip
     share = plan.needed / chip.usable_memory

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.launch import client, gke, skypilot, slurm, tpu_vm
-from ivjax.launch.job import Job
-from ivjax.launch.render import Place, Rendered
+from ivjax.launch.command import LaunchedCommand
+from ivjax.launch.render import Placement, Rendered
 from ivjax.launch.target import Target, check_name, read_target
 from ivjax.plan.topology import parse
 
-_RENDERERS: dict[str, Callable[[Any, Place], Rendered]] = {
+_RENDERERS: dict[str, Callable[[Any, Placement], Rendered]] = {
     "slurm": slurm.render,
     "tpu-vm": tpu_vm.render,
     "gke": gke.render,
@@ -18,18 +18,18 @@ _RENDERERS: dict[str, Callable[[Any, Place], Rendered]] = {
 }
 
 
-def render(kind: str, target: Target, job: Job, out: Path | None = None) -> tuple[Rendered, Path]:
+def render(kind: str, target: Target, job: LaunchedCommand, out: Path | None = None) -> tuple[Rendered, Path]:
     """The files of a job and the folder they belong in, `jobs/NAME` by default; nothing is written."""
     topology = parse(target.topology, target.slices)
     job.check_place(topology.hosts)
     name = check_name(target.name or job.name)
     folder = out or Path("jobs") / name
-    return _RENDERERS[kind](target, Place(job, name, topology, folder)), folder
+    return _RENDERERS[kind](target, Placement(job, name, topology, folder)), folder
 
 
 def launch(
     kind: str,
-    job: Job,
+    job: LaunchedCommand,
     file: Path | None,
     changes: Sequence[tuple[str, str]],
     out: Path | None,

@@ -9,11 +9,11 @@ from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment
 from ivjax.plan.estimate import with_mesh
-from ivjax.plan.plan import Plan, make_plan
+from ivjax.plan.mesh_search import divisors
 from ivjax.plan.roofline import Assumptions, readable_seconds
-from ivjax.plan.search import divisors
 from ivjax.plan.table import gib, mesh_text
 from ivjax.plan.topology import Topology, parse
+from ivjax.plan.training_plan import TrainingPlan, make_plan
 
 RECIPES = (
     "stage1_1b",
@@ -47,7 +47,7 @@ chips: Google counts cores.
 
 def write_recipes(
     out: Path, compiled: Collection[str], command: str, say: Callable[[str], None]
-) -> list[Plan]:
+) -> list[TrainingPlan]:
     """Plans every recipe on every pod and stores the table; `compiled` are cells as RECIPE@TOPOLOGY."""
     cells = {f"{name}@{pod}": (name, label) for name in RECIPES for label, pod in PODS.items()}
     for cell in compiled:
@@ -89,7 +89,7 @@ def _candidates(experiment: Experiment, topology: Topology) -> Iterator[Experime
             yield dataclasses.replace(candidate, accumulate=parts)
 
 
-def _row(plan: Plan, label: str) -> str:
+def _row(plan: TrainingPlan, label: str) -> str:
     speed, experiment = plan.speed, plan.experiment
     source = " *compiled*" if plan.compiled else ""
     share = plan.needed / plan.topology.chip.usable_memory

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ivjax.plan import layout
+from ivjax.plan import partitioning
 from ivjax.plan.costs import Device, shape_of
-from ivjax.plan.layout import Shape, Splits
 from ivjax.plan.lifetimes import Value
+from ivjax.plan.partitioning import Shape, Splits
 
 REDUCTIONS = frozenset(
     (*(f"reduce_{kind}" for kind in ("sum", "max", "min", "prod", "and", "or")), "argmax", "argmin")
@@ -23,12 +23,12 @@ def splits_of(device: Device, equation: Any, operands: Sequence[Value]) -> list[
     """Splits of the results of anything but products and programs within the program."""
     shapes = [shape_of(v.aval) for v in equation.outvars]
     if not operands:
-        return [layout.whole(len(shape)) for shape in shapes]
+        return [partitioning.whole(len(shape)) for shape in shapes]
     name = equation.primitive.name
     rule = _RULES.get("scatter" if name.startswith("scatter") else name)
     if rule:
         return [rule(device, equation.params, operands, shape) for shape in shapes]
-    return [alike(shape, operands, name in layout.SAME_RANK) for shape in shapes]
+    return [alike(shape, operands, name in partitioning.SAME_RANK) for shape in shapes]
 
 
 def alike(shape: Shape, operands: Sequence[Value], same_rank: bool = False) -> Splits:
@@ -39,11 +39,11 @@ def alike(shape: Shape, operands: Sequence[Value], same_rank: bool = False) -> S
     ]
     # What begins with an operand's dimensions has more of each of its elements, as random bits of keys.
     fitting += [
-        v.splits + layout.whole(rank - len(v.shape))
+        v.splits + partitioning.whole(rank - len(v.shape))
         for v in operands
         if v.shape and len(v.shape) < rank and shape[: len(v.shape)] == v.shape
     ]
-    return layout.joined(fitting) if fitting else layout.whole(rank)
+    return partitioning.joined(fitting) if fitting else partitioning.whole(rank)
 
 
 def book_sums(device: Device, equation: Any, operands: Sequence[Value], results: Sequence[Value]) -> None:
@@ -63,7 +63,7 @@ def book_sums(device: Device, equation: Any, operands: Sequence[Value], results:
 
 
 def _constrained(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
-    return layout.of_spec(params["sharding"].spec, len(shape))
+    return partitioning.of_spec(params["sharding"].spec, len(shape))
 
 
 def _transposed(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
@@ -71,36 +71,36 @@ def _transposed(device: Device, params: Any, operands: Sequence[Value], shape: S
 
 
 def _reshaped(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
-    return layout.reshaped(operands[0].shape, shape, operands[0].splits, device.ways)
+    return partitioning.reshaped(operands[0].shape, shape, operands[0].splits, device.ways)
 
 
 def _broadcast(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
-    spread = layout.spread(operands[0].splits, params["broadcast_dimensions"], len(shape))
+    spread = partitioning.spread(operands[0].splits, params["broadcast_dimensions"], len(shape))
     return tuple(
         split if device.ways(split) <= size else () for split, size in zip(spread, shape, strict=True)
     )
 
 
 def _squeezed(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
-    return layout.kept(operands[0].splits, params["dimensions"])
+    return partitioning.kept(operands[0].splits, params["dimensions"])
 
 
 def _reduced(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
-    return layout.kept(operands[0].splits, params["axes"])
+    return partitioning.kept(operands[0].splits, params["axes"])
 
 
 def _gathered(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     numbers, slices = params["dimension_numbers"], params["slice_sizes"]
-    return layout.of_gather(numbers, slices, operands[0], operands[1], len(shape))
+    return partitioning.of_gather(numbers, slices, operands[0], operands[1], len(shape))
 
 
 def _scattered(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
-    found = layout.of_scatter(params["dimension_numbers"], *operands[:3])
+    found = partitioning.of_scatter(params["dimension_numbers"], *operands[:3])
     return device.gradient_splits(shape, found) or found
 
 
 def _updated(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
-    return layout.joined([operands[0].splits, operands[1].splits])
+    return partitioning.joined([operands[0].splits, operands[1].splits])
 
 
 def _as_first(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:

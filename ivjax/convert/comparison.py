@@ -1,0 +1,154 @@
+"""Compares a file with the model that the user chose, before anything is read."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from ivjax.convert.detection import OpenedFile, nearest_preset, preset_named, recognise
+from ivjax.convert.engine.fits import Fitting
+from ivjax.convert.engine.match_report import MatchReport
+from ivjax.convert.engine.matching import Match, MatchRequest
+from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
+from ivjax.errors import UserError
+from ivjax.experiment.overrides import apply_overrides
+from ivjax.ops.resize import Grid, Inflation
+from ivjax.ops.trees import paths_of
+
+_DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ImportChoices:
+    """What a user may say of a file. What is left out is found.
+
+    Attributes:
+        family: the checkpoint family.
+        preset: the released size.
+        overrides: other sizes than the preset's, such as `vision.frames=16`.
+        fresh: patterns of parameter paths that are initialised instead of read.
+        dtype: floats are cast to it; None keeps them as stored.
+        frames: the frames that a joint position table in the file stands for.
+        inflate: how image kernels become video kernels.
+    """
+
+    family: str | None = None
+    preset: str | None = None
+    overrides: Sequence[str] = ()
+    fresh: Sequence[str] = ()
+    dtype: str | None = None
+    frames: int | None = None
+    inflate: Inflation = "centre"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A file compared with a model.
+
+    Attributes:
+        opened: the file and its family.
+        match: which tensors fill which parameters.
+        target: shapes of the model's parameters by path.
+        sizes: the model's sizes; None where it was given by its shapes.
+        preset: the name of these sizes; None where it was given by its shapes.
+        dtype: floats are cast to it; None keeps them as stored.
+    """
+
+    opened: OpenedFile
+    match: Match
+    target: Mapping[str, Shape]
+    sizes: Any
+    preset: str | None
+    dtype: np.dtype | None
+
+    @property
+    def report(self) -> MatchReport:
+        """The report on every tensor and every parameter."""
+        return self.match.report
+
+    def leaves(self, init: Callable[[], Any] | None = None) -> list[LazyTensor]:
+        """Returns all parameters in the model's order, still to be read; fresh ones come from `init`."""
+        if init is None and self.sizes is not None:
+            init = functools.partial(self.opened.family.init, self.sizes)
+        made = {leaf.path: leaf.lazy(self.opened.tensors) for leaf in self.match.leaves}
+        made |= _initialised(init, self.report.fresh, self.dtype)
+        return [made[path] for path in self.target]
+
+
+def compare(
+    tensors: Tensors,
+    what: str,
+    choices: ImportChoices = ImportChoices(),
+    target: Mapping[str, Shape] | None = None,
+    grid: Grid | None = None,
+) -> Comparison:
+    """Compares tensors with a model: `target` (shapes by path) of patch grid `grid`, or the sizes chosen.
+
+    `what` is the file's name in errors.
+    """
+    opened = recognise(tensors, what, choices.family)
+    family, dtype = opened.family, _dtype(choices.dtype)
+    frames = (choices.frames,) if choices.frames else opened.frames
+    fitting = Fitting(grid, frames, choices.inflate)
+    wanted = MatchRequest(target, choices.fresh, dtype=dtype, fitting=fitting)
+    sizes = preset = None
+    if target is None:
+        sizes, preset = _sizes(opened, choices, wanted)
+        target, grid = family.shapes(sizes), family.grid(sizes)
+        wanted = replace(wanted, target=target, fitting=replace(wanted.fitting, grid=grid))
+    found = opened.match(wanted)
+    conflicts = (*found.report.conflicts, *_unequal_copies(opened.tensors, found.report.ties))
+    report = replace(found.report, preset=preset, conflicts=conflicts)
+    return Comparison(opened, replace(found, report=report), target, sizes, preset, dtype)
+
+
+def _sizes(opened: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tuple[Any, str]:
+    """Returns the sizes of the model that the file is to fit, and what they are called."""
+    stored = opened.stored_sizes() if choices.preset is None else None
+    if stored is not None:
+        sizes, preset = stored, opened.tensors.metadata.get("preset", "")
+    else:
+        preset = choices.preset or nearest_preset(opened, wanted)
+        sizes = preset_named(opened.family, preset)
+    changed = apply_overrides(sizes, choices.overrides)
+    return changed, preset if changed == sizes else f"{preset} with {' '.join(choices.overrides)}"
+
+
+def _unequal_copies(tensors: Tensors, ties: Mapping[str, str]) -> list[str]:
+    """Returns an error for each tied copy that differs from what it repeats."""
+    return [
+        f"{alias} differs from {owner}, which it must repeat; remove the wrong one"
+        for alias, owner in ties.items()
+        if tensors[alias].tobytes() != tensors[owner].tobytes()
+    ]
+
+
+def _initialised(
+    init: Callable[[], Any] | None, paths: Sequence[str], dtype: np.dtype | None
+) -> dict[str, LazyTensor]:
+    """Returns the parameters at `paths` as `init` makes them."""
+    if not paths:
+        return {}
+    if init is None:
+        raise UserError(f"{', '.join(paths)} are to be fresh: give the init that makes them")
+
+    def chosen() -> dict[str, Any]:
+        leaves = dict(paths_of(init()))
+        return {path: leaves[path] for path in paths}
+
+    # Compiled, because the compiler drops the parameters that are not asked for before they are computed.
+    made = {path: np.asarray(leaf) for path, leaf in jax.jit(chosen)().items()}
+    return {path: _of_array(path, leaf, dtype or leaf.dtype) for path, leaf in made.items()}
+
+
+def _of_array(path: str, array: np.ndarray, dtype: np.dtype) -> LazyTensor:
+    return LazyTensor(path, array.shape, dtype, lambda: [array])
+
+
+def _dtype(name: str | None) -> np.dtype | None:
+    if name is not None and name not in _DTYPES:
+        raise UserError(f"weights cannot be cast to {name!r} here; choose {' or '.join(_DTYPES)}")
+    return None if name is None else np.dtype(name)
