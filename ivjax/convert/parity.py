@@ -92,7 +92,7 @@ def check_parity(weights: Path, fixture: Path) -> ParityReport:
         sizes = family.parity.sizes(config)
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{fixture} is no fixture of {family.name}: its config lacks {error}; give weights of its own model"
+            f"{fixture} is no fixture of {family.name}: its config lacks {error}; give its own weights"
         ) from None
     compared = compare(
         source, str(weights), ImportChoices(dtype="float32"), family.shapes(sizes), family.grid(sizes)

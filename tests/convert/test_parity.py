@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from ivjax.convert.parity import check_parity
 from ivjax.errors import UserError
 from tests import goldens
 from tests.convert.originals import write_originals
