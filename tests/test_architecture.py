@@ -19,7 +19,7 @@ from tests.imports import (
 KNOWN_ARROWS: tuple[str, ...] = ("ivjax.configs.* -> ivjax.train.*",)
 KNOWN_CIRCLES: tuple[str, ...] = (
     "ivjax *ivjax.experiment*",
-    "ivjax.data_pipelines.load.mixture ivjax.data_pipelines.load.opening",
+    "ivjax.data_pipelines.load.mixture ivjax.data_pipelines.load.mixture_loader",
 )
 
 # What a process that decodes clips must not load: it starts often, and a jax backend would claim the devices.

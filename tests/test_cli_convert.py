@@ -70,8 +70,8 @@ def test_import_and_export_write_what_they_say(weights, tmp_path, capsys):
         (["import", "FILE", "OUT", "vision.frame=2"], "did you mean 'vision.frames'"),
         (["import", "FILE", "OUT", "vision.width=14"], "choose the preset or the sizes it was trained with"),
         (["import", "FILE", "OUT", "vision.heads=5"], "no viclip of these sizes can be built: .*; mend"),
-        (["import", "FILE", "OUT", "--fresh", "head"], "no parameter is named head"),
-        (["export", "FILE", "OUT"], "import it first"),
+        (["import", "FILE", "OUT", "--fresh", "head"], "fresh pattern head"),
+        (["export", "FILE", "OUT"], "convert import. on it first"),
     ],
 )
 def test_bad_input_is_one_sentence_and_writes_nothing(weights, tmp_path, arguments, words):
@@ -89,7 +89,10 @@ def test_parity_of_viclip_tiny_is_a_table(capsys):
     assert lines[0] == "viclip on viclip_tiny" and lines[-1] == "float32 is within 0.001 relative"
     assert lines[1].split() == ["layer", "dtype", "max", "abs", "relative", "cosine"]
     assert run("parity", fixture, "--fixture", fixture, "--json") == 0
-    assert {line["dtype"] for line in json.loads(capsys.readouterr().out)["lines"]} == {"float32", "bfloat16"}
+    assert {line["dtype"] for line in json.loads(capsys.readouterr().out)["layers"]} == {
+        "float32",
+        "bfloat16",
+    }
 
 
 @pytest.mark.golden

@@ -1,4 +1,4 @@
-"""What a compiled program sends over the network: kinds, mesh axes, times and bytes of one step."""
+"""Counts the collectives of a compiled program: kinds, mesh axes, number and bytes in one step."""
 
 import re
 from collections import Counter
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jax.sharding import Mesh
 
-from ivjax.plan.hlo import Computation, Instruction, id_groups, parse, replica_groups, sizes_of, trip_count
+from ivjax.plan.hlo import Computation, Instruction, id_groups, parse, replica_groups, sizes_of
+from ivjax.plan.trip_count import trip_count
 
 KINDS = (
     "all-gather",
@@ -26,8 +27,16 @@ _VIEWS = ("get-tuple-element", "bitcast", "reshape", "transpose", "copy", "conve
 
 @dataclass(frozen=True)
 class Traffic:
-    """Collectives of one kind along the same axes: times a step, bytes that one device sends, the largest
-    single result in bytes, and whether the data-centre network between slices carries them."""
+    """Collectives of one kind along the same axes.
+
+    Attributes:
+        kind: such as "all-gather".
+        axes: the mesh axes that they run along.
+        count: how many run in a step.
+        bytes: what one device sends in a step.
+        largest: bytes of the largest single result.
+        crosses_slices: whether the data-centre network between slices carries them.
+    """
 
     kind: str
     axes: tuple[str, ...]
@@ -39,25 +48,25 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Census:
-    """All traffic of a step, most bytes first. Loops whose trip count the text hides count as one turn."""
+    """All traffic of a step, most bytes first. Loops of unknown trip count are counted as one iteration."""
 
     traffic: tuple[Traffic, ...]
     unknown_loops: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
-        """What one device sends in a step."""
+        """Bytes that one device sends in a step."""
         return sum(row.bytes for row in self.traffic)
 
 
 def census(hlo: str, mesh: Mesh) -> Census:
     """Counts the collectives of `compiled.as_text()`, a program compiled for `mesh`.
 
-    Bytes are those of ring algorithms, of arrays without the padding of their layouts.
+    Bytes are those of ring algorithms, for arrays without the padding of their layouts.
     """
-    program = _Program(hlo, _Places(mesh))
+    program = _Program(hlo, _MeshPositions(mesh))
     moves = program.moves(program.module.entry)
-    rows: dict[tuple[str, tuple[str, ...], bool], list[tuple[_Move, int]]] = {}
+    rows: dict[tuple[str, tuple[str, ...], bool], list[tuple[_Collective, int]]] = {}
     for move, times in (+moves).items():
         rows.setdefault((move.kind, move.axes, move.crosses_slices), []).append((move, times))
     traffic = [
@@ -75,7 +84,7 @@ def census(hlo: str, mesh: Mesh) -> Census:
 
 
 def describe(found: Census) -> Iterator[str]:
-    """A table of the traffic, one line per kind and axes, and a line per loop of unknown length."""
+    """Yields a table of the traffic, one line per kind and axes, and a line per loop of unknown trip count."""
     titles = f"{'times':>8} {'GiB sent per device and step':>30} {'largest MiB':>12}"
     yield f"{'collective':<22} {'axes':<24} {titles}"
     for row in found.traffic:
@@ -84,11 +93,11 @@ def describe(found: Census) -> Iterator[str]:
         yield f"{row.kind:<22} {axes:<24} {row.count:8d} {sizes}"
     yield f"{'all':<47} {sum(row.count for row in found.traffic):8d} {found.bytes / 2**30:30.3f}"
     for loop in found.unknown_loops:
-        yield f"trip_count unknown: loop {loop} is counted as one turn"
+        yield f"trip_count unknown: loop {loop} is counted as one iteration"
 
 
-class _Places:
-    """Which mesh axes a group of partitions runs along."""
+class _MeshPositions:
+    """Finds the mesh axes that a group of partitions runs along."""
 
     def __init__(self, mesh: Mesh):
         self.shape, self.names = mesh.devices.shape, mesh.axis_names
@@ -97,7 +106,7 @@ class _Places:
         self.members = [np.flatnonzero(self.slices == index) for index in sorted(set(slices))]
 
     def positions(self, partitions: int) -> np.ndarray:
-        """Where in the mesh each partition of a program is; a slice may have a program of its own."""
+        """Returns the position in the mesh of each partition of a program, which may be that of one slice."""
         if partitions == self.slices.size:
             return np.arange(partitions)
         if len(self.members) > 1 and all(partitions == len(members) for members in self.members):
@@ -105,7 +114,7 @@ class _Places:
         raise ValueError(f"the program has {partitions} partitions and the mesh {self.slices.size} devices")
 
     def along(self, groups: Sequence[np.ndarray]) -> tuple[tuple[str, ...], bool]:
-        """The axes along which members of a group differ, and whether they lie in several slices."""
+        """Returns the axes along which members of a group differ, and whether they are in several slices."""
         differ, crosses = np.zeros(len(self.shape), bool), False
         for group in groups:
             places = np.stack(np.unravel_index(group, self.shape))
@@ -115,7 +124,7 @@ class _Places:
 
 
 @dataclass(frozen=True)
-class _Move:
+class _Collective:
     """One collective: what a device sends, and its largest result."""
 
     kind: str
@@ -126,17 +135,17 @@ class _Move:
 
 
 class _Program:
-    """The moves of each computation, those that it calls included."""
+    """Finds the collectives of each computation, including those of computations that it calls."""
 
-    def __init__(self, hlo: str, places: _Places):
+    def __init__(self, hlo: str, places: _MeshPositions):
         self.module, self.places = parse(hlo), places
         self.positions = places.positions(self.module.partitions)
         self.unknown_loops: list[str] = []
-        self._found: dict[str, Counter[_Move]] = {}
+        self._found: dict[str, Counter[_Collective]] = {}
         self._chains: set[tuple[str, ...]] = set()
 
-    def moves(self, name: str, fused: bool = False) -> Counter[_Move]:
-        """The moves of one run of a computation."""
+    def moves(self, name: str, fused: bool = False) -> Counter[_Collective]:
+        """Returns the collectives of one run of a computation."""
         if name not in self._found:
             self._found[name] = Counter()
             computation = self.module.computations[name]
@@ -144,7 +153,7 @@ class _Program:
                 self._found[name].update(self._line(computation, line, fused))
         return self._found[name]
 
-    def _line(self, computation: Computation, line: Instruction, fused: bool) -> Counter[_Move]:
+    def _line(self, computation: Computation, line: Instruction, fused: bool) -> Counter[_Collective]:
         if line.opcode == "while":
             return self._loop(computation, line)
         if line.opcode == "conditional":
@@ -153,24 +162,24 @@ class _Program:
                 *line.named("false_computation"),
             )
             return max(map(self.moves, branches), key=_bytes)
-        found: Counter[_Move] = Counter(self._collective(computation, line, fused))
+        found: Counter[_Collective] = Counter(self._collective(computation, line, fused))
         if not line.opcode.endswith(("-done", "-update")):
             for attribute in ("calls", "to_apply", "called_computations"):
                 for called in line.named(attribute):
                     found.update(self.moves(called, line.opcode == "fusion"))
         return found
 
-    def _loop(self, computation: Computation, line: Instruction) -> Counter[_Move]:
-        turn = self.moves(line.named("body")[0])
-        if not turn:
-            return turn
+    def _loop(self, computation: Computation, line: Instruction) -> Counter[_Collective]:
+        iteration = self.moves(line.named("body")[0])
+        if not iteration:
+            return iteration
         times = trip_count(self.module, computation.name, line)
         if times is None:
             origin = re.search(r'op_name="([^"]*)"', line.text)
             self.unknown_loops.append(f"{line.name} ({origin[1]})" if origin else line.name)
-        return Counter({move: count * (1 if times is None else times) for move, count in turn.items()})
+        return Counter({move: count * (1 if times is None else times) for move, count in iteration.items()})
 
-    def _collective(self, computation: Computation, line: Instruction, fused: bool) -> Iterator[_Move]:
+    def _collective(self, computation: Computation, line: Instruction, fused: bool) -> Iterator[_Collective]:
         kind, groups = self._groups(line)
         if not kind or self._continues(line):
             return
@@ -183,12 +192,13 @@ class _Program:
         if axes:
             ways = max(map(len, groups))
             grown = {"all-gather": ways, "reduce-scatter": 1 / ways}.get(kind, 1)
-            yield _Move(kind, axes, crosses, _sent(kind, sum(sizes), ways), round(max(sizes) * grown))
+            yield _Collective(kind, axes, crosses, _sent(kind, sum(sizes), ways), round(max(sizes) * grown))
 
     def _continues(self, line: Instruction) -> bool:
-        """Whether this is a later part of a collective that TPU fusions carry on between them.
+        """Whether this instruction repeats a collective that was counted already.
 
-        Its start, each fusion that overlaps with it, and its end repeat the same instruction.
+        TPU programs write an asynchronous collective into its start, into each fusion that overlaps with it, and
+        into its end; all of them carry the same chain id and channel.
         """
         chain = re.search(r'\bchain_id="(\d+)"', line.text)
         if not chain:
@@ -199,7 +209,7 @@ class _Program:
         return seen
 
     def _groups(self, line: Instruction) -> tuple[str, list[np.ndarray]]:
-        """The kind of a collective, and its groups as positions in the mesh; "" for another instruction."""
+        """Returns the kind of a collective and its groups as positions in the mesh; "" for other instructions."""
         kind = line.opcode.removesuffix("-start")
         transfer, pairs = _TRANSFER.search(line.text), _PAIRS.search(line.text)
         if kind == "send" and transfer:
@@ -212,12 +222,12 @@ class _Program:
         return kind, [self.positions[group] for group in replica_groups(line.text, self.positions.size)]
 
 
-def _bytes(moves: Counter[_Move]) -> int:
+def _bytes(moves: Counter[_Collective]) -> int:
     return sum(move.bytes * count for move, count in moves.items())
 
 
 def _only_sliced(computation: Computation, name: str) -> bool:
-    """Whether only slices of a value are used: in a fusion, TPU's way to write a reduce-scatter."""
+    """Whether only slices of a value are used: in a fusion, that is how TPUs write a reduce-scatter."""
     users = [line for line in computation.instructions.values() if name in line.operands]
     return bool(users) and all(
         line.opcode == "dynamic-slice" or line.opcode in _VIEWS and _only_sliced(computation, line.name)
@@ -226,7 +236,7 @@ def _only_sliced(computation: Computation, name: str) -> bool:
 
 
 def _sent(kind: str, operands: int, ways: int) -> int:
-    """Bytes that one of `ways` devices sends when each holds `operands` bytes."""
+    """Returns the bytes that one of `ways` devices sends when each holds `operands` bytes."""
     if kind == "all-gather":
         return operands * (ways - 1)
     if kind in ("collective-permute", "collective-broadcast"):

@@ -1,5 +1,7 @@
-"""What one device does in a step: multiply-adds, bytes read, bytes sent, and how large values are on it."""
+"""Costs of one device in a step: FLOPs, bytes read, bytes sent, and the size of each value on it."""
 
+import functools
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -9,15 +11,22 @@ from typing import Any
 
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.partitioning import Shape, Split, Splits
-from ivjax.plan.tiles import padded_count
+
+# TPUs store the two fastest dimensions of an array in tiles of at most 8 x 128.
+_TILE_ROWS, _TILE_COLUMNS = 8, 128
 
 
 @dataclass
 class Costs:
-    """Of one device and one step. `sent` is by mesh axis, in ring counts; `read` are bytes of HBM.
+    """Costs of one device in one step.
 
-    `gathered` is the part of `sent` that makes operands of products whole, and `largest` the bytes of the
-    largest such operand; `parked` are the bytes that go to host memory to be fetched back.
+    Attributes:
+        flops: two for each multiply-add of a matrix product.
+        read: bytes of HBM that are read or written.
+        sent: bytes sent by mesh axis, with ring algorithms.
+        gathered: the share of `sent` that gathers split operands of matrix products.
+        largest: bytes of the largest operand gathered along each axis.
+        parked: bytes that are moved to host memory and fetched back later.
     """
 
     flops: float = 0.0
@@ -28,7 +37,7 @@ class Costs:
     parked: int = 0
 
     def add(self, other: "Costs", times: int = 1) -> None:
-        """Adds `other`, so many times."""
+        """Adds `other`, multiplied by `times`."""
         self.flops += times * other.flops
         self.read += times * other.read
         self.parked += times * other.parked
@@ -39,13 +48,16 @@ class Costs:
             self.largest[axis] = max(self.largest.get(axis, 0), size)
 
 
-class Device(ABC):
-    """One of the devices of a mesh, and the books of what it does.
+class SimulatedDevice(ABC):
+    """One device of a mesh while a program is traced through it, with the costs so far.
 
-    `sizes` are devices by mesh axis. `like` maps the sorted shape of a parameter (or of one of its layers)
-    to (shape, splits): a sum over rows of that shape is its gradient and lies as it does. On "tpu" arrays
-    are padded to tiles, and products take elementwise operands and slices without storing them; on "cpu"
-    what is ready first runs first, and operands that are gathered once are kept.
+    Args:
+        sizes: devices by mesh axis.
+        like: sorted shape of a parameter, or of one of its layers -> (shape, splits). A sum over the batch that
+            has this shape is taken for its gradient, which is split as the parameter is.
+        platform: "tpu", "gpu" or "cpu". On "tpu" arrays are padded to tiles, and matrix products read
+            elementwise operands and slices without storing them. On "cpu" instructions run as soon as their
+            operands are ready, and operands that were gathered once are kept.
     """
 
     def __init__(
@@ -59,49 +71,49 @@ class Device(ABC):
 
     @abstractmethod
     def run(self, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], frame: Frame) -> list[Value]:
-        """Walks through a program inside `frame`; returns its results. Loops and kernels call it in turn."""
+        """Costs a program inside `frame`; returns its results. Loops and kernels call it for their bodies."""
 
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """What `make` made when it was first asked for under this key."""
+        """Returns what `make` made when it was first called for this key."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def frame(self) -> Frame:
-        """A straight line of steps, in the order in which this platform runs them."""
+        """Returns an empty frame, whose steps run in the order of this platform."""
         return Frame(breadth_first=self.platform == "cpu")
 
     def ways(self, split: Split) -> int:
-        """Devices that share a dimension."""
+        """Returns how many devices share a dimension that is split like this."""
         return math.prod(self.axes.get(axis, 1) for axis in split)
 
     def value(self, aval: Any, splits: Splits, sources: frozenset[int] = frozenset()) -> Value:
-        """A value that is not stored; its bytes on one device (none of what lies in host memory)."""
+        """Returns a value that is not stored, with its bytes on one device; 0 for values in host memory."""
         shape = shape_of(aval)
-        held = tuple(tuple(axis for axis in split if axis in self.axes) for split in splits)
-        local = tuple(-(-size // self.ways(split)) for size, split in zip(shape, held, strict=True))
+        kept = tuple(tuple(axis for axis in split if axis in self.axes) for split in splits)
+        local = tuple(-(-size // self.ways(split)) for size, split in zip(shape, kept, strict=True))
         width = getattr(getattr(aval, "dtype", None), "itemsize", 4)
         count = padded_count(local) if self.platform == "tpu" else math.prod(local)
-        return Value(shape, held, 0 if on_host(aval) else count * width, sources)
+        return Value(shape, kept, 0 if on_host(aval) else count * width, sources)
 
     def count(self, operands: Sequence[Value], results: Sequence[Value]) -> None:
-        """Books what is read and written."""
+        """Adds the bytes that an instruction reads and writes."""
         self.costs.read += sum(v.bytes for v in operands) + sum(v.bytes for v in results)
 
     def send(self, axis: str, size: float) -> int:
-        """Books, and returns, the bytes that a ring along `axis` passes on of a whole of `size` bytes."""
+        """Adds, and returns, the bytes that a device sends when a ring along `axis` moves `size` bytes."""
         ways = self.axes[axis]
         sent = round(size * (ways - 1) / ways)
         self.costs.sent[axis] += sent
         return sent
 
     def gather(self, axis: str, whole: int) -> None:
-        """Books that an operand is made whole along `axis`, into `whole` bytes."""
+        """Adds the traffic of gathering an operand along `axis` to `whole` bytes."""
         self.costs.gathered[axis] += self.send(axis, whole)
         self.costs.largest[axis] = max(self.costs.largest.get(axis, 0), whole)
 
     def gradient_splits(self, shape: Shape, found: Splits) -> Splits | None:
-        """The splits of the parameter that has this shape, in any order of its dimensions."""
+        """Returns the splits of the parameter that has this shape, in any order of dimensions, or None."""
         like = self.like.get(tuple(sorted(shape)))
         if like is None or any(axis for split in found for axis in split):
             return None
@@ -114,10 +126,35 @@ class Device(ABC):
 
 
 def shape_of(aval: Any) -> Shape:
-    """The shape of an abstract value; () for one without."""
+    """Returns the shape of an abstract value; () for one without a shape."""
     return tuple(int(size) for size in getattr(aval, "shape", ()))
 
 
 def on_host(aval: Any) -> bool:
-    """Whether an abstract value lies in the memory of the host."""
+    """Whether an abstract value is in host memory."""
     return getattr(getattr(aval, "memory_space", None), "name", "") == "Host"
+
+
+@functools.cache
+def padded_count(shape: tuple[int, ...]) -> int:
+    """Returns the elements that a TPU stores for `shape`, in the order of dimensions that pads it least."""
+    count = math.prod(shape)
+    if len(shape) < 2 or count == 0:
+        return count
+    padded = (
+        count
+        // (shape[i] * shape[j])
+        * _rounded_up(shape[i], _TILE_COLUMNS)
+        * _rounded_up(shape[j], _tile_rows(shape[j]))
+        for i, j in itertools.permutations(range(len(shape)), 2)
+    )
+    return min(padded)
+
+
+def _tile_rows(size: int) -> int:
+    """Returns the rows of a tile: a dimension below eight gets 1, 2 or 4."""
+    return min(_TILE_ROWS, 1 << (size - 1).bit_length())
+
+
+def _rounded_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit

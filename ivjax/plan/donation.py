@@ -1,4 +1,4 @@
-"""The new state lies where the old one did: what that saves, and what it takes."""
+"""Donation: the new state is written over the old one. What that saves, and what it costs."""
 
 import bisect
 from collections import Counter
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from ivjax.plan.lifetimes import Frame, Value
 
 
-def replace(frame: Frame, old: Sequence[Value], new: Sequence[Value]) -> None:
-    """What is made element by element on the way from an old value to its new one takes its place."""
+def reuse_places(frame: Frame, old: Sequence[Value], new: Sequence[Value]) -> None:
+    """Makes new values that are computed element by element from an old one free: they overwrite it."""
     made = frame.elementwise()
     for before, after in zip(old, new, strict=True):
         for name in after.sources & made.keys():
@@ -16,21 +16,21 @@ def replace(frame: Frame, old: Sequence[Value], new: Sequence[Value]) -> None:
                 frame.sizes[name] = 0
 
 
-def copied(frame: Frame, old: Sequence[Value], new: Sequence[Value]) -> list[Value]:
-    """The old values that XLA for CPUs copies before anything else: those that several new ones are made of.
+def copied_first(frame: Frame, old: Sequence[Value], new: Sequence[Value]) -> list[Value]:
+    """Returns the old values that XLA for CPUs copies first: those that several new values are computed from.
 
-    It computes every new value by itself, and the first of them takes the place of the old one.
+    It computes every new value by itself, and the first of them overwrites the old one.
     """
     made = frame.elementwise()
     made_of = Counter(name for value in new for name in _origins(value, made))
     return [value for value in old if any(made_of[name] > 1 for name in value.sources)]
 
 
-def fitting(sizes: Iterable[int], places: Iterable[int]) -> int:
-    """Bytes of values, the largest first, that find a place (in bytes), one value in each."""
+def reused_bytes(sizes: Iterable[int], places: Iterable[int]) -> int:
+    """Returns the bytes of values that fit into free places, one value in each, the largest first."""
     free, total = sorted(places), 0
     for size in sorted(sizes, reverse=True):
-        found = bisect.bisect_left(free, size)
+        found = bisect.bisect_waiting(free, size)
         if found < len(free):
             free.pop(found)
             total += size
@@ -38,11 +38,11 @@ def fitting(sizes: Iterable[int], places: Iterable[int]) -> int:
 
 
 def _origins(value: Value, made: dict[int, frozenset[int]]) -> set[int]:
-    """The stored values that `value` is made from element by element, through any others."""
+    """Returns the stored values that `value` is computed from element by element, directly or not."""
     found: set[int] = set()
-    left = set(value.sources)
-    while left:
-        name = left.pop()
+    waiting = set(value.sources)
+    while waiting:
+        name = waiting.pop()
         found.add(name)
-        left |= made.get(name, frozenset()) - found
+        waiting |= made.get(name, frozenset()) - found
     return found

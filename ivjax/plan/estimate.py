@@ -79,7 +79,7 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
         batch = next(iter(program.batches.values()))
         given: dict[str, Any] = {**program.state, "frozen": program.frozen, "batch": batch}
         traced = jax.make_jaxpr(step_of(experiment))(program.state, program.frozen, batch)
-    walk = Walk(mesh.shape, gradients_like(program), chip.platform)
+    walk = Walk(mesh.shape, parameter_layouts(program), chip.platform)
     frame = walk.frame()
     placed = {kind: _outside(walk, frame, tree, kind) for kind, tree in given.items()}
     state = [value for kind in sorted(program.state) for value in placed[kind]]
@@ -121,14 +121,16 @@ def _made(
 ) -> tuple[int, tuple[tuple[int, str], ...]]:
     """Most bytes that a step makes for itself, and the largest of its values then."""
     new = results[: len(state)]
-    donation.replace(frame, state, new)
-    copies = donation.copied(frame, state, new) if walk.platform == "cpu" else []
+    donation.reuse_places(frame, state, new)
+    copies = donation.copied_first(frame, state, new) if walk.platform == "cpu" else []
     frame.step(results)
     peak, alive, _ = frame.at_peak()
     sizes = [value.bytes for value in copies]
     made = [(size, frame.labels[name]) for name, size in alive.items()]
     made += [(value.bytes, f"a copy of {value.label}") for value in copies]
-    return peak + sum(sizes) - donation.fitting(alive.values(), sizes), tuple(sorted(made, reverse=True)[:8])
+    return peak + sum(sizes) - donation.reused_bytes(alive.values(), sizes), tuple(
+        sorted(made, reverse=True)[:8]
+    )
 
 
 def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractMesh:
@@ -143,7 +145,7 @@ def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractM
     return AbstractMesh(tuple(sizes), MESH_AXES, axis_types=types, abstract_device=device)
 
 
-def gradients_like(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
+def parameter_layouts(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
     """Shapes and splits of what is trained, and of single layers of it, by sorted shape."""
     found: dict[Shape, tuple[Shape, Splits]] = {}
     for _, leaf in paths_of(program.state["params"]):
@@ -168,7 +170,7 @@ def _outside(walk: Walk, frame: Frame, tree: Any, kind: str) -> list[Value]:
     values = []
     for leaf in jax.tree.leaves(tree):
         value = walk.value(leaf, partitioning.of_spec(leaf.sharding.spec, leaf.ndim))
-        value.rows, value.label = kind == "batch", kind
+        value.of_batch, value.label = kind == "batch", kind
         values.append(frame.outside(value))
     return values
 

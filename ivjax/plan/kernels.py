@@ -4,18 +4,18 @@ import math
 from typing import Any
 
 from ivjax.plan import partitioning
-from ivjax.plan.costs import Device
+from ivjax.plan.costs import SimulatedDevice
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.products import block_flops
 
 
-def shard_map(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def shard_map(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A program per device, whose shapes are local already."""
     frame.store([v for v in operands if not v.view])
     inside, jaxpr = walk.frame(), equation.params["jaxpr"]
     arguments = [inside.outside(walk.value(v.aval, partitioning.whole(v.aval.ndim))) for v in jaxpr.invars]
     for argument, operand in zip(arguments, operands, strict=True):
-        argument.rows = operand.rows
+        argument.of_batch = operand.of_batch
     inside.end(walk.run(jaxpr, (), arguments, inside))
     results = [
         walk.value(v.aval, partitioning.of_spec(spec, v.aval.ndim))
@@ -26,7 +26,7 @@ def shard_map(walk: Device, equation: Any, operands: list[Value], frame: Frame) 
     return results
 
 
-def kernel(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def kernel(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A hand-written kernel: what it reads and writes, and the products of each of its blocks."""
     frame.store([v for v in operands if not v.view])
     results = [walk.value(v.aval, partitioning.whole(v.aval.ndim)) for v in equation.outvars]

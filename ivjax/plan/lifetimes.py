@@ -1,4 +1,4 @@
-"""When the values of a program are alive, and how many bytes they take at most."""
+"""Lifetimes of the values of a program, and the most bytes that they take at once."""
 
 import itertools
 from collections import deque
@@ -12,10 +12,18 @@ _names = itertools.count()
 
 @dataclass(eq=False)
 class Value:
-    """A value on one device: `sources` are the stored values that it can be made from, itself if stored.
+    """A value on one device.
 
-    A `view` is a stored value in another shape. `rows`: it has to do with the rows of the batch. `parts`:
-    what it would be stacked from, one for each turn of an unrolled loop.
+    Attributes:
+        shape: its shape over all devices.
+        splits: the mesh axes that split each dimension.
+        bytes: its bytes on one device.
+        sources: the stored values that it can be computed from; itself if it is stored.
+        stored: whether it is in memory, or computed where it is used.
+        view: whether it is a stored value in another shape.
+        of_batch: whether it depends on the clips of the batch.
+        label: what it is, for reports.
+        slices: what it would be stacked from, one for each iteration of an unrolled loop.
     """
 
     shape: Shape
@@ -24,13 +32,15 @@ class Value:
     sources: frozenset[int] = frozenset()
     stored: bool = False
     view: bool = False
-    rows: bool = False
+    of_batch: bool = False
     label: str = ""
-    parts: Sequence["Value"] = ()
+    slices: Sequence["Value"] = ()
 
 
 @dataclass
 class _Step:
+    """One instruction: names of values that it uses and stores, and bytes alive only meanwhile."""
+
     uses: frozenset[int]
     makes: tuple[int, ...]
     inner: int
@@ -39,9 +49,14 @@ class _Step:
 
 @dataclass
 class Frame:
-    """A straight line of steps: what each uses, what it stores, and what it needs beside that.
+    """A sequence of steps without loops: what each of them uses and stores, and what it needs beside that.
 
-    They run in the order of the program, or `breadth_first`: what is ready first runs first.
+    Attributes:
+        breadth_first: whether steps run as soon as they are ready, instead of in the order of the program.
+        sizes: bytes of the values that the frame stores, by name.
+        around: bytes of the values that were stored before it began.
+        labels: what each stored value is, for reports.
+        steps: the steps.
     """
 
     breadth_first: bool = False
@@ -51,22 +66,22 @@ class Frame:
     steps: list[_Step] = field(default_factory=list)
 
     def outside(self, value: Value) -> Value:
-        """A value that lies in memory before the frame begins; its bytes are not the frame's."""
+        """Marks a value as stored before the frame begins; its bytes are not counted in the frame."""
         name = next(_names)
         self.around[name] = value.bytes
         value.sources, value.stored = frozenset((name,)), True
         return value
 
     def size_of(self, names: Iterable[int]) -> int:
-        """Bytes of stored values."""
+        """Returns the bytes of stored values."""
         return sum(self.sizes.get(name, self.around.get(name, 0)) for name in names)
 
     def step(
         self, uses: Sequence[Value], makes: Sequence[Value] = (), inner: int = 0, in_place: bool = False
     ) -> None:
-        """Something is computed from `uses`; `makes` are stored, `inner` bytes are alive meanwhile.
+        """Adds a step that computes and stores `makes` from `uses`, with `inner` more bytes alive meanwhile.
 
-        In place (elementwise), what is used for the last time makes room for what is made.
+        In place, as elementwise instructions run, an operand that is used for the last time is overwritten.
         """
         read = frozenset().union(*(value.sources for value in uses))
         names = []
@@ -77,31 +92,31 @@ class Frame:
         self.steps.append(_Step(read, tuple(names), inner, in_place))
 
     def store(self, values: Sequence[Value]) -> None:
-        """Stores those that are not yet."""
+        """Stores those of the values that are not stored yet."""
         for value in values:
             if not value.stored and value.bytes:
                 self.step([value], [value], in_place=True)
 
     def resize(self, value: Value, size: int) -> None:
-        """A stored value turns out to take `size` bytes."""
+        """Sets the bytes of a stored value to `size` where that is less."""
         for name in value.sources & self.sizes.keys():
             self.sizes[name] = min(self.sizes[name], size)
 
     def elementwise(self) -> dict[int, frozenset[int]]:
-        """What was made element by element, and from which stored values."""
+        """Returns the values made element by element: name -> the stored values they were made from."""
         return {name: step.uses for step in self.steps if step.in_place for name in step.makes}
 
     def end(self, results: Sequence[Value]) -> None:
-        """Stores what leaves the frame and keeps it alive until here."""
+        """Stores the results of the frame and keeps them alive until here."""
         self.store([value for value in results if not value.view])
         self.step(results)
 
     def peak(self) -> int:
-        """The most bytes alive at once."""
+        """Returns the most bytes alive at once."""
         return self.at_peak()[0]
 
     def at_peak(self) -> tuple[int, dict[int, int], int]:
-        """Most bytes alive, the stored values of that moment by name, and what was alive beside them."""
+        """Returns the most bytes alive at once, the stored values then, and the bytes beside them."""
         last: dict[int, int] = {}
         steps = _breadth_first(self.steps) if self.breadth_first else self.steps
         for number, step in enumerate(steps):
@@ -125,7 +140,7 @@ class Frame:
 
 
 def _breadth_first(steps: Sequence[_Step]) -> list[_Step]:
-    """The steps in the order in which they become ready."""
+    """Returns the steps in the order in which they become ready."""
     waits = [0] * len(steps)
     followers: list[list[int]] = [[] for _ in steps]
     made_by: dict[int, int] = {}
@@ -134,7 +149,7 @@ def _breadth_first(steps: Sequence[_Step]) -> list[_Step]:
         waits[number] = len(before)
         for earlier in before:
             followers[earlier].append(number)
-        # A step that makes nothing changes what it uses.
+        # A step that stores nothing writes into what it uses, so later users must wait for it.
         made_by.update(dict.fromkeys(step.makes or step.uses, number))
     ready, order = deque(number for number, count in enumerate(waits) if not count), []
     while ready:

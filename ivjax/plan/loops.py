@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ivjax.plan import partitioning
-from ivjax.plan.costs import Costs, Device
+from ivjax.plan.costs import Costs, SimulatedDevice
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.partitioning import Splits
 
@@ -36,7 +36,7 @@ def _given(equation: Any) -> tuple[int, int]:
     return len(consts), len(carried)
 
 
-def scan(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def scan(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A scan. One that is unrolled in full is a straight line instead: nothing is stacked in it."""
     consts, count = _given(equation)
     if equation.params["unroll"] >= equation.params["length"] > 1:
@@ -59,7 +59,7 @@ def scan(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> li
 
 
 def _settled(
-    walk: Device, equation: Any, operands: list[Value]
+    walk: SimulatedDevice, equation: Any, operands: list[Value]
 ) -> tuple[int, Costs, list[Value], list[Splits]]:
     """A turn of a scan as of _turn, and how the carry lies once turns no longer change that."""
     consts, count = _given(equation)
@@ -74,7 +74,7 @@ def _settled(
 
 
 def _turn(
-    walk: Device, body: Any, operands: Sequence[Value], consts: int, carried: Sequence[Splits]
+    walk: SimulatedDevice, body: Any, operands: Sequence[Value], consts: int, carried: Sequence[Splits]
 ) -> tuple[int, Costs, list[Value]]:
     """Bytes alive within one turn of a loop beside what surrounds it, its costs and its results."""
     inside, arguments, (jaxpr, closed_over) = walk.frame(), [], open_jaxpr(body)
@@ -83,7 +83,7 @@ def _turn(
         if place >= 0:
             splits = carried[place] if place < len(carried) else splits[1:]
         arguments.append(inside.outside(walk.value(variable.aval, splits)))
-        arguments[-1].rows = operands[number].rows
+        arguments[-1].of_batch = operands[number].of_batch
     before, walk.costs = walk.costs, Costs()
     results = walk.run(jaxpr, closed_over, arguments, inside)
     inside.end(results[: len(carried)])
@@ -91,7 +91,7 @@ def _turn(
     return inside.peak(), costs, results
 
 
-def _unrolled(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def _unrolled(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     params, (body, closed_over) = equation.params, open_jaxpr(equation.params["jaxpr"])
     consts, count = _given(equation)
     end = consts + count
@@ -108,15 +108,15 @@ def _unrolled(walk: Device, equation: Any, operands: list[Value], frame: Frame) 
     stacked = []
     for variable, parts in zip(equation.outvars[len(carry) :], zip(*turns, strict=True), strict=True):
         value = walk.value(variable.aval, ((), *parts[0].splits), sources_of(parts))
-        value.parts = parts
+        value.slices = parts
         stacked.append(value)
     return [*carry, *stacked]
 
 
-def _slices(walk: Device, stack: Value, aval: Any, length: int, frame: Frame) -> Sequence[Value]:
+def _slices(walk: SimulatedDevice, stack: Value, aval: Any, length: int, frame: Frame) -> Sequence[Value]:
     """What each turn of an unrolled loop gets of a stacked value."""
-    if stack.parts:
-        return stack.parts
+    if stack.slices:
+        return stack.slices
     frame.store([stack] if not stack.view else [])
     make = functools.partial(_slice, walk, stack, aval, frame)
     # Loops that share slices (the way there and the way back) still gather each for itself.
@@ -124,9 +124,9 @@ def _slices(walk: Device, stack: Value, aval: Any, length: int, frame: Frame) ->
     return [copy.copy(walk.once(key, make)) for key in keys]
 
 
-def _slice(walk: Device, stack: Value, aval: Any, frame: Frame) -> Value:
+def _slice(walk: SimulatedDevice, stack: Value, aval: Any, frame: Frame) -> Value:
     found = walk.value(aval, stack.splits[1:], stack.sources)
-    found.rows = stack.rows
+    found.of_batch = stack.of_batch
     if walk.platform == "tpu":
         found.stored = found.view = True
     else:
@@ -134,7 +134,7 @@ def _slice(walk: Device, stack: Value, aval: Any, frame: Frame) -> Value:
     return found
 
 
-def _narrowed(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def _narrowed(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """Copies in fewer bytes of what a loop only ever reads so: compilers make them once, before it."""
     first = sum(_given(equation))
     body, found = open_jaxpr(equation.params["jaxpr"])[0], []
@@ -170,7 +170,7 @@ def _read_as(jaxpr: Any, variable: Any) -> int | None:
     return max(known) if known and len(known) == len(widths) else None
 
 
-def while_loop(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def while_loop(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """A loop of unknown length: one turn."""
     inner, consts = operands[equation.params["cond_nconsts"] :], equation.params["body_nconsts"]
     frame.store([v for v in inner if not v.view])
@@ -182,7 +182,7 @@ def while_loop(walk: Device, equation: Any, operands: list[Value], frame: Frame)
     return results
 
 
-def cond(walk: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+def cond(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """Branches: the costliest one."""
     frame.store([v for v in operands if not v.view])
     branches = [

@@ -1,4 +1,4 @@
-"""Over which mesh axes the dimensions of a traced value are split, followed from operands to results."""
+"""Splits: the mesh axes that split each dimension of a traced value, and how results inherit them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ Split = tuple[str, ...]  # the mesh axes that split one dimension
 Splits = tuple[Split, ...]  # one for each dimension
 Shape = tuple[int, ...]
 
-# Results that lie as their operands do, dimension by dimension, even where sizes differ.
+# Primitives whose results are split as their operands are, dimension by dimension, even where sizes differ.
 SAME_RANK = frozenset(
     (
         "pad",
@@ -26,21 +26,21 @@ SAME_RANK = frozenset(
 
 
 def whole(rank: int) -> Splits:
-    """Not split at all."""
+    """Returns the splits of a value that is not split."""
     return ((),) * rank
 
 
 def of_spec(spec: Any, rank: int) -> Splits:
-    """A PartitionSpec as splits."""
+    """Returns a PartitionSpec as splits."""
     entries = [() if e is None else ((e,) if isinstance(e, str) else tuple(e)) for e in spec]
     return tuple(entries) + whole(rank - len(entries))
 
 
-def joined(parts: Sequence[Splits]) -> Splits:
-    """What a result of the operands' rank gets: of each dimension the first split, no axis twice."""
+def joined(several: Sequence[Splits]) -> Splits:
+    """Returns the splits of a result of the operands' rank: the first of each dimension, no axis twice."""
     used: set[str] = set()
     found = []
-    for options in zip(*parts, strict=True):
+    for options in zip(*several, strict=True):
         split = next((o for o in options if o and not used & set(o)), ())
         used |= set(split)
         found.append(split)
@@ -48,7 +48,7 @@ def joined(parts: Sequence[Splits]) -> Splits:
 
 
 def reshaped(old: Shape, new: Shape, splits: Splits, sizes: Callable[[Split], int]) -> Splits:
-    """Splits after a reshape: each group of dimensions hands its axes to the first that they divide."""
+    """Returns splits after a reshape: a group of dimensions gives its axes to the first one they divide."""
     found: list[Split] = [()] * len(new)
     i = j = 0
     while i < len(old) and j < len(new):
@@ -69,7 +69,7 @@ def reshaped(old: Shape, new: Shape, splits: Splits, sizes: Callable[[Split], in
 
 
 def spread(splits: Splits, dimensions: Sequence[int], rank: int) -> Splits:
-    """Splits whose dimension i becomes `dimensions[i]` of a result."""
+    """Returns splits of a result whose dimension `dimensions[i]` is dimension i of an operand."""
     found: list[Split] = [()] * rank
     for split, place in zip(splits, dimensions, strict=True):
         found[place] = split
@@ -77,12 +77,12 @@ def spread(splits: Splits, dimensions: Sequence[int], rank: int) -> Splits:
 
 
 def kept(splits: Splits, dropped: Sequence[int]) -> Splits:
-    """Splits without some dimensions."""
+    """Returns splits without the dropped dimensions."""
     return tuple(split for i, split in enumerate(splits) if i not in dropped)
 
 
 def of_gather(numbers: Any, slices: Shape, operand: Any, indices: Any, rank: int) -> Splits:
-    """Splits of a gather's result, from operand and indices (each with .shape and .splits)."""
+    """Returns the splits of a gather's result; operand and indices have .shape and .splits."""
     gone = {int(d) for d in (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)}
     windows = [d for d in range(len(operand.shape)) if d not in gone]
     offsets = [int(d) for d in numbers.offset_dims]
@@ -96,7 +96,7 @@ def of_gather(numbers: Any, slices: Shape, operand: Any, indices: Any, rank: int
 
 
 def of_scatter(numbers: Any, operand: Any, indices: Any, updates: Any) -> Splits:
-    """Splits of a scatter's result: the operand's, and those that its updates bring along."""
+    """Returns the splits of a scatter's result: the operand's, and those of its updates."""
     hidden = {int(d) for d in (*numbers.inserted_window_dims, *numbers.operand_batching_dims)}
     windows = [d for d in range(len(operand.shape)) if d not in hidden]
     brought: list[Split] = [()] * len(operand.shape)
@@ -109,12 +109,12 @@ def of_scatter(numbers: Any, operand: Any, indices: Any, updates: Any) -> Splits
 
 
 def local_count(shape: Shape, splits: Splits, sizes: Callable[[Split], int]) -> int:
-    """Elements of a value on one device."""
+    """Returns the elements of a value on one device."""
     return math.prod(-(-size // sizes(split)) for size, split in zip(shape, splits, strict=True))
 
 
 def without_repeats(splits: Splits) -> Splits:
-    """Splits in which an axis that comes twice is left only where it comes first."""
+    """Returns splits in which an axis is kept only where it occurs first."""
     seen: set[str] = set()
     found = []
     for split in splits:

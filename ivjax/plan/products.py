@@ -1,4 +1,4 @@
-"""Products of arrays that are split over a mesh: what is gathered, multiplied and summed, and how it lies."""
+"""Matrix products of arrays that are split over a mesh: what is gathered, multiplied and summed."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,31 +6,31 @@ from dataclasses import dataclass
 from typing import Any
 
 from ivjax.plan import partitioning
-from ivjax.plan.costs import Device
+from ivjax.plan.costs import SimulatedDevice
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.partitioning import Splits
 
 
 @dataclass(frozen=True)
 class _Side:
-    """An operand of a product: its dimensions that are summed over, and that are paired, in order."""
+    """An operand of a product, with the dimensions that are summed over and its batch dimensions."""
 
     value: Value
     summed: tuple[int, ...]
     paired: tuple[int, ...]
 
     def place(self, axis: str) -> int | None:
-        """The dimension that `axis` splits."""
+        """Returns the dimension that `axis` splits, or None."""
         return next((d for d, split in enumerate(self.value.splits) if axis in split), None)
 
     @property
     def free(self) -> list[int]:
-        """The dimensions that the result has from this operand alone."""
+        """The dimensions that the result takes from this operand alone."""
         return [d for d in range(len(self.value.shape)) if d not in (*self.summed, *self.paired)]
 
 
-def product(device: Device, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
-    """A dot_general: gathers what has to be whole, counts, and sums over the axes that split the sum."""
+def product(device: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+    """Costs a dot_general: gathers operands where needed, multiplies, and sums over split dimensions."""
     numbers, out = equation.params["dimension_numbers"], equation.outvars[0].aval
     left, right = (_Side(v, tuple(c), tuple(b)) for v, c, b in zip(operands, *numbers, strict=True))
     lhs, rhs = _after_gathers(left, right, ties=True), _after_gathers(right, left, ties=False)
@@ -38,32 +38,32 @@ def product(device: Device, equation: Any, operands: list[Value], frame: Frame) 
     splits += tuple(lhs[d] for d in left.free) + tuple(rhs[d] for d in right.free)
     result = device.value(out, partitioning.without_repeats(splits))
     partial = _multiplied(device, left, lhs, right, rhs, result)
-    lies = _summed(device, partial, out, result) if partial else result
-    device.count(operands, [lies])
+    summed = _summed(device, partial, out, result) if partial else result
+    device.count(operands, [summed])
     if device.platform != "tpu":
         frame.store([v for v in operands if not v.view])
     if device.platform == "cpu":
         frame.step([_laid_out(device, left, lhs, frame), _laid_out(device, right, rhs, frame)], [result])
-        lies.sources = result.sources
+        summed.sources = result.sources
     else:
-        frame.step(operands, [lies], inner=_gather(device, left, lhs) + _gather(device, right, rhs))
-    return [lies]
+        frame.step(operands, [summed], inner=_gather(device, left, lhs) + _gather(device, right, rhs))
+    return [summed]
 
 
 def _multiplied(
-    device: Device, left: _Side, lhs: Splits, right: _Side, rhs: Splits, result: Value
+    device: SimulatedDevice, left: _Side, lhs: Splits, right: _Side, rhs: Splits, result: Value
 ) -> set[str]:
-    """Books the multiply-adds; the axes over which their sums are still to be summed."""
+    """Adds the FLOPs; returns the axes over which partial sums remain to be summed."""
     pairs = list(zip(left.summed, right.summed, strict=True))
     terms = math.prod(-(-left.value.shape[d] // device.ways(lhs[d] or rhs[e])) for d, e in pairs)
     device.costs.flops += 2.0 * partitioning.local_count(result.shape, result.splits, device.ways) * terms
     return {axis for d, e in pairs for axis in (*lhs[d], *rhs[e])}
 
 
-def _laid_out(device: Device, side: _Side, splits: Splits, frame: Frame) -> Value:
-    """An operand as CPUs want it: whole where it has to be, and paired dimensions before the others.
+def _laid_out(device: SimulatedDevice, side: _Side, splits: Splits, frame: Frame) -> Value:
+    """Returns an operand as XLA for CPUs wants it: gathered where needed, batch dimensions first.
 
-    What that takes is made as soon as the operand is there, and kept for every product that wants the same.
+    The copy is made as soon as the operand is ready, and kept for every product that wants the same.
     """
     value = side.value
     if splits != value.splits:
@@ -73,11 +73,11 @@ def _laid_out(device: Device, side: _Side, splits: Splits, frame: Frame) -> Valu
     return device.once((value, side.paired, side.summed), lambda: _copied(value, frame))
 
 
-def _made_whole(device: Device, side: _Side, splits: Splits, frame: Frame) -> Value:
+def _made_whole(device: SimulatedDevice, side: _Side, splits: Splits, frame: Frame) -> Value:
     size = _gather(device, side, splits)
     whole = Value(side.value.shape, splits, size, label=f"gathered {side.value.label}")
     frame.step([side.value], [whole])
-    # Pieces of any other dimension than the first arrive one after the other, and are put in order.
+    # Gathered shards of any other dimension than the first must be put in order afterwards, by a copy.
     return whole if side.value.splits[1:] == splits[1:] else _copied(whole, frame)
 
 
@@ -88,7 +88,7 @@ def _copied(value: Value, frame: Frame) -> Value:
 
 
 def _after_gathers(side: _Side, other: _Side, ties: bool) -> Splits:
-    """Splits of an operand after the gathers that its product needs; with `ties` it moves to its equal."""
+    """Returns the splits of an operand after its gathers; with `ties` it is the one gathered on a tie."""
     return tuple(
         tuple(axis for axis in split if not _must_gather(axis, side, other, ties))
         for split in side.value.splits
@@ -96,21 +96,23 @@ def _after_gathers(side: _Side, other: _Side, ties: bool) -> Splits:
 
 
 def _must_gather(axis: str, side: _Side, other: _Side, ties: bool) -> bool:
-    """Whether an operand, split over `axis`, has to be whole along it to meet the other."""
+    """Whether an operand that is split over `axis` must be gathered along it for this product."""
     at, its = side.place(axis), other.place(axis)
     if at is None:
         return False
-    # Rows stay where they are, and parameters come to them; of two alike the smaller one moves.
+    # Activations stay where they are and parameters are gathered; of two of a kind, the smaller one.
     value, met = side.value, other.value
-    moves = met.rows if value.rows != met.rows else value.bytes < met.bytes + (ties or its is None)
+    moves = (
+        met.of_batch if value.of_batch != met.of_batch else value.bytes < met.bytes + (ties or its is None)
+    )
     if its is None:
         return at in side.summed and moves
     mine, theirs = (*side.summed, *side.paired), (*other.summed, *other.paired)
     return moves and (at, its) not in zip(mine, theirs, strict=True)
 
 
-def _gather(device: Device, side: _Side, splits: Splits) -> int:
-    """Books the gathers of an operand that leave it split as `splits`; the bytes that they make."""
+def _gather(device: SimulatedDevice, side: _Side, splits: Splits) -> int:
+    """Adds the traffic of gathering an operand to `splits`; returns the bytes that this stores."""
     whole, made = side.value.bytes, 0
     gone = [
         axis for was, now in zip(side.value.splits, splits, strict=True) for axis in was if axis not in now
@@ -122,21 +124,21 @@ def _gather(device: Device, side: _Side, splits: Splits) -> int:
     return made
 
 
-def _summed(device: Device, axes: set[str], aval: Any, result: Value) -> Value:
-    """Books the sum of partial products over `axes`; a gradient is left split like its parameter."""
+def _summed(device: SimulatedDevice, axes: set[str], aval: Any, result: Value) -> Value:
+    """Adds the traffic of summing over `axes`; returns the result, split as its parameter if a gradient."""
     splits = device.gradient_splits(result.shape, result.splits)
-    lies = device.value(aval, splits) if splits else result
-    scattered = {axis for split in lies.splits for axis in split} & axes
+    summed = device.value(aval, splits) if splits else result
+    scattered = {axis for split in summed.splits for axis in split} & axes
     size: float = result.bytes
     for axis in sorted(axes, key=lambda axis: (axis not in scattered, axis)):
         # XLA for CPUs sums everywhere, and slices afterwards.
         device.send(axis, size if axis in scattered and device.platform != "cpu" else 2.0 * size)
         size = size / device.axes[axis] if axis in scattered else size
-    return lies
+    return summed
 
 
 def _inner(params: Mapping[str, Any]) -> Iterator[Any]:
-    """The jaxprs among an equation's parameters, opened."""
+    """Yields the jaxprs among an equation's parameters."""
     for value in params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             jaxpr = getattr(item, "jaxpr", item)
@@ -145,7 +147,7 @@ def _inner(params: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def block_flops(jaxpr: Any) -> float:
-    """Products in a jaxpr and all that it calls, two per multiply-add; of branches the costliest."""
+    """Returns the FLOPs of all matrix products in a jaxpr; of branches, those of the costliest."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ivjax.plan import partitioning
-from ivjax.plan.costs import Device, shape_of
+from ivjax.plan.costs import SimulatedDevice, shape_of
 from ivjax.plan.lifetimes import Value
 from ivjax.plan.partitioning import Shape, Splits
 
@@ -16,10 +16,10 @@ COLLECTIVES = frozenset(
     + ("all_gather", "all_gather_invariant")
 )
 
-_Rule = Callable[[Device, Any, Sequence[Value], Shape], Splits]
+_Rule = Callable[[SimulatedDevice, Any, Sequence[Value], Shape], Splits]
 
 
-def splits_of(device: Device, equation: Any, operands: Sequence[Value]) -> list[Splits]:
+def splits_of(device: SimulatedDevice, equation: Any, operands: Sequence[Value]) -> list[Splits]:
     """Splits of the results of anything but products and programs within the program."""
     shapes = [shape_of(v.aval) for v in equation.outvars]
     if not operands:
@@ -46,7 +46,9 @@ def alike(shape: Shape, operands: Sequence[Value], same_rank: bool = False) -> S
     return partitioning.joined(fitting) if fitting else partitioning.whole(rank)
 
 
-def book_sums(device: Device, equation: Any, operands: Sequence[Value], results: Sequence[Value]) -> None:
+def count_sums(
+    device: SimulatedDevice, equation: Any, operands: Sequence[Value], results: Sequence[Value]
+) -> None:
     """Books the sums over devices of a reduction over split dimensions, or of an explicit collective."""
     name = equation.primitive.name
     if name in REDUCTIONS:
@@ -62,48 +64,48 @@ def book_sums(device: Device, equation: Any, operands: Sequence[Value], results:
                 device.send(axis, factor * size)
 
 
-def _constrained(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _constrained(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     return partitioning.of_spec(params["sharding"].spec, len(shape))
 
 
-def _transposed(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _transposed(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     return tuple(operands[0].splits[d] for d in params["permutation"])
 
 
-def _reshaped(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _reshaped(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     return partitioning.reshaped(operands[0].shape, shape, operands[0].splits, device.ways)
 
 
-def _broadcast(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _broadcast(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     spread = partitioning.spread(operands[0].splits, params["broadcast_dimensions"], len(shape))
     return tuple(
         split if device.ways(split) <= size else () for split, size in zip(spread, shape, strict=True)
     )
 
 
-def _squeezed(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _squeezed(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     return partitioning.kept(operands[0].splits, params["dimensions"])
 
 
-def _reduced(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _reduced(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     return partitioning.kept(operands[0].splits, params["axes"])
 
 
-def _gathered(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _gathered(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     numbers, slices = params["dimension_numbers"], params["slice_sizes"]
     return partitioning.of_gather(numbers, slices, operands[0], operands[1], len(shape))
 
 
-def _scattered(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _scattered(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     found = partitioning.of_scatter(params["dimension_numbers"], *operands[:3])
     return device.gradient_splits(shape, found) or found
 
 
-def _updated(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _updated(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     return partitioning.joined([operands[0].splits, operands[1].splits])
 
 
-def _as_first(device: Device, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _as_first(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     return operands[0].splits
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from ivjax.plan.census import describe
 from ivjax.plan.compiled_step import CompiledStep, TooLarge
 from ivjax.plan.roofline import readable_seconds
-from ivjax.plan.training_plan import HEAP, TrainingPlan, gaps
+from ivjax.plan.training_plan import HEAP_GROWTH, TrainingPlan, gaps
 
 _BAR = 60
 _LARGE = 2**26  # bytes that are worth a warning
@@ -65,7 +65,7 @@ def _memory(plan: TrainingPlan) -> Iterator[str]:
     for size, label in memory.largest[:4]:
         yield f"    {gib(size):>12}  {label[:84]}"
     if wasted := gaps(memory, chip):
-        yield f"  {'gaps':<14} {gib(wasted):>12}  {HEAP[chip.platform]:g} times the temporaries in all"
+        yield f"  {'gaps':<14} {gib(wasted):>12}  {HEAP_GROWTH[chip.platform]:g} times the temporaries in all"
     share = plan.needed / chip.usable_memory
     verdict = "fits" if plan.fits else "DOES NOT FIT"
     source = "as compiled" if plan.compiled else "as estimated"

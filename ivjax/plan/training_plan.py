@@ -13,7 +13,7 @@ from ivjax.train.chips import Chip
 
 # Values that are never alive together share places in one heap, which leaves gaps: on TPU it was 1.06, 1.31
 # and 1.41 times as large as what was alive (docs/plan.md). The other figures are guesses.
-HEAP = {"tpu": 1.4, "gpu": 1.2, "cpu": 1.0}
+HEAP_GROWTH = {"tpu": 1.4, "gpu": 1.2, "cpu": 1.0}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def over_slices(experiment: Experiment, topology: Topology) -> Experiment:
 
 def gaps(memory: Memory, chip: Chip) -> int:
     """Bytes that the heap of estimated temporaries is larger than they are."""
-    return int(HEAP[chip.platform] * memory.temporaries) - memory.temporaries
+    return int(HEAP_GROWTH[chip.platform] * memory.temporaries) - memory.temporaries
 
 
 def needed(memory: Memory, chip: Chip) -> int:

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 
 from ivjax.plan import kernels, loops, partitioning
-from ivjax.plan.costs import Device, on_host
+from ivjax.plan.costs import SimulatedDevice, on_host
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.loops import CALLS, open_jaxpr, sources_of
 from ivjax.plan.products import product
-from ivjax.plan.propagation import COLLECTIVES, REDUCTIONS, book_sums, splits_of
+from ivjax.plan.propagation import COLLECTIVES, REDUCTIONS, count_sums, splits_of
 
 _VIEWS = frozenset(
     ("reshape", "transpose", "squeeze", "expand_dims", "sharding_constraint", "name", "stop_gradient")
@@ -32,7 +32,7 @@ _STORED = (
 )
 
 
-class Walk(Device):
+class Walk(SimulatedDevice):
     """One walk through a program: a Frame for every straight line of it, `costs` of all."""
 
     def run(self, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], frame: Frame) -> list[Value]:
@@ -66,7 +66,7 @@ class Walk(Device):
         if name == "scan":
             return loops.scan(self, equation, operands, frame)
         # Anything but a loop that takes the parts one by one needs them as one array.
-        frame.store([v for v in operands if v.parts])
+        frame.store([v for v in operands if v.slices])
         special = _SPECIAL.get(name)
         if special:
             return special(self, equation, operands, frame)
@@ -104,7 +104,7 @@ class Walk(Device):
     def _stored(self, equation: Any, operands: list[Value], results: list[Value], frame: Frame) -> None:
         self.count(operands, results)
         frame.step(operands, results)
-        book_sums(self, equation, operands, results)
+        count_sums(self, equation, operands, results)
         for variable, operand in zip(equation.outvars, operands, strict=False):
             if on_host(variable.aval):
                 self.costs.parked += operand.bytes
@@ -121,9 +121,9 @@ _SPECIAL: Mapping[str, Callable[[Walk, Any, list[Value], Frame], list[Value]]] =
 
 def _describe(equation: Any, operands: Sequence[Value], results: Sequence[Value], frame: Frame) -> None:
     """Says of the results what they are, and whether they have to do with rows of the batch."""
-    rows = any(operand.rows for operand in operands)
+    rows = any(operand.of_batch for operand in operands)
     for variable, result in zip(equation.outvars, results, strict=True):
-        result.rows = result.rows or rows
+        result.of_batch = result.of_batch or rows
         kind, where = variable.aval.str_short(short_dtypes=True), equation.source_info.name_stack
         result.label = result.label or f"{kind} {equation.primitive.name} {where}"
         for name in result.sources & frame.sizes.keys():

@@ -105,7 +105,7 @@ def test_what_is_there_is_not_replaced(tmp_path):
     write_safetensors(tmp_path / "w.safetensors", lazies(), {}, shard_bytes=64)
     before = sorted(tmp_path.iterdir())
     for path in ("w.safetensors", "w-00001-of-00003.safetensors"):
-        with pytest.raises(UserError, match="is there already; remove it or choose another name"):
+        with pytest.raises(UserError, match="exists already; remove it or choose another name"):
             write_safetensors(tmp_path / path, lazies(), {})
     assert sorted(tmp_path.iterdir()) == before
     with pytest.raises(UserError, match="must end in .safetensors"):

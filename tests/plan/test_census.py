@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from ivjax.plan.census import Traffic, census, describe
-from ivjax.plan.hlo import parse, replica_groups, sizes_of, trip_count
+from ivjax.plan.hlo import parse, replica_groups, sizes_of
+from ivjax.plan.trip_count import trip_count
 
 TEXTS = Path(__file__).parent / "hlo"
 ARRAY = 16 * 16 * 4  # bytes of what each device holds in `exchange`

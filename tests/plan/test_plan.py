@@ -20,7 +20,7 @@ from ivjax.plan.page import page, pieces
 from ivjax.plan.roofline import Assumptions, assume, readable_seconds, speed
 from ivjax.plan.table import lines
 from ivjax.plan.topology import parse
-from ivjax.plan.training_plan import HEAP, over_slices
+from ivjax.plan.training_plan import HEAP_GROWTH, over_slices
 from ivjax.train.chips import CHIPS
 from ivjax.train.sharding import undivided
 from tests.plan.plans import GIB, estimated, planned
@@ -97,7 +97,7 @@ def test_durations_are_readable(seconds, text):
 
 def test_gaps_of_the_heap_count_until_it_is_compiled():
     plan = planned(given=2 * GIB, temporaries=10 * GIB)
-    assert plan.needed == 2 * GIB + int(HEAP["tpu"] * 10 * GIB) and not plan.fits
+    assert plan.needed == 2 * GIB + int(HEAP_GROWTH["tpu"] * 10 * GIB) and not plan.fits
     assert planned(given=2 * GIB, temporaries=9 * GIB).fits
     exact = dataclasses.replace(plan, compiled=compiled(heap=11 * GIB))
     assert exact.needed == 2 * GIB + 11 * GIB and exact.fits

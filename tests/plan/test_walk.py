@@ -38,7 +38,7 @@ def walked(function, *arguments, platform="tpu", like=(), **sizes):
     frame, values = walk.frame(), []
     for aval, splits, rows in arguments:
         values.append(frame.outside(walk.value(aval, splits)))
-        values[-1].rows = rows
+        values[-1].of_batch = rows
     results = walk.run(jaxpr.jaxpr, jaxpr.consts, values, frame)
     frame.step(results)
     return walk.costs, frame, results
@@ -248,14 +248,14 @@ def test_a_new_state_takes_the_place_of_the_old_one_which_cpus_copy_if_it_is_rea
     walk, frame = Walk({}, {}, "cpu"), Frame()
     old = [frame.outside(walk.value(aval, splits)) for aval, splits, _ in arguments]
     new = walk.run(jaxpr.jaxpr, (), old, frame)
-    assert donation.copied(frame, old[:2], new) == [old[1]]
+    assert donation.copied_first(frame, old[:2], new) == [old[1]]
     assert sum(frame.sizes.values()) == 64 * FLOAT
-    donation.replace(frame, old[:2], new)
+    donation.reuse_places(frame, old[:2], new)
     assert sum(frame.sizes.values()) == 0
 
 
 def test_places_are_filled_with_the_largest_values_that_fit():
-    assert donation.fitting([7, 5, 3, 2], [4, 6]) == 5 + 3
+    assert donation.reused_bytes([7, 5, 3, 2], [4, 6]) == 5 + 3
 
 
 def test_the_traffic_of_a_step_is_that_of_the_compiled_program():
