@@ -84,7 +84,7 @@ def census(hlo: str, mesh: Mesh) -> Census:
 
 
 def describe(found: Census) -> Iterator[str]:
-    """Yields a table of the traffic, one line per kind and axes, and a line per loop of unknown trip count."""
+    """Yields a table of the traffic, one line per kind and axes, then loops of unknown trip count."""
     titles = f"{'times':>8} {'GiB sent per device and step':>30} {'largest MiB':>12}"
     yield f"{'collective':<22} {'axes':<24} {titles}"
     for row in found.traffic:
@@ -197,8 +197,8 @@ class _Program:
     def _continues(self, line: Instruction) -> bool:
         """Whether this instruction repeats a collective that was counted already.
 
-        TPU programs write an asynchronous collective into its start, into each fusion that overlaps with it, and
-        into its end; all of them carry the same chain id and channel.
+        TPU programs write an asynchronous collective into its start, into each fusion that overlaps with
+        it, and into its end; all of them carry the same chain id and channel.
         """
         chain = re.search(r'\bchain_id="(\d+)"', line.text)
         if not chain:
@@ -209,7 +209,7 @@ class _Program:
         return seen
 
     def _groups(self, line: Instruction) -> tuple[str, list[np.ndarray]]:
-        """Returns the kind of a collective and its groups as positions in the mesh; "" for other instructions."""
+        """Returns the kind of a collective ("" for anything else), and its groups as mesh positions."""
         kind = line.opcode.removesuffix("-start")
         transfer, pairs = _TRANSFER.search(line.text), _PAIRS.search(line.text)
         if kind == "send" and transfer:

@@ -53,8 +53,8 @@ class SimulatedDevice(ABC):
 
     Args:
         sizes: devices by mesh axis.
-        like: sorted shape of a parameter, or of one of its layers -> (shape, splits). A sum over the batch that
-            has this shape is taken for its gradient, which is split as the parameter is.
+        like: sorted shape of a parameter, or of one of its layers -> (shape, splits). A sum over the batch
+            that has this shape is taken for its gradient, which is split as the parameter is.
         platform: "tpu", "gpu" or "cpu". On "tpu" arrays are padded to tiles, and matrix products read
             elementwise operands and slices without storing them. On "cpu" instructions run as soon as their
             operands are ready, and operands that were gathered once are kept.

@@ -69,7 +69,7 @@ def _iterations(direction: str, left: tuple[int, int], right: tuple[int, int]) -
 
 @dataclass(frozen=True)
 class _Reader:
-    """Reads numbers of a computation: a loop's body or condition, or one that `caller` calls with `operands`."""
+    """Reads numbers of a computation: of a loop, or one that `caller` calls with `operands`."""
 
     module: Module
     computation: Computation
