@@ -30,7 +30,7 @@ def reused_bytes(sizes: Iterable[int], places: Iterable[int]) -> int:
     """Returns the bytes of values that fit into free places, one value in each, the largest first."""
     free, total = sorted(places), 0
     for size in sorted(sizes, reverse=True):
-        found = bisect.bisect_waiting(free, size)
+        found = bisect.bisect_left(free, size)
         if found < len(free):
             free.pop(found)
             total += size
