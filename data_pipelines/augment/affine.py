@@ -1,47 +1,47 @@
-"""Turns, shears and shifts: the same for all frames of a clip (T, H, W, 3) uint8."""
+"""Rotations, shears and shifts, the same for all frames of a clip (T, H, W, 3) uint8."""
 
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
-_FILL = 128  # of what a turn or a shift uncovers
-_BLOCK = 4096  # points at a time, so that what is summed stays in the cache
+_FILL = 128  # the grey that the originals put where a rotation or a shift uncovers nothing
+_BLOCK = 4096  # points at a time, so that their sums stay in the processor's cache
 
-Row = tuple[float, float, float]
+MatrixRow = tuple[float, float, float]
 
 
 def rotate(video: np.ndarray, degrees: float) -> np.ndarray:
-    """Turns about the centre, counter-clockwise."""
+    """Rotates about the centre, counter-clockwise."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     x, y = video.shape[2] / 2, video.shape[1] / 2
     return affine(video, ((cos, -sin, x - cos * x + sin * y), (sin, cos, y - sin * x - cos * y)))
 
 
 def shear_x(video: np.ndarray, slope: float) -> np.ndarray:
-    """Rows slide left by `slope` of their distance from the top."""
+    """Shifts rows left by `slope` times their distance from the top."""
     return affine(video, ((1, slope, 0), (0, 1, 0)))
 
 
 def shear_y(video: np.ndarray, slope: float) -> np.ndarray:
-    """Columns slide up by `slope` of their distance from the left."""
+    """Shifts columns up by `slope` times their distance from the left."""
     return affine(video, ((1, 0, 0), (slope, 1, 0)))
 
 
 def translate_x(video: np.ndarray, share: float) -> np.ndarray:
-    """Everything moves left by a share of the width."""
+    """Shifts everything left by a share of the width."""
     return affine(video, ((1, 0, share * video.shape[2]), (0, 1, 0)))
 
 
 def translate_y(video: np.ndarray, share: float) -> np.ndarray:
-    """Everything moves up by a share of the height."""
+    """Shifts everything up by a share of the height."""
     return affine(video, ((1, 0, 0), (0, 1, share * video.shape[1])))
 
 
-def affine(video: np.ndarray, matrix: tuple[Row, Row]) -> np.ndarray:
-    """What is seen at (x, y) comes from matrix @ (x, y, 1), bicubically; grey from outside the frame.
+def affine(video: np.ndarray, matrix: tuple[MatrixRow, MatrixRow]) -> np.ndarray:
+    """Reads the pixel of (x, y) at matrix @ (x, y, 1), bicubically; what lies outside the frame is grey.
 
-    Distances count from the frame's corner: the first pixel's centre is (0.5, 0.5).
+    Coordinates count from the corner of the frame: the centre of the first pixel is (0.5, 0.5).
     """
     frames, height, width, _ = video.shape
     x, y = np.arange(width) + 0.5, np.arange(height)[:, None] + 0.5
@@ -57,7 +57,7 @@ def affine(video: np.ndarray, matrix: tuple[Row, Row]) -> np.ndarray:
 
 
 def _fetch(seen: np.ndarray, across: np.ndarray, down: np.ndarray, width: int) -> np.ndarray:
-    """Values of n points between the pixels of `seen` (H W, C): (n, C) uint8."""
+    """Interpolates n points between the pixels of `seen` (H W, C): (n, C) uint8."""
     total = np.zeros((len(across), seen.shape[1]), np.float32)
     product = np.empty_like(total)
     for places, weights in _taps(across, down, width, len(seen) // width):
@@ -68,7 +68,7 @@ def _fetch(seen: np.ndarray, across: np.ndarray, down: np.ndarray, width: int) -
 def _taps(
     across: np.ndarray, down: np.ndarray, width: int, height: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Neighbours of n points: numbers of pixels (n,) and weights (n,), those that weigh nothing left out."""
+    """Yields neighbours of n points: numbers of pixels (n,) and weights (n,), unless all weights are 0."""
     columns = list(_neighbours(across, width))
     for row, row_weight in _neighbours(down, height):
         for column, column_weight in columns:
@@ -78,7 +78,10 @@ def _taps(
 
 
 def _neighbours(places: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The four nearest of `size` samples along a line, with Pillow's cubic weights (Keys, a = -1)."""
+    """Yields the four nearest of `size` samples along a line and their weights.
+
+    The weights are Pillow's bicubic ones: Keys' kernel with a = -1.
+    """
     before = np.floor(places)
     s = (places - before).astype(np.float32)
     weights = (((2 - s) * s - 1) * s, (s - 2) * s * s + 1, ((1 - s) * s + 1) * s, (s - 1) * s * s)

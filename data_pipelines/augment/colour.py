@@ -9,29 +9,29 @@ _LUMA = np.array((19595, 38470, 7471), np.float32)  # of red, green and blue, in
 
 
 def contrast(video: np.ndarray, factor: float) -> np.ndarray:
-    """0 is each frame's mean grey, 1 the clip itself."""
+    """Blends with each frame's mean grey: factor 0 is the grey, 1 the clip itself."""
     means = np.floor(luma(video).mean((1, 2)) + 0.5).astype(np.float32)
     tables = [mean + np.float32(factor) * (_VALUES - mean) for mean in means]
     return np.stack([look_up(frame, table) for frame, table in zip(video, tables, strict=True)])
 
 
 def saturate(video: np.ndarray, factor: float) -> np.ndarray:
-    """0 is grey, 1 the clip itself."""
+    """Blends with a grey copy: factor 0 is the copy, 1 the clip itself."""
     return np.stack([_blend(_grey(frame), frame, factor) for frame in video])
 
 
 def sharpen(video: np.ndarray, factor: float) -> np.ndarray:
-    """0 is smoothed by a 3x3 filter, 1 the clip itself; borders stay."""
+    """Blends with a copy smoothed by a 3x3 filter: factor 0 is the copy, 1 the clip itself. Borders stay."""
     return np.stack([_blend(_smooth(frame), frame, factor) for frame in video])
 
 
 def turn_hue(video: np.ndarray, turn: float) -> np.ndarray:
-    """Turns hues by `turn` of the circle, keeping value and saturation."""
+    """Rotates hues by `turn` of the colour circle, keeping value and saturation."""
     return np.stack([_turned(frame, turn) for frame in video])
 
 
 def luma(video: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 -> (...) uint8, rounded as image libraries do."""
+    """Returns the luma of pixels, rounded as image libraries do: (..., 3) uint8 -> (...) uint8."""
     # all sums are whole numbers below 2 ** 24, hence exact
     sums = video.astype(np.float32) @ _LUMA + np.float32(2**15)
     return (sums * np.float32(2**-16)).astype(np.uint8)
@@ -42,7 +42,7 @@ def _grey(frame: np.ndarray) -> np.ndarray:
 
 
 def _blend(ground: np.ndarray, frame: np.ndarray, factor: float) -> np.ndarray:
-    """ground + factor * (frame - ground), clipped to bytes."""
+    """Returns ground + factor * (frame - ground), clipped to bytes."""
     mixed = frame.astype(np.float32)
     mixed -= ground
     mixed *= np.float32(factor)
@@ -51,7 +51,7 @@ def _blend(ground: np.ndarray, frame: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _smooth(frame: np.ndarray) -> np.ndarray:
-    """Means of 3x3 pixels, the middle one counted five times; borders as they are."""
+    """Returns means of 3x3 pixels, in which the middle one counts five times; borders stay."""
     wide = frame.astype(np.uint16)
     rows = wide[:-2] + wide[1:-1] + wide[2:]
     total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * wide[1:-1, 1:-1]

@@ -1,4 +1,4 @@
-"""Crops: which part of each frame is resized to what the stage wants. One box for all frames of a clip."""
+"""Crops: the part of each frame that is resized to the stage's size. One box for all frames of a clip."""
 
 import math
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from ivjax.errors import UserError
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)
-_SNAP = 3  # pixels; a crop this close to the wanted size becomes exactly that
-_TRIES = 10
+_SNAP = 3  # pixels; as in the originals, a crop that is this close to the wanted size becomes exactly that
+_TRIES = 10  # as in the originals; then the centre is taken
 
 
 class Box(NamedTuple):
@@ -32,7 +32,7 @@ class Crop(Protocol):
 
 @dataclass(frozen=True)
 class Whole:
-    """The whole frame, whatever that does to its proportions: the originals' test transform."""
+    """The whole frame; resizing changes its proportions. The originals' test transform."""
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """See Crop."""
@@ -41,7 +41,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class View:
-    """Square `number` of `views` along the longer side, each as large as the shorter; one is the centre."""
+    """A square as large as the shorter side: number `number` of `views` along the longer side.
+
+    A single view is the centre.
+    """
 
     number: int = 0
     views: int = 1
@@ -59,7 +62,12 @@ class View:
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A part of the frame: area `scale` of it, width / height within `ratio`, anywhere."""
+    """A random part of the frame.
+
+    Attributes:
+        scale: its least and greatest area, as shares of the frame's.
+        ratio: its least and greatest width / height.
+    """
 
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -82,7 +90,7 @@ class RandomResizedCrop:
         return self._centre(width, height)
 
     def _centre(self, width: int, height: int) -> Box:
-        """The largest box in the middle that keeps to the ratio."""
+        """Returns the largest box in the middle that keeps to the ratio."""
         ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
         w, h = min(width, round(height * ratio)), min(height, round(width / ratio))
         return Box((width - w) // 2, (height - h) // 2, w, h)
@@ -90,7 +98,11 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class MultiScaleCrop:
-    """VideoMAE's crop: one of few sizes, at one of 13 places; `size` is the side that is resized to."""
+    """VideoMAE's crop: one of few sizes, at one of 13 places.
+
+    Attributes:
+        size: the side that the crop is resized to; crops nearly as large become exactly as large.
+    """
 
     size: int = 224
 
@@ -105,7 +117,7 @@ class MultiScaleCrop:
 
 
 def crop_pairs(width: int, height: int, size: int) -> list[tuple[int, int]]:
-    """(width, height) of the crops that MultiScaleCrop chooses from."""
+    """Returns (width, height) of the crops that MultiScaleCrop chooses from."""
     base = min(width, height)
     sides = [int(base * scale) for scale in _SCALES]
     sides = [size if abs(side - size) < _SNAP else side for side in sides]
@@ -113,7 +125,7 @@ def crop_pairs(width: int, height: int, size: int) -> list[tuple[int, int]]:
 
 
 def anchors(width: int, height: int, crop_width: int, crop_height: int) -> list[tuple[int, int]]:
-    """The 13 places of a crop: corners, centres of edges, centre, quarter points."""
+    """Returns the 13 places (x, y) of a crop: corners, centres of edges, centre, quarter points."""
     across, down = (width - crop_width) // 4, (height - crop_height) // 4
     edges = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0))
     steps = (*edges, (1, 1), (3, 1), (1, 3), (3, 3))

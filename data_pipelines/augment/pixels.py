@@ -1,4 +1,4 @@
-"""Flips, jitter and erasing of a clip (T, H, W, 3) uint8: one draw for all of its frames."""
+"""Flips, jitter and erasing of a clip (T, H, W, 3) uint8, the same for all of its frames."""
 
 import math
 from dataclasses import dataclass
@@ -10,18 +10,23 @@ from ivjax.data_pipelines.augment.colour import contrast, saturate, turn_hue
 from ivjax.data_pipelines.augment.tables import brighten
 from ivjax.errors import UserError
 
-_TRIES = 10
+_TRIES = 10  # as in the originals; then nothing is erased
 
 
 def mirror(video: np.ndarray) -> np.ndarray:
-    """Left becomes right."""
+    """Mirrors a clip left to right."""
     pixels = np.ascontiguousarray(video).view("V3")  # three bytes that move as one
     return np.ascontiguousarray(pixels[:, :, ::-1]).view(np.uint8)
 
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """Random brightness, contrast, saturation (factors within 1 +- x) and hue (turns within +- x)."""
+    """Random changes of colour, in random order.
+
+    Attributes:
+        brightness, contrast, saturation: factors are drawn from 1 - x ... 1 + x.
+        hue: rotations of the colour circle are drawn from -x ... x.
+    """
 
     brightness: float = 0.4
     contrast: float = 0.4

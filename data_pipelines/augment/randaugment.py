@@ -9,17 +9,24 @@ import numpy as np
 from ivjax.data_pipelines.augment import affine, colour, tables
 from ivjax.errors import UserError
 
-_MOST = 10.0  # magnitudes lie in [0, 10]
+_MOST = 10.0  # the greatest magnitude
 
 Operation = Callable[[np.ndarray, float, float], np.ndarray]
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """`operations` of 15 drawn with replacement, each applied with `probability`.
+    """Random ones of 15 operations, drawn with replacement.
 
-    `magnitude` (0 to 10) decides how much, `deviation` spreads it. The originals write this as
-    rand-m7-n4-mstd0.5-inc1: see `parse`, and PRESETS for what they train with.
+    The originals write it as rand-m7-n4-mstd0.5-inc1, which `parse` reads; PRESETS is what they train with.
+    They apply it to whole frames before the crop. Here the decoder crops and resizes first, so an operation
+    works on fewer pixels, and rotations and shifts are relative to the crop.
+
+    Attributes:
+        magnitude: 0 to 10: how much an operation changes.
+        operations: how many are drawn.
+        deviation: standard deviation of the magnitude.
+        probability: with which each drawn operation is applied.
     """
 
     magnitude: float = 7.0
@@ -31,20 +38,20 @@ class RandAugment:
 
     def __post_init__(self) -> None:
         if not 0 <= self.magnitude <= _MOST or self.operations < 0 or self.deviation < 0:
-            raise UserError(f"{self} cannot be; magnitude is 0 to 10, operations and deviation at least 0")
+            raise UserError(f"{self}: magnitude must be 0 to 10, operations and deviation at least 0")
 
     @classmethod
     def parse(cls, text: str) -> "RandAugment":
-        """From a string such as rand-m7-n4-mstd0.5-inc1."""
+        """Reads a string such as rand-m7-n4-mstd0.5-inc1."""
         name, *parts = text.split("-")
         letters = [part.rstrip("0123456789.") for part in parts]
         values = {key: part[len(key) :] for key, part in zip(letters, parts, strict=True)}
         if name != "rand" or set(values) - {"m", "n", "mstd", "inc"} or values.get("inc") != "1":
-            raise UserError(f"{text!r} is not understood; write for example rand-m7-n4-mstd0.5-inc1")
+            raise UserError(f"{text!r} is no RandAugment; write for example rand-m7-n4-mstd0.5-inc1")
         try:
             return cls(float(values.get("m", 10)), int(values.get("n", 2)), float(values.get("mstd", 0)))
         except ValueError:
-            raise UserError(f"{text!r} has a part without a number, or one that is none") from None
+            raise UserError(f"{text!r} lacks a number; write for example rand-m7-n4-mstd0.5-inc1") from None
 
     def apply(self, video: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(T, H, W, 3) uint8 -> the same shape."""
@@ -63,7 +70,7 @@ RandAugment.PRESETS = {
 
 
 def _enhance(change: Callable[[np.ndarray, float], np.ndarray]) -> Operation:
-    """The more level, the further from factor 1, on either side."""
+    """Turns a level and a sign into a factor around 1."""
     return lambda video, level, sign: change(video, 1.0 + sign * level * 0.9)
 
 

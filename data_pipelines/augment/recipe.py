@@ -13,10 +13,17 @@ from ivjax.errors import UserError
 
 @dataclass(frozen=True)
 class Augment:
-    """The crop is cut and resized by the decoder. RandAugment therefore sees frames of the final size.
+    """A crop, and changes of the pixels in this order: RandAugment, jitter, flip, erasing.
 
-    flip: probability of mirroring a clip left to right; 0 where left and right have a meaning.
-    What the originals do: `PRESETS`.
+    The decoder crops and resizes, so the changes see frames of the final size. PRESETS is what the originals
+    train and test with.
+
+    Attributes:
+        crop: the part of the frame that is resized to the stage's size.
+        flip: probability of mirroring a clip left to right; 0 where left and right have a meaning.
+        rand: RandAugment.
+        jitter: brightness, contrast, saturation and hue.
+        erase: boxes that are erased.
     """
 
     crop: Crop = Whole()
@@ -32,11 +39,11 @@ class Augment:
             raise UserError(f"augment.flip={self.flip:g}; a probability lies between 0 and 1")
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """Which part of frames of width x height is resized."""
+        """Returns the part of frames of width x height that is resized."""
         return self.crop.box(width, height, rng)
 
     def pixels(self, video: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(T, H, W, 3) uint8 -> the same shape."""
+        """Returns the changed pixels: (T, H, W, 3) uint8 -> the same shape."""
         for change in (self.rand, self.jitter):
             if change is not None:
                 video = change.apply(video, rng)

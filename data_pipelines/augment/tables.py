@@ -1,4 +1,4 @@
-"""Changes of a clip's values one by one, through tables of 256. Clips are (T, H, W, 3) uint8."""
+"""Changes of pixel values through tables of 256 entries. Clips are (T, H, W, 3) uint8."""
 
 from collections.abc import Callable
 
@@ -9,12 +9,12 @@ _VALUES = np.arange(256)
 
 def look_up(video: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Replaces each value by table[value]; the same shape."""
-    # bytes are translated five times faster than an array is indexed
+    # bytes.translate is five times faster than indexing an array.
     return np.frombuffer(bytearray(video).translate(to_bytes(table).tobytes()), np.uint8).reshape(video.shape)
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
-    """Clipped to 0 ... 255, fractions cut off."""
+    """Clips values to 0 ... 255 and cuts off fractions."""
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
@@ -29,7 +29,7 @@ def equalize(video: np.ndarray) -> np.ndarray:
 
 
 def invert(video: np.ndarray) -> np.ndarray:
-    """The negative."""
+    """Returns the negative."""
     return 255 - video
 
 
@@ -49,7 +49,7 @@ def solarize_add(video: np.ndarray, amount: int) -> np.ndarray:
 
 
 def brighten(video: np.ndarray, factor: float) -> np.ndarray:
-    """0 is black, 1 the clip itself."""
+    """Multiplies values: factor 0 is black, 1 the clip itself."""
     return look_up(video, _VALUES * factor)
 
 
@@ -64,7 +64,7 @@ def _plane_wise(video: np.ndarray, table_of: Callable[[np.ndarray], np.ndarray])
 
 
 def _stretching(histogram: np.ndarray) -> np.ndarray:
-    """The table that brings the least value to 0 and the most to 255."""
+    """Returns the table that brings the least value to 0 and the greatest to 255."""
     used = np.flatnonzero(histogram)
     least, most = int(used[0]), int(used[-1])
     if most == least:
@@ -74,7 +74,7 @@ def _stretching(histogram: np.ndarray) -> np.ndarray:
 
 
 def _equalizing(histogram: np.ndarray) -> np.ndarray:
-    """The table that evens out a histogram."""
+    """Returns the table that evens out a histogram."""
     used = histogram[histogram > 0]
     step = (used.sum() - used[-1]) // 255
     if step == 0:

@@ -6,14 +6,14 @@ import numpy as np
 
 from ivjax.errors import UserError
 
-Row = Mapping[str, np.ndarray]  # views into the arrays of a batch, by name
+BatchRow = Mapping[str, np.ndarray]  # views into the arrays of a batch, by name
 
 # Arrays that the loader fills: the row's global place, the number of its clip, whether that clip stands in
 # for a broken one.
 PLACED = frozenset({"index", "sample", "replaced"})
 
 
-def fill_row(row: Row, example: Mapping[str, np.ndarray], index: int, number: int) -> None:
+def fill_row(row: BatchRow, example: Mapping[str, np.ndarray], index: int, number: int) -> None:
     """Copies the example of clip `number` into the row at global place `index`, array by array.
 
     What the example lacks of PLACED is filled in.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import IO, Protocol
 
 from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError, SteadyChild
-from ivjax.data_pipelines.load.batch_rows import Row, fill_row
+from ivjax.data_pipelines.load.batch_rows import BatchRow, fill_row
 from ivjax.data_pipelines.load.broken_clips import BrokenClip
 from ivjax.data_pipelines.load.decode_worker import Answer, room, views
 from ivjax.data_pipelines.load.examples import ExampleMaker
@@ -17,8 +17,8 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import CacheCounts, FrameCache, cache_file
 from ivjax.errors import UserError
 
-_TIMES = 256  # of the latest clips
-_ATTEMPTS = 32  # replacements in a row that may be broken too
+_TIMES = 256  # clips whose decode time the log averages
+_ATTEMPTS = 32  # broken replacements in a row after which the corpus itself must be at fault
 
 
 class _Runner(Protocol):
@@ -26,7 +26,7 @@ class _Runner(Protocol):
 
     threads: int
 
-    def run(self, index: int, number: int, row: Row) -> float: ...
+    def run(self, index: int, number: int, row: BatchRow) -> float: ...
 
     def stop(self) -> None: ...
 
@@ -41,7 +41,8 @@ class ClipFiller:
         self._cache_file = cache_file(cache_gib, maker.clips) if cache_gib else None
         self._cache = FrameCache(self._cache_file.fileno(), maker.clips) if self._cache_file else None
         self._runner: _Runner = self._start(workers, seconds)
-        self._costly: dict[int, ClipError] = {}  # what cost a process or a time limit is not tried again
+        # A clip that cost a process or a time limit is not tried again in this run.
+        self._costly: dict[int, ClipError] = {}
         self._times: deque[float] = deque(maxlen=_TIMES)
         self._reported = CacheCounts(0, 0, 0, 0)
 
@@ -53,10 +54,10 @@ class ClipFiller:
 
     @property
     def threads(self) -> int:
-        """Threads that may fill rows at once."""
+        """See RowFiller."""
         return self._runner.threads
 
-    def fill(self, index: int, number: int, row: Row) -> Sequence[BrokenClip]:
+    def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """See RowFiller."""
         broken: list[BrokenClip] = []
         candidate = number
@@ -90,17 +91,17 @@ class ClipFiller:
         return share | {"data/cache_gib": round(self._reported.bytes / 2**30, 6)}
 
     def stop(self) -> None:
-        """Ends worker processes, whatever they are at."""
+        """See RowFiller; ends the worker processes."""
         self._runner.stop()
 
     def close(self) -> None:
-        """Closes files."""
+        """See RowFiller."""
         self._runner.close()
         self._maker.close()
         if self._cache_file is not None:
             self._cache_file.close()
 
-    def _try(self, index: int, number: int, row: Row) -> ClipError | None:
+    def _try(self, index: int, number: int, row: BatchRow) -> ClipError | None:
         if number in self._costly:
             return self._costly[number]
         try:
@@ -118,24 +119,24 @@ class ClipFiller:
 
 
 class InProcess:
-    """Decodes in this process's own threads: for debugging, a crash of the decoder is a crash here."""
+    """Decodes in threads of this process, for debugging: a crash of the decoder is a crash of the run."""
 
     threads = 2
 
     def __init__(self, maker: ExampleMaker):
         self._maker = maker
 
-    def run(self, index: int, number: int, row: Row) -> float:
+    def run(self, index: int, number: int, row: BatchRow) -> float:
         """See _Runner."""
         started = time.perf_counter()
         fill_row(row, self._maker.make(index, number), index, number)
         return time.perf_counter() - started
 
     def stop(self) -> None:
-        """A decoder in a thread cannot be stopped."""
+        """See _Runner; a decoder in a thread cannot be stopped."""
 
     def close(self) -> None:
-        """Nothing to clear up."""
+        """See _Runner; there is nothing to close."""
 
 
 class Processes:
@@ -149,7 +150,7 @@ class Processes:
         for worker in self._workers:
             self._idle.put(worker)
 
-    def run(self, index: int, number: int, row: Row) -> float:
+    def run(self, index: int, number: int, row: BatchRow) -> float:
         """See _Runner."""
         worker = self._idle.get()
         try:
@@ -164,18 +165,18 @@ class Processes:
             self._idle.put(worker)
 
     def stop(self) -> None:
-        """Kills the processes; threads that wait for one are let go."""
+        """See _Runner; kills the processes, which frees the threads that wait for one."""
         for worker in self._workers:
             worker.child.abandon()
 
     def close(self) -> None:
-        """Clears up, when no thread is inside `run` any more."""
+        """See _Runner."""
         for worker in self._workers:
             worker.close()
 
 
 class _Worker:
-    """One worker process after the other, and the memory that they share with us."""
+    """A worker process, started again after a crash, and the memory that it shares with this one."""
 
     def __init__(self, maker: ExampleMaker, cache: IO[bytes] | None):
         # It has no name, so a kill leaves nothing behind; every process of this worker maps it.
@@ -186,10 +187,10 @@ class _Worker:
         self.child = SteadyChild(lambda: Child("ivjax.data_pipelines.load.decode_worker", maker, files))
 
     def make(self, index: int, number: int, seconds: float) -> Answer:
-        """Has an example put into `slot`; raises LostError."""
+        """Has the process put an example into `slot`; raises LostError if it crashes or hangs."""
         return self.child.ask((index, number), seconds)
 
     def close(self) -> None:
-        """Ends the process and gives the memory back."""
+        """Ends the process and frees the memory."""
         self.child.close()
         self._memory.close()

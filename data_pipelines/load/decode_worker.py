@@ -1,6 +1,6 @@
-"""A decode process: takes clip numbers from a pipe, leaves examples in memory shared with its parent.
+"""A decode process: takes clip numbers from a pipe, and puts examples into memory that its parent shares.
 
-It holds neither jax nor grain, and whatever a clip does to it (a crash, a hang) ends it alone.
+It imports neither jax nor grain. A clip that makes the decoder crash or hang ends this process alone.
 """
 
 import mmap
@@ -12,7 +12,7 @@ import numpy as np
 
 from ivjax.data_pipelines.child import serve
 from ivjax.data_pipelines.fields.field import ArraySpec
-from ivjax.data_pipelines.load.batch_rows import Row, fill_row
+from ivjax.data_pipelines.load.batch_rows import BatchRow, fill_row
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import FrameCache
@@ -22,7 +22,7 @@ _ALIGNMENT = 64
 
 
 def views(memory: mmap.mmap, spec: Mapping[str, ArraySpec]) -> dict[str, np.ndarray]:
-    """The arrays of an example inside shared memory."""
+    """Returns the arrays of an example as views of shared memory."""
     arrays, offset = {}, 0
     for name, (shape, dtype) in spec.items():
         count = int(np.prod(shape))
@@ -32,20 +32,20 @@ def views(memory: mmap.mmap, spec: Mapping[str, ArraySpec]) -> dict[str, np.ndar
 
 
 def room(spec: Mapping[str, ArraySpec]) -> int:
-    """Bytes that `views` needs."""
+    """Returns the bytes that `views` needs."""
     sizes = (int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in spec.values())
     return max(sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), 1)
 
 
-# What was wrong with a clip, if anything, and how many seconds it took. A plain tuple, because the module
-# of a class would be __main__ in the worker and another one in its parent.
+# The error of a broken clip or None, and the seconds that it took. A plain tuple, because the module of a
+# class would be __main__ in the worker and another one in its parent.
 Answer = tuple[ClipError | UserError | None, float]
 
 
 def prepare(
     maker: ExampleMaker, memory: int, cache: int | None = None
 ) -> Callable[[tuple[int, int]], Answer]:
-    """The function that makes example (index, number) and leaves it in memory.
+    """Returns the function that makes example (index, number) and puts it into memory.
 
     `memory` and `cache` are the descriptors of the example's memory and of decoded frames.
     """
@@ -61,8 +61,8 @@ def prepare(
     return answer
 
 
-def _fill(maker: ExampleMaker, slot: Row, index: int, number: int) -> ClipError | UserError | None:
-    """Fills the slot; returns what was wrong, if anything."""
+def _fill(maker: ExampleMaker, slot: BatchRow, index: int, number: int) -> ClipError | UserError | None:
+    """Fills the slot; returns the error of a broken clip."""
     try:
         fill_row(slot, maker.make(index, number), index, number)
     except (ClipError, UserError) as error:

@@ -1,4 +1,4 @@
-"""A stored clip -> one example. Runs in worker processes: neither jax nor grain is imported here."""
+"""Makes examples from stored clips. Runs in worker processes: neither jax nor grain is imported here."""
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -76,7 +76,7 @@ class ExampleMaker:
         self._parts = Concatenation(len(corpus) for corpus in self.corpora)
 
     def make(self, index: int, number: int) -> dict[str, np.ndarray]:
-        """The example of clip `number` at global place `index`; raises ClipError for a broken clip."""
+        """Returns the example of clip `number` at global place `index`; raises ClipError if it is broken."""
         corpus, local = self.locate(number)
         draw = Draw(self._seed, index, self._first(index))
         example: dict[str, np.ndarray] = {}
@@ -100,15 +100,15 @@ class ExampleMaker:
         return len(self._parts)
 
     def range(self, corpus: int) -> range:
-        """The clip numbers of a corpus."""
+        """Returns the clip numbers of a corpus."""
         return self._parts.range(corpus)
 
     def locate(self, number: int) -> tuple[int, int]:
-        """Corpus, and number inside it."""
+        """Returns the number of the corpus of a clip, and the clip's number inside it."""
         return self._parts.locate(number)
 
     def replacement(self, number: int, index: int, attempt: int) -> int:
-        """Which clip of the same corpus stands in for a broken one: the same on every host."""
+        """Returns the clip of the same corpus that stands in for a broken one: the same on every host."""
         choices = self.range(self.locate(number)[0])
         draws = generator(self._seed, self._first(index), "replacement").integers(
             len(choices), size=attempt + 1
@@ -129,7 +129,7 @@ FieldArrays = tuple[Field, dict[str, ArraySpec]]  # a field, and those of its ar
 
 
 def _wanted(corpus: CorpusFields, spec: Mapping[str, ArraySpec]) -> list[FieldArrays]:
-    """The fields of a corpus that the stage has a use for, checked against what it wants."""
+    """Returns the fields of a corpus that the stage has a use for, checked against what it wants."""
     found: list[FieldArrays] = []
     given: dict[str, str] = {}  # array -> the field that makes it
     for name, field in corpus.fields.items():

@@ -1,4 +1,4 @@
-"""An order of clips -> this host's rows of each global batch, made ahead of the step that wants them."""
+"""Turns an order of clips into this host's rows of each global batch, ahead of the step that wants them."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,16 +10,17 @@ from typing import Any, NamedTuple, Protocol
 import grain
 import numpy as np
 
-from ivjax.data_pipelines.load.batch_rows import Row, fill_row
+from ivjax.data_pipelines.load.batch_rows import BatchRow, fill_row
 from ivjax.data_pipelines.load.broken_clips import BrokenClip, BrokenClipLog
 from ivjax.errors import UserError
 
+# One batch being handed over and one being filled keep all workers busy; more would only cost memory.
 BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
 class HostShard:
-    """Which share of every global batch this host feeds: share `index` of `count` equal ones."""
+    """The share of every global batch that this host feeds: number `index` of `count` equal ones."""
 
     index: int = 0
     count: int = 1
@@ -45,14 +46,14 @@ class BatchRequest:
 
 
 class RowFiller(Protocol):
-    """Fills rows. Safe to call from `threads` threads at once."""
+    """Fills rows of a batch with examples; `fill` may run in `threads` threads at once."""
 
     @property
     def threads(self) -> int:
-        """How many."""
+        """The number of threads that may call `fill` at once."""
         ...
 
-    def fill(self, index: int, number: int, row: Row) -> Sequence[BrokenClip]:
+    def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """Writes the example of clip `number` at global place `index` into `row`, array by array.
 
         Returns the broken clips that were replaced; raises only what ends the run.
@@ -60,15 +61,15 @@ class RowFiller(Protocol):
         ...
 
     def report(self) -> dict[str, float]:
-        """How the work goes, for logs; empty where there is nothing to say."""
+        """Returns metrics of the clips so far; empty if there are none."""
         ...
 
     def stop(self) -> None:
-        """Gives up what is under way, so that no thread waits for it."""
+        """Abandons examples that are being made, so that no thread waits for one that hangs."""
         ...
 
     def close(self) -> None:
-        """Frees files, when no thread fills rows any more."""
+        """Closes files; called when no thread is inside `fill`."""
         ...
 
 
@@ -86,10 +87,16 @@ class _Coming(NamedTuple):
 class Loader(Iterator[dict[str, np.ndarray]]):
     """Endless iterator over this host's rows of the global batches, resumable on any number of hosts.
 
-    `order` is an infinite MapDataset of clip numbers; place i of it, on whichever host, is row i of the
-    run. Rows of global batch n are the places n * batch ... (n + 1) * batch - 1. `identity` names what
-    the order depends on; a state can only be restored where it is the same. `finish` changes whole
-    batches of this host's rows. `epoch` is how many rows pass until each clip has come.
+    Global batch n holds the places n * batch ... (n + 1) * batch - 1 of the order, on whichever hosts.
+
+    Args:
+        order: endless MapDataset of clip numbers, one for each place.
+        filler: makes the example of a clip.
+        request: the arrays, the batch and this host's share of it.
+        broken: counts clips that could not be used; None: no clip can be broken.
+        identity: what the order depends on, by name; a state is only restored where it is the same.
+        finish: changes this host's rows of a whole batch, for example mixes them.
+        epoch: rows until each clip has come once; None: the length of the order.
     """
 
     def __init__(
@@ -137,16 +144,16 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         return self._finish(coming.rows, start, coming.places - start)
 
     def report(self) -> dict[str, float]:
-        """What the filler reports, and how many clips were broken, by cause; for logs."""
+        """Returns metrics: those of the filler, and broken clips by cause."""
         causes = self.broken.causes if self.broken else {}
         return self._filler.report() | {f"broken/{cause}": count for cause, count in causes.items()}
 
     def state(self) -> Mapping[str, Any]:
-        """What restores the position after the last batch, on any number of hosts; JSON."""
+        """Returns the position after the last batch, as JSON; it restores on any number of hosts."""
         return {**self._state, **({"identity": self._identity} if self._identity else {})}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from a `state`."""
+        """Continues after the batch at which `state` was taken."""
         was = state.get("identity", {})
         changed = [name for name, value in self._identity.items() if was.get(name, value) != value]
         if changed:
@@ -167,7 +174,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self._filler.close()
 
     def _begin(self) -> _Coming:
-        """Allocates the next batch and has its rows filled in the background."""
+        """Allocates the next batch and starts to fill its rows in the background."""
         places = next(self._places)
         count = len(places["index"])
         rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._request.spec.items()}
@@ -190,14 +197,14 @@ def _placed(index: int, number: int) -> dict[str, int]:
 
 
 class InMemory:
-    """A RowFiller of examples that are computed by number, and cannot be broken."""
+    """A RowFiller whose examples are computed from their number and cannot be broken."""
 
     threads = 2
 
     def __init__(self, example: Callable[[int], Mapping[str, np.ndarray]]):
         self._example = example
 
-    def fill(self, index: int, number: int, row: Row) -> Sequence[BrokenClip]:
+    def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """See RowFiller."""
         fill_row(row, self._example(number), index, number)
         return ()

@@ -1,4 +1,4 @@
-"""Batches of one medium per step: which one is an order that all hosts agree on."""
+"""Serves each step from one of several loaders, in an order that all hosts agree on."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +11,13 @@ from ivjax.errors import UserError
 
 
 class MediumBatch(NamedTuple):
-    """This host's rows of one global batch, the medium that they are of, and which of its batches it is."""
+    """This host's rows of one global batch.
+
+    Attributes:
+        medium: the kind of batch.
+        number: how many batches of this medium came before.
+        rows: array name -> (rows of this host, ...).
+    """
 
     medium: str
     number: int
@@ -21,9 +27,8 @@ class MediumBatch(NamedTuple):
 class MediaLoader(Iterator[MediumBatch]):
     """Takes each step's batch from one of several loaders.
 
-    Of every `sum(batches.values())` steps, loader `name` serves `batches[name]`, in an order shuffled
-    anew from `seed`: an image corpus of 3000 batches beside a video corpus of 1000 serves three steps
-    of four, as if all batches lay in one pile.
+    Of every `sum(batches.values())` steps, the loader of each medium serves `batches[medium]`, in an order
+    that `seed` shuffles anew every time. Which medium serves a step follows from the step alone.
     """
 
     def __init__(self, loaders: Mapping[str, Loader], batches: Mapping[str, int], seed: int):
@@ -36,10 +41,10 @@ class MediaLoader(Iterator[MediumBatch]):
         self._names = list(loaders)
         self._seed = seed
         self._step = 0
-        self._shuffled, self._order = -1, self._pile  # the epoch that the order is of, and its order
+        self._shuffled, self._order = -1, self._pile  # the last epoch that was shuffled, and its order
 
     def medium(self, step: int) -> str:
-        """Which medium serves a step."""
+        """Returns the medium that serves a step."""
         epoch, place = divmod(step, len(self._pile))
         if epoch != self._shuffled:
             self._order = np.random.default_rng([self._seed, epoch]).permutation(self._pile)
@@ -53,7 +58,7 @@ class MediaLoader(Iterator[MediumBatch]):
         return MediumBatch(medium, number, rows)
 
     def _served(self, step: int) -> int:
-        """How many batches of its medium came before that of `step`."""
+        """Returns how many batches of the medium of `step` came before; `medium` has shuffled its epoch."""
         epoch, place = divmod(step, len(self._pile))
         medium = self._order[place]
         before = np.count_nonzero(self._order[:place] == medium)
@@ -61,22 +66,22 @@ class MediaLoader(Iterator[MediumBatch]):
 
     @property
     def media(self) -> tuple[str, ...]:
-        """The media that batches come of."""
+        """The media that it serves."""
         return tuple(self._names)
 
     def report(self) -> dict[str, float]:
-        """What the loaders have to say, for logs."""
+        """Returns the metrics of all loaders, prefixed with the medium if there are several."""
         if len(self._loaders) == 1:
             return next(iter(self._loaders.values())).report()
         reports = {name: loader.report() for name, loader in self._loaders.items()}
         return {f"{name}/{key}": value for name, report in reports.items() for key, value in report.items()}
 
     def state(self) -> Mapping[str, Any]:
-        """What restores the position; JSON."""
+        """Returns the position after the last batch, as JSON."""
         return {"step": self._step, "loaders": {n: dict(l.state()) for n, l in self._loaders.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from a `state`."""
+        """Continues after the batch at which `state` was taken."""
         was = state.get("loaders", {}).keys()
         if was != self._loaders.keys():
             raise UserError(
@@ -94,7 +99,7 @@ class MediaLoader(Iterator[MediumBatch]):
 
 
 def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool = False) -> MediaLoader:
-    """The loaders of a Media, one a step; or that of a single source, for the first of `requests`."""
+    """Opens the mixtures of a Media; a single source serves the first of `requests`, which are by medium."""
     if not isinstance(data, Media):
         name, request = next(iter(requests.items()))
         return MediaLoader({name: data.open(request, eval_clips)}, {name: 1}, request.seed)

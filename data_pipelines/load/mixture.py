@@ -67,7 +67,7 @@ class Mixture:
             raise UserError(f"data.repeats={self.repeats}; it must be at least 1")
 
     def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
-        """A loader over the mixture, or over its eval corpora."""
+        """Opens a loader over the mixture, or over its eval corpora."""
         from ivjax.data_pipelines.load.mixture_loader import open_mixture
 
         return open_mixture(self, request, eval_clips)
@@ -102,7 +102,7 @@ class Media:
 
 
 def tokenizers_of(data: object) -> dict[str, Tokenizer]:
-    """What reads the words of an experiment's data, by field; of several media the first that has it."""
+    """Returns the tokenizers of an experiment's data by field, from the first medium that has the field."""
     mixtures = data.mixtures.values() if isinstance(data, Media) else [data]
     found: dict[str, Tokenizer] = {}
     for mixture in mixtures:
@@ -114,5 +114,5 @@ def tokenizers_of(data: object) -> dict[str, Tokenizer]:
 
 
 def tokenizer_of(data: object) -> Tokenizer | None:
-    """What reads the captions of an experiment's data, if anything does."""
+    """Returns the first tokenizer of an experiment's data, if any field has one."""
     return next(iter(tokenizers_of(data).values()), None)

@@ -21,7 +21,7 @@ from ivjax.experiment.overrides import apply_overrides
 
 
 def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> Loader:
-    """A loader over a mixture, or over its eval corpora."""
+    """Opens a loader over a mixture, or over its eval corpora."""
     which = "eval_corpora" if eval_clips else "corpora"
     corpora: tuple[Corpus, ...] = getattr(mixture, which)
     if not corpora:
@@ -46,7 +46,7 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
 
 
 def _fields_of(mixture: Mixture, corpus: Corpus, path: str) -> CorpusFields:
-    """How the clips of one corpus are read: the mixture's fields, and what the corpus changes of them."""
+    """Returns the fields of one corpus: those of the mixture, with what the corpus changes of them."""
     read_here = dataclasses.replace(mixture, fields={**mixture.fields, **corpus.fields})
     try:
         read_here = apply_overrides(read_here, [f"fields.{change}" for change in corpus.changes])
@@ -67,7 +67,7 @@ def _worker_count(asked: int | None) -> int:
 def _mixing(
     mix: Mix | None, spec: dict[str, ArraySpec], request: BatchRequest
 ) -> tuple[dict[str, ArraySpec], Finish | None]:
-    """What rows hold before they are mixed, and what mixes them; nothing if no targets are wanted."""
+    """Returns what rows hold before they are mixed, and what mixes them: None if no targets are wanted."""
     if mix is None or "targets" not in spec:
         return spec, None
     if spec["targets"].shape != (mix.classes,):
@@ -83,7 +83,7 @@ def _mixing(
 def _mixed(
     rows: Mapping[str, np.ndarray], start: int, places: np.ndarray, mix: Mix, batch: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Rows with mixed clips and soft targets; see Finish."""
+    """Returns rows with mixed clips and soft targets; see Finish."""
     video, targets = mix.apply(
         rows["video"], rows["label"], places, batch, lambda place: generator(seed, start + place, "mix")
     )
@@ -105,7 +105,7 @@ class _Repeated:
 
 
 def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: int) -> grain.MapDataset:
-    """Clip numbers without end: every corpus once an epoch, in a new order each time."""
+    """Returns clip numbers without end: every corpus once an epoch, in a new order each time."""
     shuffled, weights = [], []
     for place, corpus in enumerate(corpora):
         numbers = maker.range(place)

@@ -1,8 +1,7 @@
 """Clips drawn from their number alone, and features of them for a student to predict.
 
-Stands in for the data plane and for the teachers: nothing is read from disk, every example is a
-pure function of its number, and the features are a fixed function of the pixels, so a student can
-learn them.
+They replace a corpus and the teachers: nothing is read from disk and every example is a pure function of
+its number. The features are a fixed function of the pixels, so a student can learn them.
 """
 
 import functools
@@ -22,16 +21,18 @@ _SHAPES_PER_CLIP = 3
 
 @dataclass(frozen=True)
 class SyntheticClips:
-    """`clips` different clips of moving coloured rectangles over a colour gradient.
+    """Clips of moving coloured rectangles over a colour gradient.
 
-    `tubelet` is the student's: how many frames one row of token features stands for.
+    Attributes:
+        clips: how many different ones.
+        tubelet: the student's: how many frames one row of token features stands for.
     """
 
     clips: int = 4096
     tubelet: int = 1
 
     def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
-        """A loader over the clips; those to evaluate on are others."""
+        """Opens a loader over the clips, or over as many others to evaluate on."""
         import grain  # not where only models are run
 
         from ivjax.data_pipelines.load.loader import InMemory, Loader
@@ -41,7 +42,7 @@ class SyntheticClips:
         return Loader(order, InMemory(examples.__getitem__), request, epoch=len(examples))
 
     def examples(self, spec: Mapping[str, Any], eval_clips: bool = False) -> "SyntheticExamples":
-        """Random access to examples with the arrays of `spec` (name -> shape and dtype of one row)."""
+        """Returns examples by number with the arrays of `spec` (name -> shape and dtype of one row)."""
         unknown = set(spec) - {"index", "video", "attention", "clip", "pooled", "mae"}
         if unknown:
             raise UserError(
@@ -104,7 +105,7 @@ class SyntheticExamples:
         return np.stack([_project(rows, name, layer, width) for layer in range(layers)])
 
     def _patches_per_frame(self) -> int:
-        """Patches of one temporal position, read off whichever token feature is wanted; 0 if none is."""
+        """Returns the patches of one temporal position, by the shape of a token feature; 0 without one."""
         tokens = {"attention": lambda s: s[1], "clip": lambda s: (s[1] - 1) // self._times}
         tokens["mae"] = lambda s: s[1] // self._times
         return next((read(self._spec[name].shape) for name, read in tokens.items() if name in self._spec), 0)

@@ -1,4 +1,4 @@
-"""What every tokenizer is, and how token ids are made to fit a fixed length."""
+"""The protocol of tokenizers, and token ids of a fixed length."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +10,25 @@ from ivjax.errors import UserError
 
 
 class Tokenizer(Protocol):
-    """Plain values that name a vocabulary; pickles; loads the vocabulary once a process, when first used."""
+    """Options that name a vocabulary. Pickles; each process loads the vocabulary when it first uses it."""
 
     @property
     def length(self) -> int:
-        """Ids of one text, padding included."""
+        """The number of ids of one text, padding included."""
         ...
 
     @property
     def vocabulary_size(self) -> int:
-        """Every id is below this."""
+        """The number of ids; every id is below it."""
         ...
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids of a text with special tokens, cut or padded as the original does: (length,) int32."""
+        """Returns the ids of a text, cut or padded as the original does: (length,) int32."""
         ...
 
 
 def fit(start: Sequence[int], ids: Sequence[int], end: Sequence[int], length: int, pad: int) -> np.ndarray:
-    """`start`, as many ids as fit, `end`, padding: (length,) int32."""
+    """Returns `start`, as many ids as fit, `end`, and padding: (length,) int32."""
     room = length - len(start) - len(end)
     if room < 0:
         raise UserError(f"a tokenizer of length {length} has no room for its special tokens; make it longer")
@@ -39,7 +39,10 @@ def fit(start: Sequence[int], ids: Sequence[int], end: Sequence[int], length: in
 
 
 def vocabulary_file(path: str, kind: str, public_name: str) -> Path:
-    """The path, if there is a file; `public_name` is what the file is called where it is published."""
+    """Returns the path of a vocabulary; raises if no file is there.
+
+    `public_name` is what the file is called where it is published.
+    """
     if not path:
         raise UserError(
             f"the {kind} tokenizer has no vocabulary file: set its path to {public_name}, or train a "

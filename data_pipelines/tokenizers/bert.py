@@ -30,8 +30,12 @@ _IDEOGRAPHS = (
 class BertWordPiece:
     """[CLS], word pieces of lower-cased text without accents, [SEP], and [PAD] up to `length`.
 
-    `vocabulary_size` is what the text encoder was built for. Special tokens written out inside a caption
-    are read as plain text.
+    Special tokens written out inside a caption are read as plain text.
+
+    Attributes:
+        path: the vocabulary file.
+        length: ids of one text.
+        vocabulary_size: pieces that the text encoder was built for.
     """
 
     path: str = ""
@@ -39,14 +43,14 @@ class BertWordPiece:
     vocabulary_size: int = 30522
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids: (length,) int32."""
+        """See Tokenizer."""
         vocabulary = self._vocabulary()
         start, end = [vocabulary.special["[CLS]"]], [vocabulary.special["[SEP]"]]
         return fit(start, list(vocabulary.ids(text)), end, self.length, vocabulary.special["[PAD]"])
 
     @property
     def mask(self) -> int:
-        """Id of [MASK], for masked language modelling."""
+        """The id of [MASK], for masked language modelling."""
         return self._vocabulary().special["[MASK]"]
 
     def _vocabulary(self) -> "_Vocabulary":
@@ -54,7 +58,7 @@ class BertWordPiece:
 
 
 class _Vocabulary:
-    """Pieces by id; a piece that goes on inside a word starts with ##."""
+    """Ids of pieces; a piece that continues a word starts with ##."""
 
     def __init__(self, pieces: list[str]):
         self._ids = {piece: number for number, piece in enumerate(pieces)}
@@ -62,12 +66,12 @@ class _Vocabulary:
         self.word_ids = functools.lru_cache(_KEPT_WORDS)(self._word_ids)
 
     def ids(self, text: str) -> Iterator[int]:
-        """Ids of all words of a text."""
+        """Yields the ids of all words of a text."""
         for word in _words(text):
             yield from self.word_ids(word)
 
     def _word_ids(self, word: str) -> tuple[int, ...]:
-        """The longest piece that fits, again and again; unknown if at any place none does."""
+        """Splits a word greedily into its longest pieces; the word is unknown if no piece fits somewhere."""
         unknown = (self.special["[UNK]"],)
         if len(word) > _LONGEST_WORD:
             return unknown
@@ -103,19 +107,19 @@ def _read_pieces(file: Path) -> list[str]:
     try:
         lines = file.read_bytes().decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not {PUBLIC_NAME}: it is no text ({error.reason})") from None
+        raise UserError(f"{file} is not {PUBLIC_NAME}: it is not UTF-8 text ({error.reason})") from None
     return lines.replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def _words(text: str) -> list[str]:
-    """Words, single ideographs and single punctuation marks of the normalised text."""
+    """Returns words, single ideographs and single punctuation marks of the normalised text."""
     decomposed = unicodedata.normalize("NFD", _ideograph_pattern().sub(r" \g<0> ", _visible(text)))
     bare = "".join(char for char in decomposed if unicodedata.category(char) != "Mn").lower()
     return "".join(f" {char} " if _is_punctuation(char) else char for char in bare).split()
 
 
 def _visible(text: str) -> str:
-    """Without control and format characters, except those that separate words."""
+    """Removes control and format characters, except those that separate words."""
     return "".join(char for char in text if char in "\t\n\r" or not _is_control(char))
 
 
@@ -124,7 +128,7 @@ def _is_control(char: str) -> bool:
 
 
 def _is_punctuation(char: str) -> bool:
-    """Every sign of ASCII counts, also those that Unicode calls symbols."""
+    """Whether BERT splits at a character: all ASCII signs, also those that Unicode calls symbols."""
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "
     return unicodedata.category(char).startswith("P")

@@ -19,7 +19,7 @@ PUBLIC_NAME = "bpe_simple_vocab_16e6.txt.gz"
 MERGES = 48894  # of the many more that the published file lists
 _SIZE = 2 * 256 + MERGES + 2
 _WORD_END = "</w>"
-_KEPT_WORDS = 1 << 16  # the commonest words are nearly all of a corpus
+_KEPT_WORDS = 1 << 16  # cached words; the commonest ones make up nearly all of a corpus
 _SINGLE_QUOTES, _DOUBLE_QUOTES = "‘’ʼ‚‛", "“”„‟"
 _INVISIBLE = [(0x00, 0x08), (0x0E, 0x1F), (0x7F, 0x7F), (0x206A, 0x206F), (0xFEFF, 0xFEFF), (0xFFF9, 0xFFFC)]
 _LIGATURES = "ĲĳǄǅǆǇǈǉǊǋǌǱǲǳﬀﬁﬂﬃﬄﬅﬆ"
@@ -27,9 +27,14 @@ _LIGATURES = "ĲĳǄǅǆǇǈǉǊǋǌǱǲǳﬀﬁﬂﬃﬄﬅﬆ"
 
 @dataclass(frozen=True)
 class ClipBpe:
-    """Lower-cased text as CLIP sees it: start, tokens, end, zeros. A text that is too long keeps its end.
+    """CLIP's tokens of lower-cased text: start, tokens, end, zeros.
 
-    Special tokens written out inside a caption are read as plain text.
+    A text that is too long is cut before its end token. Special tokens written out inside a caption are read
+    as plain text.
+
+    Attributes:
+        path: the vocabulary file.
+        length: ids of one text.
     """
 
     path: str = ""
@@ -37,16 +42,16 @@ class ClipBpe:
 
     @property
     def vocabulary_size(self) -> int:
-        """The same for every CLIP text encoder."""
+        """See Tokenizer; the same for every CLIP text encoder."""
         return _SIZE
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids: (length,) int32."""
+        """See Tokenizer."""
         return fit([_SIZE - 2], list(_load(self.path).ids(text)), [_SIZE - 1], self.length, 0)
 
 
 class _Vocabulary:
-    """Ranked merges of symbols, and the id of every symbol that they make."""
+    """Ranked merges of symbols, and the ids of the symbols."""
 
     def __init__(self, merges: list[tuple[str, str]]):
         letters = list(_byte_letters().values())
@@ -56,7 +61,7 @@ class _Vocabulary:
         self.word_ids = functools.lru_cache(_KEPT_WORDS)(self._word_ids)
 
     def ids(self, text: str) -> Iterator[int]:
-        """Ids of all words of a text."""
+        """Yields the ids of all words of a text."""
         for word in _word_pattern().findall(_plain(text)):
             yield from self.word_ids(word)
 
@@ -73,7 +78,7 @@ class _Vocabulary:
 
 
 def _merged(symbols: list[str], pair: tuple[str, str]) -> list[str]:
-    """Every occurrence of the pair made one symbol, from the left."""
+    """Joins every occurrence of a pair into one symbol, from the left."""
     result: list[str] = []
     rest = iter(range(len(symbols)))
     for place in rest:
@@ -107,7 +112,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
 
 @functools.cache
 def _byte_letters() -> Mapping[int, str]:
-    """A visible character for each byte, in the order of the vocabulary."""
+    """Returns a visible character for each byte, in the order of the vocabulary."""
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]
     letters = {byte: chr(byte) for byte in visible}
@@ -116,14 +121,14 @@ def _byte_letters() -> Mapping[int, str]:
 
 @functools.cache
 def _word_pattern() -> re.Pattern[str]:
-    """Clitics, runs of letters, single numerals, and runs of anything else that is not blank."""
+    """Matches clitics, runs of letters, single numerals, and runs of anything else that is not blank."""
     numerals = "".join(chr(c) for c in range(0x110000) if unicodedata.category(chr(c)).startswith("N"))
     return re.compile(rf"(?i:'(?:s|t|re|ve|m|ll|d))|[^\W_{numerals}]+|[{numerals}]|(?:[^\s\w]|_)+")
 
 
 @functools.cache
 def _substitutes() -> Mapping[int, str]:
-    """Plain characters for quotes, ligatures and full-width forms, nothing for control characters."""
+    """Returns plain characters for quotes, ligatures and wide forms, and nothing for control characters."""
     table = dict.fromkeys(map(ord, _SINGLE_QUOTES), "'") | dict.fromkeys(map(ord, _DOUBLE_QUOTES), '"')
     table[ord("ŉ")] = "'n"
     wide = map(chr, [0x3000, *range(0xFF01, 0xFFF0)])
@@ -132,6 +137,6 @@ def _substitutes() -> Mapping[int, str]:
 
 
 def _plain(text: str) -> str:
-    """The text as CLIP's clean-up leaves it, except that wrongly decoded text is not guessed back."""
+    """Cleans a text as CLIP does, except that wrongly decoded text is not repaired by guessing."""
     text = unicodedata.normalize("NFC", html.unescape(html.unescape(text)).translate(_substitutes()))
     return " ".join(text.split()).lower()

@@ -14,10 +14,18 @@ PUBLIC_NAME = "tokenizer.model of the language model"
 
 @dataclass(frozen=True)
 class SentencePiece:
-    """`prefix` and text as pieces, between the model's own start and end token if wanted, then `pad`.
+    """Pieces of a SentencePiece model.
 
     The defaults are those of InternVideo2-CLIP's text encoder, except for its prefix `summarize:`. A text
-    that is too long keeps its end token. `pieces` is how many the model must have; None takes any.
+    that is too long is cut before its end token.
+
+    Attributes:
+        path: the model file.
+        length: ids of one text.
+        prefix: what stands before every text.
+        start, end: whether the model's own start and end token are added.
+        pad: the id after the end.
+        pieces: how many pieces the model must have; None: any number.
     """
 
     path: str = ""
@@ -30,11 +38,11 @@ class SentencePiece:
 
     @property
     def vocabulary_size(self) -> int:
-        """Pieces of the model."""
+        """See Tokenizer."""
         return _load(self.path, self.pieces).get_piece_size()
 
     def encode(self, text: str) -> np.ndarray:
-        """Token ids: (length,) int32."""
+        """See Tokenizer."""
         model = _load(self.path, self.pieces)
         start = [self._special(model.bos_id(), "start")] if self.start else []
         end = [self._special(model.eos_id(), "end")] if self.end else []

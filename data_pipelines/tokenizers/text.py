@@ -1,4 +1,4 @@
-"""Captions as the contrastive stages read them: cleaned, joined, put into prompts."""
+"""Cleans captions, joins them, and puts classes into prompts, as the contrastive stages do."""
 
 import re
 from collections.abc import Iterable
@@ -28,23 +28,23 @@ ACTION_PROMPTS = (
 
 
 def clean_caption(caption: str, words: int | None = None) -> str:
-    """Lower case without most punctuation, and at most `words` words."""
+    """Returns a caption in lower case without most punctuation, cut after `words` words."""
     text = caption.lower().translate(_REWRITE).replace("<person>", "person")
-    # Single tabs stay and only outer newlines and blanks go: released token ids depend on it.
+    # Single tabs stay, and only outer newlines and blanks go, because released token ids depend on it.
     text = _SPACES.sub(" ", text).rstrip("\n").strip(" ")
     return text if words is None else " ".join(text.split(" ")[:words])
 
 
 def join_paragraph(captions: Iterable[str]) -> str:
-    """The captions of one video in order of time, as one text."""
+    """Joins the captions of one video, given in order of time."""
     return " ".join(captions)
 
 
 def count_words(caption: str) -> int:
-    """Words of a caption after cleaning; the originals train on captions of at least 2."""
+    """Counts the words of a cleaned caption; the originals train on captions of at least 2."""
     return len(clean_caption(caption).split())
 
 
 def action_prompts(action: str) -> tuple[str, ...]:
-    """The 16 cleaned captions that stand for an action class."""
+    """Returns the 16 cleaned captions that stand for an action class."""
     return tuple(clean_caption(template.format(action)) for template in ACTION_PROMPTS)

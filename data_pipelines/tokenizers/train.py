@@ -18,7 +18,7 @@ _FEWEST_SAMPLED = 101  # SentencePiece draws no smaller sample
 
 
 def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
-    """Every caption of a corpus, cleaned as in training or as stored; broken records are left out."""
+    """Yields every caption of a corpus, cleaned as in training or as stored; leaves out broken records."""
     with open_shards(folder) as shards:
         for number in range(len(shards)):
             yield from (clean_caption(c) if clean else c for c in _captions(shards, number))
@@ -63,7 +63,7 @@ def train_sentencepiece(captions: Iterable[str], out: Path, size: int, most: int
 
 
 def _lines(captions: Iterable[str]) -> Iterator[str]:
-    """Non-empty captions without line ends; raises if there is none."""
+    """Yields non-empty captions without line ends; raises if there is none."""
     found = False
     for caption in captions:
         line = " ".join(caption.split())

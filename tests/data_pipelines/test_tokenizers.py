@@ -169,7 +169,7 @@ def test_a_vocabulary_of_another_kind_or_size_is_refused(clip_vocabulary, bert_v
         (ClipBpe(bert_vocabulary), "cannot be read as bpe_simple"),
         (ClipBpe(str(short)), "48894 or more lines"),
         (ClipBpe(str(cut)), "cannot be read as bpe_simple"),
-        (BertWordPiece(clip_vocabulary), "is not vocab.txt .* it is no text"),
+        (BertWordPiece(clip_vocabulary), "is not vocab.txt .* it is not UTF-8 text"),
         (BertWordPiece(__file__), r"it has no line \[PAD\]"),
         (BertWordPiece(bert_vocabulary), f"has {len(PIECES)} pieces .* is 30522"),
         (SentencePiece(bert_vocabulary), "is not a SentencePiece model"),
