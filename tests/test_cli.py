@@ -37,7 +37,10 @@ def test_overrides_may_stand_before_and_after_options(capsys):
         (["stage1_synthetic", "steps=soon"], "expected an integer"),
         (["stage1_synthetic"], "add --workdir"),
         (["stage1_synthetic", "mesh.fsdp=3", "--workdir", "RUN"], "8 / 3 = 2.67"),
-        (["stage1_synthetic", "batch=12", "--workdir", "RUN"], "does not divide into 8 equal parts"),
+        (
+            ["stage1_synthetic", "batch=12", "steps=9", "--workdir", "RUN"],
+            "does not divide into 8 equal parts",
+        ),
         (["stage1_synthetic", "--workdir", "/proc/ivjax-no"], "cannot write in the run folder /proc/iv"),
         (["stage1_synthetic", "--workdir", "gs://bucket/run"], "the run folder gs:/... is a bucket"),
         (["stage1_synthetic", "data.clips=0", "--workdir", "RUN"], "holds no clips"),

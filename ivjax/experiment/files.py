@@ -87,10 +87,9 @@ def _variants(module: ModuleType) -> dict[str, Overrides]:
 def _module(file: str) -> ModuleType:
     path = Path(file) if file.endswith(".py") else shipped_configs().get(file)
     if path is None or not path.is_file():
-        known = shipped_configs()
-        raise UserError(
-            f"no config {file!r}{nearest(file, known)}; give a path to a .py file, or one of: {', '.join(known)}"
-        )
+        shipped = shipped_configs()
+        known = f"give a path to a .py file, or one of: {', '.join(shipped)}"
+        raise UserError(f"no config {file!r}{nearest(file, shipped)}; {known}")
     spec = importlib.util.spec_from_file_location(f"ivjax_config_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
