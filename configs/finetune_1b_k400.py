@@ -7,8 +7,7 @@ Hardware  the originals used 32 GPUs, 16 clips each; never run here
 Expect    the originals report K400 91.3 % (16 frames 91.6), K600 91.4 (91.6), K700 85.0 (85.4), MiT 50.8;
           nothing has been trained with this file yet
 
-The originals read each clip twice a step, augmented anew each time, except for MiT; here a step has twice as
-many clips instead, and there are as many steps.
+As in the originals, each clip stands twice in a batch, augmented anew each time, except for MiT.
 The classes of K400 are the first of K710's; those of K600 and K700 are picked out of K710's head by the
 originals' lists. The scripts of 16 frames start from the 8-frame model of K710, too. MiT starts from the
 model of K400, with a new head. shards/NAME is a folder of the data set's shards, or a link to it.
@@ -32,6 +31,7 @@ experiment = ix.Experiment(
         corpora=(dp.Corpus("shards/k400"),),
         fields={"video": dp.Frames(dp.Spread(8), dp.FINETUNE), "label": dp.Label()},
         mix=dp.Mix(classes=400, group=16),
+        repeats=2,
     ),
     batch=BATCH,
     steps=3 * EPOCH,
@@ -68,6 +68,7 @@ variants = {
     "k700_f16": K700 + F16,
     "mit": (
         "data.corpora.0.path=shards/mit",
+        "data.repeats=1",
         "stage.classifier.classes=339",
         "data.mix.classes=339",
         "data.mix.group=8",

@@ -5,8 +5,7 @@ Command   ivjax train finetune_1b_k710 --workdir runs/1b_k710
 Hardware  the originals used 32 GPUs, 16 clips each; never run here
 Expect    the originals report 87.6 % (4 clips, 3 crops); nothing has been trained with this file yet
 
-The originals read each clip twice a step, augmented anew each time; here a step has twice as many clips
-instead, and there are as many steps. init_from is the pretrained student; its
+As in the originals, each clip stands twice in a batch, augmented anew each time. init_from is the pretrained student; its
 decoders are not read.
 """
 
@@ -28,6 +27,7 @@ experiment = ix.Experiment(
         corpora=(dp.Corpus("shards/k710"),),
         fields={"video": dp.Frames(dp.Spread(8), dp.FINETUNE), "label": dp.Label()},
         mix=dp.Mix(classes=710, group=16),
+        repeats=2,
     ),
     batch=BATCH,
     steps=9 * EPOCH,

@@ -5,8 +5,7 @@ Command   ivjax train finetune_6b_k710 --workdir runs/6b_k710
 Hardware  the originals used 64 GPUs, 8 clips each; never run here
 Expect    the originals report 88.1 % (4 clips, 3 crops); nothing has been trained with this file yet
 
-The originals read each clip twice a step, augmented anew each time; here a step has twice as many clips
-instead, and there are as many steps. The weights of the pretrained 6B
+As in the originals, each clip stands twice in a batch, augmented anew each time. The weights of the pretrained 6B
 student were not released.
 """
 
@@ -28,6 +27,7 @@ experiment = ix.Experiment(
         corpora=(dp.Corpus("shards/k710"),),
         fields={"video": dp.Frames(dp.Spread(8), dp.FINETUNE), "label": dp.Label()},
         mix=dp.Mix(classes=710, group=8),
+        repeats=2,
     ),
     batch=BATCH,
     steps=6 * EPOCH,

@@ -8,8 +8,7 @@ Hardware  the originals used 64 GPUs, 8 clips each; never run here
 Expect    the originals report 77.5 % on V2 (5 clips, 3 crops) and 69.7 on V1 (4 clips, 3 crops); nothing has
           been trained with this file yet
 
-The originals read each clip twice a step, augmented anew each time; here a step has twice as many clips
-instead, and there are as many steps. Left and right have a meaning here, so nothing is mirrored. The weights
+As in the originals, each clip stands twice in a batch, augmented anew each time. Left and right have a meaning here, so nothing is mirrored. The weights
 of the pretrained 6B student were not released.
 """
 
@@ -36,6 +35,7 @@ experiment = ix.Experiment(
             "label": dp.Label(),
         },
         mix=dp.Mix(classes=174, group=8),
+        repeats=2,
     ),
     batch=BATCH,
     steps=6 * EPOCH,

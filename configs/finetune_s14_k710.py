@@ -7,8 +7,7 @@ Hardware  the originals used 8 GPUs, 64 clips each; never run here
 Expect    the originals report 79.6 % (4 clips, 3 crops), and on K400, K600 and K700 85.4, 86.0 and 75.7;
           nothing has been trained with this file yet
 
-The originals read each clip twice a step, augmented anew each time; here a step has twice as many clips
-instead, and there are as many steps. The variants are five epochs, one of them to warm up.
+As in the originals, each clip stands twice in a batch, augmented anew each time. The variants are five epochs, one of them to warm up.
 """
 
 from ivjax import experiment as ix
@@ -29,6 +28,7 @@ experiment = ix.Experiment(
         corpora=(dp.Corpus("shards/k710"),),
         fields={"video": dp.Frames(dp.Spread(8), dp.FINETUNE), "label": dp.Label()},
         mix=dp.Mix(classes=710, group=64),
+        repeats=2,
     ),
     batch=BATCH,
     steps=35 * EPOCH,
