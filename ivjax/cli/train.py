@@ -1,6 +1,7 @@
 """`ivjax train`."""
 
 import argparse
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--workdir", type=Path, help="the run folder; a shared one if there are several hosts"
     )
+    parser.add_argument("--verbose", action="store_true", help="show the table of all parameters")
     parser.add_argument("--print", action="store_true", help="show the resolved config, and exit")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="process 0 of a job of several processes")
     parser.add_argument("--processes", type=int, help="processes of the job")
@@ -42,7 +44,8 @@ def _train(options: argparse.Namespace) -> int:
     join(Job(options.coordinator, options.processes, options.process))
     from ivjax.train.loop import train
 
-    return train(experiment, options.workdir, lambda line: print(line, flush=True))
+    say = functools.partial(print, flush=True)
+    return train(experiment, options.workdir, say, verbose=options.verbose)
 
 
 def _print(config: str, experiment: "Experiment") -> None:

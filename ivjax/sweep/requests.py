@@ -11,7 +11,6 @@ import jax
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment
-from ivjax.experiment.overrides import apply_overrides
 from ivjax.sweep import histories
 from ivjax.sweep.preflight import preflight
 from ivjax.sweep.shared_compilation import counted_alone, share_cache
@@ -59,7 +58,7 @@ def _train(request: Request, say: Say) -> Reply:
 
 
 def _experiment(config: str, run: Mapping[str, Any]) -> Experiment:
-    return apply_overrides(load_experiment(config), run["overrides"])
+    return load_experiment(config, run["overrides"])
 
 
 _ANSWERS: Mapping[str, Callable[[Request, Say], Reply]] = {"preflight": _preflight, "train": _train}

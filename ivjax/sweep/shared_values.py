@@ -20,7 +20,7 @@ from ivjax.train.program import Build, Program, Step, jit_step, loss_of, program
 from ivjax.train.step import State
 
 # What the step never sees: experiments that differ in nothing else have the same one.
-_OUTSIDE = ("data", "checkpoint", "log", "eval_loss", "evals", "init_from", "init_fresh")
+_OUTSIDE = ("data", "checkpoint", "log", "eval_loss", "evals", "phases", "init_from", "init_fresh")
 _LARGEST = 2**31 - 1  # integers are traced as int32
 
 Values = Mapping[str, Any]

@@ -39,7 +39,10 @@ class SweepFolder:
     def experiments(self) -> list[Experiment]:
         """The experiment of each run."""
         original = load_experiment(self.config)
-        return [with_overrides(original, overrides) for overrides in self.runs]
+        experiments = [with_overrides(original, overrides) for overrides in self.runs]
+        if any(experiment.phases for experiment in experiments):
+            raise UserError("a sweep compares single runs, and its config has phases; add phases=()")
+        return experiments
 
     def run_folder(self, trial: Trial) -> Path:
         """The folder of a run."""
