@@ -35,21 +35,10 @@ def command(tmp_path_factory):
     config = folder / "viclip_evaluated.py"
     config.write_text(_CONFIG.format(clips=clips))
     return (
-        *(
-            "train",
-            str(config),
-            f"data.corpora.0.path={clips}",
-            f"data.fields.text.tokenizer.path={folder}/words.model",
-        ),
-        *(
-            "stage.vision.depth=1",
-            "stage.text.depth=1",
-            "steps=14",
-            "batch=16",
-            "log.every=1",
-            "eval_loss.every=0",
-        ),
-        *("schedule.warmup=2", "schedule.peak=3e-3", "data.workers=0"),
+        *("train", str(config), f"data.corpora.0.path={clips}"),
+        *(f"data.fields.text.tokenizer.path={folder}/words.model", "data.workers=0", "eval_loss.every=0"),
+        *("stage.vision.depth=1", "stage.text.depth=1", "steps=14", "batch=16", "log.every=1"),
+        *("schedule.warmup=2", "schedule.peak=3e-3"),
     )
 
 
