@@ -13,6 +13,7 @@ from tests.train.processes import finish, start, wait_for
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
 _CONFIG = """
+import dataclasses
 from ivjax.evals.suites.retrieval import Retrieval
 from ivjax.experiment.files import load_experiment
 from ivjax.experiment.options import Checkpointing, EvalRun
