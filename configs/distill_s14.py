@@ -4,9 +4,9 @@ Command   ivjax train distill_s14 --workdir runs/distill_s14
 Hardware  the originals used 32 GPUs, 128 clips each; never run here
 Expect    fine-tuned on K710, then K400, the originals report 85.4 % (8 frames)
 
-The corpus is K-Mash-1.1M, whose exact make-up is not public: name your own shards in data.corpora.
-Clips of Something-Something are a corpus of their own, because they are never mirrored. The originals'
-schedule is of 101 epochs. By oversight their teacher drops paths, which makes the targets random;
+The corpus is K-Mash-1.1M, whose exact make-up is not public: name your own shards in data.corpora. Clips of
+Something-Something are a corpus of their own, because they are never mirrored. The originals' schedule is of
+101 epochs. By oversight their teacher drops paths, which makes the targets random;
 stage.clip_teacher.drop_path=0.25 does as they did.
 """
 

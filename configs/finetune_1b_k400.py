@@ -7,10 +7,10 @@ Hardware  the originals used 32 GPUs, 16 clips each; never run here
 Expect    the originals report K400 91.3 % (16 frames 91.6), K600 91.4 (91.6), K700 85.0 (85.4), MiT 50.8;
           nothing has been trained with this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time, except for MiT.
-The classes of K400 are the first of K710's; those of K600 and K700 are picked out of K710's head by the
-originals' lists. The scripts of 16 frames start from the 8-frame model of K710, too. MiT starts from the
-model of K400, with a new head. shards/NAME is a folder of the data set's shards, or a link to it.
+As in the originals, each clip stands twice in a batch, augmented anew each time, except for MiT. The classes
+of K400 are the first of K710's; those of K600 and K700 are picked out of K710's head by the originals'
+lists. The scripts of 16 frames start from the 8-frame model of K710, too. MiT starts from the model of K400,
+with a new head. shards/NAME is a folder of the data set's shards, or a link to it.
 """
 
 from ivjax import experiment as ix

@@ -5,8 +5,8 @@ Command   ivjax train finetune_1b_k710 --workdir runs/1b_k710
 Hardware  the originals used 32 GPUs, 16 clips each; never run here
 Expect    the originals report 87.6 % (4 clips, 3 crops); nothing has been trained with this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time. init_from is the pretrained student; its
-decoders are not read.
+As in the originals, each clip stands twice in a batch, augmented anew each time. init_from is the pretrained
+student; its decoders are not read.
 """
 
 from ivjax import experiment as ix

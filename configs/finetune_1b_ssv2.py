@@ -8,8 +8,8 @@ Hardware  the originals used 32 GPUs, 16 clips each; never run here
 Expect    the originals report 77.1 % on V2 (2 clips, 3 crops) and 68.5 on V1; nothing has been trained with
           this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time. Left and right have a meaning here, so nothing is mirrored.
-shards/ssv2 is a folder of the data set's shards, or a link to it.
+As in the originals, each clip stands twice in a batch, augmented anew each time. Left and right have a
+meaning here, so nothing is mirrored. shards/ssv2 is a folder of the data set's shards, or a link to it.
 """
 
 from dataclasses import replace

@@ -7,11 +7,11 @@ Hardware  the originals used 64 GPUs, 8 clips each; never run here
 Expect    the originals report K400 91.9 % (16 frames 92.1), K600 91.7 (91.9), K700 85.7 (85.9), MiT 51.0
           (336 pixels 51.2); nothing has been trained with this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time, except for MiT.
-The classes of K400 are the first of K710's; those of K600 and K700 are picked out of K710's head by the
-originals' lists. MiT starts from the model of K400, with a new head; 336 pixels from the model of MiT. The
-originals' script for 336 pixels cannot run: their model takes 224 and nothing else. shards/NAME is a folder
-of the data set's shards, or a link to it.
+As in the originals, each clip stands twice in a batch, augmented anew each time, except for MiT. The classes
+of K400 are the first of K710's; those of K600 and K700 are picked out of K710's head by the originals'
+lists. MiT starts from the model of K400, with a new head; 336 pixels from the model of MiT. The originals'
+script for 336 pixels cannot run: their model takes 224 and nothing else. shards/NAME is a folder of the data
+set's shards, or a link to it.
 """
 
 from ivjax import experiment as ix

@@ -5,8 +5,8 @@ Command   ivjax train finetune_6b_k710 --workdir runs/6b_k710
 Hardware  the originals used 64 GPUs, 8 clips each; never run here
 Expect    the originals report 88.1 % (4 clips, 3 crops); nothing has been trained with this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time. The weights of the pretrained 6B
-student were not released.
+As in the originals, each clip stands twice in a batch, augmented anew each time. The weights of the
+pretrained 6B student were not released.
 """
 
 from ivjax import experiment as ix

@@ -8,8 +8,8 @@ Hardware  the originals used 64 GPUs, 8 clips each; never run here
 Expect    the originals report 77.5 % on V2 (5 clips, 3 crops) and 69.7 on V1 (4 clips, 3 crops); nothing has
           been trained with this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time. Left and right have a meaning here, so nothing is mirrored. The weights
-of the pretrained 6B student were not released.
+As in the originals, each clip stands twice in a batch, augmented anew each time. Left and right have a
+meaning here, so nothing is mirrored. The weights of the pretrained 6B student were not released.
 """
 
 from dataclasses import replace

@@ -7,7 +7,8 @@ Hardware  the originals used 8 GPUs, 64 clips each; never run here
 Expect    the originals report 79.6 % (4 clips, 3 crops), and on K400, K600 and K700 85.4, 86.0 and 75.7;
           nothing has been trained with this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time. The variants are five epochs, one of them to warm up.
+As in the originals, each clip stands twice in a batch, augmented anew each time. The variants are five
+epochs, one of them to warm up.
 """
 
 from ivjax import experiment as ix

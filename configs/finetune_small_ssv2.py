@@ -8,9 +8,10 @@ Hardware  the originals used 8 GPUs, 64 clips each (B/14 16 of 32, L/14 16 of 64
 Expect    the originals report 71.6 % (4 clips), B/14 73.5 (2 clips) and L/14 76.4 (4 clips), 3 crops each;
           nothing has been trained with this file yet
 
-As in the originals, each clip stands twice in a batch, augmented anew each time. Left and right have a meaning here, so nothing is mirrored. Their script
-for B/14 builds the large model and that for L/14 the small one, both from the file of S/14, and the latter
-only evaluates; here each size is the one that it is named after, at the rates of its script.
+As in the originals, each clip stands twice in a batch, augmented anew each time. Left and right have a
+meaning here, so nothing is mirrored. Their script for B/14 builds the large model and that for L/14 the
+small one, both from the file of S/14, and the latter only evaluates; here each size is the one that it is
+named after, at the rates of its script.
 """
 
 from dataclasses import replace

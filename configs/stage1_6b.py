@@ -5,10 +5,10 @@ Hardware  the originals used 256 GPUs, 8 clips each; never run here
 Expect    fine-tuned on K710, then K400, the originals report 91.9 % (8 frames)
 
 The teachers are InternVL-C's image tower and VideoMAEv2-g, from the files that their authors published. The
-corpus is K-Mash-2M, whose exact make-up is not public: name your own shards in data.corpora.
-Clips of Something-Something are a corpus of their own, because they are never mirrored. The originals'
-schedule is of 301 epochs. Their reader is broken as published: the frame numbers that it meant,
-one too small, come with data.fields.video.rule.original_numbers=true.
+corpus is K-Mash-2M, whose exact make-up is not public: name your own shards in data.corpora. Clips of
+Something-Something are a corpus of their own, because they are never mirrored. The originals' schedule is of
+301 epochs. Their reader is broken as published: the frame numbers that it meant, one too small, come with
+data.fields.video.rule.original_numbers=true.
 """
 
 from ivjax import experiment as ix
