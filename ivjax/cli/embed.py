@@ -35,10 +35,16 @@ def _add_videos(parser: argparse.ArgumentParser) -> None:
     videos.add_argument(
         "--stride", type=float, metavar="SECONDS", help="from one window to the next (default: its length)"
     )
-    videos.add_argument("--tokens", action="store_true", help="states of all tokens, not one embedding")
+    videos.add_argument(
+        "--tokens", action="store_true", help="keep the states of all tokens, not one embedding"
+    )
     videos.add_argument("--float16", action="store_true", help="store the tokens in half the space")
-    videos.add_argument("--threads", type=int, metavar="N", help="that decode (default: one per core)")
-    videos.add_argument("--skip-broken", action="store_true", help="broken videos are no failure")
+    videos.add_argument(
+        "--threads", type=int, metavar="N", help="threads that decode (default: one per core)"
+    )
+    videos.add_argument(
+        "--skip-broken", action="store_true", help="exit with status 0 even if some videos are broken"
+    )
 
 
 def _embed(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("index", type=Path, help="the .npz file")
     parser.add_argument("queries", nargs="+", metavar="WORDS", help="what to look for")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="hits of each query (default 5)")
-    parser.add_argument("--weights", metavar="WEIGHTS|RUN", help="others than those of the index")
+    parser.add_argument("--weights", metavar="WEIGHTS|RUN", help="other weights than those of the index")
     add_model(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON line for each query")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the hits into this file")

@@ -88,6 +88,7 @@ class IndexWriter:
         try:
             self._file.close()
             arrays: dict[str, Any] = {name: np.array(values) for name, values in self._columns.items()}
+            # savez copies an array in small buffers, so that mapped rows never are in memory as a whole.
             arrays[self._rows] = np.memmap(self._raw, self._dtype, "r", shape=(self.count, *self._shape))
             arrays["metadata"] = np.array(json.dumps(asdict(origin)))
             with draft.open("wb") as file:

@@ -42,7 +42,7 @@ class Windowing:
             raise ClipError("no frame rate", "the video does not say how many frames a second has")
         frame = 1 / found.fps
         shortest = min(self.seconds, self.stride or self.seconds)
-        if shortest < frame * 0.999:  # rates are rounded
+        if shortest < frame * 0.999:  # because rates are rounded
             what = f"a window or stride of {shortest:g} s is shorter than a frame of {frame:.3f} s"
             raise ClipError("short window", f"{what}; give more seconds")
         return self._slide(length, frame)
@@ -51,6 +51,7 @@ class Windowing:
         assert self.seconds is not None
         step, last = self.stride or self.seconds, length - self.seconds
         starts = [0.0]
+        # Within half a frame, because lengths and rates of videos are rounded.
         while starts[-1] + step <= last + frame / 2:
             starts.append(round(len(starts) * step, 6))
         if last - starts[-1] >= frame / 2:

@@ -67,6 +67,7 @@ class ClipModel:
         found = []
         for start in range(0, max(len(rows), 1), self.rows):
             part = rows[start : start + self.rows]
+            # Filled up, because another shape would be compiled anew.
             full = np.zeros((self.rows, *rows.shape[1:]), rows.dtype)
             full[: len(part)] = part
             split = NamedSharding(self._mesh, batch_spec())
@@ -117,7 +118,8 @@ def placed(params: Params, mesh: Mesh) -> Params:
     """Returns parameters on the devices of a mesh, left as they are if they lie there.
 
     Others are copied to each device, or, over `fsdp`, spread by their largest dimensions: forward passes
-    alone gather them layer by layer, so they need no better split."""
+    alone gather them layer by layer, so they need no better split.
+    """
     devices = set(mesh.devices.flat)
 
     def place(leaf: Any) -> jax.Array:

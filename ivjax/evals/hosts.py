@@ -29,12 +29,14 @@ class Hosts:
 
     def share(self, items: Iterable[T]) -> Iterator[T]:
         """Yields the items of this process; all are drawn, so that whoever counts them counts all."""
+        # Strided and not in blocks: neighbours in a list come from one video or folder, and cost alike.
         return itertools.islice(items, self.index, None, self.count)
 
     def gather(self, value: T) -> list[T]:
         """Returns the values of all shares, in their order, in every process."""
         if self.count == 1:
             return [value]
+        # Arrays of one size are all that a collective can carry, so objects travel as padded bytes.
         data = np.frombuffer(pickle.dumps((self.index, value)), np.uint8)
         lengths = np.asarray(multihost_utils.process_allgather(np.array(len(data)))).reshape(-1)
         padded = np.pad(data, (0, int(lengths.max()) - len(data)))

@@ -103,7 +103,7 @@ class CorpusItems:
         return self._length
 
     def __iter__(self) -> Iterator[Item | UnscoredClip]:
-        clips = open_clips(self._folder)
+        clips = open_clips(self._folder)  # anew, so that several may iterate
         try:
             for number in range(self._length):
                 yield _of_clip(clips, number)

@@ -141,7 +141,7 @@ class _Feed:
         progress: Progress,
     ):
         self._items = items
-        self._views = views
+        self.per_item = views
         self._progress = progress
         self._waiting: deque[tuple[int, Item]] = deque()
         self.unscored = unscored
@@ -154,7 +154,7 @@ class _Feed:
                 self.unscored.add(place, item)
                 continue
             self._waiting.append((place, replace(item, media="")))
-            for view in self._views:
+            for view in self.per_item:
                 yield replace(view, media=item.media, start=item.start, end=item.end)
 
     def settle(self, error: ClipError | None) -> None:
@@ -169,7 +169,7 @@ class _Feed:
 
 def _frames(setting: Setting, feed: _Feed) -> Generator[np.ndarray]:
     """Yields the frames of every view of every item of which all views can be read."""
-    encoder, count = setting.encoder, len(feed._views)
+    encoder, count = setting.encoder, len(feed.per_item)
     with contextlib.closing(
         setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count)
     ) as results:

@@ -87,7 +87,7 @@ def _stored(item: Item, attribute: str) -> Iterator[str]:
 
 
 def _split(value: str, classes: Sequence[str]) -> list[str]:
-    if value in classes:
+    if value in classes:  # a class such as "tai chi, outdoors" has a comma of its own
         return [value]
     return [part.strip() for part in value.split(",") if part.strip()]
 
@@ -131,7 +131,7 @@ class Labelled:
             if isinstance(item, Item) and not self._has(item):
                 self.without += 1
                 continue
-            if isinstance(item, Item) and self._classes:
+            if isinstance(item, Item) and self._classes:  # a wrong class list is better met now
                 right_of(item, self._attribute, self._classes)
             yield item
 

@@ -70,6 +70,7 @@ def views_of_video(frames: int, suite: Classification) -> list[VideoView]:
 
 def merged(logits: np.ndarray) -> np.ndarray:
     """Returns the mean probabilities (classes,) float64 of a video's views (views, classes)."""
+    # Probabilities are averaged and not logits, as in the originals' merging of views.
     mean: np.ndarray = softmax(logits.astype(np.float64)).mean(0)
     return mean
 

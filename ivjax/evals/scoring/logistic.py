@@ -56,6 +56,7 @@ def fit(x: jax.Array, labels: jax.Array, weights: jax.Array, l2: float, classes:
 
 def held_out(ids: Sequence[str]) -> np.ndarray:
     """Returns the fifth of the rows that a fit does not see, by digests of their ids: (n,) bool."""
+    # By digest and not by place, so that the order of the clips does not matter.
     digests = [hashlib.sha256(name.encode()).digest() for name in ids]
     order = sorted(range(len(ids)), key=lambda number: digests[number])
     found = np.zeros(len(ids), bool)
@@ -66,7 +67,9 @@ def held_out(ids: Sequence[str]) -> np.ndarray:
 def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns both (n, D), standardised by mean and deviation of `train`; a constant feature becomes 0."""
     mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
-    deviation[deviation <= 1e-6 * np.abs(mean)] = np.inf  # nothing but rounding
+    deviation[deviation <= 1e-6 * np.abs(mean)] = (
+        np.inf
+    )  # what varies less is rounding, and would be blown up
     first, second = (((side - mean) / deviation).astype(np.float32) for side in (train, test))
     return first, second
 
@@ -83,6 +86,7 @@ def choose_l2(x: np.ndarray, labels: np.ndarray, held: np.ndarray, classes: int)
         surprise = np.logaddexp.reduce(logits, axis=-1) - logits[rows]
         return int((logits.argmax(-1) != labels[held]).sum()), float(surprise.mean())
 
+    # Few held-out clips often tie in errors; the cross-entropy tells the fits apart.
     return min(STRENGTHS, key=errors)
 
 
@@ -99,6 +103,7 @@ def _descend(loss: Callable[[Pair], jax.Array], start: Pair) -> tuple[jax.Array,
         step, params, state, _ = carry
         value, grads = evaluate(params, state=state)
         updates, state = optimizer.update(grads, state, params, value=value, grad=grads, value_fn=loss)
+        # The line search has evaluated the gradient at the new parameters; it need not be computed again.
         slopes = optax.tree_utils.tree_get(state, "grad")
         slope = jnp.max(jnp.array([jnp.abs(leaf).max() for leaf in slopes]))
         return step + 1, optax.apply_updates(params, updates), state, slope
@@ -109,4 +114,5 @@ def _descend(loss: Callable[[Pair], jax.Array], start: Pair) -> tuple[jax.Array,
 
 
 def _logits(params: Pair, x: jax.Array) -> jax.Array:
+    # The default precision of TPUs is bfloat16, in which L-BFGS finds no flat gradient.
     return jnp.dot(x, params[0], precision="highest") + params[1]

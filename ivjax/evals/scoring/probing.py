@@ -72,6 +72,7 @@ def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
     encoders: list[ClipEncoder] = [setting.encoder]
     if suite.baseline == "random":
         encoders.append(setting.encoder.fresh())
+    # Decoding costs more than encoding, so both encoders see each batch of one pass.
     both: Setting[Any] = replace(cast(Setting[Any], setting), encoder=Beside(encoders))
     train, test = (_read(both, path, suite.attribute) for path in (suite.train, setting.data.path))
     classes = _classes(train, test, suite)
@@ -146,6 +147,7 @@ def _classes(train: ProbeSet, test: ProbeSet, suite: LinearProbe) -> tuple[str, 
         raise UserError(
             f"all clips of {suite.train} have the {name} {train.values[0]}; a probe needs 2 classes or more"
         )
+    # Classes of the test set alone cannot be learnt, but chance must count them.
     return sorted_values((*train.values, *test.values))
 
 

@@ -32,6 +32,8 @@ class Ranks:
         else is right (InternVideo1 from video to text). first: before all (InternVideo1 from text to video).
         """
         if ties == "expected":
+            # Among w wrong and r + 1 right ones in random order, each wrong one is before all right ones with
+            # probability 1 / (r + 2).
             return self.above + self.wrong / (self.right + 2)
         return self.above + ((self.wrong + self.right) / 2 if ties == "middle" else 0)
 
@@ -51,6 +53,7 @@ def find_ranks(strips: Iterable[np.ndarray], right: Sequence[Sequence[int]]) -> 
 def _rank(row: np.ndarray, right: list[int]) -> tuple[float, float, float]:
     if not right:
         return np.inf, 0, 0
+    # Counting beats sorting: O(n), and ties are known exactly.
     best = row[right].max()
     alike = int(np.count_nonzero(row[right] == best))
     return int(np.count_nonzero(row > best)), int(np.count_nonzero(row == best)) - alike, alike - 1

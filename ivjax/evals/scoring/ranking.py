@@ -65,6 +65,7 @@ def ranking_metrics(
     t2v = find_ranks(strips(texts, videos, suite.scoring), pairs.videos_of)
     v2t = find_ranks(strips(videos, texts, suite.scoring), pairs.texts_of)
     if suite.ties == "originals":
+        # InternVideo1 counts strictly greater scores one way and takes the middle of a sort the other way.
         metrics = retrieval_metrics(t2v.places("first"), v2t.places("middle"))
     else:
         metrics = retrieval_metrics(t2v.places(), v2t.places())
@@ -83,6 +84,7 @@ def pair_captions(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:
     texts_of = []
     for video, some in enumerate(captions):
         keys = [(clean_caption(text), *(() if same_text else (video, n))) for n, text in enumerate(some)]
+        # A video may say the same twice; a set would lose the order, on which the printed result depends.
         texts_of.append(tuple(dict.fromkeys(places.setdefault(key, len(places)) for key in keys)))
     videos_of: list[list[int]] = [[] for _ in places]
     for video, texts in enumerate(texts_of):
@@ -93,6 +95,7 @@ def pair_captions(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:
 
 def merge_media(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | UnscoredClip]:
     """Returns the items, those of the same part of the same file joined to one with all their captions."""
+    # MSR-VTT's and MSVD's files list a video once for each caption; it must be embedded and ranked once.
     merged: dict[object, Item | UnscoredClip] = {}
     for item in items:
         key = item if isinstance(item, UnscoredClip) else (item.media, item.start, item.end)

@@ -52,6 +52,7 @@ def templates_of(suite: ZeroShot) -> tuple[str, ...]:
 
 def class_vectors(encoder: PairEncoder, classes: Sequence[str], templates: Sequence[str]) -> np.ndarray:
     """Returns (classes, D): the mean over the prompts of each, not of unit length: cosines are averaged."""
+    # Normalising the mean would weigh classes by how much their prompts agree.
     prompts = [prompts_of(name, templates) for name in classes]
     vectors = embed_texts(encoder, [prompt for some in prompts for prompt in some])
     return vectors.reshape(len(classes), len(prompts[0]), -1).mean(1)
@@ -64,6 +65,7 @@ def naming_metrics(places: np.ndarray, right: Sequence[Sequence[int]], classes: 
     found = class_metrics(places, classes)
     found |= {"chance": chance, "times_chance": found["top1"] / chance}
     found["most_frequent"] = 100 * frequent / len(right)
+    # Clips with several right classes are easier; the others alone can be compared with other test sets.
     single = np.array([len(some) == 1 for some in right])
     if single.any() and not single.all():
         found["single_top1"] = 100 * float(np.mean(places[single] == 0))

@@ -26,6 +26,7 @@ def strips(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring = Scori
     rows = scoring.rows or max(_STRIP_BYTES // (4 * len(candidates)), 1)
     totals = None
     if scoring.dsl:
+        # The softmax runs over the queries of all strips. Computing them twice spares the whole matrix.
         totals = _log_totals(_plain(queries, candidates, scoring, rows), scoring.dsl_scale)
     for strip in _plain(queries, candidates, scoring, rows):
         yield strip if totals is None else _weighed(strip, totals, scoring.dsl_scale)
@@ -51,6 +52,7 @@ def dual_softmax(scores: np.ndarray, scale: float = 1.0) -> np.ndarray:
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Returns the softmax along the last axis."""
+    # Less the maximum, or float32 overflows at the originals' scale of 100.
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
@@ -69,6 +71,7 @@ def _parted(side: np.ndarray) -> np.ndarray:
 
 def _plain(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring, rows: int) -> Iterator[np.ndarray]:
     aggregate: Aggregate = "mean" if scoring.aggregate == "embedding" else scoring.aggregate
+    # In blocks of candidates, because their float64 copies would be larger than the strip.
     ends = [*range(0, len(candidates), _COLUMNS), len(candidates)]
     for start in range(0, len(queries), rows):
         some = queries[start : start + rows]
@@ -89,4 +92,5 @@ def _log_totals(strips: Iterable[np.ndarray], scale: float) -> np.ndarray:
 
 
 def _weighed(strip: np.ndarray, totals: np.ndarray, scale: float) -> np.ndarray:
+    # Both terms of the exponent may be large; their difference is not above 0.
     return (strip * np.exp(scale * strip.astype(np.float64) - totals)).astype(np.float32)

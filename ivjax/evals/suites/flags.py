@@ -16,6 +16,7 @@ def add_suite_flags(parser: argparse.ArgumentParser) -> None:
     """Adds --suite and a flag for each option of each suite, in groups by the suites that have it."""
     told = "; ".join(f"{suite.name}: {suite.about}" for suite in SUITES.values())
     parser.add_argument("--suite", choices=tuple(SUITES), required=True, help=told)
+    # argparse wants each flag once, though several suites may have it.
     groups: dict[tuple[str, ...], Any] = {}
     for flag, (field, owners) in _flags().items():
         if owners not in groups:

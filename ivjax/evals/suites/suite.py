@@ -33,6 +33,7 @@ class Suite:
         dtype: what the model computes in.
     """
 
+    # Class variables, so that they are no fields: a stored experiment need not hold them.
     name: ClassVar[str]
     about: ClassVar[str]
     reads: ClassVar[Reads]
