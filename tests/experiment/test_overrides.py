@@ -83,6 +83,7 @@ class Tree:
         ("by_name.text.size=7", Tree(by_name={"video": Leaf(4), "text": Leaf(7)})),
         ("by_name.text=Leaf(7)", Tree(by_name={"video": Leaf(4), "text": Leaf(7)})),
         ("plain.video=2", Tree(plain={"video": 2.0})),
+        ("plain={'video':2,'text':3}", Tree(plain={"video": 2.0, "text": 3.0})),
         ("maybe.rate=0.25", Tree(maybe=OtherLeaf(0.25))),
         ("maybe=OtherLeaf()", Tree(maybe=OtherLeaf())),
         ("never=Leaf(1)", Tree(never=Leaf(1))),
