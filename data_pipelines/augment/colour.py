@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ivjax.data_pipelines.augment.tables import look_up
+from ivjax.data_pipelines.augment.value_tables import look_up
 
 _VALUES = np.arange(256, dtype=np.float32)
 _LUMA = np.array((19595, 38470, 7471), np.float32)  # of red, green and blue, in 65536ths

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from ivjax.data_pipelines.augment.colour import contrast, saturate, turn_hue
-from ivjax.data_pipelines.augment.tables import brighten
+from ivjax.data_pipelines.augment.value_tables import brighten
 from ivjax.errors import UserError
 
 _TRIES = 10  # as in the originals; then nothing is erased

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ivjax.data_pipelines.augment import affine, colour, tables
+from ivjax.data_pipelines.augment import affine, colour, value_tables
 from ivjax.errors import UserError
 
 _MOST = 10.0  # the greatest magnitude
@@ -75,16 +75,16 @@ def _enhance(change: Callable[[np.ndarray, float], np.ndarray]) -> Operation:
 
 
 OPERATIONS: dict[str, Operation] = {  # level is 0 to 1, sign 1 or -1
-    "auto_contrast": lambda video, level, sign: tables.auto_contrast(video),
-    "equalize": lambda video, level, sign: tables.equalize(video),
-    "invert": lambda video, level, sign: tables.invert(video),
+    "auto_contrast": lambda video, level, sign: value_tables.auto_contrast(video),
+    "equalize": lambda video, level, sign: value_tables.equalize(video),
+    "invert": lambda video, level, sign: value_tables.invert(video),
     "rotate": lambda video, level, sign: affine.rotate(video, sign * level * 30),
-    "posterize": lambda video, level, sign: tables.posterize(video, 4 - int(level * 4)),
-    "solarize": lambda video, level, sign: tables.solarize(video, 256 - int(level * 256)),
-    "solarize_add": lambda video, level, sign: tables.solarize_add(video, int(level * 110)),
+    "posterize": lambda video, level, sign: value_tables.posterize(video, 4 - int(level * 4)),
+    "solarize": lambda video, level, sign: value_tables.solarize(video, 256 - int(level * 256)),
+    "solarize_add": lambda video, level, sign: value_tables.solarize_add(video, int(level * 110)),
     "colour": _enhance(colour.saturate),
     "contrast": _enhance(colour.contrast),
-    "brightness": _enhance(tables.brighten),
+    "brightness": _enhance(value_tables.brighten),
     "sharpness": _enhance(colour.sharpen),
     "shear_x": lambda video, level, sign: affine.shear_x(video, sign * level * 0.3),
     "shear_y": lambda video, level, sign: affine.shear_y(video, sign * level * 0.3),

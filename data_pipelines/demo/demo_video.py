@@ -13,7 +13,7 @@ import numpy as np
 
 from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frames
-from ivjax.data_pipelines.demo.grammar import Caption, write_captions
+from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions
 from ivjax.data_pipelines.demo.scene import COLOURS, SOUNDS, Scene, draw_scene, pick
 from ivjax.data_pipelines.demo.sound import RATE, tone
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
@@ -34,7 +34,7 @@ class Shot:
 
     start: int
     scene: Scene
-    captions: tuple[Caption, ...]
+    captions: tuple[SceneCaption, ...]
     score: float = 0.0
     pitch: float = 1.0
 

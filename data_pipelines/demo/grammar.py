@@ -65,19 +65,19 @@ _OPENINGS = ("in this clip ", "the video shows how ", "we see how ")
 _LEVELS = {0: 0.3, 1: 0.45, 2: 0.25}  # how much a caption tells, and how many do
 
 
-class Caption(NamedTuple):
+class SceneCaption(NamedTuple):
     """A caption, and how much of the scene it tells: 0 the bare events, 1 also how and where, 2 all."""
 
     text: str
     level: int
 
 
-def write_captions(rng: np.random.Generator, scene: Scene, wanted: int) -> list[Caption]:
+def write_captions(rng: np.random.Generator, scene: Scene, wanted: int) -> list[SceneCaption]:
     """At most `wanted` different captions of a scene, at least one."""
-    captions: dict[str, Caption] = {}
+    captions: dict[str, SceneCaption] = {}
     for _ in range(wanted):
         level = pick(rng, list(_LEVELS), list(_LEVELS.values()))
-        caption = Caption(_sentence(rng, scene, level), level)
+        caption = SceneCaption(_sentence(rng, scene, level), level)
         captions.setdefault(caption.text, caption)
     return list(captions.values())
 

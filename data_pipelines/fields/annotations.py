@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from ivjax.data_pipelines.fields.field import ArraySpec, Draw, ReadableClip, SingleArray
+from ivjax.data_pipelines.fields.field import ArraySpec, ReadableClip, RowDraw, SingleArray
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.tokenizers.base import Tokenizer
-from ivjax.data_pipelines.tokenizers.text import clean_caption
+from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 
 
@@ -37,7 +37,7 @@ class Caption(SingleArray):
                     f"{spec.shape[0]} tokens; make them equal"
                 )
 
-    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """See SingleArray."""
         captions = clip.record.captions
         if not captions:
@@ -55,7 +55,7 @@ class Label(SingleArray):
         """See SingleArray."""
         return ()
 
-    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """See SingleArray."""
         if clip.record.label is None:
             raise ClipError("no label", f"clip {clip.record.id} has none")

@@ -31,7 +31,7 @@ def generator(seed: int, place: int, purpose: str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed % 2**64, place], counter=counter))
 
 
-class Draw(NamedTuple):
+class RowDraw(NamedTuple):
     """The random numbers of one row.
 
     Attributes:
@@ -97,7 +97,7 @@ class Field(Protocol):
         ...
 
     def make(
-        self, clip: ReadableClip, wanted: Mapping[str, ArraySpec], draw: Draw
+        self, clip: ReadableClip, wanted: Mapping[str, ArraySpec], draw: RowDraw
     ) -> Mapping[str, np.ndarray]:
         """The `wanted` arrays of one row; raises ClipError for a clip that cannot be used."""
         ...
@@ -121,7 +121,7 @@ class SingleArray:
                 raise UserError(f"{path} gives {self.shape} and the stage wants {name} as {spec.shape}")
 
     def make(
-        self, clip: ReadableClip, wanted: Mapping[str, ArraySpec], draw: Draw
+        self, clip: ReadableClip, wanted: Mapping[str, ArraySpec], draw: RowDraw
     ) -> Mapping[str, np.ndarray]:
         """See Field."""
         return {name: self.array(clip, spec, draw) for name, spec in wanted.items()}
@@ -131,6 +131,6 @@ class SingleArray:
         """The shape that comes out; None: whatever the stage wants."""
         return None
 
-    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """The array of one row, of `spec.shape`; raises ClipError for a clip that cannot be used."""
         raise NotImplementedError

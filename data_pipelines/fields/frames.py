@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ivjax.data_pipelines.augment.recipe import TEST, Augment
-from ivjax.data_pipelines.fields.field import ArraySpec, Draw, ReadableClip, SingleArray
+from ivjax.data_pipelines.fields.field import ArraySpec, ReadableClip, RowDraw, SingleArray
 from ivjax.data_pipelines.sampling import FrameRule
 from ivjax.errors import UserError
 
@@ -32,7 +32,7 @@ class Frames(SingleArray):
                     "make them equal"
                 )
 
-    def array(self, clip: ReadableClip, spec: ArraySpec, draw: Draw) -> np.ndarray:
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """See SingleArray."""
         probe = clip.video.probe
         # Repeats of a clip show the same frames: the originals augment what they have decoded once.

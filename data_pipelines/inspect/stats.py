@@ -10,7 +10,7 @@ from ivjax.data_pipelines.inspect.intact import intact_header
 from ivjax.data_pipelines.inspect.summary import QUANTILES, Distribution
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import open_shards
-from ivjax.data_pipelines.tokenizers.text import count_words
+from ivjax.data_pipelines.tokenizers.caption_text import count_words
 
 _RESOLUTIONS = 8  # of the table; the dict has all
 _BAR = 30  # characters of the tallest bar

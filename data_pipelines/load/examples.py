@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.fields.field import ArraySpec, Draw, Field, generator
+from ivjax.data_pipelines.fields.field import ArraySpec, Field, RowDraw, generator
 from ivjax.data_pipelines.load.batch_rows import PLACED
 from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.numbering import Concatenation
@@ -78,7 +78,7 @@ class ExampleMaker:
     def make(self, index: int, number: int) -> dict[str, np.ndarray]:
         """Returns the example of clip `number` at global place `index`; raises ClipError if it is broken."""
         corpus, local = self.locate(number)
-        draw = Draw(self._seed, index, self._first(index))
+        draw = RowDraw(self._seed, index, self._first(index))
         example: dict[str, np.ndarray] = {}
         try:
             record = self.corpora[corpus][local]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.fields.field import Field
-from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.frozen_map import FrozenMap
 

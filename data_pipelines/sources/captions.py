@@ -21,7 +21,7 @@ from ivjax.data_pipelines.sources.media import existing_media
 from ivjax.data_pipelines.sources.row import BadRow, Row
 from ivjax.data_pipelines.sources.tables import Record, read_table
 from ivjax.data_pipelines.sources.times import clip_id
-from ivjax.data_pipelines.tokenizers.text import count_words, join_paragraph
+from ivjax.data_pipelines.tokenizers.caption_text import count_words, join_paragraph
 from ivjax.errors import UserError
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.tokenizers.base import fit, vocabulary_file
+from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file
 from ivjax.errors import UserError
 
 PUBLIC_NAME = "vocab.txt of bert-large-uncased (or bert-base-uncased, the same file)"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.data_pipelines.tokenizers.base import fit, vocabulary_file
+from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file
 from ivjax.errors import UserError
 
 PUBLIC_NAME = "bpe_simple_vocab_16e6.txt.gz"

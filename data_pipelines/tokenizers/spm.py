@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.data_pipelines.tokenizers.base import fit, vocabulary_file
+from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file
 from ivjax.errors import UserError
 
 PUBLIC_NAME = "tokenizer.model of the language model"

@@ -170,7 +170,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _train_tokenizer(options: argparse.Namespace) -> int:
-    from ivjax.data_pipelines.tokenizers.train import corpus_captions, train_sentencepiece
+    from ivjax.data_pipelines.tokenizers.sentencepiece_training import corpus_captions, train_sentencepiece
 
     train_sentencepiece(corpus_captions(options.corpus), options.out, options.size)
     print(options.out)

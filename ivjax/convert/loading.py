@@ -11,7 +11,7 @@ from ivjax.convert.origins import params_of_run
 from ivjax.convert.registry import family_named
 from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.load.mixture import tokenizer_of
-from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.storing import is_run, stored_experiment

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ivjax.data_pipelines.tokenizers.text import clean_caption
+from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.embed.embed_videos import Outcome, Say
 from ivjax.embed.index import IndexOrigin, IndexWriter
 from ivjax.errors import UserError

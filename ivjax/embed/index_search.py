@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.data_pipelines.tokenizers.text import clean_caption
+from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.embed.index import Index
 from ivjax.embed.media_list import found_from
 from ivjax.errors import UserError

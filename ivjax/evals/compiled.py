@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.evals.hosts import hosts_of
 from ivjax.models.viclip.towers import ViClip, embed_video, embed_words

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from ivjax.convert.loading import load
 from ivjax.data_pipelines.load.mixture import tokenizer_of
-from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, PairModel
 from ivjax.evals.features import Features, encoder_in_memory, features_of, find_encoder

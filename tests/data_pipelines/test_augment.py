@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.augment import affine, colour, geometry, pixels, tables
+from ivjax.data_pipelines.augment import affine, colour, geometry, pixels, value_tables
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.randaugment import OPERATIONS, RandAugment
 from ivjax.data_pipelines.augment.recipe import FINETUNE, PROBE, TEST, Augment
@@ -104,14 +104,14 @@ def test_presets_can_be_chosen_by_name():
 def test_equalize_evens_out_a_small_case():
     plane = np.array([[0, 0, 1, 1], [2, 2, 3, 3]] * 96, np.uint8)  # 768 pixels: step (768 - 192) // 255 = 2
     video = np.repeat(plane[None, ..., None], 3, -1)
-    found = tables.equalize(video)
+    found = value_tables.equalize(video)
     assert {value: found[video == value][0] for value in range(4)} == {0: 0, 1: 96, 2: 192, 3: 255}
     flat = np.full((1, 8, 8, 3), 7, np.uint8)
-    np.testing.assert_array_equal(tables.equalize(flat), flat)
-    np.testing.assert_array_equal(tables.auto_contrast(flat), flat)
+    np.testing.assert_array_equal(value_tables.equalize(flat), flat)
+    np.testing.assert_array_equal(value_tables.auto_contrast(flat), flat)
 
 
-@pytest.mark.parametrize("change", [tables.equalize, tables.auto_contrast])
+@pytest.mark.parametrize("change", [value_tables.equalize, value_tables.auto_contrast])
 def test_channels_and_frames_are_spread_by_themselves(change):
     shade = np.array([1, 2, 3], np.uint8)[:, None, None, None] * np.array([10, 20, 40], np.uint8)
     video = (VIDEO // 4 + shade).astype(np.uint8)
@@ -127,7 +127,7 @@ def test_channels_and_frames_are_spread_by_themselves(change):
 def test_auto_contrast_keeps_the_order_of_values():
     video = (VIDEO // 4 + 60).astype(np.uint8)
     order = np.argsort(video[0, ..., 0], axis=None, kind="stable")
-    assert (np.diff(tables.auto_contrast(video)[0, ..., 0].reshape(-1)[order].astype(int)) >= 0).all()
+    assert (np.diff(value_tables.auto_contrast(video)[0, ..., 0].reshape(-1)[order].astype(int)) >= 0).all()
 
 
 def test_tables_of_single_values():
@@ -177,7 +177,7 @@ def test_shears_slide_rows_and_columns_by_their_distance_from_the_corner():
     assert (sheared[:, :9] == 128).all()
 
 
-@pytest.mark.parametrize("change", [tables.brighten, colour.contrast, colour.saturate, colour.sharpen])
+@pytest.mark.parametrize("change", [value_tables.brighten, colour.contrast, colour.saturate, colour.sharpen])
 def test_factor_one_changes_nothing(change):
     np.testing.assert_array_equal(change(VIDEO, 1.0), VIDEO)
 
@@ -187,7 +187,7 @@ def test_colour_changes_at_their_ends():
     exact = (VIDEO.astype(np.int64) @ (19595, 38470, 7471) + 2**15) >> 16
     np.testing.assert_array_equal(grey, exact)
     np.testing.assert_array_equal(colour.saturate(VIDEO, 0.0), np.repeat(grey[..., None], 3, -1))
-    assert (tables.brighten(VIDEO, 0.0) == 0).all()
+    assert (value_tables.brighten(VIDEO, 0.0) == 0).all()
     flat = colour.contrast(VIDEO, 0.0)
     assert all(np.abs(flat[f].astype(int) - grey[f].mean()).max() <= 0.5 for f in range(3))
     smooth = colour.sharpen(VIDEO, 0.0)

@@ -17,8 +17,8 @@ from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.shards import read_manifest
+from ivjax.data_pipelines.tokenizers.sentencepiece_training import corpus_captions, train_sentencepiece
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.data_pipelines.tokenizers.train import corpus_captions, train_sentencepiece
 
 CLIPS, SHARD_CLIPS, BATCH = 32, 4, 8
 SPEC = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ivjax.data_pipelines.tokenizers.text import (
+from ivjax.data_pipelines.tokenizers.caption_text import (
     ACTION_PROMPTS,
     action_prompts,
     clean_caption,

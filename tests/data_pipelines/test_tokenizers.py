@@ -11,10 +11,16 @@ import pytest
 
 from ivjax.data_pipelines.tokenizers import clip_bpe
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
+from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
+from ivjax.data_pipelines.tokenizers.sentencepiece_training import (
+    END,
+    PAD,
+    START,
+    corpus_captions,
+    train_sentencepiece,
+)
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.data_pipelines.tokenizers.text import clean_caption
-from ivjax.data_pipelines.tokenizers.train import END, PAD, START, corpus_captions, train_sentencepiece
 from ivjax.errors import UserError
 from tests.data_pipelines.corpora import corpus_of, make_clip
 from tests.goldens import Golden

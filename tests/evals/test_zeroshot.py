@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.tokenizers.text import action_prompts
+from ivjax.data_pipelines.tokenizers.caption_text import action_prompts
 from ivjax.errors import UserError
 from ivjax.evals.items import Item
 from ivjax.evals.scoring.choosing import score as choose

@@ -11,8 +11,8 @@ from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.records import Clip
+from ivjax.data_pipelines.tokenizers.sentencepiece_training import END, train_sentencepiece
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
-from ivjax.data_pipelines.tokenizers.train import END, train_sentencepiece
 from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides

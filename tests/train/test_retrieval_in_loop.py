@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.tokenizers.train import train_sentencepiece
+from ivjax.data_pipelines.tokenizers.sentencepiece_training import train_sentencepiece
 from tests.data_pipelines.corpora import corpus_of, make_clip
 from tests.train.processes import finish, start, wait_for
 

@@ -13,7 +13,7 @@ import jax
 
 from ivjax.convert.engine.rows import SAME, Row, original_tensors
 from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
-from ivjax.data_pipelines.tokenizers.base import Tokenizer
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.ops.resize import Grid
 from ivjax.ops.trees import paths_of

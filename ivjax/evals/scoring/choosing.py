@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ivjax.data_pipelines.tokenizers.text import clean_caption
+from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.data_pipelines.sources.tables import load_json
-from ivjax.data_pipelines.tokenizers.text import action_prompts, clean_caption
+from ivjax.data_pipelines.tokenizers.caption_text import action_prompts, clean_caption
 from ivjax.errors import UserError, nearest
 from ivjax.evals.items import Item, UnscoredClip
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ivjax.data_pipelines.store.clips import is_corpus
-from ivjax.data_pipelines.tokenizers.text import clean_caption, join_paragraph
+from ivjax.data_pipelines.tokenizers.caption_text import clean_caption, join_paragraph
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import EvalData, Item, UnscoredClip, open_items

@@ -7,7 +7,7 @@ from pathlib import Path
 from ivjax.data_pipelines.inspect.intact import intact_header
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import Shards, open_shards
-from ivjax.data_pipelines.tokenizers.text import clean_caption
+from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.drafts import store
 from ivjax.errors import UserError
 
