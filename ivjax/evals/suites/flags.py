@@ -18,11 +18,12 @@ def add_suite_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", choices=tuple(SUITES), required=True, help=told)
     # argparse wants each flag once, though several suites may have it.
     groups: dict[tuple[str, ...], Any] = {}
-    for flag, (field, owners) in _flags().items():
-        if owners not in groups:
+    for flag, fields in _flags().items():
+        if (owners := tuple(fields)) not in groups:
             every = len(owners) == len(SUITES)
             groups[owners] = parser.add_argument_group("all suites" if every else ", ".join(owners))
-        groups[owners].add_argument(flag, dest=_PREFIX + field.name, **_arguments(field))
+        first = next(iter(fields.values()))
+        groups[owners].add_argument(flag, dest=_PREFIX + first.name, help=_help(fields), **_arguments(first))
 
 
 def suite_asked(options: argparse.Namespace) -> Suite:
@@ -30,13 +31,11 @@ def suite_asked(options: argparse.Namespace) -> Suite:
     said = {name.removeprefix(_PREFIX): v for name, v in vars(options).items() if name.startswith(_PREFIX)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items() if v is not None}
     suite = _suite(options.suite, values)
-    fields = {field.name: field for field in options_of(suite) if field.flag}
-    for flag, (field, owners) in _flags().items():
-        if field.name in values and field.name not in fields:
-            check_owner(suite, flag, owners)
-    for field in fields.values():
-        if field.needed and field.name not in values:
-            raise UserError(f"{suite.name} needs {field.flag}: {field.help}")
+    for flag, fields in _flags().items():
+        if next(iter(fields.values())).name in values:
+            check_owner(suite, flag, fields)
+        elif suite.name in fields and fields[suite.name].needed:
+            raise UserError(f"{suite.name} needs {flag}: {fields[suite.name].help}")
     kind: Any = suite
     found: Suite = kind(**values)
     return found
@@ -57,26 +56,35 @@ def _suite(name: str, values: Mapping[str, Any]) -> type[Suite]:
     return SUITES[name]
 
 
-def _flags() -> dict[str, tuple[OptionField, tuple[str, ...]]]:
-    """Each flag once: the first field that declares it, and the suites that have it."""
-    fields: dict[str, OptionField] = {}
-    owners: dict[str, list[str]] = {}
+def _flags() -> dict[str, dict[str, OptionField]]:
+    """The fields of each flag, by the suites that have it."""
+    found: dict[str, dict[str, OptionField]] = {}
     for suite in SUITES.values():
         for field in options_of(suite):
             if field.flag is not None:
-                fields.setdefault(field.flag, field)
-                owners.setdefault(field.flag, []).append(suite.name)
-    return {flag: (field, tuple(owners[flag])) for flag, field in fields.items()}
+                found.setdefault(field.flag, {})[suite.name] = field
+    return found
+
+
+def _help(fields: Mapping[str, OptionField]) -> str:
+    """What a flag means; where suites differ in it, for each of them."""
+    told = {name: _told(field) for name, field in fields.items()}
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{name}: {text}" for name, text in told.items())
+
+
+def _told(field: OptionField) -> str:
+    plain = field.needed or field.kind is bool or field.default in (None, ())
+    return field.help if plain else f"{field.help} (default {field.default})"
 
 
 def _arguments(field: OptionField) -> dict[str, Any]:
-    """What argparse is told; a flag that was not given is None, so that it can be told from its default."""
-    shown = "" if field.default in (None, ()) or field.needed else f" (default {field.default})"
-    common = {"default": None, "help": field.help + shown}
+    # A flag that was not given is None, so that it can be told from one with its default value.
     if field.kind is bool:
-        return common | {"action": "store_true", "help": field.help}
+        return {"default": None, "action": "store_true"}
     if field.choices:
-        return common | {"choices": field.choices}
+        return {"default": None, "choices": field.choices}
     if field.repeated:
-        return common | {"action": "append", "metavar": field.metavar}
-    return common | {"type": field.kind, "metavar": field.metavar}
+        return {"default": None, "action": "append", "metavar": field.metavar}
+    return {"default": None, "type": field.kind, "metavar": field.metavar}
