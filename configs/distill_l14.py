@@ -14,8 +14,7 @@ The originals' script for this size builds the small model by mistake; this one 
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.internvideo2.encoder import EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.stages.masked_reconstruction import ClipTeacher, Mask, MaskedReconstruction
 
 CLIPS, EPOCHS, WARMUP, BATCH = 1_100_000, 101, 20, 2048

@@ -13,8 +13,8 @@ epochs, one of them to warm up.
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.internvideo2.classifier import ClassifierSize
-from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.classifier_size import ClassifierSize
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification
 
 CLIPS, BATCH = 658_000, 8 * 64

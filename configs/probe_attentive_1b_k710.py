@@ -15,8 +15,8 @@ from dataclasses import replace
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.internvideo2.classifier import ClassifierSize
-from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.classifier_size import ClassifierSize
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, Probe
 
 CLIPS, BATCH, RUN = 658_000, 16 * 64, "runs/attentive_1b_k710"

@@ -13,9 +13,8 @@ data.fields.video.rule.original_numbers=true.
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.internvideo2.encoder import EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
-from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
+from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.masked_reconstruction import ClipTeacher, MaeTeacher, Mask, MaskedReconstruction
 
 CLIPS, EPOCHS, WARMUP, BATCH = 2_000_000, 301, 40, 2048

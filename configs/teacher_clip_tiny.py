@@ -9,8 +9,8 @@ Expect    loss 3.46 at step 20, 1.76 at step 300; on held-out clips, whose combi
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.internvideo2.encoder import EncoderSize
-from ivjax.models.viclip.towers import TextSize
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.viclip import TextSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 
 experiment = ix.Experiment(

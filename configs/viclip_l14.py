@@ -20,7 +20,7 @@ published: their model computes no cosine loss and does not hand on the dropout.
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.viclip.towers import TextSize, VisionSize
+from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.stages.dual_encoder import DualEncoder
 
 CLIPS, EPOCHS, BATCH = 20_000_000, 10, 64 * 512

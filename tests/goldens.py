@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from ivjax.convert.families.internvideo2 import listed_layers
 from ivjax.experiment.schedules import WarmupCosine
-from ivjax.models.layers import tapped_layers
+from ivjax.models.sizes import tapped_layers
 
 FOLDER = Path(os.environ.get("IVJAX_GOLDEN", Path(__file__).parent / "golden"))
 

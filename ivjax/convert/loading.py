@@ -1,9 +1,8 @@
 """`ivjax.load`: a model and its parameters out of a run folder or a weight file."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -19,15 +18,16 @@ from ivjax.stages.objective import Params
 
 
 class Loaded(NamedTuple):
-    """A model with its parameters: `model.apply({"params": params}, ...)`.
+    """A model with its parameters.
 
     Attributes:
-        model: the Flax module.
+        model: a video tower has `encode(params, clips)`, a pair of towers `video(params, clips)` and
+            `words(params, ids)`, a classifier `logits(params, clips)`.
         params: nested dicts of float32 arrays.
         tokenizer: turns captions into ids; None for a model that reads no text.
     """
 
-    model: nn.Module
+    model: Any
     params: Params
     tokenizer: Tokenizer | None
 

@@ -204,7 +204,8 @@ def _branch_of_run(folder: Path, branch: str) -> Tensors:
     sizes = encoders.get(branch)
     family = None if sizes is None else family_of_sizes(sizes)
     if family is None:
-        branches = ", ".join(encoders) or "none that can be taken alone"
+        convertible = [name for name, sizes in encoders.items() if family_of_sizes(sizes)]
+        branches = ", ".join(convertible) or "none that can be taken alone"
         raise UserError(f"{folder} has no branch #{branch}; its branches are {branches}")
     params = params_of_run(folder, experiment, branch=branch)
     return Arrays(dict(paths_of(params[branch])), metadata(family.name, sizes, None))

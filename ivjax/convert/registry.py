@@ -31,13 +31,13 @@ FAMILIES = _discovered()
 
 def family_of_sizes(sizes: Any) -> Family | None:
     """Returns the family whose models have sizes of this type."""
-    return next((family for family in FAMILIES.values() if isinstance(sizes, family.kind)), None)
+    return next((family for family in FAMILIES.values() if family.fits(sizes)), None)
 
 
 def family_of_stage(stage: Any) -> tuple[Family, Any] | None:
     """Returns the family whose models a stage trains, and their sizes."""
-    found = ((family, family.of_stage(stage)) for family in FAMILIES.values())
-    return next(((family, sizes) for family, sizes in found if sizes is not None), None)
+    family = family_of_sizes(stage.size)
+    return None if family is None else (family, stage.size)
 
 
 def family_named(name: str) -> Family:

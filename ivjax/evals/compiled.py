@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.evals.hosts import hosts_of
-from ivjax.models.viclip.towers import ViClip, embed_video, embed_words
+from ivjax.models.dual_tower import DualTower
 from ivjax.ops.layout import ACTIVATION_AXES, batch_spec
 from ivjax.ops.losses import l2_normalise
 from ivjax.stages.objective import Params
@@ -96,9 +96,9 @@ class ClipModel:
 class PairModel(ClipModel):
     """A PairEncoder of two towers."""
 
-    def __init__(self, model: ViClip, params: Params, tokenizer: Tokenizer | None, batch: int, mesh: Mesh):
+    def __init__(self, model: DualTower, params: Params, tokenizer: Tokenizer | None, batch: int, mesh: Mesh):
         video = _functions(model)[0]
-        super().__init__(video, params, model.clip_frames, model.vision_size.image, batch, mesh)
+        super().__init__(video, params, model.frames, model.image, batch, mesh)
         self._model = model
         self._tokenizer = tokenizer
 
@@ -149,17 +149,17 @@ def _jitted(function: Function, out: NamedSharding) -> Callable[[Params, jax.Arr
 
 
 @functools.lru_cache(maxsize=8)
-def _functions(model: ViClip) -> tuple[Function, Function, Function]:
+def _functions(model: DualTower) -> tuple[Function, Function, Function]:
     """The unit embedding of clips, the states of their tokens, the unit embedding of token ids."""
 
     def video(params: Params, clips: jax.Array) -> jax.Array:
-        return l2_normalise(embed_video(model, params, clips))
+        return l2_normalise(model.video(params, clips))
 
     def tokens(params: Params, clips: jax.Array) -> Any:
-        return model.apply({"params": params}, clips, method="tokens")
+        return model.tokens(params, clips)
 
     def words(params: Params, ids: jax.Array) -> jax.Array:
-        return l2_normalise(embed_words(model, params, ids))
+        return l2_normalise(model.words(params, ids))
 
     return video, tokens, words
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, cast
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -18,8 +18,8 @@ from ivjax.evals.suites.suite import Dtype, Suite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.models.internvideo2.classifier import Classifier
-from ivjax.models.viclip.towers import ViClip
+from ivjax.models.classifier import Classifier
+from ivjax.models.dual_tower import DualTower
 from ivjax.stages.objective import Params
 from ivjax.train.mesh import build_mesh
 
@@ -116,14 +116,14 @@ def _pairs(
     mesh: Mesh,
     words: bool = True,
 ) -> PairModel:
-    if not isinstance(model, ViClip):
+    if not isinstance(model, DualTower):
         raise UserError(f"{name} holds a {type(model).__name__}, which reads no captions; give a ViCLIP")
     if words:
         _check_words(name, model, tokenizer)
     return PairModel(model, params, tokenizer, batch, mesh)
 
 
-def _check_words(name: str, model: ViClip, tokenizer: Tokenizer | None) -> None:
+def _check_words(name: str, model: DualTower, tokenizer: Tokenizer | None) -> None:
     # A missing or wrong vocabulary is better met now than after all clips.
     if tokenizer is None:
         raise UserError(f"{name} does not say how captions become tokens; give a run or released weights")
@@ -131,10 +131,10 @@ def _check_words(name: str, model: ViClip, tokenizer: Tokenizer | None) -> None:
         tokenizer.encode("a")
     except UserError as error:
         raise UserError(f"{error}; name the file with --tokenizer") from None
-    if tokenizer.vocabulary_size > model.text_size.vocabulary:
+    if tokenizer.vocabulary_size > model.size.text.vocabulary:
         raise UserError(
             f"the tokenizer has {tokenizer.vocabulary_size} pieces and the model in {name} "
-            f"{model.text_size.vocabulary} words; name its own vocabulary with --tokenizer"
+            f"{model.size.text.vocabulary} words; name its own vocabulary with --tokenizer"
         )
 
 
@@ -148,6 +148,6 @@ def _classifier(name: str, model: Any, params: Params, batch: int, mesh: Mesh) -
 @functools.lru_cache(maxsize=8)  # the same function for the same model, so that it is compiled once
 def _logits(model: Classifier) -> Function:
     def logits(params: Params, clips: jax.Array) -> jax.Array:
-        return cast(jax.Array, model.apply({"params": params}, clips))
+        return model.logits(params, clips)
 
     return logits

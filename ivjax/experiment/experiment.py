@@ -17,6 +17,11 @@ class Stage(Protocol):
         """Checks the stage and returns its objective."""
         ...
 
+    @property
+    def size(self) -> Any:
+        """Returns the size of the model that is trained."""
+        ...
+
     def model(self, compute: Compute) -> Any:
         """Returns the model whose parameters are trained."""
         ...

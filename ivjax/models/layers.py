@@ -199,19 +199,6 @@ def remat(block: type[nn.Module], policy: Remat) -> type[nn.Module]:
     return nn.remat(block, policy=choice[policy], prevent_cse=False)
 
 
-def tapped_layers(
-    depth: int, count: int, interval: float = 1.0, chosen: tuple[int, ...] | None = None
-) -> tuple[int, ...]:
-    """`count` of `depth` layers, ascending: those `chosen`, or the last one and back by `interval`."""
-    layers = chosen
-    if layers is None:
-        layers = tuple(sorted({depth - 1 - int(i * interval) for i in range(count)}))
-    if len(layers) != count or any(a >= b for a, b in zip((-1, *layers), (*layers, depth), strict=True)):
-        how = f"at interval {interval}" if chosen is None else f"chosen as {chosen}"
-        raise ValueError(f"{count} layers {how} do not fit {depth} layers")
-    return layers
-
-
 def run_blocks(
     block: nn.Module,
     depth: int,

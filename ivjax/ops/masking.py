@@ -7,10 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-
-def visible_count(patches: int, ratio: float) -> int:
-    """Visible patches out of `patches` under mask ratio `ratio`, rounded as the originals round."""
-    return patches - int(patches * ratio)
+from ivjax.ops.counting import visible_count
 
 
 def draw_visible(weights: jax.Array, noise: jax.Array, ratio: float) -> jax.Array:

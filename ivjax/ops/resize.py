@@ -24,7 +24,7 @@ def _cubic_weights(offset: np.ndarray) -> np.ndarray:
     return np.where(distance <= 1, near, far)
 
 
-def _resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
+def resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
     """Matrix (new, old) that resamples an axis of `old` samples to `new`."""
     centre = (np.arange(new) + 0.5) * old / new - 0.5
     if not cubic:
@@ -42,10 +42,10 @@ def resize_grid(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
     """Resizes a table (T*H*W, C) from grid `old` to `new`: linear in time, then bicubic in space."""
     grid = table.reshape(*old, -1).astype(np.float64)
     if old[0] != new[0]:
-        grid = np.einsum("st,thwc->shwc", _resize_matrix(old[0], new[0], cubic=False), grid)
+        grid = np.einsum("st,thwc->shwc", resize_matrix(old[0], new[0], cubic=False), grid)
     if old[1:] != new[1:]:
-        down = _resize_matrix(old[1], new[1], cubic=True)
-        across = _resize_matrix(old[2], new[2], cubic=True)
+        down = resize_matrix(old[1], new[1], cubic=True)
+        across = resize_matrix(old[2], new[2], cubic=True)
         grid = np.einsum("gh,xw,thwc->tgxc", down, across, grid, optimize=True)
     return grid.reshape(-1, table.shape[-1]).astype(table.dtype)
 

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
 
+from ivjax.ops.resize import resize_matrix
+
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -28,3 +30,15 @@ def standardise(patches: jax.Array) -> jax.Array:
     mean = np.tile(IMAGENET_MEAN * 255, pixels)
     scale = np.tile(1 / (IMAGENET_STD * 255), pixels)
     return (patches.astype(jnp.float32) - mean) * scale
+
+
+def resize_frames(video: jax.Array, image: tuple[int, int]) -> jax.Array:
+    """Resizes video (B, T, H, W, 3) to height and width `image`, bicubically as torch does: float32.
+
+    uint8 pixels come normalised, so that values beyond 0 and 255, which a cubic makes, need not be cut off.
+    """
+    frames = standardise(video)
+    down = jnp.asarray(resize_matrix(video.shape[2], image[0], cubic=True), jnp.float32)
+    across = jnp.asarray(resize_matrix(video.shape[3], image[1], cubic=True), jnp.float32)
+    frames = jnp.einsum("gh,bthwc->btgwc", down, frames.astype(jnp.float32))
+    return jnp.einsum("xw,btgwc->btgxc", across, frames)

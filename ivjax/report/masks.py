@@ -12,6 +12,7 @@ from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import stored_experiment
 from ivjax.report.figure import new_figure, write_figure
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
+from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.train.feed import open_loader
 from ivjax.train.mesh import build_mesh
 
@@ -66,8 +67,9 @@ def see(run: Path) -> Seen:
 
 def _looks(stage: MaskedReconstruction, compute: Any, params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
     key = jax.random.key(0)
-    taught = stage.taught(stage.teachers(compute), params, batch, key)
-    return taught.attention, stage.draw(batch, key, taught)
+    reconstruction = reconstruction_of(stage, compute)
+    features = reconstruction.clip_features(params, batch, key)
+    return features.attention, reconstruction.draw(batch, key, features)
 
 
 def _as_large(grid: np.ndarray, frame: np.ndarray) -> np.ndarray:

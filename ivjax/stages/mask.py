@@ -3,20 +3,19 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
-import jax.numpy as jnp
-
 from ivjax.errors import UserError
-from ivjax.ops.masking import draw_tube, draw_visible, visible_count
-from ivjax.ops.randomness import exponential
+from ivjax.ops.counting import visible_count
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Which patches the student does not see: the share `ratio` of every frame, or of the whole clip.
+    """Which patches the student does not see. ivjax/stages/masking.py draws them.
 
-    attention: patches that the clip teacher looks at tend to stay visible. random: every patch alike.
-    tube: the same patches in every frame.
+    Attributes:
+        kind: `attention` tends to keep what the clip teacher looks at; `random` treats every patch
+            alike; `tube` hides the same patches in every frame.
+        ratio: the share that is hidden.
+        per: whether the share is one of every frame or of the whole clip.
     """
 
     kind: Literal["attention", "random", "tube"] = "attention"
@@ -24,24 +23,10 @@ class Mask:
     per: Literal["frame", "clip"] = "frame"
 
     def visible(self, frames: int, patches: int) -> int:
-        """Tokens that stay visible of `frames` frames of `patches` patches, class token included."""
+        """Patches that stay visible of `frames` frames of `patches` patches."""
         if self.per == "clip":
-            return 1 + visible_count(frames * patches, self.ratio)
-        return 1 + frames * visible_count(patches, self.ratio)
-
-    def draw(self, keys: jax.Array, frames: int, patches: int, attention: jax.Array | None) -> jax.Array:
-        """Visible tokens (B, 1 + n), ascending, by one key per sample; attention (B, T, L) or None."""
-        if self.kind == "tube":
-            return draw_tube(exponential(keys, (patches,)), frames, self.ratio)
-        noise = exponential(keys, (frames, patches))
-        weights = jnp.ones_like(noise) if attention is None else attention
-        return self.chosen(weights, noise)
-
-    def chosen(self, weights: jax.Array, noise: jax.Array) -> jax.Array:
-        """Visible tokens (B, 1 + n) by weight and Exp(1) noise (B, T, L)."""
-        if self.per == "clip":
-            weights, noise = (x.reshape(len(x), 1, -1) for x in (weights, noise))
-        return draw_visible(weights, noise, self.ratio)
+            return visible_count(frames * patches, self.ratio)
+        return frames * visible_count(patches, self.ratio)
 
     def check(self) -> None:
         """Raises if there is no such mask."""

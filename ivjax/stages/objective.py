@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-import flax.linen as nn
 import jax
 
 from ivjax.experiment import experiment
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.rules import Rules
+from ivjax.models.sizes import ModelSize
 
 Params = dict[str, Any]
 Batch = Mapping[str, jax.Array]
@@ -97,7 +97,12 @@ class Stage(experiment.Stage, Protocol):
         """Checks the stage and returns its pure functions."""
         ...
 
-    def model(self, compute: Compute) -> nn.Module:
+    @property
+    def size(self) -> ModelSize:
+        """The size of the model that is trained; weight files are recognised by it."""
+        ...
+
+    def model(self, compute: Compute) -> Any:
         """The model whose parameters are trained."""
         ...
 

@@ -11,17 +11,17 @@ import numpy as np
 
 from ivjax.convert.engine.family import Family
 from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
-from ivjax.convert.families.internvideo2 import PRETRAIN, StudentSize
-from ivjax.convert.families.viclip import CLIP, VICLIP, ViClipSize
+from ivjax.convert.families.internvideo2 import PRETRAIN
+from ivjax.convert.families.viclip import CLIP, VICLIP
 from ivjax.convert.formats import torch_files, writing
 from ivjax.convert.formats.tensors import Arrays, LazyTensor
 from ivjax.convert.registry import FAMILIES
-from ivjax.models.internvideo2.encoder import EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
-from ivjax.models.viclip.towers import TextSize, VisionSize
-from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.models.dual_size import DualSize
+from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead, StudentSize
+from ivjax.models.viclip import TextSize, VisionSize
+from ivjax.models.videomae import VideoMaeSize
 
-SMALL = ViClipSize(
+SMALL = DualSize(
     VisionSize(width=12, depth=3, heads=2, out=6, patch=2, image=(8, 8), frames=4),
     TextSize(width=8, depth=2, heads=2, out=6, context=5, vocabulary=11),
 )

@@ -20,7 +20,7 @@ from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.schedules import WarmupCosine
-from ivjax.models.internvideo2.classifier import ClassifierSize
+from ivjax.models.classifier_size import ClassifierSize
 from ivjax.ops.cut import joined
 from ivjax.ops.resize import inflate_kernel, resize_table
 from ivjax.ops.trees import paths_of

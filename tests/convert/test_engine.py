@@ -7,8 +7,8 @@ import pytest
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.internvideo2 import pretrain_rows
 from ivjax.errors import UserError
-from ivjax.models.internvideo2.encoder import EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, init_student
+from ivjax.experiment.computing import Compute
+from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead, StudentSize
 from ivjax.ops.trees import paths_of
 from tests.convert.tables import export_tensors, import_tensors
 
@@ -44,10 +44,10 @@ def test_two_rows_for_one_leaf_and_a_leaf_without_row_are_errors():
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_exported_and_imported_parameters_are_the_same(positions, head):
     size = EncoderSize(32, 3, 2, 64, 2, 16, image=(28, 28), frames=2, positions=positions)
-    student = Student(
+    student = StudentSize(
         size, FeatureHeads(8, 2, head=head), PooledHead(8, head=head), FeatureHeads(8, 1, head="mlp")
     )
-    shapes = jax.eval_shape(lambda key: init_student(student, key), jax.random.key(0))
+    shapes = jax.eval_shape(student.build(Compute()).init, jax.random.key(0))
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
     tensors = export_tensors(pretrain_rows(), params)

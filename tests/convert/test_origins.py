@@ -17,8 +17,7 @@ from ivjax.convert.registry import FAMILIES
 from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
-from ivjax.models.internvideo2.encoder import EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
+from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction

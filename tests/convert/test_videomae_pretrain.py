@@ -10,8 +10,7 @@ from ivjax.convert.engine.rows import original
 from ivjax.convert.families.encoders import VIDEOMAE
 from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN, AutoencoderSize
 from ivjax.convert.origins import import_into
-from ivjax.models.videomae.autoencoder import DecoderSize
-from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.models.videomae import DecoderSize, VideoMaeSize
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import originals, write_originals
 from tests.convert.tables import import_tensors

@@ -13,7 +13,7 @@ from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.origins import import_into
 from ivjax.convert.weights import import_weights, save_weights
 from ivjax.errors import UserError
-from ivjax.models.viclip.towers import ViClip, init_viclip
+from ivjax.experiment.computing import Compute
 from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import SMALL, WIDE, originals, use_small_families, write_originals
@@ -26,7 +26,7 @@ def small(monkeypatch):
 
 
 def shapes_of(size):
-    return jax.eval_shape(lambda: init_viclip(ViClip(size.vision, size.text), jax.random.key(0)))
+    return jax.eval_shape(size.build(Compute("float32")).init, jax.random.key(0))
 
 
 def params_of(size):

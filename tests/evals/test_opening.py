@@ -12,8 +12,6 @@ import pytest
 
 from ivjax.cli import eval as command
 from ivjax.convert.engine.rows import unflatten
-from ivjax.convert.families.internvideo2 import StudentSize
-from ivjax.convert.families.viclip import ViClipSize
 from ivjax.convert.registry import family_named
 from ivjax.convert.weights import save_weights
 from ivjax.data_pipelines.augment.geometry import View as Square
@@ -22,13 +20,14 @@ from ivjax.data_pipelines.video.decode import Video
 from ivjax.errors import UserError
 from ivjax.evals.opening import local_mesh, open_classifier, open_experiment, open_features
 from ivjax.evals.suites import LinearProbe
+from ivjax.experiment.computing import Compute
 from ivjax.experiment.options import Checkpointing
 from ivjax.experiment.storing import store_experiment, stored_experiment
-from ivjax.models.internvideo2.classifier import Classifier, ClassifierSize
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, PooledHead
-from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize
-from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize
+from ivjax.models.classifier_size import ClassifierSize
+from ivjax.models.dual_size import DualSize
+from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead, StudentSize
+from ivjax.models.viclip import TextSize, VisionSize
+from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher
 from ivjax.train.checkpoint import Checkpoints
@@ -39,7 +38,7 @@ TINY = EncoderSize(16, 2, 2, 32, 2, 8, image=(28, 28), frames=2, layer_scale=0.1
 STUDENT = StudentSize(TINY, FeatureHeads(16, 1), PooledHead(8), None)
 CLASSES = ClassifierSize(TINY, 7)
 MAE = VideoMaeSize(width=16, depth=2, heads=2, mlp_width=32, image=(32, 32), frames=2)
-WORDS = ViClipSize(
+WORDS = DualSize(
     VisionSize(width=16, depth=2, heads=2, out=8, patch=14, image=(28, 28), frames=2),
     TextSize(width=8, depth=1, heads=2, out=8, context=5, vocabulary=11),
 )
@@ -59,10 +58,10 @@ def stored(path, family, size, seed):
     return params
 
 
-@functools.partial(jax.jit, static_argnames=("model", "method"))
-def apply(model, params, clips, method="__call__"):
-    """What the model makes of clips."""
-    return model.apply({"params": params}, clips, method=method)
+@functools.partial(jax.jit, static_argnames=("size", "method"))
+def apply(size, params, clips, method="encode"):
+    """What the model of a size makes of clips."""
+    return getattr(size.build(Compute("float32")), method)(params, clips)
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +83,10 @@ def run(tmp_path_factory):
 def test_a_run_gives_its_student_or_the_branch_that_is_named(run):
     folder, params, teacher = run
     named = open_features(f"{folder}#clip_teacher", batch=2)
-    np.testing.assert_allclose(named.video(CLIPS), apply(Encoder(TINY), teacher, CLIPS).pooled, atol=1e-4)
+    np.testing.assert_allclose(named.video(CLIPS), apply(TINY, teacher, CLIPS).pooled, atol=1e-4)
     (folder / "teacher.safetensors").rename(folder / "away")  # a student needs no teacher any more
     student = open_features(str(folder), batch=2)
-    expected = apply(Encoder(TINY), params["encoder"], CLIPS).pooled
+    expected = apply(TINY, params["encoder"], CLIPS).pooled
     np.testing.assert_allclose(student.video(CLIPS), expected, atol=1e-4)
     assert (student.feature, student.width) == ("pooled", 8)
     with pytest.raises(UserError, match="no part #mae_teacher that can be probed; its parts are .*#encoder"):
@@ -105,7 +104,7 @@ def test_a_model_in_memory_gives_what_its_run_gives(run):
         np.testing.assert_array_equal(found.video(CLIPS), open_features(path, batch=2).video(CLIPS))
     suite = LinearProbe(train="x", branch="clip_teacher", features="mean", batch=2)
     found = open_experiment(suite, experiment, params | {"clip_teacher": teacher}, local_mesh())
-    expected = apply(Encoder(TINY), teacher, CLIPS).tokens[:, 1:].mean(1)
+    expected = apply(TINY, teacher, CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
     with pytest.raises(UserError, match="MaskedReconstruction has no part #vision that can be probed"):
         open_experiment(LinearProbe(train="x", branch="vision"), experiment, params, local_mesh())
@@ -115,10 +114,10 @@ def test_a_student_that_never_pooled_gives_the_mean(tmp_path):
     size = dataclasses.replace(STUDENT, pooled=None)
     params = stored(tmp_path / "s.safetensors", "internvideo2_pretrain", size, 2)
     found = open_features(f"{tmp_path}/s.safetensors", batch=2)
-    expected = apply(Encoder(TINY), params["encoder"], CLIPS).tokens[:, 1:].mean(1)
+    expected = apply(TINY, params["encoder"], CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
     assert open_features(f"{tmp_path}/s.safetensors#encoder", feature="pooled").feature == "pooled"
-    with pytest.raises(UserError, match="holds a Student, which has no part #vision"):
+    with pytest.raises(UserError, match="holds a StudentModel, which has no part #vision"):
         open_features(f"{tmp_path}/s.safetensors#vision")
 
 
@@ -136,19 +135,18 @@ def test_videomae_gives_the_mean_of_its_tokens_and_pools_nothing(tmp_path):
     params = stored(tmp_path / "m.safetensors", "videomae_encoder", MAE, 5)
     clips = np.random.default_rng(1).integers(0, 256, (2, 2, 32, 32, 3), np.uint8)
     found = open_features(f"{tmp_path}/m.safetensors")
-    expected = apply(VideoMaeEncoder(MAE), params, clips)[0].mean(1)
+    expected = apply(MAE, params, clips).tokens.mean(1)
     np.testing.assert_allclose(found.video(clips), expected, atol=1e-4)
-    with pytest.raises(UserError, match="VideoMaeEncoder, which pools nothing"):
+    with pytest.raises(UserError, match="VideoMaeTower, which pools nothing"):
         open_features(f"{tmp_path}/m.safetensors", feature="pooled")
-    with pytest.raises(UserError, match="VideoMaeEncoder, which has no classes; give a classifier"):
+    with pytest.raises(UserError, match="VideoMaeTower, which has no classes; give a classifier"):
         open_classifier(f"{tmp_path}/m.safetensors")
 
 
 def test_two_towers_give_the_video_embedding(tmp_path):
-    model = ViClip(WORDS.vision, WORDS.text)
     params = stored(tmp_path / "v.safetensors", "viclip", WORDS, 6)
     found = open_features(f"{tmp_path}/v.safetensors")
-    np.testing.assert_allclose(found.video(CLIPS), apply(model, params, CLIPS, "video"), atol=1e-4)
+    np.testing.assert_allclose(found.video(CLIPS), apply(WORDS, params, CLIPS, "video"), atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +167,7 @@ def test_a_classifier_is_tested_in_several_views_of_real_videos(classifier, tmp_
                 numbers = Spread(2, "view", clip, 2).choose(opened.probe.frames, 25, np.random.default_rng(0))
                 boxes = [Square(n, 3).box(opened.probe.width, opened.probe.height, None) for n in range(3)]
                 views += [opened.read(numbers, box, (28, 28)) for box in boxes]
-    expected = jax.nn.softmax(apply(Classifier(CLASSES), params, np.stack(views)))
+    expected = jax.nn.softmax(apply(CLASSES, params, np.stack(views), "logits"))
     expected = np.asarray(expected).reshape(3, 6, 7).mean(1)
     labels = [int(expected[0].argmax()), int(expected[1].argmin()), int(expected[2].argmax())]
     rows = [f"{n}.mp4 {label}\n" for n, label in enumerate(labels)]
@@ -191,5 +189,5 @@ def test_a_classifier_is_tested_in_several_views_of_real_videos(classifier, tmp_
 
 def test_a_classifier_is_probed_by_its_encoder(classifier):
     path, params = classifier
-    expected = apply(Encoder(TINY), params["encoder"], CLIPS).pooled
+    expected = apply(TINY, params["encoder"], CLIPS).pooled
     np.testing.assert_allclose(open_features(str(path), batch=2).video(CLIPS), expected, atol=1e-4)

@@ -11,7 +11,7 @@ from ivjax.experiment.files import load_experiment
 from ivjax.experiment.listing import diff, leaves, show
 from ivjax.experiment.overrides import apply_overrides, expand
 from ivjax.experiment.schedules import FlooredCosine
-from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2 import EncoderSize
 from tests.train.micro import experiment
 
 

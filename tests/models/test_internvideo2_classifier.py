@@ -12,22 +12,18 @@ from ivjax.convert.detection import recognise
 from ivjax.convert.engine.family import BUFFERS
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
 from ivjax.convert.formats.tensors import Arrays
+from ivjax.experiment.computing import Compute
 from ivjax.experiment.patterns import covers
-from ivjax.models.internvideo2.classifier import (
-    BatchNorm,
-    Classifier,
-    ClassifierSize,
-    dropped,
-    encode_above,
-    init_classifier,
-)
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.models.classifier import BatchNorm, Classifier, dropped
+from ivjax.models.classifier_size import ClassifierSize
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.ops.trees import paths_of
-from ivjax.stages.classification import cross_entropy, smoothed
+from ivjax.stages.classification_loss import cross_entropy, smoothed
 from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, clips, close, close_gradient
 
 FIXTURES = ("stage1_finetune", "stage1_finetune_ap", "stage1_finetune_cat")
+FLOAT32 = Compute("float32")
 TINY = EncoderSize(32, 3, 4, 64, pool_heads=4, pool_width=16, image=(28, 28), frames=2, layer_scale=0.1)
 CLASSIFIERS = {
     "attentive": ClassifierSize(TINY, 5, extra_mlp=True),
@@ -50,7 +46,7 @@ class Case:
 
     def model(self, gelu: str = "erf", scan: bool = True) -> Classifier:
         encoder = dataclasses.replace(self.size.encoder, gelu=gelu)
-        return Classifier(dataclasses.replace(self.size, encoder=encoder), scan=scan)
+        return dataclasses.replace(self.size, encoder=encoder).build(Compute("float32", scan=scan))
 
 
 @functools.cache
@@ -62,7 +58,7 @@ def case(name: str) -> Case:
 @each_fixture
 def test_logits_of_the_fused_arithmetic_with_unrolled_layers(name):
     c = case(name)
-    logits = jax.jit(c.model("tanh", scan=False).apply)({"params": c.params}, c.video)
+    logits = jax.jit(c.model("tanh", scan=False).logits)(c.params, c.video)
     close(logits, c.golden["outputs_fused_tanh_gelu/logits"])
 
 
@@ -74,7 +70,7 @@ def test_logits_losses_and_gradients(name):
     classes, share = c.size.classes, golden.config["smoothing"]
 
     def losses(params):
-        logits = c.model().apply({"params": params}, c.video)
+        logits = c.model().logits(params, c.video)
         hard = {"ce": 0.0, "label_smoothing_ce": share}
         terms = {loss: cross_entropy(logits, smoothed(labels, classes, s)) for loss, s in hard.items()}
         total = cross_entropy(logits, soft)
@@ -142,19 +138,17 @@ def test_released_parameter_counts(preset, expected):
 @pytest.fixture(scope="module")
 def drawn():
     """Parameters of each kind of classifier, with a head that is large, and clips."""
-    models = {name: Classifier(size) for name, size in CLASSIFIERS.items()}
-    init = jax.jit(
-        lambda: {n: init_classifier(model, jax.random.key(0), 20.0) for n, model in models.items()}
-    )
+    models = {name: size.build(FLOAT32) for name, size in CLASSIFIERS.items()}
+    init = jax.jit(lambda: {n: model.init(jax.random.key(0), 20.0) for n, model in models.items()})
     params = init()
     video = jax.random.normal(jax.random.key(1), (4, 2, 28, 28, 3))
-    encoded = jax.jit(Encoder(TINY).apply)({"params": params["attentive"]["encoder"]}, video)
+    encoded = jax.jit(TINY.build(FLOAT32).encode)(params["attentive"]["encoder"], video)
     return models, params, video, encoded
 
 
 def logits(drawn, name):
     models, params, _, encoded = drawn
-    return models[name].apply({"params": params[name]}, None, encoded=encoded)
+    return models[name].classify(params[name], encoded)[0]
 
 
 def test_the_head_is_scaled_and_the_extra_mlp_does_nothing_at_first(drawn):
@@ -163,7 +157,7 @@ def test_the_head_is_scaled_and_the_extra_mlp_does_nothing_at_first(drawn):
     assert np.std(head["kernel"]) == pytest.approx(20 * 0.02, rel=0.3) and not np.any(head["bias"])
     assert not any(np.any(leaf) for leaf in params["attentive"]["extra_mlp"]["fc2"].values())
     plain = {name: leaf for name, leaf in params["attentive"].items() if name != "extra_mlp"}
-    without = Classifier(ClassifierSize(TINY, 5)).apply({"params": plain}, None, encoded=drawn[3])
+    without = ClassifierSize(TINY, 5).build(FLOAT32).classify(plain, drawn[3])[0]
     np.testing.assert_array_equal(logits(drawn, "attentive"), without)
     same = jax.tree.map(np.array_equal, params["attentive"]["encoder"], params["avgN_proj"]["encoder"])
     assert all(jax.tree.leaves(same))
@@ -207,22 +201,26 @@ def test_dropout_goes_by_sample_and_keeps_the_mean():
     assert out.mean() == pytest.approx(1, abs=0.02)
 
 
-def test_blocks_that_stay_change_no_logit_and_get_no_gradient(drawn):
+def test_frozen_blocks_change_no_logit_and_get_no_gradient(drawn):
     models, params, video, _ = drawn
-    model, tree, still = models["avgN_proj"], params["avgN_proj"], 2
+    model, tree, frozen = models["avgN_proj"], params["avgN_proj"], 2
     keep = jnp.ones((3, 2, 4)).at[1:, :, 0].set(0)
 
     def loss(tree, cut):
-        encoded = encode_above(model, tree["encoder"], video, keep, still) if cut else None
-        return jnp.sum(jnp.sin(model.apply({"params": tree}, video, keep, encoded=encoded)))
+        tower = model.tower
+        if cut:
+            encoded = tower.encode_above(tree["encoder"], video, keep, frozen)
+        else:
+            encoded = tower.encode(tree["encoder"], video, keep=keep)
+        return jnp.sum(jnp.sin(model.classify(tree, encoded)[0]))
 
     of_loss = jax.jit(jax.value_and_grad(loss), static_argnums=1)
     (value, cut), (whole_value, whole) = of_loss(tree, True), of_loss(tree, False)
     close(value, whole_value)
     for (path, got), (_, full) in zip(paths_of(cut), paths_of(whole), strict=True):
         if path.startswith("encoder/blocks"):
-            assert not np.any(got[:still]) and np.any(full[:still]), path
-            got, full = got[still:], full[still:]
+            assert not np.any(got[:frozen]) and np.any(full[:frozen]), path
+            got, full = got[frozen:], full[frozen:]
         elif path.startswith("encoder/") and "clip_projector" not in path:
             assert not np.any(got), path
             continue

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from ivjax.convert.families.internvideo2 import PRETRAIN, pretrain_rows
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, PooledHead, Student, init_student
-from ivjax.models.internvideo2.teachers import at_tokens
+from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
+from ivjax.models.internvideo2.encoder import Encoder
+from ivjax.models.internvideo2.student import Student, init_student
 from ivjax.models.layers import PatchEmbed
+from ivjax.models.teaching import at_tokens
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.video import patchify
 from tests.convert.tables import export_tensors, import_tensors

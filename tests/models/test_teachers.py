@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
-from ivjax.models.flops import encoder_forward, videomae_forward
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder
-from ivjax.models.internvideo2.teachers import features_at, normalised, teach
-from ivjax.models.layers import tapped_layers
-from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize, init_videomae
+from ivjax.experiment.computing import Compute
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.sizes import tapped_layers
+from ivjax.models.teaching import clip_features, features_at, normalised
+from ivjax.models.videomae import VideoMaeSize
+from ivjax.models.videomae.encoder import VideoMaeEncoder
 from tests.convert.tables import import_tensors
 from tests.goldens import Golden, clips, close, returned_layers, seen, some_of
 
@@ -48,18 +49,19 @@ def case(name: str) -> Case:
 def test_encoder_teacher(name, scan, group, gelu):
     c = case(name)
     size = dataclasses.replace(c.size, gelu=gelu)
-    taught = jax.jit(functools.partial(teach, Encoder(size, c.taps, scan=scan)))(c.params, c.video)
-    parts, per_part = taught.streams.shape[2:4]
-    tokens = 1 + parts * (per_part - 1)
+    tower = size.build(Compute("float32", scan=scan), c.taps)
+    found = jax.jit(functools.partial(clip_features, tower))(c.params, c.video)
+    segments, per_segment = found.streams.shape[2:4]
+    tokens = 1 + segments * (per_segment - 1)
     every = jnp.broadcast_to(jnp.arange(tokens), (len(c.video), tokens))
     z = c.golden[f"{group}/z"]
-    close(features_at(taught, every, c.norm), z)
-    close(normalised(taught.pooled, c.norm), c.golden[f"{group}/x_final"])
+    close(features_at(found, every, c.norm), z)
+    close(normalised(found.pooled, c.norm), c.golden[f"{group}/x_final"])
     attention = c.golden[f"{group}/attn"]
-    close(taught.attention.reshape(attention.shape), attention)
+    close(found.attention.reshape(attention.shape), attention)
     some = some_of(tokens, len(c.video))
     wanted = np.take_along_axis(z, some[None, :, :, None], axis=2)
-    close(features_at(taught, jnp.asarray(some), c.norm), wanted)
+    close(features_at(found, jnp.asarray(some), c.norm), wanted)
 
 
 @pytest.mark.golden
@@ -79,13 +81,13 @@ def test_every_layer_of_an_encoder_teacher(name):
 @pytest.mark.parametrize("name", ["stage1_teacher_internvl"])
 def test_features_that_are_not_normalised(name):
     c = case(name)
-    taught = teach(Encoder(c.size, c.taps), c.params, c.video)
+    found = clip_features(c.size.build(Compute("float32"), c.taps), c.params, c.video)
     raw = c.golden["outputs/none_z_stacked"]
     layers, batch, frames = len(c.taps), len(c.video), c.video.shape[1]
     raw = raw.reshape(layers, batch, frames, *raw.shape[2:])
-    close(taught.cls[:, :, 0], raw[:, :, :, 0].mean(2))
-    close(taught.streams, raw)
-    close(taught.pooled, c.golden["outputs/none_x_final"].reshape(batch, frames, -1).mean(1))
+    close(found.cls[:, :, 0], raw[:, :, :, 0].mean(2))
+    close(found.streams, raw)
+    close(found.pooled, c.golden["outputs/none_x_final"].reshape(batch, frames, -1).mean(1))
 
 
 @pytest.mark.golden
@@ -122,22 +124,24 @@ def test_every_layer_of_videomae(name):
         close(np.asarray(value).reshape(golden.shape), golden)
 
 
+def shapes_of(size):
+    return jax.eval_shape(size.build(Compute()).init, jax.random.key(0))
+
+
 def test_released_teachers():
     internvl = ENCODER.presets["internvl_c"]
-    shapes = jax.eval_shape(lambda: init_encoder(Encoder(internvl), jax.random.key(0)))
+    shapes = shapes_of(internvl)
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 5_936_000_768
     giant = VideoMaeSize.PRESETS["g14"]
-    shapes = jax.eval_shape(lambda: init_videomae(VideoMaeEncoder(giant), jax.random.key(0)))
+    shapes = shapes_of(giant)
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 1_011_610_752
-    shapes = jax.eval_shape(lambda: init_encoder(Encoder(EncoderSize.PRESETS["1B"]), jax.random.key(0)))
+    shapes = shapes_of(EncoderSize.PRESETS["1B"])
     assert sum(x.size for x in jax.tree.leaves(shapes)) == 1_020_708_608
 
 
 def test_flops_of_the_released_teachers():
-    np.testing.assert_allclose(
-        8 * sum(encoder_forward(ENCODER.presets["internvl_c"]).values()), 24.6e12, rtol=0.02
-    )
-    np.testing.assert_allclose(sum(videomae_forward(VideoMaeSize.PRESETS["g14"]).values()), 5.1e12, rtol=0.02)
+    np.testing.assert_allclose(8 * sum(ENCODER.presets["internvl_c"].flops().values()), 24.6e12, rtol=0.02)
+    np.testing.assert_allclose(sum(VideoMaeSize.PRESETS["g14"].flops().values()), 5.1e12, rtol=0.02)
 
 
 def test_layers_that_are_returned():

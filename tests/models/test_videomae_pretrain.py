@@ -11,14 +11,21 @@ import pytest
 from ivjax.convert.families.videomae_pretrain_parity import tokens_of
 from ivjax.convert.registry import FAMILIES
 from ivjax.experiment.computing import Compute
-from ivjax.models.flops import autoencoder_forward
-from ivjax.models.videomae.autoencoder import DecoderSize, init_autoencoder
-from ivjax.models.videomae.encoder import QueryValueAttention, VideoMaeSize
+from ivjax.models.videomae import DecoderSize, VideoMaeSize
+from ivjax.models.videomae.encoder import QueryValueAttention
 from ivjax.ops.masking import hidden_from, running_cells
 from ivjax.ops.trees import paths_of
-from ivjax.stages import mask as masks
+from ivjax.stages import masking as masks
 from ivjax.stages.mask import Mask
-from ivjax.stages.masked_pixels import MaskedPixels, Task, mean_error, pixel_targets
+from ivjax.stages.masked_pixels import MaskedPixels
+from ivjax.stages.masked_pixels_loss import (
+    PatchRoles,
+    batch_of,
+    draw_roles,
+    errors_of,
+    mean_error,
+    pixel_targets,
+)
 from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, clips, close
 
@@ -46,10 +53,10 @@ class Case:
         )
         visible, decoded = tokens_of(self.inputs)
         hidden = hidden_from(visible, self.size.encoder.patches)
-        self.task = Task(visible, decoded, jnp.take_along_axis(hidden, decoded, axis=1))
+        self.roles = PatchRoles(visible, decoded, jnp.take_along_axis(hidden, decoded, axis=1))
 
     def loss(self, params):
-        rows = self.stage.errors(self.stage.model(Compute("float32")), params, self.video, self.task)
+        rows = errors_of(self.stage, self.stage.model(Compute("float32")), params, self.video, self.roles)
         return mean_error(params, rows, {})[0]
 
 
@@ -88,16 +95,18 @@ def test_masks(name, monkeypatch):
     places = np.prod(c.size.encoder.grid[1:])
     tube = jnp.asarray(c.inputs["mask"][:, :places] == 0, jnp.float32)
     monkeypatch.setattr(masks, "exponential", lambda keys, shape: tube)
-    drawn = jax.jit(c.stage.draw)(jnp.arange(len(tube), dtype=jnp.uint32), jax.random.key(0))
-    np.testing.assert_array_equal(drawn.visible, c.task.visible)
+    drawn = jax.jit(draw_roles, static_argnums=0)(
+        c.stage, jnp.arange(len(tube), dtype=jnp.uint32), jax.random.key(0)
+    )
+    np.testing.assert_array_equal(drawn.visible, c.roles.visible)
     if "decode_mask" not in c.inputs:
-        np.testing.assert_array_equal(drawn.decoded, c.task.decoded)
-        assert np.all(c.task.hidden)
+        np.testing.assert_array_equal(drawn.decoded, c.roles.decoded)
+        assert np.all(c.roles.hidden)
         return
-    np.testing.assert_array_equal(c.task.hidden, c.golden["outputs/loss_token_mask"] != 0)
+    np.testing.assert_array_equal(c.roles.hidden, c.golden["outputs/loss_token_mask"] != 0)
     every = running_cells(*c.size.encoder.grid, c.golden.json["decoder_mask_ratio"])
     np.testing.assert_array_equal(every, c.golden["outputs/running_cell_all_masks"] != 0)
-    assert drawn.decoded.shape == c.task.decoded.shape
+    assert drawn.decoded.shape == c.roles.decoded.shape
     for decoded in np.asarray(drawn.decoded):
         assert any(np.array_equal(decoded, np.flatnonzero(~skipped)) for skipped in every)
 
@@ -150,7 +159,7 @@ TINY = MaskedPixels(
 
 def test_linear_layers_start_within_the_originals_bounds():
     model = TINY.model(Compute("float32"))
-    params = dict(paths_of(jax.jit(lambda key: init_autoencoder(model, key))(jax.random.key(0))))
+    params = dict(paths_of(jax.jit(model.init)(jax.random.key(0))))
     bounds = {
         "encoder/blocks/attn/qkv/kernel": (6 / (32 + 96)) ** 0.5,
         "encoder/blocks/mlp/fc1/kernel": (6 / (32 + 64)) ** 0.5,
@@ -168,11 +177,11 @@ def test_flops_are_those_of_the_matrix_products():
     wide = VideoMaeSize(512, 1, 2, 1024, patch=8, image=(32, 32), frames=8)
     stage = dataclasses.replace(TINY, encoder=wide, decoder=DecoderSize(256, 1, 2, 600))
     model = stage.model(Compute("float32", scan=False))
-    shapes = jax.eval_shape(lambda key: init_autoencoder(model, key), jax.random.key(0))
-    video = jax.ShapeDtypeStruct((1, *stage.batch()["video"].shape), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    video = jax.ShapeDtypeStruct((1, *batch_of(stage)["video"].shape), jnp.float32)
     visible, decoded = (jax.ShapeDtypeStruct((1, n), jnp.int32) for n in (16, 32))
-    counted = jax.jit(model.apply).lower({"params": shapes}, video, visible, decoded).cost_analysis()["flops"]
-    forward = autoencoder_forward(stage.encoder, stage.decoder, seen=16, decoded=32)
+    counted = jax.jit(model.predict).lower(shapes, video, visible, decoded).cost_analysis()["flops"]
+    forward = stage.size.flops(seen=16, decoded=32)
     np.testing.assert_allclose(sum(forward.values()), counted, rtol=0.02)
     cost = stage.build(Compute()).main.flops
     assert cost == {name: (2 if name == "patch_embed" else 3) * value for name, value in forward.items()}

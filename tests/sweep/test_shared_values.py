@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from ivjax.experiment.overrides import apply_overrides
-from ivjax.models.internvideo2.student import PooledHead
+from ivjax.models.internvideo2 import PooledHead
 from ivjax.sweep.shared_values import SharedValues, step_key
 from ivjax.train.mesh import build_mesh
 from ivjax.train.program import program_of

@@ -12,11 +12,12 @@ from ivjax.experiment.computing import Compute, Recipe
 from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule
 from ivjax.experiment.schedules import WarmupCosine
-from ivjax.models.internvideo2.classifier import ClassifierSize
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.models.classifier_size import ClassifierSize
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.ops.cut import cut
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification, Probe
+from ivjax.stages.classification_loss import batch_of
 from ivjax.stages.objective import Objective
 from ivjax.train.step import init_state, make_step
 
@@ -106,23 +107,23 @@ def test_frozen_blocks_and_branches_stay_bit_for_bit_whatever_the_decay():
 @jax.jit
 def merged_tokens(encoder_params, video):
     """What the batch norm of `cls_avg1` sees: (B, 2, C)."""
-    tokens = Encoder(ENCODER).apply({"params": encoder_params}, video).tokens
+    tokens = ENCODER.build(Compute("float32")).encode(encoder_params, video).tokens
     return jnp.stack([tokens[:, 0], tokens[:, 1:].mean(1)], axis=1)
 
 
-def test_running_statistics_follow_the_parts_of_batches_as_torchs_do():
-    parts = 2
+def test_running_statistics_follow_micro_batches_as_torchs_do():
+    count = 2
     size = dataclasses.replace(SIZE, merge="cls_avg1", merge_norm="batch")
     stage = Classification(size, mixed=False, probe=Probe())
-    training = Training(stage, accumulate=parts)
+    training = Training(stage, accumulate=count)
     mean, variance = np.zeros(16), np.ones(16)
     batches = [BATCH, {**BATCH, "video": 255 - BATCH["video"]}]
     for batch in batches:
         training.step(batch)
         tokens = np.asarray(merged_tokens(training.frozen["encoder"], batch["video"]))
-        rows = [tokens[part::parts].reshape(-1, 16) for part in range(parts)]
-        mean = 0.9 * mean + 0.1 * np.mean([part.mean(0) for part in rows], axis=0)
-        variance = 0.9 * variance + 0.1 * np.mean([part.var(0, ddof=1) for part in rows], axis=0)
+        rows = [tokens[first::count].reshape(-1, 16) for first in range(count)]
+        mean = 0.9 * mean + 0.1 * np.mean([micro_batch.mean(0) for micro_batch in rows], axis=0)
+        variance = 0.9 * variance + 0.1 * np.mean([tokens.var(0, ddof=1) for tokens in rows], axis=0)
     kept = training.leaves()
     np.testing.assert_allclose(kept["down_norm/mean"], mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(kept["down_norm/variance"], variance, rtol=1e-4)
@@ -136,18 +137,18 @@ def test_accumulation_is_the_whole_batch_and_draws_go_by_sample():
     stage = dataclasses.replace(STAGE, drop_path=0.3, dropout=0.4, mixed=True, probe=attentive)
     targets = jax.nn.softmax(jax.random.normal(jax.random.key(3), (8, 4)))
     batch = {"index": BATCH["index"], "video": BATCH["video"], "targets": targets}
-    whole, parts = Training(stage, rate=1e-3), Training(stage, rate=1e-3, accumulate=4)
+    whole, sliced = Training(stage, rate=1e-3), Training(stage, rate=1e-3, accumulate=4)
     for _ in range(2):
-        one, other = whole.step(batch), parts.step(batch)
+        one, other = whole.step(batch), sliced.step(batch)
         assert float(one["loss"]) == pytest.approx(float(other["loss"]), rel=1e-5)
         assert float(one["grad_norm"]) == pytest.approx(float(other["grad_norm"]), rel=1e-4)
     elsewhere = whole.step({**batch, "index": batch["index"] + 8})
-    assert float(elsewhere["loss"]) != pytest.approx(float(parts.step(batch)["loss"]), rel=1e-6)
+    assert float(elsewhere["loss"]) != pytest.approx(float(sliced.step(batch)["loss"]), rel=1e-6)
 
 
 def test_the_batch_is_of_targets_or_of_labels():
-    assert STAGE.batch()["label"].shape == () and "targets" not in STAGE.batch()
-    mixed = dataclasses.replace(STAGE, mixed=True).batch()
+    assert batch_of(STAGE)["label"].shape == () and "targets" not in batch_of(STAGE)
+    mixed = batch_of(dataclasses.replace(STAGE, mixed=True))
     assert mixed["targets"].shape == (4,) and "label" not in mixed
 
 

@@ -1,4 +1,4 @@
-"""The stage of clips and captions under the one loop: any mesh, any number of parts, media, frozen words."""
+"""The stage of clips and captions in the loop: any mesh, any number of micro-batches, frozen words."""
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ def test_it_learns(one_device):
     assert one_device[-1] < 0.8 * one_device[0]
 
 
-def test_a_ring_on_a_mesh_in_parts_gives_the_losses_of_one_device(tmp_path, one_device):
+def test_a_ring_on_a_mesh_in_micro_batches_gives_the_losses_of_one_device(tmp_path, one_device):
     mesh = "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2"
     losses = run(tmp_path, "stage.contrast.form=ring", "accumulate=2", *mesh, devices=jax.devices())
     np.testing.assert_allclose(losses, one_device, rtol=5e-5)
@@ -41,14 +41,14 @@ def random_pairs(rows: int, key: int = 3) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind, frozen", [("info_nce", False), ("sigmoid", True)])
-def test_eight_parts_give_the_gradients_of_the_whole_batch(kind, frozen):
+def test_eight_micro_batches_give_the_gradients_of_the_whole_batch(kind, frozen):
     overrides = [f"stage.contrast.kind={kind}", f"stage.train_text={str(not frozen).lower()}"]
     changed = apply_overrides(experiment, overrides)
     objective = changed.stage.build(changed.compute)
-    parts = cut(jax.jit(objective.init)(jax.random.key(1)), objective.frozen)
+    halves = cut(jax.jit(objective.init)(jax.random.key(1)), objective.frozen)
     batch, key = random_pairs(32), jax.random.key(2)
-    (loss, _), whole = jax.jit(gradients_of(objective, 1))(*parts, batch, key)
-    (same, _), summed = jax.jit(gradients_of(objective, 8))(*parts, batch, key)
+    (loss, _), whole = jax.jit(gradients_of(objective, 1))(*halves, batch, key)
+    (same, _), summed = jax.jit(gradients_of(objective, 8))(*halves, batch, key)
     np.testing.assert_allclose(same, loss, rtol=1e-6)
     wanted = dict(paths_of(whole))
     assert any(path.startswith("text/") for path in wanted) != frozen
@@ -81,7 +81,7 @@ def test_the_temperature_keeps_inside_its_bounds(tmp_path):
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("stage.vision.image=(15,14)", "does not divide into patches of 7"),
+        ("stage.vision.image=(15,14)", "do not divide into tubelets of 1 and patches of 7"),
         ("stage.vision.heads=5", "stage.vision.width=32 does not divide into 5 heads"),
         ("stage.text.out=8", "stage.vision.out=16 and stage.text.out=8 differ"),
         ("stage.mask=1.0", "stage.mask=1.0; it must be at least 0 and below 1"),

@@ -9,9 +9,10 @@ from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.experiment.computing import Compute, Recipe
 from ivjax.experiment.options import AdamW
-from ivjax.stages import mask as masks
+from ivjax.stages import masking as masks
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction, Weights
+from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from ivjax.train.gradients import gradients_of
 from ivjax.train.step import init_state, make_step
@@ -70,7 +71,9 @@ def golden(monkeypatch) -> Golden:
     """The fixture; masks are drawn from its noise: the step's, which stands in the batch's `index`."""
     golden = Golden(NAME)
     noise = jnp.stack([golden[f"inputs/exp_noise_{i}"] for i in range(golden.config["steps"])])
-    monkeypatch.setattr("ivjax.stages.masked_reconstruction.sample_keys", lambda key, index, purpose: index)
+    monkeypatch.setattr(
+        "ivjax.stages.masked_reconstruction_loss.sample_keys", lambda key, index, purpose: index
+    )
     monkeypatch.setattr(
         masks, "exponential", lambda index, shape: noise[index[0]].reshape(len(index), *shape)
     )
@@ -115,7 +118,7 @@ def test_masks_targets_and_gradients_of_the_first_step(name, golden):
     student = import_tensors(PRETRAIN.rows, golden.group("params/student"))
     batch, key = batch_of(golden, 0), jax.random.key(0)
     teachers = teachers_of(golden)
-    visible, targets = stage.task(stage.teachers(compute), teachers, batch, key)
+    visible, targets = reconstruction_of(stage, compute).targets(student | teachers, batch, key)
     np.testing.assert_array_equal(visible, seen(golden["outputs/mask_0"]))
     close(targets["clip"], golden["outputs/clip_middle_0"])
     close(targets["pooled"], golden["outputs/clip_final_0"])

@@ -1,4 +1,4 @@
-"""VideoMAE's pre-training as a stage: what it draws, that it learns, whole or in parts, what it refuses."""
+"""VideoMAE's pre-training: what it draws, that it learns, whole or in micro-batches, what it refuses."""
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,11 @@ from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.options import Checkpointing, Logging
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.experiment.schedules import WarmupCosine
-from ivjax.models.videomae.autoencoder import DecoderSize
-from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.models.videomae import DecoderSize, VideoMaeSize
 from ivjax.ops.trees import paths_of
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_pixels import MaskedPixels
+from ivjax.stages.masked_pixels_loss import draw_roles
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.train import micro
@@ -57,8 +57,8 @@ def test_it_learns_more_than_to_predict_the_mean(trained):
 
 
 def test_accumulation_gives_the_losses_of_the_whole_batch(tmp_path, trained):
-    parts = micro.run(tmp_path, "accumulate=4", "steps=4", base=experiment)
-    np.testing.assert_allclose(parts, trained[1][:4], rtol=2e-5)
+    losses = micro.run(tmp_path, "accumulate=4", "steps=4", base=experiment)
+    np.testing.assert_allclose(losses, trained[1][:4], rtol=2e-5)
 
 
 def test_its_encoder_is_a_teacher(trained):
@@ -73,7 +73,7 @@ def test_its_encoder_is_a_teacher(trained):
 
 def drawn(changed: MaskedPixels, clips: range):
     index = jnp.asarray(clips, jnp.uint32)
-    return jax.tree.map(np.asarray, changed.draw(index, jax.random.key(0)))
+    return jax.tree.map(np.asarray, draw_roles(changed, index, jax.random.key(0)))
 
 
 def test_masks_belong_to_the_clip_and_not_to_its_place_in_the_batch():

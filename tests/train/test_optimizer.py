@@ -12,7 +12,8 @@ from ivjax.convert.families.internvideo2 import linear, norm, pretrain_rows
 from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule, rule_of
 from ivjax.experiment.schedules import FlooredCosine
-from ivjax.models.internvideo2.rules import CLASSIFIER, STUDENT
+from ivjax.models.classifier_size import HEAD
+from ivjax.models.internvideo2.rules import STUDENT
 from ivjax.models.viclip.rules import TEXT
 from ivjax.ops.trees import paths_of
 from ivjax.train.optimizer import init_moments, layer_scales, updated
@@ -43,7 +44,7 @@ def test_stage2_data_rules_schedules(xp):
         np.testing.assert_allclose(values, golden[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-RULES = (*STUDENT, *CLASSIFIER)
+RULES = (*STUDENT, *HEAD)
 
 CLASSIFIER_ROWS: list[Row] = [
     *pretrain_rows(),

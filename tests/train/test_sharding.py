@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.models.internvideo2.encoder import EncoderSize
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2.rules import STUDENT
 from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ivjax.convert.conversion import export_file
-from ivjax.convert.families.viclip import ViClipSize
 from ivjax.convert.loading import load
 from ivjax.convert.weights import import_weights, save_weights
 from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
+from ivjax.models.dual_size import DualSize
 from ivjax.ops.trees import paths_of
 from ivjax.train.checks import check_words
 from tests.train.pairs import experiment, run
@@ -30,7 +30,7 @@ def weights(trained, tmp_path_factory):
     """The trained parameters as a file."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     stage = experiment.stage
-    save_weights(path, load(trained).params, "viclip", ViClipSize(stage.vision, stage.text))
+    save_weights(path, load(trained).params, "viclip", DualSize(stage.vision, stage.text))
     return path
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.models.videomae.encoder import VideoMaeSize
+from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from tests.train import micro
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ivjax.convert.engine.rows import SAME, Row, original_tensors
 from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
 from ivjax.ops.resize import Grid
 from ivjax.ops.trees import paths_of
 
@@ -50,10 +51,7 @@ class Family:
     Attributes:
         name: the name that users type.
         rows: the table between original tensors and parameters.
-        presets: name -> sizes of a released model, a frozen dataclass.
-        model: (sizes, dtype) -> Flax module.
-        init: sizes -> fresh parameters.
-        grid: sizes -> patch grid (T, H, W).
+        presets: name -> sizes of a released model; the types of these sizes are what its models are known by.
         tokenizer: sizes -> tokenizer of captions, or None.
         container: the key that holds the tensors in the public torch files; `flat` for none.
         prefix: what the names in the public files begin with; export writes it.
@@ -62,16 +60,12 @@ class Family:
         ties: copy -> the original tensor that it repeats.
         frames: numbers of frames that its joint position tables were released for.
         added: paths of parameters that no file of the originals holds.
-        of_stage: stage -> sizes of the model that it trains; None if that model is of another family.
         parity: how the model is run on fixtures; None where there are none.
     """
 
     name: str
     rows: tuple[Row, ...]
     presets: Mapping[str, Any]
-    model: Callable[[Any, Any], nn.Module]
-    init: Callable[[Any], Params]
-    grid: Callable[[Any], Grid]
     tokenizer: Callable[[Any], Tokenizer | None] = lambda sizes: None
     container: str = "flat"
     prefix: str = ""
@@ -80,7 +74,6 @@ class Family:
     ties: Mapping[str, str] = field(default_factory=dict)
     frames: tuple[int, ...] = (8,)
     added: tuple[str, ...] = ()
-    of_stage: Callable[[Any], Any] = lambda stage: None
     parity: Parity | None = None
 
     @property
@@ -95,6 +88,24 @@ class Family:
         sizes = next(iter(self.presets.values()))
         inner = {field.name: type(getattr(sizes, field.name)) for field in dataclasses.fields(sizes)}
         return {name: kind for name, kind in inner.items() if name in tops and dataclasses.is_dataclass(kind)}
+
+    def fits(self, sizes: Any) -> bool:
+        """Whether sizes are those of one of its models: of the same types, in every branch."""
+        if type(sizes) is not self.kind:
+            return False
+        return all(type(getattr(sizes, branch)) is kind for branch, kind in self.branches.items())
+
+    def model(self, sizes: Any, dtype: Any) -> Any:
+        """The model of these sizes that computes in `dtype`."""
+        return sizes.build(Compute(dtype=jnp.dtype(dtype).name))
+
+    def init(self, sizes: Any) -> Params:
+        """Fresh parameters of the model of these sizes."""
+        return self.model(sizes, "float32").init(jax.random.key(0))
+
+    def grid(self, sizes: Any) -> Grid:
+        """The patch grid of the model of these sizes."""
+        return sizes.grid
 
     def holds(self, kind: type, branch: str = "") -> bool:
         """Whether its models, or with `branch` that branch of them, have sizes of this type."""
@@ -122,7 +133,7 @@ class Family:
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:
         """Returns the sizes that `dataclasses.asdict` made `stored` of."""
-        return _rebuilt(self.kind, stored)
+        return _rebuilt(self.kind, next(iter(self.presets.values())), stored)
 
 
 @functools.lru_cache(maxsize=32)
@@ -131,14 +142,24 @@ def _shapes(init: Callable[[Any], Params], sizes: Any) -> tuple[tuple[str, Shape
     return tuple((path, tuple(leaf.shape)) for path, leaf in paths_of(tree))
 
 
-def _rebuilt(kind: Any, stored: Any) -> Any:
-    """Returns a value of type `kind` from its plain form in JSON."""
+def _rebuilt(kind: Any, example: Any, stored: Any) -> Any:
+    """Returns a value of type `kind` from its plain form in JSON.
+
+    Where a preset has an `example` of the value, its type counts: the declared one may be a protocol.
+    """
     if stored is None:
         return None
+    if dataclasses.is_dataclass(example):
+        kind = type(example)
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
     if dataclasses.is_dataclass(kind):
         kinds = typing.get_type_hints(kind)
         make: Any = kind
-        return make(**{name: _rebuilt(kinds[name], value) for name, value in stored.items()})
+        return make(
+            **{
+                name: _rebuilt(kinds[name], getattr(example, name, None), value)
+                for name, value in stored.items()
+            }
+        )
     return tuple(stored) if isinstance(stored, list) else stored

@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import jax
-
 from ivjax.convert.engine.family import BUFFERS, Family, Parity
 from ivjax.convert.engine.fits import over_time
 from ivjax.convert.engine.rows import Row, Transform
 from ivjax.convert.families import encoders_parity
 from ivjax.convert.families.internvideo2 import encoder_size, image_size, trunk
 from ivjax.convert.families.layers import PATCH, QKV, linear, norm
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, init_encoder
-from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize, init_videomae
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.videomae import VideoMaeSize
 
 _PER_HEAD = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1))  # (H, 1, 1) -> (H,)
 
@@ -77,9 +75,6 @@ ENCODER = Family(
     name="internvideo2_encoder",
     rows=tuple(trunk("")),
     presets=EncoderSize.PRESETS,
-    model=lambda size, dtype: Encoder(size, dtype=dtype),
-    init=lambda size: init_encoder(Encoder(size), jax.random.key(0)),
-    grid=lambda size: size.grid,
     container="module",
     frames=(8, 4, 16, 1),
     ignored={
@@ -119,9 +114,6 @@ VIDEOMAE = Family(
     name="videomae_encoder",
     rows=tuple(videomae_rows()),
     presets=VideoMaeSize.PRESETS,
-    model=lambda size, dtype: VideoMaeEncoder(size, dtype=dtype),
-    init=lambda size: init_videomae(VideoMaeEncoder(size), jax.random.key(0)),
-    grid=lambda size: size.grid,
     container="model",
     prefix="encoder.",
     ignored={

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.convert.families.watch import watch
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
-from ivjax.models.internvideo2.teachers import normalised, teach
+from ivjax.experiment.computing import Compute
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.layers import PatchEmbed
-from ivjax.models.videomae.encoder import VideoMaeEncoder, VideoMaeSize
+from ivjax.models.teaching import clip_features, normalised
+from ivjax.models.videomae import VideoMaeSize
+from ivjax.models.videomae.encoder import VideoMaeEncoder
 from ivjax.ops.video import patchify
 
 Params = Mapping[str, Any]
@@ -20,15 +22,14 @@ Inputs = Mapping[str, Any]
 def run_encoder(size: EncoderSize, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.Array]:
     """Patch embedding, residual streams, the pooled feature and the attention of its pooling."""
     video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
-    encoder = Encoder(size, tuple(range(size.depth)), dtype=dtype)
-    folded = video.reshape(-1, size.frames, *video.shape[2:])
-    streams = cast(Any, encoder.apply({"params": params}, folded)).taps
-    taught = teach(encoder, dict(params), video)
+    tower = size.build(Compute(dtype), tuple(range(size.depth)))
+    features = clip_features(tower, dict(params), video)
+    streams = features.streams.reshape(size.depth, -1, *features.streams.shape[3:])
     return {
         "patch_embed": embedded(size, params, video, dtype),
         **{f"after_block_{i}": stream for i, stream in enumerate(streams)},
-        "x_final": normalised(taught.pooled, "l2"),
-        "attn": taught.attention.reshape(len(folded), -1),
+        "x_final": normalised(features.pooled, "l2"),
+        "attn": features.attention.reshape(streams.shape[1], -1),
     }
 
 

@@ -1,29 +1,14 @@
 """The InternVideo2 stage-1 checkpoints: pretrained and distilled students."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import jax
-
-from ivjax.convert.engine.family import Family, Params, Parity
+from ivjax.convert.engine.family import Family, Parity
 from ivjax.convert.engine.fits import over_time, places, times, times_and_places
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families import internvideo2_parity
 from ivjax.convert.families.layers import PATCH, QKV, linear, norm
-from ivjax.models.internvideo2.encoder import EncoderSize
-from ivjax.models.internvideo2.student import FeatureHeads, Head, PooledHead, Student, init_student
-from ivjax.stages.masked_reconstruction import MaskedReconstruction
-
-
-@dataclass(frozen=True)
-class StudentSize:
-    """The encoder's size and the heads that predict the teachers' features."""
-
-    encoder: EncoderSize
-    clip: FeatureHeads | None
-    pooled: PooledHead | None
-    mae: FeatureHeads | None = None
+from ivjax.models.internvideo2.sizes import EncoderSize, FeatureHeads, Head, PooledHead, StudentSize
 
 
 def position_table(source: str, target: str, cls: bool = True) -> list[Row]:
@@ -78,20 +63,6 @@ def pretrain_rows() -> list[Row]:
         *decoder("mae_decoder.{i}", "mae_decoder"),
         *decoder("final_clip_decoder", "final_clip_decoder"),
     ]
-
-
-def _model(size: StudentSize, dtype: Any = "float32") -> Student:
-    return Student(size.encoder, size.clip, size.pooled, size.mae, dtype=dtype)
-
-
-def _init(size: StudentSize) -> Params:
-    return init_student(_model(size), jax.random.key(0))
-
-
-def _of_stage(stage: Any) -> StudentSize | None:
-    if not isinstance(stage, MaskedReconstruction):
-        return None
-    return StudentSize(stage.student, stage.clip, stage.pooled, stage.mae)
 
 
 def _size_of(config: Mapping[str, Any]) -> StudentSize:
@@ -154,22 +125,12 @@ def _heads(config: Mapping[str, Any], teacher: str, head: Head) -> FeatureHeads:
     )
 
 
-_PRETRAINED = FeatureHeads(3200, 6), PooledHead(768), FeatureHeads(1408, 4, head="mlp")
-_DISTILLED = FeatureHeads(1408, 6, head="mlp"), PooledHead(768, head="mlp")
-
 PRETRAIN = Family(
     name="internvideo2_pretrain",
     rows=tuple(pretrain_rows()),
-    presets={
-        **{name: StudentSize(EncoderSize.PRESETS[name], *_PRETRAINED) for name in ("1B", "6B")},
-        **{name: StudentSize(EncoderSize.PRESETS[name], *_DISTILLED) for name in ("S14", "B14", "L14")},
-    },
-    model=_model,
-    init=_init,
-    grid=lambda size: size.encoder.grid,
+    presets=StudentSize.PRESETS,
     container="module",
     frames=(8, 4, 16),
-    of_stage=_of_stage,
     parity=Parity(_size_of, internvideo2_parity.run),
 )
 

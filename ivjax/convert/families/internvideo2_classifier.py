@@ -1,13 +1,12 @@
 """The classifiers that were fine-tuned from InternVideo2 encoders, and probes of them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ivjax.convert.engine.family import Family, Params, Parity
+from ivjax.convert.engine.family import Family, Parity
 from ivjax.convert.engine.fits import Change, Fitting
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.encoders_parity import embedded
@@ -15,16 +14,11 @@ from ivjax.convert.families.internvideo2 import encoder_size, trunk
 from ivjax.convert.families.layers import linear, norm
 from ivjax.convert.formats.tensors import Shape
 from ivjax.errors import UserError
-from ivjax.models.internvideo2.classifier import (
-    Classifier,
-    ClassifierSize,
-    ExtraMlp,
-    MergeNorm,
-    init_classifier,
-)
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize
+from ivjax.experiment.computing import Compute
+from ivjax.models.classifier import ExtraMlp
+from ivjax.models.classifier_size import ClassifierSize, MergeNorm
+from ivjax.models.internvideo2.classifiers import CLASSIFIERS
 from ivjax.models.layers import layer_norm
-from ivjax.stages.classification import Classification
 
 
 def other_classes(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
@@ -49,31 +43,6 @@ def classifier_rows() -> list[Row]:
     ]
 
 
-def _presets() -> dict[str, ClassifierSize]:
-    """Everything that was released or has a script, as SIZE_DATA_fFRAMES."""
-    kinetics = {"k710": 710, "k400": 400, "k600": 600, "k700": 700}
-    found = {}
-    for name, encoder in EncoderSize.PRESETS.items():
-        large = name in ("1B", "6B")
-        for data, classes in (kinetics | ({"mit": 339} if large else {}) | {"ssv2": 174}).items():
-            for frames in (8, 16) if large else (8,):
-                size = ClassifierSize(replace(encoder, frames=frames), classes)
-                found[f"{name}_{data}_f{frames}"] = size
-        if large:
-            ssv2 = found[f"{name}_ssv2_f16"]
-            found[f"{name}_ssv2_attentive_f16"] = replace(ssv2, extra_mlp=True)
-            found[f"{name}_ssv2_linear_f16"] = replace(ssv2, merge="cls_avgN_proj")
-    return found
-
-
-def _init(size: ClassifierSize) -> Params:
-    return init_classifier(Classifier(size), jax.random.key(0))
-
-
-def _of_stage(stage: Any) -> ClassifierSize | None:
-    return stage.classifier if isinstance(stage, Classification) else None
-
-
 _NORMS: dict[str, MergeNorm] = {"LN": "layer", "BN": "batch", "kaiming_BN": "batch_plain"}
 
 
@@ -91,13 +60,13 @@ def _size_of(config: Mapping[str, Any]) -> ClassifierSize:
 def _run(size: ClassifierSize, params: Any, inputs: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
     """Patch embedding, residual streams, the pooled feature before and after fc_norm, logits."""
     video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
-    encoder = Encoder(size.encoder, taps=tuple(range(size.encoder.depth)), dtype=dtype)
-    encoded: Any = encoder.apply({"params": params["encoder"]}, video)
+    tower = size.encoder.build(Compute(dtype), tuple(range(size.encoder.depth)))
+    encoded = tower.encode(params["encoder"], video)
     pooled = encoded.pooled
     if size.extra_mlp:
         pooled += ExtraMlp(dtype).apply({"params": params["extra_mlp"]}, pooled)
     normed: Any = layer_norm("", jnp.float32).apply({"params": params["fc_norm"]}, pooled)
-    logits: Any = Classifier(size, dtype=dtype).apply({"params": params}, video, encoded=encoded)
+    logits, _ = size.build(Compute(dtype)).classify(params, encoded)
     return {
         "patch_embed": embedded(size.encoder, params["encoder"], video, dtype),
         **{f"after_block_{i}": stream for i, stream in enumerate(encoded.taps)},
@@ -110,13 +79,9 @@ def _run(size: ClassifierSize, params: Any, inputs: Mapping[str, Any], dtype: An
 CLASSIFIER = Family(
     name="internvideo2_classifier",
     rows=tuple(classifier_rows()),
-    presets=_presets(),
-    model=lambda size, dtype: Classifier(size, dtype=dtype),
-    init=_init,
-    grid=lambda size: size.encoder.grid,
+    presets=CLASSIFIERS,
     container="module",
     frames=(8, 4, 16),
-    of_stage=_of_stage,
     parity=Parity(_size_of, _run),
 )
 

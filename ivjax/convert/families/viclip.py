@@ -1,28 +1,18 @@
 """The checkpoints of ViCLIP, and of CLIP, which it starts from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import jax
-
-from ivjax.convert.engine.family import Family, Params, Parity
+from ivjax.convert.engine.family import Family, Parity
 from ivjax.convert.engine.fits import first_rows, over_time, places, times
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families import viclip_parity
 from ivjax.convert.families.internvideo2 import image_size
 from ivjax.convert.families.layers import PATCH, QKV, QKV_BIAS, linear, norm
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
-from ivjax.models.viclip.towers import TextSize, ViClip, VisionSize, init_viclip
-from ivjax.stages.dual_encoder import DualEncoder
-
-
-@dataclass(frozen=True)
-class ViClipSize:
-    """Both towers' sizes."""
-
-    vision: VisionSize
-    text: TextSize
+from ivjax.models.dual_size import DualSize
+from ivjax.models.viclip.sizes import PAIRS, TextSize, VisionSize
 
 
 def blocks(source: str, target: str) -> list[Row]:
@@ -65,25 +55,11 @@ def towers(vision: str, text: str) -> list[Row]:
     ]
 
 
-def _model(size: ViClipSize, dtype: Any = "float32") -> ViClip:
-    return ViClip(size.vision, size.text, dtype=dtype)
-
-
-def _init(size: ViClipSize) -> Params:
-    return init_viclip(_model(size), jax.random.key(0))
-
-
-def _of_stage(stage: Any) -> ViClipSize | None:
-    if not isinstance(stage, DualEncoder) or not isinstance(stage.vision, VisionSize):
-        return None
-    return ViClipSize(stage.vision, stage.text)
-
-
-def _size_of(config: Mapping[str, Any]) -> ViClipSize:
+def _size_of(config: Mapping[str, Any]) -> DualSize:
     """Sizes of a fixture. Its `num_frames` counts temporal positions, and `T` the frames of a clip."""
     vision, text = config["vision"], config["text"]
     tubelet = vision.get("kernel_size", 1)
-    return ViClipSize(
+    return DualSize(
         VisionSize(
             width=vision["width"],
             depth=vision["layers"],
@@ -108,17 +84,10 @@ def _size_of(config: Mapping[str, Any]) -> ViClipSize:
 VICLIP = Family(
     name="viclip",
     rows=tuple(viclip_rows()),
-    presets={
-        "B16": ViClipSize(VisionSize.PRESETS["B16"], TextSize.PRESETS["B"]),
-        "L14": ViClipSize(VisionSize.PRESETS["L14"], TextSize.PRESETS["L"]),
-    },
-    model=_model,
-    init=_init,
-    grid=lambda size: size.vision.grid,
+    presets=PAIRS,
     tokenizer=lambda size: ClipBpe(length=size.text.context),
     container="model",
     added=("bias",),
-    of_stage=_of_stage,
     parity=Parity(_size_of, viclip_parity.run),
 )
 
@@ -133,7 +102,6 @@ CLIP = replace(
         **dict.fromkeys(("input_resolution", "context_length", "vocab_size"), "the shapes say it"),
     },
     added=("temperature", "vision/temporal_embed", "bias"),
-    of_stage=lambda stage: None,
     parity=None,
 )
 

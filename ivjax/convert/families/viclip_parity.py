@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ivjax.convert.families.watch import after_blocks, watch
-from ivjax.models.viclip.towers import ClipBlock, TextTower, VisionTower
+from ivjax.experiment.computing import Compute
+from ivjax.models.viclip.towers import ClipBlock
 
 Arrays = Mapping[str, Any]
 
@@ -21,18 +22,18 @@ def run(size: Any, params: Arrays, inputs: Arrays, dtype: Any) -> dict[str, Any]
     if "mask" in inputs:
         found |= _vision(size.vision, params["vision"], inputs["video"], inputs["mask"], dtype, "masked")
     if "image" in inputs:
-        tower, image = VisionTower(size.vision, dtype=dtype), _channels_last(inputs["image"])
-        found["image_features"] = tower.apply({"params": params["vision"]}, image)
+        tower, image = size.vision.build(Compute(dtype)), _channels_last(inputs["image"])
+        found["image_features"] = tower.encode(params["vision"], image).pooled
     return found | _text(size.text, params["text"], jnp.asarray(inputs["text_ids"], jnp.int32), dtype)
 
 
 def _vision(
     size: Any, params: Arrays, video: np.ndarray, mask: np.ndarray | None, dtype: Any, group: str
 ) -> dict[str, Any]:
-    tower = VisionTower(size, dtype=dtype)
+    tower = size.build(Compute(dtype))
     visible = _all_tokens(video, size) if mask is None else _visible(mask, size.grid[0])
-    seen = None if mask is None else visible
-    features, layers = watch(lambda: tower.apply({"params": params}, _channels_last(video), seen))
+    seen = None if mask is None else jnp.asarray(visible[:, 1:] - 1, jnp.int32)
+    encoded, layers = watch(lambda: tower.encode(params, _channels_last(video), seen))
     order = np.argsort(_place_major(visible, size.grid), axis=1)[:, :, None]
     before, x = layers["norm_pre"]
     blocks = after_blocks(partial(ClipBlock, size.heads, dtype=dtype), params["blocks"], x)
@@ -42,11 +43,11 @@ def _vision(
     if mask is None:
         patches = layers["patch_embed"][1].reshape(len(video), *size.grid, -1)
         found = {"conv1": jnp.moveaxis(patches, -1, 1)} | found
-    return found | {f"{group}/vision_features": features}
+    return found | {f"{group}/vision_features": encoded.pooled}
 
 
 def _text(size: Any, params: Arrays, ids: jax.Array, dtype: Any) -> dict[str, Any]:
-    features = TextTower(size, dtype=dtype).apply({"params": params}, ids)
+    features = size.build(Compute(dtype)).encode(params, ids)
     words, places = jnp.asarray(params["word_embed"]), jnp.asarray(params["place_embed"])
     x = (words[ids] + places[: ids.shape[1]]).astype(dtype)
     blocks = after_blocks(partial(ClipBlock, size.heads, causal=True, dtype=dtype), params["blocks"], x)
@@ -72,6 +73,6 @@ def _visible(mask: np.ndarray, times: int) -> np.ndarray:
 
 def _place_major(visible: np.ndarray, grid: tuple[int, int, int]) -> np.ndarray:
     """Token numbers of this project (time-major) -> those of the original; the class token is 0 in both."""
-    frames, rows, columns = grid
+    times, rows, columns = grid
     time, place = np.divmod(visible - 1, rows * columns)
-    return np.where(visible == 0, 0, 1 + place * frames + time)
+    return np.where(visible == 0, 0, 1 + place * times + time)

@@ -1,10 +1,7 @@
 """The VideoMAE pre-training checkpoints of both versions: encoder and pixel decoder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import jax
 
 from ivjax.convert.engine.family import Family, Parity
 from ivjax.convert.engine.rows import Row
@@ -12,17 +9,7 @@ from ivjax.convert.families import videomae_pretrain_parity
 from ivjax.convert.families.encoders import videomae_blocks, videomae_rows
 from ivjax.convert.families.internvideo2 import image_size
 from ivjax.convert.families.layers import linear, norm
-from ivjax.models.videomae.autoencoder import DecoderSize, MaskedAutoencoder, init_autoencoder
-from ivjax.models.videomae.encoder import VideoMaeSize
-from ivjax.stages.masked_pixels import MaskedPixels
-
-
-@dataclass(frozen=True)
-class AutoencoderSize:
-    """The sizes of the encoder and of the decoder."""
-
-    encoder: VideoMaeSize
-    decoder: DecoderSize
+from ivjax.models.videomae import AutoencoderSize, DecoderSize, VideoMaeSize
 
 
 def pretrain_rows() -> list[Row]:
@@ -35,14 +22,6 @@ def pretrain_rows() -> list[Row]:
         *norm("decoder.norm", "decoder/norm"),
         *linear("decoder.head", "decoder/head"),
     ]
-
-
-def _model(size: AutoencoderSize, dtype: Any = "float32") -> MaskedAutoencoder:
-    return MaskedAutoencoder(size.encoder, size.decoder, dtype=dtype)
-
-
-def _of_stage(stage: Any) -> AutoencoderSize | None:
-    return AutoencoderSize(stage.encoder, stage.decoder) if isinstance(stage, MaskedPixels) else None
 
 
 def _size_of(config: Mapping[str, Any]) -> AutoencoderSize:
@@ -67,15 +46,8 @@ def _size_of(config: Mapping[str, Any]) -> AutoencoderSize:
 VIDEOMAE_PRETRAIN = Family(
     name="videomae_pretrain",
     rows=tuple(pretrain_rows()),
-    presets={
-        name: AutoencoderSize(VideoMaeSize.PRESETS[name], decoder)
-        for name, decoder in DecoderSize.PRESETS.items()
-    },
-    model=_model,
-    init=lambda size: init_autoencoder(_model(size), jax.random.key(0)),
-    grid=lambda size: size.encoder.grid,
+    presets=AutoencoderSize.PRESETS,
     container="model",
-    of_stage=_of_stage,
     parity=Parity(_size_of, videomae_pretrain_parity.run),
 )
 

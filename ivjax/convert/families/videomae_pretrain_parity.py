@@ -13,7 +13,7 @@ from ivjax.models.videomae.encoder import VideoMaeBlock, VideoMaeEncoder
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.video import patchify
-from ivjax.stages.masked_pixels import pixel_targets
+from ivjax.stages.masked_pixels_loss import pixel_targets
 
 Params = Mapping[str, Any]
 Inputs = Mapping[str, Any]

@@ -1,1 +1,5 @@
-"""InternVideo2's video encoder, with the student and the classifiers on it."""
+"""InternVideo2's encoder, its stage-1 student, and their sizes."""
+
+from ivjax.models.internvideo2.sizes import EncoderSize, FeatureHeads, PooledHead, StudentSize
+
+__all__ = ["EncoderSize", "FeatureHeads", "PooledHead", "StudentSize"]

@@ -1,69 +1,20 @@
 """The InternVideo2 video encoder: a ViT over tubelets with an attention-pooling head."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.experiment.computing import Remat
-from ivjax.experiment.rules import Rules
-from ivjax.models.internvideo2.rules import ENCODER
-from ivjax.models.layers import AttentionPool, Block, Gelu, PatchEmbed, remat, run_blocks
+from ivjax.experiment.computing import Compute, Remat
+from ivjax.models.internvideo2.sizes import EncoderSize
+from ivjax.models.layers import AttentionPool, Block, PatchEmbed, remat, run_blocks
+from ivjax.models.tower import Encoded, Params, VideoTower, with_class_tokens
 from ivjax.ops import positions
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
-
-
-@dataclass(frozen=True)
-class EncoderSize:
-    """Everything that shapes an InternVideo2 encoder's parameters. Released sizes: `PRESETS`."""
-
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    pool_heads: int = 16
-    pool_width: int = 768
-    image: tuple[int, int] = (224, 224)
-    patch: int = 14
-    frames: int = 8
-    tubelet: int = 1
-    positions: Literal["joint", "separable"] = "joint"
-    layer_scale: float | None = 1e-5
-    gelu: Gelu = "tanh"
-
-    PRESETS: ClassVar[dict[str, "EncoderSize"]]
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Patches along time, height and width."""
-        height, width = self.image
-        return self.frames // self.tubelet, height // self.patch, width // self.patch
-
-    @property
-    def patches(self) -> int:
-        """Patches of one clip, without the class token."""
-        times, rows, columns = self.grid
-        return times * rows * columns
-
-    @property
-    def rules(self) -> Rules:
-        """Rules of the encoder's parameters."""
-        return ENCODER
-
-
-EncoderSize.PRESETS = {
-    "S14": EncoderSize(width=384, depth=12, heads=6, mlp_width=1536),
-    "B14": EncoderSize(width=768, depth=12, heads=12, mlp_width=3072),
-    "L14": EncoderSize(width=1024, depth=24, heads=16, mlp_width=4096),
-    "1B": EncoderSize(width=1408, depth=40, heads=16, mlp_width=6144),
-    "6B": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800),
-    # InternVL-C's image tower, which reads frame by frame.
-    "internvl_c": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800, frames=1, layer_scale=0.1),
-}
 
 
 class PositionTable(nn.Module):
@@ -96,15 +47,6 @@ class PositionTable(nn.Module):
         return self.param(name, lambda _: jnp.asarray(start, jnp.float32)[None])
 
 
-class Encoded(NamedTuple):
-    """What an encoder makes of clips; n tokens, the class token first."""
-
-    tokens: jax.Array  # (B, n, C), the last residual stream
-    taps: jax.Array  # (taps, B, n, C), the streams after chosen layers
-    pooled: jax.Array  # (B, pool_width)
-    attention: jax.Array  # (B, n), how much the pooling looks at each token; rows sum to 1
-
-
 class Encoder(nn.Module):
     """Tokens of a clip through the blocks, and pooled."""
 
@@ -116,13 +58,17 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, video: jax.Array, visible: jax.Array | None = None, keep: jax.Array | None = None
+        self,
+        video: jax.Array,
+        visible: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        wanted: jax.Array | None = None,
     ) -> Encoded:
         """Encodes a clip.
 
         video (B, T, H, W, 3): uint8, or float that is already normalised. visible (B, n): token
         indices, ascending, 0 first (class token); None for all. keep (depth, 2, B): drop-path
-        multipliers.
+        multipliers. wanted (B, m): the tokens that taps are taken at; None for all.
         """
         size = self.size
         patches = patchify(video, size.tubelet, size.patch)
@@ -140,21 +86,82 @@ class Encoder(nn.Module):
         block = remat(Block, self.remat)(
             size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks"
         )
-        x, taps = run_blocks(block, size.depth, x, keep, self.taps, self.scan)
+        x, taps = run_blocks(block, size.depth, x, keep, self.taps, self.scan, wanted)
         pool = AttentionPool(size.pool_heads, size.pool_width, self.dtype, name="clip_projector")
         return Encoded(x, taps, *pool(x))
 
 
-def init_encoder(encoder: Encoder, key: jax.Array) -> dict[str, Any]:
-    """Fresh float32 parameters as plain nested dicts."""
-    size = encoder.size
-    video = jnp.zeros((1, size.frames, *size.image, 3))
-    return with_scaled_residuals(encoder.init(key, video, jnp.zeros((1, 1), jnp.int32))["params"])
+@dataclass(frozen=True)
+class EncoderTower(VideoTower):
+    """The encoder as a video tower."""
+
+    size: EncoderSize
+    module: Encoder
+
+    def example(self) -> tuple[Any, ...]:
+        """One clip, of which the class token alone is seen."""
+        return (*super().example(), jnp.zeros((1, 1), jnp.int32))
+
+    def rescaled(self, params: Params) -> Params:
+        """Residual kernels are scaled by depth."""
+        return with_scaled_residuals(params)
+
+    def encode(
+        self,
+        params: Params,
+        video: jax.Array,
+        visible: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        wanted: jax.Array | None = None,
+    ) -> Encoded:
+        """See VideoTower."""
+        visible, wanted = (with_class_tokens(patches, 1) for patches in (visible, wanted))
+        return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))
+
+    def encode_above(
+        self, params: Params, video: jax.Array, keep: jax.Array | None, frozen_blocks: int
+    ) -> Encoded:
+        """See VideoTower. A scan goes backward through all of its layers or none, so it is cut in two."""
+        size, module = self.size, self.module
+
+        def layers(first: int, last: int) -> Any:
+            blocks = jax.tree.map(lambda leaf: leaf[first:last], params["blocks"])
+            return {"params": {**params, "blocks": blocks}}, None if keep is None else keep[first:last]
+
+        below, keep_below = layers(0, frozen_blocks)
+        lower = module.clone(size=replace(size, depth=frozen_blocks), remat="none")
+        stream = cast(Encoded, lower.apply(jax.lax.stop_gradient(below), video, None, keep_below)).tokens
+        above, keep_above = layers(frozen_blocks, size.depth)
+        upper = UpperBlocks(
+            replace(size, depth=size.depth - frozen_blocks), module.remat, module.scan, module.dtype
+        )
+        return cast(Encoded, upper.apply(above, jax.lax.stop_gradient(stream), keep_above))
 
 
-def in_parts(video: jax.Array, frames: int) -> jax.Array:
-    """Clips (B, T, H, W, 3) as parts of `frames` frames (B * T / frames, frames, H, W, 3)."""
-    return video.reshape(-1, frames, *video.shape[2:])
+class UpperBlocks(nn.Module):
+    """The last blocks of an encoder and its pooling, on the residual stream before them."""
+
+    size: EncoderSize
+    remat: Remat = "none"
+    scan: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keep: jax.Array | None) -> Encoded:
+        """x (B, n, C), keep (depth, 2, B)."""
+        size = self.size
+        block = remat(Block, self.remat)(
+            size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks"
+        )
+        x, taps = run_blocks(block, size.depth, x, keep, (), self.scan)
+        pool = AttentionPool(size.pool_heads, size.pool_width, self.dtype, name="clip_projector")
+        return Encoded(x, taps, *pool(x))
+
+
+def build(size: EncoderSize, compute: Compute, taps: tuple[int, ...] = ()) -> EncoderTower:
+    """Returns the tower of a size; see EncoderSize.build."""
+    dtype = jnp.dtype(compute.dtype)
+    return EncoderTower(size, Encoder(size, taps, compute.remat, compute.scan, dtype))
 
 
 def with_scaled_residuals(params: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Rules of the parameters of InternVideo2: encoder, heads of the stage-1 student, classifier."""
+"""Rules of the parameters of InternVideo2: the encoder, and the heads of the stage-1 student."""
 
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
-from ivjax.models.rules import BLOCKS, PATCH_EMBED, linear, norm
+from ivjax.models.rules import BLOCKS, PATCH_EMBED
 
 ENCODER: Rules = stated_in(
     __name__,
@@ -40,18 +40,5 @@ STUDENT: Rules = stated_in(
         *_decoder("clip_decoder", stacked=True),
         *_decoder("mae_decoder", stacked=True),
         *_decoder("final_clip_decoder", stacked=False),
-    ),
-)
-
-CLASSIFIER: Rules = stated_in(
-    __name__,
-    (
-        *prefixed("encoder", ENCODER),
-        *linear("head"),
-        *linear("down"),
-        *linear("extra_mlp/fc[12]"),
-        *norm("extra_mlp/norm"),
-        *norm("fc_norm"),
-        Rule("down_norm"),
     ),
 )

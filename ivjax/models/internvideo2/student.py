@@ -1,44 +1,18 @@
 """The stage-1 student: the InternVideo2 encoder and the heads that predict its teachers' features."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Remat
-from ivjax.models.internvideo2.encoder import Encoder, EncoderSize, PositionTable, with_scaled_residuals
-from ivjax.models.layers import dense, gelu, layer_norm, tapped_layers
+from ivjax.experiment.computing import Compute, Remat
+from ivjax.models.internvideo2.encoder import Encoder, PositionTable, with_scaled_residuals
+from ivjax.models.internvideo2.sizes import EncoderSize, FeatureHeads, Head, Norm, PooledHead, StudentSize
+from ivjax.models.layers import dense, gelu, layer_norm
+from ivjax.models.tower import Params
 from ivjax.ops.losses import l2_normalise
-
-Norm = Literal["l2", "none"]
-Head = Literal["linear", "mlp"]
-
-
-@dataclass(frozen=True)
-class FeatureHeads:
-    """Heads that predict `layers` layers of a teacher of width `width`, one head per tapped layer."""
-
-    width: int
-    layers: int
-    interval: float = 1.0
-    head: Head = "linear"
-    norm: Norm = "l2"
-    chosen: tuple[int, ...] | None = None
-
-    def taps(self, depth: int) -> tuple[int, ...]:
-        """Student layers that feed the heads, ascending: `chosen`, or the last one and back by `interval`."""
-        return tapped_layers(depth, self.layers, self.interval, self.chosen)
-
-
-@dataclass(frozen=True)
-class PooledHead:
-    """Head that predicts a teacher's pooled feature of width `width`."""
-
-    width: int
-    head: Head = "linear"
-    norm: Norm = "l2"
 
 
 class StudentOutput(NamedTuple):
@@ -124,3 +98,32 @@ def init_student(student: Student, key: jax.Array) -> dict[str, Any]:
     video = jnp.zeros((1, size.frames, *size.image, 3))
     params = student.init(key, video, jnp.zeros((1, 2), jnp.int32).at[0, 1].set(1))["params"]
     return params | {"encoder": with_scaled_residuals(params["encoder"])}
+
+
+@dataclass(frozen=True)
+class StudentModel:
+    """The student as a model: a frozen size and a Flax module; parameters are passed in.
+
+    Attributes:
+        size: its size.
+        module: the module whose parameters `init` draws.
+    """
+
+    size: StudentSize
+    module: Student
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        return init_student(self.module, key)
+
+    def predict(
+        self, params: Params, video: jax.Array, visible: jax.Array, keep: jax.Array | None = None
+    ) -> StudentOutput:
+        """What the heads predict at the visible tokens (B, 1 + n) of clips (B, T, H, W, 3)."""
+        return cast(StudentOutput, self.module.apply({"params": params}, video, visible, keep))
+
+
+def build(size: StudentSize, compute: Compute) -> StudentModel:
+    """Returns the student of a size; see StudentSize.build."""
+    how = {"remat": compute.remat, "scan": compute.scan, "dtype": jnp.dtype(compute.dtype)}
+    return StudentModel(size, Student(size.encoder, size.clip, size.pooled, size.mae, **how))

@@ -1,1 +1,5 @@
-"""ViCLIP's towers for clips and captions."""
+"""ViCLIP's towers for clips and captions, and their sizes."""
+
+from ivjax.models.viclip.sizes import TextSize, VisionSize
+
+__all__ = ["TextSize", "VisionSize"]

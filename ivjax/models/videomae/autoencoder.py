@@ -3,39 +3,21 @@
 import functools
 import zlib
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Remat
+from ivjax.experiment.computing import Compute, Remat
 from ivjax.models.layers import dense, layer_norm, remat, run_blocks
-from ivjax.models.videomae.encoder import AttentionKind, VideoMaeBlock, VideoMaeEncoder, VideoMaeSize
+from ivjax.models.tower import Params
+from ivjax.models.videomae.encoder import VideoMaeBlock, VideoMaeEncoder
+from ivjax.models.videomae.sizes import AttentionKind, AutoencoderSize, DecoderSize, VideoMaeSize
 from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.trees import map_with_path
 
 _EPSILON = 1e-6
-
-
-@dataclass(frozen=True)
-class DecoderSize:
-    """The decoder's blocks; what is not said here it shares with the encoder. Released sizes: `PRESETS`."""
-
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-
-    PRESETS: ClassVar[dict[str, "DecoderSize"]]
-
-
-DecoderSize.PRESETS = {
-    "B16": DecoderSize(width=384, depth=4, heads=6, mlp_width=1536),
-    "L16": DecoderSize(width=512, depth=12, heads=8, mlp_width=2048),
-    "H16": DecoderSize(width=512, depth=8, heads=8, mlp_width=2048),
-    "g14": DecoderSize(width=512, depth=4, heads=8, mlp_width=2234),
-}
 
 
 class PixelDecoder(nn.Module):
@@ -124,3 +106,39 @@ def _redrawn(key: jax.Array, path: str, leaf: jax.Array) -> jax.Array:
     bound = (inputs if path.startswith("encoder_to_decoder") else (inputs + outputs) / 6) ** -0.5
     key = jax.random.fold_in(key, zlib.crc32(path.encode()))
     return jax.random.uniform(key, leaf.shape, leaf.dtype, -bound, bound)
+
+
+@dataclass(frozen=True)
+class AutoencoderModel:
+    """The pre-training model: a frozen size and a Flax module; parameters are passed in.
+
+    Attributes:
+        size: its size.
+        module: the module whose parameters `init` draws.
+    """
+
+    size: AutoencoderSize
+    module: MaskedAutoencoder
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        return init_autoencoder(self.module, key)
+
+    def predict(
+        self,
+        params: Params,
+        video: jax.Array,
+        visible: jax.Array,
+        decoded: jax.Array,
+        keep: jax.Array | None = None,
+        decoder_keep: jax.Array | None = None,
+    ) -> jax.Array:
+        """See MaskedAutoencoder: pixels (B, m, tubelet*patch*patch*3) of the patches `decoded` (B, m)."""
+        out = self.module.apply({"params": params}, video, visible, decoded, keep, decoder_keep)
+        return cast(jax.Array, out)
+
+
+def build(size: AutoencoderSize, compute: Compute) -> AutoencoderModel:
+    """Returns the model of a size; see AutoencoderSize.build."""
+    how = {"remat": compute.remat, "scan": compute.scan, "dtype": jnp.dtype(compute.dtype)}
+    return AutoencoderModel(size, MaskedAutoencoder(size.encoder, size.decoder, **how))

@@ -1,15 +1,13 @@
 """The VideoMAE encoder: a plain ViT over tubelets with a fixed position table and no class token."""
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Remat
-from ivjax.experiment.rules import Rules
+from ivjax.experiment.computing import Compute, Remat
 from ivjax.models.layers import (
     Mlp,
     PatchEmbed,
@@ -21,7 +19,8 @@ from ivjax.models.layers import (
     run_blocks,
     scaled_branch,
 )
-from ivjax.models.videomae.rules import ENCODER
+from ivjax.models.tower import Encoded, Params, VideoTower
+from ivjax.models.videomae.sizes import AttentionKind, VideoMaeSize
 from ivjax.ops.attention import attend, attend_with_weights
 from ivjax.ops.layout import constrain
 from ivjax.ops.masking import gather_tokens
@@ -30,58 +29,6 @@ from ivjax.ops.video import patchify, standardise
 
 _EPSILON = 1e-6
 _MOST = 4.6052  # of the logarithm of a cosine's factor, as the originals round ln 100
-AttentionKind = Literal["standard", "cosine", "released_head_axis"]
-
-
-@dataclass(frozen=True)
-class VideoMaeSize:
-    """Everything that shapes a VideoMAE encoder. Released sizes: `PRESETS`.
-
-    `layer_scale` None has no LayerScale. `positions` learned: the table is a parameter, as in files whose
-    grid is not the released one. `attention` cosine compares directions, under a learned factor for each
-    head; released_head_axis is the arithmetic of the originals' teacher code, which attends over the heads
-    of each token instead of over the tokens of each head.
-    """
-
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    patch: int = 16
-    image: tuple[int, int] = (224, 224)
-    frames: int = 16
-    tubelet: int = 2
-    layer_scale: float | None = None
-    positions: Literal["fixed", "learned"] = "fixed"
-    attention: AttentionKind = "standard"
-
-    PRESETS: ClassVar[dict[str, "VideoMaeSize"]]
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Patches along time, height and width."""
-        height, width = self.image
-        return self.frames // self.tubelet, height // self.patch, width // self.patch
-
-    @property
-    def patches(self) -> int:
-        """Tokens of one clip."""
-        times, rows, columns = self.grid
-        return times * rows * columns
-
-    @property
-    def rules(self) -> Rules:
-        """Rules of the encoder's parameters."""
-        return ENCODER
-
-
-VideoMaeSize.PRESETS = {
-    "S16": VideoMaeSize(width=384, depth=12, heads=6, mlp_width=1536),
-    "B16": VideoMaeSize(width=768, depth=12, heads=12, mlp_width=3072),
-    "L16": VideoMaeSize(width=1024, depth=24, heads=16, mlp_width=4096),
-    "H16": VideoMaeSize(width=1280, depth=32, heads=16, mlp_width=5120),
-    "g14": VideoMaeSize(width=1408, depth=40, heads=16, mlp_width=6144, patch=14),
-}
 
 
 class QueryValueAttention(nn.Module):
@@ -194,8 +141,24 @@ class VideoMaeEncoder(nn.Module):
         return self.param("pos_embed", lambda _: start)
 
 
-def init_videomae(model: VideoMaeEncoder, key: jax.Array) -> dict[str, Any]:
-    """Fresh float32 parameters as plain nested dicts."""
-    size = model.size
-    video = jnp.zeros((1, size.frames, *size.image, 3))
-    return model.init(key, video)["params"]
+class VideoMaeTower(VideoTower):
+    """The encoder as a video tower."""
+
+    def encode(
+        self,
+        params: Params,
+        video: jax.Array,
+        visible: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        wanted: jax.Array | None = None,
+    ) -> Encoded:
+        """See VideoTower."""
+        out = self.module.apply({"params": params}, video, visible, keep, wanted)
+        tokens, taps = cast(tuple[jax.Array, jax.Array], out)
+        return Encoded(tokens, taps, None, None)
+
+
+def build(size: VideoMaeSize, compute: Compute, taps: tuple[int, ...] = ()) -> VideoMaeTower:
+    """Returns the tower of a size; see VideoMaeSize.build."""
+    dtype = jnp.dtype(compute.dtype)
+    return VideoMaeTower(size, VideoMaeEncoder(size, taps, compute.remat, compute.scan, dtype))

@@ -1,0 +1,156 @@
+"""A video tower with a classifier on top, for fine-tuning and for probes."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.computing import Compute
+from ivjax.models.classifier_size import ClassifierSize
+from ivjax.models.layers import dense, gelu, layer_norm, mean_over
+from ivjax.models.tower import Encoded, Params, VideoTower
+from ivjax.ops.trees import paths_of
+
+STATISTICS = "statistics"  # the collection of what training has to keep of its batches
+
+
+class BatchNorm(nn.Module):
+    """Batch norm of tokens (B, n, C) over clips and tokens, in float32.
+
+    In training it normalises by the batch, over all devices, and sows the batch's mean and unbiased
+    variance under its own name; else by the running ones, which are parameters that only the step changes.
+    """
+
+    affine: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, training: bool) -> jax.Array:
+        x, shape = x.astype(jnp.float32), x.shape[-1:]
+        mean = self.param("mean", nn.initializers.zeros, shape)
+        variance = self.param("variance", nn.initializers.ones, shape)
+        if training:
+            count = x.shape[0] * x.shape[1]
+            mean, variance = x.mean((0, 1)), x.var((0, 1))
+            self._keep("mean", mean)
+            self._keep("variance", variance * count / max(count - 1, 1))
+        x = (x - mean) * jax.lax.rsqrt(variance + (1e-5 if self.affine else 1e-6))
+        if not self.affine:
+            return x
+        scale = self.param("scale", nn.initializers.ones, shape)
+        return x * scale + self.param("bias", nn.initializers.zeros, shape)
+
+    def _keep(self, name: str, value: jax.Array) -> None:
+        self.sow(STATISTICS, name, jax.lax.stop_gradient(value), lambda _, new: new, lambda: 0)
+
+
+class ExtraMlp(nn.Module):
+    """The attentive probe's addition to the pooled feature: LayerNorm and an MLP, erf GELU."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, C) -> (B, C)."""
+        width = x.shape[-1]
+        hidden = dense(4 * width, self.dtype, "fc1")(layer_norm("norm", self.dtype)(x))
+        return dense(width, self.dtype, "fc2")(gelu(hidden, "erf"))
+
+
+class ClassifierHead(nn.Module):
+    """From what a video tower makes of clips to logits."""
+
+    size: ClassifierSize
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, encoded: Encoded, keys: jax.Array | None = None) -> jax.Array:
+        """Logits (B, classes), float32. `keys` (B,) are those of dropout, given in training alone."""
+        pooled = encoded.pooled
+        if pooled is None:
+            pooled = mean_over(encoded.tokens[:, self.size.encoder.class_tokens :], axis=1)
+        if self.size.extra_mlp:
+            pooled = pooled + ExtraMlp(self.dtype, name="extra_mlp")(pooled)
+        features = layer_norm("fc_norm", jnp.float32)(pooled)
+        if self.size.merge != "proj":
+            merged = self._merged(encoded.tokens, keys is not None)
+            features = jnp.concatenate([merged, features], -1) if "proj" in self.size.merge else merged
+        if keys is not None and self.dropout:
+            features = dropped(features, keys, self.dropout)
+        return dense(self.size.classes, self.dtype, "head")(features).astype(jnp.float32)
+
+    def _merged(self, tokens: jax.Array, training: bool) -> jax.Array:
+        """(B, class tokens + N, C) -> (B, features without the pooled one), float32."""
+        size = self.size.encoder
+        times = 1 if "avg1" in self.size.merge or size.grid is None else size.grid[0]
+        patches = tokens[:, size.class_tokens :].reshape(len(tokens), times, -1, size.width)
+        means = mean_over(patches, axis=2)
+        merged = jnp.concatenate([tokens[:, :1], means], axis=1)
+        if "avgN" in self.size.merge:
+            merged = gelu(dense(self.size.pooled, self.dtype, "down")(merged), "erf")
+        if self.size.merge_norm == "layer":
+            return layer_norm("down_norm", jnp.float32)(merged).reshape(len(tokens), -1)
+        norm = BatchNorm(self.size.merge_norm == "batch", name="down_norm")
+        # The originals' batch norm wants channels before tokens, and their head's kernel keeps that order.
+        return norm(merged, training).swapaxes(1, 2).reshape(len(tokens), -1)
+
+
+def dropped(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
+    """x (B, C) without a share `rate` of its entries, the others enlarged; each row by its own key."""
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - rate), 0)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Clips to logits: a video tower, whose parameters lie below `encoder`, and a head beside that branch.
+
+    Attributes:
+        size: its size.
+        tower: the video tower.
+        head: what lies between the tower and the logits.
+    """
+
+    size: ClassifierSize
+    tower: VideoTower
+    head: ClassifierHead
+
+    def init(self, key: jax.Array, head_scale: float = 1e-3) -> Params:
+        """Fresh float32 parameters as plain nested dicts; the head's are multiplied by `head_scale`."""
+        size = self.size.encoder
+        below, above = jax.random.split(key)
+        tokens = jnp.zeros((1, size.class_tokens + size.patches, size.width))
+        pooled = None if size.out is None else jnp.zeros((1, size.out))
+        params = self.head.init(above, Encoded(tokens, None, pooled, None))["params"]
+        params["head"] = jax.tree.map(lambda leaf: head_scale * leaf, params["head"])
+        if self.size.extra_mlp:
+            # The probe starts as if it had no MLP.
+            params["extra_mlp"]["fc2"] = jax.tree.map(jnp.zeros_like, params["extra_mlp"]["fc2"])
+        return params | {"encoder": _fresh_encoder(self.tower, below)}
+
+    def logits(self, params: Params, video: jax.Array) -> jax.Array:
+        """Clips (B, T, H, W, 3) -> logits (B, classes), float32."""
+        return self.classify(params, self.tower.encode(params["encoder"], video))[0]
+
+    def classify(
+        self, params: Params, encoded: Encoded, keys: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        """Logits (B, classes) of encoded clips, and what training has to keep of the batch, by path.
+
+        keys (B,): those of dropout, given in training alone.
+        """
+        own = {name: branch for name, branch in params.items() if name != "encoder"}
+        logits, sown = self.head.apply({"params": own}, encoded, keys, mutable=[STATISTICS])
+        return cast(jax.Array, logits), dict(paths_of(sown.get(STATISTICS, {})))
+
+
+def build(size: ClassifierSize, compute: Compute, dropout: float = 0.0) -> Classifier:
+    """Returns the classifier of a size; see ClassifierSize.build."""
+    head = ClassifierHead(size, dropout, jnp.dtype(compute.dtype))
+    return Classifier(size, size.encoder.build(compute), head)
+
+
+# Compiled, so that classifiers which differ above the encoder alone trace it once.
+_fresh_encoder = jax.jit(lambda tower, key: tower.init(key), static_argnums=0)

@@ -1,0 +1,111 @@
+"""The size of a classifier: any video tower, and what lies between it and the logits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ivjax.errors import UserError
+from ivjax.experiment import late
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
+from ivjax.models.rules import linear, norm
+from ivjax.models.sizes import Grid, VideoTowerSize
+
+Merge = Literal["proj", "cls_avg1", "cls_avgN", "cls_avg1_proj", "cls_avgN_proj"]
+MergeNorm = Literal["layer", "batch", "batch_plain"]
+
+HEAD: Rules = stated_in(
+    __name__,
+    (
+        *linear("head"),
+        *linear("down"),
+        *linear("extra_mlp/fc[12]"),
+        *norm("extra_mlp/norm"),
+        *norm("fc_norm"),
+        Rule("down_norm"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ClassifierSize:
+    """What shapes a classifier.
+
+    Attributes:
+        encoder: size of the video tower below it.
+        classes: number of classes.
+        extra_mlp: whether the attentive probe's MLP works on the pooled feature.
+        merge: what the head sees. `proj` is the pooled feature, or the mean of the patches where the tower
+            pools nothing; `cls_avg1` the class token and the mean patch, `cls_avgN` the class token and the
+            mean patch of each temporal position, brought to the pooled width; with `_proj` the pooled feature
+            as well.
+        merge_norm: how merged tokens are normalised: LayerNorm, batch norm, or batch norm without scale and
+            bias.
+    """
+
+    encoder: VideoTowerSize
+    classes: int
+    extra_mlp: bool = False
+    merge: Merge = "proj"
+    merge_norm: MergeNorm = "layer"
+
+    IMPLEMENTATION: ClassVar[str] = "ivjax.models.classifier"
+
+    @property
+    def pooled(self) -> int:
+        """Width of the feature that is pooled from a clip."""
+        return self.encoder.out or self.encoder.width
+
+    @property
+    def features(self) -> int:
+        """Width of what the head sees."""
+        merged = {"avg1": 2 * self.encoder.width, "avgN": (1 + self._times) * self.pooled}
+        pooled = self.pooled if "proj" in self.merge else 0
+        return pooled + next((width for name, width in merged.items() if name in self.merge), 0)
+
+    @property
+    def grid(self) -> Grid | None:
+        """The encoder's patch grid."""
+        return self.encoder.grid
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the classifier's parameters."""
+        return (*prefixed("encoder", self.encoder.rules), *HEAD)
+
+    def build(self, compute: Compute, dropout: float = 0.0) -> Any:
+        """Returns the classifier; `dropout` is the share of the head's inputs that training drops."""
+        return late.call(self.IMPLEMENTATION, "build", self, compute, dropout)
+
+    def encoders(self) -> Mapping[str, VideoTowerSize]:
+        """The encoder can stand alone."""
+        return {"encoder": self.encoder}
+
+    def trains_pooling(self) -> bool:
+        """Its head sees what the encoder pools."""
+        return True
+
+    def flops(self) -> dict[str, float]:
+        """Forward FLOPs per clip, by part."""
+        head = 2.0 * self.features * self.classes
+        if self.extra_mlp:
+            head += 16.0 * self.pooled**2
+        if "avgN" in self.merge:
+            head += 2.0 * (1 + self._times) * self.encoder.width * self.pooled
+        return self.encoder.flops() | {"head": head}
+
+    def check(self, name: str) -> None:
+        """Raises if no classifier has the size `stage.<name>`."""
+        self.encoder.check(f"{name}.encoder")
+        if self.classes < 2:
+            raise UserError(f"stage.{name}.classes={self.classes}; there must be at least 2")
+        if self.merge != "proj" and not self.encoder.class_tokens:
+            raise UserError(
+                f"stage.{name}.merge={self.merge} needs a class token, which this encoder lacks; choose proj"
+            )
+
+    @property
+    def _times(self) -> int:
+        grid = self.encoder.grid
+        assert grid is not None
+        return grid[0]

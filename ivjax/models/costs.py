@@ -1,0 +1,22 @@
+"""Analytic FLOPs of layers that several families share (two per multiply-add, matrix products only)."""
+
+
+def blocks(width: int, depth: int, mlp_width: int, tokens: int) -> float:
+    """All transformer blocks on `tokens` tokens."""
+    per_token = 4 * width**2 + 2 * width * mlp_width
+    return depth * (2.0 * tokens * per_token + 4.0 * tokens**2 * width)
+
+
+def patch_embed(pixels: int, width: int, tokens: int) -> float:
+    """Embedding of `tokens` patches of `pixels` pixels in three colours."""
+    return 2.0 * tokens * pixels * 3 * width
+
+
+def attention_pool(width: int, out: int, tokens: int) -> float:
+    """Keys and values of all tokens; the one query and its attention."""
+    return 2.0 * width * (width * (2 * tokens + 1) + 2 * tokens + out)
+
+
+def with_backward(forward: dict[str, float]) -> dict[str, float]:
+    """Forward + backward: three times the forward, twice where the input (pixels) needs no gradient."""
+    return {layer: flops * (2 if layer == "patch_embed" else 3) for layer, flops in forward.items()}

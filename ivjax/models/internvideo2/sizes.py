@@ -1,0 +1,217 @@
+"""Sizes of InternVideo2: the encoder, and the stage-1 student that has heads on top of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from ivjax.experiment import late
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rules
+from ivjax.models import costs
+from ivjax.models.internvideo2.rules import ENCODER, STUDENT
+from ivjax.models.sizes import Grid, PatchGrid, check_patches, check_width, tapped_layers
+
+Norm = Literal["l2", "none"]
+Head = Literal["linear", "mlp"]
+
+
+@dataclass(frozen=True)
+class EncoderSize(PatchGrid):
+    """Everything that shapes an InternVideo2 encoder's parameters. Released sizes: `PRESETS`.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks.
+        heads: attention heads of a block.
+        mlp_width: hidden channels of a block's MLP.
+        pool_heads: heads of the attention pooling.
+        pool_width: channels of the pooled feature.
+        image: height and width of a frame.
+        patch: side of a patch.
+        frames: frames of a clip.
+        tubelet: frames of a patch.
+        positions: one table of the whole grid, or one of space and one of time that are summed.
+        layer_scale: where LayerScale starts (None: there is none).
+        gelu: the GELU of the blocks; `tanh` is that of the originals' fused kernels.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    pool_heads: int = 16
+    pool_width: int = 768
+    image: tuple[int, int] = (224, 224)
+    patch: int = 14
+    frames: int = 8
+    tubelet: int = 1
+    positions: Literal["joint", "separable"] = "joint"
+    layer_scale: float | None = 1e-5
+    gelu: Literal["erf", "tanh", "quick"] = "tanh"
+
+    PRESETS: ClassVar[dict[str, "EncoderSize"]]
+    IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvideo2.encoder"
+
+    class_tokens: ClassVar[int] = 1
+    pool_branches: ClassVar[tuple[str, ...]] = ("clip_projector",)
+    pool_attends: ClassVar[bool] = True
+
+    @property
+    def out(self) -> int:
+        """Channels of the pooled feature."""
+        return self.pool_width
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the encoder's parameters."""
+        return ENCODER
+
+    def build(self, compute: Compute, taps: tuple[int, ...] = ()) -> Any:
+        """Returns the VideoTower."""
+        return late.call(self.IMPLEMENTATION, "build", self, compute, taps)
+
+    def encoders(self) -> "Mapping[str, EncoderSize]":
+        """It is itself a tower; none is inside it."""
+        return {}
+
+    def flops(self, patches: int | None = None) -> dict[str, float]:
+        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        patches = self.patches if patches is None else patches
+        tokens = 1 + patches
+        return {
+            "patch_embed": costs.patch_embed(self.tubelet * self.patch**2, self.width, patches),
+            "blocks": costs.blocks(self.width, self.depth, self.mlp_width, tokens),
+            "pool": costs.attention_pool(self.width, self.pool_width, tokens),
+        }
+
+    def check(self, name: str) -> None:
+        """Raises if no encoder has the size `stage.<name>`."""
+        check_patches(name, self)
+        divisors = {"heads": self.heads, "pool_heads": self.pool_heads, "position codes": 16}
+        check_width(name, self.width, divisors)
+
+
+EncoderSize.PRESETS = {
+    "S14": EncoderSize(width=384, depth=12, heads=6, mlp_width=1536),
+    "B14": EncoderSize(width=768, depth=12, heads=12, mlp_width=3072),
+    "L14": EncoderSize(width=1024, depth=24, heads=16, mlp_width=4096),
+    "1B": EncoderSize(width=1408, depth=40, heads=16, mlp_width=6144),
+    "6B": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800),
+    # InternVL-C's image tower, which reads frame by frame.
+    "internvl_c": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800, frames=1, layer_scale=0.1),
+}
+
+
+@dataclass(frozen=True)
+class FeatureHeads:
+    """Heads that predict layers of a teacher, one head per tapped layer of the student.
+
+    Attributes:
+        width: channels of the teacher.
+        layers: how many of the teacher's layers are predicted.
+        interval: the student's tapped layers are the last one and back by it.
+        head: kind of each head.
+        norm: how predictions are normalised.
+        chosen: the tapped layers, ascending, in place of `interval`.
+    """
+
+    width: int
+    layers: int
+    interval: float = 1.0
+    head: Head = "linear"
+    norm: Norm = "l2"
+    chosen: tuple[int, ...] | None = None
+
+    def taps(self, depth: int) -> tuple[int, ...]:
+        """Student layers that feed the heads, ascending."""
+        return tapped_layers(depth, self.layers, self.interval, self.chosen)
+
+    def flops(self, width: int, tokens: int) -> float:
+        """Forward FLOPs on `tokens` tokens of `width` channels."""
+        return self.layers * tokens * _head_flops(self.head, width, self.width)
+
+
+@dataclass(frozen=True)
+class PooledHead:
+    """Head that predicts a teacher's pooled feature.
+
+    Attributes:
+        width: channels of the teacher's pooled feature.
+        head: kind of the head.
+        norm: how predictions are normalised.
+    """
+
+    width: int
+    head: Head = "linear"
+    norm: Norm = "l2"
+
+    def flops(self, width: int) -> float:
+        """Forward FLOPs on a pooled feature of `width` channels."""
+        return _head_flops(self.head, width, self.width)
+
+
+def _head_flops(head: Head, width: int, out: int) -> float:
+    return 2.0 * width * (out + (width if head == "mlp" else 0))
+
+
+@dataclass(frozen=True)
+class StudentSize:
+    """The stage-1 student: an encoder, and the heads that predict its teachers' features.
+
+    Attributes:
+        encoder: size of the encoder.
+        clip: heads that predict the clip teacher's layers (None: none).
+        pooled: head that predicts the clip teacher's pooled feature (None: none).
+        mae: heads that predict the pixel teacher's layers (None: none).
+    """
+
+    encoder: EncoderSize
+    clip: FeatureHeads | None
+    pooled: PooledHead | None
+    mae: FeatureHeads | None = None
+
+    PRESETS: ClassVar[dict[str, "StudentSize"]]
+    IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvideo2.student"
+
+    @property
+    def grid(self) -> Grid:
+        """The encoder's patch grid."""
+        return self.encoder.grid
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the student's parameters."""
+        return STUDENT
+
+    def build(self, compute: Compute) -> Any:
+        """Returns the student."""
+        return late.call(self.IMPLEMENTATION, "build", self, compute)
+
+    def encoders(self) -> Mapping[str, EncoderSize]:
+        """The encoder can stand alone."""
+        return {"encoder": self.encoder}
+
+    def trains_pooling(self) -> bool:
+        """Without a head for it, what the encoder pools takes no part in the loss."""
+        return self.pooled is not None
+
+    def flops(self, patches: int) -> dict[str, float]:
+        """Forward FLOPs per clip on so many visible patches, by part."""
+        size, tokens = self.encoder, 1 + patches
+        heads = 0.0
+        if self.clip:
+            heads += self.clip.flops(size.width, tokens)
+        if self.mae:
+            heads += self.mae.flops(size.width, patches)
+        if self.pooled:
+            heads += self.pooled.flops(size.pool_width)
+        return size.flops(patches) | {"decoders": heads}
+
+
+_PRETRAINED = FeatureHeads(3200, 6), PooledHead(768), FeatureHeads(1408, 4, head="mlp")
+_DISTILLED = FeatureHeads(1408, 6, head="mlp"), PooledHead(768, head="mlp")
+
+StudentSize.PRESETS = {
+    **{name: StudentSize(EncoderSize.PRESETS[name], *_PRETRAINED) for name in ("1B", "6B")},
+    **{name: StudentSize(EncoderSize.PRESETS[name], *_DISTILLED) for name in ("S14", "B14", "L14")},
+}

@@ -1,0 +1,184 @@
+"""What every size of a model answers, and the checks that sizes share. Imports no jax: configs load sizes."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rules
+
+Grid = tuple[int, int, int]
+
+
+class ModelSize(Protocol):
+    """A frozen dataclass that shapes a model."""
+
+    @property
+    def grid(self) -> Grid | None:
+        """The patch grid that position tables of weight files are resized to; None without one."""
+        ...
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the model's parameters."""
+        ...
+
+    def build(self, compute: Compute) -> Any:
+        """Returns the model: `.size`, and `.init(key)` for fresh parameters."""
+        ...
+
+    def encoders(self) -> "Mapping[str, VideoTowerSize]":
+        """The video towers inside it that can stand alone, by branch of the parameter tree."""
+        ...
+
+
+class ComposedSize(ModelSize, Protocol):
+    """The size of a model with video towers inside it."""
+
+    def trains_pooling(self) -> bool:
+        """Whether what its video tower pools takes part in the loss: otherwise nobody trains the pooling."""
+        ...
+
+
+class VideoTowerSize(ModelSize, Protocol):
+    """The size of a video tower. All towers number patches time-major: time, then row, then column.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks.
+        frames: frames of the clips that it reads.
+        image: height and width of a frame.
+        tubelet: frames of one patch.
+        patch: side of one patch.
+    """
+
+    width: int
+    depth: int
+    frames: int
+    image: tuple[int, int]
+    tubelet: int
+    patch: int
+
+    @property
+    def patches(self) -> int:
+        """Patches of one clip."""
+        ...
+
+    @property
+    def class_tokens(self) -> int:
+        """Tokens that go before the patches."""
+        ...
+
+    @property
+    def pool_branches(self) -> tuple[str, ...]:
+        """Branches of the parameters that belong to the pooling alone."""
+        ...
+
+    @property
+    def pool_attends(self) -> bool:
+        """Whether the pooling tells how much it looks at each token."""
+        ...
+
+    @property
+    def out(self) -> int | None:
+        """Numbers of the pooled feature of a clip; None for a tower that pools nothing."""
+        ...
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether a single frame is a clip too."""
+        ...
+
+    def build(self, compute: Compute, taps: tuple[int, ...] = ()) -> Any:
+        """Returns the VideoTower; `taps` are the blocks whose output `encode` returns as well."""
+        ...
+
+    def flops(self, patches: int | None = None) -> dict[str, float]:
+        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Raises if no tower has this size; `name` is its path in the experiment."""
+        ...
+
+
+class TextTowerSize(ModelSize, Protocol):
+    """The size of a text tower.
+
+    Attributes:
+        width: channels of a token.
+        out: numbers of the embedding of a text.
+        context: tokens of a text.
+        vocabulary: token ids are below it.
+    """
+
+    width: int
+    out: int
+    context: int
+    vocabulary: int
+
+    def flops(self) -> dict[str, float]:
+        """Forward FLOPs per text, by part."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Raises if no tower has this size; `name` is its path in the experiment."""
+        ...
+
+
+class PatchGrid:
+    """The patch grid of a size with frames, image, tubelet and patch."""
+
+    frames: int
+    image: tuple[int, int]
+    tubelet: int
+    patch: int
+
+    @property
+    def grid(self) -> Grid:
+        """Patches along time, height and width."""
+        height, width = self.image
+        return self.frames // self.tubelet, height // self.patch, width // self.patch
+
+    @property
+    def patches(self) -> int:
+        """Patches of one clip, without class tokens."""
+        times, rows, columns = self.grid
+        return times * rows * columns
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether a single frame is a clip too."""
+        return self.frames == 1
+
+
+def check_patches(name: str, size: Any) -> None:
+    """Raises if clips do not divide into patches."""
+    if size.frames % size.tubelet or any(side % size.patch for side in size.image):
+        raise UserError(
+            f"stage.{name}: {size.frames} frames of {size.image} do not divide into tubelets of "
+            f"{size.tubelet} and patches of {size.patch}; change frames, image, tubelet or patch"
+        )
+
+
+def check_width(name: str, width: int, divisors: Mapping[str, int]) -> None:
+    """Raises if a width is no multiple of each of the named numbers."""
+    for what, count in divisors.items():
+        if width % count:
+            raise UserError(
+                f"stage.{name}.width={width} does not divide into {count} {what}; "
+                f"choose a multiple of {count}"
+            )
+
+
+def tapped_layers(
+    depth: int, count: int, interval: float = 1.0, chosen: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """`count` of `depth` layers, ascending: those `chosen`, or the last one and back by `interval`."""
+    layers = chosen
+    if layers is None:
+        layers = tuple(sorted({depth - 1 - int(i * interval) for i in range(count)}))
+    if len(layers) != count or any(a >= b for a, b in zip((-1, *layers), (*layers, depth), strict=True)):
+        how = f"at interval {interval}" if chosen is None else f"chosen as {chosen}"
+        raise ValueError(f"{count} layers {how} do not fit {depth} layers")
+    return layers

@@ -1,0 +1,191 @@
+"""The protocols of towers: whatever reads clips, and whatever reads texts.
+
+Dual encoders, classifiers, probes, teachers and evals take any tower and never ask for its class.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.rules import Rules
+from ivjax.models.sizes import TextTowerSize, VideoTowerSize
+
+Params = dict[str, Any]
+
+
+class Encoded(NamedTuple):
+    """What a video tower makes of clips. n tokens: the class tokens first, if there are any, then patches."""
+
+    tokens: Any  # (B, n, C), the last states
+    taps: Any  # (taps, B, n, C), the streams after the tapped blocks
+    pooled: Any  # (B, out), or None for a tower that pools nothing
+    attention: Any  # (B, n) float32, how much the pooling looks at each token; or None
+
+
+class VideoEncoder(abc.ABC):
+    """Whatever makes tokens, and maybe a pooled feature, of clips. Parameters are passed in."""
+
+    @property
+    @abc.abstractmethod
+    def frames(self) -> int:
+        """Frames of the clips that it reads."""
+
+    @property
+    @abc.abstractmethod
+    def image(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+
+    @property
+    @abc.abstractmethod
+    def class_tokens(self) -> int:
+        """Tokens of a clip that go before its patches."""
+
+    @property
+    @abc.abstractmethod
+    def pools(self) -> bool:
+        """Whether it has a pooled feature."""
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+
+    @abc.abstractmethod
+    def encode(self, params: Params, video: jax.Array) -> Encoded:
+        """Encodes clips (B, T, H, W, 3) uint8, or float that is already normalised."""
+
+
+@dataclass(frozen=True)
+class VideoTower(VideoEncoder):
+    """A video tower: a frozen size and a Flax module; parameters are passed in.
+
+    Attributes:
+        size: its size.
+        module: the module whose parameters `init` draws.
+    """
+
+    size: VideoTowerSize
+    module: nn.Module
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clips that it reads."""
+        return self.size.frames
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        return self.size.image
+
+    @property
+    def class_tokens(self) -> int:
+        """Tokens of a clip that go before its patches."""
+        return self.size.class_tokens
+
+    @property
+    def pools(self) -> bool:
+        """Whether it has a pooled feature."""
+        return self.size.out is not None
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the parameters."""
+        return self.size.rules
+
+    def flops(self, patches: int | None = None) -> dict[str, float]:
+        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        return self.size.flops(patches)
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        return self.rescaled(self.module.init(key, *self.example())["params"])
+
+    def example(self) -> tuple[Any, ...]:
+        """Inputs of the module that are as small as can be, for `init`."""
+        return (jnp.zeros((1, self.size.frames, *self.size.image, 3)),)
+
+    def rescaled(self, params: Params) -> Params:
+        """Freshly drawn parameters as the family starts them, where its layers' own draws are not enough."""
+        return params
+
+    @abc.abstractmethod
+    def encode(
+        self,
+        params: Params,
+        video: jax.Array,
+        visible: jax.Array | None = None,
+        keep: jax.Array | None = None,
+        wanted: jax.Array | None = None,
+    ) -> Encoded:
+        """Encodes clips.
+
+        Args:
+            params: the tower's parameters.
+            video: (B, T, H, W, 3) uint8, or float that is already normalised.
+            visible: (B, n) the patches that are seen, ascending; None for all.
+            keep: (depth, 2, B) drop-path multipliers of the two branches of each block.
+            wanted: (B, m) the patches that taps are taken at, where no patch is masked; None for all tokens.
+        """
+
+    def encode_above(
+        self, params: Params, video: jax.Array, keep: jax.Array | None, frozen_blocks: int
+    ) -> Encoded:
+        """Encodes clips without gradients for the first `frozen_blocks` of the stack `blocks`.
+
+        A family may override it, to spare the backward pass through them as well.
+        """
+
+        def frozen(leaf: jax.Array) -> jax.Array:
+            below = jax.lax.stop_gradient(leaf[:frozen_blocks])
+            return jnp.concatenate([below, leaf[frozen_blocks:]])
+
+        return self.encode({**params, "blocks": jax.tree.map(frozen, params["blocks"])}, video, keep=keep)
+
+
+@dataclass(frozen=True)
+class TextTower(abc.ABC):
+    """A text tower: a frozen size and a Flax module; parameters are passed in.
+
+    Attributes:
+        size: its size.
+        module: the module whose parameters `init` draws.
+    """
+
+    size: TextTowerSize
+    module: nn.Module
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the parameters."""
+        return self.size.rules
+
+    def flops(self) -> dict[str, float]:
+        """Forward FLOPs per text, by part."""
+        return self.size.flops()
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        return self.rescaled(self.module.init(key, *self.example())["params"])
+
+    def example(self) -> tuple[Any, ...]:
+        """Inputs of the module that are as small as can be, for `init`."""
+        return (jnp.zeros((1, 1), jnp.int32),)
+
+    def rescaled(self, params: Params) -> Params:
+        """Freshly drawn parameters as the family starts them, where its layers' own draws are not enough."""
+        return params
+
+    def encode(self, params: Params, ids: jax.Array) -> jax.Array:
+        """Token ids (B, L) -> embeddings (B, out), not normalised."""
+        return cast(jax.Array, self.module.apply({"params": params}, ids))
+
+
+def with_class_tokens(patches: jax.Array | None, class_tokens: int) -> jax.Array | None:
+    """Patches (B, n) counted from 0 -> tokens (B, class_tokens + n) with the class tokens first."""
+    if patches is None:
+        return None
+    first = jnp.broadcast_to(jnp.arange(class_tokens, dtype=patches.dtype), (len(patches), class_tokens))
+    return jnp.concatenate([first, patches + class_tokens], axis=1)

@@ -1,0 +1,141 @@
+"""Sizes of ViCLIP's two towers, and the released pairs of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ivjax.experiment import late
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rules
+from ivjax.models import costs
+from ivjax.models.dual_size import DualSize
+from ivjax.models.sizes import PatchGrid, VideoTowerSize, check_patches, check_width
+from ivjax.models.viclip.rules import TEXT, VISION
+
+_IMPLEMENTATION = "ivjax.models.viclip.towers"
+
+
+@dataclass(frozen=True)
+class VisionSize(PatchGrid):
+    """Everything that shapes the video tower. Released sizes: `PRESETS`.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks.
+        heads: attention heads of a block.
+        out: channels of a clip's embedding.
+        patch: side of a patch.
+        image: height and width of a frame.
+        frames: frames of a clip.
+        tubelet: frames of a patch, the originals' `kernel_size`.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    out: int
+    patch: int
+    image: tuple[int, int] = (224, 224)
+    frames: int = 8
+    tubelet: int = 1
+
+    PRESETS: ClassVar[dict[str, "VisionSize"]]
+
+    class_tokens: ClassVar[int] = 1
+    pool_branches: ClassVar[tuple[str, ...]] = ("norm_post", "proj")
+    pool_attends: ClassVar[bool] = False
+
+    @property
+    def reads_images(self) -> bool:
+        """A single frame is an image, unless patches are longer than it."""
+        return self.tubelet == 1
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the tower's parameters."""
+        return VISION
+
+    def build(self, compute: Compute, taps: tuple[int, ...] = ()) -> Any:
+        """Returns the VideoTower."""
+        return late.call(_IMPLEMENTATION, "build_vision", self, compute, taps)
+
+    def encoders(self) -> Mapping[str, VideoTowerSize]:
+        """It is itself a tower; none is inside it."""
+        return {}
+
+    def flops(self, patches: int | None = None) -> dict[str, float]:
+        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        patches = self.patches if patches is None else patches
+        return {
+            "patch_embed": costs.patch_embed(self.tubelet * self.patch**2, self.width, patches),
+            "blocks": costs.blocks(self.width, self.depth, 4 * self.width, 1 + patches),
+            "pool": 2.0 * self.width * self.out,
+        }
+
+    def check(self, name: str) -> None:
+        """Raises if no tower has the size `stage.<name>`."""
+        check_patches(name, self)
+        check_width(name, self.width, {"heads": self.heads})
+
+
+@dataclass(frozen=True)
+class TextSize:
+    """Everything that shapes the text tower. Released sizes: `PRESETS`.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks.
+        heads: attention heads of a block.
+        out: channels of a text's embedding.
+        context: tokens of a text.
+        vocabulary: token ids are below it.
+        end: id of the end token (None: the largest id of a text, as in CLIP).
+    """
+
+    width: int
+    depth: int
+    heads: int
+    out: int
+    context: int = 32
+    vocabulary: int = 49408
+    end: int | None = None
+
+    PRESETS: ClassVar[dict[str, "TextSize"]]
+
+    grid: ClassVar[None] = None
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the tower's parameters."""
+        return TEXT
+
+    def build(self, compute: Compute) -> Any:
+        """Returns the TextTower."""
+        return late.call(_IMPLEMENTATION, "build_text", self, compute)
+
+    def encoders(self) -> Mapping[str, VideoTowerSize]:
+        """There is no video tower in it."""
+        return {}
+
+    def flops(self) -> dict[str, float]:
+        """Forward FLOPs per text; the causal half of the attention counts as all of it."""
+        inner = costs.blocks(self.width, self.depth, 4 * self.width, self.context)
+        return {"text": inner + 2.0 * self.width * self.out}
+
+    def check(self, name: str) -> None:
+        """Raises if no tower has the size `stage.<name>`."""
+        check_width(name, self.width, {"heads": self.heads})
+
+
+VisionSize.PRESETS = {
+    "B16": VisionSize(width=768, depth=12, heads=12, out=512, patch=16),
+    "L14": VisionSize(width=1024, depth=24, heads=16, out=768, patch=14),
+}
+TextSize.PRESETS = {
+    "B": TextSize(width=512, depth=12, heads=8, out=512),
+    "L": TextSize(width=768, depth=12, heads=12, out=768),
+}
+PAIRS = {
+    "B16": DualSize(VisionSize.PRESETS["B16"], TextSize.PRESETS["B"]),
+    "L14": DualSize(VisionSize.PRESETS["L14"], TextSize.PRESETS["L"]),
+}

@@ -1,0 +1,94 @@
+"""The loss of fine-tuning and probing."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.computing import Compute
+from ivjax.models.classifier import Classifier
+from ivjax.ops.randomness import drop_path, sample_keys
+from ivjax.stages.classification import Classification
+from ivjax.stages.objective import Batch, Medium, Metrics, Objective, Params
+
+_BLOCKS = "encoder/blocks"
+
+
+def build(stage: Classification, compute: Compute) -> Objective:
+    """Returns the stage's parameters, loss and batch."""
+    model, encoder = stage.model(compute), stage.classifier.encoder
+
+    def loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        return _loss(stage, model, params, batch, key)
+
+    tokens = encoder.class_tokens + encoder.patches
+    return Objective(
+        init=lambda key: model.init(key, stage.head_scale),
+        loss=loss,
+        media={"video": Medium(batch_of(stage), tokens=tokens, flops=stage.flops())},
+        rules=stage.classifier.rules,
+        frozen=_frozen(stage, model),
+        frozen_layers={_BLOCKS: stage.frozen_blocks} if stage.frozen_blocks else {},
+        running=_running(stage),
+        grid=encoder.grid,
+    )
+
+
+def batch_of(stage: Classification) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of one row of the batch."""
+    size, struct = stage.classifier.encoder, jax.ShapeDtypeStruct
+    wanted = {"targets": struct((stage.classifier.classes,), jnp.float32)}
+    if not stage.mixed:
+        wanted = {"label": struct((), jnp.int32)}
+    video = struct((size.frames, *size.image, 3), jnp.uint8)
+    return {"index": struct((), jnp.uint32), "video": video} | wanted
+
+
+def _frozen(stage: Classification, model: Classifier) -> tuple[str, ...]:
+    """Branches of the parameters of which nothing is trained."""
+    if stage.probe is None:
+        return ()
+    size = stage.classifier.encoder
+    trained = (*(["blocks"] if stage.probe.open_blocks else []), *_open_pool(stage))
+    branches = jax.eval_shape(model.tower.init, jax.random.key(0))
+    assert set(size.pool_branches) <= set(branches)
+    return tuple(f"encoder/{branch}" for branch in branches if branch not in trained)
+
+
+def _open_pool(stage: Classification) -> tuple[str, ...]:
+    return stage.classifier.encoder.pool_branches if stage.probe and stage.probe.open_pool else ()
+
+
+def _running(stage: Classification) -> tuple[str, ...]:
+    if stage.classifier.merge == "proj" or stage.classifier.merge_norm == "layer":
+        return ()
+    return ("down_norm/mean", "down_norm/variance")
+
+
+def _loss(
+    stage: Classification, model: Classifier, params: Params, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    video, index, tower = batch["video"], batch["index"], model.tower
+    keep = drop_path(sample_keys(key, index, "drop_path"), stage.drop_path, tower.size.depth)
+    keys = sample_keys(key, index, "dropout")
+    if stage.frozen_blocks:
+        encoded = tower.encode_above(params["encoder"], video, keep, stage.frozen_blocks)
+    else:
+        encoded = tower.encode(params["encoder"], video, keep=keep)
+    logits, statistics = model.classify(params, encoded, keys)
+    terms: Metrics = dict(statistics)
+    if stage.mixed:
+        return cross_entropy(logits, batch["targets"]), terms
+    targets = smoothed(batch["label"], stage.classifier.classes, stage.smoothing)
+    top1 = jnp.mean(logits.argmax(-1) == batch["label"], dtype=jnp.float32)
+    return cross_entropy(logits, targets), terms | {"top1": top1}
+
+
+def smoothed(labels: jax.Array, classes: int, smoothing: float) -> jax.Array:
+    """Labels (B,) as targets (B, classes) with a share `smoothing` spread evenly over all classes."""
+    return (1 - smoothing) * jax.nn.one_hot(labels, classes) + smoothing / classes
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Mean over clips of the cross-entropy with soft targets (B, classes)."""
+    return -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), axis=-1))

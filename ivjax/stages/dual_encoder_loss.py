@@ -1,0 +1,104 @@
+"""The loss of clips and captions."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rule, stated_in
+from ivjax.models.costs import with_backward
+from ivjax.models.dual_tower import DualTower
+from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature, scale_gradient
+from ivjax.ops.counting import visible_count
+from ivjax.ops.masking import draw_visible
+from ivjax.ops.randomness import drop_path, exponential, sample_keys
+from ivjax.stages.dual_encoder import DualEncoder
+from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, PerClip, joint_loss
+
+
+def build(stage: DualEncoder, compute: Compute) -> Objective:
+    """Returns the stage's parameters, loss and batches."""
+    model, contrast = stage.model(compute), stage.contrast
+
+    def embed(params: Params, batch: Batch, key: jax.Array) -> PerClip:
+        return _embed(stage, model, params, batch, key)
+
+    def loss(params: Params, embedded: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
+        return _loss(stage, params, embedded, batch)
+
+    joint = Joint(embed, loss)
+    bounded = Rule("temperature", bounds=(contrast.least, contrast.most))
+    return Objective(
+        init=model.init,
+        loss=joint_loss(joint),
+        media=_media(stage),
+        rules=(*stated_in(__name__, [bounded]), *model.size.rules),
+        frozen=() if stage.train_text else ("text",),
+        joint=joint,
+        grid=stage.vision.grid,
+        vocabulary=stage.text.vocabulary,
+    )
+
+
+def _media(stage: DualEncoder) -> dict[str, Medium]:
+    """Clips, and images where the tower can read them."""
+    lengths = {"video": stage.size.clip_frames}
+    if stage.vision.reads_images:
+        lengths["image"] = 1
+    return {name: _medium(stage, frames) for name, frames in lengths.items()}
+
+
+def _medium(stage: DualEncoder, frames: int) -> Medium:
+    """Batches of clips of `frames` frames: 1 is an image."""
+    segments = stage.size.segments(frames)
+    seen = visible_count(_patches(stage, frames), stage.mask)
+    tower = {name: segments * cost for name, cost in stage.vision.flops(seen).items()}
+    words = stage.text.flops()
+    cost = with_backward(tower) | (with_backward(words) if stage.train_text else words)
+    tokens = segments * (stage.vision.class_tokens + seen)
+    return Medium(_batch(stage, frames), tokens=tokens, flops=cost)
+
+
+def _patches(stage: DualEncoder, frames: int) -> int:
+    """Patches of one segment of a clip of `frames` frames, which may be a single one."""
+    size = stage.vision
+    return min(frames, size.frames) * size.patches // size.frames
+
+
+def _batch(stage: DualEncoder, frames: int) -> Mapping[str, jax.ShapeDtypeStruct]:
+    struct = jax.ShapeDtypeStruct
+    return {
+        "index": struct((), jnp.uint32),
+        "sample": struct((), jnp.int32),
+        "video": struct((frames, *stage.vision.image, 3), jnp.uint8),
+        "text": struct((stage.text.context,), jnp.int32),
+    }
+
+
+def _embed(stage: DualEncoder, model: DualTower, params: Params, batch: Batch, key: jax.Array) -> PerClip:
+    video = batch["video"]
+    segments, patches = stage.size.segments(video.shape[1]), _patches(stage, video.shape[1])
+    visible = None
+    if stage.mask:
+        noise = exponential(sample_keys(key, batch["index"], "mask"), (segments, patches))
+        noise = noise.reshape(-1, 1, patches)
+        visible = draw_visible(jnp.ones_like(noise), noise, stage.mask)[:, 1:] - 1
+    keep = drop_path(sample_keys(key, batch["index"], "drop_path"), stage.drop_path, stage.vision.depth)
+    if keep is not None:
+        # All segments of a clip drop the same branches.
+        keep = jnp.repeat(keep, segments, axis=-1)
+    return {
+        "video": model.video(params, video, visible, keep),
+        "text": model.words(params, batch["text"]),
+    }
+
+
+def _loss(stage: DualEncoder, params: Params, embedded: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
+    contrast = stage.contrast
+    video, text = (scale_gradient(embedded[name], contrast.gather_scale) for name in ("video", "text"))
+    scale = scale_from_temperature(params["temperature"], contrast.least, contrast.most)
+    loss = contrastive_loss(
+        video, text, batch["sample"], scale, params.get("bias", 0.0), contrast.kind, contrast.form
+    )
+    return loss, {"temperature": 1.0 / scale}
