@@ -51,7 +51,9 @@ def eval_loss(session: Session) -> dict[str, float]:
             totals.append(jax.device_get({"loss": loss, **shown}))
     finally:
         feed.close()
-    return {f"eval/{name}": float(np.mean([t[name] for t in totals])) for name in totals[0]}
+    # The loss first: jax sorts the keys of dicts that it hands back.
+    names = ["loss", *(name for name in totals[0] if name != "loss")]
+    return {f"eval/{name}": float(np.mean([t[name] for t in totals])) for name in names}
 
 
 def _run_suite(session: Session, planned: EvalRun) -> dict[str, float]:

@@ -9,12 +9,12 @@ import jax
 
 from ivjax.experiment.experiment import Experiment
 from ivjax.train.evaluation import evaluate
-from ivjax.train.phases import unfinished_parts
+from ivjax.train.phases import unfinished_runs
 from ivjax.train.profiling import Profiler
 from ivjax.train.program import Build, program_of
 from ivjax.train.reporting import Reporter
 from ivjax.train.session import Say, Session, start_session
-from ivjax.train.stop import StopRequest, listening
+from ivjax.train.stop import StopRequest, catch_stop_signals
 
 _STEPS_AHEAD = 2  # more queued steps would hold more batches in device memory and hide where time goes
 _WARM_UP_STEPS = 2  # the first steps may still move constants to the devices
@@ -43,9 +43,9 @@ def train(
         The exit status: 130 after Ctrl-C, else 0, also after a SIGTERM that was obeyed.
     """
     say = say if jax.process_index() == 0 else _say_nothing
-    with listening() as request:
-        for part, place in unfinished_parts(experiment, folder, say):
-            with start_session(part, place, say, devices, verbose, build) as session:
+    with catch_stop_signals() as request:
+        for run, place in unfinished_runs(experiment, folder, say):
+            with start_session(run, place, say, devices, verbose, build) as session:
                 finished = _take_steps(session, request)
                 _leave(session, finished)
             if not finished:

@@ -14,40 +14,42 @@ from ivjax.experiment.storing import store_experiment
 from ivjax.train.metrics import open_workdir
 
 
-class Part(NamedTuple):
-    """A run that an experiment is made of: its only one, or one of its phases."""
+class TrainingRun(NamedTuple):
+    """What is trained in one run folder: a whole experiment, or one of its phases."""
 
     experiment: Experiment
     folder: Path
 
 
-def phases_of(experiment: Experiment, folder: Path) -> list[Part]:
+def phases_of(experiment: Experiment, folder: Path) -> list[TrainingRun]:
     """Returns the phases of an experiment as runs; each starts from the checkpoint of the one before."""
-    parts: list[Part] = []
+    runs: list[TrainingRun] = []
     whole = dataclasses.replace(experiment, phases=())
     for number, phase in enumerate(experiment.phases, start=1):
-        run = apply_overrides(dataclasses.replace(whole, steps=phase.steps), phase.changes)
-        if parts:
+        changed = apply_overrides(dataclasses.replace(whole, steps=phase.steps), phase.changes)
+        if runs:
             # Later files count first: the phase before gives what it holds, the files what it does not, such
             # as teachers, which no run saves.
-            run = dataclasses.replace(run, init_from=(*run.init_from, str(parts[-1].folder)))
-        parts.append(Part(run, phase_folder(folder, number, phase.name)))
-    return parts
+            changed = dataclasses.replace(changed, init_from=(*changed.init_from, str(runs[-1].folder)))
+        runs.append(TrainingRun(changed, phase_folder(folder, number, phase.name)))
+    return runs
 
 
-def unfinished_parts(experiment: Experiment, folder: Path, say: Callable[[str], None]) -> Iterator[Part]:
+def unfinished_runs(
+    experiment: Experiment, folder: Path, say: Callable[[str], None]
+) -> Iterator[TrainingRun]:
     """Yields the runs that are still to be trained, in order: the experiment itself, or its phases."""
     if not experiment.phases:
-        yield Part(experiment, folder)
+        yield TrainingRun(experiment, folder)
         return
-    parts = phases_of(experiment, folder)  # raises on a wrong change before anything is trained
+    runs = phases_of(experiment, folder)  # raises on a wrong change before anything is trained
     open_workdir(folder)
     if jax.process_index() == 0:
         store_experiment(experiment, folder)
-    for number, part in enumerate(parts, start=1):
-        name = f"phase {number} of {len(parts)}, {experiment.phases[number - 1].name}"
-        if max(checkpoint_steps(part.folder), default=0) >= part.experiment.steps:
+    for number, run in enumerate(runs, start=1):
+        name = f"phase {number} of {len(runs)}, {experiment.phases[number - 1].name}"
+        if max(checkpoint_steps(run.folder), default=0) >= run.experiment.steps:
             say(f"{name}: finished before")
             continue
-        say(f"{name}: {part.experiment.steps} steps")
-        yield part
+        say(f"{name}: {run.experiment.steps} steps")
+        yield run

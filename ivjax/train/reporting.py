@@ -10,8 +10,8 @@ from ivjax.errors import UserError
 from ivjax.stages.objective import Metrics
 from ivjax.train.feed import Fed
 from ivjax.train.metrics import console_line
-from ivjax.train.rates import Rates
 from ivjax.train.session import Session
+from ivjax.train.throughput import Throughput
 
 _GIVE_UP_AFTER = 10  # skipped steps in a row
 
@@ -35,7 +35,7 @@ class Reporter:
         self._session = session
         objective, mesh = session.program.objective, session.program.mesh
         self._media = objective.media
-        self._rates = Rates(objective, session.experiment.batch, mesh.size, session.ledger)
+        self._throughput = Throughput(objective, session.experiment.batch, mesh.size, session.ledger)
         self._pending: list[_Done] = []
         self._skipped_in_a_row = 0
         self._steps_of_medium = Counter(session.feed.medium(step) for step in range(session.step))
@@ -44,7 +44,7 @@ class Reporter:
         """Notes that a step was dispatched."""
         self._pending.append(_Done(step, fed.medium, fed.first, metrics))
         self._steps_of_medium[fed.medium] += 1
-        self._rates.count(fed.medium)
+        self._throughput.count(fed.medium)
 
     def report(self) -> None:
         """Logs the last of the steps since the call before and looks for skipped ones among all of them."""
@@ -60,7 +60,7 @@ class Reporter:
         values = {name: float(value) for name, value in fetched[-1].items() if name != "finite"}
         values = {"loss": values.pop("loss"), **values}
         counts = {"skipped": int(jax.device_get(session.state["skipped"]))}
-        shown = values | counts | self._rates.since_last() | session.feed.report()
+        shown = values | counts | self._throughput.since_last() | session.feed.report()
         session.say(console_line(last, session.experiment.steps, shown))
         spent = {f"time/{name}": round(seconds, 3) for name, seconds in session.ledger.totals().items()}
         session.log.write(last, shown | {"flops": self._flops()} | spent)

@@ -91,9 +91,9 @@ def describe(state: State, mesh: Mesh, rules: Rules) -> Iterator[str]:
         size = leaf.size * leaf.dtype.itemsize // math.prod(mesh.shape[axis] for axis in spec if axis)
         kind, _, name = path.partition("/")
         sums[kind] = sums.get(kind, 0) + size
-        if kind == "params":
+        if kind in _PARAMETERS:
             shape, rule = "x".join(map(str, leaf.shape)) or "scalar", rule_of(rules, name)
-            decay = "decays" if rule.decays else "-"
+            decay = "frozen" if kind == "frozen" else "decays" if rule.decays else "-"
             yield f"{name:<50} {shape:>16}  {_text(spec):<24} {_mebibytes(size)}  {decay:<6} {rule.depth}"
     axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     yield f"bytes per device on mesh {axes}:"

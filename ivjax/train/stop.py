@@ -1,4 +1,4 @@
-"""A polite end: SIGTERM and Ctrl-C let the step finish, save and leave."""
+"""SIGTERM and Ctrl-C: the run finishes its step, saves and ends."""
 
 import os
 import signal
@@ -10,7 +10,12 @@ import jax
 
 
 class StopRequest:
-    """What this process was asked: `stop` after the present step, and whether by `interrupt` (Ctrl-C)."""
+    """A signal handler that remembers what was asked.
+
+    Attributes:
+        stop: whether to stop after the present step.
+        interrupt: whether Ctrl-C asked for it.
+    """
 
     def __init__(self) -> None:
         self.stop = False
@@ -27,7 +32,7 @@ class StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[StopRequest]:
+def catch_stop_signals() -> Iterator[StopRequest]:
     """Catches SIGTERM and SIGINT inside the block.
 
     In a job of several processes SIGTERM is left to jax's preemption service, which makes all of

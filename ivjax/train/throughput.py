@@ -1,4 +1,4 @@
-"""Speed between two log lines."""
+"""Throughput between two log lines: clips, tokens, FLOPs, and the share of time that waits for data."""
 
 from collections import Counter
 
@@ -9,8 +9,8 @@ from ivjax.train.hardware import peak_flops
 from ivjax.train.ledger import TimeLedger
 
 
-class Rates:
-    """Clips/s, tokens/s, analytic TFLOP/s per device, MFU and the share of time spent on waiting for data.
+class Throughput:
+    """Measures clips/s, tokens/s, analytic TFLOP/s per device, MFU and the share of time spent on waiting for data.
 
     Only the time of steps counts: what the ledger books to checkpoints and evals is left out.
     """
@@ -25,11 +25,11 @@ class Rates:
         self._before = ledger.totals()
 
     def count(self, medium: str) -> None:
-        """A step on a batch of `medium` is under way."""
+        """Notes that a step on a batch of `medium` was dispatched."""
         self._steps[medium] += 1
 
     def since_last(self) -> dict[str, float | str]:
-        """Rates over the steps since the call before."""
+        """Returns the rates over the steps since the call before."""
         now = self._ledger.totals()
         waited = now["data wait"] - self._before["data wait"]
         seconds = max(waited + now["step"] - self._before["step"], 1e-9)
