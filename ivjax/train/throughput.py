@@ -10,7 +10,7 @@ from ivjax.train.ledger import TimeLedger
 
 
 class Throughput:
-    """Measures clips/s, tokens/s, analytic TFLOP/s per device, MFU and the share of time spent on waiting for data.
+    """Measures clips/s, tokens/s, analytic TFLOP/s per device, MFU and the share of time that waits for data.
 
     Only the time of steps counts: what the ledger books to checkpoints and evals is left out.
     """
