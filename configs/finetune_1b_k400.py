@@ -15,9 +15,8 @@ with a new head. shards/NAME is a folder of the data set's shards, or a link to 
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification
+from ivjax.stages.classification import Classification, ClassifierSize
 
 CLIPS, BATCH = 240_000, 32 * 16
 EPOCH = CLIPS // (BATCH // 2)

@@ -11,9 +11,8 @@ student; its decoders are not read.
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification
+from ivjax.stages.classification import Classification, ClassifierSize
 
 CLIPS, BATCH = 658_000, 32 * 16
 EPOCH = CLIPS // (BATCH // 2)

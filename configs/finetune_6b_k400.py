@@ -16,9 +16,8 @@ set's shards, or a link to it.
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification
+from ivjax.stages.classification import Classification, ClassifierSize
 
 CLIPS, BATCH = 240_000, 64 * 8
 EPOCH = CLIPS // (BATCH // 2)

@@ -11,9 +11,8 @@ pretrained 6B student were not released.
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification
+from ivjax.stages.classification import Classification, ClassifierSize
 
 CLIPS, BATCH = 658_000, 64 * 8
 EPOCH = CLIPS // (BATCH // 2)

@@ -16,9 +16,8 @@ from dataclasses import replace
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification
+from ivjax.stages.classification import Classification, ClassifierSize
 
 CLIPS, V1_CLIPS, BATCH = 168_913, 86_017, 64 * 8
 EPOCH, V1_EPOCH = CLIPS // (BATCH // 2), V1_CLIPS // (BATCH // 2)

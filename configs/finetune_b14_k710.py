@@ -13,9 +13,8 @@ epochs, one of them to warm up.
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification
+from ivjax.stages.classification import Classification, ClassifierSize
 
 CLIPS, BATCH = 658_000, 16 * 32
 EPOCH = CLIPS // (BATCH // 2)

@@ -10,9 +10,8 @@ Expect    top1 71 % on the 160 held-out clips, 64 % from nothing (init_from=() i
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification
+from ivjax.stages.classification import Classification, ClassifierSize
 
 experiment = ix.Experiment(
     stage=Classification(

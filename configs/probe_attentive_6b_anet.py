@@ -18,9 +18,8 @@ from dataclasses import replace
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification, Probe
+from ivjax.stages.classification import Classification, ClassifierSize, Probe
 
 CLIPS, BATCH = 10_024, 16 * 64
 EPOCH, HACS_EPOCH = CLIPS // BATCH, 37_613 // BATCH

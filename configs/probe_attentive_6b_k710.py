@@ -16,9 +16,8 @@ from dataclasses import replace
 
 from ivjax import experiment as ix
 from ivjax.data_pipelines import options as dp
-from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
-from ivjax.stages.classification import Classification, Probe
+from ivjax.stages.classification import Classification, ClassifierSize, Probe
 
 CLIPS, BATCH, RUN = 658_000, 32 * 32, "runs/attentive_6b_k710"
 EPOCH, MIT_EPOCH, SSV2_EPOCH = CLIPS // BATCH, 791_297 // (2 * BATCH), 168_913 // BATCH

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from ivjax.experiment.files import shipped_configs
+
 HEAVY = ("jax", "flax", "optax", "orbax", "grain", "av", "array_record", "pyarrow", "tensorflow")
 
 
@@ -25,7 +27,22 @@ def test_options_import_nothing_heavy(module):
 
 
 @pytest.mark.multiprocess
-def test_importing_the_experiment_takes_a_moment():
-    code = "import time; t = time.process_time(); import ivjax.experiment; print(time.process_time() - t)"
+def test_no_shipped_config_imports_anything_heavy():
+    names = sorted(shipped_configs())
+    code = f"from ivjax import experiment as ix\nfor name in {names}: ix.load_experiment(name)"
+    assert imported(code) == []
+
+
+@pytest.mark.multiprocess
+def test_importing_and_loading_take_a_moment():
+    code = """
+import time
+start = time.process_time()
+from ivjax import experiment as ix
+imported = time.process_time()
+ix.load_experiment("stage1_1b")
+print(imported - start, time.process_time() - start)
+"""
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert float(done.stdout) < 0.3
+    importing, loading = map(float, done.stdout.split())
+    assert importing < 0.3 and loading < 1.0
