@@ -98,7 +98,7 @@ def test_another_sweep_in_the_same_folder_is_refused_by_its_differences(sweep):
         sweep("stage1_synthetic", *GRID)
 
 
-def test_what_cannot_start_is_said_before_anything_does(sweep):
+def test_runs_that_cannot_start_are_named_before_any_run_starts(sweep):
     sweep.plan = sweep.plan | {"problem": "it needs 5 GiB"}
     with pytest.raises(UserError, match=r"4 of 4 runs cannot start .*batch=8: it needs 5 GiB"):
         sweep(MICRO, *GRID)
@@ -120,7 +120,7 @@ def test_bad_arguments_are_named(sweep, tmp_path):
     assert not sweep.folder.exists()
 
 
-def test_commands_for_other_machines_leave_out_what_is_finished_there(sweep):
+def test_commands_for_other_machines_leave_out_finished_runs(sweep):
     sweep(MICRO, *GRID)
     (sweep.folder / "runs" / name("2e-3", 16) / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
     printed = sweep(MICRO, *GRID, "--print-commands")
@@ -133,7 +133,7 @@ def test_commands_for_other_machines_leave_out_what_is_finished_there(sweep):
     assert " ".join(launch) == f"launch slurm --target here.toml --set name=sweep-3 --out {out} {train}"
 
 
-def test_an_error_in_a_run_is_a_reply_and_not_the_end_of_its_worker(tmp_path):
+def test_an_error_in_a_run_becomes_a_reply_and_the_worker_lives_on(tmp_path):
     said = []
     request = {"do": "train", "config": MICRO, "root": str(tmp_path), "shared": (), "key": "k"}
     run = {"name": "r", "overrides": ["batch=7"], "folder": str(tmp_path / "r")}

@@ -9,7 +9,7 @@ import pytest
 from ivjax.sweep import pool as module
 from ivjax.sweep.pool import Pool
 
-# Answers like a worker; a request may have it die, or wait for a signal and say that it stopped.
+# Answers like a worker; a request may make it die, or make it wait for a signal and report that it stopped.
 _FAKE = """
 import json, os, signal, sys, time
 def stop(*_):
@@ -30,7 +30,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def work(monkeypatch, tmp_path):
-    """Has a pool do requests by name; gives (request, reply) of each, and whether the pool was stopped."""
+    """Sends requests by name to a pool; gives (request, reply) of each, and whether the pool was stopped."""
     monkeypatch.setattr(module, "COMMAND", (sys.executable, "-c", _FAKE))
 
     def run(names, size, hears=lambda pool, name: None):
@@ -64,7 +64,7 @@ def test_several_workers_share_the_requests(work):
     assert len({reply["by"] for _, reply in replies}) <= 2
 
 
-def test_a_signal_lets_the_busy_save_and_starts_nothing_more(work, tmp_path):
+def test_a_signal_lets_busy_workers_save_and_starts_no_new_run(work, tmp_path):
     waiting = tmp_path / "1.txt"
 
     def hears(pool, name):

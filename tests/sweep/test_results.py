@@ -37,7 +37,7 @@ def runs(tmp_path):
     ]
 
 
-def test_equal_steps_are_the_last_that_all_have_and_equal_flops_lie_between_points(runs):
+def test_runs_are_compared_at_the_last_common_step_and_interpolated_at_equal_flops(runs):
     compared = compare(runs[:2], Ranking())
     assert (compared.steps, compared.at_steps) == (20, (1.0, 0.5))
     # The first run has spent 40 in the end, the second after 10 steps.
@@ -50,7 +50,7 @@ def test_equal_steps_are_the_last_that_all_have_and_equal_flops_lie_between_poin
     assert shorter.ranked(shorter.at_steps) == [1, 0, 2]
 
 
-def test_the_table_is_sorted_twice_and_names_what_is_not_finished(runs, tmp_path):
+def test_the_table_sorts_by_step_and_by_flops_and_lists_unfinished_runs(runs, tmp_path):
     note_failure(tmp_path / "a=3", "ran out of memory")
     failed = read_history(tmp_path / "a=3", "a=3", {"a": "3"}, apply_overrides(experiment, ["steps=10"]))
     runs = [*runs[:2], failed, runs[3]]
@@ -74,14 +74,14 @@ def test_the_table_is_sorted_twice_and_names_what_is_not_finished(runs, tmp_path
     assert rows[3]["loss at step 20"] == "" and rows[3]["flops"] == "20"
 
 
-def test_a_line_that_only_a_stop_wrote_changes_nothing(runs, tmp_path):
+def test_a_log_line_written_at_a_stop_is_ignored(runs, tmp_path):
     stopped = history(
         tmp_path / "stopped", "a=1", [4.0, 3.0, 2.0, 1.0], 2.0, extra=[{"step": 7, "loss": 100.0}]
     )
     assert stopped == runs[0]
 
 
-def test_the_eval_loss_comes_first_where_there_is_one(tmp_path):
+def test_runs_are_sorted_by_eval_loss_if_it_was_logged(tmp_path):
     def run(name, eval_losses):
         lines = [
             {"step": step, "eval/loss": value} for step, value in zip((10, 20), eval_losses, strict=True)

@@ -31,7 +31,7 @@ def test_numbers_that_decide_no_branch_and_no_shape_are_arguments(shared):
     assert shared == ("schedule.peak", "schedule.warmup", "seed", "data.clips")
 
 
-def test_runs_share_a_step_if_they_differ_in_arguments_or_in_what_it_never_sees(shared):
+def test_runs_share_a_step_if_they_differ_only_in_arguments_data_or_logging(shared):
     def key(*overrides):
         return step_key(apply_overrides(experiment, overrides), shared)
 

@@ -20,7 +20,7 @@ def one_device(tmp_path_factory):
     return run(tmp_path_factory.mktemp("one"))
 
 
-def test_it_learns(one_device):
+def test_the_loss_falls(one_device):
     assert one_device[-1] < 0.8 * one_device[0]
 
 
@@ -57,7 +57,7 @@ def test_eight_micro_batches_give_the_gradients_of_the_whole_batch(kind, frozen)
         np.testing.assert_allclose(found, wanted[path], rtol=1e-4, atol=1e-5 * scale + 1e-9, err_msg=path)
 
 
-def test_frozen_words_stay_and_are_not_saved(tmp_path):
+def test_a_frozen_text_tower_does_not_move_and_is_not_saved(tmp_path):
     said: list[str] = []
     run(tmp_path, *FROZEN, "steps=3", said=said)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -65,14 +65,14 @@ def test_frozen_words_stay_and_are_not_saved(tmp_path):
     assert any(line.strip().startswith("frozen") for line in said)
 
 
-def test_frozen_words_are_the_same_after_a_restart(tmp_path):
+def test_a_frozen_text_tower_is_the_same_after_a_restart(tmp_path):
     options = (*FROZEN, "steps=6", "checkpoint.every=3")
     whole = run(tmp_path / "run", *options)
     (tmp_path / "run" / "checkpoints" / "6").rename(tmp_path / "later")
     assert run(tmp_path / "run", *options) == whole
 
 
-def test_the_temperature_keeps_inside_its_bounds(tmp_path):
+def test_the_temperature_stays_within_its_bounds(tmp_path):
     run(tmp_path, "stage.contrast.least=0.0699", "schedule.peak=0.05", "steps=8")
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     assert restore_params(tmp_path, here)["temperature"] >= np.float32(0.0699)

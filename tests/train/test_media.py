@@ -52,7 +52,7 @@ def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_clips_and_images_take_turns_by_their_number_and_go_on_after_a_stop(both, tmp_path):
+def test_steps_alternate_media_by_corpus_size_and_resume(both, tmp_path):
     said: list[str] = []
     changed = apply_overrides(both, ["eval_loss.every=8", "eval_loss.batches=4", "checkpoint.every=5"])
     assert train(changed, tmp_path, said.append, jax.devices()[:1]) == 0
@@ -72,7 +72,7 @@ def test_clips_and_images_take_turns_by_their_number_and_go_on_after_a_stop(both
     assert model.vision_size == both.stage.vision and set(params) == {"vision", "text", "temperature"}
 
 
-def test_another_choice_of_media_does_not_go_on(both, tmp_path):
+def test_resume_with_other_media_is_refused(both, tmp_path):
     one = dataclasses.replace(both, data=both.data.mixtures["video"], steps=1)
     assert train(one, tmp_path, lambda line: None, jax.devices()[:1]) == 0
     with pytest.raises(UserError, match="has been reading video and is now given video, image; put the old"):

@@ -60,7 +60,7 @@ def test_a_run_starts_from_another_and_reads_frozen_parts_again(request, tmp_pat
     assert run(tmp_path, *options) == first
 
 
-def test_what_no_file_holds_must_be_named(tmp_path, weights):
+def test_parameters_that_no_file_holds_must_match_init_fresh(tmp_path, weights):
     deeper = (f"init_from=('{weights}',)", "stage.contrast.kind=sigmoid", "steps=1")
     with pytest.raises(UserError, match="nothing for bias; add a file, or name them in init_fresh"):
         run(tmp_path, *deeper)
@@ -73,12 +73,12 @@ def test_a_file_of_another_size_is_named(tmp_path, weights):
         run(tmp_path, f"init_from=('{weights}',)", "stage.vision.width=48", "steps=1")
 
 
-def test_frozen_words_that_come_from_nowhere_are_refused(tmp_path):
+def test_a_frozen_text_tower_without_weights_is_refused(tmp_path):
     with pytest.raises(UserError, match="init_from gives no file, and nothing for text/.*frozen.*init_fresh"):
         run(tmp_path, "stage.train_text=false", "steps=1")
 
 
-def test_a_run_with_frozen_words_can_be_started_from_and_exported(tmp_path, trained):
+def test_a_run_with_a_frozen_text_tower_can_be_started_from_and_exported(tmp_path, trained):
     first = tmp_path / "first"
     run(first, f"init_from=('{trained}',)", "stage.train_text=false", "steps=1")
     run(tmp_path / "second", f"init_from=('{first}',)", "stage.train_text=false", "steps=1")
@@ -88,7 +88,7 @@ def test_a_run_with_frozen_words_can_be_started_from_and_exported(tmp_path, trai
     equal(import_weights(tmp_path / "w.pth", target=load(first).params).params, load(first).params)
 
 
-def test_a_learned_bias_has_no_place_in_the_originals_files(tmp_path):
+def test_export_lists_a_learned_bias_as_unused(tmp_path):
     run(tmp_path / "run", "stage.contrast.kind=sigmoid", "steps=1")
     exported = export_file(tmp_path / "run", tmp_path / "w.safetensors", lambda line: None)
     assert exported.report.unused == {"bias": "the originals have no place for it"}

@@ -57,7 +57,7 @@ def test_a_non_finite_step_changes_counters_only():
     np.testing.assert_allclose(moved["ema"]["kernel"], expected, rtol=1e-6)
 
 
-def test_accumulated_parts_give_the_gradient_of_the_whole():
+def test_micro_batches_give_the_gradient_of_the_whole_batch():
     objective = linear_objective()
     batch = {"x": jax.random.normal(jax.random.key(0), (12, 3))}
     results = []
@@ -96,7 +96,7 @@ class Poisoned:
         return Loader(grain.MapDataset.range(len(examples)).repeat(), InMemory(spoilt), request)
 
 
-def test_a_run_of_skipped_steps_ends_with_the_list(tmp_path):
+def test_ten_skipped_steps_in_a_row_end_the_run_and_are_listed(tmp_path):
     poisoned = dataclasses.replace(experiment, data=Poisoned())
     with pytest.raises(UserError, match="last 10 steps up to 10 had a non-finite loss"):
         train(poisoned, tmp_path, lambda line: None, jax.devices()[:1])
