@@ -52,12 +52,12 @@ def _plan(options: argparse.Namespace) -> int:
     from ivjax.experiment.files import load_experiment
     from ivjax.plan.mesh_search import best
     from ivjax.plan.page import write_page
-    from ivjax.plan.roofline import assume
+    from ivjax.plan.roofline import checked_assumptions
     from ivjax.plan.table import lines
     from ivjax.plan.training_plan import make_plan
 
     experiment = load_experiment(options.config, options.overrides, note)
-    assumed = assume(options.efficiency, options.decode_ms, options.price)
+    assumed = checked_assumptions(options.efficiency, options.decode_ms, options.price)
     if options.search:
         experiment = best(options.config, experiment, topology, assumed, note)
     plan = make_plan(options.config, experiment, topology, assumed, options.compile)

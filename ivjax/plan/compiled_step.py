@@ -1,4 +1,4 @@
-"""The step compiled for a topology that need not be there: what it takes, and what it sends."""
+"""Compiles a step for a topology that need not be there, and reads its memory and traffic."""
 
 import contextlib
 import re
@@ -29,15 +29,26 @@ _TOO_LARGE = (
     ),
 )
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_TRAFFIC, _FREE = 1.5, 256 * 2**20  # more than so many times the need, and so many bytes, is worth a warning
-_GATHER, _SMALL = 1.5, 64 * 2**20
+# Warnings are given beyond a factor of what shapes need, and beyond a size that matters on any chip.
+_TRAFFIC_FACTOR, _TRAFFIC_BYTES = 1.5, 256 * 2**20
+_GATHER_FACTOR, _GATHER_BYTES = 1.5, 64 * 2**20
 
 
 @dataclass(frozen=True)
 class CompiledStep:
-    """Bytes on one device. `alive` is the most that the step's own values take at once; `heap` is what they
-    are laid out in, with gaps between them; `fast` is what lies in the chip's fast memory instead. `largest`
-    are the biggest places of the heap: (bytes, shapes).
+    """A compiled step: bytes on one device, and what it sends.
+
+    Attributes:
+        seconds: how long the compiler took.
+        arguments: bytes of the step's arguments.
+        alive: the most bytes that the step's own values take at once.
+        heap: the bytes that they are laid out in, with gaps between them.
+        fast: bytes that are in the chip's fast memory instead.
+        output: bytes of outputs that do not overwrite arguments.
+        code: bytes of the program.
+        census: its collectives.
+        largest: the largest places of the heap: (bytes, shapes).
+        warnings: what is replicated, gathered or sent by accident.
     """
 
     seconds: float
@@ -53,13 +64,19 @@ class CompiledStep:
 
     @property
     def total(self) -> int:
-        """What one device must have."""
+        """Bytes that a device must have."""
         return self.arguments + self.heap + self.output + self.code
 
 
 @dataclass(frozen=True)
 class TooLarge:
-    """The compiler found no way to fit the step into a device."""
+    """A step that the compiler could not fit into a device.
+
+    Attributes:
+        seconds: how long it took to find out.
+        total: bytes that the step takes.
+        limit: bytes that a device has.
+    """
 
     seconds: float
     total: int
@@ -75,7 +92,7 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
         program = program_of(experiment, mesh)
         lowered = _lowered(program, topology)
         started = time.perf_counter()
-        # The compiler's report of its heap is only to be had as a file.
+        # libtpu writes the report of its heap only as a file.
         options: dict[str, str | bool] = {}
         if topology.chip.platform == "tpu":
             options["xla_dump_to"] = folder
@@ -90,11 +107,11 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
     output = stats.output_size_in_bytes - stats.alias_size_in_bytes
     heap = stats.temp_size_in_bytes if report.used is None else report.used - stats.argument_size_in_bytes
     alive = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - report.fast
-    warnings = [*_held_whole(program, executable), *_gathered(found, expected), *_traffic(found, expected)]
+    warnings = [*_replicated(program, executable), *_gathered(found, expected), *_traffic(found, expected)]
     return CompiledStep(
         seconds=seconds,
         arguments=stats.argument_size_in_bytes,
-        # Only TPU's peak counts temporaries.
+        # Elsewhere than on TPU, the reported peak leaves out temporaries.
         alive=min(max(alive, 0), heap) if report.used is not None else heap,
         heap=heap,
         fast=report.fast,
@@ -130,8 +147,12 @@ def _too_large(error: Exception, seconds: float, topology: Topology) -> TooLarge
 
 
 class _Report:
-    """What libtpu writes about memory: bytes `used` with arguments (None: no report), `fast` ones, and the
-    `largest` places of the heap.
+    """The memory report that libtpu writes.
+
+    Attributes:
+        used: bytes of HBM, arguments included; None where there is no report.
+        fast: bytes of the chip's fast memory.
+        largest: the largest places of the heap: (bytes, shapes).
     """
 
     def __init__(self, folder: Path):
@@ -152,46 +173,47 @@ def _place(line: str) -> Iterator[tuple[int, str]]:
         yield int(float(size[1]) * _UNITS[size[2]]), columns[4]
 
 
-def _held_whole(program: Program, executable: Any) -> Iterator[str]:
-    """Arguments that the compiled program holds in larger pieces than the sharding table says."""
+def _replicated(program: Program, executable: Any) -> Iterator[str]:
+    """Yields a warning for each argument of which a device holds more than the sharding rules say."""
     given = (program.state, program.frozen)
-    for path, (leaf, lies) in _leaves(given, executable.input_shardings[0][:2]):
-        wanted, found = (s.shard_shape(leaf.shape) for s in (leaf.sharding, lies))
+    for path, (leaf, placed) in _leaves(given, executable.input_shardings[0][:2]):
+        wanted, found = (s.shard_shape(leaf.shape) for s in (leaf.sharding, placed))
         if found != wanted:
             yield (
-                f"{path} lies as {found} on each device and the sharding table says {wanted}: "
+                f"each device holds {found} of {path}, and by its sharding rule {wanted}: "
                 "it is replicated by accident"
             )
 
 
 def _leaves(shapes: Any, shardings: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    for tree, lies in zip(shapes, shardings, strict=True):
-        for (path, leaf), sharding in zip(paths_of(tree), jax.tree.leaves(lies), strict=True):
+    for tree, placed in zip(shapes, shardings, strict=True):
+        for (path, leaf), sharding in zip(paths_of(tree), jax.tree.leaves(placed), strict=True):
             yield path, (leaf, sharding)
 
 
 def _gathered(found: Census, expected: Estimate) -> Iterator[str]:
     largest = max(expected.costs.largest.values(), default=0)
     for traffic in found.traffic:
-        if traffic.kind == "all-gather" and traffic.largest > max(_GATHER * largest, _SMALL):
+        if traffic.kind == "all-gather" and traffic.largest > max(_GATHER_FACTOR * largest, _GATHER_BYTES):
             yield (
-                f"something of {traffic.largest / 2**20:.0f} MiB is gathered whole along "
-                f"{'+'.join(traffic.axes)}, and the largest parameter that a step gathers has "
-                f"{largest / 2**20:.0f}: activations lose their split"
+                f"an array of {traffic.largest / 2**20:.0f} MiB is gathered along {'+'.join(traffic.axes)}, "
+                f"and the largest parameter that a step gathers has {largest / 2**20:.0f} MiB: "
+                "an activation loses its split"
             )
 
 
 def _traffic(found: Census, expected: Estimate) -> Iterator[str]:
-    """Axes along which far more is sent than the step needs; sends along two axes count for the first."""
+    """Yields a warning for each axis along which far more is sent than shapes need."""
     sent: Counter[str] = Counter()
     for traffic in found.traffic:
+        # A collective along two axes counts for the first, as the estimate counts it.
         sent[traffic.axes[0]] += traffic.bytes
     for axis, size in sent.items():
         need = expected.costs.sent.get(axis, 0.0)
-        if size > _TRAFFIC * need and size - need > _FREE:
+        if size > _TRAFFIC_FACTOR * need and size - need > _TRAFFIC_BYTES:
             yield (
-                f"{size / 2**30:.2f} GiB are sent along {axis} in a step, and {need / 2**30:.2f} would do: "
+                f"{size / 2**30:.2f} GiB are sent along {axis} in a step, and {need / 2**30:.2f} GiB would do: "
                 "look for a value that changes its layout"
             )
     for loop in found.unknown_loops:
-        yield f"the turns of loop {loop} are not known; what it sends is counted once"
+        yield f"the trip count of loop {loop} is unknown; what it sends is counted once"

@@ -1,6 +1,6 @@
-"""Devices to compile for, without having them: TPUs through libtpu, GPUs through the CUDA plugin.
+"""Devices to compile for that need not be there: TPUs through libtpu, GPUs through the CUDA plugin.
 
-jax is imported inside the functions, so that `prepare_environment` can come before it.
+jax is imported inside the functions, so that `prepare_environment` can run before it.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from ivjax.train.chips import Chip
 if TYPE_CHECKING:
     import jax
 
-# Keeps libtpu from looking for the machine it expects to run on, and from claiming it for this process alone.
+# Keep libtpu from asking the cloud's metadata server for its machine, and from locking it for one process.
 _WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -43,9 +43,9 @@ _GPUS = {
 
 
 def prepare_environment(topology: Topology) -> None:
-    """Makes jax run on the CPU and libtpu load without a TPU; call it before jax is first used.
+    """Makes jax run on the CPU and libtpu load without a TPU. Call it before jax is first used.
 
-    Never call it in a job that is to train on an accelerator.
+    Never call it in a process that trains on an accelerator.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     if "jax" in sys.modules:
@@ -62,7 +62,7 @@ def _hide_tpu() -> None:
 
 
 def _with_devices(flags: str, devices: int) -> str:
-    """XLA_FLAGS with at least so many fake devices."""
+    """Returns XLA_FLAGS with at least `devices` fake devices."""
     found = re.search(rf"{_FAKE_DEVICES}=(\d+)", flags)
     if found is None:
         return f"{flags} {_FAKE_DEVICES}={devices}".strip()
@@ -70,7 +70,7 @@ def _with_devices(flags: str, devices: int) -> str:
 
 
 def compile_devices(topology: Topology) -> "list[jax.Device]":
-    """Devices of the topology that programs can be compiled for (on TPU and GPU: not run)."""
+    """Returns devices of the topology that programs can be compiled for; on TPU and GPU they cannot run."""
     make = {"tpu": _tpu_devices, "gpu": _gpu_devices, "cpu": _cpu_devices}[topology.chip.platform]
     devices = make(topology)
     if len(devices) != topology.devices:
@@ -102,7 +102,7 @@ def _tpu_devices(topology: Topology) -> "list[jax.Device]":
     if topology.slices > 1:
         options["num_slices"] = topology.slices
     if name == "v4":
-        # One device per chip, as jobs on v4 have it; the default is one for each of the two cores.
+        # Megacore makes one device of the two cores of a chip, as jobs on v4 have it; the default is two.
         options["chip_config_name"] = "megacore"
     if topology.devices_per_slice < topology.chip.devices_per_host:
         options["chips_per_host_bounds"] = [*shape, 1, 1][:3]
@@ -142,7 +142,7 @@ def _gpu_devices(topology: Topology) -> "list[jax.Device]":
 
 
 def _target_config(chip: Chip) -> str:
-    """The GPU as text of XLA's message GpuTargetConfigProto."""
+    """Returns the GPU as text of XLA's message GpuTargetConfigProto."""
     cores, units, shared, block, cache, clock, capability, description = _GPUS[chip.name]
     return f"""
     gpu_device_info {{
@@ -160,7 +160,7 @@ def _target_config(chip: Chip) -> str:
 
 
 def _described(platform: str, options: dict[str, Any], advice: str) -> "list[jax.Device]":
-    """The devices that the platform's plugin describes, or a UserError that ends in its own reason."""
+    """Returns the devices that the platform's plugin describes, or raises a UserError with its reason."""
     from jax.experimental import topologies
 
     try:
@@ -173,7 +173,7 @@ def _described(platform: str, options: dict[str, Any], advice: str) -> "list[jax
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Drops what compiled code writes to stderr: the plugins complain that they find no hardware."""
+    """Drops what C++ code writes to stderr, because the plugins complain that they find no hardware."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -187,12 +187,12 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def libtpu_lock() -> Iterator[None]:
-    """Only one of this user's processes on the machine is inside at a time; the others wait and say so.
+    """Lets one of this user's processes on the machine compile at a time; the others say that they wait.
 
-    A compile for a pod takes gigabytes: several at once can fill the memory of the machine. A lock ends
-    with its process. Not to be nested.
+    A compile for a pod takes gigabytes, so several at once could fill the memory of the machine. The lock
+    ends with its process. It must not be nested.
     """
-    # A name per user: in a shared temporary folder nobody else's file can be in the way.
+    # One file per user: in a shared temporary folder, another user's file could not be opened.
     path = Path(tempfile.gettempdir()) / f"ivjax-libtpu-{os.getuid()}.lock"
     with locked(path, on_wait=_say_waiting, mode=0o600):
         yield

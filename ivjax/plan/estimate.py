@@ -1,4 +1,4 @@
-"""What one step of an experiment takes from each device, by its shapes alone: nothing is compiled."""
+"""Estimates what one training step takes on each device, from shapes alone: nothing is compiled."""
 
 import dataclasses
 import math
@@ -25,11 +25,15 @@ from ivjax.train.sharding import undivided
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device: what a step is given, by kind, and what it makes for itself.
+    """Bytes on one device.
 
-    `largest` are the biggest of what it makes: (bytes, what it is); `host` lies in host memory meanwhile.
-    `undivided` are the bytes of leaves that stay whole along an axis because it does not divide them, and
-    `because` says that of the largest.
+    Attributes:
+        given: bytes of the step's arguments, by kind (params, moments, frozen, batch, ...).
+        temporaries: the most bytes that the step stores for itself at once.
+        largest: the largest of these values: (bytes, what it is).
+        host: bytes that are in host memory during the step.
+        undivided: bytes of arguments that stay whole along an axis, because it does not divide them.
+        because: names the largest of them and the axis.
     """
 
     given: Mapping[str, int]
@@ -41,20 +45,29 @@ class Memory:
 
     @property
     def arguments(self) -> int:
-        """All that a step is given."""
+        """Bytes of all arguments of the step."""
         return sum(self.given.values())
 
     @property
     def total(self) -> int:
-        """The most that is alive at once."""
+        """The most bytes alive at once."""
         return self.arguments + self.temporaries
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One step: `flops` of the model by part, over all devices; the rest on one device.
+    """What one step takes. Everything but `flops` is of one device.
 
-    `costs.flops` are those that are executed, with what is computed again and what kernels pad.
+    Attributes:
+        mesh: devices by mesh axis.
+        slices: groups of devices that only the data-centre network joins.
+        parameters: how many parameters train.
+        frozen: how many parameters do not.
+        tokens: tokens of a clip that the trained encoder sees.
+        row_bytes: bytes of one clip in the batch.
+        memory: bytes on one device.
+        flops: FLOPs of the model over all devices, by part of it.
+        costs: FLOPs that are executed, with recomputation and padding of kernels; bytes read and sent.
     """
 
     mesh: Mapping[str, int]
@@ -69,7 +82,7 @@ class Estimate:
 
 
 def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
-    """The estimate of an experiment on so many devices of a kind, under its own mesh."""
+    """Returns the estimate of an experiment on `devices` devices of a kind, under its own mesh."""
     mesh: Any = abstract_mesh(experiment, chip, devices)
     check_batch(experiment.batch, experiment.accumulate, mesh)
     with jax.sharding.use_abstract_mesh(mesh):
@@ -119,7 +132,7 @@ def _undivided(program: Program, mesh: Any) -> tuple[int, str]:
 def _made(
     walk: Walk, frame: Frame, state: Sequence[Value], results: Sequence[Value]
 ) -> tuple[int, tuple[tuple[int, str], ...]]:
-    """Most bytes that a step makes for itself, and the largest of its values then."""
+    """Returns the most bytes that a step stores for itself, and the eight largest of its values then."""
     new = results[: len(state)]
     donation.reuse_places(frame, state, new)
     copies = donation.copied_first(frame, state, new) if walk.platform == "cpu" else []
@@ -128,17 +141,16 @@ def _made(
     sizes = [value.bytes for value in copies]
     made = [(size, frame.labels[name]) for name, size in alive.items()]
     made += [(value.bytes, f"a copy of {value.label}") for value in copies]
-    return peak + sum(sizes) - donation.reused_bytes(alive.values(), sizes), tuple(
-        sorted(made, reverse=True)[:8]
-    )
+    total = peak + sum(sizes) - donation.reused_bytes(alive.values(), sizes)
+    return total, tuple(sorted(made, reverse=True)[:8])
 
 
 def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractMesh:
-    """The experiment's mesh over devices that need not exist."""
+    """Returns the experiment's mesh over devices that need not exist."""
     sizes = list(experiment.mesh.resolve(devices))
     sizes[0] *= experiment.mesh.slices
-    # Kernels that never store attention weights stand for each other: splash is traced for GPUs as well,
-    # because cuDNN's cannot be without a GPU.
+    # cuDNN's attention can only be traced where there is a GPU, so splash is traced for GPUs as well. Neither
+    # stores attention weights, so their memory is about the same.
     platform = "cpu" if chip.platform == "cpu" else "tpu"
     device = AbstractDevice(device_kind=chip.kind, num_cores=None, platform=platform)
     types = (AxisType.Auto,) * len(MESH_AXES)
@@ -146,7 +158,7 @@ def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractM
 
 
 def parameter_layouts(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
-    """Shapes and splits of what is trained, and of single layers of it, by sorted shape."""
+    """Returns shapes and splits of trained parameters, and of single layers of them, by sorted shape."""
     found: dict[Shape, tuple[Shape, Splits]] = {}
     for _, leaf in paths_of(program.state["params"]):
         splits = partitioning.of_spec(leaf.sharding.spec, leaf.ndim)
@@ -155,14 +167,14 @@ def parameter_layouts(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
                 shape = leaf.shape[skipped:]
                 found.setdefault(tuple(sorted(shape)), (shape, splits[skipped:]))
         if leaf.ndim > 2 and not any(splits[:-1]):
-            # A kernel over patches is a matrix in its product.
+            # The kernel of a patch embedding is multiplied as a matrix.
             shape = (math.prod(leaf.shape[:-1]), leaf.shape[-1])
             found.setdefault(tuple(sorted(shape)), (shape, ((), splits[-1])))
     return found
 
 
 def with_mesh(experiment: Experiment, **changes: Any) -> Experiment:
-    """The experiment with another mesh."""
+    """Returns the experiment with changes to its mesh."""
     return dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, **changes))
 
 

@@ -1,4 +1,4 @@
-"""Programs that say themselves what each device does: shard_map, and kernels written by hand."""
+"""Costs of programs for a single device inside a traced step: shard_map and Pallas kernels."""
 
 import math
 from typing import Any
@@ -9,16 +9,16 @@ from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.products import block_flops
 
 
-def shard_map(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
-    """A program per device, whose shapes are local already."""
+def shard_map(device: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+    """Costs a shard_map, whose shapes are those of one device already."""
     frame.store([v for v in operands if not v.view])
-    inside, jaxpr = walk.frame(), equation.params["jaxpr"]
-    arguments = [inside.outside(walk.value(v.aval, partitioning.whole(v.aval.ndim))) for v in jaxpr.invars]
+    inside, jaxpr = device.frame(), equation.params["jaxpr"]
+    arguments = [inside.outside(device.value(v.aval, partitioning.whole(v.aval.ndim))) for v in jaxpr.invars]
     for argument, operand in zip(arguments, operands, strict=True):
         argument.of_batch = operand.of_batch
-    inside.end(walk.run(jaxpr, (), arguments, inside))
+    inside.end(device.run(jaxpr, (), arguments, inside))
     results = [
-        walk.value(v.aval, partitioning.of_spec(spec, v.aval.ndim))
+        device.value(v.aval, partitioning.of_spec(spec, v.aval.ndim))
         for v, spec in zip(equation.outvars, equation.params["out_specs"], strict=True)
     ]
     inner = max(inside.peak() - sum(v.bytes for v in results), 0)
@@ -26,12 +26,12 @@ def shard_map(walk: SimulatedDevice, equation: Any, operands: list[Value], frame
     return results
 
 
-def kernel(walk: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
-    """A hand-written kernel: what it reads and writes, and the products of each of its blocks."""
+def kernel(device: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
+    """Costs a Pallas kernel: what it reads and writes, and the matrix products of each of its blocks."""
     frame.store([v for v in operands if not v.view])
-    results = [walk.value(v.aval, partitioning.whole(v.aval.ndim)) for v in equation.outvars]
-    turns = math.prod(int(n) for n in equation.params["grid_mapping"].grid)
-    walk.costs.flops += turns * block_flops(equation.params["jaxpr"])
-    walk.count(operands, results)
+    results = [device.value(v.aval, partitioning.whole(v.aval.ndim)) for v in equation.outvars]
+    blocks = math.prod(int(n) for n in equation.params["grid_mapping"].grid)
+    device.costs.flops += blocks * block_flops(equation.params["jaxpr"])
+    device.count(operands, results)
     frame.step(operands, results)
     return results

@@ -1,4 +1,4 @@
-"""Other ways to run an experiment on a topology: meshes, rows at a time, rematerialisation."""
+"""Searches for the best way to run an experiment on a topology: mesh, rematerialisation, micro-batches."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ from ivjax.plan.topology import Topology
 from ivjax.plan.training_plan import TrainingPlan, make_plan
 
 _REMATS: tuple[Remat, ...] = ("none", "dots", "full")
-_PARTS = (1, 2, 4, 8)
+_MICRO_BATCHES = (1, 2, 4, 8)
 _TENSOR = (2, 4, 8)
 
 
 def search(
     name: str, experiment: Experiment, topology: Topology, assumed: Assumptions, say: Callable[[str], None]
 ) -> list[TrainingPlan]:
-    """All plans that were tried, best first: those that fit by time, then the others by what they lack.
+    """Returns all plans that were tried, best first: those that fit by time, then the others by their bytes.
 
-    One thing is changed at a time, from the best so far: the mesh first, then what is computed again, then
-    in how many parts a batch is worked off.
+    One thing is changed at a time, from the best so far: first the mesh, then rematerialisation, then the
+    number of micro-batches. A full grid would take minutes for little gain. `say` is told each attempt.
     """
     tried: dict[Any, TrainingPlan] = {}
 
@@ -41,7 +41,7 @@ def search(
 
     for candidate in _meshes(experiment, topology):
         attempt(candidate)
-    for change in (_remats, _parts):
+    for change in (_remats, _micro_batches):
         if tried:
             for candidate in change(ranked(tried.values())[0].experiment):
                 attempt(candidate)
@@ -58,7 +58,7 @@ def best(
     say: Callable[[str], None],
     shown: int = 5,
 ) -> Experiment:
-    """The experiment as the best plan has it; the best few are said."""
+    """Returns the experiment of the best plan; `say` is told the best few."""
     plans = search(name, experiment, topology, assumed, say)
     say(f"the best of {len(plans)}:")
     for plan in plans[:shown]:
@@ -67,17 +67,17 @@ def best(
 
 
 def overrides(experiment: Experiment) -> str:
-    """What to write on a command line to run an experiment so."""
+    """Returns the overrides that run an experiment like this."""
     mesh = experiment.mesh
     axes = [f"mesh.{axis}={getattr(mesh, axis)}" for axis in ("data", "fsdp", "tensor", "context")]
     return " ".join([*axes, f"remat={experiment.remat}", f"accumulate={experiment.accumulate}"])
 
 
 def ranked(plans: Any) -> list[TrainingPlan]:
-    """Those that fit first, the fastest of them before others; then by bytes."""
+    """Returns plans that fit, the fastest first; then the others, the smallest first."""
 
     def key(plan: TrainingPlan) -> tuple[bool, float, float]:
-        # Steps within a hundredth of each other are equal; of those the one that sends less is better.
+        # Two digits of the time: the estimate is no more exact. Of equals the one that sends less is better.
         rounded = float(f"{plan.speed.step:.2g}")
         return not plan.fits, rounded if plan.fits else plan.needed, sum(plan.estimate.costs.sent.values())
 
@@ -85,7 +85,7 @@ def ranked(plans: Any) -> list[TrainingPlan]:
 
 
 def reason(plan: TrainingPlan) -> str:
-    """One line: what it is, and why it is good or bad."""
+    """Returns one line: the mesh, and why it is good or bad."""
     experiment, chip = plan.experiment, plan.topology.chip
     share = plan.needed / chip.usable_memory
     verdict = "fits" if plan.fits else "does not fit"
@@ -97,7 +97,7 @@ def reason(plan: TrainingPlan) -> str:
 
 
 def _meshes(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
-    """The config's own; all powers of two along fsdp with whole heads; then heads split, the rest fsdp."""
+    """Yields the config's own mesh, powers of two along fsdp, and then tensor parallel ones with fsdp."""
     devices = topology.devices_per_slice
     splits = [(fsdp, 1) for fsdp in divisors(devices)]
     splits += [(devices // tensor, tensor) for tensor in _TENSOR if devices % tensor == 0]
@@ -107,7 +107,7 @@ def _meshes(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
 
 
 def divisors(devices: int) -> list[int]:
-    """Powers of two that divide a number of devices."""
+    """Returns the powers of two that divide a number of devices."""
     return [2**i for i in range(devices.bit_length()) if devices % 2**i == 0]
 
 
@@ -116,6 +116,6 @@ def _remats(best: Experiment) -> Iterator[Experiment]:
         yield dataclasses.replace(best, remat=remat)
 
 
-def _parts(best: Experiment) -> Iterator[Experiment]:
-    for parts in _PARTS:
-        yield dataclasses.replace(best, accumulate=parts)
+def _micro_batches(best: Experiment) -> Iterator[Experiment]:
+    for count in _MICRO_BATCHES:
+        yield dataclasses.replace(best, accumulate=count)

@@ -1,4 +1,4 @@
-"""A plan as one self-contained HTML page: a bar for the memory of a chip, and the tables."""
+"""A plan as one self-contained HTML page: a bar for the memory of a device, and the tables."""
 
 import html
 from collections.abc import Iterator
@@ -24,23 +24,23 @@ pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 13px; bor
 
 
 def write_page(plan: TrainingPlan, out: Path) -> Path:
-    """Stores the page, whole or not at all."""
+    """Writes the page, whole or not at all; returns its path."""
     out.parent.mkdir(parents=True, exist_ok=True)
     store(out, page(plan))
     return out
 
 
 def page(plan: TrainingPlan) -> str:
-    """The page as text."""
+    """Returns the page as HTML."""
     title = html.escape(f"{plan.name} on {plan.topology.name}")
     return "\n".join(
         [
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
             f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
             *_summary(plan),
-            "<h2>Memory of a chip</h2>",
+            "<h2>Memory of a device</h2>",
             *_memory(plan),
-            "<h2>All of it</h2>",
+            "<h2>The whole plan</h2>",
             f"<pre>{html.escape(chr(10).join(lines(plan)))}</pre>",
             "</body></html>\n",
         ]
@@ -58,8 +58,8 @@ def _summary(plan: TrainingPlan) -> Iterator[str]:
     )
 
 
-def pieces(plan: TrainingPlan) -> dict[str, int]:
-    """What the memory of a device is filled with, largest first; as compiled where it was."""
+def memory_breakdown(plan: TrainingPlan) -> dict[str, int]:
+    """Returns the bytes of a device by what fills them, largest first; as compiled if it was compiled."""
     memory, found = plan.estimate.memory, plan.compiled
     filled = {kind: size for kind, size in memory.given.items() if size}
     if isinstance(found, CompiledStep):
@@ -73,7 +73,7 @@ def pieces(plan: TrainingPlan) -> dict[str, int]:
 
 def _memory(plan: TrainingPlan) -> Iterator[str]:
     usable = plan.topology.chip.usable_memory
-    filled = pieces(plan)
+    filled = memory_breakdown(plan)
     scale = 100 / max(usable, sum(filled.values()))
     colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(filled)}
     yield '<div class="bar">'

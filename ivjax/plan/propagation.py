@@ -1,4 +1,4 @@
-"""How results are split over the mesh, primitive by primitive; products and loops have their own files."""
+"""Propagates splits from operands to results, for all primitives but products and loops."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _Rule = Callable[[SimulatedDevice, Any, Sequence[Value], Shape], Splits]
 
 
 def splits_of(device: SimulatedDevice, equation: Any, operands: Sequence[Value]) -> list[Splits]:
-    """Splits of the results of anything but products and programs within the program."""
+    """Returns the splits of an equation's results; not for matrix products and calls of other programs."""
     shapes = [shape_of(v.aval) for v in equation.outvars]
     if not operands:
         return [partitioning.whole(len(shape)) for shape in shapes]
@@ -32,12 +32,12 @@ def splits_of(device: SimulatedDevice, equation: Any, operands: Sequence[Value])
 
 
 def alike(shape: Shape, operands: Sequence[Value], same_rank: bool = False) -> Splits:
-    """The splits of a result that lies as its operands do."""
+    """Returns the splits of a result that inherits those of its operands."""
     rank = len(shape)
     fitting = [
         v.splits for v in operands if len(v.shape) == rank and (same_rank or v.shape == shape or 1 in v.shape)
     ]
-    # What begins with an operand's dimensions has more of each of its elements, as random bits of keys.
+    # A result whose first dimensions are an operand's has several values per element, as random bits of keys.
     fitting += [
         v.splits + partitioning.whole(rank - len(v.shape))
         for v in operands
@@ -49,7 +49,7 @@ def alike(shape: Shape, operands: Sequence[Value], same_rank: bool = False) -> S
 def count_sums(
     device: SimulatedDevice, equation: Any, operands: Sequence[Value], results: Sequence[Value]
 ) -> None:
-    """Books the sums over devices of a reduction over split dimensions, or of an explicit collective."""
+    """Adds the traffic of a reduction over split dimensions, or of an explicit collective."""
     name = equation.primitive.name
     if name in REDUCTIONS:
         dropped = [operands[0].splits[axis] for axis in equation.params["axes"]]

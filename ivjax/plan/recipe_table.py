@@ -1,4 +1,4 @@
-"""What the released recipes need, as a table for the documentation: every cell by the same rules."""
+"""Writes the table of what the released recipes need (docs/recipes.md)."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
@@ -24,9 +24,9 @@ RECIPES = (
     "finetune_1b_k710",
     "viclip_l14",
 )
-# As they are spoken of, and as chips: the number after v5p counts cores.
+# The usual name of each pod, and its chips: the number in v5p-128 counts cores.
 PODS = {"v5e-256": "v5e:16x16", "v5p-128": "v5p:4x4x4", "v6e-256": "v6e:16x16", "64 x h200": "h200:64"}
-_PARTS = (1, 2, 4, 8, 16)
+_MICRO_BATCHES = (1, 2, 4, 8, 16)
 
 _HEAD = """# What the released recipes need
 
@@ -34,13 +34,13 @@ Printed by `{command}`.
 
 Every recipe at its released global batch and number of steps, on each of four groups of accelerators. The
 mesh is the smallest split of the parameters (fsdp) under which a step fits; where even the largest does not,
-the batch is worked off in parts. A step takes *at least* the time shown: products at the full peak of the
-chip, and everything else hidden behind them, or the other way round where links or memory bound it. MFU is
-*at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled* are of
-the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128 are 64
+the batch is cut into micro-batches. A step takes *at least* the time shown: matrix products at the full peak
+of the chip, and everything else hidden behind them, or the other way round where links or memory bound it. MFU
+is *at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled* are of
+the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128 has 64
 chips: Google counts cores.
 
-| recipe | on | a device | fits | mesh | parts, remat | step | MFU | whole schedule | chip-hours |
+| recipe | on | a device | fits | mesh | micro-batches, remat | step | MFU | whole schedule | chip-hours |
 |---|---|---|---|---|---|---|---|---|---|
 """
 
@@ -48,12 +48,15 @@ chips: Google counts cores.
 def write_recipes(
     out: Path, compiled: Collection[str], command: str, say: Callable[[str], None]
 ) -> list[TrainingPlan]:
-    """Plans every recipe on every pod and stores the table; `compiled` are cells as RECIPE@TOPOLOGY."""
+    """Plans every recipe on every pod and writes the table.
+
+    `compiled` are the cells to compile, as RECIPE@TOPOLOGY; `command` is how the table says it was made.
+    """
     cells = {f"{name}@{pod}": (name, label) for name in RECIPES for label, pod in PODS.items()}
     for cell in compiled:
         if cell not in cells:
             raise UserError(
-                f"{cell!r} is no cell of the table; write RECIPE@TOPOLOGY as in {next(iter(cells))}"
+                f"the table has no cell {cell!r}; write RECIPE@TOPOLOGY as in {next(iter(cells))}"
             )
     plans, rows = [], []
     for cell, (name, label) in cells.items():
@@ -67,7 +70,7 @@ def write_recipes(
 
 
 def smallest(name: str, experiment: Experiment, topology: Topology) -> Experiment:
-    """The experiment in as few parts, and with as few shares of a parameter, as fit; else the nearest."""
+    """Returns the experiment with the fewest micro-batches, then the least fsdp, that fits or comes nearest."""
     nearest: tuple[int, Experiment] | None = None
     for candidate in _candidates(experiment, topology):
         plan = make_plan(name, candidate, topology, Assumptions())
@@ -81,12 +84,12 @@ def smallest(name: str, experiment: Experiment, topology: Topology) -> Experimen
 
 
 def _candidates(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
-    for parts in _PARTS:
-        if experiment.batch % (topology.devices * parts):
+    for count in _MICRO_BATCHES:
+        if experiment.batch % (topology.devices * count):
             return
         for fsdp in divisors(topology.devices_per_slice):
             candidate = with_mesh(experiment, data=-1, fsdp=fsdp, tensor=1, context=1)
-            yield dataclasses.replace(candidate, accumulate=parts)
+            yield dataclasses.replace(candidate, accumulate=count)
 
 
 def _row(plan: TrainingPlan, label: str) -> str:

@@ -1,4 +1,4 @@
-"""How long a step must take at least, what bounds it, and what a whole schedule then costs."""
+"""The shortest time that a step can take, what bounds it, and what a whole schedule then costs."""
 
 import math
 from collections.abc import Mapping
@@ -8,15 +8,18 @@ from ivjax.errors import UserError
 from ivjax.plan.estimate import Estimate
 from ivjax.plan.topology import Topology
 
-# CPU seconds for a byte of pixels that enters a step: 8 frames of 224 x 224 in 15.5 ms (docs/benchmarks.md).
+# CPU seconds to decode a byte of pixels, measured: 8 frames of 224 x 224 in 15.5 ms (docs/benchmarks.md).
 _DECODE_SECONDS = 15.5e-3 / (8 * 224 * 224 * 3)
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What is not known from shapes: `efficiency` is the share of the peak that products reach.
+    """What shapes do not say.
 
-    `decode_ms` is CPU time for one clip (None: by its pixels), `price` is of one chip for one hour.
+    Attributes:
+        efficiency: the share of the chip's peak FLOP/s that matrix products reach.
+        decode_ms: CPU time to decode one clip; None estimates it by its pixels.
+        price: price of one chip for one hour; None for no price.
     """
 
     efficiency: float = 1.0
@@ -26,8 +29,24 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Speed:
-    """A step at its fastest. Seconds of one device's `compute`, `memory` and `links` (by what they join);
-    what takes longest is the `bound`, and the others are taken to hide behind it.
+    """The shortest time of a step, where compute, memory and links overlap perfectly.
+
+    Attributes:
+        compute: seconds of matrix products on one device.
+        memory: seconds of reading and writing HBM.
+        links: seconds of sending, by mesh axis, and `slices` between slices.
+        step: seconds of the step: the longest of the three.
+        bound: which of them is the longest.
+        mfu: share of the peak FLOP/s that the model's own FLOPs use; at most this.
+        flops_per_byte: executed FLOPs for each byte of HBM.
+        clips_per_s: clips of all devices in a second.
+        clips_per_host: clips that one host must decode in a second.
+        host_bytes_per_s: bytes of pixels that one host takes in.
+        decode_cores: CPU cores that this needs on one host.
+        host_cores: CPU cores that a host has.
+        days: length of the whole schedule.
+        chip_hours: chips times hours of the whole schedule.
+        cost: its price; None without a price.
     """
 
     compute: float
@@ -47,18 +66,18 @@ class Speed:
     cost: float | None
 
 
-def assume(efficiency: float, decode_ms: float | None, price: float | None) -> Assumptions:
-    """Assumptions as a user gives them, checked."""
+def checked_assumptions(efficiency: float, decode_ms: float | None, price: float | None) -> Assumptions:
+    """Returns assumptions as a user gives them, checked."""
     if not 0.0 < efficiency <= 1.0:
-        raise UserError(f"--efficiency {efficiency:g}: the share of the peak lies between 0 and 1")
+        raise UserError(f"--efficiency {efficiency:g}: the share of the peak must be above 0 and at most 1")
     for name, value in (("--decode-ms", decode_ms), ("--price", price)):
         if value is not None and not 0.0 <= value < math.inf:
-            raise UserError(f"{name} {value:g}: it must be a number that is not negative")
+            raise UserError(f"{name} {value:g}: it must be a number of at least 0")
     return Assumptions(efficiency, decode_ms, price)
 
 
 def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: Assumptions) -> Speed:
-    """The speed of an estimate on a topology, for a schedule of `steps` steps of `batch` clips."""
+    """Returns the speed of an estimate on a topology, for a schedule of `steps` steps of `batch` clips."""
     chip = topology.chip
     compute = found.costs.flops / (chip.flops * assumed.efficiency)
     memory = found.costs.read / chip.memory_bandwidth
@@ -93,9 +112,11 @@ def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: 
 
 
 def _links(found: Estimate, topology: Topology) -> dict[str, float]:
-    """Seconds that a device sends along each mesh axis, and between slices."""
+    """Returns the seconds that a device sends along each mesh axis, and between slices."""
     chip, seconds = topology.chip, {}
     network = chip.network_bandwidth / min(chip.devices_per_host, topology.devices_per_slice)
+    # Axes from the innermost: as long as the product of their sizes fits into one domain (a host's NVLink, a
+    # pod's links), they send over its fast links; beyond that, over the network.
     inside = 1
     for axis in reversed(list(found.mesh)):
         ways, sent = found.mesh[axis], found.costs.sent.get(axis, 0.0)
@@ -114,7 +135,7 @@ def _links(found: Estimate, topology: Topology) -> dict[str, float]:
 
 
 def readable_seconds(seconds: float) -> str:
-    """A duration for a person."""
+    """Returns a duration for people, such as 3.2 min."""
     for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"

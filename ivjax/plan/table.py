@@ -1,4 +1,4 @@
-"""A plan for a person at a terminal."""
+"""A plan as text for a terminal."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,11 +8,11 @@ from ivjax.plan.roofline import readable_seconds
 from ivjax.plan.training_plan import HEAP_GROWTH, TrainingPlan, gaps
 
 _BAR = 60
-_LARGE = 2**26  # bytes that are worth a warning
+_LARGE = 2**26  # bytes; fewer are not worth a warning
 
 
 def lines(plan: TrainingPlan) -> Iterator[str]:
-    """The whole plan."""
+    """Yields the lines of the whole plan."""
     yield from _head(plan)
     yield ""
     yield from _memory(plan)
@@ -32,12 +32,12 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
 
 
 def mesh_text(mesh: Mapping[str, int]) -> str:
-    """The axes of a mesh that split anything."""
+    """Returns the axes of a mesh that have more than one device."""
     return " x ".join(f"{axis}={size}" for axis, size in mesh.items() if size > 1) or "one device"
 
 
 def gib(size: float) -> str:
-    """Bytes for a person."""
+    """Returns bytes for people, such as 1.25 GiB."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.2f} MiB"
 
 
@@ -50,7 +50,7 @@ def _head(plan: TrainingPlan) -> Iterator[str]:
     yield (
         f"  mesh {mesh_text(found.mesh)}; {experiment.batch} clips a step, "
         f"{experiment.batch / devices / experiment.accumulate:g} at once on a device"
-        f"{f' in {experiment.accumulate} parts' if experiment.accumulate > 1 else ''}; "
+        f"{f' in {experiment.accumulate} micro-batches' if experiment.accumulate > 1 else ''}; "
         f"{found.tokens} tokens a clip; remat {experiment.remat}, {experiment.dtype}"
     )
 
@@ -87,15 +87,15 @@ def _work(plan: TrainingPlan) -> Iterator[str]:
     )
     for axis, sent in costs.sent.items():
         gathered = costs.gathered.get(axis, 0)
-        yield f"  sent along {axis:<8} {gib(sent):>12}, {gib(gathered)} of it parameters made whole"
+        yield f"  sent along {axis:<8} {gib(sent):>12}, {gib(gathered)} of it to gather parameters"
 
 
 def _schedule(plan: TrainingPlan) -> Iterator[str]:
     speed, steps = plan.speed, plan.experiment.steps
     least = readable_seconds(speed.step)
     yield f"a step takes at least {least}, bound by {speed.bound}: MFU {speed.mfu:.1%} at most"
-    parts = {"products": speed.compute, "memory": speed.memory, **speed.links}
-    yield "  " + ", ".join(f"{name} {readable_seconds(seconds)}" for name, seconds in parts.items())
+    seconds = {"products": speed.compute, "memory": speed.memory, **speed.links}
+    yield "  " + ", ".join(f"{name} {readable_seconds(each)}" for name, each in seconds.items())
     yield (
         f"  {speed.clips_per_s:,.1f} clips/s; each host takes in {speed.clips_per_host:,.1f} clips/s, "
         f"{speed.host_bytes_per_s / 1e6:,.1f} MB/s of pixels, and needs {speed.decode_cores:,.1f} of its "
@@ -113,7 +113,7 @@ def _difference(compiled: CompiledStep) -> Iterator[str]:
     if compiled.fast > compiled.alive:
         yield f"  the difference: {gib(compiled.fast)} of values never leave the chip's fast memory"
         return
-    yield "  the difference: copies in other layouts, padding, values kept longer; the heap's largest places:"
+    yield "  the difference: other layouts, padding, values kept longer; the largest places of the heap:"
     for size, shapes in compiled.largest:
         yield f"    {gib(size):>12}  {shapes[:84]}"
 

@@ -1,4 +1,4 @@
-"""Which accelerators, and how they are joined: `v5p:4x4x8`, `h200:64` or `cpu:8`, read and checked."""
+"""Reads and checks topologies: accelerators and how they are joined, as in `v5p:4x4x8` or `h200:64`."""
 
 import math
 import re
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ivjax.errors import UserError, nearest
 from ivjax.train.chips import CHIPS, Chip
 
-# Names that people use for a generation and that the compiler does not know.
-_SPOKEN = {
+# Other names of a generation, which the compiler does not know.
+_OTHER_NAMES = {
     "v5lite": "v5e",
     "v5litepod": "v5e",
     "v5": "v5p",
@@ -20,7 +20,7 @@ _SPOKEN = {
     "ironwood": "tpu7x",
 }
 
-# The sizes on offer, from which an impossible one is mended.
+# Slices that clouds offer; an impossible shape is answered with the nearest of these.
 _GRIDS = {
     2: ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16)),
     3: (
@@ -37,7 +37,13 @@ _SIDES = {
 
 @dataclass(frozen=True)
 class Topology:
-    """Accelerators of one kind: `slices` times `shape`, which counts chips (one number on GPU and CPU)."""
+    """Accelerators of one kind.
+
+    Attributes:
+        chip: the kind.
+        shape: chips of one slice along each dimension of its torus; one number on GPU and CPU.
+        slices: how many slices the data-centre network joins.
+    """
 
     chip: Chip
     shape: tuple[int, ...]
@@ -45,22 +51,22 @@ class Topology:
 
     @property
     def devices_per_slice(self) -> int:
-        """How many devices jax sees in one slice."""
+        """The devices that jax sees in one slice."""
         return math.prod(self.shape) * self.chip.devices_per_chip
 
     @property
     def devices(self) -> int:
-        """How many devices jax sees in all slices."""
+        """The devices that jax sees in all slices."""
         return self.devices_per_slice * self.slices
 
     @property
     def hosts(self) -> int:
-        """How many machines they are in: one process each."""
+        """The machines that they are in, with one process each."""
         return math.ceil(self.devices_per_slice / self.chip.devices_per_host) * self.slices
 
     @property
     def name(self) -> str:
-        """As a user would write it, for example "v5p:8x8x4" or "v5p:8x8x4 x2 slices"."""
+        """The topology as users write it: "v5p:8x8x4" or "v5p:8x8x4 x2 slices"."""
         slices = f" x{self.slices} slices" if self.slices > 1 else ""
         return _write(self.chip, self.shape) + slices
 
@@ -84,7 +90,7 @@ def _write(chip: Chip, shape: tuple[int, ...]) -> str:
 
 
 def _split(text: str) -> tuple[str, str, str]:
-    """The name, the mark after it, and the size; `64xh200` becomes h200, :, 64."""
+    """Returns the name, the mark after it, and the size; `64xh200` becomes h200, :, 64."""
     text = text.strip().lower()
     swapped = re.fullmatch(r"(\d+)x([a-z]\w*)", text)
     if swapped:
@@ -94,21 +100,21 @@ def _split(text: str) -> tuple[str, str, str]:
 
 
 def _unknown(text: str, name: str, rest: str) -> str:
-    """What is wrong with a name that is not in the table."""
-    if name not in _SPOKEN:
+    """Returns what is wrong with a name that is not in the table."""
+    if name not in _OTHER_NAMES:
         names = f"there are {', '.join(CHIPS)}"
         return f"topology {text!r}: no accelerator is called {name!r} ({names}){nearest(name, CHIPS)}"
-    chip = CHIPS[_SPOKEN[name]]
+    chip = CHIPS[_OTHER_NAMES[name]]
     if rest.startswith("-"):
         return _accelerator_type(text, chip, rest[1:])
-    return f"topology {text!r}: {name} is called {chip.name} here; write {_mended(chip, rest[1:])}"
+    return f"topology {text!r}: {name} is called {chip.name} here; write {_nearest(chip, rest[1:])}"
 
 
 def _grid(text: str, chip: Chip, mark: str, size: str) -> tuple[int, ...]:
-    """The shape of a TPU slice in chips, checked against what the generation offers."""
+    """Returns the shape of a TPU slice in chips, checked against what the generation offers."""
     if mark == "-":
         raise UserError(_accelerator_type(text, chip, size))
-    shape, near = _numbers(size), _mended(chip, size)
+    shape, near = _numbers(size), _nearest(chip, size)
     if not shape:
         wrong = f"needs the shape of a slice in chips, for example {near}"
     elif len(shape) != chip.torus:
@@ -125,7 +131,7 @@ def _grid(text: str, chip: Chip, mark: str, size: str) -> tuple[int, ...]:
 
 
 def _numbers(size: str) -> tuple[int, ...]:
-    """4x8 as (4, 8); empty where it is anything else."""
+    """Returns 4x8 as (4, 8), and anything else as ()."""
     return tuple(map(int, size.split("x"))) if re.fullmatch(r"\d+(x\d+)*", size) else ()
 
 
@@ -141,26 +147,26 @@ def _exists(chip: Chip, shape: tuple[int, ...]) -> bool:
 
 
 def _pod(chip: Chip) -> int:
-    """Chips in the largest slice."""
+    """Returns the chips of the largest slice."""
     return chip.domain // chip.devices_per_chip
 
 
-def _mended(chip: Chip, size: str) -> str:
-    """The topology of this size if it exists, otherwise the one on offer with about as many chips."""
+def _nearest(chip: Chip, size: str) -> str:
+    """Returns the topology of this size if it exists, otherwise the one on offer with about as many chips."""
     shape = _numbers(size)
     return _write(chip, shape) if _exists(chip, shape) else _offered(chip, math.prod(shape) if shape else 64)
 
 
 def _offered(chip: Chip, chips: int) -> str:
-    """The slice on offer whose number of chips comes nearest, by ratio."""
+    """Returns the slice on offer whose number of chips comes nearest, by ratio."""
     fitting = [grid for grid in _GRIDS[chip.torus] if math.prod(grid) <= _pod(chip)]
     return _write(chip, min(fitting, key=lambda grid: abs(math.log(math.prod(grid) / max(chips, 1)))))
 
 
 def _accelerator_type(text: str, chip: Chip, size: str) -> str:
-    """What is wrong with the cloud's form `v5p-128`, where some generations count cores."""
+    """Returns what is wrong with the cloud's form `v5p-128`, where some generations count cores."""
     if not size.isdecimal():
-        return f"topology {text!r} lacks the colon before the shape; write {_mended(chip, size)}"
+        return f"topology {text!r} lacks the colon before the shape; write {_nearest(chip, size)}"
     # The generations with a 3-D torus have two cores in a chip.
     cores = 2 if chip.torus == 3 else 1
     chips = max(int(size) // cores, 1)
@@ -169,7 +175,7 @@ def _accelerator_type(text: str, chip: Chip, size: str) -> str:
 
 
 def _count(text: str, chip: Chip, mark: str, size: str) -> tuple[int, ...]:
-    """How many GPUs (parts of a host, or whole hosts) or CPU devices."""
+    """Returns the number of GPUs (1, 2, 4 or whole hosts) or of CPU devices, checked."""
     shape = _numbers(size)
     if not shape:
         raise UserError(f"topology {text!r} needs a number of devices, for example {chip.name}:8")
@@ -184,7 +190,7 @@ def _count(text: str, chip: Chip, mark: str, size: str) -> tuple[int, ...]:
 
 
 def _whole_hosts(chip: Chip, count: int) -> int:
-    """The legal number of GPUs next to `count`."""
+    """Returns the legal number of GPUs nearest to `count`."""
     host = chip.devices_per_host
     if count >= host:
         return (count + host // 2) // host * host

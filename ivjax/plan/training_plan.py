@@ -1,4 +1,4 @@
-"""A plan: an experiment on a topology, as estimated and, if asked for, as compiled."""
+"""The plan of an experiment on a topology: estimated and, if asked for, compiled."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,14 +11,23 @@ from ivjax.plan.roofline import Assumptions, Speed, speed
 from ivjax.plan.topology import Topology
 from ivjax.train.chips import Chip
 
-# Values that are never alive together share places in one heap, which leaves gaps: on TPU it was 1.06, 1.31
-# and 1.41 times as large as what was alive (docs/plan.md). The other figures are guesses.
+# Heap over bytes alive: values that are never alive together share places in one heap, which leaves gaps. On
+# TPU 1.06, 1.31 and 1.41 were measured (docs/plan.md); the largest is assumed. The other figures are guesses.
 HEAP_GROWTH = {"tpu": 1.4, "gpu": 1.2, "cpu": 1.0}
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is to be known before a run: see Estimate, Speed and CompiledStep."""
+    """What is known before a run.
+
+    Attributes:
+        name: the config.
+        topology: the accelerators.
+        experiment: the experiment, with its mesh over the topology's slices.
+        estimate: memory, FLOPs and traffic of a step, from shapes.
+        speed: time of a step, and of the schedule.
+        compiled: the compiled step; None if it was not compiled.
+    """
 
     name: str
     topology: Topology
@@ -29,18 +38,18 @@ class TrainingPlan:
 
     @property
     def needed(self) -> int:
-        """Bytes that a device must have: as compiled if it was, else as estimated."""
+        """Bytes that a device must have: as compiled if it was compiled, else as estimated."""
         if self.compiled:
             return self.compiled.total
         return needed(self.estimate.memory, self.topology.chip)
 
     @property
     def fits(self) -> bool:
-        """Whether a device has as much."""
+        """Whether a device has that many."""
         return self.needed <= self.topology.chip.usable_memory
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs: plain values only."""
+        """Returns the plan as plain values, for programs."""
         found, chip = self.estimate, self.topology.chip
         memory = {
             "given": dict(found.memory.given),
@@ -74,7 +83,7 @@ class TrainingPlan:
 def make_plan(
     name: str, experiment: Experiment, topology: Topology, assumed: Assumptions, compiled: bool = False
 ) -> TrainingPlan:
-    """Estimates, and compiles if `compiled`. The experiment's mesh gets the topology's slices."""
+    """Estimates an experiment on a topology, and compiles it if `compiled`."""
     experiment = over_slices(experiment, topology)
     found = estimate(experiment, topology.chip, topology.devices)
     return TrainingPlan(
@@ -88,17 +97,17 @@ def make_plan(
 
 
 def over_slices(experiment: Experiment, topology: Topology) -> Experiment:
-    """The experiment over as many slices as the topology has; GPUs are joined by the network anyway."""
+    """Returns the experiment over the topology's slices. GPUs need none: the network joins them anyway."""
     if topology.slices == 1 or topology.chip.platform != "tpu":
         return experiment
     return with_mesh(experiment, slices=topology.slices)
 
 
 def gaps(memory: Memory, chip: Chip) -> int:
-    """Bytes that the heap of estimated temporaries is larger than they are."""
+    """Returns the bytes lost to gaps in the heap of the estimated temporaries."""
     return int(HEAP_GROWTH[chip.platform] * memory.temporaries) - memory.temporaries
 
 
 def needed(memory: Memory, chip: Chip) -> int:
-    """Bytes that a device must have by an estimate, the gaps of the heap included."""
+    """Returns the bytes that a device must have by an estimate, with the gaps of the heap."""
     return memory.total + gaps(memory, chip)

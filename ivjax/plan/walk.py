@@ -1,9 +1,11 @@
-"""What a traced step costs one device: bytes alive, multiply-adds, bytes read, bytes sent.
+"""Walks through a traced step and adds up what it costs one device: bytes alive, FLOPs, bytes read and sent.
 
-Nothing is compiled. The walk follows the program as the compiler would treat it, in broad strokes: what is
-cheap to make again (elementwise) is not stored but made from what it came from; loops, products, reductions
-and gathers store their results; a split parameter is gathered where it meets rows that the same mesh axis
-splits; sums over split rows are reduced.
+Nothing is compiled. The walk treats the program roughly as XLA would:
+
+- Elementwise results are not stored, but fused into what uses them.
+- Loops, matrix products, reductions and gathers store their results.
+- A split parameter is gathered where it meets activations that the same mesh axis splits.
+- Sums over a split batch are reduced over the devices.
 """
 
 from collections import Counter
@@ -33,10 +35,10 @@ _STORED = (
 
 
 class Walk(SimulatedDevice):
-    """One walk through a program: a Frame for every straight line of it, `costs` of all."""
+    """One walk through a program: a Frame for each sequence of instructions, `costs` for all of them."""
 
     def run(self, jaxpr: Any, consts: Sequence[Any], arguments: Sequence[Value], frame: Frame) -> list[Value]:
-        """Walks through an open jaxpr inside `frame`; returns its results."""
+        """Costs an open jaxpr inside `frame`; returns its results."""
         known: dict[Any, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
         for variable, const in zip(jaxpr.constvars, consts, strict=True):
             known[variable] = frame.outside(self.value(jax.typeof(const), partitioning.whole(const.ndim)))
@@ -65,7 +67,7 @@ class Walk(SimulatedDevice):
             return operands
         if name == "scan":
             return loops.scan(self, equation, operands, frame)
-        # Anything but a loop that takes the parts one by one needs them as one array.
+        # Only an unrolled loop takes the slices one by one; anything else needs them as one array.
         frame.store([v for v in operands if v.slices])
         special = _SPECIAL.get(name)
         if special:
@@ -86,19 +88,20 @@ class Walk(SimulatedDevice):
         elif name in _VIEWS and len(operands) == 1:
             results[0].view = operands[0].view or bool(operands[0].stored)
             results[0].stored = operands[0].stored
-        elif repeated and len(results) == 1 and self._kept(name, results[0], frame):
+        elif repeated and len(results) == 1 and self._is_stored(name, results[0], frame):
             self.count(operands, results)
             frame.step(operands, results, in_place=True)
         return results
 
-    def _kept(self, name: str, result: Value, frame: Frame) -> bool:
+    def _is_stored(self, name: str, result: Value, frame: Frame) -> bool:
         """Whether an elementwise result that is used more than once is stored.
 
-        It is where making it again would mean to keep more than the value itself. XLA for CPUs never makes
-        a division again, and its tanh and erf end in one.
+        It is stored where computing it again would keep more bytes alive than the value itself has. XLA for
+        CPUs never repeats a division, and its tanh and erf end in one.
         """
         if self.platform == "cpu" and name in _DIVISIONS:
             return True
+        # 1.5, found by comparison with compiled steps (docs/plan.md): XLA does not store on a near tie.
         return frame.size_of(result.sources) > 1.5 * result.bytes
 
     def _stored(self, equation: Any, operands: list[Value], results: list[Value], frame: Frame) -> None:
@@ -120,10 +123,10 @@ _SPECIAL: Mapping[str, Callable[[Walk, Any, list[Value], Frame], list[Value]]] =
 
 
 def _describe(equation: Any, operands: Sequence[Value], results: Sequence[Value], frame: Frame) -> None:
-    """Says of the results what they are, and whether they have to do with rows of the batch."""
-    rows = any(operand.of_batch for operand in operands)
+    """Labels the results, and marks those that depend on the batch."""
+    of_batch = any(operand.of_batch for operand in operands)
     for variable, result in zip(equation.outvars, results, strict=True):
-        result.of_batch = result.of_batch or rows
+        result.of_batch = result.of_batch or of_batch
         kind, where = variable.aval.str_short(short_dtypes=True), equation.source_info.name_stack
         result.label = result.label or f"{kind} {equation.primitive.name} {where}"
         for name in result.sources & frame.sizes.keys():

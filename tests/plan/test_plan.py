@@ -16,8 +16,8 @@ from ivjax.models.rules import BLOCKS
 from ivjax.plan import mesh_search, recipe_table
 from ivjax.plan.census import Census, Traffic
 from ivjax.plan.compiled_step import CompiledStep, TooLarge, _gathered, _too_large, _traffic
-from ivjax.plan.page import page, pieces
-from ivjax.plan.roofline import Assumptions, assume, readable_seconds, speed
+from ivjax.plan.page import memory_breakdown, page
+from ivjax.plan.roofline import Assumptions, checked_assumptions, readable_seconds, speed
 from ivjax.plan.table import lines
 from ivjax.plan.topology import parse
 from ivjax.plan.training_plan import HEAP_GROWTH, over_slices
@@ -85,7 +85,7 @@ def test_gpus_of_a_host_are_joined_faster_than_hosts():
 )
 def test_assumptions_out_of_range_are_refused(given):
     with pytest.raises(UserError, match="--"):
-        assume(*given)
+        checked_assumptions(*given)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_page_is_whole_in_itself_and_its_bar_is_to_scale():
     text = page(plan)
     assert "http" not in text and "<script" not in text
     usable = plan.topology.chip.usable_memory
-    assert sum(pieces(plan).values()) == pytest.approx(plan.needed, rel=1e-6)
+    assert sum(memory_breakdown(plan).values()) == pytest.approx(plan.needed, rel=1e-6)
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", text)]
     assert sum(widths) == pytest.approx(100 * plan.needed / usable, abs=0.01)
 
@@ -138,7 +138,7 @@ def test_traffic_far_above_the_need_and_large_gathers_are_warned_of():
     assert not [*_traffic(quiet, expected), *_gathered(quiet, expected)]
     loud = Census((Traffic("all-gather", ("fsdp",), 10, 2 * GIB, 400 * 2**20),), ("body.1",))
     warnings = [*_traffic(loud, expected), *_gathered(loud, expected)]
-    assert [w.split()[0] for w in warnings] == ["2.00", "the", "something"]
+    assert [w.split()[0] for w in warnings] == ["2.00", "the", "an"]
 
 
 @pytest.mark.parametrize(
