@@ -1,4 +1,4 @@
-"""Shows what was rendered, or writes it and runs the real clients."""
+"""Shows rendered files, or writes them and runs the clusters' own clients (sbatch, gcloud, kubectl, ...)."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ _CLIENTS = {
 
 
 def show(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> None:
-    """Every file under a line with its path, and the commands that would follow."""
+    """Says every file under a line with its path, and the commands that would follow."""
     for name, text in rendered.files.items():
         say(f"# {folder / name}\n{text}")
     say("\n".join(["# then:", *(f"#   {step}" for step in rendered.steps)]))
@@ -43,25 +43,27 @@ def start(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> int:
         for client in clients(step):
             if shutil.which(client) is None:
                 raise UserError(
-                    f"{client} is not here: {_CLIENTS[client]}; the files are ready in {folder}, and "
+                    f"{client} is not installed: {_CLIENTS[client]}; the files are ready in {folder}, and "
                     "--dry-run shows them without it"
                 )
     missing = [name for name in rendered.passed if name not in os.environ]
     if missing:
-        raise UserError(f"the target passes {', '.join(missing)} on, which this shell lacks; export it first")
+        raise UserError(
+            f"the target passes on {', '.join(missing)}, which this shell does not set; export it first"
+        )
     if rendered.wheel is not None:
         build_wheel(rendered.wheel)
     for step in rendered.steps:
         say(f"$ {step}")
         status = _run(step)
         if status:
-            say(f"{step.words[0]} ended with status {status}; its files lie in {folder}")
+            say(f"{step.words[0]} ended with status {status}; its files are in {folder}")
             return status
     return 0
 
 
 def clients(step: ShellCommand) -> list[str]:
-    """The programs that a step needs: those that a script calls, where it is one."""
+    """Returns the programs that a command needs; for a script, those that it calls."""
     if step.words[0] != "bash":
         return [step.words[0]]
     return ["xpk"] if step.words[1].endswith(".xpk.sh") else ["gcloud"]

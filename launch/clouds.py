@@ -1,4 +1,4 @@
-"""What the clouds call the accelerators of `ivjax.train.chips`, and how many a machine has."""
+"""Names of accelerators in each cloud, and how many a machine has."""
 
 import math
 
@@ -28,32 +28,32 @@ _SKYPILOT = {"a100": "A100-80GB", "h100": "H100", "h200": "H200"}
 
 
 def is_tpu(topology: Topology) -> bool:
-    """Whether it is made of TPUs."""
+    """Whether a topology is made of TPUs."""
     return topology.chip.platform == "tpu"
 
 
 def extra(topology: Topology) -> str:
-    """The extra of the ivjax package that drives it."""
+    """Returns the extra of the ivjax package that a topology needs."""
     return "tpu" if is_tpu(topology) else "cuda"
 
 
 def hosts_per_slice(topology: Topology) -> int:
-    """Machines of one slice, one process each."""
+    """Returns the machines of one slice, which have one process each."""
     return topology.hosts // topology.slices
 
 
 def chips_per_host(topology: Topology) -> int:
-    """Chips (or GPUs) that one machine, and so one process, has."""
+    """Returns the chips or GPUs of one machine, and so of one process."""
     return math.prod(topology.shape) // hosts_per_slice(topology)
 
 
 def shape_text(topology: Topology) -> str:
-    """4x4x8."""
+    """Returns the shape of a slice as text, such as 4x4x8."""
     return "x".join(map(str, topology.shape))
 
 
 def refuse_cpu(topology: Topology, where: str) -> None:
-    """Raises where there is nothing to accelerate with."""
+    """Raises if the topology has no accelerators."""
     if topology.chip.platform == "cpu":
         raise UserError(
             f"{topology.name} is for `ivjax plan`; {where} needs TPUs or GPUs, such as v5e:4x4 or h100:8"
@@ -61,18 +61,18 @@ def refuse_cpu(topology: Topology, where: str) -> None:
 
 
 def gke_accelerator(topology: Topology) -> str:
-    """The node label of GKE."""
+    """Returns the node label of GKE."""
     return _GKE[topology.chip.name]
 
 
 def accelerator_type(topology: Topology) -> str:
-    """What gcloud calls a slice: v5litepod-256, or v5p-128 for 64 chips of two cores."""
+    """Returns gcloud's name of a slice: v5litepod-256, or v5p-128 for 64 chips of two cores."""
     cores = 2 if topology.chip.name in _COUNTED_IN_CORES else 1
     return f"{_tpu_vm(topology)[0]}-{math.prod(topology.shape) * cores}"
 
 
 def runtime_version(topology: Topology) -> str:
-    """The usual software version of a TPU VM."""
+    """Returns the usual software version of a TPU VM."""
     return _tpu_vm(topology)[1]
 
 
@@ -83,13 +83,13 @@ def _tpu_vm(topology: Topology) -> tuple[str, str]:
 
 
 def xpk_type(topology: Topology) -> str:
-    """What xpk calls a slice, by its shape: v5p-4x4x8."""
+    """Returns xpk's name of a slice, by its shape: v5p-4x4x8."""
     prefix = _TPU_VM.get(topology.chip.name, (topology.chip.name,))[0]
     return f"{prefix}-{shape_text(topology)}"
 
 
 def skypilot_accelerators(topology: Topology) -> str:
-    """What SkyPilot calls the accelerators of one machine, or of a whole TPU slice."""
+    """Returns SkyPilot's name of the accelerators of one machine, or of a whole TPU slice."""
     if is_tpu(topology):
         return f"tpu-{accelerator_type(topology)}"
     return f"{_SKYPILOT[topology.chip.name]}:{chips_per_host(topology)}"

@@ -1,4 +1,4 @@
-"""The command to run somewhere: checked here, and written as the machines there are to see it."""
+"""The command line to run elsewhere: checked here, and written with the paths that the machines there see."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ PORT = 8476
 
 
 class Mount(NamedTuple):
-    """A bucket, or a folder of it, that appears as folder `path`."""
+    """A bucket, or a folder of it, that machines see as folder `path`."""
 
     path: str
     scheme: str
@@ -28,13 +28,19 @@ class Mount(NamedTuple):
 
     @property
     def url(self) -> str:
-        """gs://BUCKET/FOLDER."""
+        """The address gs://BUCKET/FOLDER."""
         return f"{self.scheme}://{self.bucket}" + (f"/{self.folder}" if self.folder else "")
 
 
 @dataclass(frozen=True)
 class LaunchedCommand:
-    """An ivjax command line as typed: its command, the config file that it names, its run folder."""
+    """An ivjax command line as typed.
+
+    Attributes:
+        words: the words after `ivjax`.
+        config: the config that it names; None for commands without one.
+        overrides: its overrides.
+    """
 
     words: tuple[str, ...]
     config: str | None = None
@@ -42,7 +48,7 @@ class LaunchedCommand:
 
     @property
     def workdir(self) -> str | None:
-        """The run folder as typed: a path would lose a slash of gs://."""
+        """The run folder as typed. It is no Path, which would lose a slash of gs://."""
         for word, following in zip(self.words, (*self.words[1:], None), strict=True):
             if word == "--workdir" or word.startswith("--workdir="):
                 return word.partition("=")[2] or following
@@ -50,32 +56,32 @@ class LaunchedCommand:
 
     @property
     def command(self) -> str:
-        """train, for example."""
+        """The first word, such as train."""
         return self.words[0]
 
     @property
     def file(self) -> Path | None:
-        """The config where it is a file of the user's, which must travel with the job."""
+        """The config file if it is the user's own, which must travel with the job; None for shipped ones."""
         file = parse_name(self.config or "").file
         return Path(file).absolute() if file.endswith(".py") else None
 
     @property
     def name(self) -> str:
-        """A name for the job: that of the config, as clusters accept it."""
+        """The config's name in the form that clusters accept for a job."""
         file, variants = parse_name(self.config or self.command)
         stem = "-".join([Path(file).stem, *variants])
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
 
     def check(self) -> None:
-        """Loads the config and applies the overrides, so that a mistake is found before anything starts."""
+        """Loads the config and applies the overrides, to find mistakes before machines are rented."""
         if self.config is None:
             return
         experiment = load_experiment(self.config)
         for overrides in [self.overrides] if self.command == "train" else expand(self.overrides):
             with_overrides(experiment, overrides)
 
-    def check_place(self, hosts: int) -> None:
-        """Raises if this command cannot run on so many hosts, or has no run folder."""
+    def check_hosts(self, hosts: int) -> None:
+        """Raises if this command cannot run on `hosts` hosts, or has no run folder."""
         if hosts > 1 and self.command not in _MANY_HOSTS:
             raise UserError(
                 f"{self.command} runs in one process and the target has {hosts} hosts; take a topology of one"
@@ -84,19 +90,19 @@ class LaunchedCommand:
             raise UserError("a run needs a folder: add --workdir RUN to the command")
 
     def mounts(self, given: Mapping[str, str], schemes: Sequence[str]) -> list[Mount]:
-        """The target's own mounts, and one for every other bucket that the command names."""
+        """Returns the target's own mounts, and one for every other bucket that the command names."""
         mounts = [_mount(path, url) for path, url in given.items()]
         for word in self.words:
-            while found := _BUCKET.search(_placed(word, mounts)):
+            while found := _BUCKET.search(_with_mounts(word, mounts)):
                 mounts.append(Mount(f"/mnt/{found[1]}/{found[2]}", found[1], found[2]))
         for mount in mounts:
             _check_mount(mount, schemes)
         if schemes and self.command in _MANY_HOSTS:
-            self._check_kept(mounts)
+            self._check_workdir_lasts(mounts)
         return mounts
 
-    def _check_kept(self, mounts: Sequence[Mount]) -> None:
-        workdir = _placed(str(self.workdir), mounts)
+    def _check_workdir_lasts(self, mounts: Sequence[Mount]) -> None:
+        workdir = _with_mounts(str(self.workdir), mounts)
         # Mounts of S3 neither append to a file nor rename a folder, which is how checkpoints are committed.
         if not any(workdir.startswith(f"{mount.path}/") and mount.scheme == "gs" for mount in mounts):
             raise UserError(
@@ -105,8 +111,8 @@ class LaunchedCommand:
             )
 
     def line(self, mounts: Sequence[Mount], config: str | None = None, flags: str = "") -> str:
-        """The shell words that run it on a host, with buckets as folders and its config file at `config`."""
-        words = [_placed(word, mounts) for word in self.words]
+        """Returns the shell line that runs it on a host: buckets as folders, its config file at `config`."""
+        words = [_with_mounts(word, mounts) for word in self.words]
         if config is not None and self.config is not None:
             words[words.index(self.config)] = config + parse_name(self.config).suffix
         return " ".join(["ivjax launch worker", shlex.join(words), *([flags] if flags else [])])
@@ -132,8 +138,8 @@ def _mount(path: str, url: str) -> Mount:
     return Mount(path.rstrip("/"), found[1], found[2], found[3] or "")
 
 
-def _placed(word: str, mounts: Sequence[Mount]) -> str:
-    """A word with the addresses of mounted buckets replaced by their folders, the most special first."""
+def _with_mounts(word: str, mounts: Sequence[Mount]) -> str:
+    """Returns a word in which mounted addresses are folders; the longest address is replaced first."""
     for mount in sorted(mounts, key=lambda mount: -len(mount.url)):
         word = re.sub(rf"{re.escape(mount.url)}(?![\w.-])", mount.path, word)
     return word

@@ -1,4 +1,4 @@
-"""From a command line and a target to rendered files."""
+"""Renders, writes and starts a launch: from a command line and a target to files and client calls."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ _RENDERERS: dict[str, Callable[[Any, Placement], Rendered]] = {
 
 
 def render(kind: str, target: Target, job: LaunchedCommand, out: Path | None = None) -> tuple[Rendered, Path]:
-    """The files of a job and the folder they belong in, `jobs/NAME` by default; nothing is written."""
+    """Returns the files of a job and the folder they belong in, `jobs/NAME` by default; writes nothing."""
     topology = parse(target.topology, target.slices)
-    job.check_place(topology.hosts)
+    job.check_hosts(topology.hosts)
     name = check_name(target.name or job.name)
     folder = out or Path("jobs") / name
     return _RENDERERS[kind](target, Placement(job, name, topology, folder)), folder
@@ -36,7 +36,10 @@ def launch(
     dry: bool,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Checks, renders, writes and starts a job; `dry` shows it, and writes it only where `out` says."""
+    """Checks, renders, writes and starts a job; returns an exit status.
+
+    A `dry` launch starts nothing; it writes files only if `out` says where.
+    """
     target = read_target(kind, file, changes)
     job.check()
     rendered, folder = render(kind, target, job, out)

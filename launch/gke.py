@@ -1,4 +1,4 @@
-"""A JobSet for a Kubernetes cluster of Google Cloud."""
+"""Renders a JobSet for a Kubernetes cluster of Google Cloud."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from ivjax.launch.target import Gke
 
 
 def render(target: Gke, place: Placement) -> Rendered:
-    """NAME.jobset.yaml, and its Secret, which is never written down."""
+    """Renders NAME.jobset.yaml. Its Secret is sent to the cluster and never written to a file."""
     refuse_cpu(place.topology, "GKE")
     if target.client == "xpk":
         return xpk.render(target, place)
@@ -36,7 +36,7 @@ def render(target: Gke, place: Placement) -> Rendered:
 
 
 def _uploads(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[tuple[str, str]]:
-    """A wheel reaches the pods through the bucket of the run."""
+    """Returns (file, address) of a wheel to upload: it reaches the pods through the bucket of the run."""
     wheel = place.wheel(target)
     return [(str(wheel), f"{wheel_place(place, mounts[0].url)}/{wheel.name}")] if wheel else []
 
@@ -52,7 +52,7 @@ def _manifest(target: Gke, place: Placement, mounts: Sequence[Mount], path: str)
 
 
 def _config_map(target: Gke, place: Placement) -> str:
-    """The user's own config file, which every pod gets."""
+    """Returns a ConfigMap with the user's own config file, which every pod mounts."""
     if place.job.file is None:
         return ""
     return f"""apiVersion: v1
@@ -68,7 +68,7 @@ data:
 
 
 def _frame(target: Gke, place: Placement) -> str:
-    """Everything around the pod: slices, restarts, and what does not count as a failure."""
+    """Returns everything around the pod: slices, restarts, and what does not count as a failure."""
     hosts = hosts_per_slice(place.topology)
     queue = f"\n  labels:\n    kueue.x-k8s.io/queue-name: {target.queue}" if target.queue else ""
     # One slice, one node pool: no pod of another job in between.

@@ -1,4 +1,4 @@
-"""The pod of a JobSet: where it may run, what it runs, the buckets it sees."""
+"""Renders the pod of a JobSet: its nodes, its command, and the buckets that it mounts."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"
 
 
 def pod(target: Gke, place: Placement, mounts: Sequence[Mount]) -> str:
-    """The pod's template, as it stands in the JobSet."""
+    """Returns the pod's template, indented as in the JobSet."""
     lines = ["template:"]
     if mounts:
         lines += ["  metadata:", "    annotations:", '      gke-gcsfuse/volumes: "true"']
@@ -31,12 +31,12 @@ def pod(target: Gke, place: Placement, mounts: Sequence[Mount]) -> str:
 
 
 def secret_name(place: Placement) -> str:
-    """The Secret with the variables of the launching shell."""
+    """Returns the name of the Secret with the variables of the launching shell."""
     return f"{place.name}-env"
 
 
 def wheel_place(place: Placement, bucket: str) -> str:
-    """The folder of a bucket, by address or as mounted, that carries a wheel to the pods."""
+    """Returns the folder of a bucket, by address or as mounted, that carries a wheel to the pods."""
     return f"{bucket}/ivjax-launch/{place.name}"
 
 
@@ -80,7 +80,7 @@ def _container(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[s
 
 
 def _plain(target: Gke, place: Placement) -> dict[str, str]:
-    """GPUs are named one by one, so that jax does not ask the cluster by itself and take the first alone."""
+    """Returns plain variables. GPUs are listed, because jax would otherwise take one for each pod."""
     gpus = {"JAX_LOCAL_DEVICE_IDS": ",".join(map(str, range(chips_per_host(place.topology))))}
     return target.plain if is_tpu(place.topology) else gpus | target.plain
 
@@ -107,7 +107,7 @@ def _named(mounts: Sequence[Mount]) -> list[tuple[str, Mount]]:
 
 
 def _volumes(place: Placement, mounts: Sequence[Mount]) -> list[str]:
-    """Shared memory for the decoding workers, the buckets, the config file."""
+    """Returns the volumes: shared memory for the decode workers, the buckets, the config file."""
     lines = ["- name: shm", "  emptyDir:", "    medium: Memory"]
     for name, mount in _named(mounts):
         options = _MOUNT_OPTIONS + (f",only-dir={mount.folder}" if mount.folder else "")

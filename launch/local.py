@@ -1,4 +1,4 @@
-"""Several processes of one job on this machine, joined over loopback."""
+"""Runs a command in several processes on this machine, joined over loopback."""
 
 import os
 import signal
@@ -18,8 +18,8 @@ _GRACE_SECONDS = 15.0
 def run_local(command: Sequence[str], processes: int, devices: int | None = None) -> int:
     """Runs `ivjax COMMAND` in `processes` processes and returns the first non-zero exit status, or 0.
 
-    `devices` gives each process that many fake CPU devices. If one process fails the others are
-    ended, since a job cannot go on without it; SIGTERM and Ctrl-C are passed on to all.
+    `devices` gives each process that many fake CPU devices. If one process fails, the others are ended,
+    because a job cannot go on without it. SIGTERM and Ctrl-C are passed on to all.
     """
     if processes < 1:
         raise UserError(f"--processes {processes}: a job has at least one process")
@@ -29,7 +29,7 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
         environment["JAX_PLATFORMS"] = "cpu"
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
-    job = [
+    children = [
         subprocess.Popen(
             [sys.executable, "-m", "ivjax.cli", *command]
             + ["--coordinator", coordinator, "--processes", str(processes), "--process", str(process)],
@@ -39,31 +39,31 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
     ]
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        for process in job:
+        for process in children:
             process.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    return _wait(job)
+    return _wait(children)
 
 
-def _wait(job: list[subprocess.Popen[bytes]]) -> int:
-    while any(process.poll() is None for process in job):
-        failed = next((process.returncode for process in job if process.returncode), 0)
+def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    while any(process.poll() is None for process in children):
+        failed = next((process.returncode for process in children if process.returncode), 0)
         if failed:
-            _end(job)
+            _end(children)
             return failed
         time.sleep(_POLL_SECONDS)
-    return next((process.returncode for process in job if process.returncode), 0)
+    return next((process.returncode for process in children if process.returncode), 0)
 
 
-def _end(job: list[subprocess.Popen[bytes]]) -> None:
-    """Ends what still runs: those processes wait for a peer that is gone and cannot save."""
-    for process in job:
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    """Ends the processes that still run: they wait for a peer that is gone, and so cannot save."""
+    for process in children:
         if process.poll() is None:
             process.terminate()
     deadline = time.monotonic() + _GRACE_SECONDS
-    for process in job:
+    for process in children:
         try:
             process.wait(max(deadline - time.monotonic(), 0.1))
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What a launch is made of: readable files, and the commands that put them to work."""
+"""The pieces of a launch: readable files, and the client commands that put them to work."""
 
 import json
 import os
@@ -20,7 +20,13 @@ from ivjax.plan.topology import Topology
 
 @dataclass(frozen=True)
 class ShellCommand:
-    """One command of a client; `secret` is a Kubernetes Secret whose variables it reads from this shell."""
+    """One command of a client.
+
+    Attributes:
+        words: the command line.
+        secret: name, namespace and variables of a Kubernetes Secret that it reads from its standard input;
+            None for no secret.
+    """
 
     words: tuple[str, ...]
     secret: tuple[str, str, tuple[str, ...]] | None = None
@@ -31,7 +37,15 @@ class ShellCommand:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Files of a job's folder by name, the commands that start it from there, and a wheel to build first."""
+    """A rendered launch.
+
+    Attributes:
+        name: the job's name.
+        files: name -> text of each file of the job's folder.
+        steps: the commands that start it.
+        wheel: a wheel to build first; None for none.
+        passed: environment variables that must be set in this shell.
+    """
 
     name: str
     files: Mapping[str, str]
@@ -42,7 +56,14 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Placement:
-    """What every renderer works from: the job, its name, the accelerators, the folder of the files."""
+    """What every renderer starts from.
+
+    Attributes:
+        job: the command line.
+        name: the job's name.
+        topology: the accelerators.
+        folder: where the files go.
+    """
 
     job: LaunchedCommand
     name: str
@@ -51,11 +72,11 @@ class Placement:
 
     @property
     def title(self) -> str:
-        """One line for the head of a file."""
+        """The comment at the head of each file."""
         return f"{self.name}: {shlex.join(self.job.words)}\n# on {self.topology.name}"
 
     def wheel(self, target: Target) -> Path | None:
-        """The wheel to bring along: the one named, or the one that is to be built into the job's folder."""
+        """Returns the wheel to bring along: a given one, or one to build in the job's folder; else None."""
         if target.wheel == "build":
             if not (_checkout() / "setup.py").is_file():
                 raise UserError(
@@ -63,11 +84,11 @@ class Placement:
                 )
             return self.folder / f"ivjax-{version.__version__}-py3-none-any.whl"
         if target.wheel and not Path(target.wheel).is_file():
-            raise UserError(f"wheel = {target.wheel!r}: there is no such file")
+            raise UserError(f'wheel = {target.wheel!r}: there is no such file; write its path, or "build"')
         return Path(target.wheel).absolute() if target.wheel else None
 
     def requirement(self, target: Target, folder: str) -> str:
-        """What pip installs, with the wheel in `folder` of the machine; empty where an image has it all."""
+        """Returns what pip installs, with a wheel in `folder` of the machine; "" if an image has it."""
         wheel = self.wheel(target)
         if wheel is not None:
             return f"{folder}/{wheel.name}[{extra(self.topology)}]"
@@ -82,17 +103,17 @@ def build_wheel(file: Path) -> None:
     """Builds the wheel of this checkout into the folder of `file`."""
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(file.parent)]
     with tempfile.TemporaryDirectory() as scratch:
-        # Otherwise setuptools builds inside the checkout, where files deleted since would come along.
+        # Otherwise setuptools builds inside the checkout, and takes along deleted files of a former build.
         config = Path(scratch) / "setup.cfg"
         config.write_text(f"[build]\nbuild_base = {scratch}\n[egg_info]\negg_base = {scratch}\n")
         environment = os.environ | {"DIST_EXTRA_CONFIG": str(config)}
         done = subprocess.run([*command, str(_checkout())], env=environment, check=False)
     if done.returncode or not file.is_file():
-        raise UserError(f"pip could not build {file.name} of {_checkout()}; its messages stand above")
+        raise UserError(f"pip could not build {file.name} of {_checkout()}; its messages are above")
 
 
 def secret_manifest(name: str, namespace: str, variables: Iterable[str]) -> str:
-    """A Kubernetes Secret with variables of this shell; it goes to the client directly, never to a file."""
+    """Returns a Kubernetes Secret with variables of this shell. It goes to kubectl, never to a file."""
     manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -103,10 +124,10 @@ def secret_manifest(name: str, namespace: str, variables: Iterable[str]) -> str:
 
 
 def indented(text: str, spaces: int) -> str:
-    """The lines of `text`, each that many spaces in."""
+    """Returns `text` with each line indented by `spaces`."""
     return "\n".join(" " * spaces + line if line else line for line in text.splitlines())
 
 
 def quoted(text: str) -> str:
-    """A YAML string on one line (a JSON string is one)."""
+    """Returns a YAML string on one line; every JSON string is one."""
     return json.dumps(text, ensure_ascii=False)

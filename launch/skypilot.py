@@ -1,4 +1,4 @@
-"""A task file for SkyPilot, run as a managed job."""
+"""Renders a task file for SkyPilot, run as a managed job."""
 
 import shlex
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _VENV = "~/ivjax-venv"
 
 
 def render(target: SkyPilot, place: Placement) -> Rendered:
-    """NAME.sky.yaml."""
+    """Renders NAME.sky.yaml."""
     refuse_cpu(place.topology, "SkyPilot")
     if place.topology.slices > 1:
         raise UserError(

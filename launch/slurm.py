@@ -10,7 +10,7 @@ from ivjax.launch.target import Slurm
 
 
 def render(target: Slurm, place: Placement) -> Rendered:
-    """NAME.sbatch, to be submitted from where it is rendered."""
+    """Renders NAME.sbatch, to be submitted from the folder where it is rendered."""
     refuse_cpu(place.topology, "Slurm")
     if is_tpu(place.topology) or place.topology.slices > 1:
         raise UserError(
@@ -111,11 +111,11 @@ def _run(target: Slurm, place: Placement) -> list[str]:
 
 
 def _container(target: Slurm, place: Placement) -> list[str]:
-    """Options of srun for an image; its mounts must hold the run folder, which would be lost otherwise."""
+    """Returns srun's options for an image. Its mounts must hold the run folder, or it would be lost."""
     if not target.image:
         return []
     seen = [
-        part.split(":")[-1 if ":" not in part else 1] for part in target.container_mounts.split(",") if part
+        pair.split(":")[-1 if ":" not in pair else 1] for pair in target.container_mounts.split(",") if pair
     ]
     paths = [path for path in (place.job.workdir, place.job.file and str(place.job.file)) if path]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Where a job runs: one small frozen dataclass per kind of target, read from a TOML file."""
+"""Targets: where a job runs. One frozen dataclass per kind of target, read from a TOML file."""
 
 import dataclasses
 import re
@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from ivjax.errors import UserError, nearest
 
-# The pods of a JobSet append the replicated job, two indices and a random tail to it, within 63 characters.
+# Kubernetes allows 63 characters, and the pods of a JobSet append the replicated job, two indices and a tail.
 _LONGEST_NAME = 40
 
 
 def _option(about: str, default: Any = dataclasses.MISSING, example: Any = None) -> Any:
-    """A field with the words and the value that `--example` shows for it."""
+    """Returns a field, with the description and the value that `--example` shows for it."""
     metadata = {"about": about, "example": default if example is None else example}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
@@ -25,7 +25,7 @@ def _option(about: str, default: Any = dataclasses.MISSING, example: Any = None)
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What all kinds have in common. `image`, `wheel` and `pip` are three ways to bring the code."""
+    """What all kinds have in common. `image`, `wheel` and `pip` are three ways to bring ivjax there."""
 
     topology: str = _option("chips, as in ivjax plan --topology", example="v5e:4x4")
     name: str = _option("the job's name; by default that of the config", "", "stage1-1b")
@@ -52,7 +52,7 @@ class Target:
     def __post_init__(self) -> None:
         given = [key for key in ("image", "wheel", "pip") if getattr(self, key)]
         if len(given) > 1:
-            raise UserError(f"the target gives {' and '.join(given)}; the code comes from one of them alone")
+            raise UserError(f"the target gives {' and '.join(given)}; give one of them")
         if self.name:
             check_name(self.name)
         for key in self.env:
@@ -69,7 +69,7 @@ class Target:
 
     @property
     def plain(self) -> dict[str, str]:
-        """The variables whose values may be written down."""
+        """The variables whose values may be written to files."""
         return {key: value for key, value in self.env.items() if not value.startswith("$")}
 
 
@@ -143,7 +143,7 @@ KINDS: dict[str, type[Target]] = {"slurm": Slurm, "tpu-vm": TpuVm, "gke": Gke, "
 
 
 def check_name(name: str) -> str:
-    """`name` itself, if clusters accept it as a job's name."""
+    """Returns `name` if clusters accept it as a job's name; raises otherwise."""
     if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name) or len(name) > _LONGEST_NAME:
         raise UserError(
             f"name = {name!r}: a job is named by at most {_LONGEST_NAME} small letters, digits and hyphens, "
@@ -153,7 +153,7 @@ def check_name(name: str) -> str:
 
 
 def read_target(kind: str, file: Path | None, changes: Sequence[tuple[str, str]] = ()) -> Any:
-    """The target of a TOML file with `changes` (key or table.key, value) applied; no file: of these alone."""
+    """Returns the target of a TOML file (or of none) with `changes`, pairs of key or table.key and value."""
     values: dict[str, Any] = {}
     if file is not None:
         try:
@@ -187,7 +187,7 @@ def _made(kind: str, values: Mapping[str, Any]) -> Any:
 
 
 def _from_text(kind: Any, key: str, text: str) -> Any:
-    """A value given on the command line."""
+    """Returns a value given on the command line as its field's type."""
     if kind is bool and text in ("true", "false"):
         return text == "true"
     if kind is int and re.fullmatch(r"-?\d+", text):
@@ -215,7 +215,7 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 
 def example(kind: str) -> str:
-    """A target file to start from: what is needed stands there, what may be added is commented out."""
+    """Returns a target file to start from: needed keys are set, all others are commented out."""
     fields = sorted(dataclasses.fields(KINDS[kind]), key=lambda field: not _required(field))
     lines = [f"# A target of `ivjax launch {kind} --target FILE`."]
     for field in fields:

@@ -1,4 +1,4 @@
-"""TPU VMs: a script that makes, prepares, starts, watches and deletes them, and what it puts on each."""
+"""Renders scripts for TPU VMs: one that makes, prepares, starts, watches and deletes them, and their own."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GCSFUSE = "--implicit-dirs --rename-dir-limit=200000"
 
 
 def render(target: TpuVm, place: Placement) -> Rendered:
-    """NAME.sh for here; NAME.setup.sh, NAME.run.sh and NAME.service for every worker."""
+    """Renders NAME.sh for this machine, and NAME.setup.sh, NAME.run.sh and NAME.service for every worker."""
     if not is_tpu(place.topology):
         raise UserError(
             f"{place.topology.name}: a tpu-vm target has TPUs, such as v5e:4x4; for GPUs use slurm or gke"
@@ -66,7 +66,7 @@ def _control(target: TpuVm, place: Placement) -> str:
 
 
 def _beside(file: str, place: Placement) -> str:
-    """A file by its name alone where it lies beside the script."""
+    """Returns a file's bare name if it is beside the script, else its path."""
     folder = f"{place.folder}/"
     return file[len(folder) :] if file.startswith(folder) else file
 
@@ -95,7 +95,7 @@ def _home(place: Placement) -> str:
 
 
 def _setup(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
-    """As root on every worker; a second time it changes nothing."""
+    """Returns the setup script, which root runs on every worker; a second run changes nothing."""
     lines = [
         "#!/bin/bash",
         f"# Prepares a TPU VM for {place.name}: gcsfuse, and ivjax with its own Python or in an image.",
@@ -130,7 +130,7 @@ def _setup(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
 
 
 def _run(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
-    """What the service starts on every worker; jax finds the other hosts, and slices, by itself."""
+    """Returns the script that the service starts on every worker; jax finds the other hosts by itself."""
     lines = ["#!/bin/bash", f"# {place.title}", "set -euo pipefail", f"cd {_home(place)}", ""]
     for mount in mounts:
         path = shlex.quote(mount.path)
@@ -154,7 +154,7 @@ def _run(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
 
 
 def _service(target: TpuVm, place: Placement) -> str:
-    """A unit that outlives the connection and a reboot, and restarts what failed or was stopped early."""
+    """Returns a systemd unit: it outlives connections and reboots, and restarts what failed or stopped."""
     return f"""[Unit]
 Description=ivjax {place.name}
 Wants=network-online.target

@@ -1,4 +1,4 @@
-"""The commands of xpk, for clusters that it manages."""
+"""Renders the commands of xpk, for clusters that it manages."""
 
 import shlex
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ivjax.launch.target import Gke
 
 
 def render(target: Gke, place: Placement) -> Rendered:
-    """NAME.xpk.sh: the buckets as storage of the cluster, and the workload."""
+    """Renders NAME.xpk.sh, which attaches the buckets to the cluster and starts the workload."""
     missing = [key for key in ("cluster", "project", "zone", "image") if not getattr(target, key)]
     if missing:
         raise UserError(f'a gke target with client = "xpk" needs {" and ".join(missing)} too')

@@ -76,7 +76,7 @@ def test_functions_are_called_in_turn_until_their_budget_is_used(monkeypatch):
     [
         ({"devices": 9}, "--devices 9 of 8"),
         ({"rows": (6,)}, "batch=6 does not divide into 4"),
-        ({"runs": 0}, "--runs 0 measures nothing"),
+        ({"runs": 0}, "--runs must be above 0, got 0"),
     ],
 )
 def test_what_cannot_be_measured_is_an_error(options, message):

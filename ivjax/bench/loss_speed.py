@@ -1,4 +1,4 @@
-"""Time and memory of the three forms of the contrastive loss, forward and backward, by batch size."""
+"""Measures the three forms of the contrastive loss, forward and backward, by batch size: time and memory."""
 
 import json
 import os
@@ -24,8 +24,14 @@ _FORMS: tuple[Form, ...] = get_args(Form)
 class LossBench:
     """What is measured.
 
-    `seconds` is what one form may take at one size; forms that would take longer, or more than
-    `limit_gib` of memory (None: half of what is free), are compiled and not run. `devices` None: all.
+    Attributes:
+        rows: batch sizes.
+        width: size of an embedding.
+        kind: the loss.
+        devices: how many devices share the batch; None takes all.
+        runs: timed runs of each form.
+        seconds: time for one form at one size; forms that would take longer are only compiled.
+        limit_gib: memory for one form; larger ones are only compiled. None: half of what is free.
     """
 
     rows: tuple[int, ...] = (1024, 4096, 16384, 65536)
@@ -39,11 +45,11 @@ class LossBench:
     def __post_init__(self) -> None:
         for name in ("width", "runs", "seconds"):
             if getattr(self, name) <= 0:
-                raise UserError(f"--{name} {getattr(self, name):g} measures nothing; give more than 0")
+                raise UserError(f"--{name} must be above 0, got {getattr(self, name):g}")
 
 
 def bench_loss(wanted: LossBench) -> Iterator[str]:
-    """JSON lines: one per size and form, then the ratios of the other forms to dense."""
+    """Yields JSON lines: one per size and form, then the ratios of the other forms to dense."""
     mesh = build_mesh(MeshShape(data=-1), _devices(wanted.devices))
     limit = _free_memory(mesh) / 2 if wanted.limit_gib is None else wanted.limit_gib * 2**30
     results: list[dict[str, Any]] = []
@@ -59,7 +65,7 @@ def bench_loss(wanted: LossBench) -> Iterator[str]:
 def _measure(
     wanted: LossBench, rows: int, mesh: Mesh, limit: float, smaller: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One line for each form at one size. What it will take is foreseen from the size before."""
+    """Returns one line for each form at one size; its time is predicted from the size before."""
     values = _draw(rows, wanted.width, mesh)
     lines, steps = [], []
     for form in _FORMS:
@@ -79,7 +85,7 @@ def _measure(
 
 
 def _draw(rows: int, width: int, mesh: Mesh) -> tuple[jax.Array, ...]:
-    """Embeddings (N, D) twice, ids (N,) without repeats, scale and bias: drawn where they are used."""
+    """Returns embeddings (N, D) twice, ids (N,) without repeats, scale and bias, drawn on the devices."""
     split = NamedSharding(mesh, batch_spec())
 
     def noise(seed: int) -> jax.Array:
@@ -112,7 +118,7 @@ def _describe(wanted: LossBench, rows: int, form: Form, mesh: Mesh, size: int) -
 
 
 def _too_large(line: dict[str, Any], mesh: Mesh, limit: float) -> str | None:
-    """Why a form does not fit, if it does not. Devices that are made of one machine share its memory."""
+    """Returns why a form does not fit, or None. Fake CPU devices share the memory of the machine."""
     shared = mesh.size if _is_cpu(mesh) else 1
     gib = line["temporary_mib"] * shared / 2**10
     if gib * 2**30 <= limit:
@@ -121,14 +127,14 @@ def _too_large(line: dict[str, Any], mesh: Mesh, limit: float) -> str | None:
 
 
 def _too_slow(line: dict[str, Any], smaller: Sequence[dict[str, Any]], seconds: float) -> str | None:
-    """Why a form is not run, if that would take too long: time grows with the square of the rows."""
+    """Returns why a form is not run, or None: time grows with the square of the batch."""
     known = [s for s in smaller if s["form"] == line["form"] and s["ms"] is not None]
     if not known:
         return None
-    foreseen = known[-1]["ms"] / 1e3 * (line["rows"] / known[-1]["rows"]) ** 2
-    if foreseen <= seconds:
+    predicted = known[-1]["ms"] / 1e3 * (line["rows"] / known[-1]["rows"]) ** 2
+    if predicted <= seconds:
         return None
-    return f"one run would take about {foreseen:.0f} s, more than {seconds:g} s (--seconds)"
+    return f"one run would take about {predicted:.0f} s, more than {seconds:g} s (--seconds)"
 
 
 def _ratios(results: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -165,7 +171,7 @@ def _is_cpu(mesh: Mesh) -> bool:
 
 
 def _free_memory(mesh: Mesh) -> float:
-    """Bytes that are free on a device of the mesh; in the machine, if that is what the mesh is made of."""
+    """Returns the free bytes of a device of the mesh, or of the machine for a mesh of CPU devices."""
     stats = mesh.devices.flat[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"] - stats["bytes_in_use"])

@@ -1,4 +1,4 @@
-"""How fast a config's train step is, against what the same device reaches in a large matmul."""
+"""Times a config's train step, against what the same device reaches in a large matmul."""
 
 import json
 import shlex
@@ -23,16 +23,17 @@ from ivjax.train.program import program_of
 from ivjax.train.sharding import shardings_of
 from ivjax.train.step import init_state
 
-_MATMUL_SIDE = {"cpu": 2048}  # elsewhere large enough to fill an accelerator
-_MATMUL_SIDE_ELSEWHERE = 8192
+# Large enough to fill the device: smaller products would not reach its peak.
+_CPU_MATMUL_SIDE, _ACCELERATOR_MATMUL_SIDE = 2048, 8192
 
 
 def bench_step(
     experiment: Experiment, against: Sequence[str], runs: int, variants: Sequence[str] = ()
 ) -> Iterator[str]:
-    """JSON lines: one per variant in `against` (comma lists of overrides), then their ratios to the first.
+    """Yields JSON lines: one per variant, then the ratios of the others to the first.
 
-    With `variants`, each a line of overrides, the experiment as it is comes first and they follow.
+    Variants are those of `against` (overrides with comma lists), or the experiment as it is followed by
+    `variants`, each a line of overrides.
     """
     results = []
     for variant in [(), *map(tuple, map(shlex.split, variants))] if variants else expand(against):
@@ -54,8 +55,8 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         program, recipe = program_of(experiment, mesh), experiment.recipe
         objective = program.objective
         trained, frozen = (
-            starting_params(objective, part, {}, recipe.seed, shardings_of(part, mesh, objective.rules))
-            for part in (program.state["params"], program.frozen)
+            starting_params(objective, tree, {}, recipe.seed, shardings_of(tree, mesh, objective.rules))
+            for tree in (program.state["params"], program.frozen)
         )
         state = jax.jit(lambda p: init_state(p, recipe), out_shardings=program.shardings)(trained)
         rows = NamedSharding(mesh, batch_spec())
@@ -69,7 +70,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
 
         def one_step() -> Any:
             nonlocal state
-            state, metrics = step(state, frozen, batch, {})
+            state, metrics = step(state, frozen, batch)
             return metrics
 
         # The matmul is timed between the calls, so that all of them see the same machine.
@@ -107,7 +108,7 @@ def _mebibytes(size: int) -> float:
 
 
 def random_batch(objective: Objective, batch: int) -> dict[str, jax.Array]:
-    """A batch of noise in the shapes that a stage wants; positive, so that it can serve as weights."""
+    """Returns a batch of noise of the shapes that a stage wants; positive, because some are weights."""
 
     def noise(number: int, spec: jax.ShapeDtypeStruct) -> jax.Array:
         key, shape = jax.random.key(number), (batch, *spec.shape)
@@ -119,8 +120,8 @@ def random_batch(objective: Objective, batch: int) -> dict[str, jax.Array]:
 
 
 def _matmul(dtype: str, mesh: Mesh) -> tuple[Callable[[], jax.Array], float]:
-    """A large square product on every device at once, and the FLOPs of one device."""
-    side = _MATMUL_SIDE.get(jax.default_backend(), _MATMUL_SIDE_ELSEWHERE)
+    """Returns a function that multiplies large square matrices on every device, and its FLOPs per device."""
+    side = _CPU_MATMUL_SIDE if jax.default_backend() == "cpu" else _ACCELERATOR_MATMUL_SIDE
     one_each = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     factor = jax.jit(lambda: jnp.ones((mesh.size, side, side), dtype), out_shardings=one_each)()
     product = jax.jit(lambda a: a @ a, out_shardings=one_each)

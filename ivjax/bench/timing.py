@@ -9,7 +9,7 @@ import jax
 
 
 def in_turn(functions: Sequence[Callable[[], Any]], runs: int, budget: float | None = None) -> list[float]:
-    """Median seconds of each function over `runs` rounds that call all of them in turn, after a warm-up.
+    """Returns the median seconds of each function over `runs` rounds that call all in turn, after a warm-up.
 
     A function that has used up `budget` seconds is not called again. If its warm-up alone took longer, that
     counts as its run.

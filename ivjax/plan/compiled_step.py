@@ -212,7 +212,7 @@ def _traffic(found: Census, expected: Estimate) -> Iterator[str]:
         need = expected.costs.sent.get(axis, 0.0)
         if size > _TRAFFIC_FACTOR * need and size - need > _TRAFFIC_BYTES:
             yield (
-                f"{size / 2**30:.2f} GiB are sent along {axis} in a step, and {need / 2**30:.2f} GiB would do: "
+                f"{size / 2**30:.2f} GiB are sent along {axis} in a step, and {need / 2**30:.2f} would do: "
                 "look for a value that changes its layout"
             )
     for loop in found.unknown_loops:

@@ -137,7 +137,7 @@ def _slice(device: SimulatedDevice, stack: Value, aval: Any, frame: Frame) -> Va
 
 
 def _narrowed(device: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
-    """Finds loop inputs that are read only after a cast to a smaller dtype: XLA casts them before the loop."""
+    """Finds loop inputs that are read only after a cast to a smaller dtype: XLA casts before the loop."""
     first = sum(_given(equation))
     body, found = open_jaxpr(equation.params["jaxpr"])[0], []
     for variable, operand in zip(body.invars[first:], operands[first:], strict=True):

@@ -35,9 +35,9 @@ Printed by `{command}`.
 Every recipe at its released global batch and number of steps, on each of four groups of accelerators. The
 mesh is the smallest split of the parameters (fsdp) under which a step fits; where even the largest does not,
 the batch is cut into micro-batches. A step takes *at least* the time shown: matrix products at the full peak
-of the chip, and everything else hidden behind them, or the other way round where links or memory bound it. MFU
-is *at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled* are of
-the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128 has 64
+of the chip, and everything else hidden behind them, or the other way round where links or memory bound it.
+MFU is *at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled*
+are of the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128 has 64
 chips: Google counts cores.
 
 | recipe | on | a device | fits | mesh | micro-batches, remat | step | MFU | whole schedule | chip-hours |
@@ -70,7 +70,7 @@ def write_recipes(
 
 
 def smallest(name: str, experiment: Experiment, topology: Topology) -> Experiment:
-    """Returns the experiment with the fewest micro-batches, then the least fsdp, that fits or comes nearest."""
+    """Returns the experiment with the fewest micro-batches, then least fsdp, that fits or comes nearest."""
     nearest: tuple[int, Experiment] | None = None
     for candidate in _candidates(experiment, topology):
         plan = make_plan(name, candidate, topology, Assumptions())

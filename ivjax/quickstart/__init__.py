@@ -1,1 +1,1 @@
-"""All of stage 1 in miniature, through the commands that a user would type."""
+"""Stage 1 in miniature, through the commands that a user would type."""

@@ -4,8 +4,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Step:
-    """What is done, and the arguments of `ivjax` that do it."""
+class QuickstartStep:
+    """One command of the quickstart.
+
+    Attributes:
+        about: what it does.
+        command: the words after `ivjax`.
+    """
 
     about: str
     command: tuple[str, ...]
@@ -13,7 +18,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Scale:
-    """How many clips are drawn, overrides of the three runs, and how XLA is to compile them."""
+    """The size of a quickstart.
+
+    Attributes:
+        clips: clips to draw for training.
+        held_out: clips to draw for evaluation.
+        clip_teacher: overrides of the run that trains the clip teacher.
+        pixel_teacher: overrides of the run that trains the pixel teacher.
+        student: overrides of the run that trains the student.
+        words: size of the vocabulary.
+        xla_flags: how XLA compiles the runs.
+    """
 
     clips: int
     held_out: int
@@ -25,7 +40,7 @@ class Scale:
 
 
 WHOLE = Scale(clips=480, held_out=160)
-# Scanned layers compile in less time; unrolled ones take their steps in less.
+# Scanned layers compile faster, and unrolled ones run faster: with six steps, compilation is what counts.
 _FEW = ("steps=6", "batch=16", "log.every=2", "eval_loss.every=0", "scan_layers=true")
 FAST = Scale(
     clips=64,
@@ -40,33 +55,35 @@ CLIP_TEACHER, PIXEL_TEACHER, STUDENT = "runs/teacher_clip", "runs/teacher_pixels
 CORPUS, HELD_OUT, PROBE = "shards/demo", "shards/demo_held_out", "probe.json"
 
 
-def steps_of(scale: Scale, seed: int) -> tuple[Step, ...]:
-    """The commands at one scale, to be run in one folder."""
+def steps_of(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
+    """Returns the commands at one scale, to be run in one folder."""
     counts = ("--clips", str(scale.clips), "--held-out", str(scale.held_out), "--seed", str(seed))
     seeded = (f"seed={seed}",)
     build = ("--videos", "demo/videos")
     return (
-        Step("draw a corpus of moving shapes with captions", ("data", "demo", "demo", *counts)),
-        Step("cut it into shards", ("data", "build", "demo/annotations.jsonl", CORPUS, *build)),
-        Step("and the held-out part of it", ("data", "build", "demo/held_out.jsonl", HELD_OUT, *build)),
-        Step(
-            "learn words from its captions",
+        QuickstartStep("draw a corpus of moving shapes with captions", ("data", "demo", "demo", *counts)),
+        QuickstartStep("write it as shards", ("data", "build", "demo/annotations.jsonl", CORPUS, *build)),
+        QuickstartStep(
+            "write its held-out clips as shards", ("data", "build", "demo/held_out.jsonl", HELD_OUT, *build)
+        ),
+        QuickstartStep(
+            "train a tokenizer on its captions",
             ("data", "tokenizer", "train", CORPUS, "shards/demo.model", "--size", str(scale.words)),
         ),
-        Step(
-            "train the clip teacher, against captions",
+        QuickstartStep(
+            "train the clip teacher, by contrast with captions",
             ("train", "teacher_clip_tiny", *seeded, *scale.clip_teacher, "--workdir", CLIP_TEACHER),
         ),
-        Step(
-            "train the pixel teacher, on what is hidden from it",
+        QuickstartStep(
+            "train the pixel teacher, to paint hidden pixels",
             ("train", "teacher_pixels_tiny", *seeded, *scale.pixel_teacher, "--workdir", PIXEL_TEACHER),
         ),
-        Step(
+        QuickstartStep(
             "train the student of stage 1 on both teachers' features",
             ("train", "stage1_tiny", *seeded, *scale.student, "--workdir", STUDENT),
         ),
-        Step(
-            "probe its features for the shapes' colour, beside random ones",
+        QuickstartStep(
+            "probe the student's features for the colour, beside random features",
             ("eval", STUDENT, "--suite", "probe", "--train", CORPUS, "--data", HELD_OUT)
             + ("--attribute", "colour", "--out", PROBE),
         ),

@@ -1,4 +1,4 @@
-"""Runs the commands one after the other, goes on where it was stopped, draws and sums up."""
+"""Runs the quickstart's commands in order, resumes where it was stopped, draws pictures and sums up."""
 
 import contextlib
 import json
@@ -13,14 +13,22 @@ from typing import Any
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.quickstart.commands import CLIP_TEACHER, PIXEL_TEACHER, PROBE, STUDENT, Scale, Step, steps_of
+from ivjax.quickstart.commands import (
+    CLIP_TEACHER,
+    PIXEL_TEACHER,
+    PROBE,
+    STUDENT,
+    QuickstartStep,
+    Scale,
+    steps_of,
+)
 
 Say = Callable[[str], None]
 _DONE = "quickstart.json"
 
 
 def quickstart(folder: Path, scale: Scale, seed: int, say: Say) -> int:
-    """All commands in `folder`; gives the exit status of the first that fails, or 0."""
+    """Runs all commands in `folder`; returns the exit status of the first that fails, or 0."""
     steps, began = steps_of(scale, seed), time.monotonic()
     folder = folder.expanduser().absolute()
     finished = _finished(folder)
@@ -35,7 +43,7 @@ def quickstart(folder: Path, scale: Scale, seed: int, say: Say) -> int:
         if status:
             say(f"stopped there; the same `ivjax quickstart {folder}` goes on with this command")
             return status
-        # What follows a command was made of its old result.
+        # Later commands used the old result of this one, so they must run again.
         finished = {
             kept: seconds for kept, seconds in finished.items() if kept in _lines(steps[: number - 1])
         }
@@ -48,7 +56,7 @@ def quickstart(folder: Path, scale: Scale, seed: int, say: Say) -> int:
 
 
 def draw(folder: Path) -> list[Path]:
-    """The pictures of a finished quickstart."""
+    """Draws the pictures of a finished quickstart; returns the files."""
     from ivjax.report.bars import draw_bars
     from ivjax.report.curves import draw_curves
     from ivjax.report.masks import draw_masks
@@ -69,7 +77,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def summary(folder: Path, pictures: list[Path], seconds: float) -> str:
-    """What came out, and what to type next."""
+    """Returns the results, and what to type next."""
     from ivjax.report.curves import read_metrics
 
     losses = [line["loss"] for line in read_metrics(folder / STUDENT) if "loss" in line]
@@ -91,8 +99,8 @@ def summary(folder: Path, pictures: list[Path], seconds: float) -> str:
     )
 
 
-def _run(step: Step, folder: Path, xla_flags: str) -> int:
-    """A command as a program of its own, as a user would start it."""
+def _run(step: QuickstartStep, folder: Path, xla_flags: str) -> int:
+    """Runs a command in a process of its own, as a user would; returns its exit status."""
     environment = os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {xla_flags}".strip()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,12 +110,12 @@ def _run(step: Step, folder: Path, xla_flags: str) -> int:
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
-def _lines(steps: tuple[Step, ...]) -> set[str]:
+def _lines(steps: tuple[QuickstartStep, ...]) -> set[str]:
     return {shlex.join(["ivjax", *step.command]) for step in steps}
 
 
 def _finished(folder: Path) -> dict[str, float]:
-    """Commands that are done, and their seconds."""
+    """Returns the commands that are done, with their seconds."""
     try:
         return json.loads((folder / _DONE).read_text())
     except (OSError, json.JSONDecodeError):

@@ -1,1 +1,1 @@
-"""A run folder -> pictures."""
+"""Pictures of runs."""

@@ -1,4 +1,4 @@
-"""Accuracies beside each other, and what guessing gets."""
+"""Draws accuracies side by side, with a line for chance."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from ivjax.report.figure import BLUE, GREY, ORANGE, new_figure, write_figure
 
 
 def draw_bars(title: str, accuracies: Mapping[str, float], chance: float, out: Path) -> Path:
-    """Percentages by name, first and second in colours of their own; `chance` is a dashed line."""
+    """Draws percentages by name, the first two in colour, and `chance` as a dashed line; returns the file."""
     figure, axes = new_figure(1, 1, 1.6 + 1.1 * len(accuracies), 3.2)
     panel, colours = axes[0, 0], [BLUE, ORANGE] + [GREY] * len(accuracies)
     bars = panel.bar(list(accuracies), list(accuracies.values()), color=colours[: len(accuracies)], width=0.6)

@@ -1,4 +1,4 @@
-"""Losses of runs against their steps."""
+"""Draws the losses of runs against their steps."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _METRICS = "metrics.jsonl"
 
 
 def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
-    """One panel for each run, by title: its loss, and that of the eval clips where there is one."""
+    """Draws one panel for each run: its loss, and that of the eval clips if it has one; returns the file."""
     figure, axes = new_figure(1, len(runs), 4.2, 3.0)
     for panel, (title, run) in zip(axes[0], runs.items(), strict=True):
         lines = read_metrics(run)
@@ -27,7 +27,7 @@ def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The logged lines of a run, in order."""
+    """Returns the logged lines of a run, in order."""
     try:
         lines = (run / _METRICS).read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Figures as PNG files, drawn without a display."""
+"""Makes figures and writes them as PNG files, without a display."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,8 @@ BLUE, ORANGE, GREY = "#1f5fa8", "#d9772b", "#8a8a8a"
 
 
 def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Any, Any]:
-    """A figure and its axes (rows, columns); width and height of one of them in inches."""
+    """Returns a figure and its axes (rows, columns). Width and height of one panel are in inches."""
+    # Figure and canvas directly: pyplot would look for a display, and keep every figure alive.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -20,7 +21,7 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[An
 
 
 def write_figure(figure: Any, out: Path) -> Path:
-    """Stores a figure, whole or not at all."""
+    """Writes a figure, whole or not at all; returns the file."""
     encoded = io.BytesIO()
     figure.savefig(encoded, format="png", dpi=110)
     out.parent.mkdir(parents=True, exist_ok=True)

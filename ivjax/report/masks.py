@@ -1,4 +1,4 @@
-"""Frames as the student of a run sees them, and where its clip teacher looks."""
+"""Draws frames as the student of a stage-1 run sees them, and the attention of its clip teacher."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +17,14 @@ from ivjax.train.feed import open_loader
 from ivjax.train.mesh import build_mesh
 
 
-class Seen(NamedTuple):
-    """Frames (B, T, H, W, 3) uint8, attention (B, T, rows, columns), and which patches are visible, alike."""
+class MaskedClips(NamedTuple):
+    """Clips with the teacher's attention and the student's mask.
+
+    Attributes:
+        frames: (B, T, H, W, 3) uint8.
+        attention: (B, T, rows, columns).
+        visible: which patches the student sees, (B, T, rows, columns).
+    """
 
     frames: np.ndarray
     attention: np.ndarray
@@ -26,8 +32,8 @@ class Seen(NamedTuple):
 
 
 def draw_masks(run: Path, out: Path, clips: int = 3) -> Path:
-    """Two rows for each of the first eval clips: the teacher's attention, and what the mask leaves."""
-    seen = see(run)
+    """Draws two rows for each of the first eval clips: the teacher's attention, and what the mask leaves."""
+    seen = masked_clips(run)
     clips, times = min(clips, len(seen.frames)), seen.frames.shape[1]
     figure, axes = new_figure(2 * clips, times, 1.5, 1.5)
     for panel in axes.flat:
@@ -38,14 +44,15 @@ def draw_masks(run: Path, out: Path, clips: int = 3) -> Path:
             axes[2 * clip, time].imshow(frame)
             spread = _as_large(attention, frame)
             axes[2 * clip, time].imshow(spread, cmap="magma", alpha=0.55, interpolation="bilinear")
-            shown = np.where(_as_large(seen.visible[clip, time], frame)[..., None], frame, frame // 6)
+            visible = _as_large(seen.visible[clip, time], frame)[..., None]
+            shown = np.where(visible, frame, frame // 6)  # hidden patches stay faintly visible
             axes[2 * clip + 1, time].imshow(shown)
     figure.suptitle("where the clip teacher looks, and what the student sees")
     return write_figure(figure, out)
 
 
-def see(run: Path) -> Seen:
-    """The first eval batch of a run of stage 1, through its own teacher and mask."""
+def masked_clips(run: Path) -> MaskedClips:
+    """Returns the first eval batch of a stage-1 run, through its own teacher and mask."""
     experiment = stored_experiment(run)
     stage = experiment.stage
     if not isinstance(stage, MaskedReconstruction) or stage.clip_teacher is None:
@@ -56,16 +63,20 @@ def see(run: Path) -> Seen:
     _, _, batch = next(loader)
     loader.close()
     params = params_of_run(run, experiment, branch="clip_teacher")
-    attention, tokens = jax.jit(_looks, static_argnums=(0, 1))(stage, experiment.compute, params, batch)
+    attention, tokens = jax.jit(_attention_and_tokens, static_argnums=(0, 1))(
+        stage, experiment.compute, params, batch
+    )
     times, rows, columns = stage.student.grid
     visible = np.zeros((len(tokens), times * rows * columns), bool)
     np.put_along_axis(visible, np.asarray(tokens)[:, 1:] - 1, True, axis=1)
     shape = (len(tokens), times, rows, columns)
     frames = np.asarray(batch["video"])[:, :: stage.stride * stage.student.tubelet]
-    return Seen(frames, np.asarray(attention, np.float32).reshape(shape), visible.reshape(shape))
+    return MaskedClips(frames, np.asarray(attention, np.float32).reshape(shape), visible.reshape(shape))
 
 
-def _looks(stage: MaskedReconstruction, compute: Any, params: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+def _attention_and_tokens(
+    stage: MaskedReconstruction, compute: Any, params: Any, batch: Any
+) -> tuple[jax.Array, jax.Array]:
     key = jax.random.key(0)
     reconstruction = reconstruction_of(stage, compute)
     features = reconstruction.clip_features(params, batch, key)
@@ -73,6 +84,6 @@ def _looks(stage: MaskedReconstruction, compute: Any, params: Any, batch: Any) -
 
 
 def _as_large(grid: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """(rows, columns) as pixels of a frame (H, W, 3)."""
+    """Returns a grid (rows, columns) enlarged to the pixels of a frame (H, W, 3)."""
     high, wide = frame.shape[0] // grid.shape[0], frame.shape[1] // grid.shape[1]
     return np.kron(grid, np.ones((high, wide), grid.dtype))

@@ -1,4 +1,4 @@
-"""The runs of a sweep: their curves, and what each swept value did."""
+"""Draws the runs of a sweep: their curves, and the effect of each swept value."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,30 +6,30 @@ from typing import Any
 
 from ivjax.report.figure import BLUE, GREY, new_figure, write_figure
 
-_WIDE = 20  # largest over smallest value from which an axis is logarithmic
+_LOG_AXIS_RATIO = 20  # an axis is logarithmic if its largest value is more than so many times the smallest
 _LEGEND_ROWS = 24
 
 Points = Sequence[tuple[str, float]]
 
 
 def draw_axes(axes: Mapping[str, Points], metric: str, highest: bool, folder: Path) -> list[Path]:
-    """A picture for each swept path: the metric of every run against its value, the best per value joined."""
+    """Draws the metric against each swept path, and a line through the best of each value; returns files."""
     return [_draw_axis(path, points, metric, highest, folder) for path, points in axes.items()]
 
 
 def _draw_axis(path: str, points: Points, metric: str, highest: bool, folder: Path) -> Path:
     figure, axes = new_figure(1, 1, 5.2, 3.6)
-    panel, places = axes[0, 0], _places([text for text, _ in points])
+    panel, positions = axes[0, 0], _positions([text for text, _ in points])
     panel.scatter(
-        [places[text] for text, _ in points], [value for _, value in points], color=GREY, alpha=0.45
+        [positions[text] for text, _ in points], [value for _, value in points], color=GREY, alpha=0.45
     )
-    best = {text: (max if highest else min)(v for t, v in points if t == text) for text in places}
-    order = sorted(best, key=lambda text: places[text])
-    xs, ys = [places[text] for text in order], [best[text] for text in order]
+    best = {text: (max if highest else min)(v for t, v in points if t == text) for text in positions}
+    order = sorted(best, key=lambda text: positions[text])
+    xs, ys = [positions[text] for text in order], [best[text] for text in order]
     panel.plot(xs, ys, color=BLUE, marker="o", label="best of each value")
     if not _numbers(order):
         panel.set_xticks(xs, order, rotation=20 if max(map(len, order)) > 8 else 0)
-    elif min(xs) > 0 and max(xs) > _WIDE * min(xs):
+    elif min(xs) > 0 and max(xs) > _LOG_AXIS_RATIO * min(xs):
         panel.set_xscale("log")
     panel.set(xlabel=path, ylabel=metric)
     panel.grid(alpha=0.3)
@@ -37,15 +37,15 @@ def _draw_axis(path: str, points: Points, metric: str, highest: bool, folder: Pa
     return write_figure(figure, folder / "plots" / f"{path}.png")
 
 
-def _places(texts: Sequence[str]) -> dict[str, float]:
-    """Where each value stands on its axis: at its number, or one beside the other."""
+def _positions(texts: Sequence[str]) -> dict[str, float]:
+    """Returns the position of each value on its axis: its number, or 0, 1, 2, ... if one is no number."""
     different = list(dict.fromkeys(texts))
     numbers = _numbers(different)
     return dict(zip(different, numbers or map(float, range(len(different))), strict=True))
 
 
 def _numbers(texts: Sequence[str]) -> list[float]:
-    """The values as numbers; nothing if one is none."""
+    """Returns the values as numbers, or [] if one is no number."""
     try:
         return [float(text) for text in texts]
     except ValueError:
@@ -53,7 +53,7 @@ def _numbers(texts: Sequence[str]) -> list[float]:
 
 
 def draw_runs(curves: Mapping[str, tuple[Any, Any]], metric: str, folder: Path) -> Path | None:
-    """The metric of all runs, (steps, values) by name, in one panel."""
+    """Draws the metric of all runs, name -> (steps, values), in one panel; returns the file."""
     if not curves:
         return None
     from matplotlib import colormaps

@@ -124,7 +124,7 @@ def test_a_missing_client_is_one_sentence_and_the_files_are_there(tmp_path, monk
         ("gke-xpk", "xpk"),
     ):
         client.write(rendered(case), tmp_path / case)
-        with pytest.raises(UserError, match=f"{name} is not here: .*the files are ready in .*{case}"):
+        with pytest.raises(UserError, match=f"{name} is not installed: .*the files are ready in .*{case}"):
             client.start(rendered(case), tmp_path / case, print)
         assert {file.name for file in (tmp_path / case).iterdir()} == set(rendered(case).files)
 
@@ -133,7 +133,7 @@ def test_a_variable_that_is_passed_on_must_be_set(tmp_path, monkeypatch):
     stand_in(tmp_path, "sbatch", "")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    with pytest.raises(UserError, match="passes WANDB_API_KEY on"):
+    with pytest.raises(UserError, match="passes on WANDB_API_KEY"):
         client.start(rendered("slurm-gpus"), tmp_path, print)
 
 
@@ -178,6 +178,20 @@ def run_folder(tmp_path, steps, *saved):
 )
 def test_a_run_is_finished_when_its_last_step_is_saved(tmp_path, saved, done):
     assert finished(run_folder(tmp_path, 10, *saved)) is done
+
+
+def test_a_run_in_phases_is_finished_when_its_last_phase_is(tmp_path):
+    phases = [{"name": "low", "steps": 4}, {"name": "high", "steps": 2}]
+    (tmp_path / "experiment.json").write_text(json.dumps({"steps": 10, "phases": phases}))
+    low, high = tmp_path / "phases" / "1_low", tmp_path / "phases" / "2_high"
+    low.mkdir(parents=True)
+    run_folder(low, 4, "4")
+    assert not finished(tmp_path)
+    high.mkdir(parents=True)
+    run_folder(high, 2, "1")
+    assert not finished(tmp_path)
+    (high / "checkpoints" / "2").mkdir()
+    assert finished(tmp_path)
 
 
 def test_a_folder_without_an_experiment_is_not_finished(tmp_path):

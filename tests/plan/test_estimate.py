@@ -31,7 +31,9 @@ def test_arguments_are_those_of_the_sharding_table(experiment, estimated):
     mesh = abstract_mesh(experiment, CPU, 8)
     with jax.sharding.use_abstract_mesh(mesh):
         program = program_of(experiment, mesh)
-    table = "\n".join(sharding.describe(program.state, mesh)).partition("bytes per device")[2]
+    table = "\n".join(sharding.describe(program.state, mesh, program.objective.rules)).partition(
+        "bytes per device"
+    )[2]
     sizes = dict(re.findall(r"^  (\w+) +([\d.]+) MiB$", table, re.MULTILINE))
     given = dict(estimated.memory.given)
     assert given.pop("batch") == estimated.row_bytes * experiment.batch // 8

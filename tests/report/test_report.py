@@ -9,7 +9,7 @@ import pytest
 from ivjax.errors import UserError
 from ivjax.report.bars import draw_bars
 from ivjax.report.curves import draw_curves, read_metrics
-from ivjax.report.masks import draw_masks, see
+from ivjax.report.masks import draw_masks, masked_clips
 from ivjax.stages.teachers import ClipTeacher
 from tests.train import micro
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory):
 
 
 def test_a_mask_leaves_its_share_of_every_frame_and_follows_the_teachers_attention(run):
-    seen = see(run)
+    seen = masked_clips(run)
     clips, times, rows, columns = seen.visible.shape
     assert (clips, times, rows, columns) == (16, *micro.experiment.stage.student.grid)
     assert seen.frames.shape == (clips, times, *micro.experiment.stage.student.image, 3)
@@ -53,4 +53,4 @@ def test_what_is_no_run_and_a_run_without_a_teacher_are_named(tmp_path):
         draw_curves({"one": tmp_path}, tmp_path / "losses.png")
     micro.saved(tmp_path / "run", micro.experiment)
     with pytest.raises(UserError, match="trained without a clip teacher"):
-        see(tmp_path / "run")
+        masked_clips(tmp_path / "run")
