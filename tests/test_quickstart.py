@@ -4,7 +4,7 @@ import pytest
 
 from ivjax.cli import main
 from ivjax.cli.__init__ import _parser
-from ivjax.quickstart import run
+from ivjax.quickstart import walkthrough
 from ivjax.quickstart.commands import FAST, STUDENT, WHOLE, steps_of
 
 
@@ -18,9 +18,9 @@ def started(monkeypatch):
         commands.append(step.command[:2])
         return int(step.command[:2] in broken)
 
-    monkeypatch.setattr(run, "_run", start)
-    monkeypatch.setattr(run, "draw", lambda folder: [])
-    monkeypatch.setattr(run, "summary", lambda folder, pictures, seconds: "done")
+    monkeypatch.setattr(walkthrough, "_run", start)
+    monkeypatch.setattr(walkthrough, "draw", lambda folder: [])
+    monkeypatch.setattr(walkthrough, "summary", lambda folder, pictures, seconds: "done")
     return commands, broken
 
 
@@ -40,20 +40,20 @@ def test_every_command_is_one_that_a_user_can_type(scale):
 def test_a_failed_command_ends_it_and_the_next_start_goes_on_there(started, tmp_path):
     (commands, broken), said = started, []
     broken.add(("train", "stage1_tiny"))
-    assert run.quickstart(tmp_path / "new", FAST, 0, said.append) == 1
+    assert walkthrough.quickstart(tmp_path / "new", FAST, 0, said.append) == 1
     assert commands == names()[:-1] and "goes on with this command" in said[-1]
     commands.clear(), broken.clear()
-    assert run.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
+    assert walkthrough.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
     assert commands == names()[-2:] and said[-1] == "done"
     commands.clear()
-    assert run.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
+    assert walkthrough.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
     assert commands == []
 
 
 def test_another_seed_does_all_that_follows_from_it_again(started, tmp_path):
     commands, _ = started
-    assert run.quickstart(tmp_path, FAST, 0, lambda line: None) == 0
+    assert walkthrough.quickstart(tmp_path, FAST, 0, lambda line: None) == 0
     commands.clear()
-    assert run.quickstart(tmp_path, FAST, 1, lambda line: None) == 0
+    assert walkthrough.quickstart(tmp_path, FAST, 1, lambda line: None) == 0
     assert commands == names()
     assert STUDENT in " ".join(steps_of(FAST, 1)[-1].command)

@@ -37,8 +37,8 @@ mesh is the smallest split of the parameters (fsdp) under which a step fits; whe
 the batch is cut into micro-batches. A step takes *at least* the time shown: matrix products at the full peak
 of the chip, and everything else hidden behind them, or the other way round where links or memory bound it.
 MFU is *at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled*
-are of the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128 has 64
-chips: Google counts cores.
+are of the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128
+has 64 chips: Google counts cores.
 
 | recipe | on | a device | fits | mesh | micro-batches, remat | step | MFU | whole schedule | chip-hours |
 |---|---|---|---|---|---|---|---|---|---|
