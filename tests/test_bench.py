@@ -13,7 +13,7 @@ from tests.train.micro import experiment
 
 
 def test_variants_and_their_ratios(monkeypatch):
-    monkeypatch.setattr("ivjax.bench.step_speed._MATMUL_SIDE", {"cpu": 128})
+    monkeypatch.setattr("ivjax.bench.step_speed._CPU_MATMUL_SIDE", 128)
     small = apply_overrides(experiment, ["mesh.data=8", "steps=3", "stage.student.depth=1"])
     variants = ["remat=full stage.drop_path=0.1"]
     lines = [json.loads(line) for line in bench_step(small, [], runs=2, variants=variants)]

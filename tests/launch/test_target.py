@@ -52,7 +52,7 @@ def test_keys_of_the_command_line_come_on_top(tmp_path):
         (
             "gke",
             'topology = "v5e:4x4"\nimage = "x"\nwheel = "build"',
-            "gives image and wheel; the code comes",
+            "gives image and wheel; give one",
         ),
         ("gke", 'topology = "v5e:4x4"\nname = "Stage_1"', "small letters, digits and hyphens"),
         ("gke", f'topology = "v5e:4x4"\nname = "{"a" * 41}"', "at most 40"),
