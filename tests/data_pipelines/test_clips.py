@@ -1,14 +1,12 @@
 """Clips through the whole data plane: one order on any hosts and workers, broken clips replaced."""
 
-import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -30,6 +28,7 @@ from ivjax.train.mesh import build_mesh
 from tests.data_pipelines import reading
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
 from tests.data_pipelines.damage import damaged
+from tests.data_pipelines.treacherous import Treacherous
 
 SPEC = {
     "index": ArraySpec((), np.dtype(np.uint32)),
@@ -266,20 +265,6 @@ def test_too_many_broken_clips_end_the_run_with_the_list(tmp_path):
     loader.close()
 
 
-@dataclass(frozen=True)
-class Treacherous:
-    """A frame rule that kills its process at clips of 9 frames, and never ends at those of 10."""
-
-    frames: int = 4
-
-    def choose(self, length, fps, rng):
-        if length == 9:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        while length == 10:
-            time.sleep(1)
-        return Intervals(4).choose(length, fps, rng)
-
-
 def test_a_crash_or_a_hang_of_the_decoder_is_a_broken_clip(tmp_path):
     clips = [make_clip(n, frames={3: 9, 6: 10}.get(n, 8)) for n in range(12)]
     fields = FIELDS | {"video": Frames(Treacherous())}
@@ -325,10 +310,16 @@ def test_closing_does_not_wait_for_a_clip_that_hangs(tmp_path):
 
 def test_a_kill_of_the_reader_leaves_no_worker(corpus, tmp_path):
     script = f"""
-from tests.data_pipelines.test_clips import *
-loader = mixture({str(corpus)!r}, workers=2).open(BatchRequest(SPEC, 8))
-next(loader)
+import time
 from pathlib import Path
+import numpy as np
+from ivjax.data_pipelines.fields import ArraySpec, Label
+from ivjax.data_pipelines.load.loader import BatchRequest
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+spec = {{"label": ArraySpec((), np.dtype(np.int32))}}
+data = Mixture((Corpus({str(corpus)!r}),), {{"label": Label()}}, workers=2)
+loader = data.open(BatchRequest(spec, 8))
+next(loader)
 children = [p.read_text() for p in Path("/proc/self/task").glob("*/children")]
 print(*" ".join(children).split(), flush=True)
 time.sleep(60)
@@ -359,7 +350,7 @@ def test_worker_processes_hold_no_jax():
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "set()"
 
 
-def test_what_clips_cannot_give_is_an_error(corpus):
+def test_arrays_that_no_field_gives_are_refused(corpus):
     with pytest.raises(
         UserError,
         match="wants depth in its batch, which no field of data.fields gives; the fields give video, label",
