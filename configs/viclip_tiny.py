@@ -44,3 +44,11 @@ experiment = ix.Experiment(
     log=ix.Logging(every=20),
     eval_loss=ix.EvalLoss(every=100, batches=2),
 )
+
+variants = {
+    # Keeps the checkpoint that finds the most clips by their captions.
+    "best": (
+        "evals=(EvalRun(ivjax.evals.suites.Retrieval(), 55, 'shards/demo_held_out'),)",
+        "checkpoint.best=retrieval/t2v_r1",
+    ),
+}

@@ -2,12 +2,14 @@
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
 
+import ivjax
 from ivjax.errors import UserError
 from ivjax.experiment.branches import item_kinds, options_of
 
@@ -56,7 +58,7 @@ def _read(kind: Any, old: Any, text: str) -> Any:
             continue
         try:
             return _read_one(option, old, text)
-        except (ValueError, SyntaxError, TypeError, KeyError, _MisfitError):
+        except (ValueError, SyntaxError, TypeError, KeyError, ImportError, _MisfitError):
             continue
     raise _MisfitError
 
@@ -106,16 +108,36 @@ def _read_mapping(kind: Any, text: str) -> dict[str, Any]:
 def _build(kind: Any, old: Any, text: str) -> Any:
     """A dataclass written as a call, `Ticks(16)` or `Probe(open_pool=True)`."""
     node = ast.parse(text, mode="eval").body
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+    if not isinstance(node, ast.Call):
         raise _MisfitError
-    builder = next((c for c in _classes(kind, old) if c.__name__ == node.func.id), None)
-    if builder is None:
-        raise _MisfitError
+    builder = _class_named(ast.unparse(node.func), kind, old)
     kinds, names = typing.get_type_hints(builder), [field.name for field in dataclasses.fields(builder)]
     given = dict(zip(names, node.args, strict=False)) | {str(k.arg): k.value for k in node.keywords}
     if len(node.args) > len(names) or set(given) - set(names) or set(_required(builder)) - set(given):
         raise _MisfitError
     return builder(**{name: _read(kinds[name], None, ast.unparse(value)) for name, value in given.items()})
+
+
+def _class_named(name: str, kind: Any, old: Any) -> Any:
+    """The dataclass of a name as an override writes it; with dots, it is one of ivjax by its full name."""
+    module, _, last = name.rpartition(".")
+    if module.split(".")[0] == ivjax.__name__:
+        found = [getattr(importlib.import_module(module), last, None)]
+        found = [c for c in found if inspect.isclass(c) and dataclasses.is_dataclass(c) and _fits(c, kind)]
+    else:
+        found = [c for c in _classes(kind, old) if c.__name__ == name]
+    if not found:
+        raise _MisfitError
+    return found[0]
+
+
+def _fits(found: type, kind: Any) -> bool:
+    """Whether a dataclass is one of the declared types, or follows a declared protocol."""
+    options = [option for option in options_of(kind) if inspect.isclass(option)]
+    return any(
+        _follows(found, option) if getattr(option, "_is_protocol", False) else issubclass(found, option)
+        for option in options
+    )
 
 
 def _classes(kind: Any, old: Any) -> list[type]:

@@ -7,6 +7,7 @@ import pytest
 
 from ivjax.data_pipelines.sampling import Dense
 from ivjax.errors import UserError
+from ivjax.evals.suites import Retrieval
 from ivjax.experiment.files import load_experiment
 from ivjax.experiment.listing import diff, leaves, show
 from ivjax.experiment.overrides import apply_overrides, expand
@@ -92,6 +93,17 @@ class Tree:
 )
 def test_overrides_reach_into_tuples_mappings_and_optional_values(override, expected):
     assert apply_overrides(Tree(), [override]) == expected
+
+
+def test_a_class_can_be_given_by_its_full_name():
+    def override(suite: str) -> str:
+        return f"evals=(EvalRun({suite}, 100, 'shards/x'),)"
+
+    (planned,) = apply_overrides(experiment, [override("ivjax.evals.suites.Retrieval(clips=2)")]).evals
+    assert planned.suite == Retrieval(clips=2) and planned.every == 100
+    for wrong in ("ivjax.experiment.options.EvalLoss()", "ivjax.no.such.Suite()", "subprocess.Popen('x')"):
+        with pytest.raises(UserError, match="evals=.*expected a tuple like"):
+            apply_overrides(experiment, [override(wrong)])
 
 
 def test_leaves_and_their_difference_go_into_tuples_and_mappings():

@@ -12,7 +12,7 @@ from ivjax.experiment.options import EvalLoss
 from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
 
 
-@pytest.mark.parametrize("name", sorted(shipped_configs()))
+@pytest.mark.parametrize("name", [*sorted(shipped_configs()), "viclip_tiny:best", "viclip_l14:two_phases"])
 def test_every_shipped_experiment_comes_back(tmp_path, name):
     experiment = load_experiment(name)
     assert not is_run(tmp_path)
