@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
-from ivjax.embed.embed_videos import Outcome, Say
+from ivjax.embed.embed_videos import EmbeddingOutcome, Say
 from ivjax.embed.index import IndexOrigin, IndexWriter
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
@@ -16,7 +16,7 @@ _TEXTS = 1024  # embedded at a time
 
 def embed_captions(
     encoder: PairEncoder, texts: Sequence[str], out: Path, origin: IndexOrigin, say: Say
-) -> Outcome:
+) -> EmbeddingOutcome:
     """Writes the index of captions, which the model reads cleaned, and returns what came of it."""
     cleaned = [clean_caption(text) for text in texts]
     if not texts or "" in cleaned:
@@ -28,7 +28,7 @@ def embed_captions(
             writer.add(embed_texts(encoder, cleaned[part]), text=texts[part])
             progress.advance(len(texts[part]))
         writer.finish(origin)
-    return Outcome(writer.count, len(texts), unit="texts")
+    return EmbeddingOutcome(writer.count, len(texts), unit="texts")
 
 
 def read_texts(file: Path) -> list[str]:

@@ -47,7 +47,7 @@ class EmbedOptions:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EmbeddingOutcome:
     """What came of an embedding job.
 
     Attributes:
@@ -69,7 +69,7 @@ class Outcome:
 
 def embed_videos(
     encoder: PairEncoder, media: MediaList, out: Path, origin: IndexOrigin, options: EmbedOptions, say: Say
-) -> Outcome:
+) -> EmbeddingOutcome:
     """Writes the index of all windows that can be read; raises UserError if there are none."""
     planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing)
     total, unit = len(media), "videos"
@@ -79,7 +79,7 @@ def embed_videos(
     rows: IndexContent = "tokens" if options.tokens else "embeddings"
     dtype = np.float16 if options.half else np.float32
     with IndexWriter(out, rows, dtype) as writer, Progress(total, unit, say) as progress:
-        feed = _Feed(planned, progress, by_window=unit == "windows")
+        feed = _WindowFeed(planned, progress, by_window=unit == "windows")
         for read in in_batches(feed.read(encoder, options.threads), options.batch):
             frames = np.stack([pictures for _, pictures in read])
             found = encoder.tokens(frames) if options.tokens else encoder.video(frames)
@@ -88,10 +88,10 @@ def embed_videos(
         if not writer.count:
             raise UserError(f"none of {len(media)} videos can be embedded; the first one: {broken[0]}")
         writer.finish(origin)
-    return Outcome(writer.count, len(media), broken)
+    return EmbeddingOutcome(writer.count, len(media), broken)
 
 
-class _Feed:
+class _WindowFeed:
     """Reads planned windows in order; `broken` holds the first failure of each video that has one."""
 
     def __init__(self, planned: Iterable[PlannedVideo | UnscoredClip], progress: Progress, by_window: bool):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ivjax.embed.embed_captions import embed_captions, read_texts
-from ivjax.embed.embed_videos import EmbedOptions, Outcome, Say, embed_videos
+from ivjax.embed.embed_videos import EmbeddingOutcome, EmbedOptions, Say, embed_videos
 from ivjax.embed.index import IndexOrigin
 from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import Windowing
@@ -62,7 +62,7 @@ class EmbeddingJob:
         )
 
 
-def run_job(job: EmbeddingJob, say: Say) -> Outcome:
+def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
     """Writes the index of a job and returns what came of it; the inputs are checked before the weights."""
     texts = [*job.texts, *(read_texts(job.texts_file) if job.texts_file else [])]
     if bool(job.videos) == bool(texts or job.texts_file):

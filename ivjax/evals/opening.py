@@ -14,7 +14,7 @@ from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, PairModel
 from ivjax.evals.features import Features, encoder_in_memory, features_of, find_encoder
 from ivjax.evals.suites.probe import Feature
-from ivjax.evals.suites.suite import Dtype, Suite
+from ivjax.evals.suites.suite import Dtype, EvalSuite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -24,7 +24,9 @@ from ivjax.stages.objective import Params
 from ivjax.train.mesh import build_mesh
 
 
-def open_weights(suite: Suite, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh) -> ClipModel:
+def open_weights(
+    suite: EvalSuite, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh
+) -> ClipModel:
     """Returns what a suite reads of the model in a run folder or a weight file, on the devices of a mesh."""
     if suite.reads == "pairs":
         return open_pairs(path, preset, tokenizer, suite.batch, mesh=mesh, dtype=suite.dtype)
@@ -34,7 +36,7 @@ def open_weights(suite: Suite, path: str, preset: str | None, tokenizer: str | N
     return open_classifier(path, preset, suite.batch, mesh=mesh, dtype=suite.dtype)
 
 
-def open_experiment(suite: Suite, experiment: Experiment, params: Params, mesh: Mesh) -> ClipModel:
+def open_experiment(suite: EvalSuite, experiment: Experiment, params: Params, mesh: Mesh) -> ClipModel:
     """Returns what a suite reads of a model in memory; parameters that lie on the mesh are not copied."""
     compute, name = Compute(suite.dtype), type(experiment.stage).__name__
     if suite.reads == "features":

@@ -11,7 +11,7 @@ from ivjax.evals.compiled import ClipModel
 from ivjax.evals.items import EvalData
 from ivjax.evals.opening import open_experiment, open_weights
 from ivjax.evals.result import Result
-from ivjax.evals.suites.suite import Suite
+from ivjax.evals.suites.suite import EvalSuite
 from ivjax.evals.vectors import Setting
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def run_on_weights(
-    suite: Suite,
+    suite: EvalSuite,
     data: EvalData,
     weights: str,
     preset: str | None = None,
@@ -39,14 +39,14 @@ def run_on_weights(
 
 
 def run_in_memory(
-    suite: Suite, experiment: Experiment, params: Params, data: str, mesh: Mesh, say: Say
+    suite: EvalSuite, experiment: Experiment, params: Params, data: str, mesh: Mesh, say: Say
 ) -> Mapping[str, float]:
     """Returns the metrics of the parameters of an experiment's stage; all processes of the mesh call it."""
     model = open_experiment(suite, experiment, params, mesh)
     return run_on_model(suite, model, EvalData(data), "in memory", say).metrics
 
 
-def run_on_model(suite: Suite, model: ClipModel, data: EvalData, name: str, say: Say) -> Result:
+def run_on_model(suite: EvalSuite, model: ClipModel, data: EvalData, name: str, say: Say) -> Result:
     """Returns the result of a compiled model; every process gets the same one, and process 0 reports."""
     setting: Setting[Any] = Setting(
         encoder=model,

@@ -49,7 +49,7 @@ class Setting(Generic[E]):
 
 
 @dataclass(frozen=True)
-class Embedded:
+class EmbeddedSet:
     """What could be scored, the same in every process.
 
     Attributes:
@@ -98,7 +98,7 @@ def embed(
     total: int,
     views: Sequence[VideoView] = (),
     fold: Callable[[np.ndarray], np.ndarray] = np.asarray,
-) -> Embedded:
+) -> EmbeddedSet:
     """Returns the vectors of all items that can be read, in the order of the test set.
 
     Args:
@@ -116,7 +116,7 @@ def embed(
         Progress(-(-total // hosts.count), "clips", setting.say) as progress,
         contextlib.ExitStack() as stack,
     ):
-        feed = _Feed(numbered, views, UnscoredClips(total, setting.broken), progress)
+        feed = _ItemFeed(numbered, views, UnscoredClips(total, setting.broken), progress)
         frames = stack.enter_context(contextlib.closing(_frames(setting, feed)))
         kept = [fold(np.stack(rows)) for rows in in_batches(_vectors(setting, frames), len(views))]
     return _merged(setting, feed, kept, len(views))
@@ -130,7 +130,7 @@ def embed_texts(encoder: PairEncoder, texts: Sequence[str]) -> np.ndarray:
     return vectors[[places[text] for text in texts]]
 
 
-class _Feed:
+class _ItemFeed:
     """Hands out the views of items, and remembers whose they are and where these stand in the test set."""
 
     def __init__(
@@ -167,7 +167,7 @@ class _Feed:
             self.unscored.add(place, UnscoredClip(item.id, error.cause, error.detail))
 
 
-def _frames(setting: Setting, feed: _Feed) -> Generator[np.ndarray]:
+def _frames(setting: Setting, feed: _ItemFeed) -> Generator[np.ndarray]:
     """Yields the frames of every view of every item of which all views can be read."""
     encoder, count = setting.encoder, len(feed.per_item)
     with contextlib.closing(
@@ -188,7 +188,7 @@ def _vectors(setting: Setting, frames: Iterator[np.ndarray]) -> Iterator[np.ndar
         yield from _finite(encoder.video(np.stack(rows) if rows else nothing), "clips")
 
 
-def _merged(setting: Setting, feed: _Feed, kept: list[np.ndarray], views: int) -> Embedded:
+def _merged(setting: Setting, feed: _ItemFeed, kept: list[np.ndarray], views: int) -> EmbeddedSet:
     """What all processes found, in the order of the test set."""
     scored = [(place, item, row) for (place, item), row in zip(feed.kept, kept, strict=True)]
     unscored = list(zip(feed.unscored.places, feed.unscored.clips, strict=True))
@@ -199,7 +199,7 @@ def _merged(setting: Setting, feed: _Feed, kept: list[np.ndarray], views: int) -
     check_share(clips, len(scored) + len(clips), setting.broken)
     nothing = np.zeros((0, views, setting.encoder.width), np.float32)
     vectors = np.stack([row for *_, row in scored]) if scored else nothing
-    return Embedded(tuple(item for _, item, _ in scored), vectors, clips)
+    return EmbeddedSet(tuple(item for _, item, _ in scored), vectors, clips)
 
 
 def _finite(vectors: np.ndarray, what: str) -> np.ndarray:

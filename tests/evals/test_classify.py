@@ -1,4 +1,4 @@
-"""Classification in several views: which views, how they are merged, and who is who."""
+"""ViewClassification in several views: which views, how they are merged, and who is who."""
 
 import json
 
@@ -10,7 +10,7 @@ from ivjax.data_pipelines.sampling import Dense, Spread, Ticks
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
 from ivjax.evals.scoring.classifying import class_accuracies, merged, score, views_of_video
-from ivjax.evals.suites import Classification
+from ivjax.evals.suites import ViewClassification
 from ivjax.evals.views import read_views
 from tests.data_pipelines.corpora import write_corpus
 from tests.evals.fakes import colour_clip, read_numbers, setting
@@ -58,7 +58,7 @@ def test_views_are_merged_as_by_hand(tmp_path, clips, crops, batch):
     labels = np.argsort(-expected, axis=-1)[[0, 1, 2, 3, 4], [0, 0, 1, 5, 6]]
     path = listed(tmp_path, [(f"{n}.mp4", label) for n, label in enumerate(labels)])
     test = setting(TableClassifier(), path, clips=clips, batch=batch, read=read_places)
-    result = score(test, Classification(clips=clips, crops=crops, predictions=str(file)))
+    result = score(test, ViewClassification(clips=clips, crops=crops, predictions=str(file)))
     assert (result.metrics["top1"], result.metrics["top5"]) == (40, 60)
     said = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["id"], line["label"]) for line in said] == [(f"{n}.mp4", labels[n]) for n in numbers]
@@ -89,7 +89,7 @@ def test_rows_of_one_part_of_a_file_are_one_video_with_all_their_labels(tmp_path
     rows = [("0.mp4", 1), ("1.mp4", 2), ("0.mp4", 5), ("0.mp4", 1)]
     path, file = listed(tmp_path, rows), tmp_path / "said.jsonl"
     test = setting(TableClassifier(), path, read=read_places)
-    suite = Classification(labels="several", predictions=str(file))
+    suite = ViewClassification(labels="several", predictions=str(file))
     result = score(test, suite)
     assert result.protocol["videos"] == 2 and result.protocol["rows listed twice"] == 0
     said = [json.loads(line) for line in file.read_text().splitlines()]
@@ -105,7 +105,7 @@ def test_equal_names_in_two_folders_are_two_videos_and_equal_rows_are_one(tmp_pa
     rows = [("a/0.x.mp4", 1), ("b/0.x.mp4", 2), ("a/0.y.mp4", 1), ("a/0.x.mp4", 1), ("c/1.mp4", 3)]
     path, file = listed(tmp_path, rows), tmp_path / "said.jsonl"
     test = setting(TableClassifier(), path, read=read_places)
-    result = score(test, Classification(predictions=str(file)))
+    result = score(test, ViewClassification(predictions=str(file)))
     assert result.protocol["videos"] == 4 and result.protocol["rows listed twice"] == 1
     said = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["id"], line["label"]) for line in said] == [*rows[:3], rows[4]]
@@ -121,7 +121,9 @@ def test_clips_of_a_corpus_are_told_apart_whatever_they_are_called(tmp_path):
             return clips.mean((1, 2, 3)).astype(np.float32)
 
     corpus = write_corpus(tmp_path / "corpus", [pack(clip) for clip in clips])
-    result = score(setting(Brightest(), corpus, clips=2, read=read_views), Classification(clips=2, crops=3))
+    result = score(
+        setting(Brightest(), corpus, clips=2, read=read_views), ViewClassification(clips=2, crops=3)
+    )
     assert result.metrics["top1"] == 100 and result.protocol["videos"] == 3
 
 
@@ -129,10 +131,10 @@ def test_clips_of_a_corpus_are_told_apart_whatever_they_are_called(tmp_path):
     "sampling, rule", [("kinetics", Spread(8, "view", 1, 2)), ("ssv2", Ticks(8, "view", 1, 2))]
 )
 def test_views_follow_the_originals_rules_clip_by_clip(sampling, rule):
-    plan = views_of_video(8, Classification(clips=2, crops=3, sampling=sampling))
+    plan = views_of_video(8, ViewClassification(clips=2, crops=3, sampling=sampling))
     assert [view.crop for view in plan] == [Square(number, 3) for number in range(3)] * 2
     assert [view.rule for view in plan[3:]] == [rule] * 3 and plan[0].rule.view == 0
-    dense = views_of_video(8, Classification(clips=2, sampling="ucf"))
+    dense = views_of_video(8, ViewClassification(clips=2, sampling="ucf"))
     assert [view.rule for view in dense] == [Dense(8, 4, 0, 2), Dense(8, 4, 1, 2)]
 
 
@@ -145,7 +147,7 @@ def test_what_cannot_be_classified_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no clip of .* has a label"):
         score(setting(TableClassifier(), listed(tmp_path, [("0.mp4", -1)], "none.csv"), read=read_places))
     with pytest.raises(UserError, match="crops must be 1 or more, got 0"):
-        Classification(crops=0)
+        ViewClassification(crops=0)
     path = listed(tmp_path, [("a/0.mp4", 0), ("broken1.mp4", 1)], "broken.csv")
     with pytest.raises(UserError, match="1 of 2 clips cannot be scored"):
         score(setting(TableClassifier(), path, read=read_places))

@@ -13,7 +13,7 @@ from ivjax.errors import UserError
 from ivjax.evals import compiled
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.opening import open_pairs
-from ivjax.evals.suites import Classification, Retrieval
+from ivjax.evals.suites import Retrieval, ViewClassification
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
@@ -96,7 +96,7 @@ def test_an_eval_that_fails_leaves_no_threads(small):
 def test_a_stage_that_cannot_give_what_a_suite_reads_is_refused_by_name(small):
     _, experiment, params, corpus = small
     with pytest.raises(UserError, match="DualEncoder holds a .*, which has no classes; give a classifier"):
-        Classification().run(experiment, params, corpus, one_device(), quiet)
+        ViewClassification().run(experiment, params, corpus, one_device(), quiet)
 
 
 def test_shares_of_the_hosts_are_disjoint_and_whole():

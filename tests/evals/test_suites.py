@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.evals.suites import SUITES, Classification, LinearProbe, MultipleChoice, Retrieval, Suite
+from ivjax.evals.suites import SUITES, EvalSuite, LinearProbe, MultipleChoice, Retrieval, ViewClassification
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.evals.suites.flags import add_suite_flags, suite_asked
 from ivjax.experiment.options import EvalRun
@@ -17,7 +17,7 @@ from tests.evals.fakes import TableEncoder, annotated, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alignment(Suite):
+class Alignment(EvalSuite):
     """A suite in one file: the mean cosine of each clip and its first caption."""
 
     name = "alignment"
@@ -94,8 +94,8 @@ def test_every_flag_is_explained_and_shows_who_has_it():
 
 
 def test_overrides_reach_the_options_of_a_suite_in_a_config():
-    planned = EvalRun(Classification(clips=4), every=100, data="shards/test")
-    assert apply_overrides(planned, ["suite.crops=3", "suite.limit=50"]).suite == Classification(
+    planned = EvalRun(ViewClassification(clips=4), every=100, data="shards/test")
+    assert apply_overrides(planned, ["suite.crops=3", "suite.limit=50"]).suite == ViewClassification(
         clips=4, crops=3, limit=50
     )
     with pytest.raises(UserError, match="sampling"):
@@ -112,4 +112,4 @@ def test_overrides_reach_the_options_of_a_suite_in_a_config():
 )
 def test_values_that_a_config_may_not_give_are_named(options, reason):
     with pytest.raises(UserError, match=reason):
-        Classification(**options)
+        ViewClassification(**options)

@@ -18,7 +18,7 @@ from ivjax.evals.result import Result, facts_of
 from ivjax.evals.scoring.rank_metrics import average_precisions, find_ranks
 from ivjax.evals.scoring.recognising import naming_metrics
 from ivjax.evals.scoring.similarity import softmax
-from ivjax.evals.suites.classify import Classification, Sampling
+from ivjax.evals.suites.classify import Sampling, ViewClassification
 from ivjax.evals.vectors import Setting, embed
 from ivjax.evals.views import VideoView
 
@@ -35,7 +35,7 @@ _SAID: Mapping[Sampling, str] = {
 _MOST = 5  # classes of a prediction that are told
 
 
-def score(setting: Setting[ClipEncoder], suite: Classification = Classification()) -> Result:
+def score(setting: Setting[ClipEncoder], suite: ViewClassification = ViewClassification()) -> Result:
     """Returns accuracies and mAP in percent of the mean probabilities of each video's views."""
     classes = setting.encoder.width
     items = open_items(setting.data)
@@ -61,7 +61,7 @@ def score(setting: Setting[ClipEncoder], suite: Classification = Classification(
     return Result(suite.name, facts, class_accuracies(embedded.vectors, right), embedded.unscored)
 
 
-def views_of_video(frames: int, suite: Classification) -> list[VideoView]:
+def views_of_video(frames: int, suite: ViewClassification) -> list[VideoView]:
     """Returns all crops of the first clip, then of the second: views of the same frames are neighbours."""
     rules = [_RULES[suite.sampling](frames, clip, suite.clips) for clip in range(suite.clips)]
     crops = [Square(number, suite.crops) for number in range(suite.crops)]

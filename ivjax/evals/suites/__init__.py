@@ -3,14 +3,22 @@
 from collections.abc import Mapping
 
 from ivjax.evals.suites.choice import MultipleChoice
-from ivjax.evals.suites.classify import Classification
+from ivjax.evals.suites.classify import ViewClassification
 from ivjax.evals.suites.probe import LinearProbe
 from ivjax.evals.suites.retrieval import Retrieval
-from ivjax.evals.suites.suite import Suite
+from ivjax.evals.suites.suite import EvalSuite
 from ivjax.evals.suites.zeroshot import ZeroShot
 
-__all__ = ["SUITES", "Classification", "LinearProbe", "MultipleChoice", "Retrieval", "Suite", "ZeroShot"]
+__all__ = [
+    "SUITES",
+    "ViewClassification",
+    "LinearProbe",
+    "MultipleChoice",
+    "Retrieval",
+    "EvalSuite",
+    "ZeroShot",
+]
 
-SUITES: Mapping[str, type[Suite]] = {
-    suite.name: suite for suite in (Retrieval, MultipleChoice, ZeroShot, LinearProbe, Classification)
+SUITES: Mapping[str, type[EvalSuite]] = {
+    suite.name: suite for suite in (Retrieval, MultipleChoice, ZeroShot, LinearProbe, ViewClassification)
 }

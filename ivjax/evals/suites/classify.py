@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ivjax.evals.suites.fields import option
-from ivjax.evals.suites.suite import Suite
+from ivjax.evals.suites.suite import EvalSuite
 
 Sampling = Literal["kinetics", "ssv2", "ucf"]
 Labels = Literal["one", "several"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification(Suite):
+class ViewClassification(EvalSuite):
     """Softmax of every view of a video, their mean, the class with the most.
 
     Attributes:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ivjax.errors import UserError
-from ivjax.evals.suites import SUITES, MultipleChoice, Retrieval, Suite
+from ivjax.evals.suites import SUITES, EvalSuite, MultipleChoice, Retrieval
 from ivjax.evals.suites.fields import OptionField, options_of
 from ivjax.evals.suites.protocols import is_choice
 
@@ -26,7 +26,7 @@ def add_suite_flags(parser: argparse.ArgumentParser) -> None:
         groups[owners].add_argument(flag, dest=_PREFIX + first.name, help=_help(fields), **_arguments(first))
 
 
-def suite_asked(options: argparse.Namespace) -> Suite:
+def suite_asked(options: argparse.Namespace) -> EvalSuite:
     """Returns the suite with the options of a command line; UserError for one that it does not have."""
     said = {name.removeprefix(_PREFIX): v for name, v in vars(options).items() if name.startswith(_PREFIX)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items() if v is not None}
@@ -37,11 +37,11 @@ def suite_asked(options: argparse.Namespace) -> Suite:
         elif suite.name in fields and fields[suite.name].needed:
             raise UserError(f"{suite.name} needs {flag}: {fields[suite.name].help}")
     kind: Any = suite
-    found: Suite = kind(**values)
+    found: EvalSuite = kind(**values)
     return found
 
 
-def check_owner(suite: type[Suite], flag: str, owners: Iterable[str]) -> None:
+def check_owner(suite: type[EvalSuite], flag: str, owners: Iterable[str]) -> None:
     """Raises UserError if a suite is not among those that have a flag."""
     if suite.name not in (known := tuple(owners)):
         have = "has it" if len(known) == 1 else "have it"
@@ -49,7 +49,7 @@ def check_owner(suite: type[Suite], flag: str, owners: Iterable[str]) -> None:
         raise UserError(f"the suite {suite.name} has no {flag}; {names} {have}")
 
 
-def _suite(name: str, values: Mapping[str, Any]) -> type[Suite]:
+def _suite(name: str, values: Mapping[str, Any]) -> type[EvalSuite]:
     # Before multiple choice was a suite, its protocols were asked for as protocols of retrieval.
     if name == Retrieval.name and is_choice(values.get("protocol", "")):
         return MultipleChoice

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ivjax.evals.suites.fields import REQUIRED, option
-from ivjax.evals.suites.suite import Suite
+from ivjax.evals.suites.suite import EvalSuite
 
 Feature = Literal["pooled", "mean"]
 Baseline = Literal["random", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearProbe(Suite):
+class LinearProbe(EvalSuite):
     """What a linear classifier reads off the features of an encoder that is not trained for it.
 
     Attributes:

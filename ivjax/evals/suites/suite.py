@@ -15,7 +15,7 @@ Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suite:
+class EvalSuite:
     """Options of an eval; a subclass adds its own, and `score` or the module that scores for it.
 
     A subclass may stand in a config, so its module imports no jax at the top: `score` imports what it needs,
@@ -91,7 +91,7 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairSuite(Suite):
+class PairSuite(EvalSuite):
     """A suite that compares clips with texts.
 
     Attributes:
