@@ -51,7 +51,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _eval(options: argparse.Namespace) -> int:
     suite = suite_asked(options)
     if options.tokenizer is not None:
-        check_owner(type(suite), "--tokenizer", [name for name, s in SUITES.items() if s.reads == "pairs"])
+        check_owner(type(suite), "--tokenizer", [name for name, s in SUITES.items() if s.has_tokenizer])
     from ivjax.evals.items import EvalData
     from ivjax.evals.running import run_on_weights
 

@@ -40,7 +40,7 @@ class EmbeddingJob:
 
     def open(self) -> PairEncoder:
         """Returns the model."""
-        from ivjax.evals.opening import open_pairs
+        from ivjax.evals.pair_model import open_pairs
 
         return open_pairs(
             self.weights, self.preset, self.tokenizer, self.options.batch, words=not self.videos

@@ -42,7 +42,7 @@ def open_for(
     index: Index, weights: str | None = None, preset: str | None = None, tokenizer: str | None = None
 ) -> PairEncoder:
     """Returns the model that an index was made with, or the one of other weights."""
-    from ivjax.evals.opening import open_pairs
+    from ivjax.evals.pair_model import open_pairs
 
     origin = index.origin
     if weights is None:

@@ -2,20 +2,18 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
-from ivjax.errors import UserError
 from ivjax.evals.hosts import hosts_of
-from ivjax.models.dual_tower import DualTower
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.ops.layout import ACTIVATION_AXES, batch_spec
-from ivjax.ops.losses import l2_normalise
 from ivjax.stages.objective import Params
+from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import replicate
 
 Function = Callable[[Params, jax.Array], jax.Array]
@@ -60,10 +58,10 @@ class ClipModel:
 
         With several processes all of them must call it, also one that has no clips left.
         """
-        return self._own(self._function, clips)
+        return self.on_own(self._function, clips)
 
-    def _own(self, function: Function, rows: np.ndarray) -> np.ndarray:
-        """What a function makes of this process's rows; the last batch is filled up with zeros."""
+    def on_own(self, function: Function, rows: np.ndarray) -> np.ndarray:
+        """Returns what a function makes of this process's rows, float32."""
         found = []
         for start in range(0, max(len(rows), 1), self.rows):
             part = rows[start : start + self.rows]
@@ -76,8 +74,8 @@ class ClipModel:
             found.append(_own_rows(self._called(function, batch, split))[: len(part)])
         return np.concatenate(found)
 
-    def _shared(self, function: Function, rows: np.ndarray) -> np.ndarray:
-        """What a function makes of rows that every process has, in every process."""
+    def on_shared(self, function: Function, rows: np.ndarray) -> np.ndarray:
+        """Returns in every process what a function makes of rows that every process has, float32."""
         found = []
         split, whole = NamedSharding(self._mesh, batch_spec()), replicate(self._mesh)
         for start in range(0, len(rows), self._batch):
@@ -93,25 +91,9 @@ class ClipModel:
             return _jitted(function, out)(self._params, batch)
 
 
-class PairModel(ClipModel):
-    """A PairEncoder of two towers."""
-
-    def __init__(self, model: DualTower, params: Params, tokenizer: Tokenizer | None, batch: int, mesh: Mesh):
-        video = _functions(model)[0]
-        super().__init__(video, params, model.frames, model.image, batch, mesh)
-        self._model = model
-        self._tokenizer = tokenizer
-
-    def tokens(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the last states of all tokens (n, N, C) float32, class token first."""
-        return self._own(_functions(self._model)[1], clips)
-
-    def text(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns (n, D) float32 of unit length for n texts, which every process gives alike."""
-        if self._tokenizer is None:
-            raise UserError("this model was opened without a tokenizer; it can embed clips alone")
-        ids = np.stack([self._tokenizer.encode(text) for text in texts])
-        return self._shared(_functions(self._model)[2], ids)
+def local_mesh() -> Mesh:
+    """Returns the mesh of this process's devices, each with other clips."""
+    return build_mesh(MeshShape(), jax.local_devices())
 
 
 def placed(params: Params, mesh: Mesh) -> Params:
@@ -146,22 +128,6 @@ def _spread(shape: tuple[int, ...], ways: int) -> PartitionSpec:
 @functools.lru_cache(maxsize=32)  # evals in a training run come again and again with the same functions
 def _jitted(function: Function, out: NamedSharding) -> Callable[[Params, jax.Array], jax.Array]:
     return jax.jit(function, out_shardings=out)
-
-
-@functools.lru_cache(maxsize=8)
-def _functions(model: DualTower) -> tuple[Function, Function, Function]:
-    """The unit embedding of clips, the states of their tokens, the unit embedding of token ids."""
-
-    def video(params: Params, clips: jax.Array) -> jax.Array:
-        return l2_normalise(model.video(params, clips))
-
-    def tokens(params: Params, clips: jax.Array) -> Any:
-        return model.tokens(params, clips)
-
-    def words(params: Params, ids: jax.Array) -> jax.Array:
-        return l2_normalise(model.words(params, ids))
-
-    return video, tokens, words
 
 
 def _own_rows(out: jax.Array) -> np.ndarray:

@@ -11,10 +11,11 @@ from jax.sharding import Mesh
 from ivjax.convert.loading import load
 from ivjax.convert.origins import params_of_run
 from ivjax.errors import UserError
-from ivjax.evals.compiled import ClipModel, Function
-from ivjax.evals.suites.probe import Feature
+from ivjax.evals.compiled import ClipModel, Function, local_mesh
+from ivjax.evals.suites.probe import Feature, LinearProbe
 from ivjax.evals.suites.suite import Dtype
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.tower import VideoEncoder, VideoTower
 from ivjax.stages.objective import Params, Stage
@@ -45,8 +46,44 @@ class Features(ClipModel):
         return Features(self._model, params, self.feature, self._asked, self._mesh)
 
 
-def features_of(path: str, found: Found, feature: Feature | None, batch: int, mesh: Mesh) -> Features:
-    """Returns what an encoder pools, where it does and was trained to, else the mean of its tokens."""
+def of_weights(
+    suite: LinearProbe, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh
+) -> Features:
+    """Returns the features that a suite reads of the encoder in a run folder, a weight file or a branch."""
+    return open_features(path, preset, suite.batch, suite.features, mesh, suite.dtype)
+
+
+def of_experiment(suite: LinearProbe, experiment: Experiment, params: Params, mesh: Mesh) -> Features:
+    """Returns the features of an encoder of an experiment's stage, whose parameters lie in memory."""
+    found = encoder_in_memory(experiment.stage, params, suite.branch, Compute(suite.dtype))
+    return _features(type(experiment.stage).__name__, found, suite.features, suite.batch, mesh)
+
+
+def open_features(
+    path: str,
+    preset: str | None = None,
+    batch: int = 32,
+    feature: Feature | None = None,
+    mesh: Mesh | None = None,
+    dtype: Dtype = "float32",
+) -> Features:
+    """Returns the features of the encoder in a run folder or a weight file, or in a branch (PATH#BRANCH).
+
+    Args:
+        path: the run folder or file.
+        preset: which model the file holds, where it does not say.
+        batch: clips at a time.
+        feature: what the encoder `pooled`, or the `mean` of its last states of all patches. None: the first,
+            which is what it says of a whole clip and what the originals' linear probes read, unless it pools
+            nothing or was trained without ever using that.
+        mesh: the devices that compute (None: all of this process).
+        dtype: what the model computes in.
+    """
+    return _features(path, find_encoder(path, preset, dtype), feature, batch, mesh or local_mesh())
+
+
+def _features(path: str, found: Found, feature: Feature | None, batch: int, mesh: Mesh) -> Features:
+    """What an encoder pools, where it does and was trained to, else the mean of its tokens."""
     if feature == "pooled" and not found.model.pools:
         name = type(found.model).__name__
         raise UserError(f"{path} holds a {name}, which pools nothing; leave out --features")

@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 
 from ivjax.evals.compiled import ClipModel
 from ivjax.evals.items import EvalData
-from ivjax.evals.opening import open_experiment, open_weights
 from ivjax.evals.result import Result
 from ivjax.evals.suites.suite import EvalSuite
 from ivjax.evals.vectors import Setting
+from ivjax.experiment import late
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.stages.objective import Params
@@ -34,7 +34,8 @@ def run_on_weights(
 
     fsdp: over how many devices the parameters are spread.
     """
-    model = open_weights(suite, weights, preset, tokenizer, build_mesh(MeshShape(fsdp=fsdp)))
+    mesh = build_mesh(MeshShape(fsdp=fsdp))
+    model: ClipModel = late.call(suite.READER, "of_weights", suite, weights, preset, tokenizer, mesh)
     return run_on_model(suite, model, data, weights, say)
 
 
@@ -42,7 +43,7 @@ def run_in_memory(
     suite: EvalSuite, experiment: Experiment, params: Params, data: str, mesh: Mesh, say: Say
 ) -> Mapping[str, float]:
     """Returns the metrics of the parameters of an experiment's stage; all processes of the mesh call it."""
-    model = open_experiment(suite, experiment, params, mesh)
+    model: ClipModel = late.call(suite.READER, "of_experiment", suite, experiment, params, mesh)
     return run_on_model(suite, model, EvalData(data), "in memory", say).metrics
 
 

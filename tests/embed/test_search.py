@@ -39,9 +39,9 @@ def opened(monkeypatch):
         calls.append((path, preset, tokenizer, batch))
         return ColourEncoder()
 
-    module = types.ModuleType("ivjax.evals.opening")
+    module = types.ModuleType("ivjax.evals.pair_model")
     module.open_pairs = open_pairs
-    monkeypatch.setitem(sys.modules, "ivjax.evals.opening", module)
+    monkeypatch.setitem(sys.modules, "ivjax.evals.pair_model", module)
     return calls
 
 

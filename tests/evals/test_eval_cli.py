@@ -19,11 +19,12 @@ def opened(monkeypatch):
     """What the model was opened with."""
     calls = []
 
-    def open_weights(suite, path, preset, tokenizer, mesh):
+    def of_weights(suite, path, preset, tokenizer, mesh):
         calls.append((suite.name, path, preset, tokenizer, suite.batch))
-        return Words() if suite.reads == "pairs" else Colours()
+        return Words() if suite.has_tokenizer else Colours()
 
-    monkeypatch.setattr("ivjax.evals.running.open_weights", open_weights)
+    for module in ("pair_model", "features", "class_model"):
+        monkeypatch.setattr(f"ivjax.evals.{module}.of_weights", of_weights)
     monkeypatch.setattr("ivjax.train.distributed.join", lambda job: None)
     return calls
 

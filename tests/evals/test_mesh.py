@@ -12,7 +12,7 @@ from ivjax.convert.loading import load
 from ivjax.errors import UserError
 from ivjax.evals import compiled
 from ivjax.evals.hosts import Hosts
-from ivjax.evals.opening import open_pairs
+from ivjax.evals.pair_model import open_pairs
 from ivjax.evals.suites import Retrieval, ViewClassification
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.train.mesh import build_mesh

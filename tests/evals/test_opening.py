@@ -18,7 +18,10 @@ from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.errors import UserError
-from ivjax.evals.opening import local_mesh, open_classifier, open_experiment, open_features
+from ivjax.evals import features
+from ivjax.evals.class_model import open_classifier
+from ivjax.evals.compiled import local_mesh
+from ivjax.evals.features import open_features
 from ivjax.evals.suites import LinearProbe
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.options import Checkpointing
@@ -100,14 +103,14 @@ def test_a_model_in_memory_gives_what_its_run_gives(run):
     experiment = stored_experiment(folder)
     for branch, path in ((None, str(folder)), ("encoder", f"{folder}#encoder")):
         suite = LinearProbe(train="x", branch=branch, batch=2)
-        found = open_experiment(suite, experiment, params | {"clip_teacher": teacher}, local_mesh())
+        found = features.of_experiment(suite, experiment, params | {"clip_teacher": teacher}, local_mesh())
         np.testing.assert_array_equal(found.video(CLIPS), open_features(path, batch=2).video(CLIPS))
     suite = LinearProbe(train="x", branch="clip_teacher", features="mean", batch=2)
-    found = open_experiment(suite, experiment, params | {"clip_teacher": teacher}, local_mesh())
+    found = features.of_experiment(suite, experiment, params | {"clip_teacher": teacher}, local_mesh())
     expected = apply(TINY, teacher, CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
     with pytest.raises(UserError, match="MaskedReconstruction has no part #vision that can be probed"):
-        open_experiment(LinearProbe(train="x", branch="vision"), experiment, params, local_mesh())
+        features.of_experiment(LinearProbe(train="x", branch="vision"), experiment, params, local_mesh())
 
 
 def test_a_student_that_never_pooled_gives_the_mean(tmp_path):

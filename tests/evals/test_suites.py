@@ -11,6 +11,7 @@ from ivjax.errors import UserError
 from ivjax.evals.suites import SUITES, EvalSuite, LinearProbe, MultipleChoice, Retrieval, ViewClassification
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.evals.suites.flags import add_suite_flags, suite_asked
+from ivjax.evals.suites.suite import PAIRS
 from ivjax.experiment.options import EvalRun
 from ivjax.experiment.overrides import apply_overrides
 from tests.evals.fakes import TableEncoder, annotated, setting
@@ -22,7 +23,8 @@ class Alignment(EvalSuite):
 
     name = "alignment"
     about = "mean cosine of clips and captions"
-    reads = "pairs"
+    READER = PAIRS
+    has_tokenizer = True
 
     scale: float = option(1.0, "factor of the cosines", metavar="S")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ivjax.evals.suites.fields import option
-from ivjax.evals.suites.suite import EvalSuite
+from ivjax.evals.suites.suite import CLASSES, EvalSuite
 
 Sampling = Literal["kinetics", "ssv2", "ucf"]
 Labels = Literal["one", "several"]
@@ -23,7 +23,7 @@ class ViewClassification(EvalSuite):
 
     name = "classify"
     about = "classes from several views of each video: accuracies, mAP"
-    reads = "classes"
+    READER = CLASSES
     IMPLEMENTATION = "ivjax.evals.scoring.classifying"
 
     crops: int = option(1, "square windows along the longer side", metavar="N")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ivjax.evals.suites.fields import REQUIRED, option
-from ivjax.evals.suites.suite import EvalSuite
+from ivjax.evals.suites.suite import FEATURES, EvalSuite
 
 Feature = Literal["pooled", "mean"]
 Baseline = Literal["random", "none"]
@@ -25,7 +25,7 @@ class LinearProbe(EvalSuite):
 
     name = "probe"
     about = "linear probe of an encoder's features"
-    reads = "features"
+    READER = FEATURES
     IMPLEMENTATION = "ivjax.evals.scoring.probing"
 
     train: str = option(REQUIRED, "what the probe is fitted to, of the same kind as --data", metavar="PATH")

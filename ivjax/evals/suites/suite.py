@@ -10,7 +10,11 @@ from ivjax.evals.suites.fields import option, options_of
 from ivjax.experiment import late
 
 Aggregate = Literal["embedding", "mean", "max", "logsumexp"]
-Reads = Literal["pairs", "features", "classes"]
+
+# Modules that make of weights, or of an experiment in memory, what a suite reads.
+PAIRS = "ivjax.evals.pair_model"  # clips and texts in one space
+FEATURES = "ivjax.evals.features"  # one vector of a clip, of any video tower
+CLASSES = "ivjax.evals.class_model"  # logits of a clip
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -24,8 +28,9 @@ class EvalSuite:
     Attributes:
         name: what the command line and the prefix of the metrics call the suite.
         about: one line for the help.
-        reads: what is asked of the model: clips and texts in one space (`pairs`), one vector of a clip
-            (`features`), or logits (`classes`).
+        READER: module whose `of_weights` and `of_experiment` make what the suite reads of a model.
+        IMPLEMENTATION: module whose `score` scores for the suite, if it does not itself.
+        has_tokenizer: whether the model reads texts.
         clips: equal parts of each video, all of which are read.
         limit: only the first so many clips of the test set (None: all).
         batch: clips at a time, over all devices.
@@ -36,8 +41,9 @@ class EvalSuite:
     # Class variables, so that they are no fields: a stored experiment need not hold them.
     name: ClassVar[str]
     about: ClassVar[str]
-    reads: ClassVar[Reads]
+    READER: ClassVar[str]
     IMPLEMENTATION: ClassVar[str] = ""
+    has_tokenizer: ClassVar[bool] = False
 
     clips: int = option(1, "parts of each video that are seen", metavar="N")
     limit: int | None = option(None, "only the first N clips", metavar="N")
@@ -99,7 +105,8 @@ class PairSuite(EvalSuite):
             logsumexp of their cosines.
     """
 
-    reads = "pairs"
+    READER = PAIRS
+    has_tokenizer = True
 
     aggregate: Aggregate = option(
         "embedding", "what several clips become: their mean embedding, or this of their cosines"

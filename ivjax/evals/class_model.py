@@ -1,0 +1,56 @@
+"""A classifier as tests in several views read it: clips as logits."""
+
+import functools
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from ivjax.convert.loading import load
+from ivjax.errors import UserError
+from ivjax.evals.compiled import ClipModel, Function, local_mesh
+from ivjax.evals.suites.suite import Dtype, EvalSuite
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.experiment import Experiment
+from ivjax.models.classifier import Classifier
+from ivjax.stages.objective import Params
+
+
+def of_weights(
+    suite: EvalSuite, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh
+) -> ClipModel:
+    """Returns the classifier in a run folder or a weight file, for a suite; it has no use for a tokenizer."""
+    return open_classifier(path, preset, suite.batch, mesh, suite.dtype)
+
+
+def of_experiment(suite: EvalSuite, experiment: Experiment, params: Params, mesh: Mesh) -> ClipModel:
+    """Returns the classifier of an experiment's stage, whose parameters lie in memory."""
+    model = experiment.stage.model(Compute(suite.dtype))
+    return _classifier(type(experiment.stage).__name__, model, params, suite.batch, mesh)
+
+
+def open_classifier(
+    path: str,
+    preset: str | None = None,
+    batch: int = 32,
+    mesh: Mesh | None = None,
+    dtype: Dtype = "float32",
+) -> ClipModel:
+    """Returns the classifier in a run folder or a weight file; its vectors are logits."""
+    model, params, _ = load(path, preset, dtype=dtype, on_host=True)
+    return _classifier(path, model, params, batch, mesh or local_mesh())
+
+
+def _classifier(name: str, model: Any, params: Params, batch: int, mesh: Mesh) -> ClipModel:
+    if not isinstance(model, Classifier):
+        raise UserError(f"{name} holds a {type(model).__name__}, which has no classes; give a classifier")
+    size = model.size.encoder
+    return ClipModel(_logits(model), params, size.frames, size.image, batch, mesh)
+
+
+@functools.lru_cache(maxsize=8)  # the same function for the same model, so that it is compiled once
+def _logits(model: Classifier) -> Function:
+    def logits(params: Params, clips: jax.Array) -> jax.Array:
+        return model.logits(params, clips)
+
+    return logits
