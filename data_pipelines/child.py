@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -59,6 +60,9 @@ class Child:
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
+        # Connection.poll makes a selector at each call, which takes longer than sending the question.
+        self._answers = select.poll()
+        self._answers.register(self._pipe.fileno(), select.POLLIN)
         self._started = False
         with contextlib.suppress(ConnectionError):  # a child that ended already is met at the first question
             self._pipe.send(setup)
@@ -68,7 +72,7 @@ class Child:
         self._wait_for_start()
         try:
             self._pipe.send(question)
-            if not self._pipe.poll(seconds):
+            if not self._answers.poll(1000 * seconds):
                 self.close()
                 raise LostError("hang", f"it was not done within {seconds:g} s")
             return self._pipe.recv()

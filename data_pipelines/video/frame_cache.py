@@ -1,38 +1,33 @@
 """A cache of decoded clips in memory that all decode processes of a loader share.
 
-The memory is one file without a name: a header, an entry for each clip, then the frames. Frames are stored
-in the decoder's pixel format (usually 4:2:0), from which crops and resizes start. So what is read from the
-cache equals, pixel for pixel, what is decoded anew. No clip is ever evicted: every clip comes once an epoch,
-so a clip that makes room for another one would be missed just as often.
+Frames are stored in the decoder's pixel format (usually 4:2:0), from which crops and resizes start. So what
+is read from the cache equals, pixel for pixel, what is decoded anew. Where a clip is asked for the same crop
+and size again and again, as by tests, the resized pictures are stored too. No clip is ever evicted: every
+clip comes once an epoch, so a clip that makes room for another one would be missed just as often.
 """
 
-import contextlib
-import fcntl
-import mmap
 import os
-import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import IO, NamedTuple
 
-import av
 import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Probe, Video, apply_graph, rgb_graph
-from ivjax.data_pipelines.video.frame_layout import FrameLayout, survives
+from ivjax.data_pipelines.video.decode import Probe, Video
+from ivjax.data_pipelines.video.frame_layout import FrameLayout, RecentGraphs, survives
+from ivjax.data_pipelines.video.shared_memory import SharedMemory, aligned, memory_file
 from ivjax.errors import UserError
 
-_ALIGNMENT = 64
-_MOST_GRAPHS = 64  # of a thread; the crops of training are mostly new ones, those of tests are few
 _EMPTY, _CLAIMED, _READY, _LEFT_OUT = range(4)
-_HEADER = np.dtype([("used", "u8"), ("clips", "u8"), ("hits", "u8"), ("misses", "u8")])
+_SAME_REQUESTS = 3  # in a row, before resized pictures are stored; random crops hardly come twice in a row
+_COUNTS = np.dtype([("clips", "u8"), ("hits", "u8"), ("misses", "u8")])
 _ENTRY = np.dtype(
     [
         ("state", "u4"),
         ("frames", "u4"),
         ("offset", "u8"),
+        ("frame_bytes", "u8"),
         ("fps", "f8"),
         ("width", "u4"),
         ("height", "u4"),
@@ -40,6 +35,9 @@ _ENTRY = np.dtype(
         ("colorspace", "i4"),
         ("color_range", "i4"),
         ("format", "S20"),
+        ("request", "i4", 6),  # box and size of the latest visit
+        ("requests", "u4"),  # how often they were the same, one after the other
+        ("pictures", "i8"),  # offset of the resized pictures, plus 1; 0: not stored; -1: they do not fit
     ]
 )
 
@@ -53,6 +51,17 @@ class CacheCounts(NamedTuple):
     misses: int
 
 
+def cache_file(gib: float, clips: int) -> IO[bytes]:
+    """Returns memory for a FrameCache of `clips` clips and `gib` GiB of frames."""
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if not 0 < gib * 2**30 <= physical:
+        raise UserError(
+            f"data.cache_gib={gib:g}; it must be 0 (off) or more, and below the memory of this machine, "
+            f"{physical / 2**30:.1f} GiB"
+        )
+    return memory_file(SharedMemory.size(_index_bytes(clips), int(gib * 2**30)))
+
+
 class FrameCache:
     """The frames of clips 0 ... `clips` - 1 in the shared memory of the descriptor `file`. Thread-safe.
 
@@ -61,46 +70,25 @@ class FrameCache:
     """
 
     def __init__(self, file: int, clips: int):
-        size = os.fstat(file).st_size
-        self._file = file
-        self._memory = mmap.mmap(file, size)
-        self._bytes = np.frombuffer(self._memory, np.uint8)
-        self._header = np.frombuffer(self._memory, _HEADER, 1)[0:1]
-        self._entries = np.frombuffer(self._memory, _ENTRY, clips, _aligned(_HEADER.itemsize))
-        self._first = _index_bytes(clips)
-        self._thread_lock = threading.Lock()
-        self._graphs = _Graphs()
+        self.memory = SharedMemory(file, _index_bytes(clips))
+        self.graphs = RecentGraphs()
+        self._counts = self.memory.index(0, _COUNTS, 1)
+        self._entries = self.memory.index(aligned(_COUNTS.itemsize), _ENTRY, clips)
 
     def open(self, number: int, payload: bytes) -> "Video | CachedVideo":
-        """Opens clip `number`, whose media bytes are `payload` and caches it if it fits. Raises ClipError."""
-        with self._locked():
-            entry = self._entries[number].copy()
-            found = entry["state"] == _READY
-            self._header["hits" if found else "misses"] += 1
-        if found:
-            return self._video(entry)
-        if entry["state"] == _EMPTY and self._store(number, payload):
-            return self._video(self._entries[number].copy())
+        """Opens clip `number`, whose media bytes are `payload`; caches it if it fits. Raises ClipError."""
+        with self.memory.locked():
+            state = int(self._entries["state"][number])
+            self._counts["hits" if state == _READY else "misses"] += 1
+        if state == _READY or (state == _EMPTY and self._store(number, payload)):
+            return CachedVideo(self, self._entries[number : number + 1])
         return Video(payload)
 
     def counts(self) -> CacheCounts:
         """Returns the counts of all processes."""
-        with self._locked():
-            header = self._header[0].copy()
-        return CacheCounts(*(int(header[name]) for name in ("clips", "used", "hits", "misses")))
-
-    def _video(self, entry: np.void) -> "CachedVideo":
-        layout = _layout_of(entry)
-        start = self._first + int(entry["offset"])
-        frames = self._bytes[start : start + int(entry["frames"]) * layout.bytes]
-        found = Probe(
-            int(entry["frames"]),
-            float(entry["fps"]),
-            layout.width,
-            layout.height,
-            bool(entry["audio"]),
-        )
-        return CachedVideo(frames.reshape(found.frames, layout.bytes), layout, found, self._graphs)
+        with self.memory.locked():
+            clips, hits, misses = map(int, self._counts[0])
+            return CacheCounts(clips, self.memory.used, hits, misses)
 
     def _store(self, number: int, payload: bytes) -> bool:
         """Decodes a whole clip into the cache; False if it does not fit or cannot be cached."""
@@ -112,18 +100,16 @@ class FrameCache:
             return False
 
     def _store_frames(self, number: int, video: Video) -> bool:
-        found = video.probe
-        first = video.decode([0])[0]
+        found, first = video.probe, video.decode([0])[0]
         layout = FrameLayout.of_frame(first)
         if not survives(first, layout):
             self._end_claim(number, _LEFT_OUT)
             return False
-        size = _aligned(found.frames * layout.bytes)
+        size = found.frames * layout.bytes
         offset = self._claim(number, size)
         if offset is None:
             return False
-        start = self._first + offset
-        frames = self._bytes[start : start + found.frames * layout.bytes].reshape(-1, layout.bytes)
+        frames = self.memory.view(offset, size).reshape(found.frames, layout.bytes)
         if not _decode_into(frames, layout, video):
             self._end_claim(number, _LEFT_OUT, offset, size)
             return False
@@ -133,64 +119,107 @@ class FrameCache:
 
     def _describe(self, number: int, layout: FrameLayout, found: Probe, offset: int) -> None:
         entry = self._entries[number : number + 1]
-        entry["offset"], entry["frames"], entry["fps"] = offset, found.frames, found.fps
-        entry["width"], entry["height"], entry["audio"] = layout.width, layout.height, found.audio
+        entry["offset"], entry["frame_bytes"] = offset, layout.bytes
+        entry["frames"], entry["fps"], entry["audio"] = found.frames, found.fps, found.audio
+        entry["width"], entry["height"], entry["format"] = layout.width, layout.height, layout.format.encode()
         entry["colorspace"], entry["color_range"] = layout.colorspace, layout.color_range
-        entry["format"] = layout.format.encode()
 
     def _claim(self, number: int, size: int) -> int | None:
         """Returns the place of `size` free bytes; None if there are none or another process has the clip."""
-        with self._locked():
-            offset = int(self._header["used"][0])
+        with self.memory.locked():
             if self._entries["state"][number] != _EMPTY:
                 return None
-            if self._first + offset + size > len(self._bytes):
-                self._entries["state"][number] = _LEFT_OUT  # later visits need not find out again
-                return None
-            self._header["used"] = offset + size
-            self._entries["state"][number] = _CLAIMED
+            offset = self.memory.take(size)
+            # That there is no room is noted, so that later visits need not find it out again.
+            self._entries["state"][number] = _LEFT_OUT if offset is None else _CLAIMED
             return offset
 
     def _end_claim(self, number: int, state: int, offset: int = 0, size: int = 0) -> None:
         """Sets the state of a clip; frees its `size` bytes unless others have taken memory behind them."""
-        with self._locked():
+        with self.memory.locked():
             self._entries["state"][number] = state
             if state == _READY:
-                self._header["clips"] += 1
-            elif size and self._header["used"] == offset + size:
-                self._header["used"] = offset
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        # The kernel frees a file's lock when its process ends, however it ends. Threads of one process
-        # share that lock, so they need one more.
-        with self._thread_lock:
-            fcntl.lockf(self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN)
+                self._counts["clips"] += 1
+            elif size:
+                self.memory.give_back(offset, size)
 
 
 class CachedVideo:
-    """A clip in the cache; it is read like `Video`."""
+    """A clip in the cache, read like `Video`; `entry` (1,) is its place in the index."""
 
-    def __init__(self, frames: np.ndarray, layout: FrameLayout, probe: Probe, graphs: "_Graphs"):
-        self._frames = frames
-        self._layout = layout
-        self._graphs = graphs
-        self.probe = probe
+    def __init__(self, cache: FrameCache, entry: np.ndarray):
+        self._cache = cache
+        self._entry = entry
+        facts = entry[0]
+        self.probe = Probe(
+            int(facts["frames"]),
+            float(facts["fps"]),
+            int(facts["width"]),
+            int(facts["height"]),
+            bool(facts["audio"]),
+        )
 
     def read(
         self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
         """Returns frames by number: (n, H, W, 3) uint8 RGB; see `read_frames`."""
-        wanted = [int(index) for index in indices]
-        if not wanted or min(wanted) < 0 or max(wanted) >= self.probe.frames:
-            raise ClipError("wrong frames", f"frames {wanted} of {self.probe.frames}")
-        frames = {index: self._layout.frame(self._frames[index]) for index in set(wanted)}
-        graph = self._graphs.find(self._layout, box, size, frames[wanted[0]])
-        return apply_graph(graph, [frames[index] for index in wanted])
+        wanted = np.asarray([int(index) for index in indices])
+        if not len(wanted) or wanted.min() < 0 or wanted.max() >= self.probe.frames:
+            raise ClipError("wrong frames", f"frames {wanted.tolist()} of {self.probe.frames}")
+        stored = self._stored_pictures(box, size) if size is not None else None
+        if stored is None:
+            return self._resize(wanted, box, size)
+        ready, flags, pictures = stored
+        missing = np.unique(wanted[ready[wanted] == 0])
+        if len(missing):
+            pictures[missing] = self._resize(missing, box, size)
+            with self._cache.memory.locked():
+                flags[missing] = 1
+        return pictures[wanted]
+
+    def _resize(self, wanted: np.ndarray, box: Box | None, size: tuple[int, int] | None) -> np.ndarray:
+        facts = self._entry[0]
+        layout = FrameLayout(
+            self.probe.width,
+            self.probe.height,
+            facts["format"].decode(),
+            int(facts["colorspace"]),
+            int(facts["color_range"]),
+        )
+        frame_bytes = int(facts["frame_bytes"])
+        stored = self._cache.memory.view(int(facts["offset"]), self.probe.frames * frame_bytes)
+        stored = stored.reshape(self.probe.frames, frame_bytes)
+        return self._cache.graphs.to_rgb(layout, stored, wanted, box, size)
+
+    def _stored_pictures(
+        self, box: Box | None, size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The pictures of this crop and size: which are there, their flags, (frames, H, W, 3) uint8.
+
+        None while this crop and size have not come often enough, or if there is no room.
+        """
+        request = (*(box or (-1, -1, -1, -1)), *size)
+        entry, memory, frames = self._entry, self._cache.memory, self.probe.frames
+        picture_bytes = size[0] * size[1] * 3
+        with memory.locked():
+            is_same = np.array_equal(entry["request"][0], request)
+            if entry["pictures"][0] == 0:
+                entry["request"] = request
+                entry["requests"] = entry["requests"] + 1 if is_same else 1
+                if entry["requests"][0] >= _SAME_REQUESTS:
+                    self._take_pictures(frames * (picture_bytes + 1))
+            if entry["pictures"][0] <= 0 or not is_same:
+                return None
+            stored = memory.view(int(entry["pictures"][0]) - 1, frames * (picture_bytes + 1))
+            flags = stored[:frames]
+            return flags.copy(), flags, stored[frames:].reshape(frames, *size, 3)
+
+    def _take_pictures(self, size: int) -> None:
+        offset = self._cache.memory.take(size)
+        self._entry["pictures"] = -1 if offset is None else offset + 1
+        if offset is not None:
+            # A clip that could not be cached may have left its bytes here.
+            self._cache.memory.view(offset, self.probe.frames)[:] = 0
 
     def __enter__(self) -> "CachedVideo":
         return self
@@ -199,55 +228,8 @@ class CachedVideo:
         """There is nothing to close."""
 
 
-class _Graphs(threading.local):
-    """The filter graphs that a thread has used last. Making one takes as long as filtering four frames."""
-
-    def __init__(self) -> None:
-        self._known: dict[object, av.filter.Graph] = {}
-
-    def find(
-        self, layout: FrameLayout, box: Box | None, size: tuple[int, int] | None, frame: av.VideoFrame
-    ) -> av.filter.Graph:
-        """Returns the graph for frames of a layout, such as `frame`."""
-        key = (layout, box, size)
-        graph = self._known.pop(key, None) or rgb_graph(frame, box, size)
-        self._known[key] = graph  # the last one is the most recently used
-        if len(self._known) > _MOST_GRAPHS:
-            self._known.pop(next(iter(self._known)))
-        return graph
-
-
-def cache_file(gib: float, clips: int) -> IO[bytes]:
-    """Returns memory for a FrameCache of `clips` clips and `gib` GiB of frames.
-
-    It has no name, so it is freed with the last process that has it, however that ends.
-    """
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if not 0 < gib * 2**30 <= physical:
-        raise UserError(
-            f"data.cache_gib={gib:g}; it must be 0 (off) or more, and below the memory of this machine, "
-            f"{physical / 2**30:.1f} GiB"
-        )
-    # Pages take memory only when they are written to, so entries of clips that never come cost nothing.
-    if hasattr(os, "memfd_create"):
-        file: IO[bytes] = os.fdopen(os.memfd_create("ivjax-frames"), "w+b")
-    else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115
-    file.truncate(_index_bytes(clips) + int(gib * 2**30))
-    return file
-
-
-def _layout_of(entry: np.void) -> FrameLayout:
-    numbers = (int(entry[name]) for name in ("colorspace", "color_range"))
-    return FrameLayout(int(entry["width"]), int(entry["height"]), entry["format"].decode(), *numbers)
-
-
 def _index_bytes(clips: int) -> int:
-    return _aligned(_HEADER.itemsize) + _aligned(clips * _ENTRY.itemsize)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    return aligned(_COUNTS.itemsize) + clips * _ENTRY.itemsize
 
 
 def _decode_into(frames: np.ndarray, layout: FrameLayout, video: Video) -> bool:

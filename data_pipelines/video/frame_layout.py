@@ -1,12 +1,15 @@
 """Decoded frames as bytes, and back: how the cache of decoded clips stores them."""
 
+import threading
 from typing import NamedTuple
 
 import av
 import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import Box
-from ivjax.data_pipelines.video.decode import to_rgb
+from ivjax.data_pipelines.video.decode import apply_graph, rgb_graph, to_rgb
+
+_MOST_GRAPHS = 64  # of a thread; crops of training are mostly new ones, those of tests are few
 
 
 class FrameLayout(NamedTuple):
@@ -61,6 +64,30 @@ class FrameLayout(NamedTuple):
 
     def _empty(self) -> av.VideoFrame:
         return av.VideoFrame(self.width, self.height, self.format)
+
+
+class RecentGraphs(threading.local):
+    """The filter graphs that a thread has used last. Making one takes as long as filtering four frames."""
+
+    def __init__(self) -> None:
+        self._known: dict[object, av.filter.Graph] = {}
+
+    def to_rgb(
+        self,
+        layout: FrameLayout,
+        stored: np.ndarray,
+        wanted: np.ndarray,
+        box: Box | None,
+        size: tuple[int, int] | None,
+    ) -> np.ndarray:
+        """Returns frames of `stored` (frames, bytes) by number, as `decode.to_rgb` gives them."""
+        frames = {int(number): layout.frame(stored[number]) for number in wanted}
+        key = (layout, box, size)
+        graph = self._known.pop(key, None) or rgb_graph(next(iter(frames.values())), box, size)
+        self._known[key] = graph  # the last one is the most recently used
+        if len(self._known) > _MOST_GRAPHS:
+            self._known.pop(next(iter(self._known)))
+        return apply_graph(graph, [frames[int(number)] for number in wanted])
 
 
 def survives(frame: av.VideoFrame, layout: FrameLayout) -> bool:

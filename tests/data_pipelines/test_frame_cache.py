@@ -112,6 +112,45 @@ def test_frames_that_are_not_there_are_an_error(cache):
             cached.read([6])
 
 
+def test_pictures_of_one_crop_and_size_are_stored_when_they_come_again_and_again(cache):
+    payload = PAYLOADS["bt709"]
+    box, size, sizes = Box(3, 5, 17, 21), (20, 12), []
+    for visit in range(6):
+        indices = [visit % 6, (visit * 2) % 6, 3]
+        with Video(payload) as video, cache.open(0, payload) as cached:
+            np.testing.assert_array_equal(cached.read(indices, box, size), video.read(indices, box, size))
+        sizes.append(cache.counts().bytes)
+    assert sizes[1] == sizes[0] and sizes[5] == sizes[2] >= sizes[0] + 6 * 20 * 12 * 3
+    for other in ((None, size), (Box(3, 5, 17, 20), size), (box, (12, 20)), (box, None)):
+        with Video(payload) as video, cache.open(0, payload) as cached:
+            for _ in range(4):
+                np.testing.assert_array_equal(cached.read([2, 0], *other), video.read([2, 0], *other))
+    assert cache.counts().bytes == sizes[5]
+
+
+def test_crops_that_change_store_no_pictures(cache):
+    payload = PAYLOADS["h264"]
+    sizes = []
+    for visit in range(9):
+        box = Box(visit % 2, 0, 20, 20)
+        with Video(payload) as video, cache.open(0, payload) as cached:
+            np.testing.assert_array_equal(cached.read([1], box, (8, 8)), video.read([1], box, (8, 8)))
+        sizes.append(cache.counts().bytes)
+    assert len(set(sizes)) == 1
+
+
+def test_pictures_that_do_not_fit_are_made_at_each_visit():
+    payload = PAYLOADS["h264"]
+    with cache_file(12_000 / 2**30, 1) as file:
+        cache = FrameCache(file.fileno(), 1)
+        for _ in range(5):
+            with Video(payload) as video, cache.open(0, payload) as cached:
+                assert isinstance(cached, CachedVideo)
+                expected = video.read([0, 5], None, (64, 64))
+                np.testing.assert_array_equal(cached.read([0, 5], None, (64, 64)), expected)
+        assert cache.counts().bytes <= 12_000
+
+
 def test_what_does_not_fit_is_decoded_as_before():
     payloads = [make_clip(number, frames=8).payload for number in range(4)]
     with cache_file(30_000 / 2**30, 4) as file:  # room for two clips of 8 frames of 32 x 32
