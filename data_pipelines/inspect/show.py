@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ivjax.data_pipelines.inspect.drawing import INK, RED, draw_row, fitted, load_font, write_sheet
-from ivjax.data_pipelines.inspect.intact import intact_clip
+from ivjax.data_pipelines.store.intact import intact_clip
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.store.shards import Shards, open_shards
 from ivjax.data_pipelines.video.decode import Video

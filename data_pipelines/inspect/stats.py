@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.inspect.intact import intact_header
 from ivjax.data_pipelines.inspect.summary import QUANTILES, Distribution
+from ivjax.data_pipelines.store.intact import intact_header
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import open_shards
 from ivjax.data_pipelines.tokenizers.caption_text import count_words

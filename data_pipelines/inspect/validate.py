@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ivjax.data_pipelines.child import usable_cores
-from ivjax.data_pipelines.inspect.intact import intact_clip
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
+from ivjax.data_pipelines.store.intact import intact_clip
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
 from ivjax.data_pipelines.video.decode import Probe, Video

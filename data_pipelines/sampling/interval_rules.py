@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from ivjax.data_pipelines.sampling import indices
+import ivjax.data_pipelines.sampling.indices as indices
 from ivjax.data_pipelines.sampling.frame_rule import FrameRule, check_counts, fill
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError

@@ -1,1 +1,1 @@
-"""Annotations as they come: each source yields rows, and says what is wrong with the others."""
+"""Readers of annotation files. Each yields rows, and bad rows with the reason why they are bad."""

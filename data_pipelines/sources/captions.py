@@ -1,4 +1,4 @@
-"""Captions of files named by path: tables with a path, ViCLIP's and InternVideo2's JSON, retrieval sets."""
+"""Tables of captions of files named by path: ViCLIP's and InternVideo2's JSON, retrieval sets."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Captions:
         return convert(with_columns(self.table, records, {"path": ALIASES["path"]}), self._rows)
 
     def _rows(self, record: Record) -> Iterator[Row]:
-        """One row, or one for each of several videos that share a caption."""
+        """Yields one row, or one for each of several videos that share a caption."""
         paths = column(record, "path")
         captions = self._captions(record)
         start, end = times_of(record)
@@ -103,7 +103,7 @@ class Captions:
 
 
 def _numbers(record: Record) -> dict[str, str]:
-    """What has several numbers: right answers, a box (x0, y0, x1, y1) that the caption is about."""
+    """Returns attributes of several numbers: right answers, and the box (x0, y0, x1, y1) of the caption."""
     found = {}
     if isinstance(answer := record.get("answer"), list):
         found["answers"] = " ".join(str(number) for number, right in enumerate(answer) if right)

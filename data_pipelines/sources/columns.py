@@ -1,4 +1,4 @@
-"""Columns by any of the names under which they are published."""
+"""Columns of annotation tables, found by any of their published names."""
 
 import functools
 import itertools
@@ -25,24 +25,24 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "end_frame": ("video_end_frame", "end_frame"),
 }
 _SCORE_ENDINGS = ("score", "similarity")
-_LOOKED_AT = 20  # rows; one bad row at the top must not condemn a table
+_LOOKED_AT = 20  # rows; one bad row at the top must not make a good table unreadable
 
 
 def column(record: Mapping[str, Any], kind: str) -> Any:
-    """The value of the first alias of `kind` that the record has; None if it has none."""
+    """Returns the value of the first filled column of a kind; None if there is none."""
     names = _known_names(tuple(record))[kind]
     return next((record[name] for name in names if record[name] is not None), None)
 
 
 @functools.lru_cache(maxsize=1024)
 def _known_names(names: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
-    """Which of the names stand for each kind, the best first; the rows of a table are alike."""
+    """Returns the names that stand for each kind, the best first. Cached for the next rows."""
     known = {plain(name): name for name in names}
     return {kind: [known[alias] for alias in aliases if alias in known] for kind, aliases in ALIASES.items()}
 
 
 def has_column(record: Mapping[str, Any], kind: str) -> bool:
-    """Whether the record has any alias of `kind`, even an empty one."""
+    """Whether the record has a column of a kind, even an empty one."""
     return any(plain(name) in ALIASES[kind] for name in record)
 
 
@@ -51,7 +51,7 @@ def with_columns(
     found: Iterator[tuple[str, Mapping[str, Any]] | BadRow],
     wanted: Mapping[str, Sequence[str]],
 ) -> Iterator[tuple[str, Mapping[str, Any]] | BadRow]:
-    """The same rows; UserError if none of the first ones has a column of each kind that is wanted."""
+    """Yields the same rows; raises UserError if no column of a wanted kind is in the first rows."""
     head = list(itertools.islice(found, _LOOKED_AT))
     records = [item[1] for item in head if not isinstance(item, BadRow)]
     there = {plain(name) for record in records for name in record}
@@ -63,7 +63,7 @@ def with_columns(
 
 
 def captions_of(value: Any) -> tuple[str, ...]:
-    """A caption, or a list of them; ValueError if one is empty."""
+    """Returns the captions of a text or a list of texts; ValueError if one is empty."""
     values: list[Any] = [value] if isinstance(value, str) or value is None else list(value)
     captions = tuple(text.strip() if isinstance(text, str) else "" for text in values)
     if not captions or not all(captions):
@@ -72,7 +72,7 @@ def captions_of(value: Any) -> tuple[str, ...]:
 
 
 def times_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Start and end in seconds, from times or from frames; None where the record does not say."""
+    """Returns start and end in seconds, from times or from frames; None where the record has none."""
     start, end = (column(record, kind) for kind in ("start", "end"))
     if start is None and end is None:
         start, end = _frame_times(record)
@@ -93,7 +93,7 @@ def _frame_times(record: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Every column that is named as a score or a similarity, and is filled."""
+    """Returns every filled column whose name ends in score or similarity."""
     filled = ((name, value) for name, value in record.items() if value not in (None, ""))
     scores = {name: _score(name, value) for name, value in filled if plain(name).endswith(_SCORE_ENDINGS)}
     return {name: value for name, value in scores.items() if not math.isnan(value)}
@@ -107,7 +107,7 @@ def _score(name: str, value: Any) -> float:
 
 
 def label_of(record: Mapping[str, Any]) -> int | None:
-    """A class number; None if the record has none, or names the class in words."""
+    """Returns the class number; None if there is none, or if the class is a word."""
     try:
         label = float(column(record, "label"))  # a table with gaps holds 3 as 3.0
     except (TypeError, ValueError):
@@ -116,7 +116,7 @@ def label_of(record: Mapping[str, Any]) -> int | None:
 
 
 def attributes_of(record: Mapping[str, Any], names: Sequence[str] = ()) -> dict[str, str]:
-    """The column of attributes (in a CSV it is JSON), and further columns by name, as words."""
+    """Returns the column of attributes (JSON in a CSV) and further columns by name, as words."""
     found = column(record, "attributes") or {}
     try:
         found = json.loads(found) if isinstance(found, str) else found
@@ -130,5 +130,5 @@ def attributes_of(record: Mapping[str, Any], names: Sequence[str] = ()) -> dict[
 
 @functools.lru_cache(maxsize=4096)
 def plain(name: str) -> str:
-    """The name of a column without the differences in writing."""
+    """Returns the name of a column in lower case with underscores."""
     return str(name).strip().lower().replace(" ", "_")

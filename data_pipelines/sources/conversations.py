@@ -1,4 +1,4 @@
-"""The turns of a conversation about media, as VideoChat2, LLaVA and question-answer sets write them."""
+"""Conversations about media in the layouts of VideoChat2, LLaVA and question-answer sets."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,7 +24,7 @@ def is_instruction(record: Record) -> bool:
 
 
 def conversation_of(record: Record) -> tuple[Turn, ...]:
-    """The turns of a row, without the placeholders that stand for the media.
+    """Returns the turns of a row, without the placeholders that stand for the media.
 
     `QA` pairs (VideoChat2), `conversations` (LLaVA), or `question` and `answer`; of several answers to
     one question the most frequent, and the first of those.
@@ -41,7 +41,7 @@ def conversation_of(record: Record) -> tuple[Turn, ...]:
 
 
 def _question_turns(pairs: list[Mapping[str, Any]]) -> Iterator[Turn]:
-    """The instruction `i` counts on the first pair only; a caption's pair has an empty question."""
+    """Yields the turns of VideoChat2's pairs. Only the first pair's instruction `i` counts."""
     if pairs and (instruction := _text(pairs[0], "i")):
         yield Turn("system", instruction)
     for pair in pairs:
@@ -73,7 +73,7 @@ def _objects(record: Record, name: str) -> list[Mapping[str, Any]]:
 
 
 def _text(record: Mapping[str, Any], name: str) -> str:
-    """A text; empty if it is not there."""
+    """Returns a text; empty if it is missing."""
     value = record.get(name)
     if value is not None and not isinstance(value, str):
         raise ValueError(f"its {name} {value!r} is not text")

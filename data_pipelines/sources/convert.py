@@ -1,4 +1,4 @@
-"""Records of a file into rows; whatever is wrong with one makes a BadRow of it, and stops nothing."""
+"""Conversion of records to rows. A record with an error becomes a BadRow and stops nothing."""
 
 import dataclasses
 from collections import Counter
@@ -15,7 +15,7 @@ _FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, 
 def convert(
     found: Iterable[tuple[str, T] | BadRow], make: Callable[[T], Iterable[Row]]
 ) -> Iterator[Row | BadRow]:
-    """The rows that `make` reads from each (where, record), with ids that are all different."""
+    """Yields the rows that `make` reads from each (where, record), with ids that are all different."""
     ids: Counter[str] = Counter()
     for item in found:
         if isinstance(item, BadRow):
@@ -32,7 +32,8 @@ def convert(
 
 
 def _reason(error: Exception) -> str:
-    """Our own checks raise ValueError with a sentence; other errors come from records of an odd shape."""
+    """Returns the reason of a BadRow."""
+    # Our own checks raise ValueError with a sentence; other errors come from records of an odd shape.
     if isinstance(error, KeyError):
         return f"it has no {error}"
     if isinstance(error, ValueError | OSError):
@@ -41,7 +42,7 @@ def _reason(error: Exception) -> str:
 
 
 def _storable(row: Row) -> Row:
-    """The row; ValueError if a text of it cannot be written as UTF-8, which every later step does."""
+    """Returns the row; ValueError if a text of it is not UTF-8, which every later step writes."""
     texts = [row.id, row.path, row.video, *row.captions, *(turn.text for turn in row.conversation)]
     texts += [*row.scores, *row.attributes, *row.attributes.values()]
     try:
@@ -52,7 +53,7 @@ def _storable(row: Row) -> Row:
 
 
 def _distinct(row: Row, ids: Counter[str]) -> Row:
-    """A clip that comes again, with another caption, gets a number behind its id."""
+    """Returns the row with a number behind its id if the id has come before."""
     id = row.id
     while ids[id]:
         ids[row.id] += 1

@@ -1,4 +1,4 @@
-"""Conversations about media: VideoChat2-IT, LLaVA, the lists of VideoChat-Flash and InternVideo2.5."""
+"""Instruction files: VideoChat2-IT, LLaVA, and the lists of VideoChat-Flash and InternVideo2.5."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ class Instructions:
 
 
 def _numbered(item: tuple[int, Found]) -> tuple[str, tuple[int, Record]] | BadRow:
-    """Many conversations are about one file: the number of the row tells them apart."""
+    """Returns the record with its number, which tells conversations about one file apart."""
     number, found = item
     return found if isinstance(found, BadRow) else (found[0], (number, found[1]))
 
@@ -82,13 +82,13 @@ def _path(record: Record) -> Any:
 
 
 def _clip_times(record: Record) -> Record:
-    """`clip: [start, end]` beside start and end."""
+    """Returns start and end, also of `clip: [start, end]`."""
     clip = record.get("clip")
     return {"start": clip[0], "end": clip[1]} if isinstance(clip, list) and len(clip) == 2 else record
 
 
 def choose(count: int, strategy: str) -> list[int]:
-    """Which of `count` rows all, first:N, end:N or random:N takes; N may be a number or N%."""
+    """Returns the numbers of the rows that a strategy takes: all, first:N, end:N, random:N; N may be N%."""
     if strategy == "all":
         return list(range(count))
     kind, _, amount = strategy.partition(":")
@@ -108,8 +108,12 @@ def choose(count: int, strategy: str) -> list[int]:
 class InstructionLists:
     """A list of instruction files: VideoChat-Flash's YAML, or InternVideo2.5's JSON description.
 
-    Annotations lie beside the list or below `root`, media below `root`. How often a file is to be
-    repeated is left to the weights of a mixture.
+    How often a file is to be repeated is left to the weights of a mixture.
+
+    Attributes:
+        table: the list; annotations are beside it or below `root`.
+        root: the folder of the media.
+        fps: frames a second of folders of frames, which do not say it themselves.
     """
 
     table: Path
@@ -121,7 +125,7 @@ class InstructionLists:
             yield from file
 
     def files(self) -> Iterator[Instructions]:
-        """The instruction files of the list."""
+        """Yields the instruction files of the list."""
         if not self.table.is_file():
             raise UserError(f"{self.table} does not exist; name a list of instruction files")
         for number, (name, entry) in enumerate(self._entries()):

@@ -1,4 +1,4 @@
-"""InternVid's rows: an id, times, a caption and scores; and InternVideo2's audio-visual-speech rows."""
+"""Tables of video ids, times, captions and scores: InternVid, InternVideo2's audio-visual-speech rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,9 +26,12 @@ _WORDS = ("language", "category")
 
 @dataclass(frozen=True)
 class InternVid:
-    """Rows of a JSONL, CSV, TSV, Parquet or JSON table; the video of an id lies in `videos`.
+    """Rows of a JSONL, CSV, TSV, Parquet or JSON table.
 
-    caption_from: the column to take captions from, where a row has several kinds.
+    Attributes:
+        table: the annotation file.
+        videos: the folder in which the video of an id is found.
+        caption_from: the column of the captions, where a row has several kinds.
     """
 
     table: Path

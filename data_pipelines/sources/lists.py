@@ -82,7 +82,7 @@ class FileList:
         )
 
     def _span(self, fields: dict[str, str], is_folder: bool) -> tuple[float | None, float | None]:
-        """Start and end of a clip in seconds."""
+        """Returns start and end of a clip in seconds."""
         if "end" in fields:
             start, end = _seconds(fields["start"]), _seconds(fields["end"])
             check_span(start, end)
@@ -96,7 +96,7 @@ class FileList:
 
 
 def split_line(line: str, count: int, separator: str | None = None) -> Sequence[str]:
-    """The fields of a line; the path may hold blanks where only it can."""
+    """Returns the fields of a line. In a line of two fields the path may hold blanks."""
     if separator is None:
         separator = "," if "," in line else None
     fields = [field.strip() for field in line.split(separator)]
@@ -138,7 +138,7 @@ class Folder:
         return convert(((name, name) for name in (first, *names)), lambda name: [self._row(name)])
 
     def _names(self) -> Iterator[str]:
-        """Paths relative to the root, each once."""
+        """Yields paths relative to the root, each once."""
         last = None
         for path in media_files(self.root):
             is_frame = self.fps is not None and media_of(path.name) == "image"

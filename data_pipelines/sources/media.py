@@ -1,4 +1,4 @@
-"""Where media files lie: plain files, members of tars, folders searched by id."""
+"""Access to media files: plain files, members of tars, folders searched by id."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ _SEPARATOR = "::"
 
 
 def media_of(path: str) -> Media | None:
-    """Video or image, by suffix; None for anything else."""
+    """Returns video or image by the suffix; None for anything else."""
     suffix = "." + path.rpartition(".")[2].lower()
     if suffix in VIDEO_SUFFIXES:
         return "video"
@@ -23,7 +23,7 @@ def media_of(path: str) -> Media | None:
 
 
 def existing_media(root: Path, path: object, frame_rate: float | None = None) -> tuple[str, Media]:
-    """The file of a path below `root`, and what it is; ValueError if it is neither or not there.
+    """Returns the file of a path below `root` and its medium; ValueError if it has none or does not exist.
 
     With a `frame_rate`, a folder is a video too.
     """
@@ -42,7 +42,7 @@ def existing_media(root: Path, path: object, frame_rate: float | None = None) ->
 
 
 def read_media(path: str) -> bytes:
-    """The bytes of a file, or of `archive.tar::member`; OSError if it cannot be read."""
+    """Returns the bytes of a file or of `archive.tar::member`; OSError if it cannot be read."""
     archive, separator, member = path.partition(f".tar{_SEPARATOR}")
     if not separator:
         return Path(path).read_bytes()
@@ -57,18 +57,18 @@ def read_media(path: str) -> bytes:
 
 
 def tar_members(archive: Path) -> Mapping[str, tuple[int, int]]:
-    """Offset and size of each file of a tar, in order; OSError if it is not a whole plain tar."""
+    """Returns offset and size of each file of a tar, in order; OSError if it is damaged or compressed."""
     return _members(str(archive), archive.stat().st_mtime_ns)
 
 
 def member_path(archive: Path, member: str) -> str:
-    """How a row names a member of a tar."""
+    """Returns the path by which rows name a member of a tar."""
     return f"{archive}{_SEPARATOR}{member}"
 
 
 @functools.lru_cache(maxsize=64)
 def _members(archive: str, changed: int) -> Mapping[str, tuple[int, int]]:
-    """`changed` makes a tar that was written anew be read anew."""
+    """Reads the members; `changed` is part of the cache's key, so a rewritten tar is read again."""
     try:
         with open(archive, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             places = {entry.name: (entry.offset_data, entry.size) for entry in tar if entry.isfile()}
@@ -82,14 +82,14 @@ def _members(archive: str, changed: int) -> Mapping[str, tuple[int, int]]:
 
 
 class VideoFolder:
-    """Finds videos by id: <id>.mp4 and the like, at any depth; indexed at first use."""
+    """Finds videos by id (<id>.mp4 and the like) at any depth. Indexed at first use."""
 
     def __init__(self, folder: Path):
         self._folder = folder
 
     @functools.cached_property
     def _files(self) -> dict[str, str]:
-        """The first video of each name; an image beside it is a thumbnail."""
+        """The first video of each name. Images are left out: beside a video they are thumbnails."""
         files: dict[str, str] = {}
         for path in media_files(self._folder):
             if media_of(path.name) == "video":
@@ -97,7 +97,7 @@ class VideoFolder:
         return files
 
     def find(self, name: str) -> str | None:
-        """The file of an id, or of a path relative to the folder."""
+        """Returns the file of an id, or of a path relative to the folder; None if there is none."""
         if found := self._files.get(name):
             return found
         path = self._folder / name
@@ -105,7 +105,7 @@ class VideoFolder:
 
 
 def media_files(folder: Path) -> Iterator[Path]:
-    """Videos and images below a folder, by name, those of a folder before its subfolders'; none hidden."""
+    """Yields videos and images below a folder by name, a folder's own before its subfolders', none hidden."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name the one that holds the videos")
     for parent, folders, names in os.walk(folder, onerror=_unreadable):

@@ -1,4 +1,4 @@
-"""Opens any source by path, recognising its format."""
+"""Opens any source by path and recognises its format."""
 
 import dataclasses
 import itertools
@@ -42,7 +42,7 @@ _LOOKED_AT = 20  # rows; the first good one tells the format
 def open_source(
     path: str | Path, kind: str = "auto", videos: str | Path | None = None, **options: Any
 ) -> Source:
-    """The rows of a source. `videos` is where its media lie: by default beside the annotations.
+    """Returns the source of a path. `videos` is the folder of its media, by default that of the annotations.
 
     Options are those of the format's class, as text or as values: caption_from, split, min_words ...
     """
@@ -59,7 +59,7 @@ def open_source(
 
 
 def _read_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the types that the format wants; command lines give text."""
+    """Returns options in the types of the format's fields; command lines give text."""
     format, fixed = _FORMATS[kind]
     types = typing.get_type_hints(format)
     fields = (field for field in dataclasses.fields(format) if field.default is not dataclasses.MISSING)
@@ -87,7 +87,7 @@ def _read(name: str, value: Any, wanted: Any) -> Any:
 
 
 def _rate(value: Any) -> Any:
-    """A number above 0 of text; anything else as it is, which is then no number."""
+    """Returns a number above 0; anything else unchanged or as text, which the caller refuses."""
     try:
         rate = float(value)
     except (TypeError, ValueError):
@@ -107,7 +107,7 @@ def _recognise(path: Path, options: Mapping[str, Any]) -> str:
 
 
 def _by_fields(path: Path) -> str | None:
-    """Lists without a line of column names."""
+    """Returns the kind of a list without a line of column names, by its number of fields."""
     if path.suffix.lower() not in (".txt", ".list", ".csv"):
         return None
     with path.open(encoding="utf-8-sig", errors="replace") as file:
@@ -143,6 +143,6 @@ def _is_internvid(record: Record) -> bool:
 
 
 def _is_description(record: Record) -> bool:
-    """InternVideo2.5's {name: {annotation, root, ...}}."""
+    """Whether the only row is InternVideo2.5's {name: {annotation, root, ...}}."""
     values = list(record.values())
     return bool(values) and all(isinstance(value, dict) and "annotation" in value for value in values)

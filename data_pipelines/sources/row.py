@@ -1,4 +1,4 @@
-"""What every source yields: one clip that could be made, or the reason why not."""
+"""Rows of a source: clips that could be made, and rows that are of no use."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from ivjax.data_pipelines.store.records import Media, Turn
 
 @dataclass(frozen=True)
 class Row:
-    """One clip that could be made.
+    """A clip that could be made.
 
     Attributes:
         id: unique in its source.
@@ -43,13 +43,13 @@ class Row:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that is no use: where it stands, and what is wrong with it."""
+    """A row that is of no use: its place in the file, and what is wrong with it."""
 
     where: str
     reason: str
 
 
 class Source(Protocol):
-    """Rows in the order of the annotation file. Bad ones are yielded, never raised."""
+    """Rows in the order of the annotation file. Bad rows are yielded, never raised."""
 
     def __iter__(self) -> Iterator[Row | BadRow]: ...

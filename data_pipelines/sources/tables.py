@@ -1,4 +1,4 @@
-"""Tables of rows as dicts, streamed: JSON lines, CSV, TSV, Parquet; and JSON, which is read whole."""
+"""Tables as dicts, row by row: JSON lines, CSV, TSV, Parquet; and JSON, which is read at once."""
 
 import csv
 import itertools
@@ -18,7 +18,7 @@ TABLE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
 def read_table(path: Path) -> Iterator[Found]:
-    """(where, row) pairs of a table, and BadRow for rows that cannot be read."""
+    """Yields (where, row) pairs of a table, and a BadRow for each row that cannot be read."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; name an annotation file")
     readers = {".json": _json, ".jsonl": _lines, ".csv": _csv, ".tsv": _csv, ".parquet": _parquet}
@@ -39,22 +39,22 @@ def _json(path: Path) -> Iterator[Found]:
 
 
 def _holds_lines(path: Path) -> bool:
-    """Many files of JSON lines are called .json."""
+    """Whether the file holds JSON lines, as many files called .json do."""
     with path.open("rb") as file:
         first = list(itertools.islice((line for line in file if line.strip()), 2))
     return len(first) == 2 and all(line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{") for line in first)
 
 
 def load_json(path: Path) -> Any:
-    """The content of a JSON file; text that is not UTF-8 is kept as surrogates, which `convert` finds."""
+    """Returns the content of a JSON file. Text that is not UTF-8 becomes surrogates."""
     try:
         return json.loads(path.read_bytes().decode("utf-8-sig", "surrogateescape"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no whole JSON ({error}); mend it, or fetch it again") from None
+        raise UserError(f"{path} is damaged JSON ({error}); mend it, or fetch it again") from None
 
 
 def _rows_of(content: Any) -> list[Any]:
-    """A list, the first list of objects in an object, or an object that is itself the only row."""
+    """Returns a list, the first list of objects in an object, or an object as the only row."""
     if isinstance(content, list):
         return content
     if isinstance(content, dict) and not has_column(content, "path") and not has_column(content, "id"):
@@ -111,7 +111,7 @@ def _parquet(path: Path) -> Iterator[Found]:
     try:
         batches = pyarrow.parquet.ParquetFile(path).iter_batches()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} is no whole Parquet file ({error}); fetch it again") from None
+        raise UserError(f"{path} is a damaged Parquet file ({error}); fetch it again") from None
     number = 0
     while True:
         try:
@@ -128,7 +128,7 @@ def _parquet(path: Path) -> Iterator[Found]:
 
 
 def _batch_rows(batch: Any) -> list[Record | None]:
-    """The rows of an Arrow batch; None for one whose text is not UTF-8."""
+    """Returns the rows of an Arrow batch; None for a row whose text is not UTF-8."""
     try:
         return batch.to_pylist()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""WebDataset tars: members with the same key belong together."""
+"""WebDataset tars, in which members with the same key are one sample."""
 
 import json
 import re
@@ -43,7 +43,7 @@ _Sample = tuple[Path, str, dict[str, str]]
 
 
 def _samples(tars: list[Path]) -> Iterator[tuple[str, _Sample] | BadRow]:
-    """(tar, key, suffix -> member) of each sample."""
+    """Yields (tar, key, suffix -> member) of each sample."""
     for tar in tars:
         try:
             members = tar_members(tar)
@@ -55,7 +55,7 @@ def _samples(tars: list[Path]) -> Iterator[tuple[str, _Sample] | BadRow]:
             suffix = _SUFFIX.search(member)
             key = member[: suffix.start()] if suffix else member
             samples.setdefault(key, {})[member[len(key) + 1 :].lower()] = member
-        yield from ((f"{tar.name} {key}", (tar, key, parts)) for key, parts in samples.items())
+        yield from ((f"{tar.name} {key}", (tar, key, files)) for key, files in samples.items())
 
 
 def _row(tar: Path, key: str, members: Mapping[str, str]) -> Row:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ivjax.data_pipelines.inspect.intact import intact_header
+from ivjax.data_pipelines.store.intact import intact_header
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import Shards, open_shards
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption

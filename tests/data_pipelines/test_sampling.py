@@ -293,7 +293,7 @@ def test_whatever_the_clip_the_frames_are_inside_and_as_many_as_said(rule):
         (lambda: Intervals(0), "frames=0; it must be above 0"),
         (lambda: PerSecond(4, -1.0), "rate=-1"),
         (lambda: ByDuration(8, least=9), "least=9, but room for frames=8"),
-        (lambda: Within(Intervals(4), 3.0, 2.0), "from second 3 to 2"),
+        (lambda: Within(Intervals(4), 3.0, 2.0), "start=3 and end=2"),
     ],
 )
 def test_what_cannot_be_read_is_an_error(make, message):

@@ -75,7 +75,7 @@ def test_classes_come_as_lines_lists_and_numbered_names(tmp_path):
         ('{"a": 0, "b": 2}', "c.json", "does not number its classes 0 to 1"),
         ("0,a\n1,b", "c.csv", "is a table; write the class names alone"),
         ("[1, 2]", "c.json", "holds no class names"),
-        ("[1,", "c.json", "no whole JSON"),
+        ("[1,", "c.json", "damaged JSON"),
     ],
 )
 def test_a_bad_class_file_is_named(tmp_path, text, name, reason):

@@ -104,7 +104,7 @@ def test_lists_of_instruction_files(tmp_path, media):
         ("l.yaml", "a: [\n", "is no YAML"),
         ("l.yaml", "datasets:\n  - {json_path: gone.json}\n", "gone.json does not exist"),
         ("l.json", "[1]", "is no list of instruction files"),
-        ("l.json", '{"a": ', "is no whole JSON"),
+        ("l.json", '{"a": ', "is damaged JSON"),
     ],
 )
 def test_lists_that_are_none_are_errors(tmp_path, name, text, reason):

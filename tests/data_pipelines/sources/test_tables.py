@@ -32,7 +32,7 @@ def test_a_single_row_with_a_list_of_objects_is_one_row(tmp_path):
 
 def test_json_that_breaks_off_is_an_error_and_not_a_thousand_bad_rows(tmp_path):
     (tmp_path / "cut.json").write_text(json.dumps([ROW] * 9, indent=1)[:-20])
-    with pytest.raises(UserError, match="cut.json is no whole JSON"):
+    with pytest.raises(UserError, match="cut.json is damaged JSON"):
         records(tmp_path / "cut.json")
 
 
@@ -76,7 +76,7 @@ def test_parquet_with_one_text_that_is_not_utf_8_and_with_a_damaged_end(tmp_path
     assert [row.captions for row in rows_of(source)] == [("one two",), ("three",)]
     assert_reasons(source, [("t.parquet row 2", "it is not UTF-8")])
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "t.parquet").read_bytes()[:-9])
-    with pytest.raises(UserError, match="cut.parquet is no whole Parquet file"):
+    with pytest.raises(UserError, match="cut.parquet is a damaged Parquet file"):
         records(tmp_path / "cut.parquet")
 
 

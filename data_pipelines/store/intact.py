@@ -1,4 +1,4 @@
-"""What a record must be to be intact, bytes and header."""
+"""Full checks of a record: types and values of its header, and its media bytes."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ _HEADER: dict[str, tuple[type, ...]] = {
 
 
 def intact_clip(record: bytes) -> Clip:
-    """The clip of a record whose header makes sense and whose media bytes are whole; raises ClipError."""
+    """Returns the clip of a record; raises ClipError if its header is wrong or its bytes are damaged."""
     header, payload = split(record)
     _check_header(header)
     clip = clip_of(header, payload)
@@ -38,7 +38,7 @@ def intact_clip(record: bytes) -> Clip:
 
 
 def intact_header(record: bytes) -> dict[str, Any]:
-    """The header of a record, if its fields are what they should be; raises ClipError."""
+    """Returns the header of a record; raises ClipError if a value is wrong."""
     header, _ = split(record)
     _check_header(header)
     return header
@@ -48,7 +48,7 @@ def _check_header(header: dict[str, Any]) -> None:
     for name, kinds in _HEADER.items():
         value = header[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ClipError("bad header", f"{name} is {value!r}")
+            raise ClipError("bad header", f"{name} is {value!r}, of the wrong type")
     if not header["id"]:
         raise ClipError("bad header", "the id is empty")
     if header["media"] not in ("video", "image"):
