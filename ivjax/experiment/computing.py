@@ -16,12 +16,14 @@ class Compute:
     Attributes:
         dtype: precision of the forward pass.
         remat: what of each block is computed again in the backward pass.
+        remat_blocks: how many of the first blocks `remat` holds for (None: all).
         scan: whether the blocks are one scanned loop or unrolled.
     """
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Remat = "none"
     scan: bool = True
+    remat_blocks: int | None = None
 
 
 @dataclass(frozen=True)

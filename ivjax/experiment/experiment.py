@@ -54,6 +54,7 @@ class Experiment:
         mesh: devices per mesh axis.
         dtype: precision of the forward pass.
         remat: what of each block is computed again in the backward pass.
+        remat_blocks: how many of the first blocks `remat` holds for (None: all).
         scan_layers: whether the blocks are one scanned loop or unrolled.
         checkpoint: when to save and what to keep.
         log: log lines and the profiler.
@@ -80,6 +81,7 @@ class Experiment:
     mesh: MeshShape = MeshShape()
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Remat = "none"
+    remat_blocks: int | None = None
     scan_layers: bool = True
     checkpoint: Checkpointing = Checkpointing()
     log: Logging = Logging()
@@ -104,6 +106,11 @@ class Experiment:
         for path, count in counts.items():
             if count < 1:
                 raise UserError(f"{path}={count}; it must be at least 1")
+        if self.remat_blocks is not None and (self.remat_blocks < 1 or self.remat == "none"):
+            raise UserError(
+                f"remat_blocks={self.remat_blocks} with remat={self.remat}; it must be at least 1, and remat "
+                "must say what is computed again"
+            )
         if self.ema is not None and not 0.0 < self.ema < 1.0:
             raise UserError(f"ema={self.ema}; it must lie between 0 and 1, or be none")
         names = [phase.name for phase in self.phases]
@@ -113,7 +120,7 @@ class Experiment:
     @property
     def compute(self) -> Compute:
         """How the stage is to compute."""
-        return Compute(self.dtype, self.remat, self.scan_layers)
+        return Compute(self.dtype, self.remat, self.scan_layers, self.remat_blocks)
 
     @property
     def recipe(self) -> Recipe:

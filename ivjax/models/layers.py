@@ -1,6 +1,7 @@
 """Building blocks shared by the family's transformers. Parameters float32, compute in `dtype`."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import flax.linen as nn
@@ -177,8 +178,8 @@ class PatchEmbed(nn.Module):
         return embedded + self.param("bias", uniform, (self.width,)).astype(self.dtype)
 
 
-def remat(block: type[nn.Module], policy: Remat) -> type[nn.Module]:
-    """Block class under a rematerialisation policy, for use inside a scan.
+def checkpointed(function: Callable[..., Any], policy: Remat) -> Callable[..., Any]:
+    """`function` under a rematerialisation policy, for use inside a scan.
 
     none: XLA keeps what the backward pass needs. dots: keep matrix products, recompute the rest.
     full: keep only each block's input. offload: as full, with the inputs parked in host memory.
@@ -195,8 +196,9 @@ def remat(block: type[nn.Module], policy: Remat) -> type[nn.Module]:
         ),
     }
     if policy == "none":
-        return block
-    return nn.remat(block, policy=choice[policy], prevent_cse=False)
+        return function
+    # A scan's body is not merged with its recomputation, so the barrier against that would only cost.
+    return jax.checkpoint(function, policy=choice[policy], prevent_cse=False)
 
 
 def run_blocks(
@@ -207,36 +209,63 @@ def run_blocks(
     taps: tuple[int, ...] = (),
     scan: bool = True,
     wanted: jax.Array | None = None,
+    remat: Remat = "none",
+    remat_blocks: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Runs `block` `depth` times with parameters stacked on a leading layer axis.
 
     x (B, N, C), keep (depth, 2, B) or None -> the last residual stream (B, N, C) and the streams
     after the layers in `taps` (len(taps), B, N, C), or their tokens `wanted` (B, n) only. Taps leave the
     scan through a buffer with one slot each and a spare slot that the other layers overwrite: the other
-    streams are never kept.
+    streams are never kept. `remat` holds for the first `remat_blocks` layers (None: for all).
     """
+    if block.is_initializing():
+        return _drawn(block, depth, x, taps, wanted)
+    params = block.variables["params"]
     slot = jnp.array([taps.index(i) if i in taps else len(taps) for i in range(depth)], jnp.int32)
+    shape = x.shape if wanted is None else (*wanted.shape, x.shape[-1])
+    carry = x, jnp.zeros((len(taps) + 1 if taps else 0, *shape), x.dtype)
+    apply = block.clone(parent=None, name=None).apply
 
-    def layer(block, carry, per_layer):
-        x, tapped = carry
-        keep, slot = per_layer
-        x = block(x, keep)
-        if taps:
-            tap = x if wanted is None else gather_tokens(x, wanted)
-            tapped = jax.lax.dynamic_update_index_in_dim(tapped, tap, slot, axis=0)
-        return (x, tapped), None
+    def layers(carry: Any, first: int, last: int, policy: Remat) -> Any:
+        """The layers from `first` to before `last`."""
+        run = checkpointed(lambda p, x, keep: apply({"params": p}, x, keep), policy)
 
+        def layer(carry: Any, per_layer: Any) -> tuple[Any, None]:
+            (x, tapped), (params, keep, slot) = carry, per_layer
+            x = run(params, x, keep)
+            if taps:
+                tap = x if wanted is None else gather_tokens(x, wanted)
+                tapped = jax.lax.dynamic_update_index_in_dim(tapped, tap, slot, axis=0)
+            return (x, tapped), None
+
+        stacked = params, keep, slot
+        if (first, last) != (0, depth):
+            stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked)
+        return jax.lax.scan(layer, carry, stacked, unroll=1 if scan else last - first)[0]
+
+    # A scan has one policy for all of its layers, so two policies are two scans.
+    cut = depth if remat_blocks is None else min(remat_blocks, depth)
+    if cut:
+        carry = layers(carry, 0, cut, remat)
+    if cut < depth:
+        carry = layers(carry, cut, depth, "none")
+    return carry[0], carry[1][: len(taps)]
+
+
+def _drawn(
+    block: nn.Module, depth: int, x: jax.Array, taps: tuple[int, ...], wanted: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Draws the stacked parameters: a scan that Flax lifts gives every layer a key of its own."""
     stacked = nn.scan(
-        layer,
+        lambda block, x, _: (block(x, None), None),
         variable_axes={"params": 0},
         split_rngs={"params": True},
         length=depth,
-        unroll=1 if scan else depth,
     )
+    x, _ = stacked(block, x, None)
     shape = x.shape if wanted is None else (*wanted.shape, x.shape[-1])
-    buffer = jnp.zeros((len(taps) + 1 if taps else 0, *shape), x.dtype)
-    (x, tapped), _ = stacked(block, (x, buffer), (keep, slot))
-    return x, tapped[: len(taps)]
+    return x, jnp.zeros((len(taps), *shape), x.dtype)
 
 
 class AttentionPool(nn.Module):

@@ -2,12 +2,14 @@
 
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ivjax.convert.engine.fits import Fitting, first_rows, over_time, places, times, times_and_places
 from ivjax.errors import UserError
 from ivjax.ops.resize import inflate_kernel, resize_grid, resize_table
+from ivjax.ops.video import resize_frames, standardise
 from tests.goldens import Golden
 
 
@@ -145,3 +147,13 @@ def test_only_single_taps_are_inflated():
     assert over_time((4, 3, 2, 2, 2), (4, 3, 4, 2, 2), Fitting()) is None
     assert over_time((4, 3, 2), (4, 3, 1, 2, 2), Fitting()) is None
     assert over_time((4, 3, 3, 3), (4, 3, 1, 2, 2), Fitting()) is None
+
+
+def test_frames_are_resized_as_tables_are():
+    video = np.random.default_rng(0).normal(size=(2, 3, 8, 6, 3)).astype(np.float32)
+    found = resize_frames(jnp.asarray(video), (10, 9))
+    wanted = [resize_grid(clip.reshape(-1, 3), (3, 8, 6), (3, 10, 9)).reshape(3, 10, 9, 3) for clip in video]
+    np.testing.assert_allclose(found, np.stack(wanted), rtol=1e-5, atol=1e-5)
+    pixels = jnp.full((1, 1, 8, 6, 3), 128, jnp.uint8)
+    small = resize_frames(pixels, (4, 4))
+    np.testing.assert_allclose(small, standardise(pixels)[:, :, :4, :4], rtol=1e-5)

@@ -6,7 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.errors import UserError
+from ivjax.models.viclip import VisionSize
 from ivjax.models.videomae import VideoMaeSize
+from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from tests.train import micro
 
@@ -40,3 +43,35 @@ def test_a_mesh_gives_the_losses_of_one_device(tmp_path, one_device):
 def test_features_kept_at_all_tokens_give_the_losses_of_those_at_visible_ones(tmp_path, one_device):
     losses = micro.run(tmp_path, "stage.targets=all", base=EXPERIMENT)
     np.testing.assert_allclose(losses, one_device, rtol=1e-6)
+
+
+@pytest.mark.parametrize("frames, segments", [(3, 1), (1, 3)])
+def test_teachers_of_another_resolution_read_resized_frames(frames, segments):
+    """Nothing is computed: shapes say that the tokens meet."""
+    larger = dataclasses.replace(STUDENT, width=16, depth=2, frames=frames, patch=16, image=(48, 48))
+    pixels = dataclasses.replace(TEACHERS["mae_teacher"].size, patch=16, image=(48, 48))
+    stage = dataclasses.replace(
+        EXPERIMENT.stage, clip_teacher=ClipTeacher(larger), mae_teacher=MaeTeacher(pixels)
+    )
+    objective = stage.build(EXPERIMENT.compute)
+    batch = {
+        name: jax.ShapeDtypeStruct((2, *row.shape), row.dtype) for name, row in objective.main.batch.items()
+    }
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    reconstruction = reconstruction_of(stage, EXPERIMENT.compute)
+    _, targets = jax.eval_shape(reconstruction.targets, params, batch, jax.random.key(0))
+    assert batch["video"].shape[2:4] == (42, 42)
+    assert targets["clip"].shape == (1, 2, 1 + stage.visible, 16)
+    assert targets["mae"].shape == (1, 2, stage.visible, 16)
+    assert stage.clip_teacher.segments(STUDENT.frames) == segments
+
+
+def test_teachers_of_another_grid_are_errors():
+    smaller = dataclasses.replace(STUDENT, width=16, patch=21)
+    stage = dataclasses.replace(EXPERIMENT.stage, clip_teacher=ClipTeacher(smaller))
+    with pytest.raises(UserError, match="as \\(3, 2, 2\\) patches .* make the grids of patches equal"):
+        stage.build(EXPERIMENT.compute)
+    mute = VisionSize(width=16, depth=2, heads=2, out=16, patch=14, image=(42, 42), frames=3)
+    stage = dataclasses.replace(EXPERIMENT.stage, clip_teacher=ClipTeacher(mute))
+    with pytest.raises(UserError, match="needs a clip teacher that pools by attention"):
+        stage.build(EXPERIMENT.compute)

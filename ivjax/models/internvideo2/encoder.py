@@ -10,7 +10,7 @@ import numpy as np
 
 from ivjax.experiment.computing import Compute, Remat
 from ivjax.models.internvideo2.sizes import EncoderSize
-from ivjax.models.layers import AttentionPool, Block, PatchEmbed, remat, run_blocks
+from ivjax.models.layers import AttentionPool, Block, PatchEmbed, run_blocks
 from ivjax.models.tower import Encoded, Params, VideoTower, with_class_tokens
 from ivjax.ops import positions
 from ivjax.ops.masking import gather_tokens
@@ -55,6 +55,7 @@ class Encoder(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(
@@ -83,10 +84,10 @@ class Encoder(nn.Module):
         cls = self.param("cls_token", nn.initializers.normal(0.02), (1, 1, size.width))
         cls = jnp.broadcast_to(cls.astype(self.dtype), (video.shape[0], 1, size.width))
         x = jnp.concatenate([cls, embedded], axis=1) + table.astype(self.dtype)
-        block = remat(Block, self.remat)(
-            size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks"
+        block = Block(size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks")
+        x, taps = run_blocks(
+            block, size.depth, x, keep, self.taps, self.scan, wanted, self.remat, self.remat_blocks
         )
-        x, taps = run_blocks(block, size.depth, x, keep, self.taps, self.scan, wanted)
         pool = AttentionPool(size.pool_heads, size.pool_width, self.dtype, name="clip_projector")
         return Encoded(x, taps, *pool(x))
 
@@ -132,8 +133,13 @@ class EncoderTower(VideoTower):
         lower = module.clone(size=replace(size, depth=frozen_blocks), remat="none")
         stream = cast(Encoded, lower.apply(jax.lax.stop_gradient(below), video, None, keep_below)).tokens
         above, keep_above = layers(frozen_blocks, size.depth)
+        count = module.remat_blocks
         upper = UpperBlocks(
-            replace(size, depth=size.depth - frozen_blocks), module.remat, module.scan, module.dtype
+            replace(size, depth=size.depth - frozen_blocks),
+            module.remat,
+            module.scan,
+            module.dtype,
+            None if count is None else max(count - frozen_blocks, 0),
         )
         return cast(Encoded, upper.apply(above, jax.lax.stop_gradient(stream), keep_above))
 
@@ -145,15 +151,14 @@ class UpperBlocks(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> Encoded:
         """x (B, n, C), keep (depth, 2, B)."""
         size = self.size
-        block = remat(Block, self.remat)(
-            size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks"
-        )
-        x, taps = run_blocks(block, size.depth, x, keep, (), self.scan)
+        block = Block(size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks")
+        x, taps = run_blocks(block, size.depth, x, keep, (), self.scan, None, self.remat, self.remat_blocks)
         pool = AttentionPool(size.pool_heads, size.pool_width, self.dtype, name="clip_projector")
         return Encoded(x, taps, *pool(x))
 
@@ -161,7 +166,7 @@ class UpperBlocks(nn.Module):
 def build(size: EncoderSize, compute: Compute, taps: tuple[int, ...] = ()) -> EncoderTower:
     """Returns the tower of a size; see EncoderSize.build."""
     dtype = jnp.dtype(compute.dtype)
-    return EncoderTower(size, Encoder(size, taps, compute.remat, compute.scan, dtype))
+    return EncoderTower(size, Encoder(size, taps, compute.remat, compute.scan, dtype, compute.remat_blocks))
 
 
 def with_scaled_residuals(params: dict[str, Any]) -> dict[str, Any]:

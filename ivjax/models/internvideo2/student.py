@@ -60,6 +60,7 @@ class Student(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(self, video: jax.Array, visible: jax.Array, keep: jax.Array | None = None) -> StudentOutput:
@@ -68,7 +69,9 @@ class Student(nn.Module):
         clip_taps = self.clip.taps(depth) if self.clip else ()
         mae_taps = self.mae.taps(depth) if self.mae else ()
         taps = tuple(sorted({*clip_taps, *mae_taps}))
-        encoder = Encoder(self.size, taps, self.remat, self.scan, self.dtype, name="encoder")
+        encoder = Encoder(
+            self.size, taps, self.remat, self.scan, self.dtype, self.remat_blocks, name="encoder"
+        )
         _, tapped, pooled, _ = encoder(video, visible, keep)
 
         def features(layers: tuple[int, ...]) -> jax.Array:
@@ -125,5 +128,10 @@ class StudentModel:
 
 def build(size: StudentSize, compute: Compute) -> StudentModel:
     """Returns the student of a size; see StudentSize.build."""
-    how = {"remat": compute.remat, "scan": compute.scan, "dtype": jnp.dtype(compute.dtype)}
+    how = {
+        "remat": compute.remat,
+        "scan": compute.scan,
+        "dtype": jnp.dtype(compute.dtype),
+        "remat_blocks": compute.remat_blocks,
+    }
     return StudentModel(size, Student(size.encoder, size.clip, size.pooled, size.mae, **how))

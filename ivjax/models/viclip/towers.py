@@ -15,7 +15,6 @@ from ivjax.models.layers import (
     dense,
     enter_block,
     layer_norm,
-    remat,
     run_blocks,
 )
 from ivjax.models.tower import Encoded, Params, TextTower, VideoTower, with_class_tokens
@@ -60,6 +59,7 @@ class VisionTransformer(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(
@@ -89,8 +89,10 @@ class VisionTransformer(nn.Module):
         x = embed(standardise(patches)) + table.astype(self.dtype)
         cls = jnp.broadcast_to(cls.astype(self.dtype), (len(x), 1, size.width))
         x = layer_norm("norm_pre", self.dtype)(jnp.concatenate([cls, x], axis=1))
-        block = remat(ClipBlock, self.remat)(size.heads, dtype=self.dtype, name="blocks")
-        x, taps = run_blocks(block, size.depth, x, keep, self.taps, self.scan, wanted)
+        block = ClipBlock(size.heads, dtype=self.dtype, name="blocks")
+        x, taps = run_blocks(
+            block, size.depth, x, keep, self.taps, self.scan, wanted, self.remat, self.remat_blocks
+        )
         # Called twice, so that the class token alone is normalised where nobody asks for the other tokens.
         norm = layer_norm("norm_post", self.dtype)
         pooled = dense(size.out, self.dtype, "proj", bias=False)(norm(x[:, 0]))
@@ -116,6 +118,7 @@ class TextTransformer(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(self, ids: jax.Array) -> jax.Array:
@@ -124,8 +127,8 @@ class TextTransformer(nn.Module):
         words = self.param("word_embed", nn.initializers.normal(0.02), (size.vocabulary, size.width))
         places = self.param("place_embed", nn.initializers.normal(0.01), (size.context, size.width))
         x = (words[ids] + places[: ids.shape[1]]).astype(self.dtype)
-        block = remat(ClipBlock, self.remat)(size.heads, causal=True, dtype=self.dtype, name="blocks")
-        x, _ = run_blocks(block, size.depth, x, scan=self.scan)
+        block = ClipBlock(size.heads, causal=True, dtype=self.dtype, name="blocks")
+        x, _ = run_blocks(block, size.depth, x, None, (), self.scan, None, self.remat, self.remat_blocks)
         ends = jnp.argmax(ids if size.end is None else ids == size.end, axis=-1)
         end = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
         return dense(size.out, self.dtype, "proj", bias=False)(layer_norm("norm", self.dtype)(end))
@@ -166,13 +169,17 @@ class ClipTextTower(TextTower):
 def build_vision(size: VisionSize, compute: Compute, taps: tuple[int, ...] = ()) -> ClipVisionTower:
     """Returns the tower of a size; see VisionSize.build."""
     dtype = jnp.dtype(compute.dtype)
-    return ClipVisionTower(size, VisionTransformer(size, taps, compute.remat, compute.scan, dtype))
+    return ClipVisionTower(
+        size, VisionTransformer(size, taps, compute.remat, compute.scan, dtype, compute.remat_blocks)
+    )
 
 
 def build_text(size: TextSize, compute: Compute) -> ClipTextTower:
     """Returns the tower of a size; see TextSize.build."""
     dtype = jnp.dtype(compute.dtype)
-    return ClipTextTower(size, TextTransformer(size, compute.remat, compute.scan, dtype))
+    return ClipTextTower(
+        size, TextTransformer(size, compute.remat, compute.scan, dtype, compute.remat_blocks)
+    )
 
 
 def _scaled_as_clip(tower: Params) -> Params:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute, Remat
-from ivjax.models.layers import dense, layer_norm, remat, run_blocks
+from ivjax.models.layers import dense, layer_norm, run_blocks
 from ivjax.models.tower import Params
 from ivjax.models.videomae.encoder import VideoMaeBlock, VideoMaeEncoder
 from ivjax.models.videomae.sizes import AttentionKind, AutoencoderSize, DecoderSize, VideoMaeSize
@@ -30,15 +30,16 @@ class PixelDecoder(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, count: int, keep: jax.Array | None = None) -> jax.Array:
         """(B, N, D) -> (B, count, pixels); keep (depth, 2, B): drop-path multipliers."""
         size = self.size
-        block = remat(VideoMaeBlock, self.remat)(
+        block = VideoMaeBlock(
             size.heads, size.mlp_width, self.layer_scale, self.attention, self.dtype, name="blocks"
         )
-        x, _ = run_blocks(block, size.depth, x, keep, scan=self.scan)
+        x, _ = run_blocks(block, size.depth, x, keep, (), self.scan, None, self.remat, self.remat_blocks)
         x = layer_norm("norm", self.dtype, _EPSILON)(x[:, x.shape[1] - count :])
         return dense(self.pixels, self.dtype, "head")(x)
 
@@ -51,6 +52,7 @@ class MaskedAutoencoder(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(
@@ -67,7 +69,12 @@ class MaskedAutoencoder(nn.Module):
         patches, ascending. keep, decoder_keep (depth, 2, B): drop-path multipliers of either stack.
         """
         size, decoder = self.encoder_size, self.decoder_size
-        how = {"remat": self.remat, "scan": self.scan, "dtype": self.dtype}
+        how = {
+            "remat": self.remat,
+            "scan": self.scan,
+            "dtype": self.dtype,
+            "remat_blocks": self.remat_blocks,
+        }
         seen, _ = VideoMaeEncoder(size, **how, name="encoder")(video, visible, keep)
         seen = dense(decoder.width, self.dtype, "encoder_to_decoder", bias=False)(seen)
         start = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
@@ -140,5 +147,10 @@ class AutoencoderModel:
 
 def build(size: AutoencoderSize, compute: Compute) -> AutoencoderModel:
     """Returns the model of a size; see AutoencoderSize.build."""
-    how = {"remat": compute.remat, "scan": compute.scan, "dtype": jnp.dtype(compute.dtype)}
+    how = {
+        "remat": compute.remat,
+        "scan": compute.scan,
+        "dtype": jnp.dtype(compute.dtype),
+        "remat_blocks": compute.remat_blocks,
+    }
     return AutoencoderModel(size, MaskedAutoencoder(size.encoder, size.decoder, **how))

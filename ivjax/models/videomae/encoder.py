@@ -15,7 +15,6 @@ from ivjax.models.layers import (
     dense,
     enter_block,
     layer_norm,
-    remat,
     run_blocks,
     scaled_branch,
 )
@@ -101,6 +100,7 @@ class VideoMaeEncoder(nn.Module):
     remat: Remat = "none"
     scan: bool = True
     dtype: Any = jnp.float32
+    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(
@@ -124,10 +124,12 @@ class VideoMaeEncoder(nn.Module):
             patches, table = gather_tokens(patches, visible), table[0][visible]
         embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=self.dtype, name="patch_embed")
         x = embed(standardise(patches)) + table.astype(self.dtype)
-        block = remat(VideoMaeBlock, self.remat)(
+        block = VideoMaeBlock(
             size.heads, size.mlp_width, size.layer_scale, size.attention, self.dtype, name="blocks"
         )
-        x, taps = run_blocks(block, size.depth, x, keep, self.taps, self.scan, wanted)
+        x, taps = run_blocks(
+            block, size.depth, x, keep, self.taps, self.scan, wanted, self.remat, self.remat_blocks
+        )
         norm = layer_norm("norm", self.dtype, _EPSILON)
         if size.depth - 1 in self.taps:
             taps = taps.at[-1].set(norm(taps[-1]))
@@ -161,4 +163,6 @@ class VideoMaeTower(VideoTower):
 def build(size: VideoMaeSize, compute: Compute, taps: tuple[int, ...] = ()) -> VideoMaeTower:
     """Returns the tower of a size; see VideoMaeSize.build."""
     dtype = jnp.dtype(compute.dtype)
-    return VideoMaeTower(size, VideoMaeEncoder(size, taps, compute.remat, compute.scan, dtype))
+    return VideoMaeTower(
+        size, VideoMaeEncoder(size, taps, compute.remat, compute.scan, dtype, compute.remat_blocks)
+    )
