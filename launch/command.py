@@ -13,7 +13,8 @@ from ivjax.experiment.overrides import expand
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
-_MANY_HOSTS = ("train", "sweep")
+_MANY_HOSTS = ("train", "sweep", "eval")  # commands whose processes share the work
+_WITH_RUN_FOLDER = ("train", "sweep")
 PORT = 8476
 """Where process 0 of a job on GPUs listens."""
 
@@ -86,7 +87,7 @@ class LaunchedCommand:
             raise UserError(
                 f"{self.command} runs in one process and the target has {hosts} hosts; take a topology of one"
             )
-        if self.command in _MANY_HOSTS and not self.workdir:
+        if self.command in _WITH_RUN_FOLDER and not self.workdir:
             raise UserError("a run needs a folder: add --workdir RUN to the command")
 
     def mounts(self, given: Mapping[str, str], schemes: Sequence[str]) -> list[Mount]:
@@ -97,7 +98,7 @@ class LaunchedCommand:
                 mounts.append(Mount(f"/mnt/{found[1]}/{found[2]}", found[1], found[2]))
         for mount in mounts:
             _check_mount(mount, schemes)
-        if schemes and self.command in _MANY_HOSTS:
+        if schemes and self.command in _WITH_RUN_FOLDER:
             self._check_workdir_lasts(mounts)
         return mounts
 

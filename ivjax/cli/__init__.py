@@ -11,7 +11,7 @@ from ivjax.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status: 2 for bad input."""
+    """Runs one command; returns its exit status, which is 2 for bad input and 130 after Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = _parse(argv)
@@ -25,12 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses; overrides may stand before and after the options, which argparse alone does not allow."""
+    """Parses a command line. Overrides may come before and after options, which argparse does not allow."""
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
-    strange = [word for word in rest if word.startswith("-") or "=" not in word]
-    if strange or (rest and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    unknown = [word for word in rest if word.startswith("-") or "=" not in word]
+    if unknown or (rest and not hasattr(options, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:
         options.overrides += rest
     return options

@@ -10,7 +10,7 @@ from ivjax.errors import UserError
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     bench = add_command(
-        commands, "bench", "Measure speed; JSON lines.", "ivjax bench step --config stage1_bench"
+        commands, "bench", "Measure speed; prints JSON lines.", "ivjax bench step --config stage1_bench"
     )
     what = bench.add_subparsers(dest="what", required=True)
     about = "Time the train step of a config on batches made on the device: no data, no files."
@@ -23,14 +23,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         default=[],
         metavar="path=v1,v2",
-        help="variants to compare, first against the rest",
+        help="variants to compare with the first",
     )
     step.add_argument(
         "--variant",
         action="append",
         default=[],
         metavar='"path=value ..."',
-        help="repeatable: overrides that belong together, compared with the config as it is",
+        help="overrides to compare with the config as it is; may be given several times",
     )
     step.add_argument("--runs", type=int, default=7, help="timed runs of each variant (default 7)")
     step.set_defaults(run=_bench_step)
@@ -40,35 +40,37 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _add_data(what: argparse._SubParsersAction) -> None:
     about = (
-        "Time reading a corpus, beside bare decoding of the same frames and a plain sequential reader. "
-        "Without a corpus, one of 320x240 clips of 64 frames is drawn first."
+        "Time reading of a corpus, next to bare decoding of the same frames and a plain sequential reader. "
+        "Without a corpus, one of 320x240 clips with 64 frames is drawn first."
     )
     data = add_command(what, "data", about, "ivjax bench data shards/demo --workers 1 2")
     data.add_argument("corpus", type=Path, nargs="?", help="the corpus folder")
-    data.add_argument("--frames", type=int, default=8, help="sparse frames of each clip (default 8)")
-    data.add_argument("--side", type=int, default=224, help="resized to this (default 224)")
-    data.add_argument("--clips", type=int, default=64, help="clips of each measurement (default 64)")
+    data.add_argument("--frames", type=int, default=8, help="frames of each clip, spread over it (default 8)")
+    data.add_argument("--side", type=int, default=224, help="side that frames are resized to (default 224)")
+    data.add_argument("--clips", type=int, default=64, help="clips in each measurement (default 64)")
     data.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="worker counts (default 1 2)")
-    data.add_argument("--records", type=int, default=0, help="also watch memory over so many clips")
+    data.add_argument("--records", type=int, default=0, help="also watch memory over this many clips")
     data.set_defaults(run=_bench_data)
 
 
 def _add_loss(what: argparse._SubParsersAction) -> None:
     about = (
-        "Time and memory of the contrastive loss, forward and backward, in its three forms: dense, gathered, "
-        "ring. Memory is what the compiled program holds on one device beside its arguments."
+        "Measure time and memory of the contrastive loss, forward and backward, in its three forms: dense, "
+        "gathered, ring. Memory is that of one device's temporaries in the compiled program."
     )
     loss = add_command(what, "loss", about, "ivjax bench loss --rows 4096 16384 --kind sigmoid")
     sizes = [1024, 4096, 16384, 65536]
     loss.add_argument("--rows", type=int, nargs="+", default=sizes, help=f"batch sizes (default {sizes})")
-    loss.add_argument("--width", type=int, default=512, help="numbers of an embedding (default 512)")
+    loss.add_argument("--width", type=int, default=512, help="size of an embedding (default 512)")
     loss.add_argument("--kind", choices=("info_nce", "sigmoid"), default="info_nce", help="the loss")
-    loss.add_argument("--devices", type=int, help="devices that share the rows (default all)")
-    loss.add_argument("--runs", type=int, default=5, help="timed runs of each, at most (default 5)")
+    loss.add_argument("--devices", type=int, help="devices that share the batch (default all)")
+    loss.add_argument("--runs", type=int, default=5, help="timed runs of each form, at most (default 5)")
     loss.add_argument(
         "--seconds", type=float, default=30, help="time for each form and size, at most (default 30)"
     )
-    loss.add_argument("--limit-gib", type=float, help="larger ones are compiled only (default half the free)")
+    loss.add_argument(
+        "--limit-gib", type=float, help="larger forms are only compiled (default: half of the free memory)"
+    )
     loss.set_defaults(run=_bench_loss)
 
 
@@ -77,7 +79,7 @@ def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.experiment.files import load_experiment
 
     if options.against and options.variant:
-        raise UserError("--against and --variant are two ways to say what is compared; give one of them")
+        raise UserError("--against and --variant exclude each other; give one of them")
     experiment = load_experiment(options.config, options.overrides)
     for line in bench_step(experiment, options.against, options.runs, options.variant):
         print(line, flush=True)

@@ -1,4 +1,4 @@
-"""Shared by the commands: how one looks, and how it names a config."""
+"""What the commands share: the form of their help, and the arguments that several of them have."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ import sys
 def add_command(
     commands: argparse._SubParsersAction, name: str, about: str, example: str
 ) -> argparse.ArgumentParser:
-    """A command whose help ends with an example."""
+    """Adds a command whose help ends with an example; returns its parser."""
     return commands.add_parser(
         name,
         help=about,
@@ -18,33 +18,33 @@ def add_command(
 
 
 def note(line: str) -> None:
-    """A line for the person at the terminal; the other stream is the result's."""
+    """Prints a line for people to stderr, because programs read the result from stdout."""
     print(line, file=sys.stderr, flush=True)
 
 
 def pair(text: str) -> tuple[str, str]:
-    """The type of an argument name=value."""
+    """Parses an argument name=value."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+        raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
     return name, value
 
 
 def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
-    """The arguments CONFIG and path=value."""
+    """Adds the arguments CONFIG and path=value."""
     about = "a config file (.py), or the name of a shipped one such as stage1_tiny; then :VARIANT+VARIANT"
     parser.add_argument("config", nargs=None if needed else "?", help=about)
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """What weights may not say of their model: --preset and --tokenizer."""
+    """Adds what weights may not say of their model: --preset and --tokenizer."""
     parser.add_argument("--preset", help="the model's preset, where the weights do not say")
     parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:
-    """How a process joins the others of a job, where the environment does not say."""
+    """Adds how a process joins the others of a job, where the environment does not say it."""
     job = parser.add_argument_group("job of several processes")
     job.add_argument("--coordinator", metavar="HOST:PORT", help="process 0 of the job")
     job.add_argument("--processes", type=int, help="processes of the job")

@@ -18,7 +18,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_inspect(what: argparse._SubParsersAction) -> None:
-    about = "Name a file's family and nearest preset, and account for all tensors; status 1 if it misfits."
+    about = (
+        "Show a file's family and nearest preset, and account for every tensor; status 1 if it does not fit."
+    )
     parser = add_command(what, "inspect", about, "ivjax convert inspect pretrain.pth")
     parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
     _add_choices(parser)
@@ -27,21 +29,24 @@ def _add_inspect(what: argparse._SubParsersAction) -> None:
 
 def _add_import(what: argparse._SubParsersAction) -> None:
     about = (
-        "Write a file's weights in this project's format. Other sizes than the preset's by path, to which "
-        "position tables are resized: vision.frames=16 ..."
+        "Write a file's weights in this project's format. Other sizes than the preset's are given by path, as "
+        "in vision.frames=16; position tables are resized to them."
     )
     parser = add_command(what, "import", about, "ivjax convert import ViCLIP-B.pth viclip_b.safetensors")
     parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
     _add_choices(parser)
     parser.add_argument(
-        "--shard-size", default="4GiB", metavar="SIZE", help="split larger files, e.g. 500MB (default 4GiB)"
+        "--shard-size",
+        default="4GiB",
+        metavar="SIZE",
+        help="split files larger than this, such as 500MB (default 4GiB)",
     )
     parser.set_defaults(run=_import)
 
 
 def _add_export(what: argparse._SubParsersAction) -> None:
-    about = "Write weights under their original names, as .safetensors or as torch does (.pt, .pth)."
+    about = "Write weights under their original names, as .safetensors or torch file (.pt, .pth)."
     parser = add_command(what, "export", about, "ivjax convert export viclip_b.safetensors viclip_b.pth")
     parser.add_argument("weights", type=Path, help="weights in this project's format")
     parser.add_argument("out", type=Path, help="the file to write")
@@ -71,13 +76,15 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="patterns of parameter paths to initialise instead",
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="cast to it (default: as stored)")
-    parser.add_argument("--frames", type=int, help="frames that the file's joint position table stands for")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="cast floats to it (default: as stored)"
+    )
+    parser.add_argument("--frames", type=int, help="frames that the file's joint position table has")
     parser.add_argument(
         "--inflate",
         choices=("centre", "mean"),
         default="centre",
-        help="image kernels to video kernels",
+        help="how image kernels become video kernels",
     )
     _add_json(parser)
 

@@ -10,10 +10,10 @@ from ivjax.errors import UserError, nearest
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
 
-_JOBS = ("train", "sweep", "eval", "embed", "bench", "data", "convert")
+_LAUNCHED = ("train", "sweep", "eval", "embed", "bench", "data", "convert")
 _ABOUT = {
     "slurm": "Render a batch script and give it to sbatch.",
-    "tpu-vm": "Render scripts that make TPU VMs, run on all of their workers and delete them; start them.",
+    "tpu-vm": "Render scripts that create TPU VMs, run on all of their workers and delete them; start them.",
     "gke": "Render a JobSet for Kubernetes, of one slice or several, and apply it (or go through xpk).",
     "skypilot": "Render a task file for SkyPilot and launch it as a managed job.",
 }
@@ -22,7 +22,7 @@ _ABOUT = {
 def add(commands: argparse._SubParsersAction, parse: Parse) -> None:
     """Adds the command; `parse` reads a whole `ivjax` command line."""
     example = "ivjax launch gke --target v5p.toml --dry-run train stage1_1b --workdir gs://BUCKET/runs/1b"
-    launch = add_command(commands, "launch", "Start a job here or on a cluster.", example)
+    launch = add_command(commands, "launch", "Start a command here or on a cluster.", example)
     where = launch.add_subparsers(dest="where", required=True)
     about = "Run an ivjax command in several processes on this machine."
     example = "ivjax launch local --processes 2 --devices 4 train stage1_synthetic --workdir runs/two"
@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction, parse: Parse) -> None:
     local.set_defaults(run=_launch_local)
     for kind in _ABOUT:
         _add_kind(where, kind, parse)
-    about = "What the clusters start on each host: status 75 says that it was stopped before its end."
+    about = "Run a command as clusters do on each host: status 75 says that it was stopped before its end."
     worker = add_command(where, "worker", about, "ivjax launch worker train stage1_1b --workdir /runs/1b")
     _add_command_line(worker)
     worker.set_defaults(run=_launch_worker)
@@ -49,7 +49,7 @@ def _add_kind(where: argparse._SubParsersAction, kind: str, parse: Parse) -> Non
         "--set", type=pair, action="append", default=[], metavar="KEY=VALUE", help="a key of the target"
     )
     parser.add_argument("--dry-run", action="store_true", help="show the files and commands, start nothing")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go; default: jobs/NAME")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the files go (default jobs/NAME)")
     parser.add_argument("--example", action="store_true", help="print a target file to start from, and exit")
     _add_command_line(parser)
     parser.set_defaults(run=functools.partial(_launch, parse=parse))
@@ -77,9 +77,9 @@ def _launch(options: argparse.Namespace, parse: Parse) -> int:
 
 def _parsed(words: Sequence[str], parse: Parse) -> argparse.Namespace:
     """Returns the command line as it will be parsed on the machines."""
-    if words[0] not in _JOBS:
-        known = f"launch starts {', '.join(_JOBS)}"
-        raise UserError(f"{words[0]!r} is not a command to launch ({known}){nearest(words[0], _JOBS)}")
+    if words[0] not in _LAUNCHED:
+        known = f"launch starts {', '.join(_LAUNCHED)}"
+        raise UserError(f"{words[0]!r} cannot be launched ({known}){nearest(words[0], _LAUNCHED)}")
     return parse(words)
 
 

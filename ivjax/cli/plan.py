@@ -8,8 +8,8 @@ from ivjax.cli.common import add_command, add_config, note
 from ivjax.errors import UserError
 
 _ABOUT = (
-    "What a config needs of accelerators that need not be there: bytes, FLOPs, traffic, time and cost of a "
-    "step, by its shapes alone; with --compile as the compiler for them has it."
+    "Plan a config on accelerators that need not be there: memory, FLOPs, traffic, time and cost of a step, "
+    "from shapes alone. --compile also compiles the step for them."
 )
 
 
@@ -18,21 +18,28 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = add_command(commands, "plan", _ABOUT, "ivjax plan stage1_1b --topology v5e:16x16 --price 1.2")
     add_config(parser, needed=False)
     parser.add_argument("--topology", help="v4, v5e, v5p, v6e or tpu7x:AxB[xC] in chips; h200:64; cpu:8")
-    parser.add_argument("--slices", type=int, default=1, help="so many of them, over the network (default 1)")
-    parser.add_argument("--compile", action="store_true", help="compile the step as well (minutes)")
-    parser.add_argument("--search", action="store_true", help="try meshes, remat and accumulation")
-    parser.add_argument("--price", type=float, help="of one chip for one hour, in any currency")
     parser.add_argument(
-        "--efficiency", type=float, default=1.0, help="share of the peak that products reach (default 1)"
+        "--slices", type=int, default=1, help="slices of that topology, joined by the network (default 1)"
     )
-    parser.add_argument("--decode-ms", type=float, help="CPU time to read one clip (default: by its pixels)")
+    parser.add_argument("--compile", action="store_true", help="compile the step as well (minutes)")
+    parser.add_argument("--search", action="store_true", help="try other meshes, remat and micro-batches")
+    parser.add_argument("--price", type=float, help="price of one chip for one hour, in any currency")
+    parser.add_argument(
+        "--efficiency",
+        type=float,
+        default=1.0,
+        help="share of the peak that matrix products reach (default 1)",
+    )
+    parser.add_argument(
+        "--decode-ms", type=float, help="CPU time to decode one clip (default: by its pixels)"
+    )
     parser.add_argument("--json", action="store_true", help="print the plan for programs")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the plan as an HTML page as well")
     parser.add_argument(
-        "--released", type=Path, metavar="FILE", help="instead of one plan: the table of released recipes"
+        "--released", type=Path, metavar="FILE", help="write the table of released recipes instead"
     )
     parser.add_argument(
-        "--compiled", nargs="*", default=[], metavar="RECIPE@T", help="its cells that are to be compiled"
+        "--compiled", nargs="*", default=[], metavar="RECIPE@T", help="cells of that table to compile"
     )
     parser.set_defaults(run=_plan)
 

@@ -9,15 +9,21 @@ from ivjax.cli.common import add_command
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     about = (
-        "All of stage 1 in miniature: a drawn corpus, two teachers, the student, a probe of its features, "
-        "and pictures of them. Run it again to go on where it was stopped."
+        "Run stage 1 in miniature: a drawn corpus, two teachers, the student, a probe of its features, and "
+        "pictures of them. The same command continues where it was stopped."
     )
     parser = add_command(commands, "quickstart", about, "ivjax quickstart runs/quickstart")
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path("quickstart"), help="(default quickstart)"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("quickstart"),
+        help="folder for everything (default quickstart)",
     )
-    parser.add_argument("--fast", action="store_true", help="a few steps of each run: shows that all works")
-    parser.add_argument("--seed", type=int, default=0, help="of the corpus and of all runs (default 0)")
+    parser.add_argument(
+        "--fast", action="store_true", help="run a few steps of each: shows that everything works"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the corpus and of all runs (default 0)")
     parser.set_defaults(run=_quickstart)
 
 

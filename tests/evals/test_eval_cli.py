@@ -182,4 +182,4 @@ def test_options_are_checked_before_the_model_is_opened(opened, corpus, argv, re
 def test_a_bad_pair_is_a_usage_error(opened, corpus, capsys):
     with pytest.raises(SystemExit):
         run("--suite", "retrieval", "--data", corpus, "--set", "paragraph")
-    assert "'paragraph' is not name=value" in capsys.readouterr().err
+    assert "expected name=value, got 'paragraph'" in capsys.readouterr().err

@@ -105,8 +105,8 @@ def test_no_target_file_is_one_sentence(tmp_path):
         (
             "gke",
             TPU,
-            LaunchedCommand(("eval", BUCKET)),
-            "eval runs in one process and the target has 4 hosts",
+            LaunchedCommand(("embed", BUCKET)),
+            "embed runs in one process and the target has 4 hosts",
         ),
     ],
 )
@@ -154,7 +154,7 @@ def test_the_command_line_shows_and_writes(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     "command, words",
     [
-        (["trian", "stage1_1b"], "'trian' is not a command to launch"),
+        (["trian", "stage1_1b"], "'trian' cannot be launched"),
         (["train", "stage9", "--workdir", "w"], "no config 'stage9'"),
         (["train", "stage1_synthetic", "step=1", "--workdir", "w"], "did you mean 'steps'"),
         ([], "launch slurm needs a command to run"),
