@@ -29,7 +29,7 @@ def _add_inspect(what: argparse._SubParsersAction) -> None:
 
 def _add_import(what: argparse._SubParsersAction) -> None:
     about = (
-        "Write a file's weights in this project's format. Other sizes than the preset's are given by path, as "
+        "Write a file's weights in this project's format. Other sizes than the preset's go by path, as "
         "in vision.frames=16; position tables are resized to them."
     )
     parser = add_command(what, "import", about, "ivjax convert import ViCLIP-B.pth viclip_b.safetensors")
