@@ -9,7 +9,6 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-import ivjax
 from ivjax.errors import UserError
 from ivjax.experiment.branches import item_kinds, options_of
 
@@ -121,7 +120,7 @@ def _build(kind: Any, old: Any, text: str) -> Any:
 def _class_named(name: str, kind: Any, old: Any) -> Any:
     """The dataclass of a name as an override writes it; with dots, it is one of ivjax by its full name."""
     module, _, last = name.rpartition(".")
-    if module.split(".")[0] == ivjax.__name__:
+    if module.split(".")[0] == __name__.split(".")[0]:
         found = [getattr(importlib.import_module(module), last, None)]
         found = [c for c in found if inspect.isclass(c) and dataclasses.is_dataclass(c) and _fits(c, kind)]
     else:
