@@ -12,8 +12,7 @@ from ivjax.convert.loading import load
 from ivjax.convert.origins import params_of_run
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
-from ivjax.evals.suites.probe import Feature, LinearProbe
-from ivjax.evals.suites.suite import Dtype
+from ivjax.evals.suites.suite import Dtype, Feature, FeatureSuite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.storing import is_run, stored_experiment
@@ -47,13 +46,13 @@ class Features(ClipModel):
 
 
 def of_weights(
-    suite: LinearProbe, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh
+    suite: FeatureSuite, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh
 ) -> Features:
     """Returns the features that a suite reads of the encoder in a run folder, a weight file or a branch."""
     return open_features(path, preset, suite.batch, suite.features, mesh, suite.dtype)
 
 
-def of_experiment(suite: LinearProbe, experiment: Experiment, params: Params, mesh: Mesh) -> Features:
+def of_experiment(suite: FeatureSuite, experiment: Experiment, params: Params, mesh: Mesh) -> Features:
     """Returns the features of an encoder of an experiment's stage, whose parameters lie in memory."""
     found = encoder_in_memory(experiment.stage, params, suite.branch, Compute(suite.dtype))
     return _features(type(experiment.stage).__name__, found, suite.features, suite.batch, mesh)

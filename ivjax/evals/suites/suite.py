@@ -16,6 +16,7 @@ PAIRS = "ivjax.evals.pair_model"  # clips and texts in one space
 FEATURES = "ivjax.evals.features"  # one vector of a clip, of any video tower
 CLASSES = "ivjax.evals.class_model"  # logits of a clip
 Dtype = Literal["float32", "bfloat16"]
+Feature = Literal["pooled", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,24 @@ class EvalSuite:
             if field.choices and value not in field.choices and value is not None:
                 choices = ", ".join(map(str, field.choices))
                 raise UserError(f"{field.name} must be one of {choices}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSuite(EvalSuite):
+    """A suite that reads one vector of each clip, from the encoder of any model.
+
+    Attributes:
+        features: what the encoder `pooled`, or the `mean` of its last states of all patches (None: what it
+            pools, unless it pools nothing or its pooling was never trained).
+        branch: which encoder of a run in memory is read; a command names it as PATH#BRANCH.
+    """
+
+    READER = FEATURES
+
+    features: Feature | None = option(
+        None, "what the encoder pools (default, where it does), or the mean of its last tokens"
+    )
+    branch: str | None = option(None, "which encoder of a run in memory", flag=None)
 
 
 @dataclass(frozen=True, kw_only=True)
