@@ -20,5 +20,12 @@ __all__ = [
 ]
 
 SUITES: Mapping[str, type[EvalSuite]] = {
-    suite.name: suite for suite in (Retrieval, MultipleChoice, ZeroShot, LinearProbe, ViewClassification)
+    suite.name: suite
+    for suite in (
+        Retrieval,
+        MultipleChoice,
+        ZeroShot,
+        LinearProbe,
+        ViewClassification,
+    )
 }
