@@ -13,7 +13,7 @@ The originals' script for this size builds the small model by mistake; this one 
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.stages.masked_reconstruction import ClipTeacher, Mask, MaskedReconstruction
 

@@ -11,7 +11,7 @@ stage.clip_teacher.drop_path=0.25 does as they did.
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.stages.masked_reconstruction import ClipTeacher, Mask, MaskedReconstruction
 

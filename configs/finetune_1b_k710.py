@@ -10,7 +10,7 @@ student; its decoders are not read.
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize
 

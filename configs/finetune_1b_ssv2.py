@@ -15,7 +15,7 @@ meaning here, so nothing is mirrored. shards/ssv2 is a folder of the data set's 
 from dataclasses import replace
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize
 

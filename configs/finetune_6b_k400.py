@@ -15,7 +15,7 @@ set's shards, or a link to it.
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize
 

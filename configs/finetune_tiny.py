@@ -9,7 +9,7 @@ Expect    top1 71 % on the 160 held-out clips, 64 % from nothing (init_from=() i
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize
 

@@ -14,7 +14,7 @@ file that it writes. shards/NAME is a folder of the data set's shards, or a link
 from dataclasses import replace
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize, Probe
 

@@ -13,7 +13,7 @@ tested with 2 clips and 1 crop. shards/NAME is a folder of the data set's shards
 from dataclasses import replace
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize, Probe
 

@@ -16,7 +16,7 @@ pretrained 6B student were not released. shards/NAME is a folder of the data set
 from dataclasses import replace
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize, Probe
 

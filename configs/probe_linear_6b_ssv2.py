@@ -15,7 +15,7 @@ The weights of the pretrained 6B student were not released.
 from dataclasses import replace
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.stages.classification import Classification, ClassifierSize, Probe
 

@@ -7,7 +7,7 @@ Expect    forward + backward at 0.68 to 0.76 of the matmul rate of the same run 
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.stages.masked_reconstruction import Mask, MaskedReconstruction
 

@@ -7,7 +7,7 @@ Expect    in docs/benchmarks.md: targets kept at the visible tokens only, at all
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.masked_reconstruction import ClipTeacher, MaeTeacher, Mask, MaskedReconstruction

@@ -6,7 +6,7 @@ Expect    loss 1.18 at step 20, 0.24 at step 300; 0.27 on held-out clips
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.stages.masked_reconstruction import Mask, MaskedReconstruction
 

@@ -19,7 +19,7 @@ Both teachers are made here, on the same corpus: the image tower of the contrast
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.masked_reconstruction import ClipTeacher, MaeTeacher, Mask, MaskedReconstruction

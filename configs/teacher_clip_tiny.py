@@ -8,7 +8,7 @@ Expect    loss 3.46 at step 20, 1.76 at step 300; on held-out clips, whose combi
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.viclip import TextSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder

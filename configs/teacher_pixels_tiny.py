@@ -7,7 +7,7 @@ Expect    loss 0.97 at step 10, 0.86 at step 120 (1 is what predicting the mean 
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.videomae import DecoderSize, VideoMaeSize
 from ivjax.stages.masked_pixels import Mask, MaskedPixels
 

@@ -12,7 +12,7 @@ clips on each accelerator: `unmask` does it with the run in runs/viclip, `two_ph
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.stages.dual_encoder import DualEncoder
 

@@ -19,7 +19,7 @@ published: their model computes no cosine loss and does not hand on the dropout.
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.stages.dual_encoder import DualEncoder
 

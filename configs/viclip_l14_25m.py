@@ -14,7 +14,7 @@ from dataclasses import replace
 from ivjax import experiment as ix
 from ivjax.configs.viclip_l14 import BATCH, EPOCHS
 from ivjax.configs.viclip_l14 import experiment as viclip_l14
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 
 CLIPS = 25_000_000
 EPOCH = CLIPS // BATCH

@@ -12,7 +12,7 @@ Expect    loss 4.2 at step 20, 1.6 at step 220; on held-out clips R@1 from text 
 """
 
 from ivjax import experiment as ix
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder
 

@@ -17,7 +17,8 @@ from ivjax.experiment.files import (
 )
 from ivjax.experiment.listing import diff, leaves, resolved_text, show, to_json
 from ivjax.experiment.mesh_shape import MESH_AXES, MeshShape
-from ivjax.experiment.options import (
+from ivjax.experiment.overrides import apply_overrides, expand
+from ivjax.experiment.run_options import (
     AdamW,
     Checkpointing,
     EvalLoss,
@@ -27,7 +28,6 @@ from ivjax.experiment.options import (
     Suite,
     Trains,
 )
-from ivjax.experiment.overrides import apply_overrides, expand
 from ivjax.experiment.schedules import FlooredCosine, Schedule, WarmupCosine
 from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ivjax.experiment.options import AdamW
+from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import Schedule
 
 Remat = Literal["none", "dots", "full", "offload"]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute, Recipe, Remat
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import AdamW, Checkpointing, EvalLoss, EvalRun, Logging, Phase, Trains
+from ivjax.experiment.run_options import AdamW, Checkpointing, EvalLoss, EvalRun, Logging, Phase, Trains
 from ivjax.experiment.schedules import FlooredCosine, WarmupCosine
 
 

@@ -7,8 +7,8 @@ import jax
 
 from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import Trains
 from ivjax.experiment.patterns import covers
+from ivjax.experiment.run_options import Trains
 from ivjax.ops.trees import paths_of
 from ivjax.stages.objective import Objective
 

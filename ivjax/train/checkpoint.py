@@ -12,8 +12,8 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from ivjax.errors import UserError
-from ivjax.experiment.options import Checkpointing
 from ivjax.experiment.run_folder import CHECKPOINTS, checkpoint_steps, folder_with_weights
+from ivjax.experiment.run_options import Checkpointing
 from ivjax.ops.trees import paths_of
 from ivjax.train.step import State
 

@@ -3,7 +3,7 @@
 from ivjax.data_pipelines.load.mixture import tokenizers_of
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import EvalRun
+from ivjax.experiment.run_options import EvalRun
 from ivjax.stages.objective import Objective
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ivjax.experiment.options import EvalRun
+from ivjax.experiment.run_options import EvalRun
 from ivjax.ops.cut import joined
 from ivjax.train.checks import metric_prefix
 from ivjax.train.feed import open_feed

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule, rule_of
+from ivjax.experiment.run_options import AdamW
 from ivjax.ops.trees import map_with_path, paths_of
 
 Tree = Any

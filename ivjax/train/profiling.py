@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jax
 
-from ivjax.experiment.options import Logging
+from ivjax.experiment.run_options import Logging
 
 
 class Profiler:

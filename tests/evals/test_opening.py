@@ -24,7 +24,7 @@ from ivjax.evals.compiled import local_mesh
 from ivjax.evals.features import open_features
 from ivjax.evals.suites import LinearProbe
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.options import Checkpointing
+from ivjax.experiment.run_options import Checkpointing
 from ivjax.experiment.storing import store_experiment, stored_experiment
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.dual_size import DualSize

@@ -12,8 +12,8 @@ from ivjax.evals.suites import SUITES, EvalSuite, LinearProbe, MultipleChoice, R
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.evals.suites.flags import add_suite_flags, suite_asked
 from ivjax.evals.suites.suite import PAIRS
-from ivjax.experiment.options import EvalRun
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.run_options import EvalRun
 from tests.evals.fakes import TableEncoder, annotated, setting
 
 

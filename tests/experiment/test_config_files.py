@@ -6,7 +6,7 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, variants_of
-from ivjax.experiment.options import Checkpointing, Phase, Trains
+from ivjax.experiment.run_options import Checkpointing, Phase, Trains
 from tests.train.micro import experiment
 
 CONFIG = """

@@ -21,7 +21,7 @@ def imported(code: str) -> list[str]:
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("module", ["ivjax.experiment", "ivjax.data_pipelines.options"])
+@pytest.mark.parametrize("module", ["ivjax.experiment", "ivjax.data_pipelines.data_options"])
 def test_options_import_nothing_heavy(module):
     assert imported(f"import {module}") == []
 

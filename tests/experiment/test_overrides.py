@@ -101,7 +101,11 @@ def test_a_class_can_be_given_by_its_full_name():
 
     (planned,) = apply_overrides(experiment, [override("ivjax.evals.suites.Retrieval(clips=2)")]).evals
     assert planned.suite == Retrieval(clips=2) and planned.every == 100
-    for wrong in ("ivjax.experiment.options.EvalLoss()", "ivjax.no.such.Suite()", "subprocess.Popen('x')"):
+    for wrong in (
+        "ivjax.experiment.run_options.EvalLoss()",
+        "ivjax.no.such.Suite()",
+        "subprocess.Popen('x')",
+    ):
         with pytest.raises(UserError, match="evals=.*expected a tuple like"):
             apply_overrides(experiment, [override(wrong)])
 

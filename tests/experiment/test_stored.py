@@ -8,7 +8,7 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs
-from ivjax.experiment.options import EvalLoss
+from ivjax.experiment.run_options import EvalLoss
 from ivjax.experiment.storing import is_run, store_experiment, stored_experiment
 
 
@@ -29,9 +29,9 @@ def test_every_shipped_experiment_comes_back(tmp_path, name):
             {"is": "ivjax.experiment.files:load_experiment", "name": "x"},
             "ivjax.experiment.files:load_experiment is no dataclass",
         ),
-        ({"is": "ivjax.experiment.options:EvalLoss", "often": 3}, "unexpected keyword argument 'often'"),
+        ({"is": "ivjax.experiment.run_options:EvalLoss", "often": 3}, "unexpected keyword argument 'often'"),
         ({}, "does not describe an experiment of this version of ivjax"),
-        ({"is": "ivjax.experiment.options:EvalLoss"}, "describes a EvalLoss, not an experiment"),
+        ({"is": "ivjax.experiment.run_options:EvalLoss"}, "describes a EvalLoss, not an experiment"),
     ],
 )
 def test_what_is_no_experiment_is_refused_and_never_called(tmp_path, monkeypatch, content, message):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ivjax.data_pipelines.load.loader import InMemory, Loader
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import AdamW, Checkpointing, Logging
+from ivjax.experiment.run_options import AdamW, Checkpointing, Logging
 from ivjax.experiment.schedules import FlooredCosine
 from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.stages.dual_encoder import Contrast, DualEncoder

@@ -9,8 +9,8 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute, Recipe
-from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule
+from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize

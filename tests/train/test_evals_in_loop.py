@@ -11,7 +11,7 @@ import pytest
 
 from ivjax.convert.loading import load
 from ivjax.errors import UserError
-from ivjax.experiment.options import Checkpointing, EvalLoss, EvalRun
+from ivjax.experiment.run_options import Checkpointing, EvalLoss, EvalRun
 from ivjax.ops.trees import paths_of
 from ivjax.train.checkpoint import restore_params
 from ivjax.train.loop import train

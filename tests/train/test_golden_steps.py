@@ -8,7 +8,7 @@ import pytest
 from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.experiment.computing import Compute, Recipe
-from ivjax.experiment.options import AdamW
+from ivjax.experiment.run_options import AdamW
 from ivjax.stages import masking as masks
 from ivjax.stages.mask import Mask
 from ivjax.stages.masked_reconstruction import MaskedReconstruction, Weights

@@ -13,8 +13,8 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.options import Checkpointing, Logging
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.run_options import Checkpointing, Logging
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.videomae import DecoderSize, VideoMaeSize
 from ivjax.ops.trees import paths_of

@@ -11,8 +11,8 @@ from ivjax.data_pipelines.fields import Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.options import Checkpointing, Logging
 from ivjax.experiment.rules import Rule
+from ivjax.experiment.run_options import Checkpointing, Logging
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.stages.objective import Medium, Objective
 from tests.data_pipelines.corpora import corpus_of, make_clip

@@ -9,8 +9,8 @@ import pytest
 
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.internvideo2 import linear, norm, pretrain_rows
-from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule, rule_of
+from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import FlooredCosine
 from ivjax.models.classifier_size import HEAD
 from ivjax.models.internvideo2.rules import STUDENT

@@ -10,8 +10,8 @@ import pytest
 
 from ivjax.convert.loading import load
 from ivjax.errors import UserError
-from ivjax.experiment.options import Phase, Trains
 from ivjax.experiment.run_folder import folder_with_weights
+from ivjax.experiment.run_options import Phase, Trains
 from ivjax.experiment.storing import stored_experiment
 from ivjax.ops.trees import paths_of
 from ivjax.train.loop import train
@@ -99,7 +99,7 @@ def test_killed_in_the_second_phase_and_continued_gives_the_losses_of_an_unbroke
     config = tmp_path / "phased.py"
     config.write_text(
         "import dataclasses\n"
-        "from ivjax.experiment.options import Phase\n"
+        "from ivjax.experiment.run_options import Phase\n"
         "from tests.train import micro\n"
         "phases = (Phase('short', 4), Phase('long', 12, ('schedule.peak=1e-3',)))\n"
         "experiment = dataclasses.replace(micro.experiment, phases=phases)\n"

@@ -16,7 +16,7 @@ _CONFIG = """
 import dataclasses
 from ivjax.evals.suites.retrieval import Retrieval
 from ivjax.experiment.files import load_experiment
-from ivjax.experiment.options import Checkpointing, EvalRun
+from ivjax.experiment.run_options import Checkpointing, EvalRun
 
 tiny = load_experiment("viclip_tiny")
 experiment = dataclasses.replace(

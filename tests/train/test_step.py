@@ -11,8 +11,8 @@ import pytest
 from ivjax.data_pipelines.load.loader import InMemory, Loader
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Recipe
-from ivjax.experiment.options import AdamW
 from ivjax.experiment.rules import Rule
+from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.stages.objective import Medium, Objective
 from ivjax.train.loop import train

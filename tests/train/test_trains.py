@@ -9,8 +9,8 @@ import pytest
 from ivjax.convert.loading import load
 from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
-from ivjax.experiment.options import AdamW, Trains
 from ivjax.experiment.rules import Rule
+from ivjax.experiment.run_options import AdamW, Trains
 from ivjax.ops.trees import paths_of
 from ivjax.stages.training_rates import objective_of, rates_of
 from ivjax.train.optimizer import init_moments, updated

@@ -1,6 +1,6 @@
 """Everything that a config describes its data with, under one name; none of it reads a clip.
 
-from ivjax.data_pipelines import options as dp
+from ivjax.data_pipelines import data_options as dp
 """
 
 from ivjax.data_pipelines.augment.geometry import MultiScaleCrop, RandomResizedCrop, View, Whole
