@@ -188,6 +188,39 @@ def _circles(edges: Mapping[str, set[str]]) -> list[str]:
     return sorted(found)
 
 
+def late_bindings(sources: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(module, module that it names) for each constant IMPLEMENTATION: see ivjax/experiment/late.py."""
+    found = []
+    for name, text in sources.items():
+        for node in ast.walk(ast.parse(text)):
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+            named = any(getattr(target, "id", "").endswith("IMPLEMENTATION") for target in targets)
+            if named and isinstance(value, ast.Constant) and value.value:
+                found.append((name.removesuffix(".__init__"), value.value))
+    return found
+
+
+def class_names(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Public class names, each with the modules that define it."""
+    found: dict[str, list[str]] = {}
+    for name, text in sources.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(name)
+    return found
+
+
+def function_names(sources: Mapping[str, str]) -> set[str]:
+    """Names of all functions and methods."""
+    return {
+        node.name
+        for text in sources.values()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
 def started_packages(graph: Graph, module: str) -> dict[str, str]:
     """Packages from outside that importing `module` starts, each with the module that imports it.
 

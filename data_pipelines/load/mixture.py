@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.fields.field import Field
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
+from ivjax.experiment import late
 from ivjax.experiment.frozen_map import FrozenMap
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Mixture:
         repeats: how often a clip stands in a batch, with the same frames and different augmentations.
     """
 
+    IMPLEMENTATION: ClassVar[str] = "ivjax.data_pipelines.load.mixture_loader"
+
     corpora: tuple[Corpus, ...]
     fields: Mapping[str, Field]
     eval_corpora: tuple[Corpus, ...] = ()
@@ -68,9 +71,7 @@ class Mixture:
 
     def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
         """Opens a loader over the mixture, or over its eval corpora."""
-        from ivjax.data_pipelines.load.mixture_loader import open_mixture
-
-        return open_mixture(self, request, eval_clips)
+        return late.call(self.IMPLEMENTATION, "open_mixture", self, request, eval_clips)
 
 
 @dataclass(frozen=True)
