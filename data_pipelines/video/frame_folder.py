@@ -1,7 +1,7 @@
 """Reads a folder of image files, one a frame, as a video of a constant rate."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -10,13 +10,14 @@ import av
 
 from ivjax.data_pipelines.sources.media import IMAGE_SUFFIXES
 from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.decode import Probe
 from ivjax.data_pipelines.video.footage import MISSING_SECONDS, TOLERANCE, Shown
 
 
 class FrameFolder:
     """The images of a folder, in the order of the numbers in their names; frame k is shown from k / fps on.
 
-    It is read like `Footage`. Damaged files raise ClipError.
+    It is read like `Footage`, and by frame numbers like a `Video`. Damaged files raise ClipError.
     """
 
     pixel_shape = Fraction(1)
@@ -50,6 +51,17 @@ class FrameFolder:
                 return
             if start is None or begins + TOLERANCE >= start:
                 yield Shown(self._picture(name), begins, ends if end is None else min(ends, end))
+
+    @property
+    def probe(self) -> Probe:
+        """The facts about the folder, the size of its first image among them."""
+        first = self._picture(self._names[0])
+        return Probe(len(self._names), float(self.fps), first.width, first.height, audio=False)
+
+    def decode(self, indices: Sequence[int]) -> list[av.VideoFrame]:
+        """Returns images by number; one that is asked for again is decoded once."""
+        decoded = {index: self._picture(self._names[index]) for index in set(indices)}
+        return [decoded[index] for index in indices]
 
     def _picture(self, name: str) -> av.VideoFrame:
         path = f"{self._path}/{name}"

@@ -43,12 +43,13 @@ class Item:
 
     Attributes:
         id: names it in results; need not be unique.
-        media: a file, a member of a tar, or the bytes of one.
+        media: a file, a member of a tar, the bytes of one, or a folder of images.
         start: where the clip begins, in seconds (None: where the medium does).
         end: where the clip ends, in seconds (None: where the medium does).
         captions: its captions, or the options of a question.
         label: number of its class, or of the right option.
         attributes: whatever else is known of it, by name.
+        frame_rate: how many images a second are shown of a folder of images (None: the medium is a file).
     """
 
     id: str
@@ -58,6 +59,7 @@ class Item:
     captions: tuple[str, ...] = ()
     label: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    frame_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def open_items(data: EvalData) -> AnnotationItems | CorpusItems:
 def _of_row(row: Row | BadRow) -> Item | UnscoredClip:
     if isinstance(row, BadRow):
         return UnscoredClip(row.where, "bad row", row.reason)
-    return Item(row.id, row.path, row.start, row.end, row.captions, row.label, row.attributes)
+    return Item(row.id, row.path, row.start, row.end, row.captions, row.label, row.attributes, row.frame_rate)
 
 
 def _of_clip(clips: Any, number: int) -> Item | UnscoredClip:

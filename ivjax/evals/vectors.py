@@ -155,7 +155,13 @@ class _ItemFeed:
                 continue
             self._waiting.append((place, replace(item, media="")))
             for view in self.per_item:
-                yield replace(view, media=item.media, start=item.start, end=item.end)
+                yield replace(
+                    view,
+                    media=item.media,
+                    start=item.start,
+                    end=item.end,
+                    frame_rate=item.frame_rate,
+                )
 
     def settle(self, error: ClipError | None) -> None:
         """Notes that the views of the next item have come, or cannot be read."""

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 import numpy as np
@@ -18,7 +19,9 @@ from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Probe, Video, to_rgb
 from ivjax.data_pipelines.video.footage import TOLERANCE, exact, fetch
+from ivjax.data_pipelines.video.frame_folder import FrameFolder
 
+FrameReader: TypeAlias = Video | FrameFolder
 _MOST_THREADS = 8
 _AHEAD_BYTES = 512 * 2**20  # of decoded views that wait for the consumer
 
@@ -28,13 +31,14 @@ class VideoView:
     """A part of a medium, and what of it is read.
 
     Attributes:
-        media: a file, `archive.tar::member`, or the bytes of one.
+        media: a file, `archive.tar::member`, the bytes of one, or a folder of images.
         start: where the span begins, in seconds (None: where the medium does).
         end: where the span ends, in seconds (None: where the medium does).
         parts: into how many parts of equal length the span is cut.
         part: which of them is read.
         rule: which of its frames; must draw no random numbers (None: the middle ones of equal parts).
         crop: which part of the upright picture; must draw no random numbers either (None: all of it).
+        frame_rate: how many images of a folder are shown a second (None: the medium is no folder).
     """
 
     media: str | Path | bytes = field(repr=False)
@@ -44,6 +48,7 @@ class VideoView:
     part: int = 0
     rule: FrameRule | None = None
     crop: Crop | None = None
+    frame_rate: float | None = None
 
     def __post_init__(self) -> None:
         check_view(self.part, self.parts)
@@ -94,7 +99,9 @@ def span(view: VideoView, found: Probe) -> range:
     return range(first, max(edges[1], first + 1))
 
 
-def read_view(video: Video, view: VideoView, frames: int, image: tuple[int, int] | None = None) -> np.ndarray:
+def read_view(
+    video: FrameReader, view: VideoView, frames: int, image: tuple[int, int] | None = None
+) -> np.ndarray:
     """Returns the frames of a view: (T, H, W, 3) uint8, upright; `frames` of them without a rule.
 
     `image` None leaves them as large as they are. Raises ClipError.
@@ -161,6 +168,13 @@ def _same(one: str | Path | bytes, other: str | Path | bytes) -> bool:
     return str(one) == str(other)
 
 
+def _footage(view: VideoView) -> FrameReader:
+    media = view.media
+    if view.frame_rate is not None:
+        return FrameFolder(str(media), exact(view.frame_rate))
+    return Video(media if isinstance(media, bytes) else fetch(str(media)))
+
+
 class _Lane:
     """A thread that reads its views one after the other, and keeps the medium of the last one open."""
 
@@ -170,7 +184,7 @@ class _Lane:
         self._image = image
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="view")
         self._media: str | Path | bytes | None = None
-        self._opened: Video | ClipError = _NOT_YET
+        self._opened: FrameReader | ClipError = _NOT_YET
         self._decoded: tuple[tuple[int, ...], list[av.VideoFrame]] = ((), [])
 
     def submit(self, view: VideoView) -> "Future[np.ndarray | ClipError]":
@@ -184,24 +198,25 @@ class _Lane:
 
     def _result(self, view: VideoView) -> np.ndarray | ClipError:
         try:
-            return _upright(self._decode(self._open(view.media), view), view.crop, self._image)
+            return _upright(self._decode(self._open(view), view), view.crop, self._image)
         except ClipError as error:
             return error
         except Exception as error:  # whatever a damaged medium provokes must not end the run
             return ClipError("error", f"{type(error).__name__}: {error}")
 
-    def _decode(self, video: Video, view: VideoView) -> list[av.VideoFrame]:
+    def _decode(self, video: FrameReader, view: VideoView) -> list[av.VideoFrame]:
         numbers = _numbers(view, video.probe, self._frames)
         if numbers != self._decoded[0]:
             self._decoded = ((), [])  # freed first, so that two views are never in memory
             self._decoded = (numbers, video.decode(numbers))
         return self._decoded[1]
 
-    def _open(self, media: str | Path | bytes) -> Video:
+    def _open(self, view: VideoView) -> FrameReader:
+        media = view.media
         if self._media is None or not _same(self._media, media):
             self._leave()
             try:
-                self._opened = Video(media if isinstance(media, bytes) else fetch(str(media)))
+                self._opened = _footage(view)
             except ClipError as error:  # kept, so that its other views do not try again
                 self._opened = error
             self._media = media
@@ -210,7 +225,7 @@ class _Lane:
         return self._opened
 
     def _leave(self) -> None:
-        if isinstance(self._opened, Video):
+        if not isinstance(self._opened, ClipError):
             self._opened.__exit__(None, None, None)
         self._media, self._opened, self._decoded = None, _NOT_YET, ((), [])
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, Spread, Ticks
@@ -125,6 +126,32 @@ def test_clips_of_a_corpus_are_told_apart_whatever_they_are_called(tmp_path):
         setting(Brightest(), corpus, clips=2, read=read_views), ViewClassification(clips=2, crops=3)
     )
     assert result.metrics["top1"] == 100 and result.protocol["videos"] == 3
+
+
+def test_folders_of_frames_are_classified_like_videos(tmp_path):
+    colours = ("red", "green", "blue")
+    for number, name in enumerate(colours):
+        (tmp_path / name).mkdir()
+        picture = np.full((16, 24, 3), 20, np.uint8)
+        picture[..., number] = 200
+        for frame in range(1, 13):  # the first frames are dark, and frame 10 sorts after frame 9
+            shown = picture if frame > 4 else picture // 10
+            Image.fromarray(shown).save(tmp_path / name / f"img_{frame}.jpg", quality=95)
+    (tmp_path / "test.csv").write_text("".join(f"{name} 12 {n}\n" for n, name in enumerate(colours)))
+    seen = []
+
+    class Brightest:
+        frames, image, width = 3, (8, 8), 3
+
+        def video(self, clips):
+            seen.append(clips)
+            return clips.mean((1, 2, 3)).astype(np.float32)
+
+    source = {"kind": "frame_folders", "options": {"fps": "12"}}
+    result = score(setting(Brightest(), tmp_path / "test.csv", read=read_views, **source))
+    assert result.metrics["top1"] == 100 and result.protocol["videos"] == 3
+    bright = np.concatenate(seen).max((2, 3, 4))
+    assert (bright[:, 0] < 60).all() and (bright[:, 1:] > 150).all()
 
 
 @pytest.mark.parametrize(
