@@ -69,7 +69,7 @@ def test_steps_alternate_media_by_corpus_size_and_resume(both, tmp_path):
     ]
     model, params, tokenizer = load(tmp_path)
     assert tokenizer == both.data.mixtures["video"].fields["text"].tokenizer
-    assert model.vision_size == both.stage.vision and set(params) == {"vision", "text", "temperature"}
+    assert model.size.vision == both.stage.vision and set(params) == {"vision", "text", "temperature"}
 
 
 def test_resume_with_other_media_is_refused(both, tmp_path):

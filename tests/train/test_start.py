@@ -41,10 +41,10 @@ def equal(one, other):
 
 def test_a_run_is_loaded_as_it_was_trained(trained):
     model, params, _ = load(trained)
-    assert (model.vision_size, model.text_size) == (experiment.stage.vision, experiment.stage.text)
+    assert (model.size.vision, model.size.text) == (experiment.stage.vision, experiment.stage.text)
     video = np.zeros((2, 4, 14, 14, 3), np.uint8)
-    assert model.apply({"params": params}, video, method="video").shape == (2, 16)
-    assert model.apply({"params": params}, video, method="tokens").shape == (2, 17, 32)
+    assert model.video(params, video).shape == (2, 16)
+    assert model.tokens(params, video).shape == (2, 17, 32)
 
 
 @pytest.mark.parametrize("source", ["trained", "weights"])
