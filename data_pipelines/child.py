@@ -1,4 +1,4 @@
-"""A process that works for this one: it may crash or hang without taking this one along."""
+"""A child process for work that may crash or hang, such as decoding."""
 
 import contextlib
 import os
@@ -23,12 +23,12 @@ _START_SECONDS = 120  # importing may take long on a busy machine
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """Returns the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class LostError(Exception):
-    """The child is gone: `cause` is one of LOST_CAUSES."""
+    """The child has ended; `cause` is one of LOST_CAUSES."""
 
     def __init__(self, cause: str, detail: str):
         super().__init__(cause, detail)
@@ -37,17 +37,21 @@ class LostError(Exception):
 
 
 class AbandonedError(UserError):
-    """The work is being given up; the question was not answered."""
+    """The question was not answered, because the work was abandoned."""
 
     def __init__(self) -> None:
-        super().__init__("this work was given up before it was done; the same command goes on")
+        super().__init__("this work was stopped before it was done; run the same command to go on")
 
 
 class Child:
-    """`python -m MODULE PIPE [FILES]`, where the module calls `serve`; questions in, answers out.
+    """A process `python -m MODULE PIPE [FILES]` that answers questions; the module calls `serve`.
 
-    `setup` is sent first. `files` are descriptors that the child inherits. It does not import the main
-    script, and it ends when this process does.
+    Unlike multiprocessing's, it does not import the main script. It ends when this process does.
+
+    Attributes:
+        module: the module to run.
+        setup: sent to the child before the first question.
+        files: descriptors that the child inherits.
     """
 
     def __init__(self, module: str, setup: Any, files: Sequence[int] = ()):
@@ -68,7 +72,7 @@ class Child:
             self._pipe.send(setup)
 
     def ask(self, question: Any, seconds: float) -> Any:
-        """The child's answer; raises LostError if none comes in time, and the child is gone then."""
+        """Returns the child's answer. If none comes in time, ends the child and raises LostError."""
         self._wait_for_start()
         try:
             self._pipe.send(question)
@@ -82,11 +86,11 @@ class Child:
             raise LostError("crash", f"its process ended with status {status}") from None
 
     def kill(self) -> None:
-        """Ends the child, from whichever thread; a question under way is lost."""
+        """Ends the child; the question that another thread is asking raises LostError."""
         self._process.kill()
 
     def close(self) -> None:
-        """Ends the child and waits for that; it holds nothing that needs saving."""
+        """Ends the child and waits until it has ended."""
         self._process.kill()
         self._process.wait()
         self._pipe.close()
@@ -107,7 +111,7 @@ class Child:
 
 
 class SteadyChild:
-    """A child that is started at once, and anew at the next question after it was lost."""
+    """A child that is started at once, and again at the next question after it was lost."""
 
     def __init__(self, start: Callable[[], Child]):
         self._start = start
@@ -115,7 +119,7 @@ class SteadyChild:
         self._abandoned = False
 
     def ask(self, question: Any, seconds: float) -> Any:
-        """See Child; AbandonedError once it was abandoned."""
+        """Returns the child's answer; raises LostError, or AbandonedError after `abandon`."""
         if self._child is None and not self._abandoned:
             self._child = self._start()
         if self._child is None or self._abandoned:  # asked again: it may have happened meanwhile
@@ -127,21 +131,21 @@ class SteadyChild:
             raise
 
     def abandon(self) -> None:
-        """Ends the question that another thread is at, and refuses further ones."""
+        """Ends the question that another thread is asking, and refuses later ones."""
         self._abandoned = True
         child = self._child
         if child is not None:
             child.kill()
 
     def close(self) -> None:
-        """Ends the child, when no question is under way any more."""
+        """Ends the child. Call it when no thread asks a question."""
         if self._child is not None:
             self._child.close()
             self._child = None
 
 
 def serve(pipe: int, prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
-    """The child's side: `prepare(setup)` gives the function that answers questions."""
+    """Runs the child: `prepare(setup)` returns the function that answers questions."""
     for name in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which then ends us
         signal.signal(name, signal.SIG_IGN)
     av.logging.set_level(av.logging.PANIC)
@@ -155,13 +159,13 @@ def serve(pipe: int, prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
 
 
 def _follow(parent: int) -> None:
-    """Ends this process, even one that hangs in a decoder, when its parent is gone."""
+    """Ends this process, even inside a decoder that hangs, when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the same modules in reach and one thread for whatever wants to use many."""
+    """Returns our environment with our module path, and with one thread for numerical libraries."""
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return {**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

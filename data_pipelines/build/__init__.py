@@ -1,1 +1,1 @@
-"""Annotations and videos -> a corpus of clips: plan, cut, filter, encode, shard; restartable."""
+"""`ivjax data build`: from annotations and videos to a corpus of clips, restartable."""

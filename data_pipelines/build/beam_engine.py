@@ -1,4 +1,4 @@
-"""The engine of many machines: Apache Beam on whichever runner; the output folder is mounted on all."""
+"""The engine for many machines: Apache Beam with any runner. All machines mount the output folder."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ def run_beam(
     arguments: Sequence[str],
     tick: Callable[[int], None],
 ) -> None:
-    """Builds all shards; `arguments` are Beam's own options. `tick` is called with rows of whole shards."""
+    """Builds all shards with Beam's options `arguments`; calls `tick` with the rows of finished shards."""
     check_beam()
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -33,7 +33,7 @@ def run_beam(
 
 
 def check_beam() -> None:
-    """Raises where Beam is not installed."""
+    """Raises UserError if Beam is not installed."""
     try:
         import apache_beam  # noqa: F401
     except ImportError:
@@ -45,7 +45,7 @@ def check_beam() -> None:
 
 @contextlib.contextmanager
 def _watching(jobs: Sequence[ShardJob], work: BuildSettings, tick: Callable[[int], None]) -> Iterator[None]:
-    """Meanwhile looks for shards that workers somewhere have finished."""
+    """Reports shards that workers of any machine have finished, while the block runs."""
     over = threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""`ivjax data build`: plan, build what is not there yet, note what happened, and last the manifest."""
+"""The steps of a build: plan, build the missing shards, write the report, then the manifest."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,14 +25,14 @@ _NAMED = 3  # dropped rows that an error message spells out
 
 
 def build(options: BuildOptions, say: Say = print) -> Report:
-    """Builds the corpus of a source; run again after an interruption, it goes on where it was."""
+    """Builds the corpus of a source; after an interruption, the same call continues."""
     check_options(options)
     rows = open_source(options.source, kind=options.kind, videos=options.videos, **options.source_options)
     return build_rows(rows, options, say)
 
 
 def build_rows(rows: Iterable[Row | BadRow], options: BuildOptions, say: Say = print) -> Report:
-    """`build`, with rows from anywhere; `options.source` is then only a name."""
+    """Builds a corpus of given rows; `options.source` is only a name then."""
     check_options(options)
     if options.engine == "beam":
         check_beam()
@@ -50,7 +50,7 @@ def build_rows(rows: Iterable[Row | BadRow], options: BuildOptions, say: Say = p
 
 
 def _build_missing(plan: BuildPlan, work: BuildSettings, options: BuildOptions, say: Say) -> int:
-    """Returns how many shards were there already."""
+    """Builds the missing shards and returns how many were there already."""
     missing = [job for job in plan.jobs if finished(job, work) is None]
     kept = len(plan.jobs) - len(missing)
     rows = sum(len(job.rows) for job in plan.jobs)
@@ -100,7 +100,7 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
 
 
 def _describe(plan: BuildPlan, drops: Sequence[Drop]) -> str:
-    """Why nothing is left."""
+    """Returns why no clip is left."""
     if not plan.rows:
         return "it has no rows; is it the right file?"
     counts = ", ".join(f"{n:,} {cause}" for cause, n in count_causes(drops, plan.not_drawn).items())
@@ -109,7 +109,7 @@ def _describe(plan: BuildPlan, drops: Sequence[Drop]) -> str:
 
 
 def _made_with(options: BuildOptions, corpus: str) -> dict[str, Any]:
-    """What the manifest says of the making of a corpus: the same for every engine."""
+    """Returns the manifest's account of how the corpus was made; every engine gives the same."""
     return {
         "corpus": corpus,
         "source": options.source,

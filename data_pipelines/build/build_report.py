@@ -1,4 +1,4 @@
-"""What a build tells: totals by reason in report.json, one line per dropped row or clip in report.jsonl."""
+"""The report of a build: totals by cause in report.json, a line per dropped row or clip in report.jsonl."""
 
 import json
 from collections import Counter
@@ -15,9 +15,18 @@ REPORT, REPORT_LINES = "report.json", "report.jsonl"
 
 @dataclass(frozen=True)
 class Report:
-    """A finished corpus: `rows` of the source became `clips`; `dropped` counts what did not, by cause.
+    """The result of a build.
 
-    `kept_shards` were there before this call, which took `seconds`.
+    Attributes:
+        folder: the corpus.
+        rows: rows of the source.
+        clips: clips of the corpus.
+        bytes: size of all shards.
+        shards: number of shards.
+        dropped: cause -> rows or clips that were dropped for it.
+        digest: hash of the corpus.
+        kept_shards: shards that were there before this call.
+        seconds: time that this call took.
     """
 
     folder: Path
@@ -31,7 +40,7 @@ class Report:
     seconds: float = 0.0
 
     def text(self) -> str:
-        """For people, in one line and one more for each reason."""
+        """Returns the report as text: one line, and one more for each cause."""
         lines = [
             f"{self.folder}: {self.clips:,} clips of {self.rows:,} rows, {self.bytes / 1e6:,.1f} MB in "
             f"{self.shards:,} shards ({self.kept_shards:,} were there), {duration(self.seconds)}"
@@ -41,7 +50,7 @@ class Report:
 
 
 def count_causes(drops: Iterable[Drop], not_drawn: int) -> dict[str, int]:
-    """How many were dropped for each cause, the most frequent first."""
+    """Returns the number of drops for each cause, the most frequent first."""
     counts = Counter(drop.cause for drop in drops)
     if not_drawn:
         counts["not drawn"] = not_drawn
@@ -49,7 +58,7 @@ def count_causes(drops: Iterable[Drop], not_drawn: int) -> dict[str, int]:
 
 
 def write_report(report: Report, drops: Iterable[Drop]) -> None:
-    """Stores both files, the same for the same corpus: what depends on the call is left out."""
+    """Stores both files. They leave out what depends on the call, so equal corpora have equal reports."""
     store(report.folder / REPORT_LINES, report_lines(drops))
     totals = {
         name: getattr(report, name) for name in ("rows", "clips", "bytes", "shards", "dropped", "digest")
@@ -58,5 +67,5 @@ def write_report(report: Report, drops: Iterable[Drop]) -> None:
 
 
 def report_lines(drops: Iterable[Drop]) -> str:
-    """A JSON line for each row or clip that was dropped."""
+    """Returns a JSON line for each dropped row or clip."""
     return "".join(json.dumps(drop._asdict(), ensure_ascii=False) + "\n" for drop in drops)

@@ -1,4 +1,4 @@
-"""What becomes of a row: the options of the steps, and the two things that a step can give."""
+"""Options of the steps that make clips of a row, and the results of the steps."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -15,15 +15,20 @@ Captioner = Callable[[Clip], str | Sequence[str]]
 
 @dataclass(frozen=True)
 class ClipRecipe:
-    """How clips are cut, filtered and encoded.
+    """Options for cutting, filtering and encoding clips.
 
-    short_side, fps: upper limits; nothing is enlarged and no frames are made up.
-    audio: keep the sound, mono at `audio_rate`.
-    min_seconds, max_seconds: clips outside are dropped.
-    still: clips whose luma changes by less than this on average (of 255, in a quarter of a second) are
-    dropped; 0 keeps all, 1 drops pictures with nothing but coding noise.
-    shots: split rows where the camera cuts; None does not.
-    captioner: `module:function`, called with each finished clip; what it returns are the captions.
+    Attributes:
+        short_side: most pixels of the shorter side; smaller videos are not enlarged.
+        fps: highest frame rate; slower videos keep theirs.
+        encoding: options of x264.
+        audio: keeps the sound, in mono.
+        audio_rate: samples of the sound per second.
+        min_seconds: shorter clips are dropped.
+        max_seconds: longer clips are dropped; None keeps all.
+        still: clips whose luma changes less than this on average (of 255, in a quarter of a second) are
+            dropped. 0 keeps all, 1 drops pictures with nothing but coding noise.
+        shots: splits rows where the camera cuts; None does not.
+        captioner: `module:function` that returns the captions of a finished clip.
     """
 
     short_side: int = 256
@@ -39,7 +44,7 @@ class ClipRecipe:
 
 
 class Drop(NamedTuple):
-    """A row or clip that is not in the corpus: which one, in which file, and why."""
+    """A row or clip that was dropped: its id, its file and the cause."""
 
     id: str
     where: str
@@ -48,14 +53,14 @@ class Drop(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one row: packed clips, and what was dropped."""
+    """The result of one row: records of its clips, and drops."""
 
     records: tuple[bytes, ...] = ()
     drops: tuple[Drop, ...] = ()
 
 
 def check_recipe(recipe: ClipRecipe) -> None:
-    """Raises UserError for options that cannot be."""
+    """Raises UserError for wrong options."""
     for name in ("short_side", "fps", "audio_rate"):
         if getattr(recipe, name) <= 0:
             raise UserError(f"{name}={getattr(recipe, name)} is not above 0; choose a positive number")
@@ -70,7 +75,7 @@ def check_recipe(recipe: ClipRecipe) -> None:
 
 
 def captioner_name(captioner: Captioner) -> str:
-    """The `module:function` under which other processes find a callable."""
+    """Returns the `module:function` by which other processes find a callable."""
     name = f"{getattr(captioner, '__module__', None)}:{getattr(captioner, '__qualname__', None)}"
     if name.startswith("__main__:") or "<" in name or find_captioner(name) is not captioner:
         raise UserError(f"the captioner {name} cannot be imported by other processes; put it into a module")
@@ -78,7 +83,7 @@ def captioner_name(captioner: Captioner) -> str:
 
 
 def find_captioner(name: str) -> Captioner:
-    """The callable named `module:function`."""
+    """Imports the callable of a `module:function`."""
     module, colon, attribute = name.partition(":")
     if not colon or not module or not attribute:
         raise UserError(f"captioner={name!r} is not module:function; write for example captions:describe")
@@ -87,5 +92,5 @@ def find_captioner(name: str) -> Captioner:
     except (ImportError, AttributeError) as error:
         raise UserError(f"the captioner {name} is not there ({error}); mend its name or PYTHONPATH") from None
     if not callable(found):
-        raise UserError(f"the captioner {name} is no function but {type(found).__name__}")
+        raise UserError(f"the captioner {name} is a {type(found).__name__}, not a function")
     return found

@@ -1,4 +1,4 @@
-"""Frames on their way to the encoder: an even rate, a small size, and how much they move."""
+"""Frames between decoder and encoder: constant rate, smaller size, and a measure of motion."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -16,9 +16,10 @@ _SLACK = Fraction(1, 4)  # of a beat: time stamps are rounded
 
 
 def steady(frames: Iterable[Shown], fps: Fraction) -> Iterator[av.VideoFrame]:
-    """Frames at a constant rate: each goes to the nearest beat, and is repeated until the next one comes.
+    """Yields frames at a constant rate, whose times are called beats.
 
-    Of several that fall on one beat the last is taken. At the rate of the source, all come once.
+    Each frame goes to the nearest beat and is repeated until the next frame. Of several frames at one beat
+    the last is taken. At the rate of the source, every frame comes once.
     """
     origin, held, beat = Fraction(0), None, 0
     for shown in frames:
@@ -34,9 +35,9 @@ def steady(frames: Iterable[Shown], fps: Fraction) -> Iterator[av.VideoFrame]:
 
 
 def _beats(begins: Fraction, ends: Fraction) -> int:
-    """Beats up to the end, given in beats like the beginning of the last frame.
+    """Returns the number of beats up to the end; `begins` and `ends` of the last frame are in beats.
 
-    A quarter is not worth a beat, but a last frame that is at its beat, and not before it, is.
+    Less than a quarter of a beat is dropped, unless the last frame is at its beat.
     """
     place = _nearest(begins)
     at_its_beat = begins >= place - _SLACK
@@ -48,7 +49,7 @@ def _nearest(value: Fraction) -> int:
 
 
 def fitted(width: int, height: int, pixel_shape: Fraction, short_side: int) -> tuple[int, int]:
-    """Even width and height with square pixels, the shorter at most `short_side`; never enlarged."""
+    """Returns even width and height for square pixels, the shorter at most `short_side`; never enlarged."""
     across = width * min(pixel_shape, Fraction(1))
     down = height / max(pixel_shape, Fraction(1))
     scale = min(Fraction(short_side) / min(across, down), Fraction(1))
@@ -56,14 +57,14 @@ def fitted(width: int, height: int, pixel_shape: Fraction, short_side: int) -> t
 
 
 def _even(length: Fraction, source: Fraction) -> int:
-    """The nearest even number of pixels that the source can fill."""
+    """Returns the nearest even number of pixels that is not above the source's."""
     return max(2 * min(_nearest(length / 2), math.floor(source / 2)), 2)
 
 
 def shrunk(
     pictures: Iterable[av.VideoFrame], pixel_shape: Fraction, short_side: int
 ) -> Iterator[av.VideoFrame]:
-    """Pictures as they are to be seen (upright, square pixels, one size), in the colours of the encoder."""
+    """Yields pictures upright, with square pixels, in one size, and in the colours of the encoder."""
     last, size = None, None
     for picture in pictures:
         if picture is not last:
@@ -85,7 +86,7 @@ def _small(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
 
 
 class Watch:
-    """Notes what passes: how long it lasts; number, size and motion of the pictures.
+    """Measures the frames that pass through it: duration; number, size and motion of the pictures.
 
     `motion` is the mean absolute difference in luma between samples a quarter of a second apart.
     """
@@ -99,7 +100,7 @@ class Watch:
         self.frames = self.width = self.height = 0
 
     def times(self, frames: Iterable[Shown]) -> Iterator[Shown]:
-        """The same frames; raises ClipError as soon as they last too long."""
+        """Yields the same frames; raises ClipError as soon as they last too long."""
         origin = None
         for shown in frames:
             origin = shown.begins if origin is None else origin
@@ -109,7 +110,7 @@ class Watch:
             yield shown
 
     def pictures(self, pictures: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """The same pictures."""
+        """Yields the same pictures."""
         picture = None
         for picture in pictures:
             if self.frames % self._step == 0:
@@ -123,7 +124,7 @@ class Watch:
 
     @property
     def motion(self) -> float:
-        """See above; of a clip that is shorter, first against last."""
+        """Mean motion; a clip shorter than a quarter of a second compares its first and last picture."""
         return float(np.mean(self._differences)) if self._differences else 0.0
 
     def _compare(self, luma: np.ndarray) -> None:
@@ -133,7 +134,7 @@ class Watch:
 
 
 def _luma(picture: av.VideoFrame) -> np.ndarray:
-    """(H, W) int16."""
+    """Returns the luma: (H, W) int16."""
     plane = picture.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     return rows[: picture.height, : picture.width].astype(np.int16)

@@ -1,4 +1,4 @@
-"""Makes clips in a process of its own: a decoder that crashes or hangs costs one row, not the build."""
+"""Makes clips in a child process, so that a decoder that crashes or hangs costs one row, not the build."""
 
 import sys
 from types import TracebackType
@@ -9,18 +9,18 @@ from ivjax.data_pipelines.child import Child, LostError, SteadyChild, serve
 from ivjax.data_pipelines.sources.row import Row
 from ivjax.errors import UserError
 
-_ATTEMPTS = 2  # a crash may be the fault of an earlier row, a hang is taken as it is
+_ATTEMPTS = 2  # a crash may have been caused by an earlier row; a hang is not tried again
 
 
 class GuardedMaker:
-    """Rows in, outcomes out, one at a time; a row may take `seconds`."""
+    """Makes the clips of one row at a time; a row may take `seconds`."""
 
     def __init__(self, recipe: ClipRecipe, seconds: float):
         self._child = SteadyChild(lambda: Child("ivjax.data_pipelines.build.guard", recipe))
         self._seconds = seconds
 
     def make(self, row: Row) -> Outcome:
-        """What comes of a row; if it breaks its process, a drop that says so."""
+        """Returns the outcome of a row; a drop if the row crashes or hangs the process."""
         for _ in range(_ATTEMPTS):
             try:
                 return _outcome(self._child.ask(row, self._seconds))
@@ -31,7 +31,7 @@ class GuardedMaker:
         return _dropped(row, lost.cause, lost.detail)
 
     def abandon(self) -> None:
-        """Ends the row that another thread is at, and refuses further ones."""
+        """Ends the row that another thread is making, and refuses later ones."""
         self._child.abandon()
 
     def close(self) -> None:

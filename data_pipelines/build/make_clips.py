@@ -1,4 +1,4 @@
-"""One row -> its clips. Pure functions of the row and the recipe, the same in every engine."""
+"""Makes the clips of a row. Pure functions of the row and the recipe, used by every engine."""
 
 import functools
 import itertools
@@ -22,7 +22,7 @@ from ivjax.data_pipelines.video.sound import read_sound
 
 
 def make_outcome(row: Row, recipe: ClipRecipe) -> Outcome:
-    """All that comes of a row, packed; never raises for what is wrong with its video."""
+    """Returns the records and drops of a row; a damaged video is a drop, not an error."""
     records: list[bytes] = []
     drops: list[Drop] = []
     for made in make_clips(row, recipe):
@@ -34,7 +34,7 @@ def make_outcome(row: Row, recipe: ClipRecipe) -> Outcome:
 
 
 def make_clips(row: Row, recipe: ClipRecipe) -> Iterator[Clip | Drop]:
-    """The finished clips of a row, one for each shot if shots are asked for."""
+    """Yields the finished clips of a row, one for each shot if the recipe splits shots."""
     try:
         pieces = split_shots(row, recipe.shots) if recipe.shots and row.media == "video" else [row]
     except ClipError as error:
@@ -49,7 +49,7 @@ def make_clips(row: Row, recipe: ClipRecipe) -> Iterator[Clip | Drop]:
 
 
 def split_shots(row: Row, rule: ShotRule) -> list[Row]:
-    """Rows for the shots inside a row; the row itself if the camera never cuts."""
+    """Returns a row for each shot of a row; the row itself if the camera never cuts."""
     begins: list[Fraction] = []
 
     def pictures(footage: Footage | FrameFolder) -> Iterator[np.ndarray]:
@@ -120,7 +120,7 @@ def _nothing_there(row: Row, footage: Footage | FrameFolder) -> ClipError:
 
 
 def _check(watch: Watch, begins: Fraction, recipe: ClipRecipe) -> None:
-    """The filters that need the frames."""
+    """Raises ClipError for clips that the recipe's filters drop."""
     seconds = watch.ends - begins
     if seconds + TOLERANCE < recipe.min_seconds:
         raise ClipError("too short", f"it lasts {float(seconds):.3f} s, less than {recipe.min_seconds:g} s")
@@ -131,14 +131,14 @@ def _check(watch: Watch, begins: Fraction, recipe: ClipRecipe) -> None:
 
 
 def image_clip(row: Row, recipe: ClipRecipe) -> Clip:
-    """An image as it is, or as a smaller JPEG if it is larger than the short side or moves."""
+    """Returns an image unchanged, or as a smaller JPEG if it is too large or moves."""
     payload = fetch(row.path)
     found = probe(payload)
     size = None
     if found.frames > 1 or min(found.width, found.height) > recipe.short_side:
         width, height = fitted(found.width, found.height, Fraction(1), recipe.short_side)
         size = height, width
-    picture = read_frames(payload, [0], size=size)[0]  # that it can be decoded is not known before
+    picture = read_frames(payload, [0], size=size)[0]  # raises if it cannot be decoded
     if size is not None:
         payload = encode_image(picture)
     height, width = picture.shape[:2]
@@ -146,7 +146,7 @@ def image_clip(row: Row, recipe: ClipRecipe) -> Clip:
 
 
 def _described(row: Row, payload: bytes) -> Clip:
-    """A clip with all that the row knows of it."""
+    """Returns a clip with the annotations of its row."""
     return Clip(
         id=row.id,
         payload=payload,
@@ -161,12 +161,12 @@ def _described(row: Row, payload: bytes) -> Clip:
 
 
 def captioned(clip: Clip, captioner: str | None) -> Clip:
-    """The clip with the captions that the captioner gives it."""
+    """Returns the clip with the captions of the captioner."""
     if captioner is None:
         return clip
     try:
         captions = _captioner(captioner)(clip)
-    except Exception as error:  # whatever another's function does, the build goes on
+    except Exception as error:  # a user's function must not end the build
         raise ClipError("captioner", f"{captioner} raised {type(error).__name__}: {error}") from error
     return replace(clip, captions=(captions,) if isinstance(captions, str) else tuple(captions))
 

@@ -1,4 +1,4 @@
-"""What a build is asked for."""
+"""Options of a build."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +12,13 @@ from ivjax.errors import UserError
 
 @dataclass(frozen=True)
 class Filters:
-    """Which rows are left out before any video is opened.
+    """Filters of rows, applied before any video is opened.
 
-    min_scores: a row needs each of these scores, and at least so much of it.
-    overlap: a row is a duplicate if an earlier one of the same video shares this much of their time
-    (intersection over union, above 0 up to 1); None leaves out only rows that are equal in all but the id.
+    Attributes:
+        min_scores: a row needs each of these scores, and at least this much of it.
+        overlap: a row is a duplicate if an earlier row of the same video shares this much of their time
+            (intersection over union, above 0 up to 1). None drops only rows that differ in nothing but the
+            id.
     """
 
     min_scores: Mapping[str, float] = field(default_factory=dict)
@@ -25,9 +27,13 @@ class Filters:
 
 @dataclass(frozen=True)
 class Draw:
-    """Diversity sampling: `count` rows, every video with the same chance however many rows it has.
+    """Diversity sampling: every video is equally likely, whatever its number of rows.
 
-    original: InternVid's draw, bit for bit. streaming: equal in distribution, for any number of rows.
+    Attributes:
+        count: rows to keep.
+        method: `original` is InternVid's draw, bit for bit; `streaming` has the same distribution and takes
+            any number of rows.
+        seed: of the random numbers.
     """
 
     count: int
@@ -37,11 +43,24 @@ class Draw:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """`ivjax data build SOURCE OUT`.
+    """Options of `ivjax data build SOURCE OUT`.
 
-    kind, videos, source_options: see `open_source`. shard_clips: rows of a shard; choose it for files of
-    256 MB to 1 GB. workers: processes of the pool, 0 for one per core. row_seconds: a row that takes
-    longer is given up. runner, beam_options: Beam's own. overwrite: replace whatever corpus `out` holds.
+    Attributes:
+        source: annotation file, folder or tar.
+        out: folder of the corpus.
+        kind: format of the source; `auto` recognises it.
+        videos: folder of the media; None is that of the annotations.
+        source_options: further options of the source's format.
+        recipe: cutting, filtering and encoding.
+        filters: filters of rows.
+        draw: diversity sampling; None keeps all rows.
+        shard_clips: rows of a shard; choose it for files of 256 MB to 1 GB.
+        engine: `pool` of processes, or Apache `beam`.
+        workers: processes of the pool; 0 is one per core.
+        row_seconds: a row that takes longer is dropped.
+        runner: Beam's runner.
+        beam_options: Beam's other options.
+        overwrite: replaces another corpus in `out`.
     """
 
     source: str
@@ -62,12 +81,12 @@ class BuildOptions:
 
     @property
     def processes(self) -> int:
-        """How many processes the pool has."""
+        """Number of processes of the pool."""
         return self.workers or usable_cores()
 
 
 def check_options(options: BuildOptions) -> None:
-    """Raises UserError for options that cannot be."""
+    """Raises UserError for wrong options."""
     check_recipe(options.recipe)
     overlap, draw = options.filters.overlap, options.draw
     if overlap is not None and not 0 < overlap <= 1:
@@ -75,7 +94,7 @@ def check_options(options: BuildOptions) -> None:
             f"overlap={overlap} is not above 0 and up to 1; 1 finds rows of exactly the same times"
         )
     if draw is not None and draw.count < 1:
-        raise UserError(f"a draw of {draw.count} clips leaves nothing; ask for at least 1")
+        raise UserError(f"draw.count must be at least 1, got {draw.count}")
     for name, least in (("shard_clips", 1), ("workers", 0)):
         if getattr(options, name) < least:
             raise UserError(f"{name}={getattr(options, name)} is below {least}; choose {least} or more")

@@ -1,4 +1,4 @@
-"""The output folder: whose corpus it holds, one builder at a time, nothing stale left in it."""
+"""The output folder of a build: its lock, its owner, and its clean-up."""
 
 import contextlib
 import fcntl
@@ -18,17 +18,17 @@ _IDENTITY = "corpus.json"
 
 
 def identity(jobs: Sequence[ShardJob]) -> str:
-    """Changes when the corpus would be another one."""
+    """Returns a hash that changes when the jobs would make another corpus."""
     return hashlib.sha256("".join(job.fingerprint for job in jobs).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other builders out of a folder; a killed builder's lock is gone with it."""
+    """Keeps other builders out of a folder. The system frees the lock of a killed builder."""
     notes = folder / NOTES
     notes.mkdir(parents=True, exist_ok=True)
     with (notes / "lock").open("w") as lock:
-        with contextlib.suppress(OSError):  # of a mounted folder that knows no locks
+        with contextlib.suppress(OSError):  # some network file systems have no locks
             _lock(lock, folder)
         yield
 
@@ -43,7 +43,7 @@ def _lock(file: TextIO, folder: Path) -> None:
 
 
 def claim(folder: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:
-    """Makes the folder ready for a corpus; raises if it holds another one."""
+    """Prepares the folder for a corpus; raises UserError if it holds another one."""
     if overwrite:
         clear(folder)
     else:
@@ -55,7 +55,7 @@ def claim(folder: Path, made_with: Mapping[str, Any], overwrite: bool) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Removes the corpus, its manifest first, so that no half of it is ever taken for a whole."""
+    """Removes the corpus. The manifest goes first, so that a partial corpus never looks complete."""
     (folder / MANIFEST).unlink(missing_ok=True)
     for path in (*folder.glob("*.array_record"), folder / REPORT, folder / REPORT_LINES):
         path.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def clear(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Removes all that a build without a result has left, and the folder if nothing else is in it."""
+    """Removes all files of a build without a result, and the folder if it is empty then."""
     clear(folder)
     with contextlib.suppress(OSError):
         (folder / NOTES / "lock").unlink()
@@ -91,9 +91,9 @@ def _refuse_other(folder: Path, made_with: Mapping[str, Any]) -> None:
 
 
 def _changes(before: Any, now: Any, name: str = "") -> str:
-    """The dotted names of options that differ."""
+    """Returns the dotted names of the options that differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         names = sorted(before.keys() | now.keys())
-        parts = (_changes(before.get(n), now.get(n), f"{name}.{n}" if name else n) for n in names)
-        return ", ".join(part for part in parts if part)
+        changes = (_changes(before.get(n), now.get(n), f"{name}.{n}" if name else n) for n in names)
+        return ", ".join(change for change in changes if change)
     return "" if before == now else name

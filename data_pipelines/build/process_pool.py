@@ -1,4 +1,4 @@
-"""The engine of one machine: processes that make clips, and two shards that are filled at a time."""
+"""The engine for one machine: a pool of processes that fills two shards at a time."""
 
 import queue
 from collections import deque
@@ -16,7 +16,7 @@ _SHARDS_AT_ONCE = 2  # so that no process waits for the last rows of a shard
 def run_pool(
     jobs: Sequence[ShardJob], work: BuildSettings, workers: int, tick: Callable[[int], None]
 ) -> None:
-    """Builds all shards; `tick(1)` after every row."""
+    """Builds all shards; calls `tick(1)` after every row."""
     with (
         Makers(work.recipe, work.row_seconds, workers) as makers,
         ThreadPoolExecutor(_SHARDS_AT_ONCE) as shards,
@@ -38,7 +38,7 @@ def run_pool(
 
 
 class Makers:
-    """`count` makers of clips in processes of their own, each driven by a thread."""
+    """`count` processes that make clips, each driven by a thread."""
 
     def __init__(self, recipe: ClipRecipe, row_seconds: float, count: int):
         self._count = count
@@ -49,7 +49,7 @@ class Makers:
         self._threads = ThreadPoolExecutor(count, "ivjax-build")
 
     def run(self, rows: Sequence[Row]) -> Iterator[Outcome]:
-        """Outcomes in the order of the rows; only a few are made ahead of the one that is wanted."""
+        """Yields outcomes in the order of the rows; makes only a few ahead of the next one."""
         coming: deque[Future[Outcome]] = deque()
         for row in rows:
             coming.append(self._threads.submit(self._make, row))
@@ -66,7 +66,7 @@ class Makers:
             self._idle.put(maker)
 
     def abandon(self) -> None:
-        """Ends the rows that are being made, and refuses all others."""
+        """Ends the rows that are being made, and refuses later ones."""
         for maker in self._all:
             maker.abandon()
 

@@ -1,4 +1,4 @@
-"""Rows -> jobs. A deterministic function of the rows and the options; no video is opened."""
+"""Selects rows and deals them to shards: a deterministic function that opens no video."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _WHOLE: Span = (0.0, float("inf"))
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """The jobs, how many rows the source had, what was dropped, and how many rows were not drawn."""
+    """The jobs of a build, the number of rows of the source, its drops, and the number of rows not drawn."""
 
     jobs: tuple[ShardJob, ...]
     rows: int
@@ -25,7 +25,7 @@ class BuildPlan:
 
 
 def make_plan(rows: Iterable[Row | BadRow], options: BuildOptions) -> BuildPlan:
-    """Filters, draws, and deals rows to shards, those of one file together."""
+    """Filters and draws rows, and deals them to shards; rows of one file stay together."""
     sieve = _Sieve(options)
     kept: list[Row] = []
     drops: list[Drop] = []
@@ -42,7 +42,7 @@ def make_plan(rows: Iterable[Row | BadRow], options: BuildOptions) -> BuildPlan:
 
 
 class _Sieve:
-    """Says of each row, in their order, why it should be dropped, if it should."""
+    """The filters of rows. Duplicates depend on the rows before, so rows must come in order."""
 
     def __init__(self, options: BuildOptions):
         self._recipe = options.recipe
@@ -51,7 +51,7 @@ class _Sieve:
         self._spans: dict[str, list[Span]] = {}
 
     def drop(self, row: Row) -> Drop | None:
-        """None keeps the row."""
+        """Returns why a row is dropped; None keeps it."""
         for reason in (self._times, self._scores, self._duplicate):
             found = reason(row)
             if found is not None:
@@ -107,7 +107,7 @@ def _span(row: Row) -> Span:
 
 
 def overlap(one: Span, other: Span) -> float:
-    """Intersection over union of two spans of time."""
+    """Returns the intersection over union of two spans of time."""
     if one == other:
         return 1.0
     shared = min(one[1], other[1]) - max(one[0], other[0])
@@ -116,7 +116,7 @@ def overlap(one: Span, other: Span) -> float:
 
 
 def _by_file(rows: Sequence[Row]) -> list[Row]:
-    """Files in the order of their first row, the rows of each in the order of time."""
+    """Returns rows by file, in the order of each file's first row, and by time within a file."""
     files: dict[str, list[Row]] = {}
     for row in rows:
         files.setdefault(row.path, []).append(row)
@@ -124,7 +124,7 @@ def _by_file(rows: Sequence[Row]) -> list[Row]:
 
 
 def _drawn(rows: Sequence[Row], draw: Draw) -> list[Row]:
-    """The rows that a draw takes."""
+    """Returns the rows that a draw takes, in its order."""
     videos = [row.video or row.path for row in rows]
     if draw.method == "streaming":
         pairs = [(row.id, video) for row, video in zip(rows, videos, strict=True)]

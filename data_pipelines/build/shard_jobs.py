@@ -1,4 +1,4 @@
-"""A shard is one job: a few rows in, one file and one note beside it out, the same in every engine."""
+"""Jobs of a build: each makes one shard file of some rows, and a note beside it. All engines use them."""
 
 import hashlib
 import json
@@ -14,16 +14,20 @@ from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter
 from ivjax.drafts import store
 
 NOTES = "build"  # the folder inside a corpus where finished shards are noted
-_STEPS = 1  # raise it when the steps make other clips of the same row and recipe
+_STEPS = 1  # raise it when the code makes other clips of the same row and recipe
 
 RunRows = Callable[[Sequence[Row]], Iterable[Outcome]]
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """Shard `number` of `total`, and the rows that go into it.
+    """The job of one shard.
 
-    `fingerprint` changes when the job would make another shard.
+    Attributes:
+        number: number of the shard.
+        total: number of all shards.
+        rows: rows that go into it.
+        fingerprint: hash that changes when the job would make another shard.
     """
 
     number: int
@@ -33,13 +37,13 @@ class ShardJob:
 
     @property
     def name(self) -> str:
-        """The shard's file name."""
+        """File name of the shard."""
         return f"shard-{self.number:05d}-of-{self.total:05d}.array_record"
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """What all jobs share: where shards go, what becomes of rows, and how long a row may take."""
+    """Settings that all jobs share: output folder, recipe, and the time that a row may take."""
 
     folder: Path
     recipe: ClipRecipe
@@ -48,7 +52,7 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class ShardNote:
-    """What is known of a finished shard, and the fingerprint of its job."""
+    """The note of a finished shard, with the fingerprint of its job."""
 
     shard: ShardInfo
     rows: int
@@ -57,12 +61,12 @@ class ShardNote:
 
 
 def make_jobs(rows: Sequence[Row], recipe: ClipRecipe, shard_clips: int) -> tuple[ShardJob, ...]:
-    """Deals rows, in their order, to shards of `shard_clips` rows."""
+    """Deals rows in order to shards of `shard_clips` rows."""
     total = -(-len(rows) // shard_clips)
-    parts = (rows[number * shard_clips : (number + 1) * shard_clips] for number in range(total))
+    deals = (rows[number * shard_clips : (number + 1) * shard_clips] for number in range(total))
     return tuple(
-        ShardJob(number, total, tuple(part), _fingerprint((SCHEMA, _STEPS, recipe, number, total), part))
-        for number, part in enumerate(parts)
+        ShardJob(number, total, tuple(dealt), _fingerprint((SCHEMA, _STEPS, recipe, number, total), dealt))
+        for number, dealt in enumerate(deals)
     )
 
 
@@ -74,7 +78,7 @@ def _fingerprint(shared: object, rows: Sequence[Row]) -> str:
 
 
 def build_shard(job: ShardJob, work: BuildSettings, run_rows: RunRows | None = None) -> ShardNote:
-    """Writes the shard and then its note. Without `run_rows`, rows are made in a process of its own."""
+    """Writes a shard and then its note. Without `run_rows`, a child process makes the rows."""
     outcomes = _guarded(job.rows, work) if run_rows is None else run_rows(job.rows)
     drops: list[Drop] = []
     with ShardWriter(work.folder / job.name) as shard:
@@ -94,7 +98,7 @@ def _guarded(rows: Sequence[Row], work: BuildSettings) -> Iterator[Outcome]:
 
 
 def finished(job: ShardJob, work: BuildSettings) -> ShardNote | None:
-    """The note of a job that is done, None if it is still to be done."""
+    """Returns the note of a finished job; None if the job is still to be done."""
     try:
         note = _read_note(work.folder, job.name)
         whole = (work.folder / job.name).stat().st_size == note.shard.bytes

@@ -1,4 +1,4 @@
-"""`internvid` for TFDS, without TensorFlow: `import` this module, then `tfds.builder("internvid", ...)`.
+"""The TFDS builder `internvid`, without TensorFlow. Import this module to register it:
 
     config = InternvidConfig(name="flt", source="flt.jsonl", videos="videos/")
     builder = tfds.builder("internvid", config=config, data_dir="tfds/")
@@ -31,7 +31,7 @@ from ivjax.errors import UserError
 
 @dataclass(eq=False, kw_only=True)
 class InternvidConfig(tfds.core.BuilderConfig):
-    """What is made into clips, and how: the options of `ivjax data build`, see BuildOptions."""
+    """Options of the dataset; they are those of `BuildOptions`."""
 
     source: str = ""
     kind: str = "auto"
@@ -45,7 +45,7 @@ class InternvidConfig(tfds.core.BuilderConfig):
 
 
 class Internvid(tfds.core.GeneratorBasedBuilder):
-    """Clips with captions, cut out of the videos that an annotation file names."""
+    """Clips with captions, cut from the videos that an annotation file names."""
 
     name = "internvid"
     code_path = None  # TFDS would look for it with importlib_resources, which it does not require
