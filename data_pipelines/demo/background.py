@@ -1,4 +1,4 @@
-"""The backgrounds of the demo corpus: two muted tones in a pattern."""
+"""Backgrounds of the demo corpus: two muted tones in a pattern."""
 
 import colorsys
 from dataclasses import dataclass
@@ -13,19 +13,28 @@ _STEP = 0.13  # in brightness, from one tone to the other
 
 
 class Tint(NamedTuple):
-    """Warm or cold, dark or light. A cut to the opposite in both is seen by any shot detector."""
+    """A class of tones: warm or cold, dark or light. Any detector sees a cut to the opposite in both."""
 
     cold: bool
     light: bool
 
     def opposite(self) -> "Tint":
-        """The tint that differs in both."""
+        """Returns the tint that differs in both."""
         return Tint(not self.cold, not self.light)
 
 
 @dataclass(frozen=True)
 class Background:
-    """`cell` is the size of the pattern as a share of the short side; `upright` turns stripes and shades."""
+    """A background.
+
+    Attributes:
+        pattern: one of BACKGROUNDS.
+        hue: of the colour circle, 0 to 1.
+        saturation: 0 to 1.
+        value: brightness of the darker tone, 0 to 1.
+        cell: size of the pattern as a share of the short side.
+        upright: whether stripes and shades run upright.
+    """
 
     pattern: str
     hue: float
@@ -35,13 +44,13 @@ class Background:
     upright: bool
 
     def tones(self) -> np.ndarray:
-        """The darker and the lighter colour: (2, 3) RGB, 0 to 255."""
+        """Returns the darker and the lighter colour: (2, 3) RGB, 0 to 255."""
         values = (self.value, self.value + (0 if self.pattern == "plain" else _STEP))
         return np.array([colorsys.hsv_to_rgb(self.hue, self.saturation, v) for v in values]) * 255
 
 
 def draw_background(rng: np.random.Generator, tint: Tint) -> Background:
-    """A background of this tint."""
+    """Draws a background of a tint at random."""
     return Background(
         pattern=BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))],
         hue=float(rng.uniform(*_HUES[tint.cold])),
@@ -53,14 +62,14 @@ def draw_background(rng: np.random.Generator, tint: Tint) -> Background:
 
 
 def paint(background: Background, width: int, height: int) -> np.ndarray:
-    """The picture of a background: (height, width, 3) uint8."""
+    """Returns the picture of a background: (height, width, 3) uint8."""
     dark, light = background.tones()
     share = _share(background, width, height)[..., None]
     return np.rint(dark + share * (light - dark)).astype(np.uint8)
 
 
 def _share(background: Background, width: int, height: int) -> np.ndarray:
-    """How much of the lighter tone each pixel has: (height, width), 0 to 1."""
+    """Returns the share of the lighter tone in each pixel: (height, width), 0 to 1."""
     rows, columns = np.mgrid[:height, :width]
     cell = background.cell * min(width, height)
     along = columns if background.upright else rows

@@ -1,4 +1,4 @@
-"""Writes a demo corpus: the videos in parallel, then the annotation files."""
+"""Writes a demo corpus: videos in parallel, then the annotation files."""
 
 import json
 import os
@@ -25,7 +25,7 @@ _CLIPS_PER_VIDEO = (3, 8)  # from, to (not reached)
 
 @dataclass(frozen=True)
 class Demo:
-    """Where a demo corpus lies, and how much it holds."""
+    """The files of a demo corpus, and its numbers of clips."""
 
     annotations: Path
     held_out: Path
@@ -42,10 +42,10 @@ def make_demo(
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> Demo:
-    """Draws `clips` clips to train on and `held_out` (a tenth as many, at least one) to test on.
+    """Makes `clips` clips to train on and `held_out` clips to test on (by default a tenth, at least one).
 
-    Goes on where an earlier run with the same numbers was stopped. `workers` processes draw, as many as
-    there are cores if None; the files do not depend on it.
+    The same call continues after an interruption. `workers` processes draw (None: one per core); the files
+    do not depend on their number.
     """
     held_out = max(clips // 10, 1) if held_out is None else held_out
     _check(clips, held_out, seed)
@@ -63,15 +63,13 @@ def make_demo(
 
 def _check(clips: int, held_out: int, seed: int) -> None:
     if clips < 1 or held_out < 0:
-        raise UserError(
-            f"a demo corpus of {clips} clips and {held_out} held out cannot be; ask for 1 or more"
-        )
+        raise UserError(f"clips must be at least 1 and held_out at least 0, got {clips} and {held_out}")
     if seed < 0:
-        raise UserError(f"the seed of a demo corpus is {seed}; it must be 0 or more")
+        raise UserError(f"seed must be at least 0, got {seed}")
 
 
 def _sources(seed: int, clips: int, held_out: bool) -> Iterator[DemoVideo]:
-    """Videos of 3 to 7 clips; the last one has what is left."""
+    """Yields videos of 3 to 7 clips; the last one has the remaining clips."""
     lengths = np.random.default_rng([seed, held_out])
     number = 0
     while clips > 0:
@@ -82,7 +80,7 @@ def _sources(seed: int, clips: int, held_out: bool) -> Iterator[DemoVideo]:
 
 
 def _missing(videos: Path, sources: Sequence[DemoVideo]) -> list[DemoVideo]:
-    """The sources whose video is not there yet; what a killed run left half-written is cleared away."""
+    """Returns the videos that are not there yet; removes what a killed run left half-written."""
     try:
         videos.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -118,15 +116,15 @@ def _draw(
                     progress.advance(done.result())
             except BrokenProcessPool:
                 raise UserError(
-                    "a process that drew videos was ended from outside; run it again, "
-                    f"{videos} keeps the whole ones"
+                    "a process that drew videos was killed; run the same command again, "
+                    f"{videos} keeps the finished ones"
                 ) from None
             finally:
                 pool.shutdown(cancel_futures=True)
 
 
 def _follow_parent() -> None:
-    """In a drawing process: Ctrl-C is left to the parent, and the end of the parent is the end."""
+    """Leaves Ctrl-C to the parent, and ends a drawing process when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
 
@@ -137,7 +135,7 @@ def _end_with(parent: BaseProcess) -> None:
 
 
 def _write_video(videos: Path, source: DemoVideo) -> int:
-    """Writes one video; it has its name only once it is whole. Returns how many clips it holds."""
+    """Writes one video atomically and returns its number of clips."""
     store(videos / f"{source.id}.mp4", source.encode())
     return source.clips
 

@@ -1,4 +1,4 @@
-"""One source video of the demo corpus: which shots it has, its rows of annotation, and its bytes."""
+"""A source video of the demo corpus: its shots, its rows of annotation and its bytes."""
 
 import base64
 import functools
@@ -30,7 +30,7 @@ _SHUFFLED = 0.05  # of the training rows have the captions of something else
 
 @dataclass(frozen=True)
 class Shot:
-    """What the video shows from frame `start` on. A filler is still and has no captions."""
+    """The scene that the video shows from frame `start` on. A filler does not move and has no captions."""
 
     start: int
     scene: Scene
@@ -41,7 +41,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class DemoVideo:
-    """Video `number` of those with `seed`; it holds `clips` clips."""
+    """Video `number` of a seed, with `clips` clips."""
 
     seed: int
     number: int
@@ -50,16 +50,16 @@ class DemoVideo:
 
     @property
     def id(self) -> str:
-        """11 letters, digits, - and _, like those of YouTube."""
+        """An id in YouTube's form: 11 letters, digits, - and _."""
         text = f"{_VERSION} {self.seed} {self.number} {self.clips} {self.held_out}"
         return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:11].decode()
 
     def rows(self) -> list[dict[str, Any]]:
-        """The annotation of every clip, as stored."""
+        """Returns the annotation of every clip."""
         return [self._row(shot) for shot in self._film.shots if shot.captions]
 
     def encode(self) -> bytes:
-        """The mp4."""
+        """Returns the mp4."""
         film = self._film
         audio = None
         if film.has_sound:
@@ -69,7 +69,7 @@ class DemoVideo:
 
     @functools.cached_property
     def _film(self) -> "_Film":
-        return _plan(self)
+        return _draw_film(self)
 
     def _row(self, shot: Shot) -> dict[str, Any]:
         scene = shot.scene
@@ -102,12 +102,12 @@ class _Film:
 
 
 def timestamp(seconds: Fraction) -> str:
-    """HH:MM:SS.mmm, to the nearest millisecond."""
+    """Returns HH:MM:SS.mmm, to the nearest millisecond."""
     whole = round(seconds * 1000)
     return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
 
 
-def _plan(source: DemoVideo) -> _Film:
+def _draw_film(source: DemoVideo) -> _Film:
     rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out])
     width, height = pick(rng, _SIZES)
     fps = pick(rng, _FPS)
@@ -144,14 +144,14 @@ def _filler(rng: np.random.Generator, start: int, fps: int, tint: Tint) -> Shot:
 
 
 def _frames(rng: np.random.Generator, fps: int) -> int:
-    """Length of a clip; one that is called short has less than 10 s."""
+    """Draws the number of frames of a clip; short clips have less than 10 s."""
     if rng.random() < _LONG:
         return int(rng.integers(10 * fps, 20 * fps + 1))
     return int((2 + 8 * rng.random() ** 1.5) * fps)
 
 
 def _unlike(rng: np.random.Generator, scene: Scene, tint: Tint) -> Scene:
-    """A scene for captions that do not fit: no event has the colour, shape or motion of the other's."""
+    """Draws a scene whose events share no colour, shape or motion with another scene."""
     while True:
         other = draw_scene(rng, scene.frames, scene.fps, tint, held_out=False)
         pairs = [(a, b) for a in scene.events for b in other.events]
@@ -160,7 +160,7 @@ def _unlike(rng: np.random.Generator, scene: Scene, tint: Tint) -> Scene:
 
 
 def _similarity(seen: Scene, told: Scene, level: int) -> float:
-    """0.1 to 0.5: how many of the attributes agree, less for a caption that leaves many out."""
+    """Returns 0.1 to 0.5: the share of attributes that the caption says, lower for one that omits many."""
     true, said = seen.attributes(), told.attributes()
     names = [name for name in true if not name.startswith(("begins", "ends", "events", "sound"))]
     agreeing = sum(true[name] == said.get(name) for name in names) / len(names)

@@ -1,4 +1,4 @@
-"""A scene of the demo corpus as frames: every shape is drawn with smooth edges where it is at that time."""
+"""Renders scenes of the demo corpus: moving shapes with smooth edges."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ _LOOP = 0.2  # radius of a loop over the short side
 
 
 class Pose(NamedTuple):
-    """Where a shape is: centre and radius in pixels, turned by `angle` in radians."""
+    """Position of a shape: centre and radius in pixels, turned by `angle` in radians."""
 
     x: float
     y: float
@@ -28,7 +28,7 @@ class Pose(NamedTuple):
 
 
 def draw_frames(scene: Scene, width: int, height: int) -> Iterator[np.ndarray]:
-    """The frames of a clip, each (height, width, 3) uint8; later events are drawn over earlier ones."""
+    """Yields the frames of a scene, (height, width, 3) uint8; later events cover earlier ones."""
     behind = paint(scene.background, width, height)
     for number in range(scene.frames):
         picture = behind.copy()
@@ -39,7 +39,7 @@ def draw_frames(scene: Scene, width: int, height: int) -> Iterator[np.ndarray]:
 
 
 def poses(event: Event, time: float, width: int, height: int) -> list[Pose]:
-    """Where the shapes of an event are at a time of the clip; none while they cannot be seen."""
+    """Returns the poses of an event's shapes at a time of the clip; none while they are hidden."""
     elapsed = min(time, event.ends) - event.begins
     if elapsed < 0:
         return []
@@ -81,12 +81,12 @@ def _pose(event: Event, lane: float, done: float, turns: float, width: int, heig
 
 
 def _path(radius: float, rest: float, done: float) -> float:
-    """From just outside the picture to `rest`."""
+    """Returns the place on the way from just outside the picture to `rest`."""
     return -radius + (rest + radius) * done
 
 
 def stamp(picture: np.ndarray, shape: str, rgb: np.ndarray, pose: Pose) -> None:
-    """Draws a shape into `picture`, (H, W, 3) uint8; what lies outside of it is cut off."""
+    """Draws a shape into `picture` (H, W, 3) uint8, cut off at its edges."""
     height, width, _ = picture.shape
     reach = pose.radius + 1
     top, bottom = max(math.floor(pose.y - reach), 0), min(math.ceil(pose.y + reach) + 1, height)
@@ -103,7 +103,7 @@ def stamp(picture: np.ndarray, shape: str, rgb: np.ndarray, pose: Pose) -> None:
 
 
 def _triangle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Point up, its corners on the unit circle."""
+    """Signed distance inside a triangle that points up, with corners on the unit circle."""
     return 0.5 - np.maximum(v, np.abs(u) * math.sqrt(0.75) - v / 2)
 
 
@@ -113,7 +113,7 @@ def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _star(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Five points; in every tenth of the turn its edge is one straight line."""
+    """Signed distance inside a star of five points; its edge is straight in every tenth of a turn."""
     tenth = math.pi / 5
     angle = np.abs((np.arctan2(u, -v) + tenth) % (2 * tenth) - tenth)
     distance = np.hypot(u, v)

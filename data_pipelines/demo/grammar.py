@@ -1,4 +1,4 @@
-"""Captions of a scene: many wordings, some of which leave things out, none of which says what is not so."""
+"""Captions of a scene in many wordings. Some leave things out; none says anything false."""
 
 from typing import NamedTuple
 
@@ -66,14 +66,14 @@ _LEVELS = {0: 0.3, 1: 0.45, 2: 0.25}  # how much a caption tells, and how many d
 
 
 class SceneCaption(NamedTuple):
-    """A caption, and how much of the scene it tells: 0 the bare events, 1 also how and where, 2 all."""
+    """A caption and its level of detail: 0 the bare events, 1 also how and where, 2 everything."""
 
     text: str
     level: int
 
 
 def write_captions(rng: np.random.Generator, scene: Scene, wanted: int) -> list[SceneCaption]:
-    """At most `wanted` different captions of a scene, at least one."""
+    """Returns up to `wanted` different captions of a scene, at least one."""
     captions: dict[str, SceneCaption] = {}
     for _ in range(wanted):
         level = pick(rng, list(_LEVELS), list(_LEVELS.values()))
@@ -96,7 +96,7 @@ def _sentence(rng: np.random.Generator, scene: Scene, level: int) -> str:
 
 
 def _clause(rng: np.random.Generator, event: Event, level: int) -> str:
-    """One event, such as "two small red discs come down slowly"."""
+    """Returns the clause of one event, such as "two small red discs come down slowly"."""
     several = event.count > 1
     words = [pick(rng, COLOUR_WORDS[event.colour]), pick(rng, SHAPE_WORDS[event.shape])[several]]
     if level and event.size in SIZE_WORDS:

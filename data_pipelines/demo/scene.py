@@ -1,4 +1,4 @@
-"""What happens in a clip of the demo corpus: drawn from a random generator, kept as words and measures."""
+"""Scenes of the demo corpus: random events, stored as words and measures."""
 
 import functools
 import itertools
@@ -40,10 +40,20 @@ _MARGIN = 0.04  # of the picture, left free at either side
 
 @dataclass(frozen=True)
 class Event:
-    """A group of like shapes that appears at `begins` and moves until `ends`, in seconds of the clip.
+    """A group of equal shapes that move together.
 
-    `lanes` are places across the direction of motion, one per shape, and `rest` is the place along it
-    where the motion ends, all as shares of the picture. `radius` is a share of its short side.
+    Attributes:
+        colour: one of COLOURS.
+        shape: one of SHAPES.
+        motion: one of MOTIONS.
+        size: word for the size.
+        speed: one of SPEEDS.
+        radius: as a share of the short side of the picture.
+        lanes: places across the direction of motion, one per shape, as shares of the picture.
+        rest: place along the direction at which the motion ends, as a share of the picture.
+        shade: brightness of the colour.
+        begins: second of the clip at which the group appears.
+        ends: second at which it stops.
     """
 
     colour: str
@@ -60,18 +70,18 @@ class Event:
 
     @property
     def count(self) -> int:
-        """How many shapes there are."""
+        """Number of shapes."""
         return len(self.lanes)
 
     @property
     def rgb(self) -> np.ndarray:
-        """The colour as it is drawn: (3,), a little darker than its name."""
+        """The drawn colour, a little darker than its name's: (3,)."""
         return np.array(COLOURS[self.colour]) * self.shade
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip: its events in the order in which they begin, over one background."""
+    """A clip: events in the order in which they begin, over one background."""
 
     events: tuple[Event, ...]
     order: Order
@@ -81,7 +91,7 @@ class Scene:
     fps: int
 
     def attributes(self) -> dict[str, str]:
-        """What is there to be seen and heard, as words; those of a second event end in 2, and so on."""
+        """Returns the words for what is seen and heard; those of the second event end in 2, and so on."""
         words = {"events": str(len(self.events)), "order": self.order}
         words |= {"background": self.background.pattern, "sound": self.sound}
         for number, event in enumerate(self.events, 1):
@@ -93,20 +103,20 @@ class Scene:
         return words
 
     def contrast(self) -> float:
-        """Mean distance of the shapes' colours from the background's, 0 to 1."""
+        """Returns the mean distance of the shapes' colours from the background's, 0 to 1."""
         behind = self.background.tones().mean(0)
         return float(np.mean([np.linalg.norm(e.rgb - behind) for e in self.events]) / (255 * math.sqrt(3)))
 
 
 def is_held_out(colour: str, shape: str, motion: str) -> bool:
-    """Whether training never shows this combination; each two of the three do occur there."""
+    """Whether a combination never occurs in training, where every two of its three words do."""
     places = list(COLOURS).index(colour), SHAPES.index(shape), MOTIONS.index(motion)
     return (places[0] + 3 * places[1] + 5 * places[2]) % len(COLOURS) == 0
 
 
 @functools.cache
 def combinations(held_out: bool) -> tuple[tuple[str, str, str], ...]:
-    """(colour, shape, motion) that may occur; what is round does not spin, as nobody could see it."""
+    """Returns the (colour, shape, motion) that may occur. Round shapes do not spin: nobody could see it."""
     every = itertools.product(COLOURS, SHAPES, MOTIONS)
     seen = (c for c in every if not (c[1] in ("circle", "ring") and c[2] == "spins"))
     return tuple(c for c in seen if is_held_out(*c) == held_out)
@@ -115,7 +125,7 @@ def combinations(held_out: bool) -> tuple[tuple[str, str, str], ...]:
 def draw_scene(
     rng: np.random.Generator, frames: int, fps: int, tint: Tint, held_out: bool, sound: str = "none"
 ) -> Scene:
-    """A scene of `frames` frames; only held-out combinations in it, or none of them."""
+    """Draws a scene of `frames` frames, with only held-out combinations or with none of them."""
     seconds = float(Fraction(frames, fps))
     possible = {n: share for n, share in _EVENTS.items() if seconds >= _EVENT_SECONDS[n]}
     wanted = pick(rng, list(possible), list(possible.values()))
@@ -133,7 +143,7 @@ def draw_scene(
 
 
 def pick(rng: np.random.Generator, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
-    """One of `options`, by weight."""
+    """Draws one of `options` by weight."""
     shares = None if weights is None else np.array(weights) / sum(weights)
     return options[int(rng.choice(len(options), p=shares))]
 
@@ -141,7 +151,7 @@ def pick(rng: np.random.Generator, options: Sequence[T], weights: Sequence[float
 def _distinct(
     rng: np.random.Generator, triples: Sequence[tuple[str, str, str]], wanted: int
 ) -> list[tuple[str, str, str]]:
-    """Combinations that differ in colour or shape, so that a caption can tell one from the other."""
+    """Draws combinations that differ in colour or shape, so that captions can tell them apart."""
     chosen: dict[tuple[str, str], tuple[str, str, str]] = {}
     while len(chosen) < wanted:
         triple = pick(rng, triples)
@@ -162,7 +172,7 @@ def _windows(
 def _draw_event(
     rng: np.random.Generator, triple: tuple[str, str, str], window: tuple[float, float], band: int, bands: int
 ) -> Event:
-    """An event whose shapes keep to strip `band` of `bands`, no bigger than the strip has room for."""
+    """Draws an event whose shapes stay in strip `band` of `bands` and fit into it."""
     colour, shape, motion = triple
     width = (1 - 2 * _MARGIN) / bands
     sizes = _CHANGING_SIZE if motion in ("grows", "shrinks") else SIZES

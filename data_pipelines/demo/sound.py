@@ -1,4 +1,4 @@
-"""The tones of the demo corpus."""
+"""Tones of the demo corpus."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _FADE = 0.02  # seconds, so that a tone does not click when it begins and ends
 
 
 def tone(sound: str, seconds: float, pitch: float = 1.0) -> np.ndarray:
-    """The sound of a clip: (seconds * RATE,) int16, silence for "none". `pitch` scales its frequency."""
+    """Returns the sound of a clip: (seconds * RATE,) int16, silence for "none". `pitch` scales it."""
     times = np.arange(round(seconds * RATE)) / RATE
     if sound not in _HERTZ:
         return np.zeros(len(times), np.int16)

@@ -1,1 +1,1 @@
-"""Tools over a built corpus: is it whole, what does it hold, how does it look."""
+"""Tools for built corpora: validation, statistics, contact sheets."""

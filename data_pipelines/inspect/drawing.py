@@ -1,4 +1,4 @@
-"""Rows of pictures above lines of text, stacked to a sheet: what contact sheets are drawn with (Pillow)."""
+"""Drawing of contact sheets with Pillow: rows of pictures above lines of text."""
 
 import io
 import textwrap
@@ -24,7 +24,7 @@ _PAPER = (255, 255, 255)
 
 
 def fitted(picture: "Image.Image") -> "Image.Image":
-    """The picture as large as a cell allows."""
+    """Returns the picture in the largest size that fits a cell."""
     scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
     return picture.resize((max(round(picture.width * scale), 1), max(round(picture.height * scale), 1)))
 
@@ -32,7 +32,7 @@ def fitted(picture: "Image.Image") -> "Image.Image":
 def draw_row(
     pictures: Sequence["Image.Image"], texts: Sequence[str], frames: int, font: "FreeTypeFont", ink: Colour
 ) -> "Image.Image":
-    """At most `frames` pictures beside each other, above their texts in the colour `ink`."""
+    """Returns a row of at most `frames` pictures above their texts in the colour `ink`."""
     from PIL import Image, ImageDraw
 
     width = _width(frames)
@@ -50,31 +50,31 @@ def draw_row(
 
 
 def _wrap(text: str, width: int, font: "FreeTypeFont") -> Iterator[str]:
-    """Lines that are narrow enough; broken between words, and inside a word only where it must be."""
+    """Yields lines that are narrow enough; only words that are too long are broken."""
     line = ""
     for word in _drawable(text).split():
-        for part in _parts(word, width, font):
-            joined = f"{line} {part}" if line else part
+        for piece in _pieces(word, width, font):
+            joined = f"{line} {piece}" if line else piece
             if font.getlength(joined) > width:
                 yield line
-                joined = part
+                joined = piece
             line = joined
     yield line
 
 
-def _parts(word: str, width: int, font: "FreeTypeFont") -> list[str]:
+def _pieces(word: str, width: int, font: "FreeTypeFont") -> list[str]:
     if font.getlength(word) <= width:
         return [word]
     return textwrap.wrap(word, max(width // (2 * _FONT_SIZE), 1))
 
 
 def _drawable(text: str) -> str:
-    """Without lone surrogates, which no font can draw."""
+    """Returns the text without lone surrogates, which no font can draw."""
     return text.encode("utf-8", "replace").decode()
 
 
 def load_font(file: Path | None) -> "FreeTypeFont":
-    """The given font, or the one that comes with matplotlib, which has most alphabets."""
+    """Loads the given font, or matplotlib's, which has most alphabets."""
     import matplotlib
     from PIL import ImageFont
 
@@ -82,11 +82,11 @@ def load_font(file: Path | None) -> "FreeTypeFont":
     try:
         return ImageFont.truetype(str(found), _FONT_SIZE)
     except OSError as error:
-        raise UserError(f"{found} is no font that can be read: {error}; name a TrueType file") from None
+        raise UserError(f"{found} cannot be read as a font: {error}; name a TrueType file") from None
 
 
 def write_sheet(rows: Sequence["Image.Image"], frames: int, out: Path) -> None:
-    """Stores rows of `frames` pictures, one below the other, as a PNG."""
+    """Stores rows of `frames` pictures one below the other as a PNG."""
     from PIL import Image
 
     sheet = Image.new("RGB", (_width(frames), max(sum(row.height for row in rows), 1)), _PAPER)

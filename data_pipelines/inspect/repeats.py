@@ -1,4 +1,4 @@
-"""Finds values that occur twice among any number of them, in bounded memory."""
+"""Finds repeated values among any number of values, in bounded memory."""
 
 import hashlib
 import threading
@@ -13,9 +13,9 @@ _ENTRY = 24  # 16 bytes of hash, 8 of place
 
 
 class Repeats:
-    """Takes values with their places, on any thread; afterwards tells which came before.
+    """Collects values with their places, then finds the repeated ones. Thread-safe.
 
-    What is kept, 24 bytes a value, lies in files of `folder`, a 256th of it is in memory at a time.
+    Each value takes 24 bytes in files of `folder`; a 256th of them is in memory at a time.
     """
 
     def __init__(self, folder: Path):
@@ -25,7 +25,7 @@ class Repeats:
         self._lock = threading.Lock()
 
     def add(self, value: bytes, place: int) -> None:
-        """Remembers that `value` stands at `place`."""
+        """Adds the value of a place."""
         digest = hashlib.blake2b(value, digest_size=16).digest()
         bucket = digest[0]
         with self._lock:
@@ -34,7 +34,7 @@ class Repeats:
                 self._spill(bucket)
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """(a value's place, the first place with the same value) of every value that is not the first."""
+        """Yields (place, first place with the same value) of every repeated value."""
         for bucket, file in enumerate(self._files):
             self._spill(bucket)
             entries = np.fromfile(file, "<u8").reshape(-1, _ENTRY // 8)

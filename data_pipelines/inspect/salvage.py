@@ -1,4 +1,4 @@
-"""Records of one shard file, also of a damaged one: every record that can still be read intact."""
+"""Reads every record that is still intact from a shard file, also from a damaged one."""
 
 import mmap
 import struct
@@ -18,10 +18,9 @@ _MOST_BYTES = 1 << 31  # of a record
 
 
 def read_records(path: Path, count: int) -> Iterator[bytes | ClipError]:
-    """Each record of the shard, or why it cannot be read.
+    """Yields each record of the shard, or the reason why it cannot be read.
 
-    A shard whose index is lost is read from its start up to the first record that is not intact, at most
-    `count` of them.
+    A shard without an index is read from its start to the first damaged record, at most `count` records.
     """
     reader = ArrayRecordReader(str(path), RANDOM_ACCESS)
     if not reader.ok():
@@ -45,7 +44,7 @@ class _Chunk(NamedTuple):
 
 
 def _walk(path: Path, count: int) -> Iterator[bytes | ClipError]:
-    """Records by the file's chunks alone, one record to a chunk as `shards.ShardWriter` lays them out."""
+    """Yields records by the chunks of the file; `shards.ShardWriter` writes one record to a chunk."""
     if path.stat().st_size == 0:
         yield ClipError("truncated", "the file is empty")
         return
@@ -86,21 +85,21 @@ def _read_chunk(view: mmap.mmap, position: int) -> _Chunk:
 
 
 def _read(view: mmap.mmap, position: int, size: int) -> tuple[bytes, int]:
-    """`size` bytes of content from `position` on, block headers left out, and the position behind them."""
-    parts = []
+    """Returns `size` bytes of content without block headers, and the position behind them."""
+    pieces = []
     while size:
         if position % _BLOCK == 0:
             position += _BLOCK_HEADER
-        part = view[position : position + min(size, _BLOCK - position % _BLOCK)]
-        if not part:
+        piece = view[position : position + min(size, _BLOCK - position % _BLOCK)]
+        if not piece:
             raise ClipError("truncated", f"the file ends at byte {len(view)}, inside the record")
-        parts.append(part)
-        position, size = position + len(part), size - len(part)
-    return b"".join(parts), position
+        pieces.append(piece)
+        position, size = position + len(piece), size - len(piece)
+    return b"".join(pieces), position
 
 
 def _unpack_chunk(chunk: _Chunk) -> bytes:
-    """The one record of a chunk: a compression type, the record's size, the record."""
+    """Returns the record of a chunk, which is a compression type, the record's size, the record."""
     compression, rest = chr(chunk.data[0]) if chunk.data else "", chunk.data[1:]
     try:
         sizes_size, rest = _varint(rest)
@@ -127,7 +126,7 @@ def _decompress(packed: bytes, size: int, compression: str) -> bytes:
 
 
 def _varint(data: bytes) -> tuple[int, bytes]:
-    """A number in groups of 7 bits, and what follows it."""
+    """Returns a number in groups of 7 bits, and the bytes after it."""
     value = 0
     for place, byte in enumerate(data[:10]):
         value |= (byte & 0x7F) << 7 * place

@@ -1,4 +1,4 @@
-"""A contact sheet: a row of frames and the captions of some clips, as a PNG."""
+"""Contact sheets: frames and captions of some clips as a PNG."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def contact_sheet(
     folder: Path, out: Path, n: int = 8, frames: int = 6, seed: int | None = None, font: Path | None = None
 ) -> None:
-    """Draws `n` clips with `frames` frames each; spread over the corpus, or drawn by `seed`.
+    """Draws `n` clips with `frames` frames each: evenly spaced ones, or random ones if there is a `seed`.
 
-    `font` is a TrueType file for scripts that the built-in one lacks, such as Chinese. A clip that does not
+    `font` is a TrueType file for scripts that the default font lacks, such as Chinese. A clip that does not
     decode is shown with the reason.
     """
     if n < 1 or frames < 1:
-        raise UserError(f"a sheet of {n} clips with {frames} frames each shows nothing; ask for 1 or more")
+        raise UserError(f"n and frames must be at least 1, got {n} and {frames}")
     with open_shards(folder) as shards:
         letters = load_font(font)
         rows = [_row(shards, number, frames, letters) for number in _choose(len(shards), n, seed)]
@@ -40,7 +40,7 @@ def _choose(clips: int, n: int, seed: int | None) -> list[int]:
 
 
 def _row(shards: Shards, number: int, frames: int, font: "FreeTypeFont") -> "Image.Image":
-    """One clip: its frames above its captions."""
+    """Returns the row of one clip: its frames above its captions."""
     shard, record = shards.place(number)
     try:
         clip = intact_clip(shards[number])

@@ -1,4 +1,4 @@
-"""What a corpus holds: durations, sizes, caption lengths, rates and scores, as a table, a dict and a PNG."""
+"""Statistics of a corpus: durations, sizes, caption lengths, rates and scores."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Stats:
     distributions: dict[str, Distribution] = field(default_factory=dict)
 
     def add(self, header: dict[str, Any]) -> None:
-        """Takes the header of one record."""
+        """Adds the header of one record."""
         self.clips += 1
         self.media[header["media"]] += 1
         self.with_audio += header["audio"]
@@ -39,7 +39,7 @@ class Stats:
         self.captions += len(header["captions"])
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """Returns everything as a dict for JSON."""
         return {
             "clips": self.clips,
             "unreadable": self.unreadable,
@@ -51,7 +51,7 @@ class Stats:
         }
 
     def table(self) -> str:
-        """Counts, then a line of quantiles for each quantity, then a histogram of each that varies."""
+        """Returns counts, a line of quantiles for each quantity, and a histogram of each that varies."""
         counts = [f"{self.clips} clips ({_joined(self.media)}), {self.with_audio} with sound"]
         counts += [f"{self.captions} captions"]
         counts += [f"{self.unreadable} records cannot be read"] * bool(self.unreadable)
@@ -66,7 +66,7 @@ class Stats:
         return "\n".join([*counts, "", *lines, *charts])
 
     def plot(self, file: Path) -> None:
-        """A PNG with a histogram of each quantity."""
+        """Stores a PNG with a histogram of each quantity."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -88,7 +88,7 @@ class Stats:
 
 
 def collect(folder: Path) -> Stats:
-    """Reads every record of a corpus once."""
+    """Returns the statistics of a corpus; reads every record once."""
     stats = Stats()
     with open_shards(folder) as shards:
         for number in range(len(shards)):

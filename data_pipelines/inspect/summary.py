@@ -1,4 +1,4 @@
-"""The distribution of a quantity over any number of values, in bounded memory."""
+"""Distribution of any number of values, in bounded memory."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ BINS = 20
 
 
 class Distribution:
-    """Counts values rounded to three digits: whole numbers below 1,000 stay exact, others to 0.5 %."""
+    """Counts of values, rounded to three digits: whole numbers below 1,000 are exact."""
 
     def __init__(self) -> None:
         self._counts: Counter[float] = Counter()
@@ -19,7 +19,7 @@ class Distribution:
         self.least, self.most = math.inf, -math.inf
 
     def add(self, value: float) -> None:
-        """Takes one value; what is not finite is not counted."""
+        """Adds a value unless it is infinite or not a number."""
         if math.isfinite(value):
             self._counts[float(f"{value:.3g}")] += 1
             self._sum += value
@@ -27,23 +27,23 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """Values taken."""
+        """Number of values."""
         return self._counts.total()
 
     @property
     def mean(self) -> float:
-        """Their mean; not a number if there are none."""
+        """Mean of the values; NaN if there are none."""
         return self._sum / self.count if self.count else math.nan
 
     def quantiles(self, shares: Sequence[float] = QUANTILES) -> list[float]:
-        """For each share, the least value that at least so many values do not exceed."""
+        """Returns for each share the smallest value that at least this share of the values do not exceed."""
         values, counts = self._sorted()
         ends = np.cumsum(counts)
         places = np.searchsorted(ends, np.asarray(shares) * self.count - 1e-9)
         return [float(quantile) for quantile in np.clip(values[places], self.least, self.most)]
 
     def histogram(self, bins: int = BINS) -> tuple[list[float], list[int]]:
-        """(bins + 1 edges, counts) over the range of the values."""
+        """Returns (bins + 1 edges, counts) over the range of the values."""
         values, counts = self._sorted()
         heights, edges = np.histogram(values, bins, weights=counts)
         return [float(f"{edge:.4g}") for edge in edges], [int(height) for height in heights]

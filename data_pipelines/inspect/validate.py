@@ -1,4 +1,4 @@
-"""Is a corpus whole: manifest, hashes, counts, records, duplicates, and do its clips decode."""
+"""Validates a corpus: manifest, hashes, counts, records, duplicates, decoding."""
 
 import itertools
 import tempfile
@@ -22,7 +22,7 @@ _FPS_TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class CorpusFault:
-    """Something that is wrong with a shard, or with one of its records."""
+    """A fault of a shard, or of one of its records."""
 
     shard: str
     record: int | None
@@ -35,10 +35,10 @@ class CorpusFault:
 
 
 def validate(folder: Path, decode: int | None, say: Callable[[str], None]) -> list[CorpusFault]:
-    """Everything that is wrong with a corpus; `say` gets one line per fault as soon as it is found.
+    """Returns the faults of a corpus; calls `say` with a line for each as soon as it is found.
 
-    Of `decode` clips, spread evenly over the corpus, every frame is decoded; None decodes all clips. A
-    folder without a readable manifest is no corpus: UserError.
+    Decodes every frame of `decode` evenly spaced clips; None decodes all clips. Raises UserError for a
+    folder without a readable manifest.
     """
     manifest = read_manifest(folder)
     faults: list[CorpusFault] = []
@@ -69,7 +69,7 @@ class _Checks:
         yield from self._check_repeats()
 
     def _check_names(self) -> Iterator[CorpusFault]:
-        """The manifest and the folder list the same files."""
+        """Yields differences between the files of the manifest and of the folder."""
         names = Counter(shard.name for shard in self._manifest.shards)
         for name in (name for name, times in names.items() if times > 1):
             yield CorpusFault(name, None, "listed twice", "the manifest names this shard more than once")
@@ -78,7 +78,7 @@ class _Checks:
             yield CorpusFault(name, None, "not listed", "the manifest does not name this file")
 
     def _check_shard(self, shard: ShardInfo, start: int) -> list[CorpusFault]:
-        """Faults of a shard whose first clip has number `start` in the corpus."""
+        """Returns the faults of a shard; `start` is the number of its first clip in the corpus."""
         path = self._folder / shard.name
         if not path.is_file():
             return [CorpusFault(shard.name, None, "missing", "the file is not there")]
@@ -135,7 +135,7 @@ class _Checks:
 
 
 def _check_media(clip: Clip) -> None:
-    """Decodes every frame; raises ClipError if one does not come out, or is other than the header says."""
+    """Decodes every frame; raises ClipError if one is missing or the header is wrong about the media."""
     with Video(clip.payload) as media:
         found = media.probe
         _compare(clip, found)
@@ -144,7 +144,7 @@ def _check_media(clip: Clip) -> None:
 
 
 def _compare(clip: Clip, found: Probe) -> None:
-    """What the header leaves at 0 is not compared."""
+    """Raises ClipError if the media differ from the header; values of 0 are not compared."""
     for name in ("frames", "width", "height"):
         said, held = getattr(clip, name), getattr(found, name)
         if said and said != held:

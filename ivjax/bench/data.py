@@ -1,4 +1,4 @@
-"""How fast a corpus is read, beside bare decoding of the same frames and a plain sequential reader."""
+"""Measures how fast a corpus is read, next to bare decoding and to a plain sequential reader."""
 
 import dataclasses
 import io
@@ -37,53 +37,64 @@ _MEMORY_READINGS = 8
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is read of each clip: `frames` sparse ones, resized to `side` x `side`."""
+class ClipShape:
+    """The array that is read of each clip: `frames` sparse frames, resized to `side` x `side`."""
 
     frames: int = 8
     side: int = 224
 
     @property
     def field(self) -> Frames:
-        """How a clip is read."""
+        """The field that reads a clip."""
         return Frames(Intervals(self.frames), TRAIN_STAGE2)
 
     @property
     def spec(self) -> dict[str, ArraySpec]:
-        """What a row of a batch holds."""
+        """The arrays of a row."""
         return {"video": ArraySpec((self.frames, self.side, self.side, 3), np.dtype(np.uint8))}
 
 
 def bench_data(
-    folder: Path | None, wanted: Wanted, clips: int, workers: Sequence[int], records: int
+    folder: Path | None,
+    wanted: ClipShape,
+    clips: int,
+    workers: Sequence[int],
+    records: int,
+    cache_gib: float = 0.0,
 ) -> Iterator[str]:
-    """JSON lines: CPU time per clip by part, the references, the loader with each worker count, memory.
+    """Yields JSON lines: CPU time per clip by step, the references, loaders by workers, memory.
 
-    Without a corpus folder one is drawn into a temporary one: see `draw_corpus`.
+    With `cache_gib`, each loader is measured with a cache of decoded clips too. Without a corpus folder,
+    `draw_corpus` draws a temporary one.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as drawn:
             draw_corpus(Path(drawn))
-            yield from bench_data(Path(drawn), wanted, clips, workers, records)
+            yield from bench_data(Path(drawn), wanted, clips, workers, records, cache_gib)
         return
     sample = _Sample(folder, wanted, clips)
-    parts = sample.measure()
-    yield json.dumps({"what": "CPU ms per clip", **_rounded(parts)})
-    yield json.dumps({"what": "clips/s per core", **_rounded({n: 1e3 / ms for n, ms in parts.items() if ms})})
-    lines = _time_loaders(folder, wanted, workers, clips, sample)
+    times = sample.measure()
+    yield json.dumps({"what": "CPU ms per clip", **_rounded(times)})
+    yield json.dumps({"what": "clips/s per core", **_rounded({n: 1e3 / ms for n, ms in times.items() if ms})})
+    variants = [(count, 0.0) for count in workers]
+    variants += [(count, cache_gib) for count in workers if cache_gib]
+    lines = _time_loaders(folder, wanted, variants, clips, sample)
     yield from map(json.dumps, lines)
     for line in lines[1:]:
         ratio = line["clips_per_s"] / lines[0]["clips_per_s"]
-        names = f"workers={line['workers']} / workers={lines[0]['workers']}"
-        yield json.dumps({"ratio": names, "clips_per_s": round(ratio, 3)})
+        yield json.dumps({"ratio": f"{_name(line)} / {_name(lines[0])}", "clips_per_s": round(ratio, 3)})
     if records:
         yield json.dumps(_memory(folder, wanted, workers[-1], records))
+
+
+def _name(line: Mapping[str, Any]) -> str:
+    return f"workers={line['workers']}" + (f" cache_gib={line['cache_gib']}" if line["cache_gib"] else "")
 
 
 def draw_corpus(
     folder: Path, records: int = 256, size: tuple[int, int] = (240, 320), frames: int = 64
 ) -> None:
-    """Clips of a camera that moves over a grainy texture, 25 frames a second, some of them many times."""
+    """Writes clips of a camera that moves over a grainy texture; a few different ones, many times."""
     clips = [_drawn_clip(number, size, frames) for number in range(_DIFFERENT)]
     with ShardWriter(folder / "shard-00000-of-00001.array_record") as shard:
         for number in range(records):
@@ -116,9 +127,9 @@ def _drawn_clip(number: int, size: tuple[int, int], frames: int) -> Clip:
 
 
 class _Sample:
-    """Some clips of a corpus, and ways to read them; each call of a way reads one clip."""
+    """Some clips of a corpus, and ways to read them."""
 
-    def __init__(self, folder: Path, wanted: Wanted, clips: int):
+    def __init__(self, folder: Path, wanted: ClipShape, clips: int):
         self._field = wanted.field
         self._wanted = wanted
         self._corpus = open_clips(str(folder))
@@ -126,7 +137,7 @@ class _Sample:
         self._maker = ExampleMaker([CorpusFields(str(folder), {"video": self._field})], wanted.spec, seed=0)
 
     def measure(self) -> dict[str, float]:
-        """Median CPU milliseconds of each way over the clips, all ways in turn on each clip."""
+        """Returns the median CPU milliseconds of each way; all ways take turns on each clip."""
         taken: dict[str, list[float]] = {}
         for number, clip in enumerate(self._clips):
             for name, seconds in self._ways(number, clip).items():
@@ -134,7 +145,7 @@ class _Sample:
         return {name: 1e3 * statistics.median(values) for name, values in taken.items()}
 
     def bare(self) -> float:
-        """CPU seconds per clip of bare decoding."""
+        """Returns the CPU seconds per clip of bare decoding."""
         chosen = [(clip.payload, self._frames(number, clip)) for number, clip in enumerate(self._clips)]
         return _cpu(lambda: [_bare(*clip) for clip in chosen])[0] / len(chosen)
 
@@ -162,7 +173,7 @@ class _Sample:
         return [int(index) for index in self._field.rule.choose(clip.frames, clip.fps, rng)]
 
     def _sequential(self, number: int) -> np.ndarray:
-        """What a short script would do: read on, decode everything, take the frames, resize them."""
+        """Reads a clip as a short script would: decodes everything, takes the frames, resizes them."""
         clip = self._corpus[number]
         chosen, side = self._frames(number, clip), self._wanted.side
         with av.open(io.BytesIO(clip.payload), "r") as container:
@@ -173,7 +184,7 @@ class _Sample:
 
 
 def _bare(payload: bytes, chosen: Sequence[int]) -> list[np.ndarray]:
-    """The limit: PyAV decodes up to the last wanted frame, and turns the wanted ones to RGB."""
+    """Decodes up to the last wanted frame and converts the wanted ones to RGB: the least that PyAV can do."""
     wanted, last = set(chosen), max(chosen)
     pictures = []
     with av.open(io.BytesIO(payload), "r") as container:
@@ -192,41 +203,48 @@ def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.thread_time() - started, result
 
 
-def _open(folder: Path, wanted: Wanted, workers: int) -> Loader:
-    mixture = Mixture((Corpus(str(folder)),), {"video": wanted.field}, workers=workers)
+def _open(folder: Path, wanted: ClipShape, workers: int, cache_gib: float = 0.0) -> Loader:
+    mixture = Mixture((Corpus(str(folder)),), {"video": wanted.field}, workers=workers, cache_gib=cache_gib)
     return mixture.open(BatchRequest(wanted.spec, _BATCH))
 
 
 def _time_loaders(
-    folder: Path, wanted: Wanted, workers: Sequence[int], clips: int, sample: _Sample
+    folder: Path, wanted: ClipShape, variants: Sequence[tuple[int, float]], clips: int, sample: _Sample
 ) -> list[dict[str, Any]]:
-    """The best of several rounds in which bare decoding and each loader have their turn.
-
-    What else the machine does only adds time, so the best of many comes closest to the work itself.
-    """
-    loaders = {count: _open(folder, wanted, count) for count in workers}
-    windows: dict[int, list[tuple[float, float]]] = {count: [] for count in workers}
+    """Returns the best of several rounds for each (workers, cache_gib), in turn with bare decoding."""
+    # Other work of the machine only adds time, so the best round comes closest to the work itself.
+    loaders = {variant: _open(folder, wanted, *variant) for variant in variants}
+    windows: dict[tuple[int, float], list[tuple[float, float]]] = {variant: [] for variant in variants}
+    for (_, cache_gib), loader in loaders.items():
+        for _ in range(_warm_batches(loader) if cache_gib else 0):
+            next(loader)
     bare = []
     for _ in range(_ROUNDS):
         bare.append(sample.bare())
-        for count, loader in loaders.items():
-            windows[count].append(_window(loader, clips))
+        for variant, loader in loaders.items():
+            windows[variant].append(_window(loader, clips))
     for loader in loaders.values():
         loader.close()
     return [
         {
             "what": "loader",
             "workers": count,
+            "cache_gib": cache_gib,
             "clips_per_s": round(1 / min(wall for wall, _ in measured), 1),
             "clips_per_cpu_s": round(1 / min(cpu for _, cpu in measured), 1),
             "of_bare": round(min(bare) / min(cpu for _, cpu in measured), 3),
         }
-        for count, measured in windows.items()
+        for (count, cache_gib), measured in windows.items()
     ]
 
 
+def _warm_batches(loader: Loader) -> int:
+    """Returns the batches of one epoch, after which every clip has been decoded once."""
+    return -(-loader.epoch // _BATCH)
+
+
 def _window(loader: Loader, clips: int) -> tuple[float, float]:
-    """Wall and CPU seconds per clip, batches left out that lay ready before."""
+    """Returns wall and CPU seconds per clip, without the batches that were ready before."""
     for _ in range(BATCHES_AHEAD + 2):
         next(loader)
     cpu, started = _cpu_seconds(), time.perf_counter()
@@ -237,8 +255,8 @@ def _window(loader: Loader, clips: int) -> tuple[float, float]:
     return wall / (batches * _BATCH), cpu / (batches * _BATCH)
 
 
-def _memory(folder: Path, wanted: Wanted, workers: int, records: int) -> dict[str, Any]:
-    """Resident memory of this process and its workers, read at even distances over `records` clips."""
+def _memory(folder: Path, wanted: ClipShape, workers: int, records: int) -> dict[str, Any]:
+    """Returns the resident memory of this process and its workers at even distances over `records` clips."""
     loader = _open(folder, wanted, workers)
     readings = []
     for _ in range(_MEMORY_READINGS):
@@ -250,13 +268,13 @@ def _memory(folder: Path, wanted: Wanted, workers: int, records: int) -> dict[st
 
 
 def _processes() -> list[int]:
-    """This process and its children."""
+    """Returns the ids of this process and its children."""
     children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     return [os.getpid(), *(int(pid) for file in children for pid in file.read_text().split())]
 
 
 def _cpu_seconds() -> float:
-    """CPU time of this process, its running children and its ended ones."""
+    """Returns the CPU time of this process and of its running and ended children."""
     ticks = os.sysconf("SC_CLK_TCK")
     running = sum(sum(map(int, _stat(pid)[11:13])) for pid in _processes()[1:]) / ticks
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -264,7 +282,7 @@ def _cpu_seconds() -> float:
 
 
 def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat after the command's name."""
+    """Returns the fields of /proc/PID/stat after the command's name."""
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 

@@ -50,6 +50,9 @@ def _add_data(what: argparse._SubParsersAction) -> None:
     data.add_argument("--clips", type=int, default=64, help="clips in each measurement (default 64)")
     data.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="worker counts (default 1 2)")
     data.add_argument("--records", type=int, default=0, help="also watch memory over this many clips")
+    data.add_argument(
+        "--cache-gib", type=float, default=0.0, help="also measure with a cache of decoded clips this large"
+    )
     data.set_defaults(run=_bench_data)
 
 
@@ -87,10 +90,13 @@ def _bench_step(options: argparse.Namespace) -> int:
 
 
 def _bench_data(options: argparse.Namespace) -> int:
-    from ivjax.bench.data import Wanted, bench_data
+    from ivjax.bench.data import ClipShape, bench_data
 
-    wanted = Wanted(options.frames, options.side)
-    for line in bench_data(options.corpus, wanted, options.clips, options.workers, options.records):
+    wanted = ClipShape(options.frames, options.side)
+    lines = bench_data(
+        options.corpus, wanted, options.clips, options.workers, options.records, options.cache_gib
+    )
+    for line in lines:
         print(line, flush=True)
     return 0
 

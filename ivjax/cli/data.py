@@ -1,4 +1,4 @@
-"""`ivjax data`: make, build and look at corpora."""
+"""`ivjax data`: makes, builds and inspects corpora."""
 
 import argparse
 import json
@@ -9,8 +9,8 @@ from ivjax.errors import UserError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Adds the command."""
-    about = "Make, build and look at corpora."
+    """Adds the command `data`."""
+    about = "Make, build and inspect corpora."
     data = add_command(commands, "data", about, "ivjax data demo demo --clips 1000")
     what = data.add_subparsers(dest="what", required=True)
     for add_one in (_add_demo, _add_build, _add_validate, _add_stats, _add_show, _add_tokenizer):
@@ -18,12 +18,12 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_demo(what: argparse._SubParsersAction) -> None:
-    about = "Draw videos of moving shapes with captions: a corpus for trying things out and for tests."
+    about = "Draw videos of moving shapes with captions, to try things out and for tests."
     demo = add_command(what, "demo", about, "ivjax data demo demo --clips 1000 --seed 0")
     demo.add_argument("out", type=Path, help="the folder to make")
     demo.add_argument("--clips", type=int, default=1000, help="clips to train on (default 1000)")
     demo.add_argument("--held-out", type=int, help="clips to test on (default: a tenth)")
-    demo.add_argument("--seed", type=int, default=0, help="the same seed draws the same bytes (default 0)")
+    demo.add_argument("--seed", type=int, default=0, help="equal seeds give equal bytes (default 0)")
     demo.add_argument("--workers", type=int, help="processes (default: one per core)")
     demo.set_defaults(run=_demo)
 
@@ -45,14 +45,14 @@ def _add_build(what: argparse._SubParsersAction) -> None:
         "--set", nargs="+", default=[], type=pair, metavar="name=value", help="options of the source"
     )
     build.add_argument(
-        "--min-score", nargs="+", default=[], type=pair, metavar="name=value", help="least scores"
+        "--min-score", nargs="+", default=[], type=pair, metavar="name=value", help="lowest scores to keep"
     )
     build.add_argument("--draw", type=int, metavar="N", help="diversity sampling: keep N rows")
     build.add_argument(
-        "--draw-method", choices=("original", "streaming"), default="original", help="how they are drawn"
+        "--draw-method", choices=("original", "streaming"), default="original", help="method of the draw"
     )
     build.add_argument("--shots", action="store_true", help="split rows where the camera cuts")
-    build.add_argument("--engine", choices=("pool", "beam"), default="pool", help="who runs the steps")
+    build.add_argument("--engine", choices=("pool", "beam"), default="pool", help="what runs the build")
     build.add_argument("--runner", default="DirectRunner", help="Beam's runner")
     build.add_argument("--beam", nargs="+", default=[], metavar="name=value", help="Beam's pipeline options")
     build.add_argument("--overwrite", action="store_true", help="replace another corpus in the folder")
