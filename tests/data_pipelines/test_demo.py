@@ -92,7 +92,7 @@ def test_a_folder_of_other_videos_is_refused(demo):
 
 @pytest.mark.parametrize(("clips", "seed"), [(0, 1), (5, -1)])
 def test_numbers_that_make_no_corpus_are_refused(tmp_path, clips, seed):
-    with pytest.raises(UserError, match="must be 0 or more|ask for 1 or more"):
+    with pytest.raises(UserError, match="must be at least"):
         make(tmp_path / "new", clips=clips, seed=seed)
     assert not (tmp_path / "new").exists()
 
