@@ -89,7 +89,7 @@ def _module(file: str) -> ModuleType:
     if path is None or not path.is_file():
         shipped = shipped_configs()
         known = f"give a path to a .py file, or one of: {', '.join(shipped)}"
-        raise UserError(f"no config {file!r}{nearest(file, shipped)}; {known}")
+        raise UserError(f"no config {file!r}; {known}{nearest(file, shipped)}")
     spec = importlib.util.spec_from_file_location(f"ivjax_config_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -2,6 +2,7 @@
 
 Options import no jax, so that a config loads in a moment. What an option builds lives in another module,
 which imports the options; the options only name it. This is the one place where modules are imported by name.
+Classes that an override or a stored experiment names in full are found here, too.
 """
 
 import importlib

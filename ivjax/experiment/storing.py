@@ -1,7 +1,6 @@
 """An experiment as JSON, and back: how a run folder remembers what it was trained with."""
 
 import dataclasses
-import importlib
 import json
 import sys
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
+from ivjax.experiment import late
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import resolved_text
 from ivjax.experiment.run_folder import folder_with_weights
@@ -81,7 +81,7 @@ def _class(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if module not in sys.modules and module.split(".")[0] != __name__.split(".")[0]:
         raise ValueError(f"{name} is not of ivjax; import {module} first if you trust it")
-    kind = getattr(importlib.import_module(module), attribute)
+    kind = late.implementation_of(module, attribute)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise ValueError(f"{name} is no dataclass")
     return kind

@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import sys
 import typing
@@ -10,8 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ivjax.errors import UserError
+from ivjax.experiment import late
 from ivjax.experiment.branches import item_kinds, options_of
 
+# What a text that is no value of a type makes its reader raise; an unknown class raises the last two.
+_UNREADABLE = (ValueError, SyntaxError, TypeError, KeyError, ImportError, AttributeError)
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -57,7 +59,7 @@ def _read(kind: Any, old: Any, text: str) -> Any:
             continue
         try:
             return _read_one(option, old, text)
-        except (ValueError, SyntaxError, TypeError, KeyError, ImportError, _MisfitError):
+        except (_MisfitError, *_UNREADABLE):
             continue
     raise _MisfitError
 
@@ -121,7 +123,7 @@ def _class_named(name: str, kind: Any, old: Any) -> Any:
     """The dataclass of a name as an override writes it; with dots, it is one of ivjax by its full name."""
     module, _, last = name.rpartition(".")
     if module.split(".")[0] == __name__.split(".")[0]:
-        found = [getattr(importlib.import_module(module), last, None)]
+        found = [late.implementation_of(module, last)]
         found = [c for c in found if inspect.isclass(c) and dataclasses.is_dataclass(c) and _fits(c, kind)]
     else:
         found = [c for c in _classes(kind, old) if c.__name__ == name]
