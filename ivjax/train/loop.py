@@ -83,7 +83,7 @@ def _take_steps(session: Session, request: StopRequest) -> bool:
         if session.checkpoints.stop_requested(session.step):
             break
     reporter.report()
-    return session.step == experiment.steps
+    return session.step >= experiment.steps  # more, if the run is given fewer steps than it has taken
 
 
 def _leave(session: Session, finished: bool) -> None:

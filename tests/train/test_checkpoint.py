@@ -61,6 +61,13 @@ def test_keep_last_and_keep_every(tmp_path):
     assert sorted(int(d.name) for d in (tmp_path / "checkpoints").iterdir()) == [3, 6, 7, 8]
 
 
+def test_fewer_steps_than_were_taken_leave_a_finished_run(tmp_path):
+    run(tmp_path, *FEW)
+    said: list[str] = []
+    run(tmp_path, *FEW, "steps=4", said=said)
+    assert "continuing from step 6" in "\n".join(said) and "stopped by request" not in "\n".join(said)
+
+
 def test_parameters_alone_and_their_average_differ(tmp_path):
     run(tmp_path, *FEW)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])

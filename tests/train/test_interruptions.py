@@ -55,10 +55,15 @@ def test_two_processes_give_the_losses_of_one_and_agree_to_stop(tmp_path):
     printed = finish(job)
     assert "stopped by request after step" in printed
     assert steps_logged(folder) < 20
-    finish(start(*launch, "mesh.slices=2", "mesh.fsdp=4", *where))
+    evals = ("eval_loss.every=10", "eval_loss.batches=1", "checkpoint.best=-eval/loss")
+    finish(start(*launch, "mesh.slices=2", "mesh.fsdp=4", *evals, *where))
+    assert json.loads((folder / "best" / "best.json").read_text())["step"] == 20
     alone = run(tmp_path / "one")
     np.testing.assert_allclose(losses(folder), alone, rtol=2e-5)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    best, last = (jax.tree.leaves(restore_params(place, here)) for place in (folder / "best", folder))
+    for kept, trained in zip(best, last, strict=True):
+        np.testing.assert_array_equal(kept, trained)
     for ema in (False, True):
         pairs = zip(
             jax.tree.leaves(restore_params(folder, here, ema)),
