@@ -91,15 +91,15 @@ def seconds(folder: Path) -> dict[str, float]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has its result."""
+    """Whether a run is finished and has its result."""
     return (folder / _RESULT).is_file()
 
 
 def note_failure(folder: Path, why: str) -> None:
-    """Keeps why a run failed; the next start tries it again."""
+    """Stores why a run failed; the next start of the sweep tries it again."""
     store(folder / _FAILURE, json.dumps({"why": why}) + "\n")
 
 
 def forget_failure(folder: Path) -> None:
-    """A new start of the run."""
+    """Removes the reason of an earlier failure: the run starts again."""
     (folder / _FAILURE).unlink(missing_ok=True)

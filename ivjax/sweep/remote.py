@@ -1,4 +1,4 @@
-"""Runs of a sweep as commands of their own, for machines that this one only starts."""
+"""Commands that train the runs of a sweep on other machines."""
 
 import re
 import shlex
@@ -14,13 +14,13 @@ _LONGEST = 30  # characters of a job's name before its number; clusters take a f
 
 
 def train_commands(sweep: SweepFolder) -> dict[int, Command]:
-    """The arguments of `ivjax` that train each run which is not at its end, by its number in the sweep."""
+    """Returns the arguments of `ivjax` that train each unfinished run, by its number in the sweep."""
     pairs = zip(sweep.trials(), sweep.histories(), strict=True)
     return {n: _train(sweep, trial) for n, (trial, history) in enumerate(pairs) if not history.finished}
 
 
 def launch_commands(sweep: SweepFolder, where: str, target: str) -> list[Command]:
-    """The arguments that start them as jobs, each with a name and files of its own."""
+    """Returns the arguments of `ivjax` that start each unfinished run as a job with a name and files of its own."""
     stem = re.sub(r"[^a-z0-9]+", "-", sweep.folder.absolute().name.lower()).strip("-")
     stem = (stem if stem[:1].isalpha() else f"sweep-{stem}")[:_LONGEST].rstrip("-")
     trials = sweep.trials()
@@ -32,7 +32,7 @@ def launch_commands(sweep: SweepFolder, where: str, target: str) -> list[Command
 
 
 def launch_all(sweep: SweepFolder, where: str, target: str, say: Callable[[str], None]) -> int:
-    """Starts one job for each run; one that cannot start does not stop the rest. 1 if there is one."""
+    """Starts one job for each unfinished run. Returns 1 if a job could not be started, else 0."""
     sweep.check()
     commands = launch_commands(sweep, where, target)
     sweep.write()
@@ -45,7 +45,7 @@ def launch_all(sweep: SweepFolder, where: str, target: str, say: Callable[[str],
 
 
 def shown(command: Sequence[str]) -> str:
-    """A command as it is typed."""
+    """Returns a command as a user would type it."""
     return shlex.join(["ivjax", *command])
 
 

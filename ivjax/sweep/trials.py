@@ -26,9 +26,12 @@ class Trial:
 
 
 def combinations(overrides: Sequence[str], walk: bool = False, file: Path | None = None) -> list[Overrides]:
-    """The overrides of each run: all combinations of the comma lists, or the lists walked together (`walk`).
+    """Returns the overrides of each run.
 
-    `file` lists further runs; each of them is combined with each of these.
+    Args:
+        overrides: overrides whose values may be comma lists.
+        walk: whether the lists are walked together; otherwise all combinations are taken.
+        file: a Python file with further runs, each of which is combined with each of these.
     """
     base = _zipped(overrides) if walk else list(expand(overrides))
     return [first + more for first in base for more in (_listed(file) if file else [()])]
@@ -45,7 +48,7 @@ def _zipped(overrides: Sequence[str]) -> list[Overrides]:
 
 
 def _listed(file: Path) -> list[Overrides]:
-    """The `runs` of a Python file: strings or tuples of overrides."""
+    """Returns the `runs` of a Python file, which are strings or tuples of overrides."""
     spec = importlib.util.spec_from_file_location(f"ivjax_sweep_{file.stem}", file)
     if not file.is_file() or spec is None or spec.loader is None:
         raise UserError(f"--list {file}: there is no such Python file")
@@ -80,7 +83,7 @@ def trials_of(runs: Sequence[Overrides]) -> list[Trial]:
 
 
 def _name(values: dict[str, Any]) -> str:
-    """A folder's name; where characters had to go, a digest keeps it unique."""
+    """Returns a folder name; if characters had to be replaced, a digest keeps it unique."""
     text = ",".join(f"{path}={value}" for path, value in values.items()) or "as_is"
     safe = re.sub(r"[^A-Za-z0-9._=,+-]", "_", text)
     if safe == text and len(text) <= _LONGEST_NAME:
