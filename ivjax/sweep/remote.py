@@ -20,7 +20,7 @@ def train_commands(sweep: SweepFolder) -> dict[int, Command]:
 
 
 def launch_commands(sweep: SweepFolder, where: str, target: str) -> list[Command]:
-    """Returns the arguments of `ivjax` that start each unfinished run as a job with its own name and files."""
+    """Returns the arguments of `ivjax` that start each unfinished run as a job of its own."""
     stem = re.sub(r"[^a-z0-9]+", "-", sweep.folder.absolute().name.lower()).strip("-")
     stem = (stem if stem[:1].isalpha() else f"sweep-{stem}")[:_LONGEST].rstrip("-")
     trials = sweep.trials()
