@@ -25,13 +25,13 @@ from ivjax.convert.formats.tensors import Arrays, Shape, Tensors
 from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage
 from ivjax.convert.starting import shapes_of, starting_params
 from ivjax.errors import UserError
-from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.patterns import covers
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.ops.cut import joined
 from ivjax.ops.resize import Grid
 from ivjax.ops.trees import paths_of
-from ivjax.stages.objective import Objective, Params, Stage
+from ivjax.stages.objective import Objective, Params
 from ivjax.stages.training_rates import objective_of
 from ivjax.train.checkpoint import restore_params
 

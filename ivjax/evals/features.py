@@ -14,10 +14,10 @@ from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
 from ivjax.evals.suites.suite import Dtype, Feature, FeatureSuite
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.tower import VideoEncoder, VideoTower
-from ivjax.stages.objective import Params, Stage
+from ivjax.stages.objective import Params
 
 _ENCODER = "encoder"  # the part of a larger model that is probed unless another is named
 

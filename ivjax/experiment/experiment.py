@@ -11,15 +11,18 @@ from ivjax.experiment.schedules import FlooredCosine, WarmupCosine
 
 
 class Stage(Protocol):
-    """A frozen dataclass that describes what is trained; ivjax/stages/objective.py has the typed protocol."""
+    """A frozen dataclass that describes what is trained.
+
+    What it builds is in ivjax/stages/objective.py, the protocols of its sizes in ivjax/models/sizes.py.
+    """
 
     def build(self, compute: Compute) -> Any:
-        """Checks the stage and returns its objective."""
+        """Checks the stage and returns its Objective."""
         ...
 
     @property
     def size(self) -> Any:
-        """Returns the size of the model that is trained."""
+        """Returns the ModelSize of what is trained; weight files are recognised by it."""
         ...
 
     def model(self, compute: Compute) -> Any:
@@ -27,7 +30,7 @@ class Stage(Protocol):
         ...
 
     def encoders(self) -> Any:
-        """Returns the sizes of the encoders that can stand alone, by branch of the parameter tree."""
+        """Returns the sizes of the towers that can stand alone, by branch of the parameter tree."""
         ...
 
 

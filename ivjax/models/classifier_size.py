@@ -86,7 +86,7 @@ class ClassifierSize:
         return True
 
     def flops(self) -> dict[str, float]:
-        """Forward FLOPs per clip, by part."""
+        """Forward FLOPs per clip, by layer."""
         head = 2.0 * self.features * self.classes
         if self.extra_mlp:
             head += 16.0 * self.pooled**2

@@ -94,7 +94,7 @@ class VideoTowerSize(ModelSize, Protocol):
         ...
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
-        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        """Forward FLOPs per clip on so many visible patches (None: all), by layer."""
         ...
 
     def check(self, name: str) -> None:
@@ -118,7 +118,7 @@ class TextTowerSize(ModelSize, Protocol):
     vocabulary: int
 
     def flops(self) -> dict[str, float]:
-        """Forward FLOPs per text, by part."""
+        """Forward FLOPs per text, by layer."""
         ...
 
     def check(self, name: str) -> None:

@@ -96,7 +96,7 @@ class VideoTower(VideoEncoder):
         return self.size.rules
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
-        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        """Forward FLOPs per clip on so many visible patches (None: all), by layer."""
         return self.size.flops(patches)
 
     def init(self, key: jax.Array) -> Params:
@@ -163,7 +163,7 @@ class TextTower(abc.ABC):
         return self.size.rules
 
     def flops(self) -> dict[str, float]:
-        """Forward FLOPs per text, by part."""
+        """Forward FLOPs per text, by layer."""
         return self.size.flops()
 
     def init(self, key: jax.Array) -> Params:

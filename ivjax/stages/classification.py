@@ -82,7 +82,7 @@ class Classification:
         return self.classifier.encoder.depth - self.probe.open_blocks
 
     def flops(self) -> dict[str, float]:
-        """FLOPs of training per clip, by part."""
+        """FLOPs of training per clip, by layer."""
         forward, probe = self.classifier.flops(), self.probe
         if probe is None:
             return with_backward(forward)

@@ -104,7 +104,7 @@ class MaskedReconstruction:
         return self.mae_teacher.size.tubelet // self.student.tubelet if self.mae_teacher else 1
 
     def flops(self) -> dict[str, float]:
-        """FLOPs of training per clip, by part."""
+        """FLOPs of training per clip, by layer."""
         breakdown = with_backward(self.size.flops(self.visible))
         if self.clip_teacher:
             breakdown["clip_teacher"] = self.clip_teacher.flops(self.student.frames)

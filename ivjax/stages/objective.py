@@ -2,14 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 
-from ivjax.experiment import experiment
-from ivjax.experiment.computing import Compute
 from ivjax.experiment.rules import Rules
-from ivjax.models.sizes import ModelSize
 
 Params = dict[str, Any]
 Batch = Mapping[str, jax.Array]
@@ -24,7 +21,7 @@ class Medium:
     """One kind of batch: shape and dtype of one row of every array in it, and what a row costs.
 
     `tokens` is the length of the sequence that the trained encoder sees of a clip; `flops` are forward
-    and backward per clip, by part, two per multiply-add.
+    and backward per clip, by layer, two per multiply-add.
     """
 
     batch: Mapping[str, jax.ShapeDtypeStruct]
@@ -88,24 +85,3 @@ class Objective:
 def joint_loss(joint: Joint) -> Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]:
     """The loss of a whole batch at once."""
     return lambda params, batch, key: joint.loss(params, joint.per_clip(params, batch, key), batch)
-
-
-class Stage(experiment.Stage, Protocol):
-    """A typed, frozen description of what is trained."""
-
-    def build(self, compute: Compute) -> Objective:
-        """Checks the stage and returns its pure functions."""
-        ...
-
-    @property
-    def size(self) -> ModelSize:
-        """The size of the model that is trained; weight files are recognised by it."""
-        ...
-
-    def model(self, compute: Compute) -> Any:
-        """The model whose parameters are trained."""
-        ...
-
-    def encoders(self) -> Mapping[str, Any]:
-        """Sizes of the encoders that can stand alone, by branch of the parameter tree."""
-        ...

@@ -75,7 +75,7 @@ class EncoderSize(PatchGrid):
         return {}
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
-        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        """Forward FLOPs per clip on so many visible patches (None: all), by layer."""
         patches = self.patches if patches is None else patches
         tokens = 1 + patches
         return {
@@ -196,7 +196,7 @@ class StudentSize:
         return self.pooled is not None
 
     def flops(self, patches: int) -> dict[str, float]:
-        """Forward FLOPs per clip on so many visible patches, by part."""
+        """Forward FLOPs per clip on so many visible patches, by layer."""
         size, tokens = self.encoder, 1 + patches
         heads = 0.0
         if self.clip:

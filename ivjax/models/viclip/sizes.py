@@ -64,7 +64,7 @@ class VisionSize(PatchGrid):
         return {}
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
-        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        """Forward FLOPs per clip on so many visible patches (None: all), by layer."""
         patches = self.patches if patches is None else patches
         return {
             "patch_embed": costs.patch_embed(self.tubelet * self.patch**2, self.width, patches),

@@ -69,7 +69,7 @@ class VideoMaeSize(PatchGrid):
         return {}
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
-        """Forward FLOPs per clip on so many visible patches (None: all), by part."""
+        """Forward FLOPs per clip on so many visible patches (None: all), by layer."""
         patches = self.patches if patches is None else patches
         return {
             "patch_embed": costs.patch_embed(self.tubelet * self.patch**2, self.width, patches),
@@ -156,7 +156,7 @@ class AutoencoderSize:
         return False
 
     def flops(self, seen: int, decoded: int) -> dict[str, float]:
-        """Forward FLOPs per clip of which `seen` patches are seen and `decoded` predicted, by part."""
+        """Forward FLOPs per clip of which `seen` patches are seen and `decoded` predicted, by layer."""
         size, decoder = self.encoder, self.decoder
         bridge = 2.0 * seen * size.width * decoder.width
         head = costs.patch_embed(size.tubelet * size.patch**2, decoder.width, decoded)
