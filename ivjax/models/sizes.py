@@ -41,23 +41,37 @@ class ComposedSize(ModelSize, Protocol):
 
 
 class VideoTowerSize(ModelSize, Protocol):
-    """The size of a video tower. All towers number patches time-major: time, then row, then column.
+    """The size of a video tower. All towers number patches time-major: time, then row, then column."""
 
-    Attributes:
-        width: channels of a token.
-        depth: blocks.
-        frames: frames of the clips that it reads.
-        image: height and width of a frame.
-        tubelet: frames of one patch.
-        patch: side of one patch.
-    """
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        ...
 
-    width: int
-    depth: int
-    frames: int
-    image: tuple[int, int]
-    tubelet: int
-    patch: int
+    @property
+    def depth(self) -> int:
+        """Blocks."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clips that it reads."""
+        ...
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        ...
+
+    @property
+    def tubelet(self) -> int:
+        """Frames of one patch."""
+        ...
+
+    @property
+    def patch(self) -> int:
+        """Side of one patch."""
+        ...
 
     @property
     def patches(self) -> int:
@@ -103,19 +117,27 @@ class VideoTowerSize(ModelSize, Protocol):
 
 
 class TextTowerSize(ModelSize, Protocol):
-    """The size of a text tower.
+    """The size of a text tower."""
 
-    Attributes:
-        width: channels of a token.
-        out: numbers of the embedding of a text.
-        context: tokens of a text.
-        vocabulary: token ids are below it.
-    """
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        ...
 
-    width: int
-    out: int
-    context: int
-    vocabulary: int
+    @property
+    def out(self) -> int:
+        """Numbers of the embedding of a text."""
+        ...
+
+    @property
+    def context(self) -> int:
+        """Tokens of a text."""
+        ...
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids are below it."""
+        ...
 
     def flops(self) -> dict[str, float]:
         """Forward FLOPs per text, by layer."""

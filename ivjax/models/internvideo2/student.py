@@ -128,10 +128,7 @@ class StudentModel:
 
 def build(size: StudentSize, compute: Compute) -> StudentModel:
     """Returns the student of a size; see StudentSize.build."""
-    how = {
-        "remat": compute.remat,
-        "scan": compute.scan,
-        "dtype": jnp.dtype(compute.dtype),
-        "remat_blocks": compute.remat_blocks,
-    }
-    return StudentModel(size, Student(size.encoder, size.clip, size.pooled, size.mae, **how))
+    dtype = jnp.dtype(compute.dtype)
+    heads = size.clip, size.pooled, size.mae
+    module = Student(size.encoder, *heads, compute.remat, compute.scan, dtype, compute.remat_blocks)
+    return StudentModel(size, module)

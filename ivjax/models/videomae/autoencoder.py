@@ -147,10 +147,8 @@ class AutoencoderModel:
 
 def build(size: AutoencoderSize, compute: Compute) -> AutoencoderModel:
     """Returns the model of a size; see AutoencoderSize.build."""
-    how = {
-        "remat": compute.remat,
-        "scan": compute.scan,
-        "dtype": jnp.dtype(compute.dtype),
-        "remat_blocks": compute.remat_blocks,
-    }
-    return AutoencoderModel(size, MaskedAutoencoder(size.encoder, size.decoder, **how))
+    dtype = jnp.dtype(compute.dtype)
+    module = MaskedAutoencoder(
+        size.encoder, size.decoder, compute.remat, compute.scan, dtype, compute.remat_blocks
+    )
+    return AutoencoderModel(size, module)
