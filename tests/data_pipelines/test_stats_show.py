@@ -161,8 +161,8 @@ def test_a_seed_chooses_the_clips(tmp_path):
 
 def test_a_font_that_is_none_and_a_sheet_of_nothing_are_errors(tmp_path):
     folder = corpus_of(tmp_path / "corpus", [make_clip(0, 1)], 1)
-    with pytest.raises(UserError, match="is no font"):
+    with pytest.raises(UserError, match="cannot be read as a font"):
         contact_sheet(folder, tmp_path / "sheet.png", font=tmp_path / "none.ttf")
-    with pytest.raises(UserError, match="shows nothing"):
+    with pytest.raises(UserError, match="n and frames must be at least 1, got 0"):
         contact_sheet(folder, tmp_path / "sheet.png", n=0)
     assert not (tmp_path / "sheet.png").exists()
