@@ -10,6 +10,7 @@ _LUMA = np.array((19595, 38470, 7471), np.float32)  # of red, green and blue, in
 
 def contrast(video: np.ndarray, factor: float) -> np.ndarray:
     """Blends with each frame's mean grey: factor 0 is the grey, 1 the clip itself."""
+    # Image libraries round the mean to a whole grey first.
     means = np.floor(luma(video).mean((1, 2)) + 0.5).astype(np.float32)
     tables = [mean + np.float32(factor) * (_VALUES - mean) for mean in means]
     return np.stack([look_up(frame, table) for frame, table in zip(video, tables, strict=True)])

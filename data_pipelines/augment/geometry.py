@@ -121,6 +121,8 @@ def crop_pairs(width: int, height: int, size: int) -> list[tuple[int, int]]:
     base = min(width, height)
     sides = [int(base * scale) for scale in _SCALES]
     sides = [size if abs(side - size) < _SNAP else side for side in sides]
+    # Sides at most one scale apart: other proportions would distort too much. The order is the originals':
+    # height varies slowest.
     return [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
 
 

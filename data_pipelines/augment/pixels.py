@@ -88,7 +88,7 @@ class Erasing:
     def _erase(self, video: np.ndarray, rng: np.random.Generator) -> None:
         """Erases one box in place; none if no box of the drawn proportions fits."""
         frames, height, width, _ = video.shape
-        for _ in range(_TRIES):
+        for _ in range(_TRIES):  # proportions are drawn anew each time
             area = height * width * rng.uniform(*self.area) / self.boxes
             aspect = math.exp(rng.uniform(math.log(self.aspect[0]), math.log(self.aspect[1])))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

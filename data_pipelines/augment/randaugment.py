@@ -57,6 +57,7 @@ class RandAugment:
         """(T, H, W, 3) uint8 -> the same shape."""
         names = list(OPERATIONS)
         for choice in rng.integers(len(names), size=self.operations):
+            # Everything is drawn whether or not it is used: an option then changes no other draw.
             chance, sign = rng.random(), 1.0 if rng.random() < 0.5 else -1.0
             magnitude = min(max(rng.normal(self.magnitude, self.deviation), 0.0), _MOST)
             if chance < self.probability:

@@ -44,6 +44,7 @@ class Augment:
 
     def pixels(self, video: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Returns the changed pixels: (T, H, W, 3) uint8 -> the same shape."""
+        # The originals' order. Erasing comes last, or RandAugment would change the noise.
         for change in (self.rand, self.jitter):
             if change is not None:
                 video = change.apply(video, rng)

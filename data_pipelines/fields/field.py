@@ -27,6 +27,8 @@ class ArraySpec(NamedTuple):
 
 def generator(seed: int, place: int, purpose: str) -> np.random.Generator:
     """Random numbers that depend on the seed, a global place and a purpose, and on nothing else."""
+    # Philox is counter-based: the numbers of any place are there at once, without those before it. The
+    # purpose goes in by crc32, because Python's own hash differs from process to process.
     counter = [0, 0, 0, zlib.crc32(purpose.encode())]
     return np.random.Generator(np.random.Philox(key=[seed % 2**64, place], counter=counter))
 

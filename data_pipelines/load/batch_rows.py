@@ -18,6 +18,7 @@ def fill_row(row: BatchRow, example: Mapping[str, np.ndarray], index: int, numbe
 
     What the example lacks of PLACED is filled in.
     """
+    # Stages take the place as uint32 for their random keys; after 4 billion rows it starts anew.
     placed = {"index": index % 2**32, "sample": number, "replaced": 0}
     for name, target in row.items():
         if name in placed and name not in example:

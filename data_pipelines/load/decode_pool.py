@@ -68,6 +68,7 @@ class ClipFiller:
                     row["replaced"][...] = attempt > 0
                 return broken
             broken.append(self._broken(candidate, error))
+            # Of the clip whose turn it was, not of the last candidate: so it is the same after a restart.
             candidate = self._maker.replacement(number, index, attempt)
         raise UserError(
             f"{_ATTEMPTS} clips in a row cannot be used, the last: {broken[-1]}; is this corpus whole? "
@@ -157,6 +158,7 @@ class Processes:
             error, taken = worker.make(index, number, self._seconds)
             if error is not None:
                 raise error
+            # Copied before the worker is given back: its next clip goes into the same memory.
             fill_row(row, worker.slot, index, number)
             return taken
         except LostError as lost:

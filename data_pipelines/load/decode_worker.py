@@ -18,7 +18,7 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import FrameCache
 from ivjax.errors import UserError
 
-_ALIGNMENT = 64
+_ALIGNMENT = 64  # bytes of a cache line, so that no two arrays share one
 
 
 def views(memory: mmap.mmap, spec: Mapping[str, ArraySpec]) -> dict[str, np.ndarray]:

@@ -17,7 +17,13 @@ from ivjax.errors import UserError
 
 
 class CorpusFields(NamedTuple):
-    """A corpus folder and how its clips are read; `path` is where the fields stand in the experiment."""
+    """A corpus folder and how its clips are read.
+
+    Attributes:
+        folder: the corpus.
+        fields: what is made of its clips.
+        path: where the fields stand in the experiment, for messages.
+    """
 
     folder: str
     fields: Mapping[str, Field]
@@ -52,7 +58,7 @@ class OpenClip:
 
 
 class ExampleMaker:
-    """Makes the arrays of `spec` from clip numbers that run through all corpora. Pickles.
+    """Makes the arrays of `spec` from clip numbers that run through all corpora. Can be pickled.
 
     Each corpus brings the fields that make its arrays; those of PLACED are the loader's. The process that
     decodes sets `cache`, which cannot be pickled.
@@ -71,6 +77,7 @@ class ExampleMaker:
         self.spec = dict(spec)
         self._seed = seed
         self._repeats = repeats
+        # Fields check themselves before any file is opened: a wrong option is cheaper to meet than a corpus.
         self._fields = [_wanted(corpus, self.spec) for corpus in corpora]
         self.corpora = [open_clips(folder) for folder in self.folders]
         self._parts = Concatenation(len(corpus) for corpus in self.corpora)
@@ -110,6 +117,7 @@ class ExampleMaker:
     def replacement(self, number: int, index: int, attempt: int) -> int:
         """Returns the clip of the same corpus that stands in for a broken one: the same on every host."""
         choices = self.range(self.locate(number)[0])
+        # All draws up to this attempt are made again, so a replacement depends on nothing that went before.
         draws = generator(self._seed, self._first(index), "replacement").integers(
             len(choices), size=attempt + 1
         )

@@ -119,7 +119,9 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self._identity = dict(identity or {})
         self._finish = finish
         self.epoch = len(order) if epoch is None else epoch
+        # Threads mostly wait for decode processes, so Python's lock does not hold them up.
         self._threads = ThreadPoolExecutor(filler.threads, "ivjax-loader")
+        # Grain only computes clip numbers here. No threads of its own: they would run ahead of the state.
         self._places = grain.experimental.ElasticIterator(
             order.map_with_index(_placed),
             request.batch,
@@ -136,6 +138,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         broken = [clip for filled in coming.filled for clip in filled.result()]
         if self.broken is not None:
             self.broken.add(len(coming.filled), broken)
+        # Batches ahead are not part of the state: after a resume they are made again.
         self._state = coming.state
         if self._finish is None:
             return coming.rows
@@ -177,6 +180,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         """Allocates the next batch and starts to fill its rows in the background."""
         places = next(self._places)
         count = len(places["index"])
+        # Not zeroed: each array of each row is written, or the run ends.
         rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._request.spec.items()}
         views = ({name: array[row, ...] for name, array in rows.items()} for row in range(count))
         filled = [

@@ -47,6 +47,7 @@ class MediaLoader(Iterator[MediumBatch]):
         """Returns the medium that serves a step."""
         epoch, place = divmod(step, len(self._pile))
         if epoch != self._shuffled:
+            # A generator for each epoch, so that a resumed run need not replay the epochs before.
             self._order = np.random.default_rng([self._seed, epoch]).permutation(self._pile)
             self._shuffled = epoch
         return self._names[self._order[place]]
@@ -100,6 +101,7 @@ class MediaLoader(Iterator[MediumBatch]):
 
 def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool = False) -> MediaLoader:
     """Opens the mixtures of a Media; a single source serves the first of `requests`, which are by medium."""
+    # A single source need not say which medium it is: it serves the one that the stage names first.
     if not isinstance(data, Media):
         name, request = next(iter(requests.items()))
         return MediaLoader({name: data.open(request, eval_clips)}, {name: 1}, request.seed)
@@ -113,6 +115,7 @@ def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool
         for name, mixture in data.mixtures.items():
             loaders[name] = mixture.open(requests[name], eval_clips)
     except BaseException:
+        # The decode processes of those that did open would live on.
         for loader in loaders.values():
             loader.close()
         raise

@@ -32,6 +32,7 @@ class Corpus:
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Configs write a dict, which could still be changed inside of a frozen dataclass.
         object.__setattr__(self, "fields", FrozenMap(self.fields))
 
 
@@ -108,6 +109,7 @@ def tokenizers_of(data: object) -> dict[str, Tokenizer]:
     found: dict[str, Tokenizer] = {}
     for mixture in mixtures:
         for name, made in mixture.fields.items() if isinstance(mixture, Mixture) else ():
+            # Not asked for its class, so that a new field of words is found without an edit here.
             tokenizer = getattr(made, "tokenizer", None)
             if tokenizer is not None:
                 found.setdefault(name, tokenizer)

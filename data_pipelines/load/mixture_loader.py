@@ -37,6 +37,7 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
     maker = ExampleMaker(fields, spec, request.seed, mixture.repeats)
     order = _order(corpora, maker, request.seed, mixture.repeats)
     opened = zip(maker.folders, maker.corpora, strict=True)
+    # Clip numbers mean the same clips only as long as the corpora do not change.
     identity = {folder: clips.digest() for folder, clips in opened}
     filler = ClipFiller(maker, _worker_count(mixture.workers), mixture.seconds, mixture.cache_gib)
     request = dataclasses.replace(request, spec=spec)
@@ -58,7 +59,7 @@ def _fields_of(mixture: Mixture, corpus: Corpus, path: str) -> CorpusFields:
 
 def _worker_count(asked: int | None) -> int:
     if asked is None:
-        return max(usable_cores() - 1, 1)
+        return max(usable_cores() - 1, 1)  # one core is left to the train loop
     if asked < 0:
         raise UserError(f"data.workers={asked}; it must be at least 0")
     return asked
@@ -75,6 +76,7 @@ def _mixing(
             f"data.mix.classes={mix.classes} and the stage wants {spec['targets'].shape[0]}; make them equal"
         )
     mix.check(request.batch, request.host.count)
+    # Workers make labels; targets need the labels of two rows, and are made when the batch is whole.
     kept = {name: array for name, array in spec.items() if name != "targets"}
     finish = functools.partial(_mixed, mix=mix, batch=request.batch, seed=request.seed)
     return {"label": ArraySpec((), np.dtype(np.int32))} | kept, finish
@@ -112,6 +114,7 @@ def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: i
         if not numbers:
             raise UserError(f"corpus {corpus.path} holds no clips; leave it out of data.corpora")
         dataset = grain.MapDataset.range(numbers.start, numbers.stop)
+        # A seed of its own for each corpus: with the same one, corpora of equal size would run in step.
         shuffled.append(dataset.seed((seed + place) % 2**32).shuffle().repeat())
         weights.append(float(len(numbers)) if corpus.weight is None else corpus.weight)
     if min(weights) <= 0:

@@ -73,7 +73,7 @@ class _Vocabulary:
     def _word_ids(self, word: str) -> tuple[int, ...]:
         """Splits a word greedily into its longest pieces; the word is unknown if no piece fits somewhere."""
         unknown = (self.special["[UNK]"],)
-        if len(word) > _LONGEST_WORD:
+        if len(word) > _LONGEST_WORD:  # as BERT does; longer ones would also cost quadratic time
             return unknown
         ids: list[int] = []
         start = 0

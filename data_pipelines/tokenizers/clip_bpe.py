@@ -68,7 +68,7 @@ class _Vocabulary:
     def _word_ids(self, word: str) -> tuple[int, ...]:
         letters = _byte_letters()
         symbols = [letters[byte] for byte in word.encode("utf-8", "replace")]
-        symbols[-1] += _WORD_END
+        symbols[-1] += _WORD_END  # CLIP has other symbols for the end of a word than for its inside
         while len(symbols) > 1:
             pair = min(itertools.pairwise(symbols), key=lambda pair: self._ranks.get(pair, MERGES))
             if pair not in self._ranks:
@@ -138,5 +138,6 @@ def _substitutes() -> Mapping[int, str]:
 
 def _plain(text: str) -> str:
     """Cleans a text as CLIP does, except that wrongly decoded text is not repaired by guessing."""
+    # Captions from the web are often escaped twice.
     text = unicodedata.normalize("NFC", html.unescape(html.unescape(text)).translate(_substitutes()))
     return " ".join(text.split()).lower()

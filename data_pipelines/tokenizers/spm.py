@@ -56,7 +56,7 @@ class SentencePiece:
 
 @functools.cache
 def _load(path: str, pieces: int | None) -> Any:
-    from sentencepiece import SentencePieceProcessor
+    from sentencepiece import SentencePieceProcessor  # configs name the class without the package
 
     file = vocabulary_file(path, "SentencePiece", PUBLIC_NAME)
     model = SentencePieceProcessor()

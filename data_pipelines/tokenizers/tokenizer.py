@@ -10,7 +10,7 @@ from ivjax.errors import UserError
 
 
 class Tokenizer(Protocol):
-    """Options that name a vocabulary. Pickles; each process loads the vocabulary when it first uses it."""
+    """Options that name a vocabulary. Each process loads the vocabulary when it first uses it."""
 
     @property
     def length(self) -> int:
