@@ -1,6 +1,7 @@
 """Shared by all tests: eight fake devices, exact matmuls, a place for compiled programs."""
 
 import os
+import sys
 
 from tests.xla import quick_flags
 
@@ -15,12 +16,29 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 @pytest.fixture(autouse=True, scope="session")
 def _compilation_cache(tmp_path_factory):
-    """One cache for the session, so that tests which build the same program compile it once.
+    """One cache for the session, its workers and the processes that they start: a program is compiled once.
 
     `IVJAX_TEST_CACHE` names a folder that outlives the session, for those who run tests again and again.
     """
-    folder = os.environ.get("IVJAX_TEST_CACHE") or str(tmp_path_factory.mktemp("xla"))
-    jax.config.update("jax_compilation_cache_dir", folder)
+    base = tmp_path_factory.getbasetemp()
+    session = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = os.environ.get("IVJAX_TEST_CACHE") or str(session / "xla")
+    # Also what compiles in less than a second, which jax would leave out: it adds up.
+    for name, value in {
+        "compilation_cache_dir": folder,
+        "persistent_cache_min_compile_time_secs": 0.1,
+    }.items():
+        jax.config.update(f"jax_{name}", value)
+        os.environ[f"JAX_{name.upper()}"] = str(value)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _programs():
+    """Runs of the same experiment on the same mesh share their program."""
+    if "ivjax.train.loop" in sys.modules:  # else the tests that were collected train nothing
+        from tests.sharing import SharedPrograms
+
+        SharedPrograms().install()
 
 
 def pytest_collection_modifyitems(items):

@@ -44,38 +44,45 @@ def visible_patches(golden, towers, masking):
     return jnp.asarray(np.stack([np.flatnonzero(row == 0) for row in ours]))
 
 
-def loss_of(golden, towers, params, visible, ids):
+@pytest.fixture(scope="module")
+def step(golden, towers):
+    """Gives step(masking, ids) -> ((loss, features of clips and captions), gradients)."""
     vision, text = towers
-    seen = vision.encode(params["vision"], channels_last(golden["inputs/video"]), visible).pooled
-    said = text.encode(params["text"], golden["inputs/text_ids"].astype(np.int32))
-    scale = scale_from_temperature(params["temperature"], least=0.01)
-    return contrastive_loss(seen, said, jnp.asarray(ids), scale, form="dense"), (seen, said)
+
+    def loss(params, visible, ids):
+        seen = vision.encode(params["vision"], channels_last(golden["inputs/video"]), visible).pooled
+        said = text.encode(params["text"], golden["inputs/text_ids"].astype(np.int32))
+        scale = scale_from_temperature(params["temperature"], least=0.01)
+        return contrastive_loss(seen, said, ids, scale, form="dense"), (seen, said)
+
+    params = import_tensors(viclip_rows(), golden.group("params"))
+    differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+    def run(masking, ids):
+        return differentiate(params, visible_patches(golden, towers, masking), jnp.asarray(golden[ids]))
+
+    return run
 
 
 @pytest.mark.parametrize("masking", ["full", "masked"])
 @pytest.mark.parametrize("ids", ["idx", "idx_dup"])
-def test_viclip_tiny_features_and_losses(golden, towers, masking, ids):
-    params = import_tensors(viclip_rows(), golden.group("params"))
+def test_viclip_tiny_features_and_losses(golden, step, masking, ids):
     if f"losses/{masking}/vtc_{ids}" not in golden:
         return  # a fixture may hold no masks, or no duplicates
-    visible = visible_patches(golden, towers, masking)
-    loss, (seen, said) = loss_of(golden, towers, params, visible, golden[f"inputs/{ids}"])
+    (loss, (seen, said)), _ = step(masking, f"inputs/{ids}")
     close(seen, golden[f"outputs/{masking}/vision_features"])
     close(said, golden["outputs/text_features"])
     np.testing.assert_allclose(loss, golden[f"losses/{masking}/vtc_{ids}"], rtol=1e-4)
 
 
-def test_viclip_tiny_gradients(golden, towers):
-    params = import_tensors(viclip_rows(), golden.group("params"))
+def test_viclip_tiny_gradients(golden, step):
     groups = {key.split("/")[1] for key in golden.tensors if key.startswith("grads/")}
     assert groups
-    ids = golden["inputs/idx_dup" if "inputs/idx_dup" in golden else "inputs/idx"]
-    of_loss = jax.grad(lambda p, v: loss_of(golden, towers, p, v, ids)[0])
+    ids = "inputs/idx_dup" if "inputs/idx_dup" in golden else "inputs/idx"
     for group in groups:
-        visible = visible_patches(golden, towers, "masked" if group.startswith("masked") else "full")
-        found = export_tensors(viclip_rows(), jax.device_get(jax.jit(of_loss)(params, visible)))
-        wanted = golden.group(f"grads/{group}")
-        for name, gradient in wanted.items():
+        _, gradients = step("masked" if group.startswith("masked") else "full", ids)
+        found = export_tensors(viclip_rows(), jax.device_get(gradients))
+        for name, gradient in golden.group(f"grads/{group}").items():
             close_gradient(found[name], gradient)
 
 
@@ -83,7 +90,7 @@ def test_viclip_tiny_image_takes_the_mean_of_the_time_embeddings(golden, towers)
     if "inputs/image" not in golden:
         return  # one frame fills no tubelet of several
     params = import_tensors(viclip_rows(), golden.group("params"))
-    seen = towers[0].encode(params["vision"], channels_last(golden["inputs/image"])).pooled
+    seen = jax.jit(towers[0].encode)(params["vision"], channels_last(golden["inputs/image"])).pooled
     close(seen, golden["outputs/image_features"])
 
 
@@ -94,11 +101,18 @@ def test_an_encoder_of_single_frames_averages_what_it_pools_and_sees_as_a_teache
     params = jax.jit(model.init)(jax.random.key(0))
     video = jax.random.normal(jax.random.key(1), (2, 3, 28, 28, 3))
     tower = size.build(FLOAT32, taps=(1,))
-    found = clip_features(tower, params["vision"], video)
-    close(model.video(params, video), found.pooled)
-    tokens = model.tokens(params, video)
-    close(tokens, jnp.concatenate([found.cls[0], found.streams[0, :, :, 1:].reshape(2, -1, 16)], axis=1))
     visible = jnp.array([[0], [3], [1], [2], [0], [1]])  # of each frame of each clip
-    encoded = tower.encode(params["vision"], video.reshape(6, 1, 28, 28, 3), visible)
-    means = encoded.pooled.reshape(2, 3, -1).mean(1)
-    close(model.video(params, video, visible), means)
+
+    @jax.jit
+    def features(params):
+        found = clip_features(tower, params["vision"], video)
+        patches = found.streams[0, :, :, 1:].reshape(2, -1, 16)
+        encoded = tower.encode(params["vision"], video.reshape(6, 1, 28, 28, 3), visible)
+        return {
+            "pooled": (model.video(params, video), found.pooled),
+            "tokens": (model.tokens(params, video), jnp.concatenate([found.cls[0], patches], axis=1)),
+            "masked": (model.video(params, video, visible), encoded.pooled.reshape(2, 3, -1).mean(1)),
+        }
+
+    for ours, expected in features(params).values():
+        close(ours, np.asarray(expected))

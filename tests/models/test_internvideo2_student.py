@@ -188,8 +188,12 @@ def test_separable_parameter_count():
 TINY = EncoderSize(32, 4, 4, 64, pool_heads=4, pool_width=16, image=(28, 28), frames=2)
 
 
+def fresh(student: Student):
+    return jax.jit(lambda key: init_student(student, key))(jax.random.key(0))
+
+
 def test_initialisation_follows_the_family():
-    params = init_student(Student(TINY, FeatureHeads(8, 2), PooledHead(8), None), jax.random.key(0))
+    params = fresh(Student(TINY, FeatureHeads(8, 2), PooledHead(8), None))
     blocks = params["encoder"]["blocks"]
     for kernel in (blocks["attn"]["proj"]["kernel"], blocks["mlp"]["fc2"]["kernel"]):
         for layer in range(TINY.depth):
@@ -209,26 +213,25 @@ def test_taps_ascend_and_truncate_the_interval():
 
 def test_uint8_video_is_normalised_like_its_float_form():
     student = Student(TINY, None, PooledHead(8), None)
-    params = {"params": init_student(student, jax.random.key(0))}
+    params = {"params": fresh(student)}
     video = np.random.default_rng(0).integers(0, 256, (2, 2, 28, 28, 3), np.uint8)
     visible = jnp.tile(jnp.arange(5), (2, 1))
     as_float = (video / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    close(
-        student.apply(params, jnp.asarray(video), visible).pooled,
-        np.asarray(student.apply(params, jnp.asarray(as_float, jnp.float32), visible).pooled),
-    )
+    run = jax.jit(student.apply)
+    of_bytes = run(params, jnp.asarray(video), visible).pooled
+    close(of_bytes, np.asarray(run(params, jnp.asarray(as_float, jnp.float32), visible).pooled))
 
 
 def test_drop_path_multiplies_the_branches_of_each_sample():
     student = Student(TINY, FeatureHeads(8, 1, norm="none"), PooledHead(8), None)
-    params = {"params": init_student(student, jax.random.key(0))}
+    params = {"params": fresh(student)}
     video = jax.random.normal(jax.random.key(1), (2, 2, 28, 28, 3))
     visible = jnp.tile(jnp.arange(9), (2, 1))
-    encoder = Encoder(TINY, taps=(3,))
+    run = jax.jit(Encoder(TINY, taps=(0, 3)).apply)
     trunk = {"params": params["params"]["encoder"]}
     first_dropped = jnp.ones((4, 2, 2)).at[:, :, 0].set(0.0)
-    _, taps, *_ = encoder.apply(trunk, video, visible, first_dropped)
-    _, plain, *_ = encoder.apply(trunk, video, visible)
-    close(taps[0, 1], np.asarray(plain[0, 1]))
-    untouched = Encoder(TINY, taps=(0,)).apply(trunk, video, visible, jnp.zeros((4, 2, 2)))[1]
-    close(taps[0, 0], np.asarray(untouched[0, 0]))
+    _, (_, taps), *_ = run(trunk, video, visible, first_dropped)
+    _, (_, plain), *_ = run(trunk, video, visible, jnp.ones((4, 2, 2)))
+    close(taps[1], np.asarray(plain[1]))
+    _, (untouched, _), *_ = run(trunk, video, visible, jnp.zeros((4, 2, 2)))
+    close(taps[0], np.asarray(untouched[0]))

@@ -110,6 +110,7 @@ def test_a_second_start_reads_the_compilation_cache_and_the_step_compiles_once(t
 def _counted(script, folder, override) -> tuple[int, ...]:
     """(explicit compilations of the step, cache hits, cache misses) of a run in a fresh process."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": quick_flags(1)}
+    del environment["JAX_COMPILATION_CACHE_DIR"]  # the session's, in which others may have put the programs
     printed = subprocess.run(
         [sys.executable, "-c", script, str(folder), override],
         env=environment,
