@@ -1,4 +1,4 @@
-"""The shipped viclip_tiny with a retrieval eval between its steps, on a handful of clips."""
+"""viclip_tiny:best, which runs a retrieval eval between its steps, on a handful of clips."""
 
 import json
 import signal
@@ -12,20 +12,6 @@ from tests.train.processes import finish, start, wait_for
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 
-_CONFIG = """
-import dataclasses
-from ivjax.evals.suites.retrieval import Retrieval
-from ivjax.experiment.files import load_experiment
-from ivjax.experiment.run_options import Checkpointing, EvalRun
-
-tiny = load_experiment("viclip_tiny")
-experiment = dataclasses.replace(
-    tiny,
-    evals=(EvalRun(Retrieval(batch=16), 4, "{clips}"),),
-    checkpoint=Checkpointing(every=6, keep_last=1, best="retrieval/t2v_r1"),
-)
-"""
-
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
@@ -33,12 +19,11 @@ def command(tmp_path_factory):
     clips = corpus_of(folder / "clips", [make_clip(n) for n in range(16)], shards=1)
     words = [f"{kind} {n}" for kind in ("clip", "number") for n in range(200)]
     train_sentencepiece(words, folder / "words.model", 330)
-    config = folder / "viclip_evaluated.py"
-    config.write_text(_CONFIG.format(clips=clips))
     return (
-        *("train", str(config), f"data.corpora.0.path={clips}"),
-        *(f"data.fields.text.tokenizer.path={folder}/words.model", "data.workers=0", "eval_loss.every=0"),
-        *("stage.vision.depth=1", "stage.text.depth=1", "steps=14", "batch=16", "log.every=1"),
+        *("train", "viclip_tiny:best", f"data.corpora.0.path={clips}", f"evals.0.data={clips}"),
+        *("evals.0.every=4", "evals.0.suite.batch=16", "checkpoint.every=6", "eval_loss.every=0"),
+        *(f"data.fields.text.tokenizer.path={folder}/words.model", "data.workers=0", "log.every=1"),
+        *("stage.vision.depth=1", "stage.text.depth=1", "steps=14", "batch=16"),
         *("schedule.warmup=2", "schedule.peak=3e-3"),
     )
 
