@@ -89,6 +89,7 @@ class ClassifierSize:
         """Forward FLOPs per clip, by layer."""
         head = 2.0 * self.features * self.classes
         if self.extra_mlp:
+            # Two products with a hidden width of four times the feature.
             head += 16.0 * self.pooled**2
         if "avgN" in self.merge:
             head += 2.0 * (1 + self._times) * self.encoder.width * self.pooled

@@ -43,6 +43,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        # A mean of squares over thousands of channels is too long a sum for bfloat16.
         wide = x.astype(jnp.float32)
         inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + self.epsilon)
         return (wide * inverse * scale).astype(self.dtype)
@@ -76,6 +77,7 @@ class LayerScale(nn.Module):
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> jax.Array:
         """x (B, N, C), keep (B,) or None -> (B, N, C)."""
         gamma = self.param("gamma", nn.initializers.constant(self.start), (x.shape[-1],))
+        # gamma starts at 1e-5 and moves by less than bfloat16 resolves, so it is applied in float32.
         factor = gamma if keep is None else gamma * keep[:, None, None]
         return (x.astype(jnp.float32) * factor).astype(x.dtype)
 
@@ -98,6 +100,7 @@ class Attention(nn.Module):
             q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
             k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
+        # Over the context axis queries keep their share of the tokens, and look at all keys and values.
         q = constrain(q, "batch", "tokens", "heads", None)
         k = constrain(k, "batch", None, "heads", None)
         v = constrain(v, "batch", None, "heads", None)
@@ -166,6 +169,7 @@ class PatchEmbed(nn.Module):
     def __call__(self, patches: jax.Array) -> jax.Array:
         """(B, N, tubelet*patch*patch*3) -> (B, N, width)."""
         shape = (self.tubelet, self.patch, self.patch, 3, self.width)
+        # torch starts a convolution's kernel and bias within 1 / sqrt(inputs), and the originals leave it so.
         bound = float(np.prod(shape[:-1])) ** -0.5
 
         def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -242,6 +246,7 @@ def run_blocks(
         stacked = params, keep, slot
         if (first, last) != (0, depth):
             stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked)
+        # Unrolled layers compile slower, but spare a CPU the copies of the stacked buffers.
         return jax.lax.scan(layer, carry, stacked, unroll=1 if scan else last - first)[0]
 
     # A scan has one policy for all of its layers, so two policies are two scans.
@@ -285,6 +290,7 @@ class AttentionPool(nn.Module):
             return dense(width, self.dtype, name)(tokens).reshape(batch, -1, self.heads, width // self.heads)
 
         mean = mean_over(x, axis=1)[:, None]
+        # No fused kernel: of one query the weights are small, and they guide the mask of a student.
         pooled, weights = attend_with_weights(projected(mean, "q"), projected(x, "k"), projected(x, "v"))
         return dense(self.out, self.dtype, "proj")(pooled.reshape(batch, width)), weights.mean(1)[:, 0]
 

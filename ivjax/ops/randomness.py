@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 def sample_keys(key: jax.Array, index: jax.Array, purpose: str) -> jax.Array:
     """One key per sample (B,), from the run's key, the global sample index (B,) and what it is for."""
+    # Python's own hash of a text changes from process to process.
     key = jax.random.fold_in(key, zlib.crc32(purpose.encode()))
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
 

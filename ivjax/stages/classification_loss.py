@@ -50,6 +50,7 @@ def _frozen(stage: Classification, model: Classifier) -> tuple[str, ...]:
         return ()
     size = stage.classifier.encoder
     trained = (*(["blocks"] if stage.probe.open_blocks else []), *_open_pool(stage))
+    # Asked of the shapes, not of the rules: these also cover tables that a tower of this size may lack.
     branches = jax.eval_shape(model.tower.init, jax.random.key(0))
     assert set(size.pool_branches) <= set(branches)
     return tuple(f"encoder/{branch}" for branch in branches if branch not in trained)

@@ -28,6 +28,7 @@ def build(stage: DualEncoder, compute: Compute) -> Objective:
         return _loss(stage, params, embedded, batch)
 
     joint = Joint(embed, loss)
+    # This rule goes first, so that it decides; the model's own knows no bounds.
     bounded = Rule("temperature", bounds=(contrast.least, contrast.most))
     return Objective(
         init=model.init,

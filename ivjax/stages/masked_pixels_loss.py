@@ -43,6 +43,7 @@ def build(stage: MaskedPixels, compute: Compute) -> Objective:
         loss=joint_loss(joint),
         media={"video": Medium(batch_of(stage), tokens=stage.visible, flops=_flops(stage))},
         rules=stage.size.rules,
+        # Where all clips count as many tokens, micro-batches can simply be averaged.
         joint=joint if stage.uneven else None,
         grid=stage.encoder.grid,
     )

@@ -13,7 +13,7 @@ Batch = Mapping[str, jax.Array]
 PerClip = dict[str, jax.Array]  # arrays with one row per clip
 Metrics = dict[str, jax.Array]
 
-MOMENTUM = 0.1  # of running statistics: the part that a new batch has in them
+MOMENTUM = 0.1  # share that a new batch has in running statistics: torch's default for batch norm
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> Part
         axis if axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0 else None
         for axis, size in zip(axes, shape, strict=False)
     ]
+    # jax holds P('fsdp') and P('fsdp', None) for different, and would compile a step for each.
     while split and split[-1] is None:
         split.pop()
     return PartitionSpec(*split)

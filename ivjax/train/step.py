@@ -42,6 +42,7 @@ def make_step(
         key = jax.random.key(recipe.seed)
         differentiate = gradients_of(objective, recipe.accumulate)
         (loss, terms), gradients = differentiate(state["params"], frozen, batch, key)
+        # Before the norm is taken: frozen layers have no part in clipping.
         gradients = with_frozen(gradients, jax.tree.map(jnp.zeros_like, gradients), objective.frozen_layers)
         lr = recipe.schedule.at(state["step"], recipe.steps, jnp)
         params, moments, norm = updated(
@@ -54,6 +55,7 @@ def make_step(
             decay.at(state["step"], recipe.steps, jnp),
             objective.rates,
         )
+        # Again after the update, because weight decay moves parameters that have no gradient.
         params = with_frozen(params, state["params"], objective.frozen_layers)
         params = bounded(params, objective.rules)
         params = with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})

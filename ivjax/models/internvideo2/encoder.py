@@ -35,6 +35,7 @@ class PositionTable(nn.Module):
         times, rows, columns = self.grid
         if self.kind == "joint":
             start = positions.sincos_3d(self.width, *self.grid)
+            # The sin-cos codes are a start only: the originals train the table.
             return self._learned("table", positions.with_zero_cls(start) if self.cls else start)
         spatial = self._learned("spatial", positions.sincos_2d(self.width, rows, columns))
         temporal = self._learned("temporal", positions.sincos_1d(self.width, np.arange(times)))
@@ -180,6 +181,7 @@ def scale_residual_kernels(blocks: dict[str, Any]) -> dict[str, Any]:
     def scaled(branch: str, layer: str) -> dict[str, Any]:
         kernel = blocks[branch][layer]["kernel"]
         depth = jnp.arange(1, kernel.shape[0] + 1, dtype=kernel.dtype)
+        # BEiT's rescaling, which the originals call, so that deep residual streams start no wider than shallow.
         factor = (2 * depth) ** -0.5
         return blocks[branch] | {layer: blocks[branch][layer] | {"kernel": kernel * factor[:, None, None]}}
 

@@ -40,6 +40,7 @@ class Decoder(nn.Module):
             x = dense(self.width, self.dtype, "fc2")(hidden)
         else:
             x = dense(self.width, self.dtype, "head")(x)
+        # In float32, because the loss compares it with features that are nearly the same.
         x = layer_norm("norm", jnp.float32)(x)
         return l2_normalise(x) if self.norm == "l2" else x
 

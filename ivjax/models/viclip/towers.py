@@ -129,6 +129,7 @@ class TextTransformer(nn.Module):
         x = (words[ids] + places[: ids.shape[1]]).astype(self.dtype)
         block = ClipBlock(size.heads, causal=True, dtype=self.dtype, name="blocks")
         x, _ = run_blocks(block, size.depth, x, None, (), self.scan, None, self.remat, self.remat_blocks)
+        # CLIP's end token has the largest id of its vocabulary; argmax takes the first of equals.
         ends = jnp.argmax(ids if size.end is None else ids == size.end, axis=-1)
         end = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
         return dense(size.out, self.dtype, "proj", bias=False)(layer_norm("norm", self.dtype)(end))

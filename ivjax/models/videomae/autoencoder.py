@@ -109,6 +109,7 @@ def _redrawn(key: jax.Array, path: str, leaf: jax.Array) -> jax.Array:
         return leaf
     inputs, outputs = leaf.shape[-2:]
     if path.endswith("qkv/kernel"):
+        # In the originals the three are one matrix, whose bound counts all of its outputs.
         outputs *= 3
     bound = (inputs if path.startswith("encoder_to_decoder") else (inputs + outputs) / 6) ** -0.5
     key = jax.random.fold_in(key, zlib.crc32(path.encode()))

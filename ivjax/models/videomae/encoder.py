@@ -131,6 +131,7 @@ class VideoMaeEncoder(nn.Module):
             block, size.depth, x, keep, self.taps, self.scan, wanted, self.remat, self.remat_blocks
         )
         norm = layer_norm("norm", self.dtype, _EPSILON)
+        # The originals' teacher normalises its last layer, and returns the earlier ones as they are.
         if size.depth - 1 in self.taps:
             taps = taps.at[-1].set(norm(taps[-1]))
         return norm(x), taps
