@@ -181,7 +181,7 @@ def scale_residual_kernels(blocks: dict[str, Any]) -> dict[str, Any]:
     def scaled(branch: str, layer: str) -> dict[str, Any]:
         kernel = blocks[branch][layer]["kernel"]
         depth = jnp.arange(1, kernel.shape[0] + 1, dtype=kernel.dtype)
-        # BEiT's rescaling, which the originals call, so that deep residual streams start no wider than shallow.
+        # BEiT's rescaling, which the originals call: deep residual streams start no wider than shallow ones.
         factor = (2 * depth) ** -0.5
         return blocks[branch] | {layer: blocks[branch][layer] | {"kernel": kernel * factor[:, None, None]}}
 
