@@ -12,7 +12,7 @@ from ivjax.experiment.overrides import apply_overrides
 from tests.train.micro import experiment
 
 
-def test_variants_and_their_ratios(monkeypatch):
+def test_bench_step_prints_variants_and_their_ratios(monkeypatch):
     monkeypatch.setattr("ivjax.bench.step_speed._CPU_MATMUL_SIDE", 128)
     small = apply_overrides(experiment, ["mesh.data=8", "steps=3", "stage.student.depth=1"])
     variants = ["remat=full stage.drop_path=0.1"]
@@ -33,7 +33,7 @@ def test_variants_and_their_ratios(monkeypatch):
 @pytest.mark.parametrize(
     "config, student, blocks", [("stage1_1b", 2.77e12, 2.64e12), ("stage1_6b", 15.45e12, 15.08e12)]
 )
-def test_flops_of_a_clip_are_those_known_of_the_released_recipes(config, student, blocks):
+def test_flops_of_a_clip_are_those_of_the_released_recipes(config, student, blocks):
     experiment = load_experiment(config)
     parts = dict(experiment.stage.build(experiment.compute).main.flops)
     assert parts.pop("clip_teacher") == pytest.approx(24.6e12, rel=0.02)

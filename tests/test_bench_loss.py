@@ -32,7 +32,7 @@ def test_each_form_is_timed_at_each_size_and_compared_with_dense(kind):
     assert lines[9]["time"] == pytest.approx(lines[5]["ms"] / lines[3]["ms"], rel=1e-2)
 
 
-def test_what_does_not_fit_is_compiled_only():
+def test_forms_that_do_not_fit_are_only_compiled():
     limit = 4 * 0.3 / 1024  # of all four devices together
     lines = lines_of(rows=(512,), limit_gib=limit)
     for line in lines[:3]:
@@ -42,7 +42,7 @@ def test_what_does_not_fit_is_compiled_only():
     assert lines[4]["time"] is None and lines[4]["memory"] < 1
 
 
-def test_what_would_take_too_long_is_foreseen_from_a_smaller_size(monkeypatch):
+def test_forms_that_would_take_too_long_are_only_compiled(monkeypatch):
     monkeypatch.setattr(
         "ivjax.bench.loss_speed.in_turn", lambda steps, runs, seconds: [0.5, 0.7, 0.1][: len(steps)]
     )
@@ -79,7 +79,7 @@ def test_functions_are_called_in_turn_until_their_budget_is_used(monkeypatch):
         ({"runs": 0}, "--runs must be above 0, got 0"),
     ],
 )
-def test_what_cannot_be_measured_is_an_error(options, message):
+def test_impossible_measurements_are_an_error(options, message):
     with pytest.raises(UserError, match=message):
         lines_of(**options)
 

@@ -34,7 +34,7 @@ def test_inspect_names_family_and_preset(weights, capsys):
     assert report["fits"] and report["matched"] == len(originals()) and report["missing"] == {}
 
 
-def test_inspect_of_what_does_not_fit_has_status_one(weights, capsys):
+def test_inspect_of_a_file_that_does_not_fit_has_status_one(weights, capsys):
     assert run("inspect", weights, "--preset", "wide") == 1
     printed = capsys.readouterr().out
     assert "error     vision_encoder.class_embedding is (12,) in the file and (16,) in the model" in printed
@@ -45,7 +45,7 @@ def test_inspect_of_what_does_not_fit_has_status_one(weights, capsys):
         run("inspect", weights, "--family", "internvideo2_pretrain")
 
 
-def test_import_and_export_write_what_they_say(weights, tmp_path, capsys):
+def test_import_and_export_write_the_files_that_they_print(weights, tmp_path, capsys):
     out, options = tmp_path / "own.safetensors", ("--dtype", "bfloat16", "--shard-size", "4kB")
     assert run("import", weights, out, "vision.frames=2", *options, "--fresh", "temperature", "--json") == 0
     result = json.loads(capsys.readouterr().out)

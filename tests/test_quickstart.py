@@ -29,7 +29,7 @@ def names(scale=FAST, seed=0):
 
 
 @pytest.mark.parametrize("scale", [FAST, WHOLE])
-def test_every_command_is_one_that_a_user_can_type(scale):
+def test_every_command_of_the_quickstart_is_valid(scale):
     for step in steps_of(scale, 0):
         options, rest = _parser().parse_known_args(step.command)
         assert callable(options.run) and all("=" in word for word in rest)
@@ -37,7 +37,7 @@ def test_every_command_is_one_that_a_user_can_type(scale):
             assert main([*step.command[:-2], "--print"]) == 0
 
 
-def test_a_failed_command_ends_it_and_the_next_start_goes_on_there(started, tmp_path):
+def test_the_quickstart_resumes_at_the_failed_command(started, tmp_path):
     (commands, broken), said = started, []
     broken.add(("train", "stage1_tiny"))
     assert walkthrough.quickstart(tmp_path / "new", FAST, 0, said.append) == 1
@@ -50,7 +50,7 @@ def test_a_failed_command_ends_it_and_the_next_start_goes_on_there(started, tmp_
     assert commands == []
 
 
-def test_another_seed_does_all_that_follows_from_it_again(started, tmp_path):
+def test_another_seed_repeats_all_commands_that_depend_on_it(started, tmp_path):
     commands, _ = started
     assert walkthrough.quickstart(tmp_path, FAST, 0, lambda line: None) == 0
     commands.clear()

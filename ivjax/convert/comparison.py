@@ -45,7 +45,7 @@ class ImportChoices:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FileComparison:
     """A file compared with a model.
 
     Attributes:
@@ -84,7 +84,7 @@ def compare(
     choices: ImportChoices = ImportChoices(),
     target: Mapping[str, Shape] | None = None,
     grid: Grid | None = None,
-) -> Comparison:
+) -> FileComparison:
     """Compares tensors with a model: `target` (shapes by path) of patch grid `grid`, or the sizes chosen.
 
     `what` is the file's name in errors.
@@ -102,7 +102,7 @@ def compare(
     found = opened.match(wanted)
     conflicts = (*found.report.conflicts, *_unequal_copies(opened.tensors, found.report.ties))
     report = replace(found.report, preset=preset, conflicts=conflicts)
-    return Comparison(opened, replace(found, report=report), target, sizes, preset, dtype)
+    return FileComparison(opened, replace(found, report=report), target, sizes, preset, dtype)
 
 
 def _sizes(opened: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tuple[Any, str]:

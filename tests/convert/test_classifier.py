@@ -77,12 +77,12 @@ def test_a_classifier_starts_from_a_pretrained_encoder(student, entry):
         np.testing.assert_array_equal(found[f"encoder/{path}"], leaf, err_msg=path)
 
 
-def test_what_a_file_of_a_whole_model_lacks_must_be_named(student):
+def test_parameters_missing_from_the_file_of_a_whole_model_must_be_named_fresh(student):
     with pytest.raises(UserError, match="nothing for fc_norm/bias, .*head/kernel; .*name them in init_fresh"):
         read(str(student[0]))
 
 
-def test_tables_are_resized_over_time_and_space_and_kernels_over_time(student):
+def test_position_tables_are_resized_and_kernels_inflated(student):
     file, encoder = student
     table, kernel = encoder["pos_embed/table"], encoder["patch_embed/kernel"]
     found = read(str(file), size=changed(frames=16, image=(42, 28)), fresh=("head", "fc_norm"))
@@ -95,7 +95,7 @@ def test_tables_are_resized_over_time_and_space_and_kernels_over_time(student):
     np.testing.assert_array_equal(found["encoder/patch_embed/kernel"], wanted)
 
 
-def test_later_files_go_before_earlier_ones_and_stage_2_may_be_one(tmp_path, student):
+def test_later_files_win_and_a_stage_2_file_is_accepted(tmp_path, student):
     file, encoder = student
     tensors = originals(STAGE2, dataclasses.replace(ENCODER, frames=4))
     vision = write_originals(tmp_path / "stage2.pth", tensors, "module")
@@ -120,7 +120,7 @@ def tuned(request, tmp_path) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("classes", [[0, 1, 2, 3], [5, 0, 6, 2, 1]])
-def test_a_head_for_fewer_classes_is_taken_out_of_one_for_more(tmp_path, tuned, classes):
+def test_a_smaller_head_is_cut_out_of_a_larger_one(tmp_path, tuned, classes):
     file, leaves = tuned
     listed = tmp_path / "label_mixto.json"
     listed.write_text(json.dumps(classes))
@@ -131,7 +131,7 @@ def test_a_head_for_fewer_classes_is_taken_out_of_one_for_more(tmp_path, tuned, 
     np.testing.assert_array_equal(found["fc_norm/scale"], leaves["fc_norm/scale"])
 
 
-def test_a_head_for_other_classes_is_an_error_that_names_the_way_out(tmp_path, tuned, student):
+def test_a_head_of_another_size_is_an_error_with_a_remedy(tmp_path, tuned, student):
     file, _ = tuned
     other = dataclasses.replace(SIZE, classes=4)
     with pytest.raises(UserError, match=r"tells 7 classes apart and the model 4; .*FILE\?head=4 .*head=none"):
@@ -147,7 +147,7 @@ def test_a_head_for_other_classes_is_an_error_that_names_the_way_out(tmp_path, t
             read(f"{file}?head={tmp_path / 'list.json'}", size=other)
 
 
-def test_all_but_the_head_can_be_taken(tuned):
+def test_a_file_can_be_read_without_its_head(tuned):
     file, leaves = tuned
     other = dataclasses.replace(SIZE, classes=4)
     with pytest.raises(UserError, match="nothing for head/bias, head/kernel; .*init_fresh"):
@@ -157,7 +157,7 @@ def test_all_but_the_head_can_be_taken(tuned):
     np.testing.assert_array_equal(found["fc_norm/scale"], leaves["fc_norm/scale"])
 
 
-def test_chosen_classes_make_a_file_of_their_own(tmp_path, tuned):
+def test_chosen_classes_can_be_imported_to_a_new_file(tmp_path, tuned):
     file, leaves = tuned
     other = dataclasses.replace(SIZE, classes=2)
     target = jax.eval_shape(lambda: CLASSIFIER.init(other))

@@ -50,7 +50,7 @@ def test_an_exported_import_is_the_file_bit_for_bit(tmp_path, monkeypatch, dtype
     assert found.container == ("flat" if name.endswith("safetensors") else "model")
 
 
-def test_the_student_goes_there_and_back_too(tmp_path, monkeypatch):
+def test_an_exported_import_of_a_student_is_the_file_bit_for_bit(tmp_path, monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals(SMALL_PRETRAIN, STUDENT)
     import_file(write_originals(tmp_path / "w.pth", tensors, "module"), tmp_path / "w.safetensors")
@@ -59,7 +59,7 @@ def test_the_student_goes_there_and_back_too(tmp_path, monkeypatch):
     assert found.container == "module" and bits(found) == bits(tensors)
 
 
-def test_other_sizes_are_chosen_by_path_and_kept_in_the_file(tmp_path, monkeypatch):
+def test_sizes_changed_by_overrides_are_stored_in_the_file(tmp_path, monkeypatch):
     use_small_families(monkeypatch)
     path = write_originals(tmp_path / "w.pth", originals(SMALL_PRETRAIN, STUDENT), "module")
     choices = ImportChoices(overrides=("encoder.frames=4", "encoder.image=(42,42)"))
@@ -71,7 +71,7 @@ def test_other_sizes_are_chosen_by_path_and_kept_in_the_file(tmp_path, monkeypat
     assert open_tensors(tmp_path / "w.safetensors").shape("encoder/pos_embed/table") == (1, 37, 16)
 
 
-def test_a_damaged_tensor_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_damaged_tensor_leaves_no_file_behind(tmp_path, monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals()
     path = write_originals(tmp_path / "w.pth", tensors)
@@ -83,7 +83,7 @@ def test_a_damaged_tensor_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_file_that_does_not_fit_is_not_read(tmp_path, monkeypatch):
+def test_a_file_that_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals()
     tensors["vision_encoder.proj"] = tensors["vision_encoder.proj"].T
@@ -134,7 +134,7 @@ print(json.dumps(steps))
     "manifest, container",
     [("viclip_b16", "model"), pytest.param("stage1_pretrain_1b", "module", marks=pytest.mark.slow)],
 )
-def test_a_released_layout_goes_there_and_back_in_little_memory(manifest, container, tmp_path):
+def test_a_released_layout_is_imported_and_exported_in_little_memory(manifest, container, tmp_path):
     """As many bytes as the released file: peak memory grows by less than the largest stacked tensor."""
     shapes = json.loads((MANIFESTS / f"{manifest}.json").read_text())["params"]
     drawn = {name: partial(pseudo_random, name, tuple(shape)) for name, shape in shapes.items()}

@@ -63,7 +63,7 @@ def test_a_tensor_that_does_not_fit_is_named_and_nothing_is_written(name, spoil,
 
 
 @pytest.mark.parametrize("name", STAGE1)
-def test_a_public_file_comes_back_with_its_container_and_prefix(name, tmp_path):
+def test_export_restores_the_container_and_prefix_of_a_public_file(name, tmp_path):
     family, (tensors, _) = STAGE1[name], tensors_of(STAGE1[name])
     path = write_originals(tmp_path / "w.pth", tensors, family.container)
     assert import_file(path, tmp_path / "own.safetensors").report.prefix == family.prefix
@@ -75,7 +75,7 @@ def test_a_public_file_comes_back_with_its_container_and_prefix(name, tmp_path):
         assert back[tensor].tobytes() == array.tobytes(), tensor
 
 
-def test_a_file_of_this_project_knows_of_how_many_frames_its_tables_are(tmp_path):
+def test_a_file_of_this_project_knows_the_frames_of_its_position_tables(tmp_path):
     size = dataclasses.replace(SMALL_ENCODER.presets["small"], frames=3)
     tensors = originals(SMALL_ENCODER, size)
     path = write_originals(tmp_path / "w.pth", tensors)

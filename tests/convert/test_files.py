@@ -100,12 +100,12 @@ def test_torch_files_in_any_container(tmp_path, container, parameters):
     assert_same(found)
 
 
-def test_a_transposed_view_is_read_as_it_looks(tmp_path):
+def test_a_transposed_view_is_read_in_its_own_order(tmp_path):
     found = open_tensors(write_torch(tmp_path / "w.pt", {"t": TENSORS["a.weight"].T}))
     np.testing.assert_array_equal(found["t"], TENSORS["a.weight"].T)
 
 
-def test_settings_beside_the_weights_are_passed_over(tmp_path):
+def test_settings_beside_the_weights_are_ignored(tmp_path):
     content = {"model": TENSORS, "args": argparse.Namespace(lr=1e-3), "best": np.float64(0.5)}
     assert_same(open_tensors(write_torch(tmp_path / "w.pth", content)))
 
@@ -222,7 +222,7 @@ def test_the_container_with_the_most_tensors_is_taken(tmp_path):
         assert_same(found)
 
 
-def test_tensors_nested_inside_the_container_do_not_vanish(tmp_path):
+def test_tensors_nested_inside_the_container_are_an_error(tmp_path):
     plain = TENSORS | {"step": 3, "name": "b14", "none": None, "ring": {"width": [1, 2]}}
     plain["ring"]["ring"] = [plain["ring"]]
     assert_same(open_tensors(write_torch(tmp_path / "w.pth", {"model": plain})))
@@ -231,7 +231,7 @@ def test_tensors_nested_inside_the_container_do_not_vanish(tmp_path):
         open_tensors(write_torch(tmp_path / "nested.pth", nested))
 
 
-def test_attributes_that_hide_a_dicts_methods_are_passed_over(tmp_path):
+def test_attributes_that_hide_the_methods_of_a_dict_are_ignored(tmp_path):
     lazy_tensors = [
         LazyTensor(name, array.shape, array.dtype, lambda a=array: [a]) for name, array in TENSORS.items()
     ]
@@ -289,7 +289,7 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_an_error(tmp_path):
         found["t"]
 
 
-def test_what_holds_no_weights_is_an_error(tmp_path):
+def test_a_file_without_weights_is_an_error(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         open_tensors(tmp_path / "none.pth")
     with pytest.raises(UserError, match="holds no weight file"):

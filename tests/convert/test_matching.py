@@ -100,7 +100,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("manifest", OWN)
-def test_what_a_released_file_holds_beside_the_encoder_has_a_reason(manifest):
+def test_unused_tensors_of_a_released_file_are_listed_with_a_reason(manifest):
     listing, shapes = listed(manifest)
     family, preset, own = OWN[manifest]
     more = dict.fromkeys(listing.get("extra_keys_seen_shape_unknown", ()), (1,))
@@ -167,7 +167,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_does_not_fit_is_named(fault, monkeypatch):
+def test_errors_name_the_tensor_that_does_not_fit(fault, monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals()
     spoil, words = FAULTS[fault]
@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_named(fault, monkeypatch):
         report.check("w.pth")
 
 
-def test_files_of_another_family_or_of_none_are_named(monkeypatch):
+def test_a_wrong_or_unknown_family_is_an_error(monkeypatch):
     use_small_families(monkeypatch)
     student = Arrays(originals(SMALL_PRETRAIN, STUDENT))
     with pytest.raises(UserError, match="w.pth looks like internvideo2_pretrain, not viclip"):
@@ -193,7 +193,7 @@ def test_files_of_another_family_or_of_none_are_named(monkeypatch):
         compare(student, "w.pth", ImportChoices(preset="2B"))
 
 
-def test_a_family_that_is_named_needs_no_majority_of_the_names(monkeypatch):
+def test_a_family_named_by_the_user_needs_no_majority_of_the_names(monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals()
     heads = {f"head.{i}": np.zeros(1) for i in range(len(tensors) + 1)}
@@ -205,7 +205,7 @@ def test_a_family_that_is_named_needs_no_majority_of_the_names(monkeypatch):
     assert set(opened.tensors) == {*tensors, *heads}
 
 
-def test_of_families_that_fit_alike_the_named_one_is_taken(monkeypatch):
+def test_among_families_that_fit_equally_the_named_one_is_taken(monkeypatch):
     use_small_families(monkeypatch)
     twin = dataclasses.replace(FAMILIES["viclip"], name="twin")
     monkeypatch.setitem(FAMILIES, "twin", twin)
@@ -226,7 +226,7 @@ def test_prefixes_and_buffers_are_reported(prefix, monkeypatch):
     assert "position_ids: positions are counted" in report.text() and report.as_dict()["fits"]
 
 
-def test_tied_copies_may_be_there_if_they_are_equal(monkeypatch):
+def test_tied_copies_are_accepted_if_they_are_equal(monkeypatch):
     use_small_families(monkeypatch)
     owner, copy = "text_encoder.token_embedding.weight", "text_encoder.head.weight"
     tied = dataclasses.replace(FAMILIES["viclip"], ties={copy: owner})
@@ -257,14 +257,14 @@ def test_errors_of_one_kind_share_a_line(monkeypatch):
     assert any(p.startswith(f"{BLOCK}.{{1..2}}.ln_1.bias is missing") for p in problems)
 
 
-def test_a_page_of_errors_is_shown_and_the_rest_counted():
+def test_a_report_lists_24_errors_and_counts_the_rest():
     missing = {f"{letter}.bias": "the/bias" for letter in string.ascii_lowercase}
     lines = MatchReport(0, missing=missing).text().splitlines()
     assert lines[-2:] == ["error     and 2 more; --json lists all", "does not fit: 26 errors"]
     assert sum("is missing" in line for line in lines) == 24
 
 
-def test_a_partial_match_leaves_out_what_either_side_lacks(monkeypatch):
+def test_a_partial_match_ignores_what_either_side_lacks(monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals()
     without("text_encoder.")(tensors)

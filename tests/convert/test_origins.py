@@ -95,7 +95,7 @@ def written(path, container, tensors, beside=()):
 
 
 @pytest.mark.golden
-def test_stage1_teacher_internvideo2_out_of_a_stage_2_file_of_half_the_frames(tmp_path, monkeypatch):
+def test_stage1_teacher_internvideo2_is_read_from_a_stage_2_file_of_half_the_frames(tmp_path, monkeypatch):
     golden = Golden("stage1_teacher_internvideo2")
     params, size = golden.group("params"), ENCODER.parity.sizes(golden.config)
     monkeypatch.setitem(FAMILIES, STAGE2.name, dataclasses.replace(STAGE2, frames=(size.frames,)))
@@ -123,7 +123,7 @@ def test_a_student_becomes_a_teacher(name, tmp_path):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_stage1_teacher_internvl_out_of_the_file_of_both_its_towers(dtype, tmp_path):
+def test_stage1_teacher_internvl_is_read_from_the_file_of_both_towers(dtype, tmp_path):
     golden = Golden("stage1_teacher_internvl")
     params, size = golden.group("params"), ENCODER.parity.sizes(golden.config)
     wanted = dict(paths_of(import_tensors(ENCODER.rows, params)))
@@ -171,7 +171,7 @@ def test_stage1_teacher_videomae_with_and_without_its_decoder(beside, positions,
         ("clip_teacher={none}", "none.pth does not exist; give a .safetensors, .pt, .pth or .bin file$"),
     ],
 )
-def test_parts_and_branches_that_are_not_there_are_named_for_stage1_distill(entry, words, tmp_path):
+def test_unknown_branches_are_named_for_stage1_distill(entry, words, tmp_path):
     golden = Golden("stage1_distill")
     params, size = golden.group("params"), PRETRAIN.parity.sizes(golden.config)
     heads = {name: x for name, x in params.items() if "decoder" in name}
@@ -216,7 +216,7 @@ def test_a_runs_student_becomes_a_teacher_and_its_table_is_resized(trained, time
     assert_equal(found, wanted | {"pos_embed/table": table})
 
 
-def test_a_runs_teacher_is_read_where_the_run_had_it_from(trained):
+def test_the_teacher_of_a_run_is_read_from_the_runs_own_init_from(trained):
     run, _, teacher = trained
     stage, entry = with_clip_teacher(TEACHER), f"clip_teacher={run}#clip_teacher"
     with pytest.raises(UserError, match="teacher.pth does not exist"):
@@ -233,6 +233,6 @@ def test_a_runs_teacher_is_read_where_the_run_had_it_from(trained):
         ("", "run is of internvideo2_pretrain: write .*run#encoder for that branch of it$"),
     ],
 )
-def test_what_is_no_part_of_a_run_is_named(trained, part, words):
+def test_a_branch_that_a_run_lacks_is_named(trained, part, words):
     with pytest.raises(UserError, match=words):
         frozen(with_clip_teacher(STUDENT), f"clip_teacher={trained[0]}{part}")

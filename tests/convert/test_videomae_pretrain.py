@@ -48,7 +48,7 @@ def test_a_file_fills_the_stage_or_a_teacher(tmp_path, prefix):
 
 
 @pytest.mark.parametrize("attention", ["standard", "cosine"])
-def test_an_encoder_alone_is_a_teachers_file(tmp_path, attention):
+def test_a_file_of_the_encoder_alone_fills_a_teacher(tmp_path, attention):
     size = VideoMaeSize(12, 2, 2, 20, patch=2, image=(8, 8), frames=4, attention=attention)
     tensors = originals(VIDEOMAE, size)
     assert any(name.endswith("attn.scale") for name in tensors) == (attention == "cosine")

@@ -74,7 +74,7 @@ def test_position_tables_are_resized_to_the_target(tmp_path):
         import_weights(path, target=shapes_of(resized(image=(12, 8))))
 
 
-def test_kernels_and_word_tables_of_clip_are_taken(tmp_path):
+def test_clips_kernels_are_inflated_and_its_word_table_is_cut(tmp_path):
     tensors = originals()
     kernel, words = "vision_encoder.conv1.weight", "text_encoder.positional_embedding"
     clip = tensors | {kernel: tensors[kernel][:, :, 0], words: np.concatenate([tensors[words]] * 2)}
@@ -123,7 +123,7 @@ def test_floats_keep_their_dtype_unless_another_is_asked_for(tmp_path, stored):
         import_weights(path, dtype="int8")
 
 
-def test_own_files_give_back_what_was_saved(tmp_path):
+def test_saved_weights_are_read_back_equal(tmp_path):
     params = import_tensors(viclip_rows(), originals(dtype=ml_dtypes.bfloat16))
     size = resized(frames=4, image=(8, 8))
     for shard_bytes, count in ((2**20, 1), (2000, 9)):
@@ -138,7 +138,7 @@ def test_own_files_give_back_what_was_saved(tmp_path):
     assert json.loads(said["sizes"])["vision"]["image"] == [8, 8]
 
 
-def test_own_files_fit_their_own_sizes_and_are_resized_to_others(tmp_path):
+def test_saved_weights_are_resized_to_other_sizes(tmp_path):
     size = resized(frames=6)
     params = params_of(size)
     [file] = save_weights(tmp_path / "w.safetensors", params, "viclip", size)
@@ -184,7 +184,7 @@ def clip_tensors():
     return kept | {"logit_scale": np.float32(4.6).reshape(()), "vocab_size": np.asarray(11)}
 
 
-def test_clip_starts_a_viclip(tmp_path):
+def test_a_clip_file_fills_viclip(tmp_path):
     path = write_originals(tmp_path / "clip.safetensors", clip_tensors())
     with pytest.raises(UserError, match="fills temperature.*fills vision/temporal_embed"):
         import_weights(path)

@@ -73,7 +73,7 @@ def test_torch_files_without_torch(tmp_path, container):
 
 
 @pytest.mark.parametrize("container", ["flat", "model"])
-def test_torch_itself_reads_them(tmp_path, container):
+def test_torch_itself_reads_the_written_files(tmp_path, container):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     [path] = write_torch(tmp_path / "w.pth", lazies(), container)
     found = torch.load(path, weights_only=True)
@@ -87,7 +87,7 @@ def test_torch_itself_reads_them(tmp_path, container):
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 @pytest.mark.parametrize("shard_bytes", [2**20, 64])
-def test_nothing_is_left_of_a_write_that_fails(tmp_path, name, shard_bytes):
+def test_a_failed_write_leaves_nothing_behind(tmp_path, name, shard_bytes):
     def fails():
         yield np.zeros(3)
         raise UserError("the source ended")
@@ -101,7 +101,7 @@ def test_nothing_is_left_of_a_write_that_fails(tmp_path, name, shard_bytes):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_there_is_not_replaced(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     write_safetensors(tmp_path / "w.safetensors", lazies(), {}, shard_bytes=64)
     before = sorted(tmp_path.iterdir())
     for path in ("w.safetensors", "w-00001-of-00003.safetensors"):
@@ -124,7 +124,7 @@ def test_dtypes_that_a_format_lacks_are_errors(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_sizes_are_read_as_people_write_them():
+def test_byte_sizes_are_parsed_with_their_units():
     sizes = {"4096": 4096, "500MB": 500 * 10**6, "4GiB": 2**32, "1.5 KiB": 1536}
     assert {text: bytes_of(text) for text in sizes} == sizes
     for text in ("", "big", "-1", "4GBi"):

@@ -26,13 +26,13 @@ def test_rendered_files_are_the_golden_texts(case):
     assert files == {name: (GOLDEN / name).read_text() for name in files}
 
 
-def test_no_golden_text_is_left_over():
+def test_every_golden_text_belongs_to_a_case():
     assert {file.name for file in GOLDEN.iterdir()} == {
         name for case in CASES for name in rendered(case).files
     }
 
 
-def test_every_script_is_sound_bash():
+def test_every_script_passes_the_bash_parser():
     assert len(SCRIPTS) >= 8
     for script in SCRIPTS:
         done = subprocess.run(["bash", "-n", script], capture_output=True, text=True)
@@ -44,7 +44,7 @@ def test_a_jobset_fits_its_schema(file):
     assert list(problems(jobset(file), SCHEMA, SCHEMA["definitions"])) == []
 
 
-def test_the_schema_finds_what_is_misspelt_missing_or_of_another_type():
+def test_the_schema_finds_misspelt_missing_and_mistyped_keys():
     good = jobset(JOBSETS[0])
     for change, words in (
         (lambda spec: spec["failurePolicy"].update(maxRestart=1), "maxRestart is unknown"),

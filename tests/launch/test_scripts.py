@@ -45,7 +45,7 @@ def asked(tmp_path, *names):
         (134, 20, False),
     ],
 )
-def test_a_slurm_job_queues_again_when_it_was_stopped_or_failed_rarely(tmp_path, status, restarts, again):
+def test_a_slurm_job_is_requeued_after_a_stop_or_a_few_failures(tmp_path, status, restarts, again):
     stand_in(tmp_path, "srun", f"exit {status}")
     stand_in(tmp_path, "scontrol", "")
     env = environment(tmp_path, SLURM_JOB_ID="7", SLURM_RESTART_COUNT=str(restarts))
@@ -54,7 +54,7 @@ def test_a_slurm_job_queues_again_when_it_was_stopped_or_failed_rarely(tmp_path,
     assert asked(tmp_path, "scontrol") == (["scontrol requeue 7"] if again else [])
 
 
-def test_a_slurm_job_that_was_cancelled_does_not_queue_again(tmp_path):
+def test_a_cancelled_slurm_job_is_not_requeued(tmp_path):
     stand_in(tmp_path, "srun", f"kill -TERM $PPID; exit {STOPPED}")
     stand_in(tmp_path, "scontrol", "")
     done = subprocess.run(
@@ -84,7 +84,7 @@ def tpu_vm(tmp_path, services):
     return subprocess.run(script, env=environment(tmp_path), capture_output=True, text=True, timeout=60)
 
 
-def test_tpu_vms_are_made_prepared_started_watched_and_deleted(tmp_path):
+def test_tpu_vms_are_created_set_up_started_watched_and_deleted(tmp_path):
     done = tpu_vm(tmp_path, "active\nactivating\nactive\ninactive\n")
     assert done.returncode == 0, done.stderr
     assert "tpu-vm-slices: done" in done.stdout
@@ -104,7 +104,7 @@ def test_a_run_that_failed_keeps_its_tpu_vms(tmp_path):
     assert (tmp_path / "state").read_text() == "ACTIVE\n"
 
 
-def test_tpu_vms_that_were_taken_away_are_asked_for_again(tmp_path):
+def test_preempted_tpu_vms_are_created_again(tmp_path):
     take = 'echo SUSPENDED > "$HERE/state"; echo'
     stand_in(
         tmp_path, "head", f'if [ -e "$HERE/taken" ]; then echo inactive; else touch "$HERE/taken"; {take}; fi'
@@ -115,7 +115,7 @@ def test_tpu_vms_that_were_taken_away_are_asked_for_again(tmp_path):
     assert verbs.count("create") == 2 and verbs.count("delete") == 2 and verbs.count("scp") == 4
 
 
-def test_a_missing_client_is_one_sentence_and_the_files_are_there(tmp_path, monkeypatch):
+def test_a_missing_client_is_an_error_after_the_files_are_written(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     for case, name in (
         ("slurm-gpus", "sbatch"),
@@ -137,7 +137,7 @@ def test_a_variable_that_is_passed_on_must_be_set(tmp_path, monkeypatch):
         client.start(rendered("slurm-gpus"), tmp_path, print)
 
 
-def test_the_clients_status_is_the_launchs_and_secrets_go_in_by_the_input(tmp_path, monkeypatch):
+def test_a_launch_returns_the_clients_status_and_passes_secrets_by_stdin(tmp_path, monkeypatch):
     stand_in(tmp_path, "kubectl", 'cat > "$HERE/input"; exit 3')
     for name, value in environment(tmp_path, WANDB_API_KEY="hidden").items():
         monkeypatch.setenv(name, value)
@@ -201,7 +201,7 @@ def test_a_folder_without_an_experiment_is_not_finished(tmp_path):
 @pytest.mark.parametrize(
     "saved, status, seen", [("10", 0, 0), ("4", 0, STOPPED), ("4", 2, 2), ("10", -6, 134)]
 )
-def test_the_worker_tells_a_stop_from_an_end(tmp_path, monkeypatch, saved, status, seen):
+def test_the_worker_reports_a_stop_before_the_end(tmp_path, monkeypatch, saved, status, seen):
     run_folder(tmp_path, 10, saved)
     body = f"import os, sys; sys.exit({status})" if status >= 0 else "import os; os.abort()"
     monkeypatch.setattr(sys, "executable", str(python(tmp_path, body)))

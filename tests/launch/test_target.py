@@ -30,7 +30,7 @@ def test_an_example_can_be_used_and_every_line_of_it_is_a_key(kind, tmp_path):
         assert read_target(kind, file).name == "stage1-1b"
 
 
-def test_keys_of_the_command_line_come_on_top(tmp_path):
+def test_keys_of_the_command_line_override_the_file(tmp_path):
     file = tmp_path / "target.toml"
     file.write_text('topology = "v5e:4x4"\n[env]\nA = "1"\n')
     changes = [("slices", "2"), ("spot", "true"), ("env.B", "$B"), ("image", "registry/ivjax")]
@@ -160,7 +160,7 @@ def test_the_command_line_shows_and_writes(tmp_path, capsys, monkeypatch):
         ([], "launch slurm needs a command to run"),
     ],
 )
-def test_a_bad_command_is_found_before_anything_is_rendered(command, words, capsys):
+def test_a_bad_command_is_an_error_before_anything_is_rendered(command, words, capsys):
     assert main(["launch", "slurm", "--set", "topology=h100:8", "--dry-run", *command]) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.err.count("\n") == 1 and captured.out == ""

@@ -87,7 +87,7 @@ def test_nothing_else_is_counted_and_most_bytes_come_first(counted):
     assert len(sent) == 8 and sent == sorted(sent, reverse=True) and counted.bytes == sum(sent)
 
 
-def test_a_loop_without_a_known_end_is_counted_once_and_said(counted):
+def test_a_loop_of_unknown_trip_count_is_counted_once_and_reported(counted):
     (loop,) = counted.unknown_loops
     assert "while" in loop
     lines = list(describe(counted))
@@ -119,7 +119,7 @@ def test_starts_are_counted_and_their_ends_are_not():
     }
 
 
-def test_what_passes_between_slices_is_a_row_of_its_own():
+def test_traffic_between_slices_is_counted_separately():
     found = census((TEXTS / "tpu_slices.txt").read_text(), mesh_of(slices=2, data=2, fsdp=4))
     size = 8 * 128 * 4
     assert set(found.traffic) == {
@@ -206,7 +206,7 @@ ENTRY %main () -> (s32[]) {
         ("constant(0)", "LT", 5, 0, None),
     ],
 )
-def test_turns_of_a_loop_follow_from_its_counter(first, direction, limit, step, turns):
+def test_the_trip_count_follows_from_the_loop_counter(first, direction, limit, step, turns):
     named = {"FIRST": first, "DIRECTION": direction, "LIMIT": str(limit), "STEP": str(step)}
     text = LOOP
     for name, value in named.items():

@@ -59,7 +59,7 @@ def test_a_flagship_fits_and_is_as_estimated(name, capsys):
 
 @libtpu
 @pytest.mark.slow
-def test_a_step_that_is_too_large_says_by_how_much(capsys):
+def test_a_step_that_does_not_fit_reports_its_bytes(capsys):
     words = ["stage1_synthetic", "batch=65536", "remat=none", "ema=none", "stage.student.depth=2"]
     status, found = planned(capsys, *words, "--topology", "v5e:1x1")
     assert status == 1 and not found["memory"]["fits"]

@@ -27,7 +27,7 @@ def estimated(experiment):
     return estimate(experiment, CPU, 8)
 
 
-def test_arguments_are_those_of_the_sharding_table(experiment, estimated):
+def test_argument_bytes_are_those_of_the_sharding_rules(experiment, estimated):
     mesh = abstract_mesh(experiment, CPU, 8)
     with jax.sharding.use_abstract_mesh(mesh):
         program = program_of(experiment, mesh)
@@ -41,7 +41,7 @@ def test_arguments_are_those_of_the_sharding_table(experiment, estimated):
     assert sizes == {kind: f"{size / 2**20:.3f}" for kind, size in given.items()}
 
 
-def test_without_recomputation_the_flops_executed_are_those_of_the_model(estimated):
+def test_without_remat_the_executed_flops_are_those_of_the_model(estimated):
     assert estimated.costs.flops * 8 == pytest.approx(sum(estimated.flops.values()), rel=0.01)
 
 
@@ -62,7 +62,7 @@ def test_parameters_are_gathered_and_gradients_summed(estimated):
         ({"accumulate": 2}, 8, "does not divide into 16 equal parts"),
     ],
 )
-def test_a_mesh_or_batch_that_cannot_be_is_refused(changes, devices, wrong):
+def test_an_impossible_mesh_or_batch_is_refused(changes, devices, wrong):
     experiment = apply_overrides(
         load_experiment("teacher_pixels_tiny"), [f"{path}={value}" for path, value in changes.items()]
     )
@@ -72,7 +72,7 @@ def test_a_mesh_or_batch_that_cannot_be_is_refused(changes, devices, wrong):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", [{}, {"data": 2, "fsdp": 4}], ids=["data", "fsdp"])
-def test_memory_is_that_of_the_compiled_program(mesh):
+def test_estimated_memory_agrees_with_the_compiled_program(mesh):
     """Within 15 %, and where parameters are split within 20 %."""
     experiment = with_mesh(apply_overrides(load_experiment("stage1_tiny"), ["init_from=()"]), **mesh)
     real = build_mesh(experiment.mesh)
@@ -85,7 +85,7 @@ def test_memory_is_that_of_the_compiled_program(mesh):
 
 
 @pytest.mark.slow
-def test_the_less_is_kept_the_less_is_alive():
+def test_more_remat_means_fewer_temporaries():
     base = apply_overrides(load_experiment("viclip_tiny"), ["init_from=()"])
     alive = {}
     for remat in ("none", "dots", "full", "offload"):

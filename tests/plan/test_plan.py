@@ -51,7 +51,7 @@ def test_hours_hosts_and_cost_of_a_schedule():
     assert half.step == 2.0 and half.cost is None
 
 
-def test_two_devices_of_a_chip_are_paid_once():
+def test_a_chip_with_two_devices_is_paid_once():
     topology = parse("tpu7x:2x2x1")
     found = estimated({"data": 8}, executed=topology.chip.flops, read=0.0)
     assert speed(found, topology, 64, 3600, Assumptions()).chip_hours == pytest.approx(4.0)
@@ -109,7 +109,7 @@ def compiled(heap=3 * GIB, alive=2 * GIB, traffic=(), warnings=()):
     return CompiledStep(60.0, 2 * GIB, alive, heap, 0, 0, 0, census, ((GIB, "bf16[4,4]"),), tuple(warnings))
 
 
-def test_the_table_says_whether_it_fits_what_bounds_it_and_what_it_costs():
+def test_the_table_shows_fit_bound_and_cost():
     text = "\n".join(lines(planned()))
     assert "16 devices, 4 hosts" in text and "fits" in text
     assert "bound by memory bandwidth" in text and "at the price given" in text
@@ -121,7 +121,7 @@ def test_the_table_says_whether_it_fits_what_bounds_it_and_what_it_costs():
     assert "WARNING: something is wrong" in text
 
 
-def test_the_page_is_whole_in_itself_and_its_bar_is_to_scale():
+def test_the_page_needs_no_other_files_and_its_bar_is_to_scale():
     plan = planned(given=4 * GIB, temporaries=2 * GIB)
     text = page(plan)
     assert "http" not in text and "<script" not in text
@@ -131,7 +131,7 @@ def test_the_page_is_whole_in_itself_and_its_bar_is_to_scale():
     assert sum(widths) == pytest.approx(100 * plan.needed / usable, abs=0.01)
 
 
-def test_traffic_far_above_the_need_and_large_gathers_are_warned_of():
+def test_excess_traffic_and_large_gathers_are_warned_about():
     expected = estimated({"data": 2, "fsdp": 8}, sent={"fsdp": 1 * GIB})
     expected.costs.largest["fsdp"] = 100 * 2**20
     quiet = Census((Traffic("all-gather", ("fsdp",), 10, int(1.2 * GIB), 100 * 2**20),), ())
@@ -148,7 +148,7 @@ def test_traffic_far_above_the_need_and_large_gathers_are_warned_of():
         "RESOURCE_EXHAUSTED: memory required for HLO temporaries (20.5G) exceeds available HBM (15.75G).",
     ],
 )
-def test_what_is_too_large_says_by_how_much(message):
+def test_a_compiler_error_of_too_little_memory_is_parsed(message):
     found = _too_large(ValueError(message), 1.0, parse("v5e:4x4"))
     assert (found.total, found.limit) == (20.5 * GIB, 15.75 * GIB)
     with pytest.raises(UserError, match="does not compile for v5e:4x4: something else"):
@@ -169,7 +169,7 @@ def test_slices_of_the_topology_become_those_of_the_mesh():
     assert over_slices(experiment, parse("h200:8", 2)).mesh.slices == 1
 
 
-def test_the_fastest_that_fits_is_first_then_what_sends_least():
+def test_plans_are_ranked_by_fit_then_time_then_traffic():
     slow = planned(read=3e12, remat="full")
     fast = planned(read=1e12)
     busy = planned(read=1.001e12, sent={"data": 1e9}, remat="dots")
@@ -177,7 +177,7 @@ def test_the_fastest_that_fits_is_first_then_what_sends_least():
     assert mesh_search.ranked([huge, slow, busy, fast]) == [fast, busy, slow, huge]
 
 
-def test_search_changes_mesh_then_remat_then_parts(monkeypatch):
+def test_search_changes_mesh_then_remat_then_micro_batches(monkeypatch):
     def pretend(name, experiment, topology, assumed, compiled=False):
         mesh = experiment.mesh
         if mesh.tensor > 2:
@@ -215,7 +215,7 @@ def test_a_recipe_gets_the_smallest_mesh_that_fits(monkeypatch):
     assert (chosen.mesh.fsdp, chosen.accumulate) == (4, 2)
 
 
-def test_a_cell_that_is_not_in_the_table_is_refused(tmp_path):
+def test_an_unknown_cell_of_the_recipe_table_is_refused(tmp_path):
     with pytest.raises(UserError, match="RECIPE@TOPOLOGY"):
         recipe_table.write_recipes(tmp_path / "x.md", ["stage1_1b@v5e:3x3"], "", print)
 

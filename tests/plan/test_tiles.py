@@ -20,11 +20,11 @@ from ivjax.plan.walk import Walk
         ((0, 8), 0),
     ],
 )
-def test_the_cheapest_order_is_padded_to_tiles(shape, count):
+def test_padding_is_that_of_the_cheapest_order_of_dimensions(shape, count):
     assert padded_count(shape) == count
 
 
-def test_values_of_other_devices_are_not_padded():
+def test_only_tpus_pad_values():
     aval = jax.ShapeDtypeStruct((100, 200), jnp.bfloat16)
     bytes_on = {name: Walk({}, {}, name).value(aval, ((), ())).bytes for name in ("tpu", "gpu", "cpu")}
     assert bytes_on == {"tpu": 2 * 128 * 200, "gpu": 40000, "cpu": 40000}

@@ -55,7 +55,7 @@ def variables(monkeypatch):
         ("cpu:9", 1, "cpu:9", 9, 2),
     ],
 )
-def test_a_legal_text_gives_its_devices_and_hosts(text, slices, name, devices, hosts):
+def test_a_topology_gives_its_devices_and_hosts(text, slices, name, devices, hosts):
     topology = parse(text, slices)
     assert (topology.name, topology.devices, topology.hosts) == (name, devices, hosts)
     assert topology.devices_per_slice * slices == devices
@@ -101,14 +101,14 @@ def test_a_legal_text_gives_its_devices_and_hosts(text, slices, name, devices, h
         ("4x4", f": no accelerator is called '4x4' {KNOWN}"),
     ],
 )
-def test_an_impossible_text_is_told_the_nearest_legal_one(text, sentence):
+def test_an_impossible_topology_is_answered_with_the_nearest(text, sentence):
     with pytest.raises(UserError) as error:
         parse(text)
     assert str(error.value) == f"topology {text!r}{sentence}"
 
 
 @pytest.mark.parametrize("name", TPUS)
-def test_the_offer_for_any_number_of_chips_is_legal_and_never_far(name):
+def test_the_nearest_slice_for_any_number_of_chips_is_legal_and_near(name):
     for chips in (1, 2, 3, 4, 7, 31, 64, 100, 250, 256):
         with pytest.raises(UserError) as error:
             parse(f"{name}:{chips}")
@@ -119,7 +119,7 @@ def test_the_offer_for_any_number_of_chips_is_legal_and_never_far(name):
 @pytest.mark.parametrize(
     ("text", "slices", "wrong"), [("v5e:4x4", 0, "at least 1"), ("cpu:8", 2, "no slices")]
 )
-def test_slices_that_cannot_be_are_an_error(text, slices, wrong):
+def test_impossible_slices_are_an_error(text, slices, wrong):
     with pytest.raises(UserError, match=f"slices={slices} of {text}: .*{wrong}"):
         parse(text, slices)
 
@@ -148,7 +148,7 @@ def test_peak_flops_go_by_the_kind_of_device(kind, tflops):
 
 
 @pytest.mark.parametrize("chip", CHIPS.values(), ids=CHIPS)
-def test_the_figures_of_a_chip_are_of_the_same_order_as_each_other(chip):
+def test_the_figures_of_a_chip_are_plausible(chip):
     assert chip_of_kind(chip.kind) is chip
     assert 0.7 < chip.usable_memory / chip.memory <= 1 and chip.memory >= 4 * GIB
     # Bytes per second: memory over links over the network's share, in this order everywhere.
@@ -212,7 +212,7 @@ def test_a_missing_compiler_is_named_with_its_packages(monkeypatch, text, advice
         ("0.13.0", "0.0.42.1", "; jax 0.13.0 names its own: pip install 'jax[tpu]==0.13.0' (no such symbol)"),
     ],
 )
-def test_a_libtpu_that_fails_is_compared_with_the_one_of_this_jax(variables, jax, libtpu, advice):
+def test_a_failing_libtpu_is_compared_with_the_version_of_this_jax(variables, jax, libtpu, advice):
     def fail(**options):
         raise RuntimeError("no such symbol\nand a page of addresses")
 
@@ -227,7 +227,7 @@ def test_a_libtpu_that_fails_is_compared_with_the_one_of_this_jax(variables, jax
 @pytest.mark.parametrize(
     ("text", "slices"), [(f"{name}:{'2x2x2' if CHIPS[name].torus == 3 else '4x4'}", 2) for name in TPUS]
 )
-def test_libtpu_gives_the_devices_that_the_topology_says(variables, text, slices):
+def test_libtpu_gives_the_devices_of_the_topology(variables, text, slices):
     pytest.importorskip("libtpu", reason="libtpu is not installed")
     topology = parse(text, slices)
     devices = compile_devices(topology)
@@ -265,7 +265,7 @@ class Told:
         pass
 
 
-def test_the_lock_lets_one_in_and_tells_the_next_once(monkeypatch, tmp_path):
+def test_the_compile_lock_lets_one_process_in_and_the_next_says_that_it_waits(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     stderr, order = Told(), []
 

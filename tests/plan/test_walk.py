@@ -44,7 +44,7 @@ def walked(function, *arguments, platform="tpu", like=(), **sizes):
     return walk.costs, frame, results
 
 
-def test_a_kernel_that_is_split_like_the_rows_is_gathered_for_its_product():
+def test_a_kernel_split_along_the_batch_axis_is_gathered():
     rows, kernel = array(64, 32, split=("fsdp",), rows=True), array(32, 16, split=("fsdp",))
     costs, frame, (result,) = walked(jnp.dot, rows, kernel, fsdp=4)
     whole, out = 32 * 16 * FLOAT, 64 // 4 * 16 * FLOAT
@@ -72,7 +72,7 @@ def test_two_products_split_over_tensor_need_one_sum_and_no_gather():
     assert frame.peak() == 8 * (64 // 2 + 32) * FLOAT
 
 
-def test_a_gradient_is_scattered_over_fsdp_and_what_is_left_summed_over_data():
+def test_a_gradient_is_reduce_scattered_over_fsdp_and_summed_over_data():
     rows = (
         array(64, 32, split=(("data", "fsdp"),), rows=True),
         array(64, 16, split=(("data", "fsdp"),), rows=True),
@@ -96,7 +96,7 @@ def test_on_cpus_a_gradient_is_summed_everywhere_and_sliced():
     assert frame.peak() == 32 * 16 * FLOAT
 
 
-def test_products_of_paired_rows_gather_nothing_wherever_the_pairs_lie():
+def test_products_over_batch_dimensions_gather_nothing():
     q, k = array(16, 17, 4, 1, 8, split=("data",)), array(16, 17, 4, 8, split=("data",))
     logits = lambda q, k: jnp.einsum("bqhgd,bkhd->bhqgk", q, k)  # noqa: E731
     costs, _, (result,) = walked(logits, q, k, data=8)
@@ -105,7 +105,7 @@ def test_products_of_paired_rows_gather_nothing_wherever_the_pairs_lie():
     assert result.bytes == 16 // 8 * 4 * 17 * 17 * FLOAT
 
 
-def test_scores_of_all_rows_against_all_rows_gather_one_side():
+def test_scores_of_all_pairs_gather_one_side():
     side = array(16, 8, split=("data",), rows=True)
     costs, _, (result,) = walked(lambda a, b: a @ b.T, side, side, data=4)
     assert costs.gathered == {"data": 16 * 8 * FLOAT * 3 / 4}
@@ -116,7 +116,7 @@ def layers(x, kernels, unroll=1, block=lambda x, w: (jnp.tanh(x @ w), x)):
     return jax.lax.scan(block, x, kernels, unroll=unroll)
 
 
-def test_a_loop_costs_its_turns_and_stacks_its_outputs():
+def test_a_loop_costs_its_iterations_and_stacks_its_outputs():
     x, kernels = array(8, 32, split=("fsdp",), rows=True), array(3, 32, 32, split=(None, "fsdp"))
     costs, frame, (_, stacked) = walked(layers, x, kernels, fsdp=4)
     assert costs.flops == 3 * 2 * (8 // 4) * 32 * 32
@@ -129,7 +129,7 @@ def test_a_loop_costs_its_turns_and_stacks_its_outputs():
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cpu"])
-def test_an_unrolled_loop_does_what_the_loop_does_but_stacks_nothing(platform):
+def test_an_unrolled_loop_costs_the_same_flops_and_stacks_nothing(platform):
     def loss(x, kernels, unroll):
         block = lambda x, w: (jnp.sin(jnp.sin(x @ w)), None)  # noqa: E731
         return layers(x, kernels, unroll, block)[0].sum()
@@ -162,7 +162,7 @@ def test_rematerialised_loops_keep_their_inputs_and_compute_again():
     assert again.flops == 5 * 8 * (2 * 64 * 16 * 16)
 
 
-def test_what_is_parked_in_host_memory_takes_none_of_the_device():
+def test_values_in_host_memory_take_no_device_memory():
     def block(x, w):
         x = checkpoint_name(x, "input")
         return jnp.exp(jnp.sin(x @ w) @ w), None
@@ -192,7 +192,7 @@ def test_an_update_in_place_takes_one_buffer():
 
 
 @pytest.mark.parametrize(("platform", "stored"), [("tpu", [512, 512]), ("cpu", [512, 512, 512])])
-def test_a_chain_of_elementwise_steps_is_stored_once_or_not_at_all(platform, stored):
+def test_a_chain_of_elementwise_operations_is_stored_at_most_once(platform, stored):
     def chain(x, w):
         return jnp.cos(jnp.exp(jnp.sin(x @ w) * 2.0) + 1.0) @ w
 
@@ -200,7 +200,7 @@ def test_a_chain_of_elementwise_steps_is_stored_once_or_not_at_all(platform, sto
     assert sorted(frame.sizes.values()) == stored
 
 
-def test_taking_along_an_axis_leaves_rows_where_they_are():
+def test_a_gather_along_an_axis_keeps_the_split_of_the_batch():
     rows, picked = array(8, 16, 4, split=("data",)), array(8, 3, split=("data",), dtype=jnp.int32)
     take = lambda x, i: jnp.take_along_axis(x, i[:, :, None], axis=1)  # noqa: E731
     costs, _, (result,) = walked(take, rows, picked, data=4)
@@ -219,7 +219,7 @@ def test_taking_along_an_axis_leaves_rows_where_they_are():
         ((1, 8), (8, 1), ((), ("d",)), (("d",), ())),
     ],
 )
-def test_a_reshape_hands_the_axes_of_a_group_to_the_first_dimension_that_they_divide(old, new, splits, found):
+def test_a_reshape_gives_the_axes_of_a_group_to_the_first_dimension_they_divide(old, new, splits, found):
     assert partitioning.reshaped(old, new, splits, lambda split: 2 ** len(split)) == found
 
 
@@ -232,13 +232,13 @@ def frame_of(*steps, breadth_first=False):
     return frame, values
 
 
-def test_what_is_ready_first_runs_first_where_the_platform_does_so():
+def test_breadth_first_frames_run_steps_as_soon_as_they_are_ready():
     steps = [("a", ("", 10)), ("b", ("a", 1)), ("c", ("", 10)), ("d", ("c", 1)), ("e", ("bd", 1))]
     assert frame_of(*steps)[0].peak() == 12
     assert frame_of(*steps, breadth_first=True)[0].peak() == 21
 
 
-def test_a_new_state_takes_the_place_of_the_old_one_which_cpus_copy_if_it_is_read_again():
+def test_a_donated_state_is_overwritten_and_cpus_copy_it_if_it_is_read_again():
     def update(params, mean, gradient):
         mean = 0.9 * mean + 0.1 * gradient
         return params - jnp.sqrt(mean), mean
@@ -254,7 +254,7 @@ def test_a_new_state_takes_the_place_of_the_old_one_which_cpus_copy_if_it_is_rea
     assert sum(frame.sizes.values()) == 0
 
 
-def test_places_are_filled_with_the_largest_values_that_fit():
+def test_free_places_are_filled_with_the_largest_values_that_fit():
     assert donation.reused_bytes([7, 5, 3, 2], [4, 6]) == 5 + 3
 
 

@@ -27,7 +27,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_a_mask_leaves_its_share_of_every_frame_and_follows_the_teachers_attention(run):
+def test_the_mask_keeps_its_share_of_each_frame_and_follows_attention(run):
     seen = masked_clips(run)
     clips, times, rows, columns = seen.visible.shape
     assert (clips, times, rows, columns) == (16, *micro.experiment.stage.student.grid)
@@ -48,7 +48,7 @@ def test_pictures_are_drawn_from_a_run(run, tmp_path):
     assert [line["step"] for line in read_metrics(run)] == [1, 2, 2]
 
 
-def test_what_is_no_run_and_a_run_without_a_teacher_are_named(tmp_path):
+def test_a_folder_without_a_run_and_a_run_without_a_teacher_are_errors(tmp_path):
     with pytest.raises(UserError, match="holds no metrics.jsonl; is it the folder of a run"):
         draw_curves({"one": tmp_path}, tmp_path / "losses.png")
     micro.saved(tmp_path / "run", micro.experiment)

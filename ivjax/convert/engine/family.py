@@ -74,7 +74,7 @@ class Family:
     ties: Mapping[str, str] = field(default_factory=dict)
     frames: tuple[int, ...] = (8,)
     added: tuple[str, ...] = ()
-    parity: Parity | None = None
+    parity: FixtureRun | None = None
 
     @property
     def kind(self) -> type:

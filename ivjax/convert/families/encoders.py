@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ivjax.convert.engine.family import BUFFERS, Family, Parity
+from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun
 from ivjax.convert.engine.fits import over_time
 from ivjax.convert.engine.rows import Row, Transform
 from ivjax.convert.families import encoders_parity
@@ -85,7 +85,7 @@ ENCODER = Family(
             ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "only training used it"
         ),
     },
-    parity=Parity(_encoder_size, encoders_parity.run_encoder),
+    parity=FixtureRun(_encoder_size, encoders_parity.run_encoder),
 )
 
 STAGE2 = replace(
@@ -122,7 +122,7 @@ VIDEOMAE = Family(
         "encoder_to_decoder.*": "a teacher does not decode",
         "mask_token": "a teacher does not decode",
     },
-    parity=Parity(_videomae_size, encoders_parity.run_videomae),
+    parity=FixtureRun(_videomae_size, encoders_parity.run_videomae),
 )
 
 FAMILIES = (ENCODER, STAGE2, VIDEOMAE)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ivjax.convert.engine.family import Family, Parity
+from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import over_time, places, times, times_and_places
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families import internvideo2_parity
@@ -131,7 +131,7 @@ PRETRAIN = Family(
     presets=StudentSize.PRESETS,
     container="module",
     frames=(8, 4, 16),
-    parity=Parity(_size_of, internvideo2_parity.run),
+    parity=FixtureRun(_size_of, internvideo2_parity.run),
 )
 
 FAMILIES = (PRETRAIN,)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ivjax.convert.engine.family import Family, Parity
+from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import Change, Fitting
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.encoders_parity import embedded
@@ -82,7 +82,7 @@ CLASSIFIER = Family(
     presets=CLASSIFIERS,
     container="module",
     frames=(8, 4, 16),
-    parity=Parity(_size_of, _run),
+    parity=FixtureRun(_size_of, _run),
 )
 
 FAMILIES = (CLASSIFIER,)

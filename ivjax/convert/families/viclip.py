@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ivjax.convert.engine.family import Family, Parity
+from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import first_rows, over_time, places, times
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families import viclip_parity
@@ -88,7 +88,7 @@ VICLIP = Family(
     tokenizer=lambda size: ClipBpe(length=size.text.context),
     container="model",
     added=("bias",),
-    parity=Parity(_size_of, viclip_parity.run),
+    parity=FixtureRun(_size_of, viclip_parity.run),
 )
 
 CLIP = replace(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ivjax.convert.engine.family import Family, Parity
+from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families import videomae_pretrain_parity
 from ivjax.convert.families.encoders import videomae_blocks, videomae_rows
@@ -48,7 +48,7 @@ VIDEOMAE_PRETRAIN = Family(
     rows=tuple(pretrain_rows()),
     presets=AutoencoderSize.PRESETS,
     container="model",
-    parity=Parity(_size_of, videomae_pretrain_parity.run),
+    parity=FixtureRun(_size_of, videomae_pretrain_parity.run),
 )
 
 FAMILIES = (VIDEOMAE_PRETRAIN,)
