@@ -32,7 +32,7 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
-class Parity:
+class FixtureRun:
     """How a family's model is run on a fixture of the original.
 
     Attributes:
