@@ -81,8 +81,7 @@ def _read(name: str, value: Any, wanted: Any) -> Any:
         read = _rate(value)
     if not isinstance(read, wanted):
         words = {bool: "true or false", int: "a whole number", float | None: "a number above 0"}
-        words = words.get(wanted, "text")
-        raise UserError(f"the source's option {name}={value!r} is not {words}")
+        raise UserError(f"the source's option {name}={value!r} is not {words.get(wanted, 'text')}")
     return read
 
 

@@ -1,7 +1,7 @@
 """Decoded frames as bytes, and back: how the cache of decoded clips stores them."""
 
 import threading
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -46,7 +46,8 @@ class FrameLayout(NamedTuple):
         start = 0
         for plane, source in zip(self._empty().planes, frame.planes, strict=True):
             # A decoder pads rows more than a new frame does, so rows are copied and not the plane.
-            rows = np.frombuffer(source, np.uint8).reshape(-1, source.line_size)
+            buffer: Any = source  # a buffer at run time, though PyAV's types do not say so
+            rows = np.frombuffer(buffer, np.uint8).reshape(-1, source.line_size)
             room = target[start : start + plane.buffer_size].reshape(-1, plane.line_size)
             width, height = min(source.line_size, plane.line_size), min(len(rows), len(room))
             room[:height, :width] = rows[:height, :width]
@@ -58,7 +59,8 @@ class FrameLayout(NamedTuple):
         frame.colorspace, frame.color_range = self.colorspace, self.color_range
         start = 0
         for plane in frame.planes:
-            plane.update(stored[start : start + plane.buffer_size])
+            data: Any = stored[start : start + plane.buffer_size]  # any buffer will do, and needs no copy
+            plane.update(data)
             start += plane.buffer_size
         return frame
 

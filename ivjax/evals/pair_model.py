@@ -79,7 +79,8 @@ def open_pairs(
     """
     model, params, reader = load(path, preset, dtype=dtype, on_host=True)
     if reader is not None and tokenizer is not None:
-        reader = dataclasses.replace(reader, path=tokenizer)
+        options: Any = reader  # the protocol does not say that tokenizers are dataclasses
+        reader = dataclasses.replace(options, path=tokenizer)
     return _pairs(path, model, params, reader, batch, mesh or local_mesh(), words)
 
 

@@ -10,6 +10,7 @@ from ivjax.convert.families.watch import watch
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.layers import PatchEmbed
+from ivjax.models.sizes import VideoTowerSize
 from ivjax.models.teaching import clip_features, normalised
 from ivjax.models.videomae import VideoMaeSize
 from ivjax.models.videomae.encoder import VideoMaeEncoder
@@ -46,7 +47,7 @@ def run_videomae(size: VideoMaeSize, params: Params, inputs: Inputs, dtype: Any)
     }
 
 
-def embedded(size: EncoderSize | VideoMaeSize, params: Params, video: jax.Array, dtype: Any) -> jax.Array:
+def embedded(size: VideoTowerSize, params: Params, video: jax.Array, dtype: Any) -> jax.Array:
     """Patches after their embedding, before positions are added: (B, T, L, C)."""
     embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=dtype)
     patches = patchify(video, size.tubelet, size.patch)
