@@ -56,7 +56,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Placement:
-    """What every renderer starts from.
+    """The input of every renderer.
 
     Attributes:
         job: the command line.

@@ -25,7 +25,7 @@ def _option(about: str, default: Any = dataclasses.MISSING, example: Any = None)
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What all kinds have in common. `image`, `wheel` and `pip` are three ways to bring ivjax there."""
+    """The options that all kinds of target share. `image`, `wheel` and `pip` are three ways to bring ivjax there."""
 
     topology: str = _option("chips, as in ivjax plan --topology", example="v5e:4x4")
     name: str = _option("the job's name; by default that of the config", "", "stage1-1b")
@@ -90,7 +90,7 @@ class Slurm(Target):
 
 @dataclass(frozen=True, kw_only=True)
 class TpuVm(Target):
-    """TPU VMs, made and deleted with gcloud."""
+    """TPU VMs, created and deleted with gcloud."""
 
     topology: str = _option("chips of one slice, as in ivjax plan --topology", example="v5p:4x4x4")
     project: str = _option("Google Cloud project", example="PROJECT")

@@ -22,7 +22,7 @@ _FORMS: tuple[Form, ...] = get_args(Form)
 
 @dataclass(frozen=True)
 class LossBench:
-    """What is measured.
+    """The measurements to make.
 
     Attributes:
         rows: batch sizes.

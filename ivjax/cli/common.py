@@ -1,4 +1,4 @@
-"""What the commands share: the form of their help, and the arguments that several of them have."""
+"""Shared by the commands: the form of their help, and the arguments that several of them have."""
 
 import argparse
 import sys

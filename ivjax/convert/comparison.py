@@ -23,7 +23,7 @@ _DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class ImportChoices:
-    """What a user may say of a file. What is left out is found.
+    """The options with which a user describes a file. Those left out are detected.
 
     Attributes:
         family: the checkpoint family.

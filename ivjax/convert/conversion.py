@@ -1,4 +1,4 @@
-"""Converts weight files, and says what a file is. Only one tensor at a time is in memory."""
+"""Converts and inspects weight files, with only one tensor at a time in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ _TORCH_SUFFIXES = (".pt", ".pth")
 
 @dataclass(frozen=True)
 class Converted:
-    """What a conversion wrote.
+    """The result of a conversion.
 
     Attributes:
         files: the files that were written; the last one is what the weights are opened by.

@@ -1,1 +1,1 @@
-"""From an experiment and a topology to memory, time and cost, before any accelerator is rented."""
+"""Plans a run before any accelerator is rented: memory, time and cost of an experiment on a topology."""

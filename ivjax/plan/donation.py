@@ -1,4 +1,4 @@
-"""Donation: the new state is written over the old one. What that saves, and what it costs."""
+"""Donation: the new state is written over the old one. Finds the bytes that this saves, and its copies."""
 
 import bisect
 from collections import Counter

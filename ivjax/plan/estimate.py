@@ -56,7 +56,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one step takes. Everything but `flops` is of one device.
+    """The estimate of one step. Everything but `flops` is of one device.
 
     Attributes:
         mesh: devices by mesh axis.

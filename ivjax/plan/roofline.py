@@ -14,7 +14,7 @@ _DECODE_SECONDS = 15.5e-3 / (8 * 224 * 224 * 3)
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What shapes do not say.
+    """Assumptions about what shapes do not say.
 
     Attributes:
         efficiency: the share of the chip's peak FLOP/s that matrix products reach.

@@ -18,7 +18,7 @@ HEAP_GROWTH = {"tpu": 1.4, "gpu": 1.2, "cpu": 1.0}
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is known before a run.
+    """The plan of a run.
 
     Attributes:
         name: the config.

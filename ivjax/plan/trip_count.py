@@ -1,4 +1,4 @@
-"""How often a loop of a compiled program runs, read from the program's text.
+"""Trip counts of the loops of a compiled program, read from its text.
 
 XLA annotates most loops with their trip count. For the others the count follows from the loop's condition,
 which compares an element of the loop's state with a limit, and from what one iteration adds to that element.

@@ -1,4 +1,4 @@
-"""What is known of a checkpoint family: its table of rows, its released sizes, and how its files look."""
+"""The description of a checkpoint family: its table of rows, its released sizes, the form of its files."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")
 
 @dataclass(frozen=True)
 class FixtureRun:
-    """How a family's model is run on a fixture of the original.
+    """Runs a family's model on a fixture of the original.
 
     Attributes:
         sizes: config of the fixture -> sizes of the model.

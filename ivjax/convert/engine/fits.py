@@ -17,7 +17,7 @@ from ivjax.ops.resize import Grid, Inflation, inflate_kernel, resize_table
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a rule must know beside shapes.
+    """The facts that a rule needs beside shapes.
 
     Attributes:
         grid: the model's patch grid (T, H, W); None if unknown.
@@ -32,7 +32,7 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Change:
-    """How a tensor is made to fit.
+    """The change that makes a tensor fit.
 
     Attributes:
         text: what is done, for the report.

@@ -19,7 +19,7 @@ Layers = dict[int, str]  # layer -> name of the tensor
 
 @dataclass(frozen=True)
 class MatchRequest:
-    """What a file is compared with.
+    """The model that a file is compared with, and how strictly.
 
     Attributes:
         target: shapes of the model by path; None takes whatever is in the file.

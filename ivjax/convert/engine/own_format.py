@@ -1,4 +1,4 @@
-"""What weight files of this project say of themselves: .safetensors with tree paths for names."""
+"""The metadata of this project's own weight files: .safetensors with tree paths for names."""
 
 import dataclasses
 import json

@@ -23,7 +23,7 @@ LAYER = "{i}"
 
 @dataclass(frozen=True)
 class Transform:
-    """How an original tensor becomes a leaf (of one layer), and back.
+    """The change between an original tensor and a leaf (of one layer).
 
     Attributes:
         load: original tensor -> leaf. It must be a view (reshape, transpose), because shapes are found by
