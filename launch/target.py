@@ -25,7 +25,7 @@ def _option(about: str, default: Any = dataclasses.MISSING, example: Any = None)
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The options that all kinds of target share. `image`, `wheel` and `pip` are three ways to bring ivjax there."""
+    """The options that all kinds of target share. One of `image`, `wheel` and `pip` brings ivjax there."""
 
     topology: str = _option("chips, as in ivjax plan --topology", example="v5e:4x4")
     name: str = _option("the job's name; by default that of the config", "", "stage1-1b")
