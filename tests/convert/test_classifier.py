@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ivjax.convert.comparison import compare
-from ivjax.convert.engine.rows import original
+from ivjax.convert.engine.rows import original_tensors
 from ivjax.convert.families.encoders import STAGE2
 from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
@@ -41,7 +41,7 @@ def test_released_classifiers_fit_both_ways(preset):
     assert (report.family, report.preset) == ("internvideo2_classifier", preset)
     assert report.matched == len(wanted) == listing["n_entries"]
     assert report.fits and not report.unused and not report.resized
-    written = original(CLASSIFIER.rows, Unread(CLASSIFIER.shapes(CLASSIFIER.presets[preset])))
+    written = original_tensors(CLASSIFIER.rows, Unread(CLASSIFIER.shapes(CLASSIFIER.presets[preset])))
     assert {lazy.name: lazy.shape for lazy in written} == wanted
     assert sum(np.prod(lazy.shape, dtype=int) for lazy in written) == listing["total_params"]
 

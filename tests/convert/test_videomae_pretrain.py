@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ivjax.convert.comparison import compare
-from ivjax.convert.engine.rows import original
+from ivjax.convert.engine.rows import original_tensors
 from ivjax.convert.families.encoders import VIDEOMAE
 from ivjax.convert.families.videomae_pretrain import VIDEOMAE_PRETRAIN, AutoencoderSize
 from ivjax.convert.origins import import_into
@@ -31,7 +31,7 @@ def test_released_checkpoints_fit_both_ways(manifest, preset):
     assert (report.family, report.preset, report.matched) == ("videomae_pretrain", preset, len(wanted))
     assert report.fits and not report.unused and not report.resized
     family = VIDEOMAE_PRETRAIN
-    leaves = original(family.rows, Unread(family.shapes(family.presets[preset])))
+    leaves = original_tensors(family.rows, Unread(family.shapes(family.presets[preset])))
     assert {lazy.name: lazy.shape for lazy in leaves} == wanted
     assert sum(np.prod(shape, dtype=int) for shape in wanted.values()) == listing["total_params"]
 
