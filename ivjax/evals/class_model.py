@@ -25,8 +25,12 @@ def of_weights(
 
 def of_experiment(suite: EvalSuite, experiment: Experiment, params: Params, mesh: Mesh) -> ClipModel:
     """Returns the classifier of an experiment's stage, whose parameters lie in memory."""
-    model = experiment.stage.model(Compute(suite.dtype))
-    return _classifier(type(experiment.stage).__name__, model, params, suite.batch, mesh)
+    return _compiled(check_experiment(suite, experiment), params, suite.batch, mesh)
+
+
+def check_experiment(suite: EvalSuite, experiment: Experiment) -> Classifier:
+    """Returns the classifier of an experiment's stage; UserError if it has none."""
+    return _checked(type(experiment.stage).__name__, experiment.stage.model(Compute(suite.dtype)))
 
 
 def open_classifier(
@@ -38,12 +42,16 @@ def open_classifier(
 ) -> ClipModel:
     """Returns the classifier in a run folder or a weight file; its vectors are logits."""
     model, params, _ = load(path, preset, dtype=dtype, on_host=True)
-    return _classifier(path, model, params, batch, mesh or local_mesh())
+    return _compiled(_checked(path, model), params, batch, mesh or local_mesh())
 
 
-def _classifier(name: str, model: Any, params: Params, batch: int, mesh: Mesh) -> ClipModel:
+def _checked(name: str, model: Any) -> Classifier:
     if not isinstance(model, Classifier):
         raise UserError(f"{name} holds a {type(model).__name__}, which has no classes; give a classifier")
+    return model
+
+
+def _compiled(model: Classifier, params: Params, batch: int, mesh: Mesh) -> ClipModel:
     size = model.size.encoder
     return ClipModel(_logits(model), params, size.frames, size.image, batch, mesh)
 

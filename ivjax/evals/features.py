@@ -58,6 +58,13 @@ def of_experiment(suite: FeatureSuite, experiment: Experiment, params: Params, m
     return _features(type(experiment.stage).__name__, found, suite.features, suite.batch, mesh)
 
 
+def check_experiment(suite: FeatureSuite, experiment: Experiment) -> None:
+    """Raises UserError if an experiment's stage has no such encoder."""
+    stage, compute = experiment.stage, Compute(suite.dtype)
+    if suite.branch or not isinstance(stage.model(compute), VideoEncoder):
+        _branch(type(stage).__name__, stage, suite.branch or _ENCODER, compute.dtype)
+
+
 def open_features(
     path: str,
     preset: str | None = None,

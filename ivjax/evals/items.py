@@ -121,6 +121,11 @@ def open_items(data: EvalData) -> AnnotationItems | CorpusItems:
     return items
 
 
+def check_data(path: str) -> None:
+    """Raises UserError if a test set is not there, or is empty."""
+    open_items(EvalData(path, limit=1))
+
+
 def _of_row(row: Row | BadRow) -> Item | UnscoredClip:
     if isinstance(row, BadRow):
         return UnscoredClip(row.where, "bad row", row.reason)

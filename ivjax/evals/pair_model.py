@@ -52,9 +52,14 @@ def of_weights(
 
 def of_experiment(suite: EvalSuite, experiment: Experiment, params: Params, mesh: Mesh) -> PairModel:
     """Returns the pair of towers of an experiment's stage, whose parameters lie in memory."""
-    model: Any = experiment.stage.model(Compute(suite.dtype))
-    name = type(experiment.stage).__name__
-    return _pairs(name, model, params, tokenizer_of(experiment.data), suite.batch, mesh)
+    model = check_experiment(suite, experiment)
+    return PairModel(model, params, tokenizer_of(experiment.data), suite.batch, mesh)
+
+
+def check_experiment(suite: EvalSuite, experiment: Experiment) -> DualTower:
+    """Returns the pair of towers of an experiment's stage; UserError if it has none, or has no tokenizer."""
+    model = experiment.stage.model(Compute(suite.dtype))
+    return _checked(type(experiment.stage).__name__, model, tokenizer_of(experiment.data))
 
 
 def open_pairs(
@@ -81,23 +86,16 @@ def open_pairs(
     if reader is not None and tokenizer is not None:
         options: Any = reader  # the protocol does not say that tokenizers are dataclasses
         reader = dataclasses.replace(options, path=tokenizer)
-    return _pairs(path, model, params, reader, batch, mesh or local_mesh(), words)
+    pair = _checked(path, model, reader, words)
+    return PairModel(pair, params, reader, batch, mesh or local_mesh())
 
 
-def _pairs(
-    name: str,
-    model: Any,
-    params: Params,
-    tokenizer: Tokenizer | None,
-    batch: int,
-    mesh: Mesh,
-    words: bool = True,
-) -> PairModel:
+def _checked(name: str, model: Any, tokenizer: Tokenizer | None, words: bool = True) -> DualTower:
     if not isinstance(model, DualTower):
         raise UserError(f"{name} holds a {type(model).__name__}, which reads no captions; give a ViCLIP")
     if words:
         _check_words(name, model, tokenizer)
-    return PairModel(model, params, tokenizer, batch, mesh)
+    return model
 
 
 def _check_words(name: str, model: DualTower, tokenizer: Tokenizer | None) -> None:

@@ -86,6 +86,10 @@ class Suite(Protocol):
 
     name: ClassVar[str]
 
+    def check(self, experiment: Any, data: str) -> None:
+        """Raises UserError where `run` would before its first clip: a stage or data that it cannot read."""
+        ...
+
     def run(
         self, experiment: Any, params: Any, data: str, mesh: Any, say: Callable[[str], None] = print
     ) -> Mapping[str, float]:

@@ -21,7 +21,12 @@ def check_words(experiment: Experiment, objective: Objective) -> None:
 
 
 def check_evals(experiment: Experiment) -> None:
-    """Raises if two evals would log under one name, or if none logs the metric of `checkpoint.best`."""
+    """Raises if an eval cannot run, if two would log under one name, or if none logs `checkpoint.best`."""
+    for planned in experiment.evals:
+        try:
+            planned.suite.check(experiment, planned.data)
+        except UserError as error:
+            raise UserError(f"evals: {metric_prefix(planned)}: {error}") from None
     names = [metric_prefix(planned) for planned in experiment.evals]
     names += ["eval"] if experiment.eval_loss.every else []
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -1,5 +1,6 @@
 """Suites on the devices of a mesh and on several processes: the numbers of one device."""
 
+import dataclasses
 import json
 import threading
 
@@ -13,8 +14,10 @@ from ivjax.errors import UserError
 from ivjax.evals import compiled
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.pair_model import open_pairs
-from ivjax.evals.suites import Retrieval, ViewClassification
+from ivjax.evals.suites import LinearProbe, Retrieval, ViewClassification
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.run_options import EvalRun
+from ivjax.train.checks import check_evals
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.evals.small_run import CLIPS, save_small_run, write_test_set
@@ -97,6 +100,24 @@ def test_a_stage_that_cannot_give_what_a_suite_reads_is_refused_by_name(small):
     _, experiment, params, corpus = small
     with pytest.raises(UserError, match="DualEncoder holds a .*, which has no classes; give a classifier"):
         ViewClassification().run(experiment, params, corpus, one_device(), quiet)
+
+
+def test_an_eval_that_cannot_run_is_an_error_before_the_first_step(small, tmp_path):
+    _, experiment, _, corpus = small
+    for suite, data, reason in (
+        (
+            ViewClassification(),
+            corpus,
+            "evals: classify: DualEncoder holds a DualTower, which has no",
+        ),
+        (LinearProbe(train=str(tmp_path)), corpus, "evals: probe: .*holds no videos and no images"),
+        (LinearProbe(train=corpus, branch="text"), corpus, "evals: probe: DualEncoder has no part #text"),
+        (Retrieval(), str(tmp_path / "gone"), "evals: retrieval: .*gone does not exist"),
+    ):
+        planned = dataclasses.replace(experiment, evals=(EvalRun(suite, every=1, data=data),))
+        with pytest.raises(UserError, match=reason):
+            check_evals(planned)
+    LinearProbe(train=corpus).check(experiment, corpus)
 
 
 def test_shares_of_the_hosts_are_disjoint_and_whole():

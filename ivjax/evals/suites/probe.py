@@ -28,3 +28,7 @@ class LinearProbe(FeatureSuite):
         None, "tell apart the values of this attribute, not the numbered labels", metavar="A"
     )
     baseline: Baseline = option("random", "whether random parameters are probed too")
+
+    def sources(self, data: str) -> tuple[str, ...]:
+        """Returns the training set and the test set."""
+        return self.train, data

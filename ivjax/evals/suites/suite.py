@@ -77,6 +77,16 @@ class EvalSuite:
         metrics: Mapping[str, float] = found
         return metrics
 
+    def check(self, experiment: Any, data: str) -> None:
+        """Raises UserError where `run` would before its first clip: a stage or data that it cannot read."""
+        late.call(self.READER, "check_experiment", self, experiment)
+        for path in self.sources(data):
+            late.call("ivjax.evals.items", "check_data", path)
+
+    def sources(self, data: str) -> tuple[str, ...]:
+        """Returns everything that the suite reads clips from; `data` is the test set."""
+        return (data,)
+
     def score(self, setting: Any) -> Any:
         """Returns the Result of the model and test set of a Setting."""
         return late.call(self.IMPLEMENTATION, "score", setting, self)
