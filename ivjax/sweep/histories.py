@@ -63,6 +63,7 @@ def read_history(folder: Path, name: str, swept: dict[str, str], experiment: Exp
     lines = read_metrics(folder) if (folder / "metrics.jsonl").is_file() else []
     last, every = max((line["step"] for line in lines), default=0), experiment.log.every
 
+    # The loss at the step of a stop is logged as well, at a step where an unbroken run logs nothing.
     def planned(line: dict[str, Any]) -> bool:
         return "loss" not in line or line["step"] % every == 0 or line["step"] == experiment.steps
 

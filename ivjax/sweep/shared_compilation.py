@@ -36,6 +36,7 @@ def counted_alone(cache: Path, key: str, run: Path) -> Iterator[None]:
 
     Another process with the same key waits, so that it finds the program in the cache.
     """
+    # The lock is per program: workers with different steps compile side by side.
     events = _events()
     with locked(cache / f"{key}.lock"):
         before = events.copy()

@@ -37,6 +37,7 @@ class SharedValues:
     def paths(self, experiment: Experiment, program: Program) -> tuple[str, ...]:
         """The swept paths that can be arguments of the experiment's step; needs its mesh in context."""
         found: tuple[str, ...] = ()
+        # One after the other: a number that cannot be traced must not rule out the others.
         for path in self._swept:
             if not _is_number(experiment, path):
                 continue
@@ -57,6 +58,7 @@ def _is_number(experiment: Experiment, path: str) -> bool:
 
 def _can_trace(experiment: Experiment, program: Program, paths: Sequence[str]) -> bool:
     values = _values_at(experiment, paths)
+    # eval_shape only traces: no value is known to the step, as when it is compiled with arguments.
     for batch in program.batches.values():
         try:
             jax.eval_shape(_step_with_values(experiment), program.state, program.frozen, batch, values)

@@ -55,6 +55,7 @@ class BestCheckpoint:
     def _save(self, step: int, value: float, state: State) -> None:
         items = {name: ocp.args.StandardSave(state[name]) for name in ("params", "ema") if name in state}
         place = (self._folder / CHECKPOINTS / str(step)).absolute()
+        # Not asynchronous: best.json must not name a checkpoint that a kill could still take away.
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
             writer.save(place, ocp.args.Composite(**items), force=True)
         # In this order: whenever a kill comes, best.json names a checkpoint that is whole.
@@ -63,6 +64,7 @@ class BestCheckpoint:
             kept = {"metric": self._metric, "value": value, "step": step}
             store(self._folder / _FILE, json.dumps(kept, indent=1) + "\n")
             self._remove_all_but(step)
+        # Nobody goes on to write the next one while process 0 still removes.
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"best checkpoint {step}")
 

@@ -58,8 +58,11 @@ class Checkpoints:
         """Starts a save; returns once the arrays are copied. Saving a step twice does nothing."""
         if step in self._manager.all_steps():
             return
+        # The loader's position and what the run is are in the same checkpoint as the state: they become
+        # valid together, in one move of its folder.
         items = {name: _args.StandardSave(item) for name, item in _split(state).items()}
         items |= {"data": _args.JsonSave(dict(data)), "meta": _args.JsonSave(dict(meta))}
+        # `due` decides when to save, and a stop saves at any step; Orbax's own policy would refuse that.
         self._manager.save(step, args=_args.Composite(**items), force=True)
 
     def restore(self, target: State) -> Restored | None:
@@ -90,6 +93,7 @@ class Checkpoints:
             raise
         except Exception as error:  # whatever a damaged file raises, deep in the reader
             problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        # Processes that fell back to different checkpoints would train different models.
         read_by_all = found is not None
         if jax.process_count() > 1:
             read_by_all = bool(np.all(multihost_utils.process_allgather(np.array(read_by_all))))
@@ -113,6 +117,7 @@ class Checkpoints:
         return shapes
 
     def _set_aside(self, step: int, problem: str) -> None:
+        # Moved, not deleted: a person may be able to save it. Left where it is, it would block its own step.
         aside = self._folder.parent / "unreadable-checkpoints" / str(step)
         _log.warning("checkpoint %d cannot be read (%s); moved to %s", step, problem, aside)
         self._manager.close()
@@ -179,6 +184,7 @@ def _compare(where: Path, stored: Mapping[str, tuple[int, ...]], target: State) 
     wanted = {path: tuple(leaf.shape) for path, leaf in paths_of(_split(target))}
     if not any(path.startswith("params/") for path in stored):
         raise ValueError("its parameters are missing")
+    # One wrong parameter makes all that follows it wrong: naming the parameters alone is what helps.
     for item in ("params/", "ema/", ""):
         there = {path: shape for path, shape in stored.items() if path.startswith(item)}
         here = {path: shape for path, shape in wanted.items() if path.startswith(item)}

@@ -42,6 +42,7 @@ def eval_loss(session: Session) -> dict[str, float]:
     """Returns the mean loss and its terms over clips that are not trained on, the same ones each time."""
     experiment, program = session.experiment, session.program
     totals: list[dict[str, Any]] = []
+    # Opened anew each time, so that every evaluation sees the same clips, whenever the run was restarted.
     feed = open_feed(experiment, program.objective, program.mesh, session.folder, eval_clips=True)
     try:
         for _ in range(experiment.eval_loss.batches):

@@ -115,6 +115,7 @@ def host_shard(mesh: Mesh, batch: int) -> HostShard:
 
     Hosts whose devices differ only along tensor or context own the same rows and feed the same data.
     """
+    # Asked of jax and not computed from axis sizes, because the mesh may lay devices out in any order.
     rows_of: Mapping[jax.Device, Any] = NamedSharding(mesh, batch_spec()).devices_indices_map((batch,))
     owned: dict[int, set[tuple[int, int]]] = {}
     for device, (rows,) in rows_of.items():

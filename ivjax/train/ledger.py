@@ -56,6 +56,7 @@ class TimeLedger:
     def mark(self, step: int) -> None:
         """Checkpoint `step` was taken: time up to now is safe once it is committed."""
         self._marks[step] = self.totals()
+        # A restart continues from one of the last checkpoints; marks of older ones are of no use.
         self._marks = dict(sorted(self._marks.items())[-20:])
         self.write()
 

@@ -62,7 +62,7 @@ def _take_steps(session: Session, request: StopRequest) -> bool:
     while session.step < experiment.steps and not request.stop:
         profiler.before(session.step)
         ledger.enter("data wait")
-        fed = next(session.feed)
+        fed = next(session.feed)  # while the devices are still busy with the step before
         ledger.enter("step")
         with _no_transfers() if session.step - first >= _WARM_UP_STEPS else contextlib.nullcontext():
             session.state, metrics = session.steps[fed.medium](session.state, session.frozen, fed.batch)
@@ -71,6 +71,7 @@ def _take_steps(session: Session, request: StopRequest) -> bool:
         reporter.add(session.step, fed, metrics)
         profiler.after(session.step, metrics["loss"], last)
         in_flight.append(metrics["loss"])
+        # Waits for an older step, never for the one just queued: the devices always have work.
         if len(in_flight) > _STEPS_AHEAD:
             jax.block_until_ready(in_flight.popleft())
         if last or session.step % experiment.log.every == 0:
@@ -80,6 +81,7 @@ def _take_steps(session: Session, request: StopRequest) -> bool:
         if session.checkpoints.due(session.step):
             with ledger.book("checkpoint"):
                 _save(session)
+        # The processes of a job must all stop after the same step; jax's preemption service picks it.
         if session.checkpoints.stop_requested(session.step):
             break
     reporter.report()

@@ -18,6 +18,7 @@ def build_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) ->
     devices = jax.devices() if devices is None else devices
     sizes = shape.resolve(len(devices))
     if shape.slices == 1:
+        # Without splitting physical axes of a TPU torus most mesh shapes would be refused.
         grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     else:
         grid = _over_slices(sizes, shape.slices, devices)
@@ -25,6 +26,7 @@ def build_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) ->
 
 
 def _over_slices(sizes: tuple[int, ...], slices: int, devices: Sequence[jax.Device]) -> np.ndarray:
+    # Only TPU devices know their slice. Elsewhere a process stands for what fast links join.
     by_process = devices[0].platform != "tpu"
     try:
         return mesh_utils.create_hybrid_device_mesh(

@@ -20,6 +20,7 @@ class MetricsLog:
             from tensorboardX import SummaryWriter  # only a run needs it, not what imports the options
 
             self._forget_after(step)
+            # By lines, so that a kill loses at most the one that is being written.
             self._lines = self._file.open("a", buffering=1)
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 

@@ -41,6 +41,7 @@ def updated(
     norm = optax.global_norm(gradients)
     if options.clip is not None:
         # torch's clip_grad_norm_ adds the same 1e-6.
+        # torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
         factor = jnp.minimum(1.0, options.clip / (norm + 1e-6))
         gradients = jax.tree.map(lambda g: g * factor, gradients)
     directions, moments = _adam(options).update(gradients, moments)

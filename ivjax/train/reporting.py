@@ -51,6 +51,7 @@ class Reporter:
         if not self._pending:
             return
         session, last = self._session, self._pending[-1].step
+        # One transfer for all steps: each fetch waits for the devices.
         fetched = jax.device_get([done.metrics for done in self._pending])
         for done, metrics in zip(self._pending, fetched, strict=True):
             self._skipped_in_a_row = 0 if metrics["finite"] else self._skipped_in_a_row + 1

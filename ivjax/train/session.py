@@ -88,7 +88,7 @@ def start_session(
 ) -> Iterator[Session]:
     """Prepares a run, from its newest checkpoint if it has one, and closes all that it opened at the end."""
     main = jax.process_index() == 0
-    open_workdir(folder)
+    open_workdir(folder)  # first, so that a folder which cannot be written is found in a second
     ledger = TimeLedger(folder if main else None)
     _keep_compiled_programs(folder)
     mesh = build_mesh(experiment.mesh, devices)
@@ -103,10 +103,12 @@ def start_session(
         check_evals(experiment)
         checkpoints = Checkpoints(folder, experiment.checkpoint)
         stack.callback(checkpoints.close)
+        # Shapes are compared before bytes are read, so a checkpoint of another model is refused at once.
         with ledger.book("restore"):
             restored = checkpoints.restore(program.state)
         step = restored.step if restored else 0
         ledger.restarted(step)
+        # Before the weights are read: that can take minutes, and a person may want to stop a wrong run.
         for line in summary(experiment, program, feed.media, folder, step):
             say(line)
         if main:

@@ -39,10 +39,13 @@ def make_step(
     )
 
     def step(state: State, frozen: Params, batch: Batch) -> tuple[State, Metrics]:
+        # The same key at every step: what is drawn depends on it and on the index of each clip, so that a
+        # clip meets the same draw on any mesh, in any micro-batch and after a restart.
         key = jax.random.key(recipe.seed)
         differentiate = gradients_of(objective, recipe.accumulate)
         (loss, terms), gradients = differentiate(state["params"], frozen, batch, key)
         # Before the norm is taken: frozen layers have no part in clipping.
+        # Zeroed before the norm is taken: frozen layers must not decide how much the others are clipped.
         gradients = with_frozen(gradients, jax.tree.map(jnp.zeros_like, gradients), objective.frozen_layers)
         lr = recipe.schedule.at(state["step"], recipe.steps, jnp)
         params, moments, norm = updated(
@@ -56,12 +59,14 @@ def make_step(
             objective.rates,
         )
         # Again after the update, because weight decay moves parameters that have no gradient.
+        # Restored after the update too, because weight decay moves a parameter without any gradient.
         params = with_frozen(params, state["params"], objective.frozen_layers)
         params = bounded(params, objective.rules)
         params = with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})
         changed = {"params": params, "moments": moments}
         if recipe.ema is not None:
             changed["ema"] = _average(state["ema"], params, recipe.ema)
+        # Chosen on the devices. A branch on the host would have to wait for every step.
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         kept = {name: state[name] for name in changed}
         new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), changed, kept)

@@ -32,6 +32,7 @@ class Throughput:
         """Returns the rates over the steps since the call before."""
         now = self._ledger.totals()
         waited = now["data wait"] - self._before["data wait"]
+        # Two calls can follow each other at once, at the last step.
         seconds = max(waited + now["step"] - self._before["step"], 1e-9)
         clips = [(self._media[name], steps * self._batch / seconds) for name, steps in self._steps.items()]
         achieved = sum(n * sum(medium.flops.values()) for medium, n in clips) / self._devices
