@@ -104,7 +104,11 @@ def test_stage1_teacher_internvideo2_is_read_from_a_stage_2_file_of_half_the_fra
     wanted = dict(paths_of(import_tensors(ENCODER.rows, params)))
     assert_equal(frozen(with_clip_teacher(size), f"clip_teacher={path}"), wanted)
     longer = dataclasses.replace(size, frames=2 * size.frames)
-    wanted["pos_embed/table"] = resize_table(params["pos_embed"], size.grid, longer.grid, kept=1)
+    if size.positions == "joint":
+        wanted["pos_embed/table"] = resize_table(params["pos_embed"], size.grid, longer.grid, kept=1)
+    else:
+        times = (size.grid[0], 1, 1), (longer.grid[0], 1, 1)
+        wanted["pos_embed/temporal"] = resize_table(params["pos_embed_temporal"], *times, kept=0)
     assert_equal(frozen(with_clip_teacher(longer), f"clip_teacher={path}"), wanted)
 
 
