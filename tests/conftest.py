@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from tests.xla import quick_flags
 
@@ -12,6 +13,7 @@ import jax
 import pytest
 
 jax.config.update("jax_default_matmul_precision", "highest")
+FIXTURES = [path.stem for path in (Path(__file__).parent / "golden").glob("*.json")]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,5 +44,22 @@ def _programs():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of several processes take longest; none of them shall be left for the end."""
-    items.sort(key=lambda item: item.get_closest_marker("multiprocess") is None)
+    """Orders the tests, and refuses a golden test whose id does not say which fixture it reads."""
+    for item in items:
+        if item.get_closest_marker("golden") and not any(name in item.nodeid for name in FIXTURES):
+            raise pytest.UsageError(f"{item.nodeid} is marked golden and names no fixture of tests/golden")
+    # What takes longest goes first: with two workers, none shall be left alone with it at the end.
+    items.sort(
+        key=lambda item: (item.get_closest_marker("multiprocess") is None, "/train/" not in item.nodeid)
+    )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keeps the tests of a file in one worker, where they share fixtures and programs; in the order above."""
+    from xdist.scheduler import LoadFileScheduling
+
+    if config.getvalue("dist") != "load":
+        return None
+    config.option.loadscopereorder = False  # else the files with the most tests would go first
+    return LoadFileScheduling(config, log)

@@ -64,6 +64,7 @@ def step(golden, towers):
     return run
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("masking", ["full", "masked"])
 @pytest.mark.parametrize("ids", ["idx", "idx_dup"])
 def test_viclip_tiny_features_and_losses(golden, step, masking, ids):
@@ -75,6 +76,7 @@ def test_viclip_tiny_features_and_losses(golden, step, masking, ids):
     np.testing.assert_allclose(loss, golden[f"losses/{masking}/vtc_{ids}"], rtol=1e-4)
 
 
+@pytest.mark.golden
 def test_viclip_tiny_gradients(golden, step):
     groups = {key.split("/")[1] for key in golden.tensors if key.startswith("grads/")}
     assert groups
@@ -86,6 +88,7 @@ def test_viclip_tiny_gradients(golden, step):
             close_gradient(found[name], gradient)
 
 
+@pytest.mark.golden
 def test_viclip_tiny_image_takes_the_mean_of_the_time_embeddings(golden, towers):
     if "inputs/image" not in golden:
         return  # one frame fills no tubelet of several
