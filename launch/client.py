@@ -41,11 +41,13 @@ def start(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> int:
     """Runs the steps in order; returns the status of the first that fails, or 0."""
     for step in rendered.steps:
         for client in clients(step):
+            # Every client is looked for before the first step runs, so that no launch stops half done.
             if shutil.which(client) is None:
                 raise UserError(
                     f"{client} is not installed: {_CLIENTS[client]}; the files are ready in {folder}, and "
                     "--dry-run shows them without it"
                 )
+    # Checked here as well as in the scripts: an unset variable would fail on every rented machine.
     missing = [name for name in rendered.passed if name not in os.environ]
     if missing:
         raise UserError(
@@ -66,10 +68,12 @@ def clients(step: ShellCommand) -> list[str]:
     """Returns the programs that a command needs; for a script, those that it calls."""
     if step.words[0] != "bash":
         return [step.words[0]]
+    # The scripts call one client each; searching their text for programs would find shell functions too.
     return ["xpk"] if step.words[1].endswith(".xpk.sh") else ["gcloud"]
 
 
 def _run(step: ShellCommand) -> int:
     if step.secret is None:
         return subprocess.run(step.words, check=False).returncode
+    # Through standard input: a file would stay on disk, and an argument shows in the list of processes.
     return subprocess.run(step.words, input=secret_manifest(*step.secret), text=True, check=False).returncode

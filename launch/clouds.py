@@ -16,6 +16,7 @@ _GKE = {
     "h100": "nvidia-h100-80gb",
     "h200": "nvidia-h200-141gb",
 }
+# tpu7x is missing on purpose: it is offered through Kubernetes only.
 # cloud.google.com/tpu/docs/runtimes: prefix of the accelerator type, and the software of a TPU VM
 _TPU_VM = {
     "v4": ("v4", "tpu-ubuntu2204-base"),
@@ -24,6 +25,7 @@ _TPU_VM = {
     "v6e": ("v6e", "v2-alpha-tpuv6e"),
 }
 _COUNTED_IN_CORES = ("v4", "v5p")  # two cores a chip, both in the type's number
+# The 80 GB A100 has a name of its own; plain A100 is the 40 GB card.
 _SKYPILOT = {"a100": "A100-80GB", "h100": "H100", "h200": "H200"}
 
 
@@ -84,6 +86,7 @@ def _tpu_vm(topology: Topology) -> tuple[str, str]:
 
 def xpk_type(topology: Topology) -> str:
     """Returns xpk's name of a slice, by its shape: v5p-4x4x8."""
+    # By shape, because xpk would have to choose a shape for a number of chips.
     prefix = _TPU_VM.get(topology.chip.name, (topology.chip.name,))[0]
     return f"{prefix}-{shape_text(topology)}"
 

@@ -12,9 +12,11 @@ from ivjax.experiment.files import load_experiment, parse_name, with_overrides
 from ivjax.experiment.overrides import expand
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
+# The rule of S3 and Cloud Storage; it refuses the BUCKET of an example that was left unedited.
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _MANY_HOSTS = ("train", "sweep", "eval")  # commands whose processes share the work
 _WITH_RUN_FOLDER = ("train", "sweep")
+# The port that jax itself takes on TPUs; any free one would do.
 PORT = 8476
 """Where process 0 of a job on GPUs listens."""
 
@@ -64,6 +66,7 @@ class LaunchedCommand:
     def file(self) -> Path | None:
         """The config file if it is the user's own, which must travel with the job; None for shipped ones."""
         file = parse_name(self.config or "").file
+        # Only a path ends with .py; a shipped config is named without it, and every host has it.
         return Path(file).absolute() if file.endswith(".py") else None
 
     @property
@@ -71,6 +74,7 @@ class LaunchedCommand:
         """The config's name in the form that clusters accept for a job."""
         file, variants = parse_name(self.config or self.command)
         stem = "-".join([Path(file).stem, *variants])
+        # Cut at 40 as `check_name` asks; the cut may fall behind a hyphen, which no name may end with.
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
 
     def check(self) -> None:
@@ -78,6 +82,7 @@ class LaunchedCommand:
         if self.config is None:
             return
         experiment = load_experiment(self.config)
+        # Of a sweep every combination is tried: the last one's mistake would show after the others have run.
         for overrides in [self.overrides] if self.command == "train" else expand(self.overrides):
             with_overrides(experiment, overrides)
 
@@ -94,10 +99,12 @@ class LaunchedCommand:
         """Returns the target's own mounts, and one for every other bucket that the command names."""
         mounts = [_mount(path, url) for path, url in given.items()]
         for word in self.words:
+            # Searched again after each new mount, because one word may name several buckets.
             while found := _BUCKET.search(_with_mounts(word, mounts)):
                 mounts.append(Mount(f"/mnt/{found[1]}/{found[2]}", found[1], found[2]))
         for mount in mounts:
             _check_mount(mount, schemes)
+        # Slurm has no schemes: its machines share a filesystem, and the run folder lies there.
         if schemes and self.command in _WITH_RUN_FOLDER:
             self._check_workdir_lasts(mounts)
         return mounts
@@ -115,6 +122,7 @@ class LaunchedCommand:
         """Returns the shell line that runs it on a host: buckets as folders, its config file at `config`."""
         words = [_with_mounts(word, mounts) for word in self.words]
         if config is not None and self.config is not None:
+            # The suffix holds the variants, as in file.py:variant, and must follow the file to its new place.
             words[words.index(self.config)] = config + parse_name(self.config).suffix
         return " ".join(["ivjax launch worker", shlex.join(words), *([flags] if flags else [])])
 
@@ -141,6 +149,8 @@ def _mount(path: str, url: str) -> Mount:
 
 def _with_mounts(word: str, mounts: Sequence[Mount]) -> str:
     """Returns a word in which mounted addresses are folders; the longest address is replaced first."""
+    # The address of a bucket is a prefix of the address of its folders, which may be mounted elsewhere.
     for mount in sorted(mounts, key=lambda mount: -len(mount.url)):
+        # The look-ahead keeps gs://data from matching the beginning of gs://data-2.
         word = re.sub(rf"{re.escape(mount.url)}(?![\w.-])", mount.path, word)
     return word

@@ -41,6 +41,7 @@ def launch(
     A `dry` launch starts nothing; it writes files only if `out` says where.
     """
     target = read_target(kind, file, changes)
+    # The target first: reading it takes no time, while a config may import its stage.
     job.check()
     rendered, folder = render(kind, target, job, out)
     if dry:

@@ -25,6 +25,7 @@ def render(target: Gke, place: Placement) -> Rendered:
     file = f"{place.name}.jobset.yaml"
     path = str(place.folder / file)
     steps = [ShellCommand(("gcloud", "storage", "cp", *pair)) for pair in _uploads(target, place, mounts)]
+    # Before the JobSet, whose pods would otherwise start without the Secret that they name.
     if target.passed:
         secret = (secret_name(place), target.namespace, target.passed)
         steps.append(ShellCommand(("kubectl", "apply", "-f", "-"), secret))
@@ -48,6 +49,7 @@ def _manifest(target: Gke, place: Placement, mounts: Sequence[Mount], path: str)
 # watch: kubectl -n {target.namespace} get jobset {name}
 # logs: kubectl -n {target.namespace} logs -f job/{name}-{REPLICATED}-0
 """
+    # One file of several documents: one `kubectl delete -f` then removes everything.
     return head + _config_map(target, place) + _frame(target, place) + pod(target, place, mounts)
 
 

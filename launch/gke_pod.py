@@ -12,6 +12,7 @@ REPLICATED = "slice"
 """The replicated job; the first pod of the first one is NAME-slice-0-0.NAME in the cluster's DNS."""
 
 _CONFIGS = "/etc/ivjax"
+# implicit-dirs shows folders that were uploaded without an entry of their own; the limit is explained in tpu_vm.
 _MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"
 
 
@@ -48,6 +49,7 @@ def _spec(target: Gke, place: Placement) -> list[str]:
             "cloud.google.com/gke-tpu-topology": shape_text(place.topology),
         }
     nodes |= {"cloud.google.com/gke-spot": "true"} if target.spot else {}
+    # The JobSet restarts all pods together: one restarted pod cannot join a job whose others are waiting for it.
     lines = ["restartPolicy: Never", f"terminationGracePeriodSeconds: {target.grace}"]
     lines += [f"serviceAccountName: {target.service_account}"] if target.service_account else []
     lines += [f"priorityClassName: {target.priority}"] if target.priority else []
@@ -63,6 +65,7 @@ def _container(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[s
         f"image: {quoted(target.image or target.base_image)}",
         "command:",
         "  - bash",
+        # -u and -e: a missing variable or a failed pip must not start a training run.
         "  - -euc",
         "  - |",
     ]
@@ -74,6 +77,7 @@ def _container(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[s
     variables += [f"  - name: {key}\n    {source}{key}" for key in target.passed]
     lines += ["env:", *variables] if variables else []
     lines += ["resources:", "  limits:", f"    {resource}: {chips_per_host(place.topology)}", "volumeMounts:"]
+    # A pod has 64 MB of /dev/shm by default, less than one batch of clips.
     folders = {"shm": "/dev/shm"} | {name: mount.path for name, mount in _named(mounts)}
     folders |= {"config": _CONFIGS} if place.job.file else {}
     return [*lines, *(f"  - name: {name}\n    mountPath: {quoted(path)}" for name, path in folders.items())]
@@ -92,12 +96,14 @@ def _script(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[str]
     config = f"{_CONFIGS}/{place.job.file.name}" if place.job.file else None
     # On TPUs GKE tells jax who the others are.
     flags = "" if is_tpu(place.topology) or place.topology.hosts == 1 else _coordinates(place)
+    # exec: Kubernetes sends SIGTERM to process 1 only, and a shell would not pass it on.
     return [*lines, f"exec {place.job.line(mounts, config, flags)}"]
 
 
 def _coordinates(place: Placement) -> str:
     first = f"{place.name}-{REPLICATED}-0-0.{place.name}"
     return (
+        # JOB_COMPLETION_INDEX is set by Kubernetes in indexed Jobs, and GPUs have one Job: it is the process number.
         f'--coordinator {first}:{PORT} --processes {place.topology.hosts} --process "$JOB_COMPLETION_INDEX"'
     )
 

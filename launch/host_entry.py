@@ -10,6 +10,7 @@ from types import FrameType
 
 from ivjax.experiment.run_folder import checkpoint_steps, phase_folder
 
+# EX_TEMPFAIL of sysexits.h: neither Python (1, 2) nor the shell (126 and above) uses it.
 STOPPED = 75
 """The exit status of a command that was stopped before its end and wants to be run again."""
 
@@ -24,6 +25,7 @@ def run_on_host(command: Sequence[str]) -> int:
     scheduler would take that for the end of the run, so the run folder decides whether it was.
     """
     signals: list[int] = []
+    # A process of its own, so that a crash in native code also ends with a status that is read here.
     child = subprocess.Popen([sys.executable, "-m", "ivjax.cli", *command])
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -39,6 +41,7 @@ def run_on_host(command: Sequence[str]) -> int:
     unfinished = bool(signals) if folder is None else not finished(folder)
     if status == 0 and unfinished:
         return STOPPED
+    # Popen gives -N for a death by signal N; schedulers expect the shell's 128 + N.
     return status if status >= 0 else 128 - status
 
 
@@ -48,10 +51,12 @@ def finished(folder: Path) -> bool:
     try:
         stored = json.loads((folder / "experiment.json").read_text())
         phases, steps = stored.get("phases") or (), int(stored["steps"])
+    # A run that was stopped before it wrote its experiment is unfinished, not broken.
     except (OSError, ValueError, KeyError):
         return False
     if phases:
         return finished(phase_folder(folder, len(phases), phases[-1]["name"]))
+    # `>=`: a run that goes on with a smaller number of steps has checkpoints beyond its last step.
     return max(checkpoint_steps(folder), default=0) >= steps
 
 

@@ -12,6 +12,7 @@ from types import FrameType
 from ivjax.errors import UserError
 
 _POLL_SECONDS = 0.2
+# The survivors cannot save, so this only lets them close files; a save is never waited for here.
 _GRACE_SECONDS = 15.0
 
 
@@ -28,6 +29,7 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
     if devices is not None:
         environment["JAX_PLATFORMS"] = "cpu"
         flags = environment.get("XLA_FLAGS", "")
+        # Appended: XLA takes the last of equal flags, and the user's other flags stay.
         environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
     children = [
         subprocess.Popen(
@@ -42,6 +44,7 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
         for process in children:
             process.send_signal(number)
 
+    # Installed after the children have started, or a child would inherit handlers for processes it has not.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
     return _wait(children)
@@ -49,6 +52,8 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
     while any(process.poll() is None for process in children):
+        # Looked for before all have ended: a dead peer leaves the others waiting in a collective, where jax
+        # notices only after its heartbeat timeout of 100 s.
         failed = next((process.returncode for process in children if process.returncode), 0)
         if failed:
             _end(children)
@@ -73,5 +78,6 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 
 def _free_port() -> int:
     with socket.socket() as probe:
+        # Port 0 lets the kernel choose. Another process may take it before jax does, which is rare on loopback.
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -107,6 +107,7 @@ def build_wheel(file: Path) -> None:
         config = Path(scratch) / "setup.cfg"
         config.write_text(f"[build]\nbuild_base = {scratch}\n[egg_info]\negg_base = {scratch}\n")
         environment = os.environ | {"DIST_EXTRA_CONFIG": str(config)}
+        # --no-deps above: the machines install the dependencies for their own accelerator.
         done = subprocess.run([*command, str(_checkout())], env=environment, check=False)
     if done.returncode or not file.is_file():
         raise UserError(f"pip could not build {file.name} of {_checkout()}; its messages are above")
@@ -118,6 +119,7 @@ def secret_manifest(name: str, namespace: str, variables: Iterable[str]) -> str:
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name, "namespace": namespace},
+        # stringData takes plain text; `data` would need base64 of each value.
         "stringData": {variable: os.environ[variable] for variable in variables},
     }
     return json.dumps(manifest)
@@ -130,4 +132,5 @@ def indented(text: str, spaces: int) -> str:
 
 def quoted(text: str) -> str:
     """Returns a YAML string on one line; every JSON string is one."""
+    # Quoted always: YAML reads bare words such as no, on and 1e3 as other types.
     return json.dumps(text, ensure_ascii=False)

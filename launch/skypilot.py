@@ -40,6 +40,7 @@ def render(target: SkyPilot, place: Placement) -> Rendered:
             "",
         ]
     )
+    # --secret, not --env: SkyPilot shows plain variables in its logs and dashboard.
     secrets = [word for name in target.passed for word in ("--secret", name)]
     step = ShellCommand(("sky", "jobs", "launch", "--yes", "--detach-run", *secrets, path))
     wheel = place.wheel(target) if target.wheel == "build" else None
@@ -78,6 +79,7 @@ def _environment(target: SkyPilot, place: Placement) -> list[str]:
 def _files(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     lines = ["", "file_mounts:"]
     for mount in mounts:
+        # MOUNT writes through to the bucket; the default for some sources, COPY, would lose checkpoints with the disk.
         lines += [f"  {mount.path}:", f"    source: {mount.url}", "    mode: MOUNT"]
     carried = [file for file in (place.wheel(target), place.job.file) if file]
     return [*lines, *(f"  {_HOME}/{file.name}: {file}" for file in carried)]
@@ -93,6 +95,7 @@ def _setup(target: SkyPilot, place: Placement) -> list[str]:
         "  set -e",
         "  # The machine's own Python may be older than ivjax asks for.",
         "  python3 -m pip install -q uv",
+        # Setup runs again after each recovery, and may find the machine it left.
         f"  [ -d {_VENV} ] || python3 -m uv venv -q --python 3.12 {_VENV}",
         f"  python3 -m uv pip install -q --python {_VENV}/bin/python {shlex.quote(needed)}",
     ]
@@ -101,6 +104,7 @@ def _setup(target: SkyPilot, place: Placement) -> list[str]:
 def _run(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     config = f"{_HOME}/{place.job.file.name}" if place.job.file else None
     flags, lines = "", ["set -e", *target.setup.splitlines()]
+    # On TPUs jax finds the other hosts through the metadata server.
     if not is_tpu(place.topology) and place.topology.hosts > 1:
         lines.append('first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)')
         flags = (

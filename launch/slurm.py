@@ -40,6 +40,7 @@ def _head(target: Slurm, place: Placement, script: str) -> list[str]:
         "constraint": target.constraint,
         "reservation": target.reservation,
         "output": place.folder / "%x-%j.log",
+        # The default would empty the log each time the job is requeued.
         "open-mode": "append",
         "requeue": True,
         "export": "ALL",
@@ -55,6 +56,7 @@ def _head(target: Slurm, place: Placement, script: str) -> list[str]:
         f"# submit: sbatch {place.folder / script}    watch: squeue --me    end: scancel JOB",
         *given,
         "",
+        # No -e: the lines after srun must run when it fails, to decide on a requeue.
         "set -uo pipefail",
     ]
 
@@ -69,6 +71,7 @@ def _environment(target: Slurm, place: Placement) -> list[str]:
     # srun does not take it from the head.
     lines += [f"export SRUN_CPUS_PER_TASK={target.cpus}"] if target.cpus else []
     lines += [f"export {name}={shlex.quote(value)}" for name, value in target.plain.items()]
+    # Slurm copies the submitting shell's environment (export ALL), so values need not be in the script.
     lines += [f': "${{{name}:?is not set in the shell that submits}}"' for name in target.passed]
     lines += target.setup.splitlines()
     wheel = place.wheel(target)
@@ -89,6 +92,7 @@ def _environment(target: Slurm, place: Placement) -> list[str]:
 
 def _run(target: Slurm, place: Placement) -> list[str]:
     config = str(place.job.file) if place.job.file else None
+    # Without the flag the other tasks would wait for the dead one until the time limit.
     srun = ["srun", "--kill-on-bad-exit=1", *_container(target, place), "\\"]
     return [
         "",
@@ -105,6 +109,7 @@ def _run(target: Slurm, place: Placement) -> list[str]:
         f"  {STOPPED}) again=true ;;",
         f'  *) [ "$restarts" -ge {target.restarts} ] || again=true ;;',
         "esac",
+        # After scancel a requeue would bring back what the user ended; after a preemption Slurm requeues itself.
         'if [ "$again" = true ] && [ "$told" = false ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
         'exit "$status"',
     ]
@@ -119,6 +124,7 @@ def _container(target: Slurm, place: Placement) -> list[str]:
     ]
     paths = [path for path in (place.job.workdir, place.job.file and str(place.job.file)) if path]
     for path in paths:
+        # A relative path lies under $PWD, which is always mounted.
         if path.startswith("/") and not any(
             f"{path}/".startswith(f"{folder.rstrip('/')}/") for folder in seen
         ):

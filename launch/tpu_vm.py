@@ -43,6 +43,7 @@ def _control(target: TpuVm, place: Placement) -> str:
     nodes = [f"{name}-{number}" for number in range(place.topology.slices)] if many else [name]
     carried = [f"{name}.setup.sh", f"{name}.run.sh", f"{name}.service"]
     carried += [str(file) for file in (place.wheel(target), place.job.file) if file]
+    # Spot machines and several slices exist only as queued resources.
     queued = target.queued or target.spot or many
     settings = {
         "NAME": name,
@@ -52,6 +53,7 @@ def _control(target: TpuVm, place: Placement) -> str:
         "STATE": "state.state" if queued else "state",
         "READY": "ACTIVE" if queued else "READY",
         "CREATE": f"({' '.join(_create(target, place, queued))})",
+        # --force also deletes the machines of a queued resource, which otherwise refuses to go.
         "DELETE": "(--force --quiet)" if queued else "(--quiet)",
         "FILES": f"({' '.join(shlex.quote(_beside(file, place)) for file in carried)})",
         "PASSED": f"({' '.join(target.passed)})",
@@ -124,6 +126,7 @@ def _setup(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
         "# The VM's own Python is older than ivjax asks for.",
         "python3 -m pip install -q uv",
         "[ -d venv ] || python3 -m uv venv -q --python 3.12 venv",
+        # A rebuilt wheel keeps its version number, so that pip would take the old one for up to date.
         f"python3 -m uv pip install -q --reinstall-package ivjax --python venv/bin/python {needed}",
     ]
     return "\n".join([*lines, ""])
@@ -145,11 +148,14 @@ def _run(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
     seen = [_home(place), *(mount.path for mount in mounts)]
     volumes = " ".join(f"--volume={shlex.quote(f'{path}:{path}')}" for path in seen)
     docker = [
+        # --privileged and --net=host give access to the TPU devices and to the metadata server that jax asks for
+        # the other hosts; --ipc=host lifts docker's 64 MB of shared memory; --init passes SIGTERM on.
         f"exec docker run --rm --init --name {place.name} --privileged --net=host --ipc=host \\",
         f"  --stop-timeout={target.grace} --env-file=env {volumes} \\",
         f"  {shlex.quote(target.image)} \\",
         f"  {command}",
     ]
+    # A container that outlived a crash of its service would hold the name and the TPU.
     return "\n".join([*lines, f"docker rm -f {place.name} 2> /dev/null || true", *docker, ""])
 
 

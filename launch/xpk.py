@@ -57,6 +57,7 @@ def _storages(mounts: Sequence[Mount]) -> list[str]:
 
 
 def _storage(mount: Mount) -> str:
+    # Names of Kubernetes objects have neither dots nor underscores.
     return mount.bucket.replace(".", "-").replace("_", "-")
 
 
