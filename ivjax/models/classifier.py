@@ -32,9 +32,13 @@ class BatchNorm(nn.Module):
         variance = self.param("variance", nn.initializers.ones, shape)
         if training:
             count = x.shape[0] * x.shape[1]
+            # Over the whole batch, since under jit a mean is one over all devices; torch's plain batch norm
+            # sees one process.
             mean, variance = x.mean((0, 1)), x.var((0, 1))
             self._keep("mean", mean)
+            # torch normalises by the biased variance, but keeps the unbiased one.
             self._keep("variance", variance * count / max(count - 1, 1))
+        # The originals' two kinds of batch norm have different epsilons.
         x = (x - mean) * jax.lax.rsqrt(variance + (1e-5 if self.affine else 1e-6))
         if not self.affine:
             return x
@@ -42,6 +46,7 @@ class BatchNorm(nn.Module):
         return x * scale + self.param("bias", nn.initializers.zeros, shape)
 
     def _keep(self, name: str, value: jax.Array) -> None:
+        # The latest value replaces the one before: Flax would otherwise collect a tuple.
         self.sow(STATISTICS, name, jax.lax.stop_gradient(value), lambda _, new: new, lambda: 0)
 
 

@@ -22,6 +22,7 @@ HEAD: Rules = stated_in(
         *linear("extra_mlp/fc[12]"),
         *norm("extra_mlp/norm"),
         *norm("fc_norm"),
+        # The whole branch: batch norm also keeps its running mean and variance there.
         Rule("down_norm"),
     ),
 )
@@ -54,6 +55,7 @@ class ClassifierSize:
     @property
     def pooled(self) -> int:
         """Width of the feature that is pooled from a clip."""
+        # A tower that pools nothing is pooled by the mean of its patches, as wide as a token.
         return self.encoder.out or self.encoder.width
 
     @property

@@ -36,6 +36,7 @@ def clip_features(
     assert grid is not None
     if attention is not None:
         attention = attention.reshape(len(video), found.segments * grid[0], -1)
+    # Averaged before anything is normalised: the originals divide by the length of the mean.
     cls = mean_over(streams[:, :, :, : tower.size.class_tokens], axis=2)
     return ClipFeatures(cls, streams, found.pooled, attention)
 

@@ -27,6 +27,7 @@ def attend(
     """
     if (q_segments is None) != (kv_segments is None):
         raise ValueError("attend needs segment ids for both queries and keys, or for neither")
+    # The loop's hand-written gradient knows neither masks nor grouped heads.
     plain = not causal and q_segments is None and q.shape[2] == k.shape[2]
     kernel = _choose(q, k)
     if kernel == "splash":
@@ -40,6 +41,7 @@ def attend(
 
 def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Attention of a few queries, with its weights: (B, N, H, D) as `attend`, and (B, H, N, M) float32."""
+    # Spelled out, because no fused kernel hands out its weights.
     logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     weights = jax.nn.softmax(logits, axis=-1)
     return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v), weights
@@ -55,11 +57,15 @@ def _platform() -> str:
 def _choose(q: jax.Array, k: jax.Array) -> str:
     platform, width = _platform(), q.shape[-1]
     if platform == "cpu":
+        # The loop joins clips and heads to one axis and walks it. Over several devices that axis is split,
+        # and each turn of a loop would have to fetch its slice from another device.
         return "loop" if one_device() else "xla"
     if min(q.shape[1], k.shape[1]) < _SHORT:
         return "xla"
     if platform == "tpu":
         return "splash"
+    # cuDNN's attention takes half precision only, in heads of a multiple of 8 channels, at most 128. It
+    # raises on anything else, and so does a CPU, rather than fall back.
     fits_cudnn = q.dtype != jnp.float32 and width % 8 == 0 and width <= 128
     return "cudnn" if fits_cudnn else "xla"
 
@@ -87,6 +93,8 @@ def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation) -> jax.Ar
         return _dense(q, k, v, causal, q_segments, kv_segments, implementation)
     q, k, v = (_pad_axis1(x, 2) for x in (q, k, v))
     if q_segments is not None:
+        # Segments count from 0, so padding is in none of them; -1 and -2 differ, so that it does not see
+        # itself either.
         q_segments, kv_segments = _pad_axis1(q_segments, 2, value=-1), _pad_axis1(kv_segments, 2, value=-2)
     lengths = [jnp.full(len(q), length, jnp.int32) for length in (queries, keys)]
     return _dense(q, k, v, causal, q_segments, kv_segments, implementation, *lengths)[:, :queries]
@@ -99,6 +107,8 @@ def _head_by_head(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return out.reshape(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).swapaxes(1, 2)
 
 
+# The gradient is written by hand, because jax's own gradient of the loop would keep the weights (N, M) of
+# every head for the backward pass: the memory that the loop is there to save.
 @jax.custom_vjp
 def _looped(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """Attention (heads, N, D), one head after the other."""
@@ -109,6 +119,7 @@ def _looped_forward(q, k, v):
     def head(qkv):
         q, k, v = qkv
         logits = jnp.dot(q, k.T, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+        # One number per query is kept of the softmax: with it the backward pass makes the weights again.
         total = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
         return jnp.dot(jnp.exp(logits - total).astype(v.dtype), v), total
 
@@ -124,6 +135,8 @@ def _looped_backward(saved, gradient):
         wide = functools.partial(jnp.dot, preferred_element_type=jnp.float32)
         scale = q.shape[-1] ** -0.5
         weights = jnp.exp(wide(q, k.T) * scale - total)
+        # The softmax's gradient needs, for each query, the sum over keys of weight times gradient. It equals
+        # this product with the output, which is known already.
         centre = jnp.sum(g.astype(jnp.float32) * out, axis=-1, keepdims=True)
         d_logits = (weights * (wide(g, v.T) - centre) * scale).astype(q.dtype)
         return jnp.dot(d_logits, k), jnp.dot(d_logits.T, q), jnp.dot(weights.astype(v.dtype).T, g)
@@ -143,14 +156,18 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
     batch, queries, heads, width = q.shape
     q_ids = jnp.zeros((batch, queries), jnp.int32) if q_segments is None else q_segments
     kv_ids = jnp.zeros((batch, k.shape[1]), jnp.int32) if kv_segments is None else kv_segments
+    # Segments count from 0, so the padding is in a segment of its own.
     q_ids, kv_ids = _pad_axis1(q_ids, _LANES, value=-1), _pad_axis1(kv_ids, _LANES, value=-1)
     # Every query head gets its own copy of its group's keys, so that heads can be split freely.
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
+    # The kernel does not scale its logits, so the queries are scaled.
     q, k, v = (_pad_axis1(x, _LANES) for x in (q * jnp.asarray(width**-0.5, q.dtype), k, v))
     local = functools.partial(_splash_local, causal=causal, interpret=interpret)
     if not one_device():
         tokens = activation_spec(q.shape, ("batch", None, "heads", None))
         ids = activation_spec(q_ids.shape, ("batch", None))
+        # A Pallas kernel does not say over which axes its result varies, so the check of that would refuse
+        # it.
         local = jax.shard_map(
             local, in_specs=(tokens, tokens, tokens, ids, ids), out_specs=tokens, check_vma=False
         )
@@ -158,6 +175,7 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
 
 
 def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
+    # Imported where it is used: no other platform needs Pallas' TPU modules.
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernels,
     )
@@ -174,6 +192,7 @@ def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
         return kernel(q, k, v, segment_ids=kernels.SegmentIds(q_ids, kv_ids))
 
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    # The kernel takes the heads of one clip first; `attend` has tokens first, as cuDNN wants them.
     return jax.vmap(one_clip)(q, k, v, q_ids, kv_ids).swapaxes(1, 2)
 
 

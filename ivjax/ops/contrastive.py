@@ -45,6 +45,7 @@ def contrastive_loss(
 def soft_targets(rows: jax.Array, columns: jax.Array) -> jax.Array:
     """Weight of each column among a row's positives: (n,), (m,) -> (n, m), rows sum to 1."""
     same = (rows[:, None] == columns[None, :]).astype(jnp.float32)
+    # A row without positives among the columns then has weights of 0, not NaN.
     return same / jnp.maximum(same.sum(-1, keepdims=True), 1.0)
 
 
@@ -54,12 +55,16 @@ def scale_from_temperature(temperature: jax.Array, least: float, most: float = f
     The originals clamp the parameter in place before each step, so the optimizer acts on the clamped
     value and the gradient is that at the clamped value.
     """
+    # jnp.clip alone has no gradient outside its bounds, so a temperature that left them could never return.
     clamped = temperature + jax.lax.stop_gradient(jnp.clip(temperature, least, most) - temperature)
     return 1.0 / clamped
 
 
 def scale_gradient(x: jax.Array, factor: float) -> jax.Array:
     """`x`, with its gradient times `factor`: 1 / processes is what the released gather amounts to."""
+    # The released gather hands each process the gradient of its own rows alone, and the mean over processes
+    # then divides it: embeddings learn 1 / processes of the true gradient, the temperature all of it. Hence
+    # the factor is on the embeddings, not on the loss.
     return factor * x + jax.lax.stop_gradient((1.0 - factor) * x)
 
 
@@ -104,6 +109,8 @@ def _info_nce_rows(rows: Embedded, whole: Embedded, scale: jax.Array, bias: jax.
 def _sigmoid_rows(rows: Embedded, whole: Embedded, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """Loss of each of some left rows (n,) against all right ones."""
     sign = jnp.where(rows.ids[:, None] == whole.ids[None, :], 1.0, -1.0)
+    # Summed over columns and averaged over rows, as SigLIP does: each row has one positive however large the
+    # batch is.
     return -jnp.sum(jax.nn.log_sigmoid(sign * (scale * (rows.left @ whole.right.T) + bias)), axis=-1)
 
 
@@ -118,9 +125,13 @@ def _gathered(row_losses: RowLosses) -> Callable[..., jax.Array]:
             return row_losses(rows, rows, scale, bias).mean()
 
         def local(rows: Embedded, scale: jax.Array, bias: jax.Array) -> jax.Array:
+            # The ids travel with the embeddings, so positives are found between the rows of different
+            # devices too.
             whole = jax.lax.all_gather(rows, axes, tiled=True)
             return jax.lax.pmean(row_losses(rows, whole, scale, bias).mean(), axes)
 
+        # The mean over devices is taken inside and the gradient outside, where it is right with and without
+        # jax's check of what varies over devices; a gradient taken inside is silently wrong without it.
         split, one = PartitionSpec(axes), PartitionSpec()
         return jax.shard_map(local, in_specs=(split, one, one), out_specs=one)(rows, scale, bias)
 

@@ -39,6 +39,7 @@ def _kept(tree: Params, prefix: str, chosen: set[str], inside: bool) -> Params:
     found: Params = {}
     for name, value in tree.items():
         if isinstance(value, dict):
+            # Empty dicts are part of a tree's structure for jax: trees of the same leaves would not match.
             if part := _kept(value, f"{prefix}{name}/", chosen, inside):
                 found[name] = part
         elif (f"{prefix}{name}" in chosen) == inside:

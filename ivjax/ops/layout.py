@@ -7,6 +7,8 @@ from jax.sharding import PartitionSpec
 
 # What an activation axis is called in model code, and the mesh axes that may split it.
 ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
+    # fsdp splits the clips as well as the parameters: its devices work on different clips, and gather the
+    # parameters of a layer when they need them.
     "batch": ("data", "fsdp"),
     "tokens": ("context",),
     "heads": ("tensor",),
@@ -41,6 +43,7 @@ def one_device() -> bool:
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """Pins the layout of activation `x`, one name (or None) per axis; on one device, returns `x`."""
+    # jax raises where a constraint finds no mesh, and models have to run without one.
     if one_device():
         return x
     return jax.lax.with_sharding_constraint(x, activation_spec(x.shape, names))

@@ -18,8 +18,11 @@ def draw_visible(weights: jax.Array, noise: jax.Array, ratio: float) -> jax.Arra
     Ordering by weight / Exp(1) is a draw without replacement proportional to the weight.
     """
     batch, rows, length = weights.shape
+    # A top-k has a static number of results, which a draw by threshold would not have. This order is the one
+    # in which torch.multinomial draws, noise for noise.
     _, chosen = jax.lax.top_k(weights / noise, visible_count(length, ratio))
     flat = (chosen + length * jnp.arange(rows)[:, None]).reshape(batch, -1)
+    # Ascending, because the originals keep the visible tokens by a boolean mask, which keeps their order.
     return with_cls(jnp.sort(flat, axis=-1))
 
 
@@ -40,6 +43,7 @@ def running_cells(times: int, rows: int, columns: int, ratio: float) -> np.ndarr
     All cells of 2x2 patches show the same ring of four, of which int(4 * ratio) are skipped; from one time
     to the next the ring turns by one place.
     """
+    # The ring has turned once before the first time already, as in the originals.
     turns = np.arange(4)[:, None] + 1 + np.arange(times)
     ring = np.arange(4) < int(4 * ratio)
     cells = ring[(np.arange(4) + turns[:, :, None]) % 4].reshape(4, times, 2, 2)
@@ -53,6 +57,8 @@ def hidden_from(visible: jax.Array, patches: int) -> jax.Array:
 
 def places_of(mask: jax.Array, count: int) -> jax.Array:
     """Indices (B, count), ascending, of the `count` places where each row of `mask` (B, N) is true."""
+    # A stable sort, so that places of equal value stay in order. The count is given, because jit needs
+    # static shapes.
     return jnp.argsort(~mask, axis=-1, stable=True)[:, :count].astype(jnp.int32)
 
 
@@ -64,4 +70,5 @@ def with_cls(patches: jax.Array) -> jax.Array:
 
 def gather_tokens(x: jax.Array, index: jax.Array) -> jax.Array:
     """Takes tokens `index` (B, n) of `x` (B, N, C): (B, n, C). Out-of-range indices are a caller bug."""
+    # The default mode would compare every index with the length, and fill what lies outside with NaN.
     return jnp.take_along_axis(x, index[:, :, None], axis=1, mode="promise_in_bounds")

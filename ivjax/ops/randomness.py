@@ -26,5 +26,7 @@ def drop_path(keys: jax.Array, rate: float, depth: int, branches: int = 2) -> ja
     if rate == 0.0:
         return None
     rates = jnp.linspace(0.0, rate, depth)[:, None]
+    # Drawn for all layers at once, because the scan over layers takes its per-layer values as an array; the
+    # layer axis leads for the same reason.
     draws = jax.vmap(lambda key: jax.random.uniform(key, (depth, branches)))(keys)
     return jnp.where(draws >= rates, 1.0 / (1.0 - rates), 0.0).transpose(1, 2, 0)

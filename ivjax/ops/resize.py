@@ -12,6 +12,7 @@ import numpy as np
 Grid = tuple[int, int, int]
 Inflation = Literal["centre", "mean"]
 
+# torch's cubic; jax.image.resize has -0.5.
 _CUBIC_A = -0.75
 
 
@@ -27,6 +28,8 @@ def _cubic_weights(offset: np.ndarray) -> np.ndarray:
 def resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
     """Matrix (new, old) that resamples an axis of `old` samples to `new`."""
     centre = (np.arange(new) + 0.5) * old / new - 0.5
+    # torch clamps negative positions for the linear kernel only. The cubic one keeps them, and clamps its
+    # neighbours.
     if not cubic:
         centre = np.maximum(centre, 0.0)
     floor = np.floor(centre)
@@ -34,18 +37,22 @@ def resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
     weights = _cubic_weights(fraction) if cubic else np.stack([1 - fraction, fraction], axis=1)
     neighbours = floor[:, None].astype(int) + (np.arange(-1, 3) if cubic else np.arange(2))
     matrix = np.zeros((new, old))
+    # At a border several neighbours are clamped to one sample. `matrix[...] += ` would count only one of
+    # them.
     np.add.at(matrix, (np.arange(new)[:, None], np.clip(neighbours, 0, old - 1)), weights)
     return matrix
 
 
 def resize_grid(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
     """Resizes a table (T*H*W, C) from grid `old` to `new`: linear in time, then bicubic in space."""
+    # In float64, so that the result is rounded once, in the table's own dtype.
     grid = table.reshape(*old, -1).astype(np.float64)
     if old[0] != new[0]:
         grid = np.einsum("st,thwc->shwc", resize_matrix(old[0], new[0], cubic=False), grid)
     if old[1:] != new[1:]:
         down = resize_matrix(old[1], new[1], cubic=True)
         across = resize_matrix(old[2], new[2], cubic=True)
+        # Without `optimize` numpy would run over rows and columns of both grids in one nested loop.
         grid = np.einsum("gh,xw,thwc->tgxc", down, across, grid, optimize=True)
     return grid.reshape(-1, table.shape[-1]).astype(table.dtype)
 

@@ -41,6 +41,7 @@ class _Stats(NamedTuple):
 
 def _no_stats(rows: int) -> _Stats:
     zeros = jnp.zeros(rows, jnp.float32)
+    # With -inf for the maximum so far, the first block scales an empty sum by exp(-inf) = 0, not by NaN.
     return _Stats(zeros - jnp.inf, zeros, zeros, zeros)
 
 
@@ -52,6 +53,7 @@ def _merge(stats: _Stats, logits: jax.Array, same: jax.Array) -> _Stats:
     return _Stats(top, total, positive, stats.members + same.sum(-1))
 
 
+# Written by hand, because jax's own gradient of the tour would keep the logits of every stop.
 @jax.custom_vjp
 def ring_info_nce(
     left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
@@ -68,10 +70,12 @@ def _info_nce_forward(left, right, ids, scale, bias):
 
     def local(left, right, ids, scale, bias):
         fresh = _no_stats(len(ids))
+        # The statistics of the columns travel with them, so one tour serves both directions of the loss.
         rows, (_, columns), _ = _tour(visit, (left, ids), fresh, ((right, ids), fresh), ())
         losses = (rows.cross_entropy() + columns.cross_entropy()) / 2
         return losses, rows.log_total(), columns.log_total(), rows.members
 
+    # With the logarithms of the sums, the backward pass makes each weight again as exp(logit - total).
     losses, *facts = _on_mesh(local)(left, right, ids, scale, bias)
     return losses.mean(), (left, right, ids, scale, bias, *facts)
 
@@ -142,6 +146,7 @@ def _backward(slope, left, right, ids, scale, bias, row_facts, column_facts) -> 
         logits, same = _logits((left, left_ids), block, block_ids, scale, bias)
         by_logit = slope(logits, same, row_facts, column_facts)
         block_gradient = block_gradient + scale * (by_logit.T @ left)
+        # (logits - bias) / scale are the cosines, which thus need no second product.
         scale_sum = sums[0] + jnp.sum(by_logit * ((logits - bias) / scale))
         passing = ((block, block_ids, column_facts), block_gradient)
         return gradient + scale * (by_logit @ block), passing, (scale_sum, sums[1] + by_logit.sum())
@@ -152,6 +157,8 @@ def _backward(slope, left, right, ids, scale, bias, row_facts, column_facts) -> 
         of_left, (_, of_right), sums = _tour(
             visit, (left, ids, row_facts), jnp.zeros_like(left), passing, (zero, zero)
         )
+        # Each device's share of the scalars leaves as a row, because what leaves the shard_map is split by
+        # rows; they are summed outside.
         return of_left, of_right, jax.tree.map(lambda x: x[None], sums)
 
     of_left, of_right, (of_scale, of_bias) = _on_mesh(local)(left, right, ids, row_facts, column_facts)
@@ -163,6 +170,8 @@ def _tour(visit: Visit, fixed: Any, rows: Any, passing: Any, sums: Any) -> tuple
     axes = batch_axes()
     stops = math.prod(jax.lax.axis_size(axis) for axis in axes)
     count, width = (len(jax.tree.leaves(tree)[0]) for tree in (fixed, passing))
+    # A device's rows are visited in equal chunks, as few as keep the logits below the limit: a scan needs
+    # them equal.
     most = max(_LOGITS // width, 1)
     chunks = next(k for k in range(1, count + 1) if count % k == 0 and count // k <= most)
     split = lambda tree: jax.tree.map(lambda x: x.reshape(chunks, -1, *x.shape[1:]), tree)  # noqa: E731
@@ -176,6 +185,7 @@ def _tour(visit: Visit, fixed: Any, rows: Any, passing: Any, sums: Any) -> tuple
     def one_stop(carry, _):
         rows, passing, sums = carry
         (passing, sums), rows = jax.lax.scan(one_chunk, (passing, sums), (fixed, rows))
+        # Passed on after the last stop as well: what was gathered about a block has to come home with it.
         return (rows, _pass_on(passing, axes, stops), sums), None
 
     (rows, passing, sums), _ = jax.lax.scan(one_stop, (split(rows), passing, sums), length=stops)

@@ -102,6 +102,7 @@ class EncoderTower(VideoTower):
 
     def example(self) -> tuple[Any, ...]:
         """One clip, of which the class token alone is seen."""
+        # Shapes of parameters do not depend on the tokens, and one token traces fastest.
         return (*super().example(), jnp.zeros((1, 1), jnp.int32))
 
     def rescaled(self, params: Params) -> Params:
@@ -131,7 +132,10 @@ class EncoderTower(VideoTower):
             return {"params": {**params, "blocks": blocks}}, None if keep is None else keep[first:last]
 
         below, keep_below = layers(0, frozen_blocks)
+        # Nothing to compute again below, because there is no backward pass.
         lower = module.clone(size=replace(size, depth=frozen_blocks), remat="none")
+        # On the inputs as well: then jax sees at once that nothing below is differentiated, and records
+        # nothing there.
         stream = cast(Encoded, lower.apply(jax.lax.stop_gradient(below), video, None, keep_below)).tokens
         above, keep_above = layers(frozen_blocks, size.depth)
         count = module.remat_blocks

@@ -87,6 +87,7 @@ class EncoderSize(PatchGrid):
     def check(self, name: str) -> None:
         """Raises if no encoder has the size `stage.<name>`."""
         check_patches(name, self)
+        # 16: see positions.sincos_3d, which starts the position tables.
         divisors = {"heads": self.heads, "pool_heads": self.pool_heads, "position codes": 16}
         check_width(name, self.width, divisors)
 
@@ -95,6 +96,7 @@ EncoderSize.PRESETS = {
     "S14": EncoderSize(width=384, depth=12, heads=6, mlp_width=1536),
     "B14": EncoderSize(width=768, depth=12, heads=12, mlp_width=3072),
     "L14": EncoderSize(width=1024, depth=24, heads=16, mlp_width=4096),
+    # The MLP of 1B is int(1408 * 48 / 11) wide, as in ViT-g.
     "1B": EncoderSize(width=1408, depth=40, heads=16, mlp_width=6144),
     "6B": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800),
     # InternVL-C's image tower, which reads frame by frame.
@@ -208,6 +210,8 @@ class StudentSize:
         return size.flops(patches) | {"decoders": heads}
 
 
+# Widths are those of the teachers: 3200 and 768 InternVL-C's tokens and pooled feature, 1408 VideoMAE-g's
+# tokens in pretraining and those of InternVideo2-1B in distillation.
 _PRETRAINED = FeatureHeads(3200, 6), PooledHead(768), FeatureHeads(1408, 4, head="mlp")
 _DISTILLED = FeatureHeads(1408, 6, head="mlp"), PooledHead(768, head="mlp")
 

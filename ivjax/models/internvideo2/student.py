@@ -76,6 +76,7 @@ class Student(nn.Module):
         _, tapped, pooled, _ = encoder(video, visible, keep)
 
         def features(layers: tuple[int, ...]) -> jax.Array:
+            # Indexing would copy all streams even where it takes every one.
             return tapped if layers == taps else tapped[jnp.array([taps.index(i) for i in layers])]
 
         def table(name: str, cls: bool) -> jax.Array:
@@ -100,6 +101,7 @@ def init_student(student: Student, key: jax.Array) -> dict[str, Any]:
     """Fresh float32 parameters as plain nested dicts."""
     size = student.size
     video = jnp.zeros((1, size.frames, *size.image, 3))
+    # The class token and one patch: the pixel teacher's heads see patches alone, and there has to be one.
     params = student.init(key, video, jnp.zeros((1, 2), jnp.int32).at[0, 1].set(1))["params"]
     return params | {"encoder": with_scaled_residuals(params["encoder"])}
 

@@ -103,6 +103,8 @@ class VisionTransformer(nn.Module):
         size, normal = self.size, nn.initializers.normal(self.size.width**-0.5)
         most, rows, columns = size.grid
         cls = self.param("cls_token", normal, (size.width,))
+        # Rows of one table for class token and places, and a table of times beside it: CLIP's own table
+        # stays whole, and times, which start at 0, leave CLIP's image features as they are.
         spatial = self.param("spatial_embed", normal, (1 + rows * columns, size.width))
         temporal = self.param("temporal_embed", nn.initializers.zeros, (1, most, size.width))[0]
         if times == 1:
@@ -197,5 +199,6 @@ def _scaled_as_clip(tower: Params) -> Params:
 
     blocks = tower["blocks"]
     blocks = blocks | {branch: scaled(blocks[branch]) for branch in ("attn", "mlp")}
+    # Divided by the deviation that `dense` has drawn with already.
     proj = {"kernel": tower["proj"]["kernel"] * (width**-0.5 / KERNEL_STD)}
     return tower | {"blocks": blocks, "proj": proj}

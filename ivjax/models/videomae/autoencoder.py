@@ -40,6 +40,7 @@ class PixelDecoder(nn.Module):
             size.heads, size.mlp_width, self.layer_scale, self.attention, self.dtype, name="blocks"
         )
         x, _ = run_blocks(block, size.depth, x, keep, (), self.scan, None, self.remat, self.remat_blocks)
+        # Not `-count`, which would take all tokens where count is 0.
         x = layer_norm("norm", self.dtype, _EPSILON)(x[:, x.shape[1] - count :])
         return dense(self.pixels, self.dtype, "head")(x)
 
@@ -77,6 +78,7 @@ class MaskedAutoencoder(nn.Module):
         }
         seen, _ = VideoMaeEncoder(size, **how, name="encoder")(video, visible, keep)
         seen = dense(decoder.width, self.dtype, "encoder_to_decoder", bias=False)(seen)
+        # VideoMAE's own truncated normal is cut at one deviation.
         start = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
         blank = self.param("mask_token", start, (1, 1, decoder.width))
         x = with_blanks(seen, blank, visible, decoded, size.patches)
@@ -90,6 +92,8 @@ def with_blanks(
 ) -> jax.Array:
     """The decoder's input (B, n + m, D), all with the codes of their places among `patches`: features of the
     visible patches (B, n, D), then one `blank` (1, 1, D) for each patch that is decoded."""
+    # Blanks differ by their place alone, so the decoder needs positions of its own; they are fixed as the
+    # encoder's.
     table = jnp.asarray(sinusoid_interleaved(patches, seen.shape[-1])).astype(seen.dtype)
     return jnp.concatenate([seen + table[visible], blank.astype(seen.dtype) + table[decoded]], axis=1)
 
@@ -100,6 +104,7 @@ def init_autoencoder(model: MaskedAutoencoder, key: jax.Array) -> dict[str, Any]
     video = jnp.zeros((1, size.frames, *size.image, 3))
     first = jnp.zeros((1, 1), jnp.int32)
     params = model.init(key, video, first, first)["params"]
+    # The originals draw encoder and decoder by one rule, and leave the bridge between them to torch.
     return map_with_path(functools.partial(_redrawn, key), params)
 
 
@@ -112,6 +117,7 @@ def _redrawn(key: jax.Array, path: str, leaf: jax.Array) -> jax.Array:
         # In the originals the three are one matrix, whose bound counts all of its outputs.
         outputs *= 3
     bound = (inputs if path.startswith("encoder_to_decoder") else (inputs + outputs) / 6) ** -0.5
+    # By a checksum of the path, because Python's own hash of a text changes from process to process.
     key = jax.random.fold_in(key, zlib.crc32(path.encode()))
     return jax.random.uniform(key, leaf.shape, leaf.dtype, -bound, bound)
 

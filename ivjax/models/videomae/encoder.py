@@ -43,6 +43,8 @@ class QueryValueAttention(nn.Module):
         width = x.shape[-1]
         q, k, v = QueryKeyValue(self.dtype, name="qkv")(x)
         zeros = nn.initializers.zeros
+        # A bias of the keys would add the same number to all logits of a query, which the softmax takes out
+        # again.
         q = q + self.param("q_bias", zeros, (width,)).astype(self.dtype)
         v = v + self.param("v_bias", zeros, (width,)).astype(self.dtype)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
@@ -52,6 +54,8 @@ class QueryValueAttention(nn.Module):
         k = constrain(k, "batch", None, "heads", None)
         v = constrain(v, "batch", None, "heads", None)
         if self.kind == "released_head_axis":
+            # The originals hand (B, heads, N, D) to a kernel that reads (B, N, heads, D), and reshape
+            # without swapping back. Over so few heads no fused kernel pays.
             out, _ = attend_with_weights(*(y.swapaxes(1, 2) for y in (q, k, v)))
         else:
             out = attend(q, k, v)
@@ -59,6 +63,7 @@ class QueryValueAttention(nn.Module):
 
     def _directions(self, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Queries and keys (B, N, H, D) whose logits in `attend` are cosines times the head's factor."""
+        # Learned as a logarithm, so that the factor stays positive.
         scale = self.param("scale", nn.initializers.constant(math.log(10)), (self.heads,))
         factor = jnp.exp(jnp.minimum(scale, _MOST)) * q.shape[-1] ** 0.5  # which `attend` divides by
         return (_unit(q) * factor[:, None]).astype(q.dtype), _unit(k).astype(k.dtype)
@@ -66,6 +71,7 @@ class QueryValueAttention(nn.Module):
 
 def _unit(x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32)
+    # 1e-24 is the square of the 1e-12 below which torch's normalize does not divide.
     square = jnp.sum(jnp.square(wide), axis=-1, keepdims=True)
     return wide * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 

@@ -110,6 +110,7 @@ class DecoderSize:
     PRESETS: ClassVar[dict[str, "DecoderSize"]]
 
 
+# 2234 is int(512 * 48 / 11): the originals give g's decoder the MLP ratio of its encoder.
 DecoderSize.PRESETS = {
     "B16": DecoderSize(width=384, depth=4, heads=6, mlp_width=1536),
     "L16": DecoderSize(width=512, depth=12, heads=8, mlp_width=2048),
