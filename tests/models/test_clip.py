@@ -15,8 +15,6 @@ from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature
 from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, close, close_gradient
 
-pytestmark = pytest.mark.golden
-
 FLOAT32 = Compute("float32")
 
 
