@@ -12,7 +12,7 @@ REPLICATED = "slice"
 """The replicated job; the first pod of the first one is NAME-slice-0-0.NAME in the cluster's DNS."""
 
 _CONFIGS = "/etc/ivjax"
-# implicit-dirs shows folders that were uploaded without an entry of their own; the limit is explained in tpu_vm.
+# implicit-dirs shows folders that were uploaded without an entry of their own; tpu_vm explains the limit.
 _MOUNT_OPTIONS = "implicit-dirs,rename-dir-limit=200000"
 
 
@@ -49,7 +49,7 @@ def _spec(target: Gke, place: Placement) -> list[str]:
             "cloud.google.com/gke-tpu-topology": shape_text(place.topology),
         }
     nodes |= {"cloud.google.com/gke-spot": "true"} if target.spot else {}
-    # The JobSet restarts all pods together: one restarted pod cannot join a job whose others are waiting for it.
+    # The JobSet restarts all pods together: one restarted pod cannot join a job that has already begun.
     lines = ["restartPolicy: Never", f"terminationGracePeriodSeconds: {target.grace}"]
     lines += [f"serviceAccountName: {target.service_account}"] if target.service_account else []
     lines += [f"priorityClassName: {target.priority}"] if target.priority else []
@@ -77,7 +77,7 @@ def _container(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[s
     variables += [f"  - name: {key}\n    {source}{key}" for key in target.passed]
     lines += ["env:", *variables] if variables else []
     lines += ["resources:", "  limits:", f"    {resource}: {chips_per_host(place.topology)}", "volumeMounts:"]
-    # A pod has 64 MB of /dev/shm by default, less than one batch of clips.
+    # A pod has 64 MB of /dev/shm by default, less than a batch of 64 clips.
     folders = {"shm": "/dev/shm"} | {name: mount.path for name, mount in _named(mounts)}
     folders |= {"config": _CONFIGS} if place.job.file else {}
     return [*lines, *(f"  - name: {name}\n    mountPath: {quoted(path)}" for name, path in folders.items())]
@@ -103,7 +103,7 @@ def _script(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[str]
 def _coordinates(place: Placement) -> str:
     first = f"{place.name}-{REPLICATED}-0-0.{place.name}"
     return (
-        # JOB_COMPLETION_INDEX is set by Kubernetes in indexed Jobs, and GPUs have one Job: it is the process number.
+        # Kubernetes numbers the pods of an indexed Job, and a job on GPUs has one such Job.
         f'--coordinator {first}:{PORT} --processes {place.topology.hosts} --process "$JOB_COMPLETION_INDEX"'
     )
 

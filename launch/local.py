@@ -44,7 +44,6 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
         for process in children:
             process.send_signal(number)
 
-    # Installed after the children have started, or a child would inherit handlers for processes it has not.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
     return _wait(children)
@@ -78,6 +77,6 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        # Port 0 lets the kernel choose. Another process may take it before jax does, which is rare on loopback.
+        # Port 0 lets the kernel choose a free one.
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

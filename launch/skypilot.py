@@ -79,7 +79,7 @@ def _environment(target: SkyPilot, place: Placement) -> list[str]:
 def _files(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     lines = ["", "file_mounts:"]
     for mount in mounts:
-        # MOUNT writes through to the bucket; the default for some sources, COPY, would lose checkpoints with the disk.
+        # The short form `PATH: ADDRESS` would copy the bucket once and write nothing back.
         lines += [f"  {mount.path}:", f"    source: {mount.url}", "    mode: MOUNT"]
     carried = [file for file in (place.wheel(target), place.job.file) if file]
     return [*lines, *(f"  {_HOME}/{file.name}: {file}" for file in carried)]

@@ -92,7 +92,7 @@ def _environment(target: Slurm, place: Placement) -> list[str]:
 
 def _run(target: Slurm, place: Placement) -> list[str]:
     config = str(place.job.file) if place.job.file else None
-    # Without the flag the other tasks would wait for the dead one until the time limit.
+    # Without the flag Slurm keeps the other tasks, which wait for the dead one.
     srun = ["srun", "--kill-on-bad-exit=1", *_container(target, place), "\\"]
     return [
         "",
@@ -109,7 +109,7 @@ def _run(target: Slurm, place: Placement) -> list[str]:
         f"  {STOPPED}) again=true ;;",
         f'  *) [ "$restarts" -ge {target.restarts} ] || again=true ;;',
         "esac",
-        # After scancel a requeue would bring back what the user ended; after a preemption Slurm requeues itself.
+        # A requeue after scancel would bring back what the user ended.
         'if [ "$again" = true ] && [ "$told" = false ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
         'exit "$status"',
     ]

@@ -148,8 +148,8 @@ def _run(target: TpuVm, place: Placement, mounts: Sequence[Mount]) -> str:
     seen = [_home(place), *(mount.path for mount in mounts)]
     volumes = " ".join(f"--volume={shlex.quote(f'{path}:{path}')}" for path in seen)
     docker = [
-        # --privileged and --net=host give access to the TPU devices and to the metadata server that jax asks for
-        # the other hosts; --ipc=host lifts docker's 64 MB of shared memory; --init passes SIGTERM on.
+        # --privileged and --net=host give access to the TPU devices and to the other hosts; --ipc=host lifts
+        # docker's limit of 64 MB of shared memory; --init passes SIGTERM on.
         f"exec docker run --rm --init --name {place.name} --privileged --net=host --ipc=host \\",
         f"  --stop-timeout={target.grace} --env-file=env {volumes} \\",
         f"  {shlex.quote(target.image)} \\",
