@@ -32,8 +32,8 @@ class BatchNorm(nn.Module):
         variance = self.param("variance", nn.initializers.ones, shape)
         if training:
             count = x.shape[0] * x.shape[1]
-            # Over the whole batch, since under jit a mean is one over all devices; torch's plain batch norm
-            # sees one process.
+            # Over the whole batch, since under jit a mean is one over all devices; torch's plain
+            # batch norm sees one process.
             mean, variance = x.mean((0, 1)), x.var((0, 1))
             self._keep("mean", mean)
             # torch normalises by the biased variance, but keeps the unbiased one.

@@ -3,8 +3,8 @@
 
 def blocks(width: int, depth: int, mlp_width: int, tokens: int) -> float:
     """All transformer blocks on `tokens` tokens."""
-    # Queries, keys, values and the projection are four square products; the MLP has two of width x
-    # mlp_width.
+    # Queries, keys, values and the projection are four square products; the MLP
+    # has two of width x mlp_width.
     per_token = 4 * width**2 + 2 * width * mlp_width
     # The last term is attention: logits and weighted values, each a product of tokens x tokens x width.
     return depth * (2.0 * tokens * per_token + 4.0 * tokens**2 * width)

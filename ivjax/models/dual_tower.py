@@ -72,8 +72,8 @@ class DualTower(VideoEncoder):
         params = {
             "vision": self.vision.rescaled(drawn["vision"]),
             "text": self.text.rescaled(drawn["text"]),
-            # The temperature itself, not its logarithm as in CLIP: the originals learn it so, and clamp it
-            # at each step.
+            # The temperature itself, not its logarithm as in CLIP: the originals learn it
+            # so, and clamp it at each step.
             "temperature": jnp.asarray(self.temperature, jnp.float32),
         }
         return params if self.bias is None else params | {"bias": jnp.asarray(self.bias, jnp.float32)}

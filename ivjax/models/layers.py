@@ -128,8 +128,8 @@ class Mlp(nn.Module):
 
 def enter_block(x: jax.Array) -> jax.Array:
     """The input of a block (B, N, C): its layout, and the name under which `offload` parks it."""
-    # Pinned at every block. Between two pins the partitioner may follow the layout of the kernels instead,
-    # and gather all tokens.
+    # Pinned at every block. Between two pins the partitioner may follow the layout of the kernels
+    # instead, and gather all tokens.
     return checkpoint_name(constrain(x, "batch", "tokens", None), BLOCK_INPUT)
 
 
@@ -233,8 +233,8 @@ def run_blocks(
     """
     if block.is_initializing():
         return _drawn(block, depth, x, taps, wanted)
-    # A scan of jax's own rather than Flax's, because Flax's cannot run a slice of a stack, which two
-    # policies need.
+    # A scan of jax's own rather than Flax's, because Flax's cannot run a slice of a
+    # stack, which two policies need.
     params = block.variables["params"]
     slot = jnp.array([taps.index(i) if i in taps else len(taps) for i in range(depth)], jnp.int32)
     # Tokens are taken inside the scan, so that a tapped stream is never kept whole.

@@ -199,11 +199,11 @@ def tapped_layers(
     """`count` of `depth` layers, ascending: those `chosen`, or the last one and back by `interval`."""
     layers = chosen
     if layers is None:
-        # int() cuts as in the originals: 6 layers at 3.34 of the 40 of a 1B teacher are 23, 26, 29, 33, 36
-        # and 39.
+        # int() cuts as in the originals: 6 layers at 3.34 of the 40 of a 1B teacher
+        # are 23, 26, 29, 33, 36 and 39.
         layers = tuple(sorted({depth - 1 - int(i * interval) for i in range(count)}))
-    # The originals check no range: a layer below 0, or one that is met twice, would silently train fewer
-    # heads.
+    # The originals check no range: a layer below 0, or one that is met twice,
+    # would silently train fewer heads.
     if len(layers) != count or any(a >= b for a, b in zip((-1, *layers), (*layers, depth), strict=True)):
         how = f"at interval {interval}" if chosen is None else f"chosen as {chosen}"
         raise ValueError(f"{count} layers {how} do not fit {depth} layers")

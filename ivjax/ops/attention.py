@@ -93,8 +93,8 @@ def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation) -> jax.Ar
         return _dense(q, k, v, causal, q_segments, kv_segments, implementation)
     q, k, v = (_pad_axis1(x, 2) for x in (q, k, v))
     if q_segments is not None:
-        # Segments count from 0, so padding is in none of them; -1 and -2 differ, so that it does not see
-        # itself either.
+        # Segments count from 0, so padding is in none of them; -1 and -2 differ, so that
+        # it does not see itself either.
         q_segments, kv_segments = _pad_axis1(q_segments, 2, value=-1), _pad_axis1(kv_segments, 2, value=-2)
     lengths = [jnp.full(len(q), length, jnp.int32) for length in (queries, keys)]
     return _dense(q, k, v, causal, q_segments, kv_segments, implementation, *lengths)[:, :queries]
@@ -166,8 +166,8 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
     if not one_device():
         tokens = activation_spec(q.shape, ("batch", None, "heads", None))
         ids = activation_spec(q_ids.shape, ("batch", None))
-        # A Pallas kernel does not say over which axes its result varies, so the check of that would refuse
-        # it.
+        # A Pallas kernel does not say over which axes its result varies, so the
+        # check of that would refuse it.
         local = jax.shard_map(
             local, in_specs=(tokens, tokens, tokens, ids, ids), out_specs=tokens, check_vma=False
         )

@@ -109,8 +109,8 @@ def _info_nce_rows(rows: Embedded, whole: Embedded, scale: jax.Array, bias: jax.
 def _sigmoid_rows(rows: Embedded, whole: Embedded, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """Loss of each of some left rows (n,) against all right ones."""
     sign = jnp.where(rows.ids[:, None] == whole.ids[None, :], 1.0, -1.0)
-    # Summed over columns and averaged over rows, as SigLIP does: each row has one positive however large the
-    # batch is.
+    # Summed over columns and averaged over rows, as SigLIP does: each row has one
+    # positive however large the batch is.
     return -jnp.sum(jax.nn.log_sigmoid(sign * (scale * (rows.left @ whole.right.T) + bias)), axis=-1)
 
 
@@ -125,8 +125,8 @@ def _gathered(row_losses: RowLosses) -> Callable[..., jax.Array]:
             return row_losses(rows, rows, scale, bias).mean()
 
         def local(rows: Embedded, scale: jax.Array, bias: jax.Array) -> jax.Array:
-            # The ids travel with the embeddings, so positives are found between the rows of different
-            # devices too.
+            # The ids travel with the embeddings, so positives are found between the
+            # rows of different devices too.
             whole = jax.lax.all_gather(rows, axes, tiled=True)
             return jax.lax.pmean(row_losses(rows, whole, scale, bias).mean(), axes)
 

@@ -57,8 +57,8 @@ def hidden_from(visible: jax.Array, patches: int) -> jax.Array:
 
 def places_of(mask: jax.Array, count: int) -> jax.Array:
     """Indices (B, count), ascending, of the `count` places where each row of `mask` (B, N) is true."""
-    # A stable sort, so that places of equal value stay in order. The count is given, because jit needs
-    # static shapes.
+    # A stable sort, so that places of equal value stay in order. The count is given,
+    # because jit needs static shapes.
     return jnp.argsort(~mask, axis=-1, stable=True)[:, :count].astype(jnp.int32)
 
 

@@ -11,8 +11,8 @@ def sincos_1d(width: int, positions: np.ndarray) -> np.ndarray:
     """Codes (len(positions), width) of integer `positions`; `width` must be even."""
     if width % 2:
         raise ValueError(f"a sin-cos code needs an even width, not {width}")
-    # Frequencies and angles in float32, as in the originals: in float64 the codes would differ in their last
-    # digits.
+    # Frequencies and angles in float32, as in the originals: in float64 the codes would
+    # differ in their last digits.
     exponent = np.arange(width // 2, dtype=np.float32) / np.float32(width / 2)
     omega = (1.0 / 10000**exponent).astype(np.float32)
     angle = positions.reshape(-1, 1).astype(np.float32) * omega
@@ -32,8 +32,8 @@ def sincos_2d(width: int, rows: int, columns: int) -> np.ndarray:
 
 def sincos_3d(width: int, times: int, rows: int, columns: int) -> np.ndarray:
     """Table (times * rows * columns, width), time-major: [time code C/4 | 2-D code 3C/4]."""
-    # Time takes a quarter of the channels, row and column three eighths each, and every code has an even
-    # width.
+    # Time takes a quarter of the channels, row and column three eighths each, and
+    # every code has an even width.
     if width % 16:
         raise ValueError(f"a 3-D sin-cos table needs a width divisible by 16, not {width}")
     space = sincos_2d(width // 4 * 3, rows, columns)

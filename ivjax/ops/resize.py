@@ -28,8 +28,8 @@ def _cubic_weights(offset: np.ndarray) -> np.ndarray:
 def resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
     """Matrix (new, old) that resamples an axis of `old` samples to `new`."""
     centre = (np.arange(new) + 0.5) * old / new - 0.5
-    # torch clamps negative positions for the linear kernel only. The cubic one keeps them, and clamps its
-    # neighbours.
+    # torch clamps negative positions for the linear kernel only. The cubic one keeps
+    # them, and clamps its neighbours.
     if not cubic:
         centre = np.maximum(centre, 0.0)
     floor = np.floor(centre)
@@ -37,8 +37,8 @@ def resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
     weights = _cubic_weights(fraction) if cubic else np.stack([1 - fraction, fraction], axis=1)
     neighbours = floor[:, None].astype(int) + (np.arange(-1, 3) if cubic else np.arange(2))
     matrix = np.zeros((new, old))
-    # At a border several neighbours are clamped to one sample. `matrix[...] += ` would count only one of
-    # them.
+    # At a border several neighbours are clamped to one sample. `matrix[...] += `
+    # would count only one of them.
     np.add.at(matrix, (np.arange(new)[:, None], np.clip(neighbours, 0, old - 1)), weights)
     return matrix
 

@@ -170,8 +170,8 @@ def _tour(visit: Visit, fixed: Any, rows: Any, passing: Any, sums: Any) -> tuple
     axes = batch_axes()
     stops = math.prod(jax.lax.axis_size(axis) for axis in axes)
     count, width = (len(jax.tree.leaves(tree)[0]) for tree in (fixed, passing))
-    # A device's rows are visited in equal chunks, as few as keep the logits below the limit: a scan needs
-    # them equal.
+    # A device's rows are visited in equal chunks, as few as keep the logits below the
+    # limit: a scan needs them equal.
     most = max(_LOGITS // width, 1)
     chunks = next(k for k in range(1, count + 1) if count % k == 0 and count // k <= most)
     split = lambda tree: jax.tree.map(lambda x: x.reshape(chunks, -1, *x.shape[1:]), tree)  # noqa: E731

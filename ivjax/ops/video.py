@@ -39,8 +39,8 @@ def resize_frames(video: jax.Array, image: tuple[int, int]) -> jax.Array:
     uint8 pixels come normalised, so that values beyond 0 and 255, which a cubic makes, need not be cut off.
     """
     frames = standardise(video)
-    # Two products with small matrices: rows and columns are independent, and products are what accelerators
-    # do best.
+    # Two products with small matrices: rows and columns are independent, and products
+    # are what accelerators do best.
     down = jnp.asarray(resize_matrix(video.shape[2], image[0], cubic=True), jnp.float32)
     across = jnp.asarray(resize_matrix(video.shape[3], image[1], cubic=True), jnp.float32)
     frames = jnp.einsum("gh,bthwc->btgwc", down, frames.astype(jnp.float32))

@@ -51,6 +51,7 @@ class Classification:
     smoothing: float = 0.1
     drop_path: float = 0.0
     dropout: float = 0.0
+    # The originals' init_scale: the logits of a fresh head are nearly equal.
     head_scale: float = 1e-3
     probe: Probe | None = None
 
@@ -79,6 +80,8 @@ class Classification:
         """How many of the first blocks are frozen while the others learn."""
         if self.probe is None or not self.probe.open_blocks:
             return 0
+        # Only with open blocks: without any, the whole stack is frozen by its path,
+        # and has no gradients to cut.
         return self.classifier.encoder.depth - self.probe.open_blocks
 
     def flops(self) -> dict[str, float]:
@@ -90,6 +93,7 @@ class Classification:
         times = {
             "blocks": 1 + 2 * probe.open_blocks / self.classifier.encoder.depth,
             "pool": 1 + probe.open_pool + (probe.open_blocks > 0),
+            # The merged tokens' `down` counts as head, and learns in every probe.
             "head": 3,
         }
         return {name: cost * times.get(name, 1) for name, cost in forward.items()}

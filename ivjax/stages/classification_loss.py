@@ -63,6 +63,7 @@ def _open_pool(stage: Classification) -> tuple[str, ...]:
 def _running(stage: Classification) -> tuple[str, ...]:
     if stage.classifier.merge == "proj" or stage.classifier.merge_norm == "layer":
         return ()
+    # Not trained, but not frozen either: frozen parameters are kept out of checkpoints.
     return ("down_norm/mean", "down_norm/variance")
 
 
@@ -71,7 +72,10 @@ def _loss(
 ) -> tuple[jax.Array, Metrics]:
     video, index, tower = batch["video"], batch["index"], model.tower
     keep = drop_path(sample_keys(key, index, "drop_path"), stage.drop_path, tower.size.depth)
+    # A key for each clip and purpose: no draw depends on the device, or on the
+    # micro-batch, that a clip is in.
     keys = sample_keys(key, index, "dropout")
+    # A stack is one array per parameter, so its first layers cannot be frozen by path.
     if stage.frozen_blocks:
         encoded = tower.encode_above(params["encoder"], video, keep, stage.frozen_blocks)
     else:
@@ -81,6 +85,7 @@ def _loss(
     if stage.mixed:
         return cross_entropy(logits, batch["targets"]), terms
     targets = smoothed(batch["label"], stage.classifier.classes, stage.smoothing)
+    # Of the training batch, and only without mixing: a mixed clip has no one label.
     top1 = jnp.mean(logits.argmax(-1) == batch["label"], dtype=jnp.float32)
     return cross_entropy(logits, targets), terms | {"top1": top1}
 

@@ -31,9 +31,11 @@ class Contrast:
 
     kind: Literal["info_nce", "sigmoid"] = "info_nce"
     form: Literal["dense", "gathered", "ring"] = "gathered"
+    # ViCLIP's values: it starts at its lower bound and has no upper one.
     temperature: float = 0.01
     least: float = 0.01
     most: float = float("inf")
+    # SigLIP's start: most pairs of a batch are negatives, and so begin nearly right.
     bias: float = -10.0
     gather_scale: float = 1.0
 
@@ -57,6 +59,7 @@ class DualEncoder:
     text: TextTowerSize
     frames: int | None = None
     contrast: Contrast = Contrast()
+    # ViCLIP's recipe: 0.9 of the patches are hidden in the long first phase, none in the short second one.
     mask: float = 0.9
     drop_path: float = 0.1
     train_text: bool = False

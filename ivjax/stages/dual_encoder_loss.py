@@ -56,6 +56,7 @@ def _medium(stage: DualEncoder, frames: int) -> Medium:
     seen = visible_count(_patches(stage, frames), stage.mask)
     tower = {name: segments * cost for name, cost in stage.vision.flops(seen).items()}
     words = stage.text.flops()
+    # Without gradients a frozen text tower costs its forward pass alone.
     cost = with_backward(tower) | (with_backward(words) if stage.train_text else words)
     tokens = segments * (stage.vision.class_tokens + seen)
     return Medium(_batch(stage, frames), tokens=tokens, flops=cost)
@@ -71,6 +72,8 @@ def _batch(stage: DualEncoder, frames: int) -> Mapping[str, jax.ShapeDtypeStruct
     struct = jax.ShapeDtypeStruct
     return {
         "index": struct((), jnp.uint32),
+        # Positives are found by this number, not by the row: one clip may stand in a
+        # batch with several captions.
         "sample": struct((), jnp.int32),
         "video": struct((frames, *stage.vision.image, 3), jnp.uint8),
         "text": struct((stage.text.context,), jnp.int32),
@@ -83,6 +86,8 @@ def _embed(stage: DualEncoder, model: DualTower, params: Params, batch: Batch, k
     visible = None
     if stage.mask:
         noise = exponential(sample_keys(key, batch["index"], "mask"), (segments, patches))
+        # Drawn clip by clip and then taken apart, so that the draws depend on the clip
+        # alone and not on how it is read.
         noise = noise.reshape(-1, 1, patches)
         visible = draw_visible(jnp.ones_like(noise), noise, stage.mask)[:, 1:] - 1
     keep = drop_path(sample_keys(key, batch["index"], "drop_path"), stage.drop_path, stage.vision.depth)
@@ -97,6 +102,8 @@ def _embed(stage: DualEncoder, model: DualTower, params: Params, batch: Batch, k
 
 def _loss(stage: DualEncoder, params: Params, embedded: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
     contrast = stage.contrast
+    # The scale is put on the embeddings rather than on the loss, so that the
+    # temperature keeps its whole gradient.
     video, text = (scale_gradient(embedded[name], contrast.gather_scale) for name in ("video", "text"))
     scale = scale_from_temperature(params["temperature"], contrast.least, contrast.most)
     loss = contrastive_loss(

@@ -32,6 +32,7 @@ class Mask:
         """Raises if there is no such mask."""
         if not 0.0 <= self.ratio < 1.0:
             raise UserError(f"stage.mask.ratio is {self.ratio}; it must be at least 0 and below 1")
+        # An error rather than ignored: a user who sets both expects one of them to have an effect.
         if self.kind == "tube" and self.per == "clip":
             raise UserError(
                 "stage.mask.kind=tube hides the same patches of all frames; set stage.mask.per=frame"

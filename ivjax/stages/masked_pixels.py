@@ -65,6 +65,8 @@ class MaskedPixels:
     @property
     def uneven(self) -> bool:
         """Whether clips differ in how many tokens count: tubes do not, if they meet all turns of the cell."""
+        # The cell has four turns. Over a multiple of four times each patch of a
+        # tube is decoded equally often.
         even = self.mask.kind == "tube" and self.encoder.grid[0] % 4 == 0
         return self.decode is not None and not even
 
@@ -87,12 +89,14 @@ class MaskedPixels:
             raise UserError(f"stage.mask.ratio={self.mask.ratio} hides no patch; raise it")
         if self.decode is None:
             return
+        # A cell has four patches: below a quarter none is skipped.
         if not 0.25 <= self.decode < 1.0:
             raise UserError(
                 f"stage.decode={self.decode}; let the decoder skip 0.25, 0.5 or 0.75 of the patches, or "
                 "write none to decode all that are hidden"
             )
         _, rows, columns = self.encoder.grid
+        # Cells of 2x2 patches have to tile the grid.
         if rows % 2 or columns % 2:
             raise UserError(
                 f"stage.decode={self.decode} needs an even grid, and {rows}x{columns} patches are not; "

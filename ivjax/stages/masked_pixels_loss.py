@@ -65,6 +65,7 @@ def draw_roles(stage: MaskedPixels, index: jax.Array, key: jax.Array) -> PatchRo
     if stage.decode is None:
         decoded = places_of(hidden, stage.encoder.patches - stage.visible)
     else:
+        # Four divides 2^32, so the remainder of random bits is uniform.
         starts = jax.vmap(jax.random.bits)(sample_keys(key, index, "decode")) % 4
         decoded = _decoded_cells(stage)[starts]
     return PatchRoles(visible, decoded, jnp.take_along_axis(hidden, decoded, axis=1))
@@ -81,10 +82,12 @@ def errors_of(
 ) -> PerClip:
     """Of each clip the mean squared errors of its hidden tokens, summed, and how many there are."""
     predicted = model.predict(params, video, roles.visible, roles.decoded, keep, decoder_keep)
+    # Only the patches that are decoded are made to targets.
     patches = gather_tokens(patchify(video, stage.encoder.tubelet, stage.encoder.patch), roles.decoded)
     wide = predicted.astype(jnp.float32)
     error = jnp.mean(jnp.square(wide - pixel_targets(patches, stage.normalised)), axis=-1)
     return {
+        # Patches that are decoded although the encoder has seen them do not count, as in VideoMAE V2.
         "error": jnp.sum(error * roles.hidden, axis=1),
         "tokens": jnp.sum(roles.hidden, axis=1, dtype=jnp.float32),
     }
@@ -109,9 +112,11 @@ def pixel_targets(patches: jax.Array, normalised: bool) -> jax.Array:
     if jnp.issubdtype(patches.dtype, jnp.integer):
         colours = colours / 255
     else:
+        # The originals normalise their frames and undo it for the targets.
         colours = colours * IMAGENET_STD + IMAGENET_MEAN
     if normalised:
         mean = jnp.mean(colours, axis=2, keepdims=True)
+        # torch's variance is the unbiased one, and the originals add 1e-6 to its root, not inside.
         deviation = jnp.std(colours, axis=2, ddof=1, keepdims=True)
         colours = (colours - mean) / (deviation + 1e-6)
     return colours.reshape(patches.shape)

@@ -51,6 +51,7 @@ class MaskedReconstruction:
     """
 
     student: EncoderSize
+    # The released pretraining: 6 layers of InternVL-C, its pooled feature, and 4 layers of VideoMAE-g.
     clip: FeatureHeads | None = FeatureHeads(width=3200, layers=6)
     pooled: PooledHead | None = PooledHead(width=768)
     mae: FeatureHeads | None = FeatureHeads(width=1408, layers=4, head="mlp")
@@ -101,12 +102,14 @@ class MaskedReconstruction:
     @property
     def stride(self) -> int:
         """The student sees each so-many-th frame: one for each tubelet of the second teacher."""
+        # The pixel teacher sees twice as many frames in tubelets of two, so that both have the same times.
         return self.mae_teacher.size.tubelet // self.student.tubelet if self.mae_teacher else 1
 
     def flops(self) -> dict[str, float]:
         """FLOPs of training per clip, by layer."""
         breakdown = with_backward(self.size.flops(self.visible))
         if self.clip_teacher:
+            # Forward alone; at 1B the teachers are nine tenths of the step's FLOPs all the same.
             breakdown["clip_teacher"] = self.clip_teacher.flops(self.student.frames)
         if self.mae_teacher:
             breakdown["mae_teacher"] = self.mae_teacher.flops()

@@ -54,6 +54,7 @@ def batch_of(stage: MaskedReconstruction) -> Mapping[str, jax.ShapeDtypeStruct]:
         "index": struct((), jnp.uint32),
         "video": struct((size.frames * stage.stride, *size.image, 3), jnp.uint8),
     }
+    # What a teacher would say may come with the batch instead, computed once and stored.
     if stage.mask.kind == "attention" and not stage.clip_teacher:
         spec["attention"] = struct((times, rows * columns), jnp.float32)
     if stage.clip and not stage.clip_teacher:
@@ -101,6 +102,8 @@ class Reconstruction:
             tokens = {"clip": visible, "mae": visible[:, 1:] - 1}
             targets |= {name: at_tokens(targets[name], at) for name, at in tokens.items() if name in targets}
         terms: Metrics = {name: alignment_loss(getattr(output, name), t) for name, t in targets.items()}
+        # Starts from a float32 zero, because without any heads the sum would be
+        # Python's 0, which has no gradient.
         total = sum((getattr(stage.weights, name) * term for name, term in terms.items()), jnp.float32(0))
         return total, terms
 
@@ -134,6 +137,7 @@ class Reconstruction:
                 sample_keys(key, batch["index"], "teacher"), teacher.drop_path, teacher.size.depth
             )
             if keep is not None:
+                # All segments of a clip drop the same branches: the draw is one per clip.
                 keep = jnp.repeat(keep, teacher.segments(video.shape[1]), axis=-1)
             return clip_features(self.teachers["clip_teacher"], params["clip_teacher"], video, keep)
         clip = jnp.moveaxis(batch["clip"], 1, 0) if stage.clip else None
@@ -147,6 +151,7 @@ class Reconstruction:
             return at_tokens(jnp.moveaxis(batch["mae"], 1, 0), wanted)
         video = resized_for(teacher.size, batch["video"])
         tower = self.teachers["mae_teacher"]
+        # The whole clip is encoded, as in the originals; only the tokens that are compared leave the tower.
         taps = tower.encode(params["mae_teacher"], video, wanted=wanted).taps
         return cast(jax.Array, taps[:, :, teacher.size.class_tokens :])
 

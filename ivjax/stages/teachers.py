@@ -58,6 +58,8 @@ class ClipTeacher:
         segments, rest = divmod(frames, size.frames)
         assert size.grid is not None
         grid = (segments * size.grid[0], *size.grid[1:])
+        # Grids are compared, not frames or sizes of pictures: targets are taken at
+        # the student's token numbers.
         if rest or grid != student.grid:
             raise UserError(
                 f"stage.clip_teacher.size reads {frames} frames as {grid} patches of {size.image}, and "
@@ -108,6 +110,7 @@ class MaeTeacher:
         """Raises if a student's tokens or heads have no counterpart in this teacher's."""
         size = self.size
         self.taps(heads)
+        # The same, and the student takes every so-many-th frame, which has to be a whole number.
         if size.tubelet % student.tubelet or size.grid != student.grid:
             raise UserError(
                 f"stage.mae_teacher.size reads {size.frames} frames as {size.grid} patches of {size.image}, "

@@ -18,11 +18,14 @@ def objective_of(experiment: Experiment) -> Objective:
     objective = experiment.stage.build(experiment.compute)
     if not experiment.trains:
         return objective
+    # Shapes alone: nothing is drawn to learn the names.
     paths = [path for path, _ in paths_of(jax.eval_shape(lambda: objective.init(jax.random.key(0))))]
     rates = rates_of(experiment.trains, paths)
     return dataclasses.replace(
         objective,
         frozen=(*objective.frozen, *(path for path, rate in rates.items() if rate == 0.0)),
+        # Rates of 1 are left out, so that an experiment without others compiles the same
+        # program as without `trains`.
         rates={path: rate for path, rate in rates.items() if rate not in (0.0, 1.0)},
     )
 

@@ -118,6 +118,7 @@ def host_shard(mesh: Mesh, batch: int) -> HostShard:
     # Asked of jax and not computed from axis sizes, because the mesh may lay devices out in any order.
     rows_of: Mapping[jax.Device, Any] = NamedSharding(mesh, batch_spec()).devices_indices_map((batch,))
     owned: dict[int, set[tuple[int, int]]] = {}
+    # Not from jax.process_index() or device numbers: the latter have gaps between processes.
     for device, (rows,) in rows_of.items():
         owned.setdefault(device.process_index, set()).add(rows.indices(batch)[:2])
     shares = sorted({tuple(sorted(rows)) for rows in owned.values()})

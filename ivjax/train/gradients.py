@@ -36,6 +36,7 @@ def _mean_of_micro_batches(objective: Objective, count: int) -> Differentiate:
     def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> Result:
         micro_batches = _split(dict(batch), count)
         total = _summed(lambda micro_batch: grad(trained, frozen, micro_batch, key), micro_batches)
+        # The loss is a mean over rows and micro-batches are equally large, so the mean of means is the mean.
         return jax.tree.map(lambda x: x / count, total)
 
     return differentiate
@@ -51,10 +52,12 @@ def _joint_in_micro_batches(joint: Joint, count: int) -> Differentiate:
 
     def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> Result:
         micro_batches = _split(dict(batch), count)
+        # lax.map works on one micro-batch at a time, and so keeps the activations of one.
         rows = _merged(jax.lax.map(lambda b: joint.per_clip(joined(trained, frozen), b, key), micro_batches))
         of_loss = jax.value_and_grad(
             lambda t, r: joint.loss(joined(t, frozen), r, batch), argnums=(0, 1), has_aux=True
         )
+        # `direct` is what the loss takes from the parameters themselves: temperature and bias.
         value, (direct, of_rows) = of_loss(trained, rows)
 
         def back(micro_batch_and_gradient: Any) -> Params:
@@ -85,6 +88,7 @@ def _merged(micro_batches: Any) -> Any:
 def _summed(function: Callable[[Any], Any], micro_batches: Any) -> Any:
     """Returns the sum of function(micro_batch), one at a time."""
     first = jax.tree.map(lambda x: x[0], micro_batches)
+    # A scan with a zero start, rather than the first micro-batch before the loop: the body is compiled once.
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first))
 
     def add(total: Any, micro_batch: Any) -> tuple[Any, None]:

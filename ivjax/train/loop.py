@@ -70,6 +70,7 @@ def _take_steps(session: Session, request: StopRequest) -> bool:
         last = session.step == experiment.steps
         reporter.add(session.step, fed, metrics)
         profiler.after(session.step, metrics["loss"], last)
+        # Waited for by a result of the step: the state itself is donated to the next one.
         in_flight.append(metrics["loss"])
         # Waits for an older step, never for the one just queued: the devices always have work.
         if len(in_flight) > _STEPS_AHEAD:

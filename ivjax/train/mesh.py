@@ -22,6 +22,8 @@ def build_mesh(shape: MeshShape, devices: Sequence[jax.Device] | None = None) ->
         grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     else:
         grid = _over_slices(sizes, shape.slices, devices)
+    # Auto, although jax.make_mesh defaults to Explicit: with explicit axes products of two split dimensions
+    # are errors, and a constraint is only an assertion.
     return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 

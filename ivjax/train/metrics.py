@@ -22,6 +22,7 @@ class MetricsLog:
             self._forget_after(step)
             # By lines, so that a kill loses at most the one that is being written.
             self._lines = self._file.open("a", buffering=1)
+            # TensorBoard drops what an earlier start has written from purge_step on.
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def _forget_after(self, step: int) -> None:
@@ -43,6 +44,7 @@ class MetricsLog:
             return
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
+            # Some values are words, such as the MFU of an unknown device.
             if isinstance(value, int | float):
                 self._board.add_scalar(name, value, step)
 
@@ -71,6 +73,7 @@ def open_workdir(folder: Path) -> None:
             f"the run folder {scheme}:/... is a bucket, and a run is made of plain files: mount it, as ivjax "
             "launch does, and give the folder of the mount"
         )
+    # The name has the process in it: several hosts may probe one folder at the same time.
     probe = folder / f".write-test-{jax.process_index()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -48,6 +48,7 @@ def updated(
     scales = layer_scales(params, options.layer_decay, rules)
 
     def moved(path: str, param: jax.Array, direction: jax.Array) -> jax.Array:
+        # Decay is multiplied by the learning rate with its factors, as torch's AdamW does with lr_scale.
         shrink = decay * param if rule_of(rules, path).decays else 0.0
         return param - lr * rates.get(path, 1.0) * scales[path] * (direction + shrink)
 
@@ -55,6 +56,8 @@ def updated(
 
 
 def _adam(options: AdamW) -> optax.GradientTransformation:
+    # Only the moments are optax's. Rates differ between the layers of one stacked leaf, which its masks and
+    # labels, one per leaf, cannot say.
     return optax.scale_by_adam(b1=options.betas[0], b2=options.betas[1], eps=options.epsilon)
 
 

@@ -24,6 +24,7 @@ class Profiler:
     def after(self, step: int, result: jax.Array, last: bool) -> None:
         """Ends the trace after its last step, once the devices have finished it (`result`)."""
         if self._until is not None and (last or step >= self._until):
+            # Steps are dispatched ahead: the trace would end before the devices have run them.
             jax.block_until_ready(result)
             jax.profiler.stop_trace()
             self._until = None

@@ -54,6 +54,7 @@ class Program:
 
     def compile(self, media: Iterable[str]) -> dict[str, Step]:
         """The compiled step for each medium; needs the mesh in context."""
+        # Ahead of time, so that a step with other shapes is an error and not a second compilation.
         return {medium: self.lower(medium).compile() for medium in media}
 
 
@@ -64,6 +65,7 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
     """Builds the program of an experiment; call it with the mesh in context."""
     objective, recipe = objective_of(experiment), experiment.recipe
     trained, frozen = shapes_of(objective, experiment.dtype)
+    # Shapes alone, so a plan for thousands of devices can be made on a machine without any.
     state = jax.eval_shape(lambda params: init_state(params, recipe), trained)
     state = sharding.abstract(state, sharding.state_shardings(state, mesh, objective.rules))
     frozen = sharding.abstract(frozen, sharding.shardings_of(frozen, mesh, objective.rules))
@@ -83,6 +85,8 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
 def jit_step(step: Callable[..., tuple[State, Metrics]], state: State, mesh: Mesh) -> Any:
     """Jits a step so that the new state takes the old one's buffers and shardings."""
     outputs = (jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicate(mesh))
+    # Donated, because two states at once would take twice the memory. The shardings are fixed, because the
+    # compiler might choose others for the new state, which the next step was not compiled for.
     return jax.jit(step, donate_argnums=0, out_shardings=outputs)
 
 

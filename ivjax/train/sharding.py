@@ -64,6 +64,7 @@ def _parameter_paths(state: State) -> dict[str, str | None]:
 
     def behind(path: str) -> str | None:
         names = path.split("/")
+        # Moments and averages repeat the parameter's path below one of their own, such as moments/mu/.
         ends = ("/".join(names[first:]) for first in range(1, len(names)))
         return next((end for end in ends if end in parameters), None)
 

@@ -21,6 +21,8 @@ State = dict[str, Any]
 def init_state(params: Params, recipe: Recipe) -> State:
     """The state before the first step: parameters, moments, EMA if asked for, counters. Pure."""
     state: State = {
+        # A counter of our own, because optax keeps one in each transform that counts,
+        # and none counts skipped steps.
         "step": jnp.zeros((), jnp.int32),
         "skipped": jnp.zeros((), jnp.int32),
         "params": params,

@@ -28,6 +28,7 @@ class StopRequest:
         if jax.process_count() == 1:
             self.stop = True
         else:
+            # Only jax's service can make all processes stop at one step, and it listens to SIGTERM alone.
             os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -24,6 +24,7 @@ def summary(
     axes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     everything = program.state | ({"frozen": program.frozen} if program.frozen else {})
     bytes_of = {kind: _bytes_per_device(tree) for kind, tree in everything.items()}
+    # Counters are left out: a few bytes.
     parts = ", ".join(f"{kind} {_size(size)}" for kind, size in bytes_of.items() if size >= 1024)
     accumulated = f", accumulated over {experiment.accumulate} parts" if experiment.accumulate > 1 else ""
     facts = {

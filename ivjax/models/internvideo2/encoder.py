@@ -134,8 +134,8 @@ class EncoderTower(VideoTower):
         below, keep_below = layers(0, frozen_blocks)
         # Nothing to compute again below, because there is no backward pass.
         lower = module.clone(size=replace(size, depth=frozen_blocks), remat="none")
-        # On the inputs as well: then jax sees at once that nothing below is differentiated, and records
-        # nothing there.
+        # On the inputs as well: then jax sees at once that nothing below is
+        # differentiated, and records nothing there.
         stream = cast(Encoded, lower.apply(jax.lax.stop_gradient(below), video, None, keep_below)).tokens
         above, keep_above = layers(frozen_blocks, size.depth)
         count = module.remat_blocks

@@ -3,8 +3,8 @@
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.rules import BLOCKS, PATCH_EMBED
 
-# Kernels alone decay: the originals' list of exceptions has all vectors, position tables and the class
-# token.
+# Kernels alone decay: the originals' list of exceptions has all vectors,
+# position tables and the class token.
 ENCODER: Rules = stated_in(
     __name__,
     (

@@ -92,8 +92,8 @@ def with_blanks(
 ) -> jax.Array:
     """The decoder's input (B, n + m, D), all with the codes of their places among `patches`: features of the
     visible patches (B, n, D), then one `blank` (1, 1, D) for each patch that is decoded."""
-    # Blanks differ by their place alone, so the decoder needs positions of its own; they are fixed as the
-    # encoder's.
+    # Blanks differ by their place alone, so the decoder needs positions of its own;
+    # they are fixed as the encoder's.
     table = jnp.asarray(sinusoid_interleaved(patches, seen.shape[-1])).astype(seen.dtype)
     return jnp.concatenate([seen + table[visible], blank.astype(seen.dtype) + table[decoded]], axis=1)
 
