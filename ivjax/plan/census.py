@@ -22,6 +22,7 @@ KINDS = (
 )
 _TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
 _PAIRS = re.compile(r'source_target_pairs="?\{(\{[\d,{}]*\})\}')
+# Passed through when the users of a value are followed; none of them changes which elements are used.
 _VIEWS = ("get-tuple-element", "bitcast", "reshape", "transpose", "copy", "convert")
 
 
@@ -101,12 +102,14 @@ class _MeshPositions:
 
     def __init__(self, mesh: Mesh):
         self.shape, self.names = mesh.devices.shape, mesh.axis_names
+        # Only devices of several TPU slices have the attribute; CPUs and GPUs lack it.
         slices = [getattr(device, "slice_index", None) or 0 for device in mesh.devices.flat]
         self.slices = np.asarray(slices)
         self.members = [np.flatnonzero(self.slices == index) for index in sorted(set(slices))]
 
     def positions(self, partitions: int) -> np.ndarray:
         """Returns the position in the mesh of each partition of a program, which may be that of one slice."""
+        # For several slices XLA compiles the program of one slice, and joins them by transfers of its own.
         if partitions == self.slices.size:
             return np.arange(partitions)
         if len(self.members) > 1 and all(partitions == len(members) for members in self.members):
@@ -161,8 +164,10 @@ class _Program:
                 *line.named("true_computation"),
                 *line.named("false_computation"),
             )
+            # Which branch runs is known only at run time, so the dearest stands for all of them.
             return max(map(self.moves, branches), key=_bytes)
         found: Counter[_Collective] = Counter(self._collective(computation, line, fused))
+        # The end of an asynchronous call names the same computation as its start, which was counted.
         if not line.opcode.endswith(("-done", "-update")):
             for attribute in ("calls", "to_apply", "called_computations"):
                 for called in line.named(attribute):
@@ -173,6 +178,7 @@ class _Program:
         iteration = self.moves(line.named("body")[0])
         if not iteration:
             return iteration
+        # XLA's own cost analysis counts the body of a loop once, whatever the trip count.
         times = trip_count(self.module, computation.name, line)
         if times is None:
             origin = re.search(r'op_name="([^"]*)"', line.text)
@@ -191,6 +197,7 @@ class _Program:
         axes, crosses = self.places.along(groups)
         if axes:
             ways = max(map(len, groups))
+            # `sizes` are those of operands; a gather's result is larger, a scatter's smaller.
             grown = {"all-gather": ways, "reduce-scatter": 1 / ways}.get(kind, 1)
             yield _Collective(kind, axes, crosses, _sent(kind, sum(sizes), ways), round(max(sizes) * grown))
 
@@ -241,4 +248,5 @@ def _sent(kind: str, operands: int, ways: int) -> int:
         return operands * (ways - 1)
     if kind in ("collective-permute", "collective-broadcast"):
         return operands
+    # A ring all-reduce is a reduce-scatter and an all-gather, and each sends (ways - 1) / ways of the array.
     return round(operands * (2 if kind == "all-reduce" else 1) * (ways - 1) / ways)

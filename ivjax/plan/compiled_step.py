@@ -22,6 +22,7 @@ from ivjax.plan.topology import Topology
 from ivjax.train.mesh import build_mesh, check_batch
 from ivjax.train.program import Program, program_of
 
+# libtpu says in two ways that a step does not fit.
 _TOO_LARGE = (
     re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm"),
     re.compile(
@@ -104,6 +105,7 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
         report = _Report(Path(folder))
         found = census(str(executable.as_text()), mesh)
     stats: Any = executable.memory_analysis()
+    # Donated arguments are written over by the new state, and would be counted twice.
     output = stats.output_size_in_bytes - stats.alias_size_in_bytes
     heap = stats.temp_size_in_bytes if report.used is None else report.used - stats.argument_size_in_bytes
     alive = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - report.fast
@@ -127,6 +129,7 @@ def _lowered(program: Program, topology: Topology) -> jax.stages.Lowered:
     try:
         return program.lower()
     except RuntimeError as error:
+        # jax asks cuDNN for its version when it lowers attention for a GPU.
         if "cuDNN" not in str(error):
             raise
         raise UserError(

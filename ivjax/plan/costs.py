@@ -91,6 +91,7 @@ class SimulatedDevice(ABC):
         """Returns a value that is not stored, with its bytes on one device; 0 for values in host memory."""
         shape = shape_of(aval)
         kept = tuple(tuple(axis for axis in split if axis in self.axes) for split in splits)
+        # Rounded up: XLA pads a dimension that its axis does not divide.
         local = tuple(-(-size // self.ways(split)) for size, split in zip(shape, kept, strict=True))
         width = getattr(getattr(aval, "dtype", None), "itemsize", 4)
         count = padded_count(local) if self.platform == "tpu" else math.prod(local)
@@ -114,6 +115,7 @@ class SimulatedDevice(ABC):
 
     def gradient_splits(self, shape: Shape, found: Splits) -> Splits | None:
         """Returns the splits of the parameter that has this shape, in any order of dimensions, or None."""
+        # Sorted, because a gradient comes out of its product with the dimensions in another order.
         like = self.like.get(tuple(sorted(shape)))
         if like is None or any(axis for split in found for axis in split):
             return None
@@ -135,6 +137,7 @@ def on_host(aval: Any) -> bool:
     return getattr(getattr(aval, "memory_space", None), "name", "") == "Host"
 
 
+# All pairs of dimensions are tried, and many values of a step share a shape.
 @functools.cache
 def padded_count(shape: tuple[int, ...]) -> int:
     """Returns the elements that a TPU stores for `shape`, in the order of dimensions that pads it least."""

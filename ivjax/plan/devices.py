@@ -47,6 +47,7 @@ def prepare_environment(topology: Topology) -> None:
 
     Never call it in a process that trains on an accelerator.
     """
+    # Set and not defaulted: a plan must leave the accelerators of this machine to the jobs that use them.
     os.environ["JAX_PLATFORMS"] = "cpu"
     if "jax" in sys.modules:
         # An imported jax has read the variable already.
@@ -58,6 +59,7 @@ def prepare_environment(topology: Topology) -> None:
 
 def _hide_tpu() -> None:
     for name, value in _WITHOUT_TPU.items():
+        # setdefault, so that a user who knows better is heard.
         os.environ.setdefault(name, value)
 
 
@@ -105,12 +107,14 @@ def _tpu_devices(topology: Topology) -> "list[jax.Device]":
         # Megacore makes one device of the two cores of a chip, as jobs on v4 have it; the default is two.
         options["chip_config_name"] = "megacore"
     if topology.devices_per_slice < topology.chip.devices_per_host:
+        # A slice below one host, such as v5e:1x1: libtpu assumes full hosts unless it is told.
         options["chips_per_host_bounds"] = [*shape, 1, 1][:3]
     return _described("tpu", options, _libtpu_advice(topology.name))
 
 
 def _libtpu_advice(wanted: str) -> str:
     jax, libtpu = importlib.metadata.version("jax"), _version("libtpu")
+    # Each jax pins one libtpu; with another one the topology may be missing for no visible reason.
     pin = _LIBTPU.get(".".join(jax.split(".")[:2]))
     if pin is None:
         return f"libtpu {libtpu} gives no {wanted}; jax {jax} names its own: pip install 'jax[tpu]=={jax}'"
@@ -136,6 +140,7 @@ def _gpu_devices(topology: Topology) -> "list[jax.Device]":
     options = {
         "topology_name": "",
         "topology": f"{topology.slices}x{hosts}x{topology.devices_per_slice // hosts}",
+        # Without a description of the GPU the plugin looks for one, and says "No visible GPU devices".
         "target_config": _target_config(topology.chip),
     }
     return _described("cuda", options, f"the CUDA plugin gives no {topology.name}; {install}")
@@ -175,6 +180,7 @@ def _described(platform: str, options: dict[str, Any], advice: str) -> "list[jax
 def _quiet() -> Iterator[None]:
     """Drops what C++ code writes to stderr, because the plugins complain that they find no hardware."""
     sys.stderr.flush()
+    # File descriptor 2 and not sys.stderr, which C++ code does not know.
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

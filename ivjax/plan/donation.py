@@ -12,6 +12,8 @@ def reuse_places(frame: Frame, old: Sequence[Value], new: Sequence[Value]) -> No
     made = frame.elementwise()
     for before, after in zip(old, new, strict=True):
         for name in after.sources & made.keys():
+            # XLA gives a result the place of an argument only where it is computed elementwise from it,
+            # so that no element is read after it was overwritten.
             if before.sources <= made[name]:
                 frame.sizes[name] = 0
 
@@ -29,6 +31,7 @@ def copied_first(frame: Frame, old: Sequence[Value], new: Sequence[Value]) -> li
 def reused_bytes(sizes: Iterable[int], places: Iterable[int]) -> int:
     """Returns the bytes of values that fit into free places, one value in each, the largest first."""
     free, total = sorted(places), 0
+    # Largest first and into the smallest place that fits, so that a small value takes no large place.
     for size in sorted(sizes, reverse=True):
         found = bisect.bisect_left(free, size)
         if found < len(free):

@@ -85,6 +85,7 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
     """Returns the estimate of an experiment on `devices` devices of a kind, under its own mesh."""
     mesh: Any = abstract_mesh(experiment, chip, devices)
     check_batch(experiment.batch, experiment.accumulate, mesh)
+    # An abstract mesh traces for any number of devices, in a second; real ones would have to be simulated.
     with jax.sharding.use_abstract_mesh(mesh):
         program = program_of(experiment, mesh)
         for medium in program.objective.media.values():
@@ -153,6 +154,7 @@ def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractM
     # stores attention weights, so their memory is about the same.
     platform = "cpu" if chip.platform == "cpu" else "tpu"
     device = AbstractDevice(device_kind=chip.kind, num_cores=None, platform=platform)
+    # Auto as in training: under Explicit axes a product of two split dimensions is an error.
     types = (AxisType.Auto,) * len(MESH_AXES)
     return AbstractMesh(tuple(sizes), MESH_AXES, axis_types=types, abstract_device=device)
 
@@ -162,6 +164,8 @@ def parameter_layouts(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
     found: dict[Shape, tuple[Shape, Splits]] = {}
     for _, leaf in paths_of(program.state["params"]):
         splits = partitioning.of_spec(leaf.sharding.spec, leaf.ndim)
+        # Gradients inside a loop over layers lack the leading dimension of the stack. A split one cannot be
+        # left out.
         for skipped in range(leaf.ndim - 1):
             if not any(splits[:skipped]):
                 shape = leaf.shape[skipped:]

@@ -83,7 +83,9 @@ def sizes_of(shape: str) -> list[int]:
 
 
 def _size(kind: str, dimensions: str) -> int:
+    # Booleans take a byte; all other types name their bits, and a token, which names none, takes nothing.
     bits = 8 if kind == "pred" else int((re.findall(r"\d+", kind) or [0])[0])
+    # A bounded dynamic dimension is written <=N, and memory is reserved for the bound.
     count = math.prod(int(size) for size in dimensions.replace("<=", "").split(",") if size)
     return -(-bits * count // 8)
 
@@ -98,6 +100,7 @@ def replica_groups(text: str, partitions: int) -> list[np.ndarray]:
     if found := re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((.*?)\))? \{([^}]*)\}", text):
         return _mesh_groups(*found.groups())
     found = re.search(r"replica_groups=\{(\{[\d,{}]*\})\}", text)
+    # No groups written, or empty ones, mean all devices.
     return id_groups(found[1]) if found else [np.arange(partitions)]
 
 

@@ -21,6 +21,7 @@ def shard_map(device: SimulatedDevice, equation: Any, operands: list[Value], fra
         device.value(v.aval, partitioning.of_spec(spec, v.aval.ndim))
         for v, spec in zip(equation.outvars, equation.params["out_specs"], strict=True)
     ]
+    # The results are stored in the frame outside, which counts them from here on.
     inner = max(inside.peak() - sum(v.bytes for v in results), 0)
     frame.step(operands, results, inner=inner)
     return results
@@ -30,6 +31,7 @@ def kernel(device: SimulatedDevice, equation: Any, operands: list[Value], frame:
     """Costs a Pallas kernel: what it reads and writes, and the matrix products of each of its blocks."""
     frame.store([v for v in operands if not v.view])
     results = [device.value(v.aval, partitioning.whole(v.aval.ndim)) for v in equation.outvars]
+    # Blocks that a kernel skips at run time, such as those above the diagonal, are counted: an upper bound.
     blocks = math.prod(int(n) for n in equation.params["grid_mapping"].grid)
     device.costs.flops += blocks * block_flops(equation.params["jaxpr"])
     device.count(operands, results)

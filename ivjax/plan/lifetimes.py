@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from ivjax.plan.partitioning import Shape, Splits
 
+# Numbers for the whole process: values of nested frames must not share names.
 _names = itertools.count()
 
 
+# Compared by identity: two values of equal shape and bytes are still two places in memory.
 @dataclass(eq=False)
 class Value:
     """A value on one device.
@@ -126,6 +128,7 @@ class Frame:
         best: tuple[int, dict[int, int], int] = (0, {}, 0)
         for number, step in enumerate(steps):
             dying = [name for name in step.uses if name in live and last[name] == number]
+            # Freed before the result takes its place, because the result overwrites the operand.
             if step.in_place:
                 total -= sum(live.pop(name) for name in dying)
                 dying = []
@@ -134,6 +137,7 @@ class Frame:
                 total += live[name]
             if total + step.inner > best[0]:
                 best = (total + step.inner, dict(live), step.inner)
+            # A result that nobody uses still takes memory while its instruction runs.
             dying += [name for name in step.makes if last[name] == number]
             total -= sum(live.pop(name) for name in dying)
         return best

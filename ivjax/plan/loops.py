@@ -40,6 +40,7 @@ def _given(equation: Any) -> tuple[int, int]:
 def scan(device: SimulatedDevice, equation: Any, operands: list[Value], frame: Frame) -> list[Value]:
     """Costs a scan. One that is unrolled in full is walked iteration by iteration and stacks nothing."""
     consts, count = _given(equation)
+    # A length of one is no loop either way, and stacks nothing worth the longer walk.
     if equation.params["unroll"] >= equation.params["length"] > 1:
         return _unrolled(device, equation, operands, frame)
     frame.store([v for v in operands if not v.view])
@@ -47,6 +48,7 @@ def scan(device: SimulatedDevice, equation: Any, operands: list[Value], frame: F
     device.costs.add(costs, int(equation.params["length"]))
     carried = []
     for init, split, variable in zip(operands[consts:], splits, equation.outvars[:count], strict=False):
+        # XLA keeps a loop's carry in one layout; a start that was replicated is split before the loop.
         if init.splits != split:
             frame.resize(init, device.value(variable.aval, split).bytes)
         carried.append(device.value(variable.aval, split, init.sources))
@@ -142,6 +144,7 @@ def _narrowed(device: SimulatedDevice, equation: Any, operands: list[Value], fra
     body, found = open_jaxpr(equation.params["jaxpr"])[0], []
     for variable, operand in zip(body.invars[first:], operands[first:], strict=True):
         width = _read_as(body, variable)
+        # These copies are alive for the whole loop, which a walk of the body alone would miss.
         if width and width < variable.aval.dtype.itemsize:
             size = operand.bytes * width // variable.aval.dtype.itemsize
             make = functools.partial(_copy, operand, width, size, frame)

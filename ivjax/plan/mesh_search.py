@@ -29,6 +29,7 @@ def search(
     tried: dict[Any, TrainingPlan] = {}
 
     def attempt(candidate: Experiment) -> None:
+        # The same candidate comes again from the next change, and an estimate takes seconds.
         key = (candidate.mesh, candidate.remat, candidate.accumulate)
         if key in tried:
             return

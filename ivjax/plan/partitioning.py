@@ -41,6 +41,7 @@ def joined(several: Sequence[Splits]) -> Splits:
     used: set[str] = set()
     found = []
     for options in zip(*several, strict=True):
+        # An axis can split only one dimension of an array.
         split = next((o for o in options if o and not used & set(o)), ())
         used |= set(split)
         found.append(split)
@@ -61,6 +62,7 @@ def reshaped(old: Shape, new: Shape, splits: Splits, sizes: Callable[[Split], in
                 j += 1
                 b *= new[j]
         axes = tuple(axis for split in splits[first_i : i + 1] for axis in split)
+        # XLA too keeps a split through a reshape only where the new dimension holds whole shards.
         fits = [k for k in range(first_j, j + 1) if axes and new[k] % sizes(axes) == 0 and new[k] > 1]
         if fits:
             found[fits[0]] = axes

@@ -33,6 +33,7 @@ def product(device: SimulatedDevice, equation: Any, operands: list[Value], frame
     """Costs a dot_general: gathers operands where needed, multiplies, and sums over split dimensions."""
     numbers, out = equation.params["dimension_numbers"], equation.outvars[0].aval
     left, right = (_Side(v, tuple(c), tuple(b)) for v, c, b in zip(operands, *numbers, strict=True))
+    # Exactly one side gathers on a tie; without the flag both would, or neither.
     lhs, rhs = _after_gathers(left, right, ties=True), _after_gathers(right, left, ties=False)
     splits = tuple(lhs[d] or rhs[e] for d, e in zip(left.paired, right.paired, strict=True))
     splits += tuple(lhs[d] for d in left.free) + tuple(rhs[d] for d in right.free)
@@ -126,10 +127,12 @@ def _gather(device: SimulatedDevice, side: _Side, splits: Splits) -> int:
 
 def _summed(device: SimulatedDevice, axes: set[str], aval: Any, result: Value) -> Value:
     """Adds the traffic of summing over `axes`; returns the result, split as its parameter if a gradient."""
+    # XLA turns the all-reduce of a gradient into a reduce-scatter when the optimizer state is split.
     splits = device.gradient_splits(result.shape, result.splits)
     summed = device.value(aval, splits) if splits else result
     scattered = {axis for split in summed.splits for axis in split} & axes
     size: float = result.bytes
+    # Scattered axes first: what is left to sum over the others is then smaller.
     for axis in sorted(axes, key=lambda axis: (axis not in scattered, axis)):
         # XLA for CPUs sums everywhere, and slices afterwards.
         device.send(axis, size if axis in scattered and device.platform != "cpu" else 2.0 * size)

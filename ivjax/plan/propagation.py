@@ -54,6 +54,7 @@ def count_sums(
     if name in REDUCTIONS:
         dropped = [operands[0].splits[axis] for axis in equation.params["axes"]]
         for axis in {axis for split in dropped for axis in split}:
+            # Twice, as a ring all-reduce scatters and then gathers.
             device.send(axis, 2.0 * results[0].bytes)
     elif name in COLLECTIVES:
         named = equation.params.get("axes", equation.params.get("axis_name", ()))
@@ -79,7 +80,9 @@ def _reshaped(device: SimulatedDevice, params: Any, operands: Sequence[Value], s
 def _broadcast(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     spread = partitioning.spread(operands[0].splits, params["broadcast_dimensions"], len(shape))
     return tuple(
-        split if device.ways(split) <= size else () for split, size in zip(spread, shape, strict=True)
+        # A dimension of one that is broadcast cannot hold shards.
+        split if device.ways(split) <= size else ()
+        for split, size in zip(spread, shape, strict=True)
     )
 
 
@@ -98,6 +101,7 @@ def _gathered(device: SimulatedDevice, params: Any, operands: Sequence[Value], s
 
 def _scattered(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
     found = partitioning.of_scatter(params["dimension_numbers"], *operands[:3])
+    # The gradient of an embedding lookup is a scatter, and is split like the table.
     return device.gradient_splits(shape, found) or found
 
 

@@ -85,6 +85,7 @@ def smallest(name: str, experiment: Experiment, topology: Topology) -> Experimen
 
 def _candidates(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
     for count in _MICRO_BATCHES:
+        # A larger count does not divide either, since the counts are powers of two.
         if experiment.batch % (topology.devices * count):
             return
         for fsdp in divisors(topology.devices_per_slice):

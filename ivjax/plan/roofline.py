@@ -84,6 +84,7 @@ def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: 
     links = {name: seconds for name, seconds in _links(found, topology).items() if seconds}
     bounds = {"products": compute, "memory bandwidth": memory, "links": sum(links.values())}
     bound = max(bounds, key=lambda name: bounds[name])
+    # The longest and not the sum: XLA overlaps them, and a plan states what no run can beat.
     step = bounds[bound]
     if bound == "links":
         bound = f"links of {max(links, key=lambda name: links[name])}"
@@ -114,6 +115,7 @@ def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: 
 def _links(found: Estimate, topology: Topology) -> dict[str, float]:
     """Returns the seconds that a device sends along each mesh axis, and between slices."""
     chip, seconds = topology.chip, {}
+    # All devices of a host share its network card.
     network = chip.network_bandwidth / min(chip.devices_per_host, topology.devices_per_slice)
     # Axes from the innermost: as long as the product of their sizes fits into one domain (a host's NVLink, a
     # pod's links), they send over its fast links; beyond that, over the network.
@@ -123,6 +125,8 @@ def _links(found: Estimate, topology: Topology) -> dict[str, float]:
         inside *= ways
         if axis == "data" and found.slices > 1 and sent:
             near = ways // found.slices
+            # Undoes the factor of a ring over all of `data`: XLA reduces inside a slice first, then between
+            # slices, and each device sends only its part over the network.
             whole = sent * ways / (2 * (ways - 1))
             seconds["slices"] = 2 * (found.slices - 1) / found.slices * whole / near / network
             sent = 2 * (near - 1) / near * whole

@@ -92,6 +92,7 @@ def _write(chip: Chip, shape: tuple[int, ...]) -> str:
 def _split(text: str) -> tuple[str, str, str]:
     """Returns the name, the mark after it, and the size; `64xh200` becomes h200, :, 64."""
     text = text.strip().lower()
+    # Clusters of GPUs are commonly written 64xh200.
     swapped = re.fullmatch(r"(\d+)x([a-z]\w*)", text)
     if swapped:
         return swapped[2], ":", swapped[1]

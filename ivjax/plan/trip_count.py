@@ -58,12 +58,15 @@ def trip_count(module: Module, inside: str, loop: Instruction) -> int | None:
 
 
 def _iterations(direction: str, left: tuple[int, int], right: tuple[int, int]) -> int | None:
+    # XLA may write the limit first; a comparison with the counter on the left is easier to solve.
     if right[1]:
         direction, left, right = _MIRRORED.get(direction, direction), right, left
     (first, step), (limit, other) = left, right
+    # A limit that moves, or a counter that does not, has no count that can be read off.
     if not step or other or direction == "EQ":
         return None
     whole = (limit - first) // step + 1
+    # A loop whose condition fails at the start runs zero times, for which the formula may be negative.
     return max(whole if direction in ("LE", "GE") else math.ceil((limit - first) / step), 0)
 
 
@@ -104,6 +107,7 @@ class _Reader:
         line = self.computation.instructions[name]
         if line.opcode == "tuple":
             return self.value(line.operands[index])
+        # The only parameter of a loop's body is the tuple of its state.
         if line.opcode == "parameter" and not self.caller:
             return _Number(index, 0)
         if line.opcode in ("fusion", "call"):

@@ -24,6 +24,7 @@ from ivjax.plan.propagation import COLLECTIVES, REDUCTIONS, count_sums, splits_o
 _VIEWS = frozenset(
     ("reshape", "transpose", "squeeze", "expand_dims", "sharding_constraint", "name", "stop_gradient")
 )
+# XLA updates an operand where it lies if nobody else uses it, which these are written for.
 _IN_PLACE = frozenset(("dynamic_update_slice", "scatter", "scatter-add", "scatter_add"))
 _DIVISIONS = frozenset(("div", "tanh", "erf", "erfc", "logistic"))
 _STORED = (
@@ -44,6 +45,7 @@ class Walk(SimulatedDevice):
             known[variable] = frame.outside(self.value(jax.typeof(const), partitioning.whole(const.ndim)))
         uses: Counter[Any] = Counter()
         for read_by in (*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars):
+            # A set per equation: an operand that one instruction reads twice is fused into it all the same.
             uses.update({v for v in read_by if not hasattr(v, "val")})
 
         def read(variable: Any) -> Value:
@@ -63,6 +65,7 @@ class Walk(SimulatedDevice):
         name = equation.primitive.name
         if name in CALLS:
             return self.run(*open_jaxpr(equation.params[CALLS[name]]), operands, frame)
+        # It orders instructions and computes nothing.
         if name == "optimization_barrier":
             return operands
         if name == "scan":
