@@ -75,8 +75,10 @@ def test_two_processes_give_the_losses_of_one_and_agree_to_stop(tmp_path):
 
 
 def test_a_job_without_one_of_its_processes_ends_with_its_status(tmp_path):
+    # A shipped config, which is refused before jax is imported.
     job = start(
-        "launch", "local", "--processes", "2", "train", MICRO, "no.such=1", "--workdir", str(tmp_path)
+        *("launch", "local", "--processes", "2"),
+        *("train", "stage1_synthetic", "no.such=1", "--workdir", str(tmp_path)),
     )
     assert "the config has no 'no.such'" in finish(job, 2)
 
