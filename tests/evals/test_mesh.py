@@ -155,7 +155,7 @@ def test_two_processes_give_the_result_of_one_and_write_it_once(small, alone, tm
     folder, _, _, corpus = small
     out = tmp_path / "two.json"
     command = ("eval", str(folder), "--suite", "retrieval", "--data", corpus, "--batch", "4")
-    job = ("launch", "local", "--processes", "2", "--devices", "2", *command)
+    job = ("launch", "local", "--processes", "2", "--devices", "1", *command)
     printed = finish(start(*job, "--broken", "0.1", "--fsdp", "2", "--out", str(out), "--json"))
     result = json.loads(out.read_text())
     assert result["metrics"] == alone and result["protocol"]["videos"] == CLIPS
