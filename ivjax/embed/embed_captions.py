@@ -34,6 +34,7 @@ def embed_captions(
 def read_texts(file: Path) -> list[str]:
     """Returns the lines of a file that are not blank."""
     try:
+        # utf-8-sig: editors on Windows write a byte order mark, which would become part of the first caption.
         lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error

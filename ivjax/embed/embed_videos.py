@@ -109,6 +109,7 @@ class _WindowFeed:
                 self._progress.advance()
             if isinstance(found, ClipError):
                 place = f"{found.detail} (in the window from {window.start:g} s to {window.end:g} s)"
+                # The first failure of a video tells most; the later windows mostly fail for the same reason.
                 self.broken.setdefault(window.video, UnscoredClip(window.video, found.cause, place))
             else:
                 yield window, found
@@ -133,6 +134,7 @@ def _add(writer: IndexWriter, rows: np.ndarray, windows: Sequence[Window]) -> No
 
 
 def _finite(found: np.ndarray, dtype: type) -> np.ndarray:
+    # Overflow to float16 gives infinities, which are reported below with their cause.
     with np.errstate(over="ignore"):
         rows: np.ndarray = found.astype(dtype, copy=False)
     if not np.isfinite(rows).all():

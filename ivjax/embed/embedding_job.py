@@ -40,6 +40,7 @@ class EmbeddingJob:
 
     def open(self) -> PairEncoder:
         """Returns the model."""
+        # Imports jax, which takes a second; a wrong argument is reported before.
         from ivjax.evals.pair_model import open_pairs
 
         return open_pairs(
@@ -53,6 +54,7 @@ class EmbeddingJob:
             weights=self.weights,
             preset=self.preset,
             tokenizer=self.tokenizer,
+            # Paths are stored as typed; with this folder they are found from anywhere.
             folder=os.getcwd(),
             frames=encoder.frames,
             image=encoder.image,

@@ -56,6 +56,7 @@ class IndexWriter:
         self._path = path
         self._rows: IndexContent = rows
         self._dtype = np.dtype(dtype)
+        # Beside the index and not in /tmp, which is often small or in memory.
         self._raw = draft_of(path.with_name(f"{path.name}.{rows}"))
         self._columns: dict[str, list[Any]] = {}
         self._shape: tuple[int, ...] = ()
@@ -93,6 +94,7 @@ class IndexWriter:
             arrays["metadata"] = np.array(json.dumps(asdict(origin)))
             with draft.open("wb") as file:
                 np.savez(file, **arrays)
+            # Last and in one move: a reader finds the old index or the whole new one.
             os.replace(draft, self._path)
         except OSError as error:
             raise self._unwritten(error) from None
@@ -137,7 +139,9 @@ def read_index(path: Path) -> Index:
     if not path.is_file():
         raise UserError(f"there is no index {path}; make one with `ivjax embed`")
     try:
+        # A pickle would run code of whoever made the file.
         with np.load(path, allow_pickle=False) as file:
+            # Tokens may be larger than memory, and a search has no use for them.
             arrays = {name: file[name] for name in file.files if name != "tokens"}
         origin = IndexOrigin(**json.loads(arrays.pop("metadata").item()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:

@@ -76,6 +76,7 @@ def search(index: Index, encoder: PairEncoder, queries: Sequence[str], top: int 
 def _best(index: Index, scores: np.ndarray, top: int) -> list[Hit]:
     hits: list[Hit] = []
     # All rows are sorted, because nobody knows how many of the best ones overlap.
+    # Stable: of equal scores the earlier row comes first, on every machine.
     for row in np.argsort(-scores, kind="stable"):
         hit = _hit(index, int(row), float(scores[row]))
         if not any(_overlap(hit, better) for better in hits):

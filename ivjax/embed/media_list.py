@@ -49,6 +49,7 @@ class MediaList:
 
 def _matches(pattern: str) -> list[str]:
     found = glob.glob(pattern, recursive=True)
+    # glob gives files in the order of the disk, which differs between machines.
     wanted = sorted(each for each in found if media_of(each) or Path(each).is_dir())
     if not wanted:
         state = "matches no video" if found else "does not exist"
@@ -90,6 +91,7 @@ def find_medium(name: str, folder: str) -> str | bytes:
     number, _, wanted = inside.partition(_SEPARATOR)
     clips = open_clips(place)
     try:
+        # The id too: a corpus that was built anew may have another clip under this number.
         if int(number) < len(clips) and (clip := clips[int(number)]).id == wanted:
             return clip.payload
     finally:

@@ -35,6 +35,7 @@ class Windowing:
 
         Raises ClipError for a video that does not say how fast it is, or whose frames are longer.
         """
+        # Rounded to microseconds, so that times read as 0.1 and not 0.09999999999999998.
         length = round(found.frames / found.fps, 6) if found.fps > 0 else 0.0
         if self.seconds is None or found.frames == 1:
             return [(0.0, length)]
@@ -53,6 +54,7 @@ class Windowing:
         starts = [0.0]
         # Within half a frame, because lengths and rates of videos are rounded.
         while starts[-1] + step <= last + frame / 2:
+            # Multiplied and not added up, so that rounding does not pile up over long videos.
             starts.append(round(len(starts) * step, 6))
         if last - starts[-1] >= frame / 2:
             starts.append(round(last, 6))

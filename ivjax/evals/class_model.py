@@ -41,6 +41,7 @@ def open_classifier(
     dtype: Dtype = "float32",
 ) -> ClipModel:
     """Returns the classifier in a run folder or a weight file; its vectors are logits."""
+    # On the host: the devices of the mesh get their parts from there, and need not hold all of them at once.
     model, params, _ = load(path, preset, dtype=dtype, on_host=True)
     return _compiled(_checked(path, model), params, batch, mesh or local_mesh())
 

@@ -51,6 +51,7 @@ class ClipModel:
         self.rows = self._batch // self.hosts.count
         with jax.set_mesh(mesh):
             clips = jax.ShapeDtypeStruct((self._batch, frames, *image, 3), np.uint8)
+            # Only traced: a wrong model fails here, before any clip is decoded.
             self.width: int = jax.eval_shape(function, self._params, clips).shape[-1]
 
     def video(self, clips: np.ndarray) -> np.ndarray:
@@ -63,6 +64,7 @@ class ClipModel:
     def on_own(self, function: Function, rows: np.ndarray) -> np.ndarray:
         """Returns what a function makes of this process's rows, float32."""
         found = []
+        # At least once: a process without clips must still join the collectives of the others.
         for start in range(0, max(len(rows), 1), self.rows):
             part = rows[start : start + self.rows]
             # Filled up, because another shape would be compiled anew.
@@ -82,6 +84,7 @@ class ClipModel:
             part = rows[start : start + self._batch]
             full = np.zeros((self._batch, *rows.shape[1:]), rows.dtype)
             full[: len(part)] = part
+            # Every process has all rows; the way of `on_own` would take them for its share alone.
             batch = jax.make_array_from_callback(full.shape, split, full.__getitem__)
             found.append(np.asarray(self._called(function, batch, whole), np.float32)[: len(part)])
         return np.concatenate(found)
@@ -110,6 +113,7 @@ def placed(params: Params, mesh: Mesh) -> Params:
         sharding = NamedSharding(mesh, _spread(leaf.shape, mesh.shape["fsdp"]))
         if sharding.is_fully_addressable:
             return jax.device_put(leaf, sharding)
+        # device_put cannot place an array on devices of other processes.
         value = np.asarray(leaf)
         return jax.make_array_from_callback(value.shape, sharding, value.__getitem__)
 

@@ -41,6 +41,7 @@ class Features(ClipModel):
     def fresh(self) -> "Features":
         """Returns the same model with random parameters, always the same ones."""
         init = jax.jit(type(self._model).init, static_argnums=0)
+        # Jitted, because init as separate operations would compile each of them.
         params = init(self._model, jax.random.key(0))
         return Features(self._model, params, self.feature, self._asked, self._mesh)
 
@@ -130,6 +131,7 @@ def _reader(model: VideoEncoder, feature: Feature) -> Function:
 
     def mean(params: Params, video: jax.Array) -> jax.Array:
         patches = model.encode(params, video).tokens[:, model.class_tokens :]
+        # A mean over thousands of bfloat16 tokens would keep about two digits.
         return patches.astype(jnp.float32).mean(1)
 
     def pooled(params: Params, video: jax.Array) -> jax.Array:
@@ -141,6 +143,7 @@ def _reader(model: VideoEncoder, feature: Feature) -> Function:
 def _split(path: str) -> tuple[str, str]:
     """PATH and BRANCH; a name that is a file with a # in it is a path."""
     place, _, branch = path.rpartition("#")
+    # Names of videos and checkpoints may hold a #.
     return (place, branch) if place and not Path(path).expanduser().exists() else (path, "")
 
 

@@ -106,6 +106,7 @@ def _check_words(name: str, model: DualTower, tokenizer: Tokenizer | None) -> No
         tokenizer.encode("a")
     except UserError as error:
         raise UserError(f"{error}; name the file with --tokenizer") from None
+    # A smaller vocabulary is fine: embedding tables are often padded beyond their words.
     if tokenizer.vocabulary_size > model.size.text.vocabulary:
         raise UserError(
             f"the tokenizer has {tokenizer.vocabulary_size} pieces and the model in {name} "

@@ -34,6 +34,7 @@ class Result:
         """Returns the result as it is stored."""
         content = asdict(self)
         content["broken"] = {"count": len(self.broken), "clips": content["broken"]}
+        # allow_nan=False: Python would write NaN, which is no JSON and breaks other readers.
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def write(self, path: Path) -> None:

@@ -76,6 +76,7 @@ class UnscoredClips:
         """Takes note of one; raises UserError once there are certainly too many, and enough to name."""
         self.places.append(place)
         self.clips.append(clip)
+        # Later than the first fault, so that one error names several of them.
         if len(self.clips) > _NAMED:
             check_share(self.clips, self._total, self._limit)
 
@@ -124,6 +125,7 @@ def embed(
 
 def embed_texts(encoder: PairEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (n, D) float32; a text that comes again is encoded once."""
+    # dict.fromkeys and not a set: the order of the texts decides which batch each is in, and must not vary.
     different = list(dict.fromkeys(texts))
     vectors = _finite(encoder.text(different), "texts")
     places = {text: place for place, text in enumerate(different)}
@@ -153,6 +155,7 @@ class _ItemFeed:
                 self._progress.advance()
                 self.unscored.add(place, item)
                 continue
+            # Without its media, which may be the bytes of the whole video.
             self._waiting.append((place, replace(item, media="")))
             for view in self.per_item:
                 yield replace(
@@ -179,6 +182,7 @@ def _frames(setting: Setting, feed: _ItemFeed) -> Generator[np.ndarray]:
     with contextlib.closing(
         setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count)
     ) as results:
+        # The same generator `count` times: zip takes the views of one item from it, one after the other.
         for parts in zip(*[results] * count, strict=True):
             error = next((part for part in parts if isinstance(part, ClipError)), None)
             feed.settle(error)
@@ -202,12 +206,14 @@ def _merged(setting: Setting, feed: _ItemFeed, kept: list[np.ndarray], views: in
     scored = sorted((each for share in shares for each in share[0]), key=lambda each: each[0])
     unscored = sorted((each for share in shares for each in share[1]), key=lambda each: each[0])
     clips = tuple(clip for _, clip in unscored)
+    # Checked again with what all processes found: each of them saw only its own share.
     check_share(clips, len(scored) + len(clips), setting.broken)
     nothing = np.zeros((0, views, setting.encoder.width), np.float32)
     vectors = np.stack([row for *_, row in scored]) if scored else nothing
     return EmbeddedSet(tuple(item for _, item, _ in scored), vectors, clips)
 
 
+# NaN compares as false with everything, so that ranks would come out perfect or random without a word.
 def _finite(vectors: np.ndarray, what: str) -> np.ndarray:
     bad = int(np.count_nonzero(~np.isfinite(vectors).all(-1)))
     if bad:

@@ -75,6 +75,7 @@ def read_views(
     """
     lanes = [_Lane(frames, image) for _ in range(threads or min(usable_cores(), _MOST_THREADS))]
     view_bytes = frames * image[0] * image[1] * 3
+    # At least two, so that decoding and the model overlap even for views of hundreds of megabytes.
     ahead = max(min(4 * len(lanes) * neighbours, _AHEAD_BYTES // view_bytes), 2)
     waiting: deque[Future[np.ndarray | ClipError]] = deque()
     try:
@@ -94,7 +95,9 @@ def span(view: VideoView, found: Probe) -> range:
     begins, ends = 0, found.frames
     if view.start is not None or view.end is not None:
         begins, ends = _between(view.start or 0.0, view.end, found)
+    # Edges and not lengths, so that the parts cover the span without gaps or overlaps.
     edges = [begins + (ends - begins) * edge // view.parts for edge in (view.part, view.part + 1)]
+    # A video with fewer frames than parts shows its last frames again rather than none.
     first = min(edges[0], ends - 1)
     return range(first, max(edges[1], first + 1))
 
@@ -122,6 +125,7 @@ def _upright(
     turns = pictures[0].rotation // 90 % 4
     size = image if image is None or turns % 2 == 0 else image[::-1]
     box = None if crop is None else _stored_box(crop, pictures[0], turns)
+    # Turned after scaling: there are far fewer pixels to move then, hence `size` in the stored orientation.
     return np.ascontiguousarray(np.rot90(to_rgb(pictures, box, size), turns, axes=(1, 2)))
 
 
@@ -141,6 +145,7 @@ def _between(start: float, end: float | None, found: Probe) -> tuple[int, int]:
         raise ClipError("wrong times", f"the part runs from {start:g} s to {end} s")
     if found.fps <= 0:
         raise ClipError("no frame rate", "the medium does not say how many frames a second has")
+    # Restores rates such as 30000/1001 exactly, which a float of 29.97 misses by a frame after minutes.
     fps = Fraction(found.fps).limit_denominator(1001)
     first = math.floor((exact(start) + TOLERANCE) * fps)
     if first >= found.frames:
@@ -148,6 +153,7 @@ def _between(start: float, end: float | None, found: Probe) -> tuple[int, int]:
         raise ClipError("past the end", f"the part starts at {start:g} s of {seconds:.3f} s")
     if end is None:
         return first, found.frames
+    # By length and not by the end's own frame: spans of equal length then have equally many frames.
     count = max(math.floor((exact(end) - exact(start) + TOLERANCE) * fps), 1)
     return first, min(first + count, found.frames)
 
@@ -163,6 +169,7 @@ def _dealt(views: Iterable[VideoView], lanes: list["_Lane"]) -> Iterator[tuple["
 
 
 def _same(one: str | Path | bytes, other: str | Path | bytes) -> bool:
+    # By identity: comparing megabytes for every view would cost more than it saves.
     if isinstance(one, bytes) or isinstance(other, bytes):
         return one is other
     return str(one) == str(other)
@@ -182,6 +189,7 @@ class _Lane:
         check_counts(frames=frames)
         self._frames = frames
         self._image = image
+        # Threads and not processes: PyAV releases the interpreter lock while it decodes and scales.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="view")
         self._media: str | Path | bytes | None = None
         self._opened: FrameReader | ClipError = _NOT_YET
@@ -193,6 +201,7 @@ class _Lane:
 
     def close(self) -> None:
         """Drops the views that have not been begun, and ends the thread."""
+        # Before the medium is left, which the running view may still read.
         self._pool.shutdown(cancel_futures=True)
         self._leave()
 

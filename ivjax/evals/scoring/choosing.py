@@ -94,6 +94,7 @@ def _answers(item: Item) -> list[int]:
 
 def _one(items: Sequence[Item], scores: Sequence[np.ndarray]) -> dict[str, float]:
     answers = [item.label for item in items if item.label is not None]
+    # The mean of the shares, because questions may have different numbers of options.
     chance = 100 * float(np.mean([1 / len(row) for row in scores]))
     return {"accuracy": round(choice_accuracy(scores, answers), 2), "chance": round(chance, 2)}
 

@@ -27,6 +27,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         names = _of_json(path, load_json(path))
     else:
         names = [line.strip() for line in _lines(path)]
+        # Blank lines at the end number no class; one in the middle would shift all later numbers.
         while names and not names[-1]:
             names.pop()
     if not all(names):
@@ -41,6 +42,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 def _lines(path: Path) -> list[str]:
     try:
+        # utf-8-sig: a byte order mark would otherwise become part of the first class's name.
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8; it should hold one class name a line") from None
@@ -49,6 +51,7 @@ def _lines(path: Path) -> list[str]:
 def _of_json(path: Path, content: Any) -> list[str]:
     if isinstance(content, dict):
         named = {str(value): name for name, value in content.items()}
+        # Lists of classes come both ways round; decimal keys tell them apart.
         numbered = content if all(key.isdecimal() for key in content) else named
         if sorted(numbered) != sorted(map(str, range(len(content)))):
             raise UserError(f"{path} does not number its classes 0 to {len(content) - 1}, each once")
@@ -152,4 +155,5 @@ class Labelled:
 
 def sorted_values(values: Iterable[str]) -> tuple[str, ...]:
     """Returns each value once, sorted; numbers by size."""
+    # By size, or class 10 would come before class 2.
     return tuple(sorted(set(values), key=lambda text: (int(text) if text.isdecimal() else -1, text)))

@@ -119,6 +119,7 @@ def merge_labels(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | Unscor
 
 def predictions_text(items: Sequence[Item], probabilities: np.ndarray) -> str:
     """Returns a line of JSON for each video: id, label, likeliest classes and their probabilities."""
+    # Stable, so that equal probabilities give the same file on every machine.
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :_MOST]
     lines = []
     for item, row, first in zip(items, probabilities, order, strict=True):

@@ -38,6 +38,7 @@ class Regression(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="classes")
+# Rows are left out by a weight of zero, so that all fits have one shape and compile once.
 def fit(x: jax.Array, labels: jax.Array, weights: jax.Array, l2: float, classes: int) -> Regression:
     """Returns the optimum for features x (n, D) float32, labels (n,) and weights (n,) of the rows.
 
@@ -50,6 +51,7 @@ def fit(x: jax.Array, labels: jax.Array, weights: jax.Array, l2: float, classes:
         entropies = optax.softmax_cross_entropy_with_integer_labels(_logits(params, x), labels)
         return jnp.vdot(share, entropies) + 0.5 * l2 * sum(jnp.vdot(leaf, leaf) for leaf in params)
 
+    # From zero and not from noise: with one optimum the start only decides the path, and so the last digits.
     params = jnp.zeros((x.shape[1], classes)), jnp.zeros(classes)
     return Regression(*_descend(loss, params))
 
@@ -66,6 +68,7 @@ def held_out(ids: Sequence[str]) -> np.ndarray:
 
 def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns both (n, D), standardised by mean and deviation of `train`; a constant feature becomes 0."""
+    # float64: summing many float32 features of a large mean loses what their deviation is made of.
     mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
     deviation[deviation <= 1e-6 * np.abs(mean)] = (
         np.inf

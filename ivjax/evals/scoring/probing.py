@@ -71,6 +71,7 @@ def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
         raise UserError(f"{suite.train} is both the training set and the test set; name two different ones")
     encoders: list[ClipEncoder] = [setting.encoder]
     if suite.baseline == "random":
+        # Random features are the floor: an architecture alone tells colours and places apart.
         encoders.append(setting.encoder.fresh())
     # Decoding costs more than encoding, so both encoders see each batch of one pass.
     both: Setting[Any] = replace(cast(Setting[Any], setting), encoder=Beside(encoders))
@@ -123,6 +124,7 @@ def _read(setting: Setting[Beside], path: str, attribute: str | None) -> ProbeSe
     items = open_items(setting.data)
     labelled = Labelled(items, attribute, ())
     single = _Single(labelled, attribute)
+    # Averaged as they come: all views of all clips would not fit into memory.
     embedded = embed(setting, single, len(items), fold=lambda vectors: vectors.mean(0))
     if not embedded.items and single.several:
         raise UserError(f"every clip of {path} has several values of {attribute}; a probe needs one a clip")

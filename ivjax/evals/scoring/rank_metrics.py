@@ -64,6 +64,7 @@ def rank_metrics(places: np.ndarray) -> dict[str, float]:
     found = {"r1": 100 * float(np.mean(places == 0))}  # a tie for the first place is no hit
     found |= {f"r{cut}": 100 * float(np.mean(places < cut)) for cut in (5, 10, 50)}
     found["r_geometric"] = float(np.cbrt(found["r1"] * found["r5"] * found["r10"]))
+    # Places count from 0 here and from 1 in the papers.
     return found | {"medr": float(np.median(places)) + 1, "meanr": float(np.mean(places)) + 1}
 
 
@@ -84,6 +85,7 @@ def retrieval_metrics(t2v: np.ndarray, v2t: np.ndarray) -> dict[str, float]:
 def class_metrics(places: np.ndarray, classes: int) -> dict[str, float]:
     """Returns top-1 accuracy in percent; beyond five classes also top-5 and the mean of both."""
     top1, top5 = 100 * float(np.mean(places == 0)), 100 * float(np.mean(places < 5))
+    # Of five classes or fewer, top-5 is always right.
     found = {"top1": top1} if classes <= 5 else {"top1": top1, "top5": top5, "mean": (top1 + top5) / 2}
     return {name: round(value, 2) for name, value in found.items()}
 
@@ -91,7 +93,9 @@ def class_metrics(places: np.ndarray, classes: int) -> dict[str, float]:
 def choice_accuracy(scores: Sequence[np.ndarray], answers: Sequence[int]) -> float:
     """Returns the percentage of questions whose right option beats all others; one (options,) row each."""
     hits = [
-        float(np.count_nonzero(row >= row[answer]) == 1) for row, answer in zip(scores, answers, strict=True)
+        # A tie is no hit: a model that scores all options alike would otherwise answer everything.
+        float(np.count_nonzero(row >= row[answer]) == 1)
+        for row, answer in zip(scores, answers, strict=True)
     ]
     return 100 * float(np.mean(hits))
 

@@ -39,6 +39,7 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     protocol = protocol_named(suite.protocol, "ranking")
     stored = is_corpus(setting.data.path)
     opened = open_items(with_options(setting.data, protocol))
+    # A record of a corpus is one video with all its captions already.
     items = opened if stored else list(merge_media(opened))
     captioned = _Captioned(items, protocol.paragraph)
     embedded = embed(setting, captioned, len(items))

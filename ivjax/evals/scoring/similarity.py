@@ -7,6 +7,7 @@ import numpy as np
 
 from ivjax.evals.suites.suite import Aggregate, Scoring
 
+# 32 MB: the whole matrix of 50,000 x 50,000 scores would take 10 GB, and strips 0.2 (docs/benchmarks.md).
 _STRIP_BYTES = 2**25  # of the float32 scores of one strip
 _COLUMNS = 4096  # candidates that are multiplied at a time
 _FOLDS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
@@ -62,6 +63,7 @@ def unit_mean(vectors: np.ndarray) -> np.ndarray:
     if vectors.ndim == 2:
         return vectors
     mean = vectors.mean(1)
+    # Opposite unit vectors have a mean of zero, which has no direction; it stays zero and not NaN.
     return mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
 
 
@@ -83,6 +85,7 @@ def _plain(queries: np.ndarray, candidates: np.ndarray, scoring: Scoring, rows: 
 
 def _log_totals(strips: Iterable[np.ndarray], scale: float) -> np.ndarray:
     """Per candidate, the log of the sum of exp(scale * score) over all queries: (n,) float64."""
+    # The log of an empty sum.
     totals = np.array(-np.inf)
     for strip in strips:
         scaled = scale * strip.astype(np.float64)

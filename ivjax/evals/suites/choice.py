@@ -22,6 +22,7 @@ class MultipleChoice(PairSuite):
     IMPLEMENTATION = "ivjax.evals.scoring.choosing"
 
     protocol: str = option("choice", f"rules of a public test set: {', '.join(CHOICE_NAMES)}", metavar="NAME")
+    # 0.01 is the released models' temperature of about 1/100: CLIP clips its scale at 100.
     temperature: float = option(0.01, "what cosines are divided by before the softmax", metavar="T")
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ def add_suite_flags(parser: argparse.ArgumentParser) -> None:
 def suite_asked(options: argparse.Namespace) -> EvalSuite:
     """Returns the suite with the options of a command line; UserError for one that it does not have."""
     said = {name.removeprefix(_PREFIX): v for name, v in vars(options).items() if name.startswith(_PREFIX)}
+    # Tuples, because a suite is a frozen dataclass and must be hashable.
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items() if v is not None}
     suite = _suite(options.suite, values)
     for flag, fields in _flags().items():

@@ -50,6 +50,7 @@ class EvalSuite:
     limit: int | None = option(None, "only the first N clips", metavar="N")
     batch: int = option(32, "clips at a time, over all devices", metavar="N")
     broken: float = option(0.01, "share of the clips that may fail", metavar="SHARE")
+    # float32, because ranks of near ties differ in bfloat16.
     dtype: Dtype = option("float32", "what the model computes in")
 
     def __post_init__(self) -> None:
