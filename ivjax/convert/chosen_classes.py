@@ -32,6 +32,7 @@ def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
         raise UserError(f"{what} holds no head whose classes could be chosen; leave out {_MARK}{asked}")
     if asked == "none":
         return Renamed(whole, {name: name for name in whole if name not in head})
+    # Kernels are (width, classes) here and (classes, width) in the originals; a bias has one axis.
     return _ChosenClasses(whole, head, -1 if own else 0, _classes(asked), what)
 
 
@@ -74,6 +75,7 @@ def _listed(file: Path) -> list[int]:
         raise UserError(
             f"the list of classes {file} cannot be read ({error}); give JSON, or a number"
         ) from None
+    # Not isinstance, for which true and false are numbers.
     if not isinstance(classes, list) or not all(type(number) is int and number >= 0 for number in classes):
         raise UserError(f"{file} is no JSON list of numbers of classes, such as [0, 3, 7]; mend it")
     return classes

@@ -100,6 +100,8 @@ def compare(
         target, grid = family.shapes(sizes), family.grid(sizes)
         wanted = replace(wanted, target=target, fitting=replace(wanted.fitting, grid=grid))
     found = opened.match(wanted)
+    # The only tensors that are read for a comparison: of two that are tied, shapes
+    # cannot tell that they agree.
     conflicts = (*found.report.conflicts, *_unequal_copies(opened.tensors, found.report.ties))
     report = replace(found.report, preset=preset, conflicts=conflicts)
     return FileComparison(opened, replace(found, report=report), target, sizes, preset, dtype)
@@ -109,6 +111,7 @@ def _sizes(opened: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> 
     """Returns the sizes of the model that the file is to fit, and what they are called."""
     stored = opened.stored_sizes() if choices.preset is None else None
     if stored is not None:
+        # A file of this project names its sizes, which may be those of no preset.
         sizes, preset = stored, opened.tensors.metadata.get("preset", "")
     else:
         preset = choices.preset or nearest_preset(opened, wanted)

@@ -69,6 +69,7 @@ def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) ->
     Parameters that the originals have no place for are left out, and listed as unused.
     """
     tensors = open_weights(weights)
+    # An original file is under original names already.
     if not is_own(tensors):
         raise UserError(f"{weights} is not in this project's format; run `ivjax convert import` on it first")
     if out.suffix not in (".safetensors", *_TORCH_SUFFIXES):
@@ -83,5 +84,6 @@ def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) ->
         if out.suffix in _TORCH_SUFFIXES:
             files = write_torch(out, leaves, family.container, progress.advance)
         else:
+            # transformers refuses files without this entry.
             files = write_safetensors(out, leaves, {"format": "pt"}, advance=progress.advance)
     return Converted(tuple(files), sum(leaf.nbytes for leaf in leaves), report)

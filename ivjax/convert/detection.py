@@ -91,6 +91,7 @@ def recognise(
         likely: families that are preferred among those that know as many names.
     """
     wanted = family_named(name) if name else None
+    # Such a file says itself what it is, so no names are compared.
     if is_own(tensors):
         family = family_named(tensors.metadata.get("family", ""))
         _check_agrees(what, family, wanted)
@@ -112,6 +113,7 @@ def _best_fit(
     best = max(ranks, key=lambda key: ranks[key])
     if wanted is not None:
         chosen = max((key for key in ranks if key[0] == wanted.name), key=lambda key: ranks[key])
+        # Trusted as long as it is no worse than the best guess: files may be cut down or extended.
         if shares[best][0] >= _LEAST_SHARE and shares[chosen][0] < shares[best][0]:
             _check_agrees(what, FAMILIES[best[0]], wanted)
         return wanted, chosen[1]
@@ -152,6 +154,7 @@ def nearest_preset(opened: OpenedFile, wanted: MatchRequest) -> str:
     family, efforts = opened.family, {}
     for name, sizes in family.presets.items():
         fitting = replace(wanted.fitting, grid=family.grid(sizes))
+        # Shapes alone are compared, so trying all released sizes costs no reading.
         report = opened.match(replace(wanted, target=family.shapes(sizes), fitting=fitting)).report
         efforts[name] = (report.errors, len(report.resized))
     return min(efforts, key=lambda name: efforts[name])

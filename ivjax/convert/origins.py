@@ -60,6 +60,7 @@ def open_weights(path: Path | str) -> Tensors:
             + (f"; name a branch of it: {branches}" if branches else "")
         )
     family, sizes = found
+    # Without the teachers, which no family stores beside its model.
     names = {*family.shapes(sizes), *family.added}
     leaves = {path: leaf for path, leaf in paths_of(params_of_run(folder, experiment)) if path in names}
     return Arrays(leaves, metadata(family.name, sizes, None))
@@ -74,6 +75,7 @@ def params_of_run(
     are read only if they are the branch.
     """
     objective = objective_of(experiment)
+    # In the host's memory, because a whole model may not fit on one accelerator.
     sharding = jax.sharding.SingleDeviceSharding(_host_device())
     params = restore_params(folder, sharding, ema)
     shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, branch)
@@ -106,11 +108,14 @@ def read_weights(objective: Objective, experiment: Experiment, target: Params) -
     """
     found: dict[str, np.ndarray] = {}
     for entry in experiment.init_from:
+        # Later entries replace what earlier ones gave, so the order of `init_from`
+        # is that of increasing weight.
         found |= _read_entry(entry, objective, experiment, target)
     branches = {branch for branch, _, _ in map(_parsed, experiment.init_from)}
     promised = ["*"] if "" in branches else [f"{branch}/*" for branch in branches]
     missing = [p for p, _ in paths_of(target) if p not in found and not covers(experiment.init_fresh, p)]
     frozen = [path for path in missing if covers(objective.frozen, path)]
+    # Frozen ones are named first: they are the worse mistake.
     lacking = frozen or [path for path in missing if covers(promised, path)]
     if lacking:
         files = ", ".join(experiment.init_from) or "no file"
@@ -169,6 +174,8 @@ def import_into(
     opened = _opened(Path(path).expanduser(), str(path), branch, kind)
     fitting = Fitting(grid, opened.frames)
     found = opened.match(
+        # Matched in float32, so that layers which are stored in several dtypes do not disagree. Each leaf is
+        # then read in the dtype of the target, as frozen parameters are kept in that of the computation.
         MatchRequest(shapes_by_path(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True)
     )
     found.report.check(str(path))
@@ -221,6 +228,7 @@ def _other_choice(family: Family, what: str, kind: type) -> str:
 
 def _host_device() -> jax.Device:
     """Returns a CPU device where jax has one beside its accelerators, otherwise the first device."""
+    # jax may be told to have no CPU backend, and raises then.
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

@@ -128,12 +128,14 @@ def _layers(
         names.extend(found)
         return list(found.values())
 
+    # By default accelerators multiply float32 in fewer bits.
     with jax.default_matmul_precision("highest"):
         arrays = jax.jit(values)(params)
     return list(zip(names, arrays, strict=True))
 
 
 def _difference(layer: str, dtype: str, ours: Any, theirs: np.ndarray) -> LayerDifference:
+    # In float64, so that the comparison itself adds no rounding to what it measures.
     a, b = np.asarray(ours, np.float64).reshape(-1), theirs.astype(np.float64).reshape(-1)
     if np.shape(ours) != theirs.shape:
         raise UserError(f"{layer} is {np.shape(ours)} here and {theirs.shape} in the fixture")

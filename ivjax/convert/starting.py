@@ -15,6 +15,7 @@ from ivjax.stages.objective import Objective, Params
 def shapes_of(objective: Objective, dtype: Any) -> Cut:
     """Returns the shapes of what is trained, in float32, and of what is frozen, in `dtype`."""
     trained, frozen = cut(jax.eval_shape(lambda: objective.init(jax.random.key(0))), objective.frozen)
+    # In `dtype`, because what is never updated needs no float32 copy: teachers take half of the memory.
     return Cut(trained, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), frozen))
 
 
@@ -30,6 +31,8 @@ def starting_params(
 
     def draw(seed: jax.Array) -> dict[str, jax.Array]:
         drawn = dict(paths_of(objective.init(jax.random.key(seed))))
+        # All are drawn and some returned: the compiler drops the others, and each keeps the draw that
+        # it has when nothing is read.
         return {path: drawn[path].astype(wanted[path].dtype) for path in fresh}
 
     # The seed is an argument, so that all seeds share one compiled program.
@@ -37,6 +40,7 @@ def starting_params(
     placed = compiled(np.int64(seed)) if fresh else {}
     for path in wanted.keys() - placed.keys():
         rows = functools.partial(_part, read[path], wanted[path].dtype)
+        # Each process cuts out, and casts, no more than what its own devices hold.
         placed[path] = jax.make_array_from_callback(wanted[path].shape, places[path], rows)
     return map_with_path(lambda path, _: placed[path], shapes)
 

@@ -21,15 +21,18 @@ def follow_batch(
     grew, except those that are overridden too. Without it they stay, and `say` is told so.
     """
     paths = {parse_override(override)[0] for override in overrides}
+    # A schedule that is replaced as a whole has rates of the user's choice.
     if after.batch == before.batch or "schedule" in paths:
         return after
     if not after.follows_batch:
+        # Who overrides these as well needs no advice.
         if say is not None and not paths & {"steps", "schedule.peak"}:
             say(
                 f"batch is {after.batch} instead of {before.batch}; steps={after.steps} and "
                 f"schedule.peak={after.schedule.peak:g} stay as they are (follows_batch=true scales them)"
             )
         return after
+    # Linear, as the originals multiply all rates by batch / 256.
     factor = after.batch / before.batch
     changes: dict[str, float] = {
         name: getattr(after.schedule, name) * factor

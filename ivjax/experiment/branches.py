@@ -19,6 +19,7 @@ class Branch(NamedTuple):
 def branches_of(value: Any, kind: Any = Any) -> dict[str, Branch]:
     """Returns what lies below a value that is declared as `kind`, by the name that a dotted path uses."""
     if dataclasses.is_dataclass(value):
+        # Not `field.type`, which is a text where the annotation is quoted.
         kinds = typing.get_type_hints(type(value))
         return {f.name: Branch(getattr(value, f.name), kinds[f.name]) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -34,7 +35,9 @@ def branches_of(value: Any, kind: Any = Any) -> dict[str, Branch]:
 def has_branches(value: Any) -> bool:
     """Whether a value is listed by its parts: dataclasses, mappings, and tuples that hold such."""
     if isinstance(value, tuple):
+        # A tuple of plain values stays one value: `betas` reads better as a whole.
         return any(map(has_branches, value))
+    # An empty mapping counts as a value, for by its parts it would not be listed at all.
     return dataclasses.is_dataclass(value) or (isinstance(value, Mapping) and bool(value))
 
 
@@ -45,6 +48,7 @@ def replaced(value: T, names: Sequence[str], new: Any) -> T:
         new = replaced(branches_of(value)[name].value, rest, new)
     if isinstance(value, tuple):
         return type(value)(new if str(n) == name else item for n, item in enumerate(value))
+    # Of its own type, which may be an immutable one.
     if isinstance(value, Mapping):
         return type(value)({key: new if str(key) == name else old for key, old in value.items()})  # type: ignore
     return dataclasses.replace(value, **{name: new})  # type: ignore[type-var]
@@ -52,6 +56,7 @@ def replaced(value: T, names: Sequence[str], new: Any) -> T:
 
 def options_of(kind: Any) -> tuple[Any, ...]:
     """Returns the types of a union, or the type itself as the only one."""
+    # `X | None` and `Optional[X]` are unions of two different types.
     return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 

@@ -16,6 +16,7 @@ class Stage(Protocol):
     What it builds is in ivjax/stages/objective.py, the protocols of its sizes in ivjax/models/sizes.py.
     """
 
+    # The results are Any, because their types stand on higher floors, which this one must not import.
     def build(self, compute: Compute) -> Any:
         """Checks the stage and returns its Objective."""
         ...
@@ -37,6 +38,7 @@ class Stage(Protocol):
 class DataSource(Protocol):
     """A frozen dataclass that describes where clips come from; data_pipelines/load opens it."""
 
+    # All that type checkers know dataclasses by.
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
@@ -97,6 +99,8 @@ class Experiment:
     follows_batch: bool = False
 
     def __post_init__(self) -> None:
+        # Checked here and not by who reads them: an override makes a new
+        # experiment, and so is checked as well.
         counts = {
             "batch": self.batch,
             "steps": self.steps,
@@ -109,6 +113,7 @@ class Experiment:
         for path, count in counts.items():
             if count < 1:
                 raise UserError(f"{path}={count}; it must be at least 1")
+        # An error rather than ignored, because a user who sets it expects to save memory.
         if self.remat_blocks is not None and (self.remat_blocks < 1 or self.remat == "none"):
             raise UserError(
                 f"remat_blocks={self.remat_blocks} with remat={self.remat}; it must be at least 1, and remat "

@@ -36,6 +36,7 @@ class ConfigName(NamedTuple):
 def parse_name(name: str) -> ConfigName:
     """Returns the parts of a name such as `finetune_1b_k400:k700_f16`."""
     file, colon, variants = name.rpartition(":")
+    # A colon before a slash belongs to a folder's name.
     if not colon or "/" in variants or not file:
         return ConfigName(name)
     return ConfigName(file, tuple(variants.split("+")))
@@ -79,6 +80,7 @@ def variants_of(file: str) -> dict[str, Overrides]:
 
 def _variants(module: ModuleType) -> dict[str, Overrides]:
     found = getattr(module, "variants", {})
+    # ("path=value") without a comma is a text, and its letters would be taken for overrides.
     if not isinstance(found, Mapping) or any(isinstance(changes, str) for changes in found.values()):
         raise UserError(f'config {module.__file__}: variants is not {{"name": ("path=value", ...), ...}}')
     return {str(name): tuple(changes) for name, changes in found.items()}
@@ -92,9 +94,11 @@ def _module(file: str) -> ModuleType:
         raise UserError(f"no config {file!r}; {known}{nearest(file, shipped)}")
     spec = importlib.util.spec_from_file_location(f"ivjax_config_{path.stem}", path)
     assert spec and spec.loader
+    # Not kept in sys.modules: files of the same name in two folders must not meet.
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+    # These say already what is wrong; other exceptions get the file's name.
     except UserError:
         raise
     except Exception as error:

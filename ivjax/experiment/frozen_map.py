@@ -28,6 +28,7 @@ class FrozenMap(Mapping[str, V]):
         return len(self._values)
 
     def __hash__(self) -> int:
+        # Without the order, because equality of mappings does not see it either.
         return hash(frozenset(self._values.items()))
 
     def __repr__(self) -> str:

@@ -24,6 +24,7 @@ def show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
+        # Texts inside a tuple are quoted, so that a comma in one does not end it.
         items = [repr(item) if isinstance(item, str) else show(item) for item in value]
         return f"({', '.join(items)}{',' if len(value) == 1 else ''})"
     return str(value)
@@ -36,6 +37,7 @@ def resolved_text(experiment: Any) -> str:
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Returns lines `path: old -> new` for the values that differ between two sets of leaves."""
+    # Compared as texts, because a checkpoint holds no more of its experiment than these.
     absent = "(absent)"
     paths = [*after, *(path for path in before if path not in after)]
     pairs = ((p, show(before.get(p, absent)), show(after.get(p, absent))) for p in paths)

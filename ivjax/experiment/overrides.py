@@ -45,6 +45,7 @@ def parse_override(override: str) -> tuple[str, list[str]]:
 
 def _split(text: str) -> list[str]:
     """Splits at commas outside brackets and quotes."""
+    # By hand and not with str.split, because tuples, calls and quoted texts hold commas of their own.
     parts, depth, quote = [""], 0, ""
     for char in text:
         if quote:
@@ -63,6 +64,7 @@ def _set(at: Branch, names: list[str], text: str, path: str, root: Any) -> Any:
     """The value at a branch with `text` put in at `names` below it."""
     value, kind = at
     if value is None:
+        # `stage.probe.open_blocks=2` means a probe, even where the config has none.
         value = _started(kind, path, ".".join(path.split(".")[: -len(names)]))
     below = branches_of(value, kind)
     if names[0] not in below:

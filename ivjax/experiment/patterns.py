@@ -10,4 +10,5 @@ from collections.abc import Iterable
 
 def covers(patterns: Iterable[str], path: str) -> bool:
     """Whether one of the patterns names the path (`vision/*_embed`) or a branch it lies on (`vision`)."""
+    # fnmatch() itself ignores case on some systems.
     return any(fnmatch.fnmatchcase(path, p) or fnmatch.fnmatchcase(path, f"{p}/*") for p in patterns)

@@ -51,6 +51,7 @@ def rule_of(rules: Sequence[Rule], path: str) -> Rule:
         if covers([rule.pattern], path):
             return rule
     top = path.split("/")[0]
+    # Rules of the same branch first: their family is the one that lacks a rule.
     near = [rule for rule in rules if rule.pattern.split("/")[0] == top] or rules
     files = " or ".join(sorted({f"{rule.module.replace('.', '/')}.py" for rule in near if rule.module}))
     raise UserError(f"no rule covers parameter {path}; add one to {files or 'the rules of its stage'}")

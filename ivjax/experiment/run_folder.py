@@ -32,4 +32,5 @@ def folder_with_weights(run: Path) -> Path:
 
 def _phases(run: Path) -> list[Path]:
     numbered = (folder for folder in (run / PHASES).glob("*_*") if folder.name.split("_")[0].isdecimal())
+    # By number, because as a text 10 comes before 2.
     return sorted(numbered, key=lambda folder: int(folder.name.split("_")[0]))

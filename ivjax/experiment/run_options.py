@@ -23,6 +23,7 @@ class AdamW:
         clip: largest global gradient norm (None: any).
     """
 
+    # The defaults, decay and clip included, are those of the originals' stage 1.
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-6
     decay: float = 0.05
@@ -65,12 +66,14 @@ class Phase:
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # The name becomes a part of a path.
         if not self.name.replace("_", "").replace("-", "").isalnum():
             raise UserError(f"phases: {self.name!r} is no name for a folder; use letters, digits, _ and -")
         if self.steps < 1:
             raise UserError(f"phases: {self.name!r} has steps={self.steps}; it must be at least 1")
         for change in self.changes:
             path = change.partition("=")[0]
+            # `steps` is a field of the phase, and has to have one place.
             if "=" not in change or path == "steps" or path.split(".")[0] == "phases":
                 raise UserError(
                     f"phases: {self.name!r} changes {change!r}; write path=value, but not for steps or phases"
@@ -152,6 +155,7 @@ class Checkpointing:
     """
 
     every: int = 1000
+    # Two, because a run falls back to the one before if the newest cannot be read.
     keep_last: int = 2
     keep_every: int | None = None
     best: str | None = None

@@ -37,6 +37,8 @@ class WarmupCosine:
 
     def at(self, step: Any, total: int, xp: ModuleType) -> Any:
         """Returns the value at `step`; arguments as in Schedule."""
+        # The end point is included as in the originals: the peak is reached at step
+        # warmup - 1 and held for one step.
         risen = xp.minimum(step / xp.maximum(self.warmup - 1, 1), 1.0)
         rising = self.start + (self.peak - self.start) * risen
         rest = xp.maximum(total - self.warmup, 1)
@@ -59,6 +61,7 @@ class FlooredCosine:
     """
 
     peak: float
+    # 1 % as in the originals' stage 2, in the warm-up as well as at the end.
     floor: float = 0.01
     warmup: int = 0
 
@@ -66,5 +69,6 @@ class FlooredCosine:
         """Returns the value at `step`; arguments as in Schedule."""
         rising = step / xp.maximum(self.warmup, 1)
         gone = (step - self.warmup) / xp.maximum(total - self.warmup, 1)
+        # 0.5 (1 + cos(pi gone)), written as above.
         falling = xp.square(xp.cos(0.5 * math.pi * gone))
         return self.peak * xp.maximum(xp.where(step < self.warmup, rising, falling), self.floor)

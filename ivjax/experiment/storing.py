@@ -16,6 +16,7 @@ from ivjax.experiment.run_folder import folder_with_weights
 
 _FILE = "experiment.json"
 _KIND = "is"  # the key under which a value's class stands
+# A mapping is marked as one, since a plain JSON object would be taken for a dataclass.
 _MAPPING = "mapping"
 
 
@@ -33,6 +34,7 @@ def stored_experiment(folder: Path) -> Experiment:
         raise UserError(f"{folder} holds no {_FILE}; is it a run folder?")
     try:
         found = _unpacked(json.loads(file.read_text()))
+    # What a class or a field that is gone since then raises.
     except (ValueError, TypeError, AttributeError, KeyError, ImportError) as error:
         raise UserError(
             f"{file} does not describe an experiment of this version of ivjax ({error}); "
@@ -67,6 +69,7 @@ def _packed(value: Any) -> Any:
 
 def _unpacked(value: Any) -> Any:
     if isinstance(value, list):
+        # JSON knows no tuples, and an experiment holds no lists: they could be changed.
         return tuple(_unpacked(item) for item in value)
     if not isinstance(value, dict):
         return value
@@ -79,6 +82,8 @@ def _unpacked(value: Any) -> Any:
 def _class(name: str) -> Any:
     """The dataclass of that name: nothing else that a file names is ever called."""
     module, _, attribute = name.partition(":")
+    # A file may come from anybody, and importing a module runs it. A module that is imported
+    # already is the user's own choice.
     if module not in sys.modules and module.split(".")[0] != __name__.split(".")[0]:
         raise ValueError(f"{name} is not of ivjax; import {module} first if you trust it")
     kind = late.implementation_of(module, attribute)

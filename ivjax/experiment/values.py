@@ -68,6 +68,7 @@ def _read_one(kind: Any, old: Any, text: str) -> Any:
     if typing.get_origin(kind) is typing.Literal:
         return {str(choice): choice for choice in typing.get_args(kind)}[_unquoted(text)]
     if kind is bool:
+        # Not bool(text), which is true of every word.
         return {"true": True, "false": False}[text.lower()]
     if kind in (int, float):
         return kind(text)
@@ -86,6 +87,7 @@ def _unquoted(text: str) -> str:
 
 
 def _read_tuple(kind: Any, text: str) -> tuple[Any, ...]:
+    # Parsed and never evaluated, here and below: a value must not be able to run code.
     node = ast.parse(text, mode="eval").body
     if not isinstance(node, ast.Tuple | ast.List):
         raise _MisfitError
@@ -113,6 +115,7 @@ def _build(kind: Any, old: Any, text: str) -> Any:
         raise _MisfitError
     builder = _class_named(ast.unparse(node.func), kind, old)
     kinds, names = typing.get_type_hints(builder), [field.name for field in dataclasses.fields(builder)]
+    # Not strict: a surplus is refused below, where it can be told from a misspelt name.
     given = dict(zip(names, node.args, strict=False)) | {str(k.arg): k.value for k in node.keywords}
     if len(node.args) > len(names) or set(given) - set(names) or set(_required(builder)) - set(given):
         raise _MisfitError
@@ -136,6 +139,7 @@ def _fits(found: type, kind: Any) -> bool:
     """Whether a dataclass is one of the declared types, or follows a declared protocol."""
     options = [option for option in options_of(kind) if inspect.isclass(option)]
     return any(
+        # issubclass() refuses protocols that name attributes, as these do.
         _follows(found, option) if getattr(option, "_is_protocol", False) else issubclass(found, option)
         for option in options
     )
@@ -179,6 +183,8 @@ def _required(kind: Any) -> list[str]:
 
 
 def _presets(kind: Any, old: Any) -> dict[str, Any]:
+    # The present value's class goes first, because the declared type may be a
+    # protocol, which has no presets.
     if old is not None:
         return getattr(type(old), "PRESETS", {})
     return {name: value for o in options_of(kind) for name, value in getattr(o, "PRESETS", {}).items()}

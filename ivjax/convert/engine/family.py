@@ -91,6 +91,7 @@ class Family:
 
     def fits(self, sizes: Any) -> bool:
         """Whether sizes are those of one of its models: of the same types, in every branch."""
+        # The very type: a size of a subclass may have other parameters.
         if type(sizes) is not self.kind:
             return False
         return all(type(getattr(sizes, branch)) is kind for branch, kind in self.branches.items())
@@ -127,6 +128,7 @@ class Family:
     def own_rows(self) -> list[Row]:
         """Returns the table of files in this project's own format: paths are names."""
         # A rule of another shape holds only where nothing is transposed, because it sees original tensors.
+        # Reversed, because of several rows of one path the first counts, and a dict keeps the last.
         fits = {row.target: row.fit if row.transform is SAME else None for row in reversed(self.rows)}
         fits |= dict.fromkeys(self.added)
         return [Row(path, path, fit=fit) for path, fit in fits.items()]
@@ -136,6 +138,7 @@ class Family:
         return _rebuilt(self.kind, next(iter(self.presets.values())), stored)
 
 
+# Finding the nearest preset traces every released model, and the comparison then asks for one of them again.
 @functools.lru_cache(maxsize=32)
 def _shapes(init: Callable[[Any], Params], sizes: Any) -> tuple[tuple[str, Shape], ...]:
     tree = jax.eval_shape(functools.partial(init, sizes))

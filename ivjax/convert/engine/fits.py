@@ -85,6 +85,7 @@ def first_rows(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
     """Rule of a table over words (L, C): a longer one is cut."""
     if not _same_but_rows(have, want) or have[-2] < want[-2]:
         return None
+    # CLIP's texts have 77 places and ViCLIP's 32, counted from the same beginning.
     return Change(f"cut from {have[-2]} to {want[-2]} rows", lambda table: table[..., : want[-2], :])
 
 
@@ -105,6 +106,7 @@ def _same_but_rows(have: Shape, want: Shape) -> bool:
 
 def _square(rows: int, frames: int) -> Grid | None:
     """Returns the grid of `frames` square frames that has `rows` patches, if there is one."""
+    # A table does not say its grid; the released ones are all square.
     side = math.isqrt(max(rows, 0) // frames)
     return (frames, side, side) if side and frames * side * side == rows else None
 
@@ -114,6 +116,7 @@ def _guess(rows: int, frames: tuple[int, ...], new: Grid | None) -> Grid | None:
     grids = [grid for count in frames if (grid := _square(rows, count))]
     if new and any(grid[1:] == new[1:] for grid in grids):
         grids = [grid for grid in grids if grid[1:] == new[1:]]
+    # A wrong guess would resize without any error, and cost accuracy that nobody could explain.
     if len(grids) > 1:
         choices = " or ".join(map(_text, grids))
         raise UserError(f"a position table of {rows} patches may be {choices}; say how many frames it has")

@@ -55,6 +55,7 @@ class Match:
 
 def match(rows: Iterable[Row], tensors: Tensors, wanted: MatchRequest = MatchRequest()) -> Match:
     """Matches every tensor of `tensors` with every parameter wanted; reads nothing."""
+    # Problems are collected and not raised one by one, so that a user sees all of them at once.
     matching = _Matching(Table(rows), tensors, wanted)
     matching.sort_names()
     target = wanted.target if wanted.target is not None else matching.shapes_in_file()
@@ -182,6 +183,7 @@ class _Matching:
     def _dtype(self, path: str, names: Sequence[str]) -> np.dtype:
         stored = dict.fromkeys(self._tensors.dtype(name) for name in names)
         cast = self._wanted.dtype
+        # Whole numbers are indices, which another dtype would spoil.
         if cast is not None and all(map(is_float, stored)):
             return cast
         if len(stored) > 1:
@@ -218,6 +220,8 @@ class _Matching:
 
 
 def _remedy(found: Shape, wanted: Shape, path: str) -> str:
+    # torch and jax keep kernels the other way round, so a file that others have converted may have them
+    # transposed.
     if found == wanted[::-1]:
         return "it is transposed; transpose it, or convert the file that it was made from"
     return f"choose the preset or the sizes it was trained with, or name {path} as fresh"

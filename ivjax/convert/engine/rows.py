@@ -111,6 +111,7 @@ class Leaf:
     def _layers(self, tensors: Tensors) -> Iterator[np.ndarray]:
         for name in self.names:
             tensor = tensors[name]
+            # First the change, then the transform: rules are about the original's shapes.
             if name in self.changes:
                 tensor = self.changes[name].apply(tensor)
             yield self.row.transform.load(tensor)
@@ -129,6 +130,7 @@ class Table:
         self.by_target: dict[str, Row] = {}
         for row in rows:
             self.by_target.setdefault(row.target, row)
+        # A mistake in a family's table, not in a file, hence no UserError.
         if len(self._by_source) < len(rows):
             raise ValueError("two rows of the table take the same tensor")
 
@@ -179,6 +181,7 @@ def _saved(row: Row, leaves: Tensors) -> Iterator[LazyTensor]:
     shape = row.source_shape(whole)
 
     def chunks(layer: int) -> Iterator[np.ndarray]:
+        # Layer by layer: the stack of a large model need not fit in memory.
         leaf = leaves.layer(row.target, layer) if row.layered else leaves[row.target]
         yield row.transform.save(leaf)
 

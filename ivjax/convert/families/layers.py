@@ -2,6 +2,8 @@
 
 from ivjax.convert.engine.rows import TRANSPOSE, Row, Transform
 
+# torch's Linear has its outputs first, here inputs are first; and the three are apart, so that each product
+# is one of its own (models/layers.py).
 QKV = Transform(
     lambda w: w.reshape(3, -1, w.shape[1]).transpose(0, 2, 1),  # (3C, C) -> (3, C, C)
     lambda k: k.transpose(0, 2, 1).reshape(-1, k.shape[1]),

@@ -87,6 +87,7 @@ VICLIP = Family(
     presets=PAIRS,
     tokenizer=lambda size: ClipBpe(length=size.text.context),
     container="model",
+    # The bias of the sigmoid loss, with which nothing was released.
     added=("bias",),
     parity=FixtureRun(_size_of, viclip_parity.run),
 )

@@ -32,6 +32,7 @@ class _Stack(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        # The model's own loop, not one of the parity check's: a mistake in it would otherwise stay unseen.
         return run_blocks(self.block(name="blocks"), self.depth, x, taps=tuple(range(self.depth)))[1]
 
 

@@ -33,6 +33,7 @@ STORAGES: dict[str, Any] = {
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
 }
+# Training scripts often store their arguments beside the weights; to refuse them would refuse such files.
 _INERT_CLASSES = {
     ("argparse", "Namespace"),
     ("pathlib", "PosixPath"),
@@ -198,6 +199,7 @@ def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
     # A pickle can replace the methods of an OrderedDict instance, hence `dict.get` and the like.
     insides: dict[str, Any] = {"flat": content} | {name: dict.get(content, name) for name in CONTAINERS}
     tensors = {name: _tensors(inside) for name, inside in insides.items()}
+    # A file may hold several of these keys; the optimizer and copies of single layers have fewer tensors.
     best = max(tensors, key=lambda name: len(tensors[name]))
     if not tensors[best]:
         found = ", ".join(map(str, dict.keys(content)))
@@ -243,6 +245,7 @@ class _Unpickler(pickle.Unpickler):
             return collections.OrderedDict
         if (module, name) in _FUNCTIONS:
             return _Callable(_FUNCTIONS[module, name])
+        # Unknown storages pass here, and are refused below with a message about their dtype.
         if module in ("torch", "torch.storage") and (name in STORAGES or name.endswith("Storage")):
             return name
         if (module, name) in _INERT_CLASSES or module.split(".")[0] in _INERT_PACKAGES:

@@ -71,6 +71,7 @@ class SafeTensors(Listed[FileRange]):
                 data = file.read(end - start)
         except OSError as error:
             raise _unreadable(entry.path, error) from None
+        # The size was checked when the file was opened, but it may still be copied over or downloaded.
         if len(data) < end - start:
             raise UserError(f"{entry.path} was cut short while it was read: it ends before {name} does")
         return np.frombuffer(data, entry.dtype)
@@ -174,6 +175,7 @@ def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: i
         )
     dtype, shape = np.dtype(DTYPES[facts["dtype"]]), tuple(facts["shape"])
     start, end = (offset + place for place in facts["data_offsets"])
+    # A header from anybody must not lead outside of the data.
     if start < offset or any(axis < 0 for axis in shape):
         raise ValueError(f"{name} starts before the data or has a negative axis")
     if end - start != dtype.itemsize * math.prod(shape):

@@ -150,6 +150,7 @@ class LazyTensor:
     def pieces(self) -> Iterator[np.ndarray]:
         """Yields the chunks as flat arrays of the tensor's dtype."""
         for chunk in self.chunks():
+            # A transform gives a view that may be transposed; only one chunk of it is copied.
             yield np.ascontiguousarray(chunk, self.dtype).reshape(-1)
 
     def read(self) -> np.ndarray:

@@ -32,6 +32,8 @@ def write_torch(
         archive.writestr(f"{_ROOT}/data.pkl", _pickled(tensors, container))
         archive.writestr(f"{_ROOT}/byteorder", "little")
         for key, tensor in enumerate(tensors):
+            # zipfile has to know beforehand whether a member may pass 2 GiB, which
+            # its shorter header cannot say.
             with archive.open(f"{_ROOT}/data/{key}", "w", force_zip64=tensor.nbytes > 2**30) as file:
                 for piece in tensor.pieces():
                     file.write(piece.view(np.uint8).data)
@@ -43,6 +45,7 @@ def write_torch(
 def _pickled(tensors: Sequence[LazyTensor], container: str) -> bytes:
     items = b"".join(_text(tensor.name) + _tensor(str(key), tensor) for key, tensor in enumerate(tensors))
     state = _EMPTY_DICT + b"(" + items + b"u"
+    # Protocol 2 is torch's own; a pickle of any other makes torch.load warn or fail.
     return b"\x80\x02" + (state if container == "flat" else b"}" + _text(container) + state + b"s") + b"."
 
 

@@ -74,6 +74,7 @@ def new_files(files: Sequence[Path], path: Path) -> Iterator[dict[Path, Path]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield drafts
+        # In order, so that the index takes its name after its shards.
         for file, draft in drafts.items():
             os.replace(draft, file)
     except OSError as error:
@@ -91,6 +92,7 @@ def _remove(files: Iterable[Path]) -> None:
 
 
 def _refuse_to_replace(path: Path) -> None:
+    # Shards of an earlier conversion into another number of files would be mistaken for part of this one.
     shards = path.parent.glob(f"{glob.escape(path.stem)}-*-of-*{path.suffix}") if path.parent.is_dir() else []
     for file in (path, index_of(path), *shards):
         if file.exists():
@@ -134,6 +136,7 @@ def _write_one(
         file.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
             for piece in tensor.pieces():
+                # As bytes, because Python's buffers do not know bfloat16.
                 file.write(piece.view(np.uint8).data)
             advance()
 
