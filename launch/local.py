@@ -50,6 +50,7 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    # Polled, because waiting for one process would miss the failure of another.
     while any(process.poll() is None for process in children):
         # Looked for before all have ended: a dead peer leaves the others waiting in a collective, where jax
         # notices only after its heartbeat timeout of 100 s.
@@ -76,6 +77,7 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 
 
 def _free_port() -> int:
+    # Another process may take the port before the job does. Then it fails at once, and a second try works.
     with socket.socket() as probe:
         # Port 0 lets the kernel choose a free one.
         probe.bind(("127.0.0.1", 0))

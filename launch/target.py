@@ -163,6 +163,7 @@ def read_target(kind: str, file: Path | None, changes: Sequence[tuple[str, str]]
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"the target {file} is not TOML: {error}") from None
     kinds = typing.get_type_hints(KINDS[kind])
+    # Values from the command line come last, so that one file serves many jobs.
     for key, text in changes:
         table, _, entry = key.partition(".")
         if entry:

@@ -55,7 +55,7 @@ def bench_loss(wanted: LossBench) -> Iterator[str]:
     results: list[dict[str, Any]] = []
     with jax.set_mesh(mesh):
         for rows in sorted(wanted.rows):
-            check_batch(rows, 1, mesh)
+            check_batch(rows, 1, mesh)  # before it compiles for a minute
             found = _measure(wanted, rows, mesh, limit, results)
             results += found
             yield from map(json.dumps, found)
@@ -92,6 +92,7 @@ def _draw(rows: int, width: int, mesh: Mesh) -> tuple[jax.Array, ...]:
         return jax.random.normal(jax.random.key(seed), (rows, width))
 
     left, right, ids = jax.jit(lambda: (noise(0), noise(1), jnp.arange(rows)), out_shardings=split)()
+    # About the scale and bias of a trained model: at their extremes the loss would saturate.
     return left, right, ids, jnp.float32(14.0), jnp.float32(-10.0)
 
 

@@ -63,6 +63,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         batch = jax.jit(lambda: random_batch(objective, experiment.batch), out_shardings=rows)()
         key = jax.random.key(recipe.seed)
         started = time.perf_counter()
+        # Ahead of time, so that compilation is timed alone and the program's memory can be read.
         step = program.lower().compile()
         compile_seconds = time.perf_counter() - started
         gradient = jax.jit(gradients_of(objective, 1))

@@ -21,6 +21,7 @@ def in_turn(functions: Sequence[Callable[[], Any]], runs: int, budget: float | N
         for function, first, kept in zip(functions, warm, times, strict=True):
             if first + sum(kept) < limit:
                 kept.append(_seconds(function))
+    # The median: on a shared machine single runs are off, mostly towards slow.
     return [statistics.median(kept or [first]) for first, kept in zip(warm, times, strict=True)]
 
 

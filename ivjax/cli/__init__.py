@@ -13,6 +13,7 @@ from ivjax.version import __version__
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status, which is 2 for bad input and 130 after Ctrl-C."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # Orbax logs through absl, down to the files that it touches.
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = _parse(argv)
     try:
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses a command line. Overrides may come before and after options, which argparse does not allow."""
     parser = _parser()
+    # argparse takes positional arguments from one stretch of the line, and leaves later ones as unknown.
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown or (rest and not hasattr(options, "overrides")):

@@ -55,6 +55,7 @@ def _plan(options: argparse.Namespace) -> int:
     from ivjax.plan.topology import parse
 
     topology = parse(options.topology, options.slices)
+    # Before anything imports jax, which reads the environment once.
     prepare_environment(topology)
     from ivjax.experiment.files import load_experiment
     from ivjax.plan.mesh_search import best

@@ -122,6 +122,7 @@ def _sizes(opened: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> 
 
 def _unequal_copies(tensors: Tensors, ties: Mapping[str, str]) -> list[str]:
     """Returns an error for each tied copy that differs from what it repeats."""
+    # As bytes: a NaN differs from itself, and a tensor of them may well be tied.
     return [
         f"{alias} differs from {owner}, which it must repeat; remove the wrong one"
         for alias, owner in ties.items()

@@ -81,6 +81,7 @@ def params_of_run(
     shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, branch)
     if shapes:
         read = read_weights(objective, experiment, shapes)
+        # Frozen parameters in no file come from the seed, as they did when the run started.
         places = jax.tree.map(lambda _: sharding, shapes)
         params = joined(params, starting_params(objective, shapes, read, experiment.seed, places))
     return params

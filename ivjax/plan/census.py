@@ -195,6 +195,7 @@ class _Program:
         operands = line.operands[:1] if line.opcode == "send" or kind.startswith("ragged") else line.operands
         sizes = [size for name in operands for size in sizes_of(computation.instructions[name].shape)]
         axes, crosses = self.places.along(groups)
+        # A group of one device sends nothing, though the instruction is there.
         if axes:
             ways = max(map(len, groups))
             # `sizes` are those of operands; a gather's result is larger, a scatter's smaller.
@@ -219,6 +220,7 @@ class _Program:
         """Returns the kind of a collective ("" for anything else), and its groups as mesh positions."""
         kind = line.opcode.removesuffix("-start")
         transfer, pairs = _TRANSFER.search(line.text), _PAIRS.search(line.text)
+        # Between slices TPU programs have no collectives: host transfers named after what they do instead.
         if kind == "send" and transfer:
             kind = transfer[1].lower().replace("_", "-").replace("one-to-one", "collective-permute")
             return kind, list(np.stack(self.places.members, axis=1))

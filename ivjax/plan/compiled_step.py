@@ -108,6 +108,7 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
     # Donated arguments are written over by the new state, and would be counted twice.
     output = stats.output_size_in_bytes - stats.alias_size_in_bytes
     heap = stats.temp_size_in_bytes if report.used is None else report.used - stats.argument_size_in_bytes
+    # libtpu's peak includes arguments and what is in fast memory.
     alive = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - report.fast
     warnings = [*_replicated(program, executable), *_gathered(found, expected), *_traffic(found, expected)]
     return CompiledStep(

@@ -94,6 +94,7 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
         given: dict[str, Any] = {**program.state, "frozen": program.frozen, "batch": batch}
         traced = jax.make_jaxpr(step_of(experiment))(program.state, program.frozen, batch)
     walk = Walk(mesh.shape, parameter_layouts(program), chip.platform)
+    # Everything the step is given is stored before it starts, and lives as long as something reads it.
     frame = walk.frame()
     placed = {kind: _outside(walk, frame, tree, kind) for kind, tree in given.items()}
     state = [value for kind in sorted(program.state) for value in placed[kind]]

@@ -58,6 +58,7 @@ def count_sums(
             device.send(axis, 2.0 * results[0].bytes)
     elif name in COLLECTIVES:
         named = equation.params.get("axes", equation.params.get("axis_name", ()))
+        # A sum that every device gets is a reduce-scatter and an all-gather: twice the bytes.
         factor = 2.0 if name.startswith(("psum", "pmax")) and "scatter" not in name else 1.0
         size = max(sum(v.bytes for v in operands), sum(v.bytes for v in results))
         for axis in (named,) if isinstance(named, str) else named:

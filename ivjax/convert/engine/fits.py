@@ -100,6 +100,7 @@ def over_time(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
 
 
 def _same_but_rows(have: Shape, want: Shape) -> bool:
+    # Only the rows may differ: another width is another model, and no interpolation mends that.
     alike = len(have) == len(want) >= 2 and have[-1] == want[-1]
     return alike and set(have[:-2]) | set(want[:-2]) <= {1}
 
@@ -113,6 +114,7 @@ def _square(rows: int, frames: int) -> Grid | None:
 
 def _guess(rows: int, frames: tuple[int, ...], new: Grid | None) -> Grid | None:
     """Returns the grid of `rows` patches for a known frame count, in the model's space if possible."""
+    # Several frame counts may give a square grid: 2048 patches are 8 x 16 x 16 and 2 x 32 x 32.
     grids = [grid for count in frames if (grid := _square(rows, count))]
     if new and any(grid[1:] == new[1:] for grid in grids):
         grids = [grid for grid in grids if grid[1:] == new[1:]]

@@ -87,6 +87,7 @@ class _Matching:
             if row is None:
                 self._set_aside(name)
             elif self._rows.setdefault(row.target, row) is not row:
+                # Names of two releases in one file: which of them is right cannot be known.
                 other = self._rows[row.target].source
                 self._conflicts.append(f"both {other} and {row.source} would fill {row.target}")
             else:
@@ -129,6 +130,7 @@ class _Matching:
     def leaf(self, path: str, shape: Shape) -> Leaf | None:
         """Returns the leaf at `path`; None if it is fresh or, noted, does not fit."""
         layers = self._found.pop(path, {})
+        # Before the row is looked up, because fresh parameters need none.
         if covers(self._wanted.fresh, path):
             self._fresh.append(path)
             self._unused |= {name: "its parameter is initialised afresh" for name in layers.values()}
@@ -181,6 +183,7 @@ class _Matching:
         return change
 
     def _dtype(self, path: str, names: Sequence[str]) -> np.dtype:
+        # Only floats are cast: counters and indices keep their own dtype.
         stored = dict.fromkeys(self._tensors.dtype(name) for name in names)
         cast = self._wanted.dtype
         # Whole numbers are indices, which another dtype would spoil.
