@@ -7,15 +7,9 @@ from typing import Any
 
 from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.engine.match_report import MatchReport
-from ivjax.convert.engine.matching import MatchRequest, match
-from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
-from ivjax.convert.formats.tensors import Arrays
-from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
 from ivjax.convert.origins import open_weights, shapes_by_path
-from ivjax.convert.registry import family_named
 from ivjax.ops.resize import Grid, Inflation
-from ivjax.ops.trees import paths_of
 
 
 @dataclass(frozen=True)
@@ -66,19 +60,3 @@ def import_weights(
     compared.report.check(str(path))
     leaves = {leaf.name: leaf.read() for leaf in compared.leaves(init)}
     return Imported(unflatten(leaves), compared.report, compared.sizes)
-
-
-def save_weights(
-    path: Path | str,
-    params: Mapping[str, Any],
-    family: str,
-    sizes: Any,
-    preset: str | None = None,
-    shard_bytes: int = SHARD_BYTES,
-) -> list[Path]:
-    """Writes the parameters of a model of `sizes` in this project's format; returns the files."""
-    kind, leaves = family_named(family), Arrays(dict(paths_of(params)))
-    found = match(kind.own_rows(), leaves, MatchRequest(kind.shapes(sizes)))
-    found.report.check("these parameters")
-    lazy = [leaf.lazy(leaves) for leaf in found.leaves]
-    return write_safetensors(Path(path), lazy, metadata(family, sizes, preset), shard_bytes)

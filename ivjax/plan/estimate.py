@@ -13,7 +13,7 @@ from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MESH_AXES
 from ivjax.ops.trees import paths_of
 from ivjax.plan import donation, partitioning
-from ivjax.plan.costs import Costs
+from ivjax.plan.device_costs import Costs
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.partitioning import Shape, Splits
 from ivjax.plan.walk import Walk

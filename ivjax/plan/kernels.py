@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from ivjax.plan import partitioning
-from ivjax.plan.costs import SimulatedDevice
+from ivjax.plan.device_costs import SimulatedDevice
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.products import block_flops
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ivjax.plan import partitioning
-from ivjax.plan.costs import SimulatedDevice
+from ivjax.plan.device_costs import SimulatedDevice
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.partitioning import Splits
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ivjax.plan import partitioning
-from ivjax.plan.costs import SimulatedDevice, shape_of
+from ivjax.plan.device_costs import SimulatedDevice, shape_of
 from ivjax.plan.lifetimes import Value
 from ivjax.plan.partitioning import Shape, Splits
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 
 from ivjax.plan import kernels, loops, partitioning
-from ivjax.plan.costs import SimulatedDevice, on_host
+from ivjax.plan.device_costs import SimulatedDevice, on_host
 from ivjax.plan.lifetimes import Frame, Value
 from ivjax.plan.loops import CALLS, open_jaxpr, sources_of
 from ivjax.plan.products import product

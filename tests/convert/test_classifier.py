@@ -15,7 +15,7 @@ from ivjax.convert.families.internvideo2 import PRETRAIN
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
 from ivjax.convert.origins import read_weights
 from ivjax.convert.starting import shapes_of
-from ivjax.convert.weights import import_weights, save_weights
+from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
@@ -26,7 +26,7 @@ from ivjax.ops.resize import inflate_kernel, resize_table
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification
 from tests.convert.originals import STUDENT, originals, write_originals
-from tests.convert.tables import import_tensors
+from tests.convert.tables import import_tensors, save_weights
 from tests.convert.test_matching import MANIFESTS, Unread
 
 ENCODER = STUDENT.encoder

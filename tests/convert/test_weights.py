@@ -11,13 +11,13 @@ import pytest
 from ivjax.convert.families.viclip import viclip_rows
 from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.origins import import_into
-from ivjax.convert.weights import import_weights, save_weights
+from ivjax.convert.weights import import_weights
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import SMALL, WIDE, originals, use_small_families, write_originals
-from tests.convert.tables import import_tensors
+from tests.convert.tables import import_tensors, save_weights
 
 
 @pytest.fixture(autouse=True)

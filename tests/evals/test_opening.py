@@ -13,7 +13,6 @@ import pytest
 from ivjax.cli import eval as command
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.registry import family_named
-from ivjax.convert.weights import save_weights
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.data_pipelines.video.decode import Video
@@ -34,6 +33,7 @@ from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher
 from ivjax.train.checkpoint import Checkpoints
+from tests.convert.tables import save_weights
 from tests.data_pipelines.footage import write_video
 from tests.train import micro
 

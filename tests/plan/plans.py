@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 
 from ivjax.experiment.files import load_experiment
-from ivjax.plan.costs import Costs
+from ivjax.plan.device_costs import Costs
 from ivjax.plan.estimate import Estimate, Memory
 from ivjax.plan.roofline import Assumptions, speed
 from ivjax.plan.topology import parse

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ivjax.plan.costs import padded_count
+from ivjax.plan.device_costs import padded_count
 from ivjax.plan.walk import Walk
 
 

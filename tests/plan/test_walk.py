@@ -22,7 +22,7 @@ FLOAT = 4  # bytes
 @pytest.fixture(autouse=True)
 def _no_padding(monkeypatch):
     """Bytes are counted by hand here; tests/plan/test_tiles.py pads."""
-    monkeypatch.setattr("ivjax.plan.costs.padded_count", math.prod)
+    monkeypatch.setattr("ivjax.plan.device_costs.padded_count", math.prod)
 
 
 def array(*shape, split=None, dtype=jnp.float32, rows=False):

@@ -7,7 +7,7 @@ import pytest
 
 from ivjax.convert.conversion import export_file
 from ivjax.convert.loading import load
-from ivjax.convert.weights import import_weights, save_weights
+from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
@@ -15,6 +15,7 @@ from ivjax.errors import UserError
 from ivjax.models.dual_size import DualSize
 from ivjax.ops.trees import paths_of
 from ivjax.train.checks import check_words
+from tests.convert.tables import save_weights
 from tests.train.pairs import experiment, run
 
 
