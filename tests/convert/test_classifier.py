@@ -140,7 +140,7 @@ def test_a_head_of_another_size_is_an_error_with_a_remedy(tmp_path, tuned, stude
         read(f"{file}?head=8")
     with pytest.raises(UserError, match="holds no head whose classes could be chosen"):
         read(f"{student[0]}?head=4", size=other, fresh=("head", "fc_norm"))
-    faults = {"[0, -1]": "no JSON list of numbers", "[]": "no class at all", "{": "cannot be read"}
+    faults = {"[0, -1]": "no JSON list of numbers", "[]": "asks for no class; ask", "{": "cannot be read"}
     for text, message in faults.items():
         (tmp_path / "list.json").write_text(text)
         with pytest.raises(UserError, match=message):

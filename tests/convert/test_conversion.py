@@ -96,7 +96,7 @@ def test_a_file_that_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeyp
 def test_only_own_files_are_exported_and_only_to_known_formats(tmp_path, monkeypatch):
     use_small_families(monkeypatch)
     path = write_originals(tmp_path / "w.safetensors", originals())
-    with pytest.raises(UserError, match="is not in this project's format; import it first"):
+    with pytest.raises(UserError, match="is not in this project's format; run .ivjax convert import."):
         export_file(path, tmp_path / "out.pth")
     import_file(path, tmp_path / "own.safetensors")
     with pytest.raises(UserError, match="must end in .safetensors, .pt or .pth"):
