@@ -73,7 +73,6 @@ class LaunchedCommand:
     def name(self) -> str:
         """The config's name in the form that clusters accept for a job."""
         file, variants = parse_name(self.config or self.command)
-        # 40 characters, because clusters append indices within their own limit of 63.
         stem = "-".join([Path(file).stem, *variants])
         # Cut at 40 as `check_name` asks; the cut may fall behind a hyphen, which no name may end with.
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
