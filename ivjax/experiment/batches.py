@@ -1,4 +1,4 @@
-"""What follows from another batch size: as many clips in fewer steps, at rates that grow with the batch."""
+"""Consequences of another batch size: as many clips in fewer steps, at rates that grow with the batch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

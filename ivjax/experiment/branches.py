@@ -1,4 +1,4 @@
-"""What lies below a value of an experiment: fields of a dataclass, items of a tuple, entries of a mapping."""
+"""The branches of a value of an experiment: fields of a dataclass, items of a tuple, entries of a mapping."""
 
 import dataclasses
 import types

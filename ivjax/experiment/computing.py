@@ -1,4 +1,4 @@
-"""How a stage computes, and how gradients become steps."""
+"""Options of the computation, and of the steps that gradients become."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +11,7 @@ Remat = Literal["none", "dots", "full", "offload"]
 
 @dataclass(frozen=True)
 class Compute:
-    """How a stage computes.
+    """Options of a stage's computation.
 
     Attributes:
         dtype: precision of the forward pass.
@@ -30,7 +30,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What turns gradients into steps.
+    """Options that turn gradients into steps.
 
     Attributes:
         optimizer: the optimizer's options.

@@ -127,10 +127,10 @@ class Experiment:
 
     @property
     def compute(self) -> Compute:
-        """How the stage is to compute."""
+        """The options of the computation."""
         return Compute(self.dtype, self.remat, self.scan_layers, self.remat_blocks)
 
     @property
     def recipe(self) -> Recipe:
-        """How gradients become steps."""
+        """The options that turn gradients into steps."""
         return Recipe(self.optimizer, self.schedule, self.steps, self.accumulate, self.ema, self.seed)

@@ -1,4 +1,4 @@
-"""What training must know of a parameter: stated by the family that has it, found by the parameter's path."""
+"""Rules of parameters: stated by the family that has the parameter, found by its path."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ Axes = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Rule:
-    """What holds for the parameters that a pattern covers. The first rule that covers a path decides.
+    """A rule of the parameters that a pattern covers. The first rule that covers a path decides.
 
     Attributes:
         pattern: a pattern of parameter paths, as in ivjax/experiment/patterns.py.

@@ -34,7 +34,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class Trains:
-    """How fast the parameters of a path pattern train. The first match decides; without one the rate is 1.
+    """The learning rate of parameters by path. The first match decides; without one the factor is 1.
 
     Attributes:
         pattern: a pattern of parameter paths, as in ivjax/experiment/patterns.py.

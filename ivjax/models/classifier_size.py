@@ -30,7 +30,7 @@ HEAD: Rules = stated_in(
 
 @dataclass(frozen=True)
 class ClassifierSize:
-    """What shapes a classifier.
+    """The size of a classifier.
 
     Attributes:
         encoder: size of the video tower below it.
@@ -98,7 +98,7 @@ class ClassifierSize:
         return self.encoder.flops() | {"head": head}
 
     def check(self, name: str) -> None:
-        """Raises if no classifier has the size `stage.<name>`."""
+        """Raises if the size at `stage.<name>` is impossible."""
         self.encoder.check(f"{name}.encoder")
         if self.classes < 2:
             raise UserError(f"stage.{name}.classes={self.classes}; there must be at least 2")

@@ -16,7 +16,7 @@ SCALE: Rules = stated_in(__name__, (Rule("temperature"), Rule("bias")))
 
 @dataclass(frozen=True)
 class DualSize:
-    """What shapes a pair of towers that embed clips and texts in one space.
+    """The size of a pair of towers that embed clips and texts in one space.
 
     Attributes:
         vision: size of the video tower, which must pool.
@@ -59,7 +59,7 @@ class DualSize:
         return True
 
     def segments(self, frames: int) -> int:
-        """How many segments of the video tower's own length a clip of `frames` frames has."""
+        """Returns the number of segments of the video tower's own length in a clip of `frames` frames."""
         return max(frames // self.vision.frames, 1)
 
     def check(self) -> None:

@@ -13,7 +13,7 @@ from ivjax.models.tower import Encoded, Params, VideoTower
 
 
 class Segmented(NamedTuple):
-    """What a tower makes of each of S segments of B clips; the streams keep their segments apart."""
+    """The output of a tower on each of S segments of B clips; the streams keep their segments apart."""
 
     encoded: Encoded  # of B * S clips
     segments: int
@@ -38,7 +38,7 @@ class Segmented(NamedTuple):
 
     @property
     def attention(self) -> jax.Array | None:
-        """How much the pooling of its segment looks at each patch (B, patches of a clip)."""
+        """The weight of each patch in the pooling of its segment (B, patches of a clip)."""
         attention = self.encoded.attention
         if attention is None:
             return None

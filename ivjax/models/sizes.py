@@ -1,4 +1,4 @@
-"""What every size of a model answers, and the checks that sizes share. Imports no jax: configs load sizes."""
+"""Protocols of the sizes of models, and the checks that they share. Imports no jax: configs load sizes."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -90,7 +90,7 @@ class VideoTowerSize(ModelSize, Protocol):
 
     @property
     def pool_attends(self) -> bool:
-        """Whether the pooling tells how much it looks at each token."""
+        """Whether the pooling tells the weight of each token."""
         ...
 
     @property
@@ -112,7 +112,7 @@ class VideoTowerSize(ModelSize, Protocol):
         ...
 
     def check(self, name: str) -> None:
-        """Raises if no tower has this size; `name` is its path in the experiment."""
+        """Raises if the size is impossible; `name` is its path in the experiment."""
         ...
 
 
@@ -144,7 +144,7 @@ class TextTowerSize(ModelSize, Protocol):
         ...
 
     def check(self, name: str) -> None:
-        """Raises if no tower has this size; `name` is its path in the experiment."""
+        """Raises if the size is impossible; `name` is its path in the experiment."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What frozen towers say of clips, for a student to predict at the tokens that it sees."""
+"""Features of frozen towers, which a student predicts at the tokens that it sees."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -20,7 +20,7 @@ class ClipFeatures(NamedTuple):
     cls: Any  # (K, B, 1, C), the class token's streams after the tapped layers
     streams: Any  # (K, B, S, 1 + T*L/S, C), those of all tokens of each of S segments, its class token first
     pooled: Any  # (B, D)
-    attention: Any  # (B, T, L) float32, how much the pooling looks at each patch
+    attention: Any  # (B, T, L) float32, the weight of each patch in the pooling
 
 
 def clip_features(

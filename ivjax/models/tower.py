@@ -18,16 +18,16 @@ Params = dict[str, Any]
 
 
 class Encoded(NamedTuple):
-    """What a video tower makes of clips. n tokens: the class tokens first, if there are any, then patches."""
+    """The output of a video tower. n tokens: the class tokens first, if there are any, then patches."""
 
     tokens: Any  # (B, n, C), the last states
     taps: Any  # (taps, B, n, C), the streams after the tapped blocks
     pooled: Any  # (B, out), or None for a tower that pools nothing
-    attention: Any  # (B, n) float32, how much the pooling looks at each token; or None
+    attention: Any  # (B, n) float32, the weight of each token in the pooling; or None
 
 
 class VideoEncoder(abc.ABC):
-    """Whatever makes tokens, and maybe a pooled feature, of clips. Parameters are passed in."""
+    """Makes tokens, and maybe a pooled feature, of clips. Parameters are passed in."""
 
     @property
     @abc.abstractmethod
@@ -104,11 +104,11 @@ class VideoTower(VideoEncoder):
         return self.rescaled(self.module.init(key, *self.example())["params"])
 
     def example(self) -> tuple[Any, ...]:
-        """Inputs of the module that are as small as can be, for `init`."""
+        """Returns the smallest inputs of the module that `init` can trace."""
         return (jnp.zeros((1, self.size.frames, *self.size.image, 3)),)
 
     def rescaled(self, params: Params) -> Params:
-        """Freshly drawn parameters as the family starts them, where its layers' own draws are not enough."""
+        """Returns fresh parameters changed as the family starts them; unchanged where its layers draw all."""
         return params
 
     @abc.abstractmethod
@@ -171,11 +171,11 @@ class TextTower(abc.ABC):
         return self.rescaled(self.module.init(key, *self.example())["params"])
 
     def example(self) -> tuple[Any, ...]:
-        """Inputs of the module that are as small as can be, for `init`."""
+        """Returns the smallest inputs of the module that `init` can trace."""
         return (jnp.zeros((1, 1), jnp.int32),)
 
     def rescaled(self, params: Params) -> Params:
-        """Freshly drawn parameters as the family starts them, where its layers' own draws are not enough."""
+        """Returns fresh parameters changed as the family starts them; unchanged where its layers draw all."""
         return params
 
     def encode(self, params: Params, ids: jax.Array) -> jax.Array:

@@ -87,7 +87,7 @@ def _dense(q, k, v, causal, q_segments, kv_segments, implementation, queries=Non
 
 
 def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation) -> jax.Array:
-    """Attention over tokens padded to even numbers and hidden by length: cuDNN trains on no others."""
+    """Attention on an even number of tokens, as cuDNN needs for gradients; lengths hide the padding."""
     queries, keys = q.shape[1], k.shape[1]
     if queries % 2 == 0 and keys % 2 == 0:
         return _dense(q, k, v, causal, q_segments, kv_segments, implementation)
@@ -128,7 +128,7 @@ def _looped_forward(q, k, v):
 
 
 def _looped_backward(saved, gradient):
-    """All three gradients in one loop, which makes the weights again rather than store them."""
+    """Computes all three gradients in one loop, which recomputes the weights."""
 
     def head(args):
         q, k, v, total, out, g = args

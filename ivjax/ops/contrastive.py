@@ -90,7 +90,7 @@ def info_nce(
 def sigmoid(
     left: jax.Array, right: jax.Array, ids: jax.Array, scale: jax.Array, bias: jax.Array
 ) -> jax.Array:
-    """Every pair on its own, positive or negative, summed over a row; unit rows (N, D)."""
+    """Sigmoid loss: each pair is classified by itself, a row sums its pairs; unit rows (N, D)."""
     rows = Embedded(left, right, ids)
     return _sigmoid_rows(rows, rows, scale, bias).mean()
 

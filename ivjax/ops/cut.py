@@ -1,4 +1,4 @@
-"""Which parameters are trained: a tree cut in two by path, and put together again."""
+"""Cuts a tree of parameters by path into what is trained and what is frozen, and joins both again."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Where activations live on the mesh: the few named constraints that model code places."""
+"""The layout of activations on the mesh: the few named constraints that model code places."""
 
 import math
 

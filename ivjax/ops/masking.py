@@ -1,4 +1,4 @@
-"""Which tokens the student sees: a static number of visible tokens, by top-k, sort and gather.
+"""Draws the tokens that the student sees: a static number of them, by top-k, sort and gather.
 
 Token 0 is the class token and is always visible; patches are numbered time-major from 1.
 """
@@ -51,7 +51,7 @@ def running_cells(times: int, rows: int, columns: int, ratio: float) -> np.ndarr
 
 
 def hidden_from(visible: jax.Array, patches: int) -> jax.Array:
-    """Which of `patches` patches are not among `visible` (B, n), counted from 0: (B, N) bool."""
+    """Whether each of `patches` patches is missing in `visible` (B, n), counted from 0: (B, N) bool."""
     return jax.vmap(lambda seen: jnp.ones(patches, bool).at[seen].set(False))(visible)
 
 

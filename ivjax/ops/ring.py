@@ -1,4 +1,4 @@
-"""Contrastive losses whose embeddings travel round the devices: neither all logits nor all rows anywhere.
+"""Contrastive losses whose embeddings travel round the devices: none ever holds all rows or all logits.
 
 Each device keeps its rows of the left embeddings; the rows of the right ones pass by, block after
 block, with what has been gathered about them so far. The backward pass goes round once more and makes
@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 
 from ivjax.ops.layout import batch_axes
 
-_LOGITS = 2**23  # that exist at a time on a device
+_LOGITS = 2**23  # that a device holds at a time: 32 MiB in float32
 
 # (fixed rows, changing rows, what passes by, sums) -> the last three
 Visit = Callable[[Any, Any, Any, Any], tuple[Any, Any, Any]]
@@ -23,7 +23,7 @@ Gradients = tuple[jax.Array, jax.Array, None, jax.Array, jax.Array]
 
 
 class _Stats(NamedTuple):
-    """Of each row: running maximum and sum of exponentials of its logits, sum and number of positives."""
+    """Running facts of each row: maximum and sum of exponentials of logits, sum and number of positives."""
 
     top: jax.Array
     total: jax.Array
@@ -138,7 +138,7 @@ def _logits(
 
 
 def _backward(slope, left, right, ids, scale, bias, row_facts, column_facts) -> Gradients:
-    """Gradients, given `slope(logits, same, row_facts, column_facts)`: that of the loss by each logit."""
+    """Returns the gradients; `slope(logits, same, row_facts, column_facts)` is that of each logit."""
 
     def visit(fixed, gradient, passing, sums):
         left, left_ids, row_facts = fixed
@@ -166,7 +166,7 @@ def _backward(slope, left, right, ids, scale, bias, row_facts, column_facts) -> 
 
 
 def _tour(visit: Visit, fixed: Any, rows: Any, passing: Any, sums: Any) -> tuple[Any, Any, Any]:
-    """Has `passing` visit every device, a chunk of each device's rows at a time, and come home."""
+    """Sends `passing` to every device and back; each visit takes a device's rows chunk by chunk."""
     axes = batch_axes()
     stops = math.prod(jax.lax.axis_size(axis) for axis in axes)
     count, width = (len(jax.tree.leaves(tree)[0]) for tree in (fixed, passing))

@@ -1,1 +1,1 @@
-"""What is trained: a stage is the parameters it needs, its loss, and the batch it wants."""
+"""Stages of training: a stage is its parameters, its loss, and the batch that it wants."""

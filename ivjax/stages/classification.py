@@ -77,7 +77,7 @@ class Classification:
 
     @property
     def frozen_blocks(self) -> int:
-        """How many of the first blocks are frozen while the others learn."""
+        """The number of first blocks that are frozen while the others learn."""
         if self.probe is None or not self.probe.open_blocks:
             return 0
         # Only with open blocks: without any, the whole stack is frozen by its path,
@@ -99,7 +99,7 @@ class Classification:
         return {name: cost * times.get(name, 1) for name, cost in forward.items()}
 
     def check(self) -> None:
-        """Raises if there is no such stage."""
+        """Raises if the options do not fit each other."""
         depth = self.classifier.encoder.depth
         self.classifier.check("classifier")
         for name in ("smoothing", "drop_path", "dropout"):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contrast:
-    """How embeddings are compared. Rows of one clip are positives of each other.
+    """The comparison of embeddings. Rows of one clip are positives of each other.
 
     Attributes:
         kind: the loss.
@@ -87,7 +87,7 @@ class DualEncoder:
         return self.size.encoders()
 
     def check(self) -> None:
-        """Raises if there is no such stage."""
+        """Raises if the options do not fit each other."""
         self.size.check()
         if not 0.0 <= self.mask < 1.0:
             raise UserError(f"stage.mask={self.mask}; it must be at least 0 and below 1")

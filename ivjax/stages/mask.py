@@ -1,4 +1,4 @@
-"""Which patches of a clip an encoder does not see while it is trained."""
+"""The mask: patches of a clip that an encoder does not see while it is trained."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from ivjax.ops.counting import visible_count
 
 @dataclass(frozen=True)
 class Mask:
-    """Which patches the student does not see. ivjax/stages/masking.py draws them.
+    """A mask of patches that the student does not see. ivjax/stages/masking.py draws it.
 
     Attributes:
         kind: `attention` tends to keep what the clip teacher looks at; `random` treats every patch
@@ -29,7 +29,7 @@ class Mask:
         return frames * visible_count(patches, self.ratio)
 
     def check(self) -> None:
-        """Raises if there is no such mask."""
+        """Raises if the options contradict each other."""
         if not 0.0 <= self.ratio < 1.0:
             raise UserError(f"stage.mask.ratio is {self.ratio}; it must be at least 0 and below 1")
         # An error rather than ignored: a user who sets both expects one of them to have an effect.

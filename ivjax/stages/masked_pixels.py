@@ -64,14 +64,14 @@ class MaskedPixels:
 
     @property
     def uneven(self) -> bool:
-        """Whether clips differ in how many tokens count: tubes do not, if they meet all turns of the cell."""
+        """Whether clips differ in the number of tokens that count in the loss."""
         # The cell has four turns. Over a multiple of four times each patch of a
         # tube is decoded equally often.
         even = self.mask.kind == "tube" and self.encoder.grid[0] % 4 == 0
         return self.decode is not None and not even
 
     def check(self) -> None:
-        """Raises if there is no such stage."""
+        """Raises if the options do not fit each other."""
         self.encoder.check("encoder")
         check_width("decoder", self.decoder.width, {"heads": self.decoder.heads})
         if self.encoder.attention == "released_head_axis":

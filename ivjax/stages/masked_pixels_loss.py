@@ -56,7 +56,7 @@ def batch_of(stage: MaskedPixels) -> Mapping[str, jax.ShapeDtypeStruct]:
 
 
 def draw_roles(stage: MaskedPixels, index: jax.Array, key: jax.Array) -> PatchRoles:
-    """What is to be done with the patches of the clips of global numbers `index` (B,)."""
+    """Draws the roles of the patches of clips, whose global numbers are `index` (B,)."""
     times, rows, columns = stage.encoder.grid
     keys = sample_keys(key, index, "mask")
     # The mask counts a class token, which there is not.
@@ -80,7 +80,7 @@ def errors_of(
     keep: jax.Array | None = None,
     decoder_keep: jax.Array | None = None,
 ) -> PerClip:
-    """Of each clip the mean squared errors of its hidden tokens, summed, and how many there are."""
+    """Returns for each clip the sum of its hidden tokens' mean squared errors, and their number."""
     predicted = model.predict(params, video, roles.visible, roles.decoded, keep, decoder_keep)
     # Only the patches that are decoded are made to targets.
     patches = gather_tokens(patchify(video, stage.encoder.tubelet, stage.encoder.patch), roles.decoded)

@@ -116,7 +116,7 @@ class MaskedReconstruction:
         return breakdown
 
     def check(self) -> None:
-        """Raises if there is no such stage."""
+        """Raises if the options do not fit each other."""
         size = self.student
         size.check("student")
         for name, heads in (("clip", self.clip), ("mae", self.mae)):

@@ -129,7 +129,7 @@ class Reconstruction:
         return jax.lax.optimization_barrier((visible, targets))
 
     def clip_features(self, params: Params, batch: Batch, key: jax.Array) -> ClipFeatures:
-        """What the clip teacher says of all tokens, or what the batch holds in its place."""
+        """Returns the clip teacher's features of all tokens, or those that the batch holds instead."""
         stage, teacher = self.stage, self.stage.clip_teacher
         if teacher:
             video = resized_for(teacher.size, batch["video"][:, :: stage.stride])
@@ -156,7 +156,7 @@ class Reconstruction:
         return cast(jax.Array, taps[:, :, teacher.size.class_tokens :])
 
     def draw(self, batch: Batch, key: jax.Array, features: ClipFeatures) -> jax.Array:
-        """Visible tokens (B, 1 + n), by the teacher's attention if the mask asks for it."""
+        """Draws visible tokens (B, 1 + n), by the teacher's attention if the mask asks for it."""
         times, rows, columns = self.stage.student.grid
         keys = sample_keys(key, batch["index"], "mask")
         attention = features.attention if self.stage.mask.kind == "attention" else None

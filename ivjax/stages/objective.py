@@ -1,4 +1,4 @@
-"""What a stage hands to the train loop: pure functions and the shapes of its batches."""
+"""The interface of a stage to the train loop: pure functions and the shapes of its batches."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What accelerators can do, one row per kind: compute, memory, links, and the hosts around them.
+"""Figures of accelerators, one row per kind: compute, memory, links, and the hosts around them.
 
 Everything is per *jax device*, as a program compiled for the chip sees it: one device per chip, but two on
 tpu7x, where a device gets half of the chip's compute, memory and links. A v4 chip is one device too, as in
@@ -18,12 +18,12 @@ class Chip:
     name: str
     platform: Literal["tpu", "gpu", "cpu"]
     kind: str
-    """What jax calls it (`device_kind`); for NVIDIA the beginning of that."""
+    """The `device_kind` of jax; for NVIDIA the beginning of that."""
     flops: float
     """Dense bfloat16 FLOP/s."""
     memory: int
     usable_memory: int
-    """What one program may fill: the rest belongs to the compiler or stays outside jax's memory pool."""
+    """Bytes that one program may fill: the rest is the compiler's, or outside of jax's memory pool."""
     memory_bandwidth: float
     link_bandwidth: float
     """TPU: one link to one neighbour (two per torus dimension). GPU: all NVLinks of a device together."""
@@ -32,7 +32,7 @@ class Chip:
     domain: int
     """Most devices that the links can join: a pod, or the GPUs of one host."""
     network_bandwidth: float
-    """Of a whole host, into the data-centre network."""
+    """From a whole host into the data-centre network."""
     devices_per_host: int
     cpus_per_host: int
     host_memory: int

@@ -9,7 +9,7 @@ from ivjax.errors import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """Where this process stands in a job, if the user says so; else the environment is asked."""
+    """The place of this process in a job, if the user gives it; else the environment is asked."""
 
     coordinator: str | None = None
     processes: int | None = None

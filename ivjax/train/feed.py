@@ -49,7 +49,7 @@ class Feed:
 
     @property
     def media(self) -> tuple[str, ...]:
-        """The media that batches come of."""
+        """The media of the batches."""
         return self._loader.media
 
     def medium(self, step: int) -> str:
@@ -58,7 +58,7 @@ class Feed:
 
     @property
     def position(self) -> dict[str, Any]:
-        """What `restore` continues from, as JSON."""
+        """The position that `restore` continues from, as JSON."""
         return dict(self._loader.state())
 
     def restore(self, position: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Feed:
         self._loader.restore(position)
 
     def report(self) -> dict[str, float]:
-        """What the loader has to say of this host's clips, for logs."""
+        """Returns the loader's figures on this host's clips, for logs."""
         return self._loader.report()
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ def _check(rows: Mapping[str, np.ndarray], wanted: Spec) -> None:
 
 
 def host_shard(mesh: Mesh, batch: int) -> HostShard:
-    """Which share of the rows this host's devices own, read off the mesh.
+    """Returns the share of the rows that this host's devices own, read off the mesh.
 
     Hosts whose devices differ only along tensor or context own the same rows and feed the same data.
     """

@@ -1,4 +1,4 @@
-"""What the devices can do: published peaks by device kind, and the memory they have used."""
+"""Published peaks of devices by kind, and the memory that they have used."""
 
 import resource
 import sys

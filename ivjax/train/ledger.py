@@ -1,4 +1,4 @@
-"""Where the time of a run goes, over all its restarts."""
+"""A ledger of the time of a run, over all its restarts."""
 
 import json
 import time

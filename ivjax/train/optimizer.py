@@ -64,8 +64,8 @@ def _adam(options: AdamW) -> optax.GradientTransformation:
 def layer_scales(params: Tree, rate: float, rules: Sequence[Rule]) -> dict[str, Any]:
     """Learning-rate factor of each leaf: rate ** (n + 1 - id), with n blocks.
 
-    id 0: what the rules call `first`. id i + 1: block i of what they call `stacked` (a vector along the
-    stacked axis). Everything else learns at the full rate.
+    id 0: parameters whose rule says `first`. id i + 1: block i of those with `stacked` (a vector along the
+    stacked axis). All others learn at the full rate.
     """
     leaves = dict(paths_of(params))
     depths = {path: rule_of(rules, path).depth for path in leaves}

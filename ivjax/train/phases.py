@@ -15,7 +15,7 @@ from ivjax.train.metrics import open_workdir
 
 
 class TrainingRun(NamedTuple):
-    """What is trained in one run folder: a whole experiment, or one of its phases."""
+    """The training in one run folder: a whole experiment, or one of its phases."""
 
     experiment: Experiment
     folder: Path

@@ -1,4 +1,4 @@
-"""What a run says of its steps: log lines, rates, skipped steps."""
+"""Reports on the steps of a run: log lines, rates, skipped steps."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What a run has in its hands while it trains: the compiled step, state, data, checkpoints and logs."""
+"""The session of a run: the compiled step, state, data, checkpoints and logs."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ class Session:
     position: Mapping[str, Any]
 
     def meta(self) -> dict[str, Any]:
-        """What each checkpoint says about the run."""
+        """Returns the description of the run that each checkpoint holds."""
         return {
             "experiment": to_json(self.experiment),
             "mesh": {axis: int(size) for axis, size in self.program.mesh.shape.items()},

@@ -1,4 +1,4 @@
-"""Where every parameter lives on the mesh, by the rules of the objective; moments and EMA follow it."""
+"""The place of every parameter on the mesh, by the objective's rules; moments and EMA follow it."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

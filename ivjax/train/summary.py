@@ -1,4 +1,4 @@
-"""What a start prints: ten lines about the run; and the table of its parameters."""
+"""The ten lines about a run that a start prints, and the table of its parameters."""
 
 import dataclasses
 import math

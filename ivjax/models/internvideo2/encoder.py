@@ -117,14 +117,14 @@ class EncoderTower(VideoTower):
         keep: jax.Array | None = None,
         wanted: jax.Array | None = None,
     ) -> Encoded:
-        """See VideoTower."""
+        """As VideoTower.encode."""
         visible, wanted = (with_class_tokens(patches, 1) for patches in (visible, wanted))
         return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))
 
     def encode_above(
         self, params: Params, video: jax.Array, keep: jax.Array | None, frozen_blocks: int
     ) -> Encoded:
-        """See VideoTower. A scan goes backward through all of its layers or none, so it is cut in two."""
+        """As VideoTower.encode_above. A scan goes back through all of its layers or none: here are two."""
         size, module = self.size, self.module
 
         def layers(first: int, last: int) -> Any:

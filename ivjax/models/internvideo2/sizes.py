@@ -85,7 +85,7 @@ class EncoderSize(PatchGrid):
         }
 
     def check(self, name: str) -> None:
-        """Raises if no encoder has the size `stage.<name>`."""
+        """Raises if the size at `stage.<name>` is impossible."""
         check_patches(name, self)
         # 16: see positions.sincos_3d, which starts the position tables.
         divisors = {"heads": self.heads, "pool_heads": self.pool_heads, "position codes": 16}

@@ -16,8 +16,8 @@ from ivjax.ops.losses import l2_normalise
 
 
 class StudentOutput(NamedTuple):
-    """What the student predicts. Without token heads a field is None; without a pooled head the
-    pooled feature comes as the encoder pools it."""
+    """The student's predictions. Without token heads a field is None; without a pooled head `pooled` is the
+    encoder's own pooled feature."""
 
     clip: jax.Array | None  # (K, B, 1 + n, width)
     pooled: jax.Array  # (B, width)
@@ -125,7 +125,7 @@ class StudentModel:
     def predict(
         self, params: Params, video: jax.Array, visible: jax.Array, keep: jax.Array | None = None
     ) -> StudentOutput:
-        """What the heads predict at the visible tokens (B, 1 + n) of clips (B, T, H, W, 3)."""
+        """Returns the heads' predictions at the visible tokens (B, 1 + n) of clips (B, T, H, W, 3)."""
         return cast(StudentOutput, self.module.apply({"params": params}, video, visible, keep))
 
 

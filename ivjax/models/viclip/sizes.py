@@ -73,7 +73,7 @@ class VisionSize(PatchGrid):
         }
 
     def check(self, name: str) -> None:
-        """Raises if no tower has the size `stage.<name>`."""
+        """Raises if the size at `stage.<name>` is impossible."""
         check_patches(name, self)
         check_width(name, self.width, {"heads": self.heads})
 
@@ -123,7 +123,7 @@ class TextSize:
         return {"text": inner + 2.0 * self.width * self.out}
 
     def check(self, name: str) -> None:
-        """Raises if no tower has the size `stage.<name>`."""
+        """Raises if the size at `stage.<name>` is impossible."""
         check_width(name, self.width, {"heads": self.heads})
 
 

@@ -99,7 +99,7 @@ class VisionTransformer(nn.Module):
         return Encoded(norm(x), taps, pooled, None)
 
     def _positions(self, times: int) -> tuple[jax.Array, jax.Array]:
-        """What the class token starts from (C,), and what is added to the patches (T*H*W, C)."""
+        """Returns the class token with its position (C,), and the positions of the patches (T*H*W, C)."""
         size, normal = self.size, nn.initializers.normal(self.size.width**-0.5)
         most, rows, columns = size.grid
         cls = self.param("cls_token", normal, (size.width,))
@@ -156,7 +156,7 @@ class ClipVisionTower(VideoTower):
         keep: jax.Array | None = None,
         wanted: jax.Array | None = None,
     ) -> Encoded:
-        """See VideoTower. A single temporal position is an image."""
+        """As VideoTower.encode. A single temporal position is an image."""
         visible, wanted = (with_class_tokens(patches, 1) for patches in (visible, wanted))
         return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))
 

@@ -1,4 +1,4 @@
-"""VideoMAE's pre-training model: an encoder of the tokens that are seen, a decoder that paints others."""
+"""VideoMAE's pre-training model: an encoder of the visible tokens, a decoder of the pixels of others."""
 
 import functools
 import zlib
@@ -147,7 +147,7 @@ class AutoencoderModel:
         keep: jax.Array | None = None,
         decoder_keep: jax.Array | None = None,
     ) -> jax.Array:
-        """See MaskedAutoencoder: pixels (B, m, tubelet*patch*patch*3) of the patches `decoded` (B, m)."""
+        """Returns predicted pixels (B, m, tubelet*patch*patch*3) of the patches `decoded` (B, m)."""
         out = self.module.apply({"params": params}, video, visible, decoded, keep, decoder_keep)
         return cast(jax.Array, out)
 

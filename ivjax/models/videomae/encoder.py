@@ -161,7 +161,7 @@ class VideoMaeTower(VideoTower):
         keep: jax.Array | None = None,
         wanted: jax.Array | None = None,
     ) -> Encoded:
-        """See VideoTower."""
+        """As VideoTower.encode."""
         out = self.module.apply({"params": params}, video, visible, keep, wanted)
         tokens, taps = cast(tuple[jax.Array, jax.Array], out)
         return Encoded(tokens, taps, None, None)

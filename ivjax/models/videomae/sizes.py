@@ -77,7 +77,7 @@ class VideoMaeSize(PatchGrid):
         }
 
     def check(self, name: str) -> None:
-        """Raises if no encoder has the size `stage.<name>`."""
+        """Raises if the size at `stage.<name>` is impossible."""
         check_patches(name, self)
         check_width(name, self.width, {"heads": self.heads})
 
