@@ -19,10 +19,10 @@ from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.tower import VideoEncoder, VideoTower
 from ivjax.stages.objective import Params
 
-_ENCODER = "encoder"  # the part of a larger model that is probed unless another is named
+_ENCODER = "encoder"  # the branch of a larger model that is probed unless another is named
 
 
-class Found(NamedTuple):
+class FoundEncoder(NamedTuple):
     """An encoder; `pools` is False if nobody has trained what it pools with."""
 
     model: VideoEncoder
@@ -89,7 +89,7 @@ def open_features(
     return _features(path, find_encoder(path, preset, dtype), feature, batch, mesh or local_mesh())
 
 
-def _features(path: str, found: Found, feature: Feature | None, batch: int, mesh: Mesh) -> Features:
+def _features(path: str, found: FoundEncoder, feature: Feature | None, batch: int, mesh: Mesh) -> Features:
     """What an encoder pools, where it does and was trained to, else the mean of its tokens."""
     if feature == "pooled" and not found.model.pools:
         name = type(found.model).__name__
@@ -98,32 +98,32 @@ def _features(path: str, found: Found, feature: Feature | None, batch: int, mesh
     return Features(found.model, found.params, feature or default, batch, mesh)
 
 
-def find_encoder(path: str, preset: str | None = None, dtype: Dtype = "float32") -> Found:
+def find_encoder(path: str, preset: str | None = None, dtype: Dtype = "float32") -> FoundEncoder:
     """Returns the encoder of FILE, RUN, or of a branch of either: PATH#BRANCH."""
     place, branch = _split(path)
     folder = Path(place).expanduser()
     if not is_run(folder):
         model, params, _ = load(folder, preset, dtype=dtype, on_host=True)
-        return _part_of_file(place, model, params, branch, dtype)
+        return _encoder_of_file(place, model, params, branch, dtype)
     if preset:
         raise UserError(f"{place} is a run, which knows its sizes: leave out the preset")
     experiment = stored_experiment(folder)
     model = experiment.stage.model(Compute(dtype))
     if isinstance(model, VideoEncoder) and not branch:
-        return Found(*load(folder, dtype=dtype, on_host=True)[:2])
+        return FoundEncoder(*load(folder, dtype=dtype, on_host=True)[:2])
     encoder = _branch(str(folder), experiment.stage, branch or _ENCODER, dtype)
     params = params_of_run(folder, experiment, branch=branch or _ENCODER)
-    return Found(encoder, params[branch or _ENCODER], _pools(model, branch or _ENCODER))
+    return FoundEncoder(encoder, params[branch or _ENCODER], _pools(model, branch or _ENCODER))
 
 
-def encoder_in_memory(stage: Stage, params: Params, branch: str | None, compute: Compute) -> Found:
+def encoder_in_memory(stage: Stage, params: Params, branch: str | None, compute: Compute) -> FoundEncoder:
     """Returns the encoder of a stage whose parameters lie in memory, or that of a branch of them."""
     model = stage.model(compute)
     if isinstance(model, VideoEncoder) and not branch:
-        return Found(model, params)
+        return FoundEncoder(model, params)
     branch = branch or _ENCODER
     encoder = _branch(type(stage).__name__, stage, branch, compute.dtype)
-    return Found(encoder, params[branch], _pools(model, branch))
+    return FoundEncoder(encoder, params[branch], _pools(model, branch))
 
 
 @functools.lru_cache(maxsize=8)  # the same function for the same model, so that it is compiled once
@@ -147,22 +147,22 @@ def _split(path: str) -> tuple[str, str]:
     return (place, branch) if place and not Path(path).expanduser().exists() else (path, "")
 
 
-def _part_of_file(path: str, model: Any, params: Params, branch: str, dtype: Dtype) -> Found:
+def _encoder_of_file(path: str, model: Any, params: Params, branch: str, dtype: Dtype) -> FoundEncoder:
     if isinstance(model, VideoEncoder) and not branch:
-        return Found(model, params)
+        return FoundEncoder(model, params)
     size = model.size.encoders().get(branch or _ENCODER)
     if size is None:
-        part = f"part #{branch}" if branch else "encoder"
-        raise UserError(f"{path} holds a {type(model).__name__}, which has no {part} that can be probed")
-    return Found(size.build(Compute(dtype)), params[branch or _ENCODER], model.size.trains_pooling())
+        named = f" #{branch}" if branch else ""
+        raise UserError(f"{path} holds a {type(model).__name__}, which has no encoder{named} to be probed")
+    return FoundEncoder(size.build(Compute(dtype)), params[branch or _ENCODER], model.size.trains_pooling())
 
 
 def _branch(name: str, stage: Stage, branch: str, dtype: Dtype) -> VideoTower:
     """The tower at a branch of a stage's parameters."""
     encoders = stage.encoders()
     if branch not in encoders:
-        names = ", ".join(f"{name}#{part}" for part in encoders) or "none"
-        raise UserError(f"{name} has no part #{branch} that can be probed; its parts are {names}")
+        names = ", ".join(f"{name}#{other}" for other in encoders) or "none"
+        raise UserError(f"{name} has no encoder #{branch} to be probed; its encoders are {names}")
     return encoders[branch].build(Compute(dtype))
 
 

@@ -92,7 +92,7 @@ def open_pairs(
 
 def _checked(name: str, model: Any, tokenizer: Tokenizer | None, words: bool = True) -> DualTower:
     if not isinstance(model, DualTower):
-        raise UserError(f"{name} holds a {type(model).__name__}, which reads no captions; give a ViCLIP")
+        raise UserError(f"{name} holds a {type(model).__name__}, which reads no captions; give two towers")
     if words:
         _check_words(name, model, tokenizer)
     return model

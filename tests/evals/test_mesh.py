@@ -111,7 +111,7 @@ def test_an_eval_that_cannot_run_is_an_error_before_the_first_step(small, tmp_pa
             "evals: classify: DualEncoder holds a DualTower, which has no",
         ),
         (LinearProbe(train=str(tmp_path)), corpus, "evals: probe: .*holds no videos and no images"),
-        (LinearProbe(train=corpus, branch="text"), corpus, "evals: probe: DualEncoder has no part #text"),
+        (LinearProbe(train=corpus, branch="text"), corpus, "evals: probe: DualEncoder has no encoder #text"),
         (Retrieval(), str(tmp_path / "gone"), "evals: retrieval: .*gone does not exist"),
     ):
         planned = dataclasses.replace(experiment, evals=(EvalRun(suite, every=1, data=data),))

@@ -92,7 +92,7 @@ def test_a_run_gives_its_student_or_the_branch_that_is_named(run):
     expected = apply(TINY, params["encoder"], CLIPS).pooled
     np.testing.assert_allclose(student.video(CLIPS), expected, atol=1e-4)
     assert (student.feature, student.width) == ("pooled", 8)
-    with pytest.raises(UserError, match="no part #mae_teacher that can be probed; its parts are .*#encoder"):
+    with pytest.raises(UserError, match="no encoder #mae_teacher to be probed; its encoders are .*#encoder"):
         open_features(f"{folder}#mae_teacher")
     with pytest.raises(UserError, match="is a run, which knows its sizes"):
         open_features(str(folder), "B14")
@@ -109,7 +109,7 @@ def test_a_model_in_memory_gives_what_its_run_gives(run):
     found = features.of_experiment(suite, experiment, params | {"clip_teacher": teacher}, local_mesh())
     expected = apply(TINY, teacher, CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
-    with pytest.raises(UserError, match="MaskedReconstruction has no part #vision that can be probed"):
+    with pytest.raises(UserError, match="MaskedReconstruction has no encoder #vision to be probed"):
         features.of_experiment(LinearProbe(train="x", branch="vision"), experiment, params, local_mesh())
 
 
@@ -120,7 +120,7 @@ def test_a_student_that_never_pooled_gives_the_mean(tmp_path):
     expected = apply(TINY, params["encoder"], CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
     assert open_features(f"{tmp_path}/s.safetensors#encoder", feature="pooled").feature == "pooled"
-    with pytest.raises(UserError, match="holds a StudentModel, which has no part #vision"):
+    with pytest.raises(UserError, match="holds a StudentModel, which has no encoder #vision"):
         open_features(f"{tmp_path}/s.safetensors#vision")
 
 

@@ -175,7 +175,7 @@ def test_sets_that_cannot_be_probed_are_errors(tmp_path):
             LinearProbe(train=f"{tmp_path}/../{tmp_path.name}/test.json", attribute="colour"),
         )
     few = listed(tmp_path, "few.json", range(4), NAMES + NAMES)
-    with pytest.raises(UserError, match="has 4 clips with one colour; a probe needs more"):
+    with pytest.raises(UserError, match="has 4 clips with one colour; a probe needs 5"):
         score(setting(encoder, path), LinearProbe(train=str(few), attribute="colour"))
     red = listed(tmp_path, "red.json", range(6), ["red"] * 6)
     with pytest.raises(UserError, match="have the colour red; a probe needs 2 classes"):

@@ -28,9 +28,9 @@ _RULES: Mapping[Sampling, Callable[[int, int, int], FrameRule]] = {
     "ucf": lambda frames, clip, clips: Dense(frames, view=clip, views=clips),
 }
 _SAID: Mapping[Sampling, str] = {
-    "kinetics": "kinetics: one frame of each equal part, later in it the later the clip",
-    "ssv2": "ssv2: every so-many-th of the frames of all clips in order",
-    "ucf": "ucf: neighbouring frames 4 apart, clips from end to end",
+    "kinetics": "kinetics: one frame of each of T equal parts; later clips take later ones",
+    "ssv2": "ssv2: frames at equal distances, dealt to the clips in turn",
+    "ucf": "ucf: frames 4 apart; clips at equal distances from the first frame to the last",
 }
 _MOST = 5  # classes of a prediction that are told
 

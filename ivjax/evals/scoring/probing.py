@@ -144,7 +144,8 @@ def _classes(train: ProbeSet, test: ProbeSet, suite: LinearProbe) -> tuple[str, 
     """The values of both sets; the probe may name any of them."""
     name = suite.attribute or "label"
     if len(train.items) < _FEWEST:
-        raise UserError(f"{suite.train} has {len(train.items)} clips with one {name}; a probe needs more")
+        count = len(train.items)
+        raise UserError(f"{suite.train} has {count} clips with one {name}; a probe needs {_FEWEST}")
     if len(set(train.values)) < 2:
         raise UserError(
             f"all clips of {suite.train} have the {name} {train.values[0]}; a probe needs 2 classes or more"
