@@ -39,7 +39,6 @@ def write(rendered: Rendered, folder: Path) -> None:
 
 def start(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> int:
     """Runs the steps in order; returns the status of the first that fails, or 0."""
-    # All clients and variables are checked before the first command: a half-started job costs money.
     for step in rendered.steps:
         for client in clients(step):
             # Every client is looked for before the first step runs, so that no launch stops half done.

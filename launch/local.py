@@ -50,7 +50,6 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
-    # Polled, because waiting for one process would miss the failure of another.
     while any(process.poll() is None for process in children):
         # Looked for before all have ended: a dead peer leaves the others waiting in a collective, where jax
         # notices only after its heartbeat timeout of 100 s.

@@ -123,8 +123,6 @@ def _links(found: Estimate, topology: Topology) -> dict[str, float]:
     for axis in reversed(list(found.mesh)):
         ways, sent = found.mesh[axis], found.costs.sent.get(axis, 0.0)
         inside *= ways
-        # Gradients are scattered inside a slice, summed between slices and gathered inside, so the network
-        # between slices carries only each device's share.
         if axis == "data" and found.slices > 1 and sent:
             near = ways // found.slices
             # Undoes the factor of a ring over all of `data`: XLA reduces inside a slice first, then between

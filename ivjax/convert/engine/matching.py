@@ -183,7 +183,6 @@ class _Matching:
         return change
 
     def _dtype(self, path: str, names: Sequence[str]) -> np.dtype:
-        # Only floats are cast: counters and indices keep their own dtype.
         stored = dict.fromkeys(self._tensors.dtype(name) for name in names)
         cast = self._wanted.dtype
         # Whole numbers are indices, which another dtype would spoil.
