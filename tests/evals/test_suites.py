@@ -2,11 +2,14 @@
 
 import argparse
 import json
+import re
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from ivjax.cli import eval as command
 from ivjax.errors import UserError
 from ivjax.evals.suites import SUITES, EvalSuite, LinearProbe, MultipleChoice, Retrieval, ViewClassification
 from ivjax.evals.suites.fields import option, options_of
@@ -15,6 +18,7 @@ from ivjax.evals.suites.suite import PAIRS
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.experiment.run_options import EvalRun
 from tests.evals.fakes import TableEncoder, annotated, setting
+from tests.train.processes import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,17 @@ def test_every_flag_is_explained_and_shows_who_has_it():
     assert all(suite.about.split(":")[0] in " ".join(told.split()) for suite in SUITES.values())
     groups = [line.rstrip(":") for line in told.splitlines() if line.endswith(":")]
     assert {"all suites", "retrieval, choice", "retrieval, zeroshot", "classify"} <= set(groups)
+
+
+def test_every_eval_command_of_the_docs_and_configs_asks_for_a_suite():
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers())
+    pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("configs/*.py"), ROOT / "README.md"]
+    text = "\n".join(page.read_text().replace("\\\n", " ") for page in pages)
+    found = re.findall(r"^\s*ivjax (eval [^#\n]*)", text, re.MULTILINE)
+    assert len(found) > 10
+    for line in found:
+        assert isinstance(suite_asked(parser.parse_args(shlex.split(line))), EvalSuite), line
 
 
 def test_overrides_reach_the_options_of_a_suite_in_a_config():
