@@ -106,6 +106,7 @@ def _drawn_clip(number: int, size: tuple[int, int], frames: int) -> Clip:
     rng = np.random.default_rng(number)
     height, width = size
     speed = rng.integers(1, 4, 2)
+    # Blocks of 8 pixels, as coarse as real pictures; pure noise does not compress and decodes far slower.
     coarse = rng.integers(0, 256, ((height + 4 * frames) // 8, (width + 4 * frames) // 8, 3))
     ground = coarse.repeat(8, 0).repeat(8, 1)
 
@@ -140,6 +141,7 @@ class _Sample:
         """Returns the median CPU milliseconds of each way; all ways take turns on each clip."""
         taken: dict[str, list[float]] = {}
         for number, clip in enumerate(self._clips):
+            # In turn on each clip, so that a busy moment of the machine slows all of them alike.
             for name, seconds in self._ways(number, clip).items():
                 taken.setdefault(name, []).append(seconds)
         return {name: 1e3 * statistics.median(values) for name, values in taken.items()}
@@ -198,6 +200,7 @@ def _bare(payload: bytes, chosen: Sequence[int]) -> list[np.ndarray]:
 
 
 def _cpu(work: Callable[[], Any]) -> tuple[float, Any]:
+    # CPU time of the thread and not wall time: other work on the machine does not count.
     started = time.thread_time()
     result = work()
     return time.thread_time() - started, result
@@ -245,6 +248,7 @@ def _warm_batches(loader: Loader) -> int:
 
 def _window(loader: Loader, clips: int) -> tuple[float, float]:
     """Returns wall and CPU seconds per clip, without the batches that were ready before."""
+    # These were filled while the other loaders were measured.
     for _ in range(BATCHES_AHEAD + 2):
         next(loader)
     cpu, started = _cpu_seconds(), time.perf_counter()
@@ -276,6 +280,7 @@ def _processes() -> list[int]:
 def _cpu_seconds() -> float:
     """Returns the CPU time of this process and of its running and ended children."""
     ticks = os.sysconf("SC_CLK_TCK")
+    # getrusage counts children only once they have ended.
     running = sum(sum(map(int, _stat(pid)[11:13])) for pid in _processes()[1:]) / ticks
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + running + ended.ru_utime + ended.ru_stime
@@ -283,6 +288,7 @@ def _cpu_seconds() -> float:
 
 def _stat(pid: int) -> list[str]:
     """Returns the fields of /proc/PID/stat after the command's name."""
+    # A command's name stands in brackets and may hold blanks and brackets itself.
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 

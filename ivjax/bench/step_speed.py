@@ -62,6 +62,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         rows = NamedSharding(mesh, batch_spec())
         batch = jax.jit(lambda: random_batch(objective, experiment.batch), out_shardings=rows)()
         key = jax.random.key(recipe.seed)
+        # Without the time to trace random values and start parameters, which a run pays once.
         started = time.perf_counter()
         # Ahead of time, so that compilation is timed alone and the program's memory can be read.
         step = program.lower().compile()
@@ -71,6 +72,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
 
         def one_step() -> Any:
             nonlocal state
+            # The step donates its state, so each call needs the one before.
             state, metrics = step(state, frozen, batch)
             return metrics
 
@@ -78,6 +80,7 @@ def _measure(experiment: Experiment, runs: int) -> dict[str, Any]:
         seconds = in_turn((matmul, lambda: gradient(state["params"], frozen, batch, key), one_step), runs)
     product, forward_backward, whole = seconds
     flops = sum(objective.main.flops.values()) * experiment.batch / mesh.size
+    # On a shared machine, shares of a matmul timed beside the step mean more than seconds.
     rate, kind = product_flops / product, jax.devices()[0].device_kind
     peak, memory = peak_flops(kind), step.memory_analysis()
     compiled = memory.temp_size_in_bytes + memory.argument_size_in_bytes if memory else 0
@@ -114,6 +117,7 @@ def random_batch(objective: Objective, batch: int) -> dict[str, jax.Array]:
     def noise(number: int, spec: jax.ShapeDtypeStruct) -> jax.Array:
         key, shape = jax.random.key(number), (batch, *spec.shape)
         if jnp.issubdtype(spec.dtype, jnp.integer):
+            # All bit patterns: the cast wraps around, and gives bytes of every value.
             return jax.random.bits(key, shape, jnp.uint32).astype(spec.dtype)
         return jnp.abs(jax.random.normal(key, shape, spec.dtype)) + jnp.asarray(1e-3, spec.dtype)
 

@@ -15,6 +15,7 @@ def in_turn(functions: Sequence[Callable[[], Any]], runs: int, budget: float | N
     counts as its run.
     """
     limit = float("inf") if budget is None else budget
+    # Not counted: the first call may compile, and fills caches.
     warm = [_seconds(function) for function in functions]
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(runs):
@@ -27,5 +28,6 @@ def in_turn(functions: Sequence[Callable[[], Any]], runs: int, budget: float | N
 
 def _seconds(function: Callable[[], Any]) -> float:
     started = time.perf_counter()
+    # jax returns before the device is done.
     jax.block_until_ready(function())
     return time.perf_counter() - started

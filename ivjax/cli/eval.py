@@ -52,6 +52,7 @@ def _eval(options: argparse.Namespace) -> int:
     suite = suite_asked(options)
     if options.tokenizer is not None:
         check_owner(type(suite), "--tokenizer", [name for name, s in SUITES.items() if s.has_tokenizer])
+    # Imported after the options are checked: jax takes a second, and a typing error should show at once.
     from ivjax.evals.items import EvalData
     from ivjax.evals.running import run_on_weights
 

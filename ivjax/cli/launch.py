@@ -56,6 +56,7 @@ def _add_kind(where: argparse._SubParsersAction, kind: str, parse: Parse) -> Non
 
 
 def _add_command_line(parser: argparse.ArgumentParser) -> None:
+    # REMAINDER: everything behind belongs to the launched command, also words that begin with a dash.
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="train ...", help="the command to run")
 
 

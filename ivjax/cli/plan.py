@@ -72,6 +72,7 @@ def _plan(options: argparse.Namespace) -> int:
     print(json.dumps(plan.as_dict()) if options.json else "\n".join(lines(plan)))
     if options.page:
         note(f"wrote {write_page(plan, options.page)}")
+    # So that scripts can ask whether a config fits.
     return 0 if plan.fits else 1
 
 
@@ -79,6 +80,7 @@ def _released(options: argparse.Namespace) -> int:
     from ivjax.plan.devices import prepare_environment
     from ivjax.plan.topology import parse
 
+    # Any TPU will do: on all of them the environment is the same.
     prepare_environment(parse("v5e:16x16"))
     from ivjax.plan.recipe_table import write_recipes
 

@@ -41,6 +41,7 @@ def _train(options: argparse.Namespace) -> int:
         raise UserError("a run needs a folder: add --workdir RUN")
     from ivjax.train.distributed import Job, join
 
+    # Before the loop is imported: jax counts devices once, and after that no job can be joined.
     join(Job(options.coordinator, options.processes, options.process))
     from ivjax.train.loop import train
 

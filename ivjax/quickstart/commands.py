@@ -49,6 +49,7 @@ FAST = Scale(
     pixel_teacher=_FEW,
     student=_FEW,
     words=330,
+    # Unoptimised programs compile faster, and six steps do not pay for more.
     xla_flags="--xla_backend_optimization_level=0",
 )
 CLIP_TEACHER, PIXEL_TEACHER, STUDENT = "runs/teacher_clip", "runs/teacher_pixels", "runs/stage1"

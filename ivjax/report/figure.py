@@ -22,6 +22,7 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[An
 
 def write_figure(figure: Any, out: Path) -> Path:
     """Writes a figure, whole or not at all; returns the file."""
+    # In memory first, so that `store` can put the whole file in place in one move.
     encoded = io.BytesIO()
     figure.savefig(encoded, format="png", dpi=110)
     out.parent.mkdir(parents=True, exist_ok=True)

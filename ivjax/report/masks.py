@@ -58,6 +58,7 @@ def masked_clips(run: Path) -> MaskedClips:
     if not isinstance(stage, MaskedReconstruction) or stage.clip_teacher is None:
         raise UserError(f"{run} was trained without a clip teacher, so there is no attention to draw")
     objective = stage.build(experiment.compute)
+    # One device, so that a batch of any size will do.
     mesh = build_mesh(MeshShape(), jax.local_devices()[:1])
     loader = open_loader(experiment, objective, mesh, run, eval_clips=bool(experiment.eval_loss.every))
     _, _, batch = next(loader)
@@ -68,8 +69,10 @@ def masked_clips(run: Path) -> MaskedClips:
     )
     times, rows, columns = stage.student.grid
     visible = np.zeros((len(tokens), times * rows * columns), bool)
+    # The first token is the class token; patches count from 1 in the student's input.
     np.put_along_axis(visible, np.asarray(tokens)[:, 1:] - 1, True, axis=1)
     shape = (len(tokens), times, rows, columns)
+    # One frame for each temporal position that the student sees.
     frames = np.asarray(batch["video"])[:, :: stage.stride * stage.student.tubelet]
     return MaskedClips(frames, np.asarray(attention, np.float32).reshape(shape), visible.reshape(shape))
 

@@ -23,6 +23,7 @@ def _draw_axis(path: str, points: Points, metric: str, highest: bool, folder: Pa
     panel.scatter(
         [positions[text] for text, _ in points], [value for _, value in points], color=GREY, alpha=0.45
     )
+    # The best of each value and not the mean: one bad setting of another axis would hide the effect.
     best = {text: (max if highest else min)(v for t, v in points if t == text) for text in positions}
     order = sorted(best, key=lambda text: positions[text])
     xs, ys = [positions[text] for text in order], [best[text] for text in order]

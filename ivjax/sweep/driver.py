@@ -49,7 +49,9 @@ def run_sweep(sweep: SweepFolder, options: SweepOptions, ranking: Ranking, say: 
     trials = sweep.trials()
     sweep.experiments()  # raises on a wrong override before anything is written
     sweep.write()
+    # The lock comes first: a second sweep must not start workers that take the devices of the first.
     with sweep.locked(), Pool(options.jobs).listening() as pool:
+        # Looked up inside the lock, because another sweep may have finished some of them just before.
         todo = [trial for trial in trials if not histories.is_finished(sweep.run_folder(trial))]
         say(f"{len(trials)} runs in {sweep.folder}, {len(trials) - len(todo)} of them finished before")
         if todo:
@@ -58,6 +60,7 @@ def run_sweep(sweep: SweepFolder, options: SweepOptions, ranking: Ranking, say: 
             _train(train_requests(sweep, todo, checks), pool, say)
         if pool.stopping:
             say("stopped by request; the same command continues")
+            # The status of a shell after Ctrl-C, so that scripts around a sweep stop too.
             return 130
     say(report(sweep, ranking))
     return int(not all(history.finished for history in sweep.histories()))
@@ -102,6 +105,7 @@ def train_requests(
         | {"key": check.key, "shared": check.shared, "log": str(sweep.run_folder(trial) / "log.txt")}
         for trial, check in zip(trials, checks, strict=True)
     ]
+    # Reversed, so that of equal keys the first request of the sweep is the one that stays in the dict.
     first = {request["key"]: request for request in reversed(requests)}
     return sorted(requests, key=lambda request: request is not first[request["key"]])
 

@@ -52,6 +52,7 @@ class History:
     def flops(self, steps: np.ndarray) -> np.ndarray:
         """Analytic FLOPs spent after each of `steps`."""
         spent = self.metric("flops")
+        # FLOPs are logged at some steps only; between them the steps are taken as equally costly.
         return np.interp(steps, [0, *spent.steps], [0.0, *spent.values])
 
 
@@ -79,6 +80,7 @@ def write_result(folder: Path, history: History) -> None:
         name: value
         for line in history.lines
         for name, value in line.items()
+        # Without times, which differ from run to run: a result of the same run must be the same file.
         if isinstance(value, int | float) and not name.startswith("time/") and name != "step"
     }
     result = {"steps": history.last, "flops": numbers.pop("flops", None), "metrics": numbers}

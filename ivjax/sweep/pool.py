@@ -54,6 +54,7 @@ class Pool:
         waiting, telling = deque(requests), threading.Lock()
 
         def serve() -> None:
+            # A thread for each worker: it waits on the worker's pipe, which frees Python's lock.
             while not self.stopping:
                 try:
                     request = waiting.popleft()
@@ -71,6 +72,7 @@ class Pool:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         again, self.stopping = self.stopping, True
+        # Without the lock, which the interrupted thread may hold; a copy, as others change the set.
         for worker in list(self._busy):
             worker.stop(at_once=again and number == signal.SIGINT)
 
@@ -106,6 +108,7 @@ class _Worker:
             self._process.stdin.flush()
         except BrokenPipeError:
             return None
+        # A worker that dies in the middle of its answer leaves a line without an end.
         line = self._process.stdout.readline()
         return json.loads(line) if line.endswith("\n") else None
 
@@ -118,6 +121,7 @@ class _Worker:
         """Ends the process, if it has not ended yet, and returns its exit status."""
         assert self._process.stdin and self._process.stdout
         with contextlib.suppress(BrokenPipeError):
+            # The end of its input is what tells a worker to end.
             self._process.stdin.close()
         status = self._process.wait()
         self._process.stdout.close()

@@ -53,6 +53,7 @@ def _check(experiment: Experiment, values: SharedValues, sizes: dict[str, int], 
     check_batch(experiment.batch, experiment.accumulate, mesh)
     with jax.set_mesh(mesh):
         shared = values.paths(experiment, program_of(experiment, mesh))
+    # Runs that share a step have the same size, and an estimate takes seconds.
     key = step_key(experiment, shared)
     if key not in sizes:
         sizes[key] = needed(estimate(experiment, _chip(), jax.device_count()).memory, _chip())

@@ -22,6 +22,7 @@ def train_commands(sweep: SweepFolder) -> dict[int, Command]:
 def launch_commands(sweep: SweepFolder, where: str, target: str) -> list[Command]:
     """Returns the arguments of `ivjax` that start each unfinished run as a job of its own."""
     stem = re.sub(r"[^a-z0-9]+", "-", sweep.folder.absolute().name.lower()).strip("-")
+    # Kubernetes and Slurm names of ours begin with a letter (`launch.target.check_name`).
     stem = (stem if stem[:1].isalpha() else f"sweep-{stem}")[:_LONGEST].rstrip("-")
     trials = sweep.trials()
     return [
@@ -39,6 +40,7 @@ def launch_all(sweep: SweepFolder, where: str, target: str, say: Callable[[str],
     failed = 0
     for command in commands:
         say(f"$ {shown(command)}")
+        # As commands of their own, so that one launch that fails does not end the others.
         failed += subprocess.run([sys.executable, "-m", "ivjax.cli", *command], check=False).returncode != 0
     say(f"when jobs are done: {shown(('sweep', '--table-only', '--workdir', str(sweep.folder)))}")
     return int(failed > 0)

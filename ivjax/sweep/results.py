@@ -66,6 +66,7 @@ def compare(histories: Sequence[History], ranking: Ranking) -> Comparison:
     if runs and metric not in logged:
         raise UserError(f"no finished run has logged {metric}{nearest(metric, logged, cutoff=0.3)}")
     points = [run.metric(metric) for run in runs]
+    # A step that all runs logged, and not the last of each: shorter runs would look worse than they are.
     common = set.intersection(*(set(p.steps.tolist()) for p in points)) if points else set()
     steps = max(common, default=None)
     at_steps = tuple(float(p.values[p.steps == steps][-1]) for p in points) if common else ()
@@ -81,11 +82,13 @@ def _common_flops(spent: Sequence[np.ndarray]) -> float | None:
     if not spent or not all(map(len, spent)):
         return None
     first, last = max(s[0] for s in spent), min(s[-1] for s in spent)
+    # Beyond these bounds `interp` would repeat the end of a curve as if it had been measured.
     return float(last) if 0.0 < first <= last else None
 
 
 def write_results(histories: Sequence[History], ranking: Ranking, folder: Path) -> str:
     """Writes table.txt, results.csv and plots into the folder of a sweep; returns the table."""
+    # Imports matplotlib, which only this function needs.
     from ivjax.report.sweeps import draw_axes, draw_runs
 
     compared = compare(histories, ranking)
@@ -121,6 +124,7 @@ def csv_of(histories: Sequence[History], compared: Comparison) -> str:
         f"{compared.metric} {what}": dict(zip(names, v, strict=True)) for what, v in _columns(compared)
     }
     out = io.StringIO()
+    # The default line end is \r\n.
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", *_paths(histories), "state", "steps", "flops", *columns])
     for run in histories:

@@ -26,6 +26,7 @@ class CompileCounts(NamedTuple):
 def share_cache(folder: Path) -> None:
     """Makes this process store all that it compiles in a folder, however quickly it compiled."""
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    # By default jax stores only what took a second to compile, and nothing that is small.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
@@ -52,10 +53,12 @@ def _events() -> Counter[str]:
     """Hits and misses of the compilation cache in this process, from the first call on."""
     seen: Counter[str] = Counter()
 
+    # jax passes further keywords in some versions.
     def heard(event: str, **_: Any) -> None:
         if event.startswith(_CACHE):
             seen[event.removeprefix(_CACHE)] += 1
 
+    # Once a process, hence the cache: two listeners would count each event twice.
     jax.monitoring.register_event_listener(heard)
     return seen
 
@@ -67,6 +70,7 @@ def compile_counts(folders: Iterable[Path]) -> CompileCounts:
     for file in (folder / _STARTS for folder in folders):
         for line in file.read_text().splitlines() if file.is_file() else ():
             start = json.loads(line)
+            # The most of all starts: a run that was resumed may have compiled fewer programs the second time.
             steps[start["key"]] = max(steps.get(start["key"], 0), start["compiled"] + start["cached"])
             compiled += start["compiled"]
     return CompileCounts(sum(steps.values()), compiled)

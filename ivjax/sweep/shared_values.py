@@ -51,6 +51,7 @@ class SharedValues:
 
 def _is_number(experiment: Experiment, path: str) -> bool:
     value = leaves(experiment).get(path)
+    # A bool is an int for Python, but a switch for a stage.
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) <= _LARGEST
@@ -74,6 +75,7 @@ def step_key(experiment: Experiment, shared: Collection[str]) -> str:
         for path, value in leaves(experiment).items()
         if path not in shared and path.split(".")[0] not in _OUTSIDE
     }
+    # Sixteen of 64 digits: it names a lock file, and a sweep has few different steps.
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -91,6 +93,7 @@ class SharedProgram(Program):
 
     def compile(self, media: Iterable[str]) -> dict[str, Step]:
         """The compiled step for each medium, with this run's values; needs the mesh in context."""
+        # Lowered outside: that takes no compiler, and need not wait for other processes.
         lowered = {m: self.step.lower(self.state, self.frozen, self.batches[m], self.values) for m in media}
         with self.compiling:
             compiled = {medium: step.compile() for medium, step in lowered.items()}

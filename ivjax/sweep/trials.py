@@ -43,6 +43,7 @@ def _zipped(overrides: Sequence[str]) -> list[Overrides]:
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{override} has {length}" for override, length in lengths.items())
         raise UserError(f"--zip walks lists of one length together, but {counts}; make them equally long")
+    # Overrides with a single value are repeated for each run.
     runs = max(lengths.values(), default=1)
     return list(zip(*(values * (runs // len(values)) for values in lists.values()), strict=True)) or [()]
 

@@ -11,9 +11,11 @@ from typing import Any, TextIO
 
 def main() -> None:
     """Answers on what was standard output; everything printed meanwhile goes to the log of the request."""
+    # A copy of standard output: XLA and FFmpeg print to descriptor 1, which would garble the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    # A thread of its own, so that the end of the parent is noticed in the middle of a run.
     threading.Thread(target=_listen, args=(sys.stdin, requests), daemon=True).start()
     from ivjax.sweep.requests import answer  # takes seconds, and the parent may be gone before
 
@@ -29,6 +31,7 @@ def _listen(commands: TextIO, requests: "queue.Queue[dict[str, Any]]") -> None:
     for line in commands:
         requests.put(json.loads(line))
     # The parent is done or was killed. What is not saved by now, the next start does again.
+    # Not sys.exit, which only ends a thread, and would wait for compiled code to return.
     os._exit(0)
 
 
