@@ -24,6 +24,7 @@ _START_SECONDS = 120  # importing may take long on a busy machine
 
 def usable_cores() -> int:
     """Returns the number of cores that this process may run on."""
+    # Not cpu_count: in a container, or under Slurm, a process may use fewer cores than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -61,8 +62,10 @@ class Child:
             [sys.executable, "-m", module, *map(str, handles)],
             pass_fds=handles,
             env=_environment(),
+            # Otherwise a child would read what is typed for its parent.
             stdin=subprocess.DEVNULL,
         )
+        # Else the pipe has two writers, and the death of the child would not end it.
         theirs.close()
         # Connection.poll makes a selector at each call, which takes longer than sending the question.
         self._answers = select.poll()
@@ -105,6 +108,7 @@ class Child:
         if not self._started:
             status = self._process.poll()
             self.close()
+            # A signal means a crash, which is worth another try; a status of 1 is an error of its imports.
             if status is not None and status < 0:
                 raise LostError("crash", f"its process ended with status {status}")
             raise UserError("a decode process did not start; its own message stands above")
@@ -134,6 +138,7 @@ class SteadyChild:
         """Ends the question that another thread is asking, and refuses later ones."""
         self._abandoned = True
         child = self._child
+        # Killed and not closed: the thread that asks still reads from the pipe.
         if child is not None:
             child.kill()
 
@@ -148,6 +153,7 @@ def serve(pipe: int, prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
     """Runs the child: `prepare(setup)` returns the function that answers questions."""
     for name in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which then ends us
         signal.signal(name, signal.SIG_IGN)
+    # FFmpeg reports every damaged frame on stderr; what matters comes back as a ClipError.
     av.logging.set_level(av.logging.PANIC)
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     connection = Connection(pipe)
@@ -160,6 +166,7 @@ def serve(pipe: int, prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
 
 def _follow(parent: int) -> None:
     """Ends this process, even inside a decoder that hangs, when its parent has ended."""
+    # The death of a parent gives no signal on all systems; its children then get another parent.
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -167,5 +174,6 @@ def _follow(parent: int) -> None:
 
 def _environment() -> dict[str, str]:
     """Returns our environment with our module path, and with one thread for numerical libraries."""
+    # A process for each core already: more threads would only take turns.
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     return {**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

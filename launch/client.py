@@ -41,13 +41,11 @@ def start(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> int:
     """Runs the steps in order; returns the status of the first that fails, or 0."""
     for step in rendered.steps:
         for client in clients(step):
-            # Every client is looked for before the first step runs, so that no launch stops half done.
             if shutil.which(client) is None:
                 raise UserError(
                     f"{client} is not installed: {_CLIENTS[client]}; the files are ready in {folder}, and "
                     "--dry-run shows them without it"
                 )
-    # Checked here as well as in the scripts: an unset variable would fail on every rented machine.
     missing = [name for name in rendered.passed if name not in os.environ]
     if missing:
         raise UserError(

@@ -70,6 +70,7 @@ def _taps(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields neighbours of n points: numbers of pixels (n,) and weights (n,), unless all weights are 0."""
     columns = list(_neighbours(across, width))
+    # A shift by whole pixels has one neighbour of weight 1, and shears along one axis have four of sixteen.
     for row, row_weight in _neighbours(down, height):
         for column, column_weight in columns:
             weight = row_weight * column_weight

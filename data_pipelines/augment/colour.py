@@ -5,6 +5,7 @@ import numpy as np
 from ivjax.data_pipelines.augment.value_tables import look_up
 
 _VALUES = np.arange(256, dtype=np.float32)
+# ITU-R 601 (0.299, 0.587, 0.114), in the fixed point of Pillow, so that greys agree to the byte.
 _LUMA = np.array((19595, 38470, 7471), np.float32)  # of red, green and blue, in 65536ths
 
 
@@ -57,6 +58,7 @@ def _smooth(frame: np.ndarray) -> np.ndarray:
     rows = wide[:-2] + wide[1:-1] + wide[2:]
     total = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * wide[1:-1, 1:-1]
     smooth = frame.copy()
+    # Pillow's SMOOTH filter: ones around a five, whose sum is 13; 6 rounds to nearest.
     smooth[1:-1, 1:-1] = (total + 6) // 13
     return smooth
 
@@ -65,6 +67,7 @@ def _turned(frame: np.ndarray, turn: float) -> np.ndarray:
     red, green, blue = planes = frame.transpose(2, 0, 1).astype(np.float32)
     value = planes.max(0)
     chroma = value - planes.min(0)
+    # Grey has no hue; the product with its chroma of zero makes any value right.
     scale = 1 / np.maximum(chroma, 1e-6)
     hue = np.where(value == green, 2 + (blue - red) * scale, 4 + (red - green) * scale)
     hue = np.where(value == red, (green - blue) * scale, hue) + np.float32(6 * turn)

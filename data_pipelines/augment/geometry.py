@@ -83,6 +83,7 @@ class RandomResizedCrop:
         """See Crop."""
         for _ in range(_TRIES):
             area = width * height * rng.uniform(*self.scale)
+            # Uniform in the logarithm, so that 3:4 and 4:3 are equally likely.
             ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:

@@ -124,6 +124,7 @@ class Mix:
             raise UserError(
                 f"labels reach from {labels.min()} to {labels.max()}, data.mix.classes={self.classes}"
             )
+        # Spread over all classes, the right one included, as timm does.
         off = self.smoothing / self.classes
         hot = np.full((len(labels), self.classes), off, np.float32)
         hot[np.arange(len(labels)), labels] = 1 - self.smoothing + off
@@ -140,6 +141,7 @@ def _mix_row(video: np.ndarray, partner: np.ndarray, mix: RowMix, out: np.ndarra
     elif mix.kept == 1:
         out[:] = video
     else:
+        # float32 and one rounding at the end: in uint8 either product would be cut off.
         blended = np.float32(mix.kept) * video
         blended += np.float32(1 - mix.kept) * partner
         out[:] = np.rint(blended, out=blended)

@@ -44,6 +44,7 @@ class ColourJitter:
         for number in rng.permutation(len(changes)):
             change, spread, centre = changes[number]
             if spread > 0:
+                # A factor below 0 would give the negative; hue turns either way.
                 least = max(centre - spread, 0.0) if centre else -spread
                 video = change(video, float(rng.uniform(least, centre + spread)))
         return video
@@ -92,6 +93,7 @@ class Erasing:
             area = height * width * rng.uniform(*self.area) / self.boxes
             aspect = math.exp(rng.uniform(math.log(self.aspect[0]), math.log(self.aspect[1])))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            # Smaller than the frame, as the originals: a whole frame is never erased.
             if 0 < h < height and 0 < w < width:
                 top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
                 video[:, top : top + h, left : left + w] = self._filling((frames, h, w, 3), rng)

@@ -72,6 +72,7 @@ RandAugment.PRESETS = {
 
 def _enhance(change: Callable[[np.ndarray, float], np.ndarray]) -> Operation:
     """Turns a level and a sign into a factor around 1."""
+    # 0.9, so that the factor stays within 0.1 and 1.9 as in the originals' increasing operations.
     return lambda video, level, sign: change(video, 1.0 + sign * level * 0.9)
 
 
@@ -80,6 +81,7 @@ OPERATIONS: dict[str, Operation] = {  # level is 0 to 1, sign 1 or -1
     "equalize": lambda video, level, sign: value_tables.equalize(video),
     "invert": lambda video, level, sign: value_tables.invert(video),
     "rotate": lambda video, level, sign: affine.rotate(video, sign * level * 30),
+    # Increasing (inc1): a higher level keeps fewer bits, and inverts more values below.
     "posterize": lambda video, level, sign: value_tables.posterize(video, 4 - int(level * 4)),
     "solarize": lambda video, level, sign: value_tables.solarize(video, 256 - int(level * 256)),
     "solarize_add": lambda video, level, sign: value_tables.solarize_add(video, int(level * 110)),

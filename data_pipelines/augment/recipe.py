@@ -58,6 +58,7 @@ VALIDATE = Augment(View())  # the centre; View(number, views) for testing in sev
 TRAIN_STAGE1 = Augment(MultiScaleCrop(), flip=0.5)
 TRAIN_STAGE2 = Augment(RandomResizedCrop(scale=(0.5, 1.0)), flip=0.5)
 FINETUNE = Augment(
+    # The usual range of ImageNet classifiers.
     RandomResizedCrop(scale=(0.08, 1.0)),
     flip=0.5,
     rand=RandAugment.PRESETS["rand-m7-n4-mstd0.5-inc1"],

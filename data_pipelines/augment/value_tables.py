@@ -15,6 +15,7 @@ def look_up(video: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
     """Clips values to 0 ... 255 and cuts off fractions."""
+    # Fractions are cut off and not rounded, as Pillow's lookup tables do.
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
@@ -76,6 +77,7 @@ def _stretching(histogram: np.ndarray) -> np.ndarray:
 def _equalizing(histogram: np.ndarray) -> np.ndarray:
     """Returns the table that evens out a histogram."""
     used = histogram[histogram > 0]
+    # Pillow's arithmetic: the brightest used value does not count.
     step = (used.sum() - used[-1]) // 255
     if step == 0:
         return _VALUES

@@ -27,6 +27,7 @@ def run_beam(
         _ = (
             pipeline
             | "jobs" >> beam.Create(jobs)
+            # Without it Beam fuses the steps, and one worker would build all shards.
             | "spread" >> beam.Reshuffle()
             | "build" >> beam.Map(build_shard, work)
         )
@@ -51,6 +52,7 @@ def _watching(jobs: Sequence[ShardJob], work: BuildSettings, tick: Callable[[int
     def watch() -> None:
         waiting = list(jobs)
         while waiting and not over.wait(_LOOK_SECONDS):
+            # By the files, which every runner leaves behind alike.
             done = {job.number for job in waiting if finished(job, work) is not None}
             tick(sum(len(job.rows) for job in waiting if job.number in done))
             waiting = [job for job in waiting if job.number not in done]

@@ -56,6 +56,7 @@ def _build_missing(plan: BuildPlan, work: BuildSettings, options: BuildOptions, 
     rows = sum(len(job.rows) for job in plan.jobs)
     say(f"{rows:,} clips to make of {plan.rows:,} rows, {len(plan.jobs):,} shards, {kept:,} of them there")
     if missing:
+        # Gone while shards are missing, so that nobody trains on half a corpus.
         (work.folder / MANIFEST).unlink(missing_ok=True)
         done = rows - sum(len(job.rows) for job in missing)
         with Progress(rows, "clips", say, done=done) as progress:
@@ -94,6 +95,7 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
         dropped=count_causes(drops, plan.not_drawn),
         digest=manifest.digest,
     )
+    # The manifest comes last: a folder that has one is whole.
     write_report(report, drops)
     write_manifest(work.folder, manifest.shards, made_with)
     return report

@@ -11,6 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.footage import Shown
 
+# Neighbouring frames of a slow scene hardly differ; a quarter of a second shows that something moves.
 _SAMPLES_PER_SECOND = 4  # of motion
 _SLACK = Fraction(1, 4)  # of a beat: time stamps are rounded
 
@@ -67,6 +68,7 @@ def shrunk(
     """Yields pictures upright, with square pixels, in one size, and in the colours of the encoder."""
     last, size = None, None
     for picture in pictures:
+        # A repeated frame is the same object, and is shrunk once.
         if picture is not last:
             size = size or fitted(picture.width, picture.height, pixel_shape, short_side)
             last, small = picture, _small(picture, *size)
@@ -75,6 +77,7 @@ def shrunk(
 
 def _small(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     quarter_turns = picture.rotation // 90
+    # Shrunk before it is turned, when there are fewer pixels to move.
     small = picture.reformat(
         width, height, "yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
     )
@@ -137,4 +140,5 @@ def _luma(picture: av.VideoFrame) -> np.ndarray:
     """Returns the luma: (H, W) int16."""
     plane = picture.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    # Cut to the picture: decoders pad their rows, with whatever lies there.
     return rows[: picture.height, : picture.width].astype(np.int16)

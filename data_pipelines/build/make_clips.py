@@ -135,6 +135,7 @@ def image_clip(row: Row, recipe: ClipRecipe) -> Clip:
     payload = fetch(row.path)
     found = probe(payload)
     size = None
+    # Small images keep their bytes: encoding a JPEG again only loses quality.
     if found.frames > 1 or min(found.width, found.height) > recipe.short_side:
         width, height = fitted(found.width, found.height, Fraction(1), recipe.short_side)
         size = height, width

@@ -84,6 +84,7 @@ def _refuse_other(folder: Path, made_with: Mapping[str, Any]) -> None:
         known = before.pop("corpus")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is damaged, so what {folder} holds is not known; {advice}") from None
+    # Through JSON, where tuples become lists, so that both sides have the same types.
     now = json.loads(json.dumps(made_with))
     if known != now.pop("corpus"):
         changed = _changes(before, now) or "the rows of the source"

@@ -29,6 +29,7 @@ def run_pool(
 
         built = [shards.submit(build_shard, job, work, run_rows) for job in jobs]
         try:
+            # The first error ends the build; waiting for all shards would hide it for hours.
             for shard in wait(built, return_when=FIRST_EXCEPTION).done:
                 shard.result()
         except BaseException:
@@ -53,6 +54,7 @@ class Makers:
         coming: deque[Future[Outcome]] = deque()
         for row in rows:
             coming.append(self._threads.submit(self._make, row))
+            # Twice the processes: enough that none waits, and finished clips do not pile up in memory.
             if len(coming) > 2 * self._count:
                 yield coming.popleft().result()
         while coming:

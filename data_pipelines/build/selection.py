@@ -52,6 +52,7 @@ class _Sieve:
 
     def drop(self, row: Row) -> Drop | None:
         """Returns why a row is dropped; None keeps it."""
+        # Duplicates last: a row that another filter drops must not shadow a later good one.
         for reason in (self._times, self._scores, self._duplicate):
             found = reason(row)
             if found is not None:

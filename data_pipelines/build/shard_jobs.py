@@ -71,6 +71,7 @@ def make_jobs(rows: Sequence[Row], recipe: ClipRecipe, shard_clips: int) -> tupl
 
 
 def _fingerprint(shared: object, rows: Sequence[Row]) -> str:
+    # repr of frozen dataclasses names every option, so that none can be forgotten here.
     digest = hashlib.sha256(repr(shared).encode())
     for row in rows:
         digest.update(repr(row).encode())
@@ -87,6 +88,7 @@ def build_shard(job: ShardJob, work: BuildSettings, run_rows: RunRows | None = N
                 shard.write(record)
             drops += outcome.drops
     note = ShardNote(shard.info, len(job.rows), tuple(drops), job.fingerprint)
+    # After the shard has its name; a note without a shard would be believed.
     _write_note(work.folder, note)
     return note
 
@@ -101,6 +103,7 @@ def finished(job: ShardJob, work: BuildSettings) -> ShardNote | None:
     """Returns the note of a finished job; None if the job is still to be done."""
     try:
         note = _read_note(work.folder, job.name)
+        # By size: hashing every finished shard would make each restart read the whole corpus.
         whole = (work.folder / job.name).stat().st_size == note.shard.bytes
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -69,6 +69,7 @@ class Internvid(tfds.core.GeneratorBasedBuilder):
         with Makers(config.recipe, config.row_seconds, options.processes) as makers:
             outcomes = makers.run([row for job in plan.jobs for row in job.rows])
             for number, record in enumerate(_records(outcomes, drops)):
+                # A digest of our own: TFDS stores none, and a resumed run must recognise its corpus.
                 digest.update(record)
                 yield f"{number:012d}", clip_to_example(unpack(record))
         if number < 0:

@@ -70,6 +70,7 @@ def _check(clips: int, held_out: int, seed: int) -> None:
 
 def _sources(seed: int, clips: int, held_out: bool) -> Iterator[DemoVideo]:
     """Yields videos of 3 to 7 clips; the last one has the remaining clips."""
+    # A stream for each set, so that the size of one does not change the other.
     lengths = np.random.default_rng([seed, held_out])
     number = 0
     while clips > 0:
@@ -109,6 +110,7 @@ def _draw(
             for source in sources:
                 progress.advance(_write_video(videos, source))
             return
+        # spawn: forking a process whose libraries have started threads can hang.
         with ProcessPoolExecutor(processes, get_context("spawn"), _follow_parent) as pool:
             drawing = [pool.submit(_write_video, videos, source) for source in sources]
             try:

@@ -108,6 +108,7 @@ def timestamp(seconds: Fraction) -> str:
 
 
 def _draw_film(source: DemoVideo) -> _Film:
+    # From the video's number and not one after the other: any process may draw any video.
     rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out])
     width, height = pick(rng, _SIZES)
     fps = pick(rng, _FPS)
@@ -122,6 +123,7 @@ def _draw_film(source: DemoVideo) -> _Film:
         else:
             shots.append(_clip(rng, start, fps, tint, source.held_out, has_sound))
         start += shots[-1].scene.frames
+        # So that each cut can be seen, also by the detector of shots.
         tint = tint.opposite()
     return _Film(width, height, fps, has_sound, tuple(shots))
 

@@ -97,6 +97,7 @@ def stamp(picture: np.ndarray, shape: str, rgb: np.ndarray, pose: Pose) -> None:
     u = (np.arange(left, right)[None, :] - pose.x) / pose.radius
     sine, cosine = math.sin(pose.angle), math.cos(pose.angle)
     depth = _DEPTHS[shape](u * cosine + v * sine, v * cosine - u * sine)
+    # The share of a pixel that the shape covers, about; hard edges would flicker as shapes move.
     cover = np.clip(depth * pose.radius + 0.5, 0, 1)[..., None]
     box = picture[top:bottom, left:right]
     box[...] = np.rint(box + cover * (rgb - box))

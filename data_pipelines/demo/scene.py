@@ -111,6 +111,7 @@ class Scene:
 def is_held_out(colour: str, shape: str, motion: str) -> bool:
     """Whether a combination never occurs in training, where every two of its three words do."""
     places = list(COLOURS).index(colour), SHAPES.index(shape), MOTIONS.index(motion)
+    # A linear code: every pair of words keeps partners in training, and one in eight triples is left out.
     return (places[0] + 3 * places[1] + 5 * places[2]) % len(COLOURS) == 0
 
 

@@ -42,6 +42,7 @@ class Caption(SingleArray):
         captions = clip.record.captions
         if not captions:
             raise ClipError("no caption", f"clip {clip.record.id} has none")
+        # Nothing is drawn for `first`; draws by purpose do not disturb each other.
         place = int(draw("caption").integers(len(captions))) if self.which == "random" else 0
         return self.tokenizer.encode(clean_caption(captions[place]) if self.clean else captions[place])
 

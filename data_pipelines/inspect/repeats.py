@@ -27,6 +27,7 @@ class Repeats:
     def add(self, value: bytes, place: int) -> None:
         """Adds the value of a place."""
         digest = hashlib.blake2b(value, digest_size=16).digest()
+        # The first byte of a hash deals values evenly to 256 files, each small enough to sort in memory.
         bucket = digest[0]
         with self._lock:
             self._held[bucket] += digest + place.to_bytes(8, "little")

@@ -76,6 +76,7 @@ def _read_chunk(view: mmap.mmap, position: int) -> _Chunk:
     header, data_at = _read(view, position, _CHUNK_HEADER.size)
     _, size, _, kind_and_records, decoded = _CHUNK_HEADER.unpack(header)
     kind, records = chr(kind_and_records & 0xFF), kind_and_records >> 8
+    # Riegeli's kinds: signature, metadata, padding, records and transposed records.
     if kind not in "smprt" or records > 1 or size > _MOST_BYTES or decoded > _MOST_BYTES:
         raise ClipError("altered", f"no record starts at byte {position} of the file, where one should")
     data, end = _read(view, data_at, size)
@@ -128,6 +129,7 @@ def _decompress(packed: bytes, size: int, compression: str) -> bytes:
 def _varint(data: bytes) -> tuple[int, bytes]:
     """Returns a number in groups of 7 bits, and the bytes after it."""
     value = 0
+    # Ten groups of 7 bits hold any number of 64.
     for place, byte in enumerate(data[:10]):
         value |= (byte & 0x7F) << 7 * place
         if byte < 0x80:

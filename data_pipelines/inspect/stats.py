@@ -67,6 +67,7 @@ class Stats:
 
     def plot(self, file: Path) -> None:
         """Stores a PNG with a histogram of each quantity."""
+        # Not pyplot, which would look for a display.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 

@@ -39,6 +39,7 @@ class Distribution:
         """Returns for each share the smallest value that at least this share of the values do not exceed."""
         values, counts = self._sorted()
         ends = np.cumsum(counts)
+        # A little less, because 0.07 * 100 is above 7 in floating point.
         places = np.searchsorted(ends, np.asarray(shares) * self.count - 1e-9)
         return [float(quantile) for quantile in np.clip(values[places], self.least, self.most)]
 

@@ -17,6 +17,7 @@ from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_
 from ivjax.data_pipelines.video.decode import Probe, Video
 
 _FRAMES_AT_ONCE = 32
+# mp4 stores times in whole ticks, so that 29.97 comes back a little off.
 _FPS_TOLERANCE = 0.01
 
 
@@ -123,6 +124,7 @@ class _Checks:
 
     def _is_chosen(self, place: int) -> bool:
         clips = max(self._manifest.clips, 1)
+        # Whole numbers spread the choice evenly, and give the same clips each time.
         return (place + 1) * self._decode // clips > place * self._decode // clips
 
     def _check_repeats(self) -> Iterator[CorpusFault]:
@@ -140,6 +142,7 @@ def _check_media(clip: Clip) -> None:
         found = media.probe
         _compare(clip, found)
         for start in range(0, found.frames, _FRAMES_AT_ONCE):
+            # Some frames at a time: all of a long clip would not fit into memory.
             media.decode(range(start, min(start + _FRAMES_AT_ONCE, found.frames)))
 
 

@@ -64,6 +64,7 @@ class BrokenClipLog:
             return
         self._named[key] = clip
         if self._file is not None:
+            # Opened for each line, so that a killed run loses none.
             with self._file.open("a") as file:
                 file.write(json.dumps(asdict(clip)) + "\n")
 

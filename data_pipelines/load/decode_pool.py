@@ -153,6 +153,7 @@ class Processes:
 
     def run(self, index: int, number: int, row: BatchRow) -> float:
         """See _Runner."""
+        # A SimpleQueue hands each worker to one thread, and needs no lock around the choice.
         worker = self._idle.get()
         try:
             error, taken = worker.make(index, number, self._seconds)
@@ -183,6 +184,7 @@ class _Worker:
     def __init__(self, maker: ExampleMaker, cache: IO[bytes] | None):
         # It has no name, so a kill leaves nothing behind; every process of this worker maps it.
         self._memory = tempfile.TemporaryFile()  # noqa: SIM115
+        # A mapping cannot be longer than its file.
         self._memory.truncate(room(maker.spec))
         self.slot = views(mmap.mmap(self._memory.fileno(), room(maker.spec)), maker.spec)
         files = [file.fileno() for file in (self._memory, cache) if file is not None]

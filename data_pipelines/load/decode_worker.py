@@ -34,6 +34,7 @@ def views(memory: mmap.mmap, spec: Mapping[str, ArraySpec]) -> dict[str, np.ndar
 def room(spec: Mapping[str, ArraySpec]) -> int:
     """Returns the bytes that `views` needs."""
     sizes = (int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in spec.values())
+    # At least one byte, because an empty mapping is an error.
     return max(sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), 1)
 
 
@@ -65,6 +66,7 @@ def _fill(maker: ExampleMaker, slot: BatchRow, index: int, number: int) -> ClipE
     """Fills the slot; returns the error of a broken clip."""
     try:
         fill_row(slot, maker.make(index, number), index, number)
+    # Returned and not raised: an exception would end the process, which takes a second to start.
     except (ClipError, UserError) as error:
         return error
     return None

@@ -91,6 +91,7 @@ class ExampleMaker:
             record = self.corpora[corpus][local]
             check_times(record)
             with OpenClip(record, number, self.cache) as clip:
+                # The record is opened once for all fields, and its video only if one of them asks for it.
                 for field, wanted in self._fields[corpus]:
                     arrays = field.make(clip, wanted, draw)
                     for name, spec in wanted.items():

@@ -123,6 +123,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self._threads = ThreadPoolExecutor(filler.threads, "ivjax-loader")
         # Grain only computes clip numbers here. No threads of its own: they would run ahead of the state.
         self._places = grain.experimental.ElasticIterator(
+            # The place in the order travels along: all random draws of a row follow from it.
             order.map_with_index(_placed),
             request.batch,
             grain.sharding.ShardOptions(request.host.index, request.host.count),
@@ -171,6 +172,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
     def close(self) -> None:
         """Ends threads, worker processes and files."""
         self._drop_coming()
+        # Before the threads are joined: one of them may wait for a decoder that hangs.
         self._filler.stop()
         self._threads.shutdown(cancel_futures=True)
         self._places.close()
@@ -184,6 +186,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._request.spec.items()}
         views = ({name: array[row, ...] for name, array in rows.items()} for row in range(count))
         filled = [
+            # Row by row and not batch by batch, so that a slow clip holds up one worker only.
             self._threads.submit(self._filler.fill, int(index), int(number), view)
             for index, number, view in zip(places["index"], places["number"], views, strict=True)
         ]

@@ -119,6 +119,7 @@ def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool
         for loader in loaders.values():
             loader.close()
         raise
+    # As the originals, which put the batches of all media into one pile and shuffle it.
     in_proportion = {name: max(loader.epoch // requests[name].batch, 1) for name, loader in loaders.items()}
     seed = next(iter(requests.values())).seed
     return MediaLoader(loaders, in_proportion | dict(data.steps), seed)

@@ -53,6 +53,7 @@ class Mixture:
         repeats: how often a clip stands in a batch, with the same frames and different augmentations.
     """
 
+    # Named and not imported, so that a config loads without grain and PyAV.
     IMPLEMENTATION: ClassVar[str] = "ivjax.data_pipelines.load.mixture_loader"
 
     corpora: tuple[Corpus, ...]

@@ -100,6 +100,7 @@ class _Repeated:
         self._times = times
 
     def __len__(self) -> int:
+        # len() must fit into a C ssize_t, and the order has no end.
         return sys.maxsize
 
     def __getitem__(self, place: int) -> int:
@@ -115,6 +116,8 @@ def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: i
             raise UserError(f"corpus {corpus.path} holds no clips; leave it out of data.corpora")
         dataset = grain.MapDataset.range(numbers.start, numbers.stop)
         # A seed of its own for each corpus: with the same one, corpora of equal size would run in step.
+        # repeat after shuffle, which gives every epoch an order of its own; and before mix, because a mix
+        # ends with its shortest part.
         shuffled.append(dataset.seed((seed + place) % 2**32).shuffle().repeat())
         weights.append(float(len(numbers)) if corpus.weight is None else corpus.weight)
     if min(weights) <= 0:

@@ -48,6 +48,7 @@ class SyntheticClips:
             raise UserError(
                 f"synthetic clips have no {', '.join(sorted(unknown))}; choose another data source"
             )
+        # Other numbers, so that no eval clip is ever trained on.
         numbers = range(self.clips, 2 * self.clips) if eval_clips else range(self.clips)
         return SyntheticExamples(numbers, self.tubelet, spec)
 
@@ -116,6 +117,7 @@ def _describe(video: np.ndarray, times: int, patches: int) -> np.ndarray:
     frames, height, width, _ = video.shape
     patch = round((height * width / patches) ** 0.5)
     cells = video.reshape(times, frames // times, height // patch, patch, width // patch, patch, 3)
+    # float32 in place of NumPy's float64: half the memory for numbers of eight bits.
     cells = cells.transpose(0, 2, 4, 6, 1, 3, 5).reshape(times, patches, 3, -1) / np.float32(255)
     mean = cells.mean(-1)
     square = np.einsum("tpcn,tpcn->tpc", cells, cells) / cells.shape[-1]
@@ -138,6 +140,7 @@ def _project(rows: np.ndarray, name: str, layer: int, width: int) -> np.ndarray:
 
 @functools.cache
 def _teacher(name: str, layer: int, described: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # Seeded by the name's bytes: Python's own hash of a text differs from process to process.
     rng = np.random.default_rng([layer, *name.encode()])
     first, bias = rng.normal(0, 2.0, (described, 32)), rng.normal(0, 0.5, 32)
     return first, bias, rng.normal(0, 1.0, (32, width))

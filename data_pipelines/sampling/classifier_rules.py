@@ -45,8 +45,10 @@ class Segments:
         elif length > max(self.segments, span):
             starts = np.sort(rng.integers(length - span + 1, size=self.segments))
         else:
+            # As the originals. Interval rules return all frames of a short clip; these repeat the first.
             starts = np.zeros(self.segments, np.int64)
         origin = 0 if self.original_numbers else 1
+        # The remainder turns frame -1 of `original_numbers` into the last one, as decord reads it.
         return indices.walk(starts, self.length, self.step, length, origin) % length
 
 
@@ -110,6 +112,7 @@ class Dense:
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """Returns frame numbers of a clip: (frames,) int64."""
+        # The window counts a full step after its last frame, as in the originals.
         room = max(length - self.frames * self.rate, 0)
         if self.view is None:
             start = int(rng.integers(room + 1))

@@ -47,6 +47,8 @@ class StreamingDraw(Generic[Item]):
 
     def offer(self, id: str, weight: float, item: Item) -> None:
         """Considers an item; `weight` is its chance to be drawn first. Ids must differ."""
+        # Exponential keys (Efraimidis, Spirakis): the `count` largest log(u) / weight are a weighted draw
+        # without replacement, and need neither the total weight nor the other items.
         self._push((math.log(self._uniform(id)) / weight, id, item))
 
     def merge(self, other: "StreamingDraw[Item]") -> None:
@@ -66,7 +68,9 @@ class StreamingDraw(Generic[Item]):
 
     def _uniform(self, id: str) -> float:
         """Returns a pseudo-random number in (0, 1) that depends on the seed and the id."""
+        # Not Python's hash, which differs from process to process.
         digest = hashlib.blake2b(id.encode(), digest_size=8, key=str(self._seed).encode()).digest()
+        # The half keeps 0 out, whose logarithm is infinite.
         return (int.from_bytes(digest, "little") + 0.5) / 2**64
 
 

@@ -7,6 +7,7 @@ Ints = np.ndarray  # int64
 
 def interval_bounds(length: int, frames: int) -> Ints:
     """Returns the first and last frame of min(frames, length) equal intervals: (n, 2)."""
+    # Cut off and not rounded, as the originals' astype(int).
     edges = np.linspace(0, length, min(frames, length) + 1).astype(np.int64)
     return np.stack([edges[:-1], edges[1:] - 1], axis=1)
 
@@ -15,6 +16,7 @@ def per_second(length: int, fps: float, rate: float, most: int | None = None) ->
     """Returns the frames at the centres of slots of 1 / rate seconds: (n,) with n <= `most`, possibly 0."""
     slot = 1 / rate
     times = np.arange(slot / 2, length / fps + slot / 2, slot)
+    # NumPy rounds halves to even, as the originals do.
     found = np.round(times * fps).astype(np.int64)
     found = found[found < length]
     return found if most is None or most <= 0 else found[:most]

@@ -43,6 +43,7 @@ class Intervals:
         elif not self.original_draw:
             found = rng.integers(first, last + 1)
         elif (last > first).all():
+            # The upper bound is exclusive, which is how the originals come to miss the last frame.
             found = rng.integers(first, last)
         else:
             found = np.sort(rng.permutation(length)[: len(first)])
@@ -69,6 +70,7 @@ class PerSecond:
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """Returns frame numbers of a clip: (frames,) int64."""
+        # Images have a rate of 0, which no rule by seconds can use.
         if length == 1:
             return np.zeros(self.frames, np.int64)
         found = indices.per_second(length, _known(fps), self.rate)
@@ -155,6 +157,7 @@ class Within:
         part = length - first
         if self.end is not None:
             part = max(min(part, int(fps * (self.end - self.start))), 1)
+        # The original compares times of the file with numbers of the clip, and so takes whatever comes first.
         if self.original_lazy and first > 0:
             return fill(first + np.arange(self.frames), self.frames, length)
         return first + self.rule.choose(part, fps, rng)

@@ -76,6 +76,7 @@ def times_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:
     start, end = (column(record, kind) for kind in ("start", "end"))
     if start is None and end is None:
         start, end = _frame_times(record)
+    # -1 is how the originals' lists say "the whole file".
     start, end = (None if value in (None, "", -1, "-1") else parse_time(value) for value in (start, end))
     check_span(start, end)
     return start, end
@@ -96,6 +97,7 @@ def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
     """Returns every filled column whose name ends in score or similarity."""
     filled = ((name, value) for name, value in record.items() if value not in (None, ""))
     scores = {name: _score(name, value) for name, value in filled if plain(name).endswith(_SCORE_ENDINGS)}
+    # pandas writes gaps as NaN; a row without a score has none.
     return {name: value for name, value in scores.items() if not math.isnan(value)}
 
 

@@ -54,6 +54,7 @@ def _turn(turn: Mapping[str, Any]) -> Turn:
     if role not in _ROLES:
         raise ValueError(f"its conversation has a turn of {role!r}")
     text = _text(turn, "value" if "value" in turn else "content")
+    # Where the media go is for the model to say: LLaVA's place differs from that of VideoChat.
     for placeholder in _PLACEHOLDERS:
         text = text.replace(placeholder, "")
     return Turn(_ROLES[role], text.strip())

@@ -57,6 +57,7 @@ def _distinct(row: Row, ids: Counter[str]) -> Row:
     id = row.id
     while ids[id]:
         ids[row.id] += 1
+        # Ids name clips in reports and draws; several captions of one span would share one.
         id = f"{row.id}#{ids[row.id]}"
     ids[id] += 1
     return row if id == row.id else dataclasses.replace(row, id=id)

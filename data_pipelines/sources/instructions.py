@@ -163,6 +163,7 @@ def _load_yaml(path: Path) -> Any:
     import yaml
 
     try:
+        # safe_load: a plain load would run code that a file names.
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {error}") from None

@@ -101,6 +101,7 @@ def split_line(line: str, count: int, separator: str | None = None) -> Sequence[
         separator = "," if "," in line else None
     fields = [field.strip() for field in line.split(separator)]
     if len(fields) > count and separator is None and count == 2:
+        # Kinetics' folders are called after classes, such as "riding a bike".
         fields = line.rsplit(None, 1)
     if len(fields) != count:
         raise ValueError(f"it has {len(fields)} fields, not {count}")

@@ -51,6 +51,7 @@ def read_media(path: str) -> bytes:
     if member not in places:
         raise FileNotFoundError(f"{tar} has no member {member}")
     offset, size = places[member]
+    # Read by offset: tarfile would walk through all members before.
     with tar.open("rb") as file:
         file.seek(offset)
         return file.read(size)
@@ -109,6 +110,7 @@ def media_files(folder: Path) -> Iterator[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name the one that holds the videos")
     for parent, folders, names in os.walk(folder, onerror=_unreadable):
+        # Sorted in place, because os.walk takes its order from this list; disks give another on each machine.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)

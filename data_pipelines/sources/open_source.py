@@ -99,6 +99,7 @@ def _recognise(path: Path, options: Mapping[str, Any]) -> str:
         return "webdataset" if any(path.glob("*.tar")) else "folder"
     by_suffix = {".tar": "webdataset"} | dict.fromkeys(LIST_SUFFIXES, "instruction_lists")
     by_suffix |= dict.fromkeys(SQLITE_SUFFIXES, "captions")
+    # Fields before columns: a list without a header would lose its first row as names of columns.
     found = by_suffix.get(path.suffix.lower()) or _by_fields(path) or _by_columns(path, options)
     if found is None:
         raise UserError(f"the format of {path} is not recognised; say which with --kind: {', '.join(KINDS)}")

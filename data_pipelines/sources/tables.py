@@ -81,6 +81,7 @@ def _lines(path: Path) -> Iterator[Found]:
 
 def _csv(path: Path) -> Iterator[Found]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    # newline="": csv wants line ends as they are, since quoted captions may hold some.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
         if not reader.fieldnames:
@@ -109,6 +110,7 @@ def _parquet(path: Path) -> Iterator[Found]:
     import pyarrow.parquet
 
     try:
+        # In batches: the tables of InternVid's 200 million rows do not fit into memory.
         batches = pyarrow.parquet.ParquetFile(path).iter_batches()
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is a damaged Parquet file ({error}); fetch it again") from None

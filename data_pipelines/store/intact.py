@@ -47,6 +47,7 @@ def intact_header(record: bytes) -> dict[str, Any]:
 def _check_header(header: dict[str, Any]) -> None:
     for name, kinds in _HEADER.items():
         value = header[name]
+        # Python counts a bool as an int, and JSON has both.
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             raise ClipError("bad header", f"{name} is {value!r}, of the wrong type")
     if not header["id"]:

@@ -15,6 +15,7 @@ SCHEMA = 1
 Media = Literal["video", "image"]
 
 _MAGIC = b"IVJX"
+# A fixed byte order, so that shards can move between machines.
 _LENGTHS = struct.Struct("<4sI")
 
 
@@ -87,6 +88,7 @@ def pack(clip: Clip) -> bytes:
     header: dict[str, Any] = {name: getattr(clip, name) for name in sorted(_FIELDS)}
     header["conversation"] = [[turn.role, turn.text] for turn in clip.conversation]
     header |= {"schema": SCHEMA, "bytes": len(clip.payload), "crc32": zlib.crc32(clip.payload)}
+    # Sorted names above and no blanks: equal clips give equal bytes, and shards equal hashes.
     encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     return _LENGTHS.pack(_MAGIC, len(encoded)) + encoded + clip.payload
 
@@ -100,6 +102,7 @@ def clip_of(header: Mapping[str, Any], payload: bytes) -> Clip:
     """Returns the clip of a header and its media bytes; raises ClipError if the bytes are damaged."""
     if len(payload) != header["bytes"]:
         raise ClipError("truncated", f"{len(payload)} of {header['bytes']} media bytes are there")
+    # crc32 and not SHA: every read pays for it, and it finds accidents, which is all that is asked.
     if zlib.crc32(payload) != header["crc32"]:
         raise ClipError("altered", "the media bytes differ from their checksum")
     values = {name: header[name] for name in _FIELDS}
@@ -134,5 +137,6 @@ def split(record: bytes) -> tuple[dict[str, Any], bytes]:
 
 def check_times(clip: Clip) -> None:
     """Raises ClipError unless 0 <= start <= end < infinity."""
+    # Written so that NaN fails too.
     if not (0 <= clip.start <= clip.end) or clip.end - clip.start == float("inf"):
         raise ClipError("wrong times", f"the clip runs from {clip.start} s to {clip.end} s")

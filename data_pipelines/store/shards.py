@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 _OPEN_FILES = 512  # per reader: half of the usual limit of a process
 # One record a group, or a random read would decompress a whole group. H.264 does not compress further.
 _ONE_BY_ONE = "group_size:1,uncompressed"
+# The reader's own threads and read-ahead only help who reads from front to back.
 RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
@@ -83,6 +84,7 @@ class ShardWriter:
         if kind is not None:
             self._draft.unlink(missing_ok=True)
             return
+        # Hashed from the file and not while writing, so that the hash is of what the disk holds.
         size, digest = self._draft.stat().st_size, sha256(self._draft)
         self.info = ShardInfo(self._path.name, self._count, size, digest)
         os.replace(self._draft, self._path)
@@ -111,6 +113,7 @@ class Shards:
 
     def __getitem__(self, number: int) -> bytes:
         shard, record = self._parts.locate(number)
+        # A read changes the table of open readers, so threads take turns.
         with self._lock:
             try:
                 return self._reader(shard).read([record])[0]
@@ -135,6 +138,7 @@ class Shards:
         return reader
 
     def __reduce__(self) -> tuple[type["Shards"], tuple[Path, Manifest]]:
+        # Open files cannot be sent to another process; the manifest can, and need not be read again.
         return Shards, (self._folder, self.manifest)
 
     def __enter__(self) -> "Shards":
@@ -186,6 +190,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """Raises UserError if a shard is missing or its size differs from the manifest; reads no data."""
     for shard in manifest.shards:
         path = folder / shard.name
+        # Sizes find what a broken copy leaves behind, without reading terabytes at every start.
         found = path.stat().st_size if path.is_file() else None
         if found != shard.bytes:
             state = "is missing" if found is None else f"has {found} bytes, its manifest says {shard.bytes}"

@@ -14,6 +14,7 @@ from ivjax.data_pipelines.store.records import Clip, ClipError, Turn
 from ivjax.errors import UserError
 
 DIGEST_FILE = "clips.sha256"  # beside the shards: changes when the corpus does
+# TFDS's features have no missing values.
 _NO_LABEL = -1
 
 

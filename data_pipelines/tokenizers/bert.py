@@ -108,6 +108,7 @@ def _read_pieces(file: Path) -> list[str]:
         lines = file.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not {PUBLIC_NAME}: it is not UTF-8 text ({error.reason})") from None
+    # Not splitlines, which also splits at rarer characters, and would shift all later ids.
     return lines.replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
@@ -129,6 +130,7 @@ def _is_control(char: str) -> bool:
 
 def _is_punctuation(char: str) -> bool:
     """Whether BERT splits at a character: all ASCII signs, also those that Unicode calls symbols."""
+    # $, + and ^ are symbols for Unicode and punctuation for BERT.
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "
     return unicodedata.category(char).startswith("P")

@@ -47,6 +47,8 @@ class ClipBpe:
 
     def encode(self, text: str) -> np.ndarray:
         """See Tokenizer."""
+        # The published code writes the end token over the last one; the end token is also the largest id,
+        # which is how the text encoder finds it.
         return fit([_SIZE - 2], list(_load(self.path).ids(text)), [_SIZE - 1], self.length, 0)
 
 
@@ -58,6 +60,7 @@ class _Vocabulary:
         symbols = itertools.chain(letters, (letter + _WORD_END for letter in letters), map("".join, merges))
         self._ids = {symbol: number for number, symbol in enumerate(symbols)}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
+        # A cache of each vocabulary's own: one on the method would keep dead vocabularies alive.
         self.word_ids = functools.lru_cache(_KEPT_WORDS)(self._word_ids)
 
     def ids(self, text: str) -> Iterator[int]:
@@ -113,6 +116,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
 @functools.cache
 def _byte_letters() -> Mapping[int, str]:
     """Returns a visible character for each byte, in the order of the vocabulary."""
+    # The order gives the first 256 ids, so it must be CLIP's: visible bytes first.
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in visible]
     letters = {byte: chr(byte) for byte in visible}
@@ -122,6 +126,7 @@ def _byte_letters() -> Mapping[int, str]:
 @functools.cache
 def _word_pattern() -> re.Pattern[str]:
     """Matches clitics, runs of letters, single numerals, and runs of anything else that is not blank."""
+    # Python's re knows no \p{N}, which the original's regex module has.
     numerals = "".join(chr(c) for c in range(0x110000) if unicodedata.category(chr(c)).startswith("N"))
     return re.compile(rf"(?i:'(?:s|t|re|ve|m|ll|d))|[^\W_{numerals}]+|[{numerals}]|(?:[^\s\w]|_)+")
 

@@ -39,6 +39,7 @@ def train_sentencepiece(captions: Iterable[str], out: Path, size: int, most: int
     """
     import sentencepiece
 
+    # Its progress goes to stderr by the hundred lines.
     sentencepiece.set_min_log_level(2)
     model = io.BytesIO()
     try:
@@ -51,6 +52,7 @@ def train_sentencepiece(captions: Iterable[str], out: Path, size: int, most: int
             character_coverage=0.9995,
             input_sentence_size=max(most, _FEWEST_SAMPLED),
             shuffle_input_sentence=True,
+            # One: the same captions must give the same bytes.
             num_threads=1,
             pad_id=PAD,
             bos_id=START,

@@ -33,6 +33,7 @@ def fit(start: Sequence[int], ids: Sequence[int], end: Sequence[int], length: in
     if room < 0:
         raise UserError(f"a tokenizer of length {length} has no room for its special tokens; make it longer")
     row = np.full(length, pad, np.int32)
+    # The end token always stays: CLIP's text encoder pools there.
     kept = [*start, *ids[:room], *end]
     row[: len(kept)] = kept
     return row

@@ -87,8 +87,10 @@ class Video:
         if not 0 < width * height <= _MOST_PIXELS:
             raise ClipError("absurd size", f"frames of {width} x {height}")
         ends = [entry.pos + entry.size for entry in self._stream.index_entries]
+        # An mp4 with its index in front opens well when its end is missing; the index tells.
         if ends and max(ends) > size:
             raise ClipError("truncated", f"{size} of at least {max(ends)} bytes are there")
+        # All packets at once: a clip has a few hundred kilobytes, and its frames are counted this way.
         self._packets = [p for p in self._container.demux(self._stream) if p.size and not p.is_discard]
         if any(p.is_corrupt for p in self._packets):
             raise ClipError("truncated", "the last packet is cut short")
@@ -101,12 +103,14 @@ class Video:
         """Returns the presentation times in order; places in decoding order if the file has no times."""
         if not self._timed:
             return list(range(len(self._packets)))
+        # Packets come in the order of decoding, and B-frames are shown in another one.
         return sorted({p.pts for p in self._packets if p.pts is not None})
 
     @property
     def probe(self) -> Probe:
         """The facts about the file."""
         rate = self._stream.average_rate
+        # FFmpeg gives images a rate of 25; their formats are called png_pipe and the like.
         still = len(self._times) == 1 and self._container.format.name.endswith("_pipe")
         return Probe(
             frames=len(self._times),
@@ -174,6 +178,8 @@ class Video:
         cursor = 0
         for time in sorted(wanted):
             start = keys[max(bisect.bisect_right(key_times, time) - 1, 0)]
+            # Only forwards: a keyframe further on saves the frames before it; going back is never needed, as
+            # the wanted times are sorted.
             if start > cursor:
                 self._context.flush_buffers()
                 cursor = start
@@ -213,6 +219,7 @@ def apply_graph(graph: av.filter.Graph, frames: Sequence[av.VideoFrame]) -> np.n
     """Returns the output of a graph of `rgb_graph` for each frame: (n, H, W, 3) uint8."""
     pictures: dict[int, np.ndarray] = {}
     for frame in frames:
+        # Rules repeat frames of short clips; each is converted once.
         if id(frame) not in pictures:
             graph.push(frame)
             pictures[id(frame)] = graph.pull().to_ndarray()
@@ -225,7 +232,9 @@ def rgb_graph(
     """Returns the graph that crops, resizes and converts frames like `frame` in one pass."""
     steps = [("format", "rgb24")]
     if size is not None:
+        # Before the conversion to RGB, which then has fewer pixels to convert.
         steps.insert(0, ("scale", f"{size[1]}:{size[0]}:flags=bicubic"))
     if box is not None:
+        # exact=1: FFmpeg would move the corner to an even pixel for 4:2:0 pictures.
         steps.insert(0, ("crop", f"{box.width}:{box.height}:{box.x}:{box.y}:exact=1"))
     return filter_graph(frame, steps)

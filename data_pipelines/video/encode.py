@@ -28,6 +28,7 @@ _PRESETS = [
     "placebo",
 ]
 _TUNES = ["film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"]
+# +bitexact leaves out the library's version and the date, which would change the bytes.
 _MP4 = {"movflags": "+faststart", "fflags": "+bitexact"}
 
 
@@ -43,6 +44,7 @@ class Encoding:
     """
 
     crf: int = 23
+    # A second or less at the usual rates: most of a sparse read is decoding up to the wanted frame.
     gop: int = 24
     preset: str = "veryfast"
     tune: str | None = None
@@ -95,6 +97,7 @@ def encode_video(
         if audio is not None and len(audio.samples):
             track = container.add_stream("aac", rate=audio.rate, layout="mono", options=_AAC)
             streams.append(_audio_packets(track, audio))
+        # Interleaved by time: a reader of one clip should not have to seek between pictures and sound.
         for packet in heapq.merge(*streams, key=_decoding_time):
             container.mux(packet)
     return file.getvalue()
@@ -106,6 +109,7 @@ def encode_image(frame: np.ndarray, quality: int = 2) -> bytes:
     codec = av.CodecContext.create("mjpeg", "w")
     codec.width, codec.height, codec.pix_fmt = picture.width, picture.height, "yuvj420p"
     codec.time_base = Fraction(1, 25)
+    # Both the same, or the encoder would vary the quality with the picture.
     codec.options = {"qmin": str(quality), "qmax": str(quality), "threads": "1"}
     return b"".join(bytes(packet) for packet in (*codec.encode(picture), *codec.encode(None)))
 
@@ -143,6 +147,7 @@ def _graph(frame: av.VideoFrame) -> av.filter.Graph:
         frame,
         [
             ("crop", f"{width}:{height}:0:0:exact=1"),
+            # Players take an untagged small video for BT.601 of limited range.
             ("scale", "flags=bicubic:out_range=tv:out_color_matrix=bt601:threads=1"),
             ("format", "yuv420p"),
         ],

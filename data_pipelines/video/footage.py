@@ -55,6 +55,7 @@ class Footage:
         if context is None:
             self._container.close()
             raise ClipError("unknown codec", f"no decoder for the video in {self._path}")
+        # One: builds and loaders run a process for each core already.
         context.thread_count = 1
         self._origin = begin_of(self._container)
 
@@ -62,6 +63,7 @@ class Footage:
     def fps(self) -> Fraction:
         """Average frames per second; 0 if the file does not say."""
         rate = self._stream.average_rate or self._stream.guessed_rate
+        # The NTSC rates are n / 1001; an average over a file misses them by a little.
         return Fraction(rate).limit_denominator(1001) if rate else Fraction(0)
 
     @property
@@ -77,6 +79,7 @@ class Footage:
 
     def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
         """Yields the frames that begin in [start, end); None is the start or the end of the file."""
+        # One frame behind: when a frame ends is known from the next one only.
         held: Shown | None = None
         ends = Fraction(0)
         try:
@@ -128,6 +131,7 @@ class Footage:
             first = _first(frames)
             if first is not None and first.pts is not None and self._time(first) <= start + TOLERANCE:
                 return itertools.chain([first], frames)
+            # Four times further each time, so that a file with few keyframes needs few seeks.
             back = max(4 * back, Fraction(1))
         return self._rewind()
 

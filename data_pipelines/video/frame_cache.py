@@ -80,6 +80,7 @@ class FrameCache:
         with self.memory.locked():
             state = int(self._entries["state"][number])
             self._counts["hits" if state == _READY else "misses"] += 1
+        # Outside the lock: decoding a clip must not keep the other processes waiting.
         if state == _READY or (state == _EMPTY and self._store(number, payload)):
             return CachedVideo(self, self._entries[number : number + 1])
         return Video(payload)
@@ -93,6 +94,7 @@ class FrameCache:
     def _store(self, number: int, payload: bytes) -> bool:
         """Decodes a whole clip into the cache; False if it does not fit or cannot be cached."""
         try:
+            # The whole clip, though few frames are asked for now: later visits ask for others.
             with Video(payload) as video:
                 return self._store_frames(number, video)
         except ClipError:  # the caller opens the clip as without a cache, and meets the same error
@@ -113,6 +115,7 @@ class FrameCache:
         if not _decode_into(frames, layout, video):
             self._end_claim(number, _LEFT_OUT, offset, size)
             return False
+        # Before the entry becomes ready, after which others read it without the lock.
         self._describe(number, layout, found, offset)
         self._end_claim(number, _READY)
         return True
@@ -174,6 +177,7 @@ class CachedVideo:
         if len(missing):
             pictures[missing] = self._resize(missing, box, size)
             with self._cache.memory.locked():
+                # After the pixels: a flag that is set is believed without the lock.
                 flags[missing] = 1
         return pictures[wanted]
 

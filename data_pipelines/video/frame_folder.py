@@ -27,6 +27,7 @@ class FrameFolder:
         self._path = path
         try:
             names = (file.name for file in Path(path).iterdir())
+            # The originals take the order of the disk, which differs between machines and shuffles frames.
             self._names = sorted(filter(_is_image, names), key=_in_order)
         except OSError as error:
             raise ClipError("missing", f"{path} cannot be read: {error.strerror}") from None

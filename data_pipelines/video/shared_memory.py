@@ -20,6 +20,7 @@ def memory_file(size: int) -> IO[bytes]:
     Its pages take memory only when they are written to.
     """
     if hasattr(os, "memfd_create"):
+        # memfd and not /dev/shm, which containers limit to 64 MB.
         file: IO[bytes] = os.fdopen(os.memfd_create("ivjax-frames"), "w+b")
     else:
         file = tempfile.TemporaryFile()  # noqa: SIM115

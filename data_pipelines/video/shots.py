@@ -35,11 +35,13 @@ def hsv(picture: np.ndarray) -> np.ndarray:
     half = 1 << (_FIXED_POINT - 1)
     saturation = (spread * _PER_VALUE[value] + half) >> _FIXED_POINT
     hue = (turn * _PER_SPREAD[spread] + half) >> _FIXED_POINT
+    # int16: differences of unsigned bytes would wrap around.
     return np.stack([np.where(hue < 0, hue + 180, hue), saturation, value]).astype(np.int16)
 
 
 def _reciprocals(scale: float) -> np.ndarray:
     """Returns scale / n for n = 0..255 in fixed point, and 0 for n = 0: (256,) int32."""
+    # A table in fixed point, as OpenCV converts; a division in floats rounds otherwise.
     table = np.zeros(256, np.int32)
     table[1:] = np.rint(scale * (1 << _FIXED_POINT) / np.arange(1, 256))
     return table

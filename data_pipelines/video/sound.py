@@ -50,6 +50,7 @@ def _pieces(
     origin, base = begin_of(container), stream.time_base or Fraction(1, av.time_base)
     with contextlib.suppress(av.FFmpegError):  # a format without seeking is read from its start
         container.seek(int(max(begins + origin - _LEAD, Fraction(0)) / base), stream=stream)
+    # Mono at the file's own rate, in whose samples places are exact; resampled once, at the end.
     mono = av.AudioResampler("s16", "mono")
     for packet in container.demux(stream):
         frames: list[av.AudioFrame] = []

@@ -54,7 +54,6 @@ def count_sums(
     if name in REDUCTIONS:
         dropped = [operands[0].splits[axis] for axis in equation.params["axes"]]
         for axis in {axis for split in dropped for axis in split}:
-            # Twice, as a ring all-reduce scatters and then gathers.
             device.send(axis, 2.0 * results[0].bytes)
     elif name in COLLECTIVES:
         named = equation.params.get("axes", equation.params.get("axis_name", ()))

@@ -125,8 +125,7 @@ def _links(found: Estimate, topology: Topology) -> dict[str, float]:
         inside *= ways
         if axis == "data" and found.slices > 1 and sent:
             near = ways // found.slices
-            # Undoes the factor of a ring over all of `data`: XLA reduces inside a slice first, then between
-            # slices, and each device sends only its part over the network.
+            # `sent` is that of one ring over all of `data`, from which the size of what is summed follows.
             whole = sent * ways / (2 * (ways - 1))
             seconds["slices"] = 2 * (found.slices - 1) / found.slices * whole / near / network
             sent = 2 * (near - 1) / near * whole
