@@ -65,6 +65,7 @@ def load(
         if not on_host:
             params = jax.device_put(params, jax.local_devices()[0])
         return Loaded(experiment.stage.model(Compute(dtype)), params, tokenizer_of(experiment.data))
+    # In float32 whatever the model computes in: its layers cast by themselves, as in training.
     imported = import_weights(folder, family, preset, fresh, "float32")
     found = family_named(imported.report.family)
     params = imported.params if on_host else jax.tree.map(jnp.asarray, imported.params)

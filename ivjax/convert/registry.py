@@ -15,10 +15,12 @@ from ivjax.errors import UserError
 def _discovered() -> dict[str, Family]:
     """All families by name, in the order of their modules' names."""
     found: dict[str, Family] = {}
+    # The order decides between families that fit alike, so it must be the same everywhere.
     for module in sorted(pkgutil.iter_modules(families.__path__), key=lambda module: module.name):
         content = importlib.import_module(f"{families.__name__}.{module.name}")
         for family in getattr(content, "FAMILIES", ()):
             if family.name in found:
+                # A mistake in the code, not in what a user gave, hence no UserError.
                 raise ValueError(
                     f"two families are called {family.name!r}; rename the one in {module.name}.py"
                 )

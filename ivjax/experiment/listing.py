@@ -11,6 +11,7 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
     """Returns every value of an experiment by dotted path; a dataclass itself is listed as its class."""
     if not has_branches(value):
         return {prefix.rstrip("."): value}
+    # The class is listed too: two classes may agree in all their fields.
     found = {prefix.rstrip("."): type(value)} if prefix and dataclasses.is_dataclass(value) else {}
     for name, below in branches_of(value).items():
         found |= leaves(below.value, f"{prefix}{name}.")

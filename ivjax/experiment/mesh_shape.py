@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ivjax.errors import UserError
 
+# data leads, because slices are laid out along the first axis.
 MESH_AXES = ("data", "fsdp", "tensor", "context")
 
 

@@ -74,6 +74,7 @@ def _set(at: Branch, names: list[str], text: str, path: str, root: Any) -> Any:
         new = _set(old, names[1:], text, path, root)
     else:
         new = read_value(old.kind, old.value, text, path)
+    # Rebuilt from the leaf up, so that the checks of every value around it run again.
     return replaced(value, names[:1], new)
 
 

@@ -93,6 +93,7 @@ class Suite(Protocol):
         """Raises UserError where `run` would before its first clip: a stage or data that it cannot read."""
         ...
 
+    # The types are Any, because this floor knows neither jax nor models.
     def run(
         self, experiment: Any, params: Any, data: str, mesh: Any, say: Callable[[str], None] = print
     ) -> Mapping[str, float]:

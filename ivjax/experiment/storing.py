@@ -54,6 +54,7 @@ def _packed(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         kind = type(value)
         fields = {field.name: _packed(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        # By module and name, so that any class of ivjax is found again without a list of classes.
         return {_KIND: f"{kind.__module__}:{kind.__qualname__}", **fields}
     if isinstance(value, Mapping):
         return {_KIND: _MAPPING, "entries": {str(key): _packed(entry) for key, entry in value.items()}}

@@ -34,6 +34,7 @@ def read_value(kind: Any, old: Any, text: str, path: str) -> Any:
 def default_of(kind: Any) -> Any:
     """Returns the only dataclass of an optional type with its defaults; None if one has no default."""
     classes = [option for option in options_of(kind) if dataclasses.is_dataclass(option)]
+    # Of several classes none is meant more than the others.
     if len(classes) != 1 or _required(classes[0]):
         return None
     (only,) = classes
@@ -59,6 +60,7 @@ def _read(kind: Any, old: Any, text: str) -> Any:
             continue
         try:
             return _read_one(option, old, text)
+        # Another type of the union may read the text.
         except (_MisfitError, *_UNREADABLE):
             continue
     raise _MisfitError

@@ -129,6 +129,7 @@ class Classifier:
         tokens = jnp.zeros((1, size.class_tokens + size.patches, size.width))
         pooled = None if size.out is None else jnp.zeros((1, size.out))
         params = self.head.init(above, Encoded(tokens, None, pooled, None))["params"]
+        # The bias too, which is zero already here: the originals scale both.
         params["head"] = jax.tree.map(lambda leaf: head_scale * leaf, params["head"])
         if self.size.extra_mlp:
             # The probe starts as if it had no MLP.
@@ -146,6 +147,7 @@ class Classifier:
 
         keys (B,): those of dropout, given in training alone.
         """
+        # Without the encoder, of which the head's module knows nothing.
         own = {name: branch for name, branch in params.items() if name != "encoder"}
         logits, sown = self.head.apply({"params": own}, encoded, keys, mutable=[STATISTICS])
         return cast(jax.Array, logits), dict(paths_of(sown.get(STATISTICS, {})))

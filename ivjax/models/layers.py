@@ -239,6 +239,7 @@ def run_blocks(
     slot = jnp.array([taps.index(i) if i in taps else len(taps) for i in range(depth)], jnp.int32)
     # Tokens are taken inside the scan, so that a tapped stream is never kept whole.
     shape = x.shape if wanted is None else (*wanted.shape, x.shape[-1])
+    # Without taps there is no buffer, not even the spare slot.
     carry = x, jnp.zeros((len(taps) + 1 if taps else 0, *shape), x.dtype)
     apply = block.clone(parent=None, name=None).apply
 

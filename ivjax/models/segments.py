@@ -72,6 +72,8 @@ def encode_segments(
     tower's own is one segment: towers that read images take a single frame.
     """
     frames = min(tower.size.frames, video.shape[1])
+    # Segments become rows of a larger batch: one pass, where a loop over segments
+    # would be several small ones.
     folded = video.reshape(-1, frames, *video.shape[2:])
     encoded = tower.encode(params, folded, visible, keep)
     return Segmented(encoded, video.shape[1] // frames, tower.size.class_tokens)

@@ -139,6 +139,8 @@ class VideoTower(VideoEncoder):
         """
 
         def frozen(leaf: jax.Array) -> jax.Array:
+            # Correct for any scanned stack, but not cheaper: the backward pass
+            # still runs through these blocks.
             below = jax.lax.stop_gradient(leaf[:frozen_blocks])
             return jnp.concatenate([below, leaf[frozen_blocks:]])
 

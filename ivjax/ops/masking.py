@@ -33,6 +33,7 @@ def draw_tube(noise: jax.Array, frames: int, ratio: float) -> jax.Array:
     """
     batch, patches = noise.shape
     _, chosen = jax.lax.top_k(noise, visible_count(patches, ratio))
+    # Sorted within a frame; frames follow each other, so the whole is ascending.
     tube = jnp.sort(chosen, axis=-1)[:, None] + patches * jnp.arange(frames)[:, None]
     return with_cls(tube.reshape(batch, -1))
 

@@ -8,6 +8,7 @@ import jax
 
 def path_name(path: tuple[Any, ...]) -> str:
     """A jax key path as text."""
+    # The one spelling of paths: rules, patterns, weight files, checkpoints and errors all use it.
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 

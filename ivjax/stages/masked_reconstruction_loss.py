@@ -31,6 +31,7 @@ def build(stage: MaskedReconstruction, compute: Compute) -> Objective:
         loss=reconstruction.loss,
         media={"video": Medium(batch_of(stage), tokens=tokens, flops=stage.flops())},
         rules=stage.rules,
+        # By name of the branch, which covers all that lies below it.
         frozen=tuple(stage.teachers()),
         grid=stage.student.grid,
     )

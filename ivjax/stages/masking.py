@@ -17,6 +17,7 @@ def draw_mask(
     """
     if mask.kind == "tube":
         return draw_tube(exponential(keys, (patches,)), frames, mask.ratio)
+    # With equal weights the weighted draw is a uniform one.
     noise = exponential(keys, (frames, patches))
     return chosen(mask, jnp.ones_like(noise) if attention is None else attention, noise)
 

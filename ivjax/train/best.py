@@ -43,6 +43,7 @@ class BestCheckpoint:
             hint = nearest(self._metric, metrics, cutoff=0.3)
             raise UserError(f"checkpoint.best={self._metric} is not among {', '.join(sorted(metrics))}{hint}")
         value = metrics[self._metric]
+        # As the first value NaN would stay for good: no number compares as better.
         if math.isnan(value) or (self._value is not None and not self._is_better(value, self._value)):
             return None
         self._value = value
@@ -74,6 +75,7 @@ class BestCheckpoint:
         if not self._metric or not file.is_file():
             return None
         stored = json.loads(file.read_text())
+        # A kill may have come after the file was written and before the older checkpoint was removed.
         if jax.process_index() == 0:
             self._remove_all_but(stored["step"])
         return float(stored["value"]) if stored["metric"] == self._metric else None

@@ -48,6 +48,7 @@ class Checkpoints:
             save_interval_steps=1,
             enable_async_checkpointing=True,
         )
+        # Orbax refuses relative paths.
         return ocp.CheckpointManager(self._folder.absolute(), options=options)
 
     def due(self, step: int) -> bool:
@@ -56,6 +57,7 @@ class Checkpoints:
 
     def save(self, step: int, state: State, data: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         """Starts a save; returns once the arrays are copied. Saving a step twice does nothing."""
+        # The last step, or one that a stop follows, may have been saved on schedule already.
         if step in self._manager.all_steps():
             return
         # The loader's position and what the run is are in the same checkpoint as the state: they become
@@ -151,6 +153,7 @@ def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = Fa
     steps = checkpoint_steps(folder)
     if not steps:
         raise UserError(f"{folder} holds no checkpoint; is it a run folder, and has the run saved once?")
+    # An item's folder is a checkpoint of its own, so nothing of the optimizer's state is read.
     item = (folder / CHECKPOINTS / str(steps[-1]) / ("ema" if ema else "params")).absolute()
     if not item.is_dir():
         raise UserError(f"{item.parent} holds no {item.name}; the run was trained without it")

@@ -13,6 +13,7 @@ def check_words(experiment: Experiment, objective: Objective) -> None:
         return
     wanted = {name for medium in objective.media.values() for name in medium.batch}
     for name, tokenizer in tokenizers_of(experiment.data).items():
+        # A mixture may serve several stages, and hold fields that this one does not read.
         if name in wanted and tokenizer.vocabulary_size > objective.vocabulary:
             raise UserError(
                 f"the tokenizer of data.fields.{name} has {tokenizer.vocabulary_size} pieces and the stage's "
@@ -32,6 +33,7 @@ def check_evals(experiment: Experiment) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"evals: {twice[0]!r} is the name of several evals; give each a name of its own")
     best = experiment.checkpoint.best
+    # The first word alone can be checked: the metrics below it are known once the suite has run.
     if best and best.removeprefix("-").split("/")[0] not in names:
         there = ", ".join(f"{name}/..." for name in names) or "no metric: set evals or eval_loss.every"
         raise UserError(f"checkpoint.best={best} is logged by no eval of this run, which logs {there}")

@@ -121,6 +121,7 @@ def host_shard(mesh: Mesh, batch: int) -> HostShard:
     # Not from jax.process_index() or device numbers: the latter have gaps between processes.
     for device, (rows,) in rows_of.items():
         owned.setdefault(device.process_index, set()).add(rows.indices(batch)[:2])
+    # Sorted, so that all hosts number the shares alike without talking to each other.
     shares = sorted({tuple(sorted(rows)) for rows in owned.values()})
     if sum(stop - start for share in shares for start, stop in share) != batch:
         raise UserError(

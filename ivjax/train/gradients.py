@@ -26,6 +26,8 @@ def _whole(objective: Objective) -> Differentiate:
     def loss(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         return objective.loss(joined(trained, frozen), batch, key)
 
+    # By `trained` alone: jax differentiates the first argument, so frozen parameters
+    # have no gradients in memory.
     return jax.value_and_grad(loss, has_aux=True)
 
 

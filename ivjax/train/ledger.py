@@ -27,6 +27,7 @@ class TimeLedger:
             stored = json.loads(self._file.read_text())
             self._earlier |= stored["totals"]
             self._marks = {int(step): totals for step, totals in stored["marks"].items()}
+        # All that comes before the first batch counts as compiling, except what is booked otherwise.
         self._running = "compile"
         self._since = time.perf_counter()
 

@@ -38,6 +38,7 @@ class Reporter:
         self._throughput = Throughput(objective, session.experiment.batch, mesh.size, session.ledger)
         self._pending: list[_Done] = []
         self._skipped_in_a_row = 0
+        # Counted again rather than stored, because the medium of a step is a function of its number.
         self._steps_of_medium = Counter(session.feed.medium(step) for step in range(session.step))
 
     def add(self, step: int, fed: Fed, metrics: Metrics) -> None:

@@ -133,6 +133,7 @@ def start_session(
             best=BestCheckpoint(experiment, folder),
             log=log,
             feed=feed,
+            # Last, because it takes long: mistakes that a check can find have been found by now.
             steps=program.compile(feed.media),
             state=state,
             frozen=frozen,
@@ -152,6 +153,7 @@ def _parameters(experiment: Experiment, program: Program, restored: Restored | N
     if restored:
         return restored.state, not_trained
     params = starting_params(objective, trained, weights, seed, program.shardings["params"])
+    # Compiled with its shardings, so that no device ever holds all moments.
     begin = jax.jit(lambda p: init_state(p, experiment.recipe), out_shardings=program.shardings)
     return begin(params), not_trained
 

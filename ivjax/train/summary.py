@@ -20,6 +20,7 @@ def summary(
 ) -> Iterator[str]:
     """About ten lines: what is trained, how large it is, where it lies, and what it starts from."""
     mesh, trained = program.mesh, program.state["params"]
+    # Of the mesh and not of jax: a plan's mesh is of devices that are only compiled for.
     device = mesh.devices.flat[0]
     axes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     everything = program.state | ({"frozen": program.frozen} if program.frozen else {})

@@ -18,6 +18,7 @@ def is_own(tensors: Tensors) -> bool:
 
 def metadata(family: str, sizes: Any, preset: str | None) -> dict[str, str]:
     """Returns what a file of a family's model of `sizes` says of itself."""
+    # As a text, since .safetensors has no other metadata.
     described = json.dumps(dataclasses.asdict(sizes))
     return {"format": FORMAT, "family": family, "preset": preset or "", "sizes": described}
 

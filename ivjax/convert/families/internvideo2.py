@@ -41,6 +41,7 @@ def trunk(prefix: str = "encoder/") -> list[Row]:
         rows += linear(f"{block}.{name}", f"{to}/{name.replace('.', '/')}")
     for name in ("q", "k", "v"):
         rows += norm(f"{pool}.norm1_{name}", f"{to_pool}/norm_{name}")
+        # The originals keep these biases as parameters beside Linear layers that have none.
         rows += linear(f"{cross}.{name}", f"{to_pool}/{name}", bias=False)
         rows += [Row(f"{cross}.{name}_bias", f"{to_pool}/{name}/bias")]
     return rows + linear(f"{cross}.proj", f"{to_pool}/proj")
@@ -130,6 +131,7 @@ PRETRAIN = Family(
     rows=tuple(pretrain_rows()),
     presets=StudentSize.PRESETS,
     container="module",
+    # Stage 1 has 8 frames, stage 2 has 4, and some fine-tuned models have 16.
     frames=(8, 4, 16),
     parity=FixtureRun(_size_of, internvideo2_parity.run),
 )

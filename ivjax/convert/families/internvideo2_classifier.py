@@ -34,6 +34,7 @@ def other_classes(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
 def classifier_rows() -> list[Row]:
     """Rows of all kinds of classifiers. Those that a kind lacks match nothing."""
     head = linear("head", "head", bias=False)
+    # The rule stands with the bias alone, so that its advice is given once.
     rows = [*trunk(), *norm("fc_norm", "fc_norm"), *head, Row("head.bias", "head/bias", fit=other_classes)]
     rows += norm("extra_mlp.0", "extra_mlp/norm") + linear("down.0", "down") + norm("down_norm", "down_norm")
     rows += linear("extra_mlp.1.fc1", "extra_mlp/fc1") + linear("extra_mlp.1.fc2", "extra_mlp/fc2")

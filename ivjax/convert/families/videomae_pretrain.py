@@ -26,6 +26,7 @@ def pretrain_rows() -> list[Row]:
 
 def _size_of(config: Mapping[str, Any]) -> AutoencoderSize:
     """Sizes of a fixture. Version 1's constructor is not told how many frames it reads: the fixture is."""
+    # The original's constructor has one ratio for encoder and decoder.
     ratio, width = config["mlp_ratio"], config["decoder_embed_dim"]
     encoder = VideoMaeSize(
         width=config["encoder_embed_dim"],

@@ -115,6 +115,7 @@ def index_of(path: Path) -> Path:
 def _file_of(folder: Path) -> Path:
     indices = sorted(folder.glob("*.safetensors.index.json"))
     files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".pt", ".pth", ".bin"))
+    # The index first: beside it lie its shards, none of which is the whole.
     if len(indices) == 1:
         return indices[0]
     if len(files) == 1:
@@ -135,6 +136,7 @@ def _sharded(index: Path) -> SafeTensors:
     missing = sorted(name for name, shard in places.items() if name not in shards[shard][0])
     if missing:
         raise UserError(f"{places[missing[0]]} lacks {missing[0]}, which {index.name} says it holds")
+    # A tensor that the index does not name would silently be left out.
     extra = sorted(name for entries, _ in shards.values() for name in entries if name not in places)
     if extra:
         raise UserError(

@@ -115,6 +115,7 @@ def _shards(tensors: Sequence[LazyTensor], shard_bytes: int) -> list[list[LazyTe
 def _names(path: Path, count: int) -> list[Path]:
     if count == 1:
         return [path]
+    # Named like the shards of Hugging Face's libraries, which thus read them.
     return [path.with_name(f"{path.stem}-{n:05}-of-{count:05}{path.suffix}") for n in range(1, count + 1)]
 
 

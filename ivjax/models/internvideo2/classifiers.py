@@ -12,6 +12,7 @@ def _released() -> dict[str, ClassifierSize]:
     """Everything that was released or has a script, as SIZE_DATA_fFRAMES."""
     found = {}
     for name, encoder in EncoderSize.PRESETS.items():
+        # The small sizes have scripts for 8 frames, Kinetics and Something-Something alone.
         large = name in ("1B", "6B")
         for data, classes in (_KINETICS | ({"mit": 339} if large else {}) | {"ssv2": 174}).items():
             for frames in (8, 16) if large else (8,):

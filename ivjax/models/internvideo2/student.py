@@ -47,6 +47,8 @@ class Decoder(nn.Module):
 
 def _per_layer(heads: FeatureHeads, dtype: Any, name: str) -> nn.Module:
     """One Decoder per tapped layer, parameters and inputs stacked on a leading axis."""
+    # One batched product for all layers instead of one each, and parameters in one
+    # array, as the blocks have them.
     stacked = nn.vmap(Decoder, variable_axes={"params": 0}, split_rngs={"params": True})
     return stacked(heads.width, heads.head, heads.norm, dtype, name=name)
 

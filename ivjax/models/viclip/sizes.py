@@ -96,7 +96,10 @@ class TextSize:
     depth: int
     heads: int
     out: int
+    # CLIP reads 77 tokens; ViCLIP's captions are cut to 32.
     context: int = 32
+    # CLIP's: 512 bytes, inside and at the end of words, 48,894 merged pairs, and the
+    # two tokens of start and end.
     vocabulary: int = 49408
     end: int | None = None
 

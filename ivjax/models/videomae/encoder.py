@@ -147,6 +147,7 @@ class VideoMaeEncoder(nn.Module):
         start = jnp.asarray(sinusoid_interleaved(size.patches, size.width))[None]
         if size.positions == "fixed":
             return start
+        # A parameter only where a file brings a table of another length, which the originals then train.
         return self.param("pos_embed", lambda _: start)
 
 

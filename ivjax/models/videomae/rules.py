@@ -3,6 +3,7 @@
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.rules import BLOCKS, PATCH_EMBED, linear, norm
 
+# The pattern blocks/*/bias does not cover these: the leaves are called q_bias and v_bias.
 _BLOCKS: Rules = (*BLOCKS, Rule("blocks/attn/[qv]_bias", depth="stacked"))
 
 ENCODER: Rules = stated_in(
