@@ -310,7 +310,7 @@ class AttentionPool(nn.Module):
 
 def mean_over(x: jax.Array, axis: int) -> jax.Array:
     """The mean, taken in float32, in the dtype of x."""
-    # bfloat16 has eight bits of mantissa: a sum of thousands of tokens would stop growing.
+    # bfloat16 has eight significant bits: a sum of thousands of tokens would stop growing.
     return jnp.mean(x, axis=axis, dtype=jnp.float32).astype(x.dtype)
 
 

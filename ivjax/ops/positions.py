@@ -49,6 +49,6 @@ def with_zero_cls(table: np.ndarray) -> np.ndarray:
 def sinusoid_interleaved(length: int, width: int) -> np.ndarray:
     """VideoMAE's fixed table (length, width): even channels sin, odd channels cos, of the flat index."""
     channel = np.arange(width)
-    # In float64 until the end, unlike the tables above: VideoMAE makes its table with Python's numbers.
+    # In float64 until the end, as VideoMAE makes it; the tables above are in float32 from the start.
     angle = np.arange(length)[:, None] / np.power(10000, 2 * (channel // 2) / width)
     return np.where(channel % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)

@@ -43,8 +43,8 @@ class QueryValueAttention(nn.Module):
         width = x.shape[-1]
         q, k, v = QueryKeyValue(self.dtype, name="qkv")(x)
         zeros = nn.initializers.zeros
-        # A bias of the keys would add the same number to all logits of a query, which
-        # the softmax takes out again.
+        # A bias of the keys would add the same number to all logits of a query, which a softmax takes out
+        # again.
         q = q + self.param("q_bias", zeros, (width,)).astype(self.dtype)
         v = v + self.param("v_bias", zeros, (width,)).astype(self.dtype)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
