@@ -55,6 +55,7 @@ def import_file(
 ) -> Converted:
     """Writes the weights of any file in this project's format: .safetensors with tree paths as names."""
     compared = compare(open_weights(path), str(path), choices)
+    # Before anything is written: a file that does not fit leaves no half of a conversion.
     compared.report.check(str(path))
     leaves = compared.leaves()
     about = metadata(compared.opened.family.name, compared.sizes, compared.preset)

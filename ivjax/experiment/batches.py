@@ -40,6 +40,7 @@ def follow_batch(
         if hasattr(after.schedule, name) and f"schedule.{name}" not in paths
     }
     if "schedule.warmup" not in paths:
+        # By clips seen, not by steps: a larger batch passes as many in fewer steps.
         changes["warmup"] = round(after.schedule.warmup / factor)
     steps = after.steps if "steps" in paths else max(round(after.steps / factor), 1)
     after = replace(after, steps=steps, schedule=replace(after.schedule, **changes))  # type: ignore[arg-type]

@@ -162,6 +162,7 @@ class Checkpointing:
     best: str | None = None
 
     def __post_init__(self) -> None:
+        # A lone "-" would choose the lowest of nothing.
         if self.best is not None and not self.best.removeprefix("-"):
             raise UserError("checkpoint.best names no metric; give one such as eval/loss with the prefix -")
 

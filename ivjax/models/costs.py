@@ -22,4 +22,5 @@ def attention_pool(width: int, out: int, tokens: int) -> float:
 
 def with_backward(forward: dict[str, float]) -> dict[str, float]:
     """Forward + backward: three times the forward, twice where the input (pixels) needs no gradient."""
+    # A product's backward pass has two of its size: one for the kernel, one for the input.
     return {layer: flops * (2 if layer == "patch_embed" else 3) for layer, flops in forward.items()}

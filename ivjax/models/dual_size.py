@@ -73,6 +73,7 @@ class DualSize:
             raise UserError(
                 f"stage.vision.out={vision.out} and stage.text.out={text.out} differ; make them equal"
             )
+        # Strict, because frames that are left over would be dropped in silence.
         if self.clip_frames % vision.frames:
             raise UserError(
                 f"stage.frames={self.frames} cannot be read {vision.frames} at a time; leave it out, or make "

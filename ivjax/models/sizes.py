@@ -176,6 +176,7 @@ class PatchGrid:
 
 def check_patches(name: str, size: Any) -> None:
     """Raises if clips do not divide into patches."""
+    # Strict, where a convolution would drop the rest at the border without a word.
     if size.frames % size.tubelet or any(side % size.patch for side in size.image):
         raise UserError(
             f"stage.{name}: {size.frames} frames of {size.image} do not divide into tubelets of "

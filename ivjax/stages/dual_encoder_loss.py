@@ -65,6 +65,7 @@ def _medium(stage: DualEncoder, frames: int) -> Medium:
 def _patches(stage: DualEncoder, frames: int) -> int:
     """Patches of one segment of a clip of `frames` frames, which may be a single one."""
     size = stage.vision
+    # An image has one temporal position, so an image and a clip need different numbers of visible patches.
     return min(frames, size.frames) * size.patches // size.frames
 
 

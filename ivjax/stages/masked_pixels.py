@@ -85,6 +85,7 @@ class MaskedPixels:
         self.mask.check()
         if self.mask.kind == "attention":
             raise UserError("stage.mask.kind=attention needs a teacher, which this stage lacks; choose tube")
+        # Without hidden patches the loss would be a mean over nothing.
         if self.visible == self.encoder.patches:
             raise UserError(f"stage.mask.ratio={self.mask.ratio} hides no patch; raise it")
         if self.decode is None:

@@ -59,6 +59,7 @@ def batch_of(stage: MaskedReconstruction) -> Mapping[str, jax.ShapeDtypeStruct]:
     if stage.mask.kind == "attention" and not stage.clip_teacher:
         spec["attention"] = struct((times, rows * columns), jnp.float32)
     if stage.clip and not stage.clip_teacher:
+        # Clips lead in a batch, layers in the models: hence the moveaxis where these are read.
         shape = (stage.clip.layers, 1 + size.patches, stage.clip.width)
         spec["clip"] = struct(shape, jnp.float32)
     if stage.pooled and not stage.clip_teacher:
@@ -92,6 +93,7 @@ class Reconstruction:
     def loss(self, params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         """The weighted sum of the terms, and the terms."""
         stage = self.stage
+        # The targets come first, because the teacher's attention decides what the student sees.
         visible, targets = self.targets(params, batch, key)
         keys = sample_keys(key, batch["index"], "drop_path")
         keep = drop_path(keys, stage.drop_path, stage.student.depth)

@@ -69,8 +69,10 @@ class Objective:
     media: Mapping[str, Medium]
     rules: Rules
     frozen: tuple[str, ...] = ()
+    # By count and not by path, since a scanned stack is one array per parameter.
     frozen_layers: Mapping[str, int] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)
+    # Kept among the parameters, so that checkpoints, averages and weight files hold them like any other.
     running: tuple[str, ...] = ()
     joint: Joint | None = None
     grid: tuple[int, int, int] | None = None

@@ -43,6 +43,7 @@ class ClipTeacher:
 
     def flops(self, frames: int) -> float:
         """Forward FLOPs per clip of `frames` frames."""
+        # All patches: a teacher sees the whole clip, and the student a fifth of it.
         return self.segments(frames) * sum(self.size.flops().values())
 
     def check(

@@ -23,6 +23,7 @@ def join(job: Job) -> None:
     """
     given = (job.coordinator, job.processes, job.process)
     if any(value is not None for value in given):
+        # jax would take what is missing from the environment, which may be that of another job.
         if None in given:
             raise UserError("--coordinator, --processes and --process belong together; give all three")
         if not 0 <= job.process < job.processes:  # type: ignore[operator]

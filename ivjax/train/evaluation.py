@@ -35,6 +35,8 @@ def evaluate(session: Session, last: bool) -> None:
 
 
 def _is_due(every: int, step: int, last: bool) -> bool:
+    # The last step counts whatever `every` says, so that a finished run has
+    # figures for what it leaves behind.
     return every > 0 and (last or step % every == 0)
 
 

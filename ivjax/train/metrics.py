@@ -36,6 +36,7 @@ class MetricsLog:
                     kept.append(line + "\n")
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue
+        # Replaced in one move: a kill here must not take the history of the run.
         store(self._file, "".join(kept))
 
     def write(self, step: int, values: dict[str, Any]) -> None:

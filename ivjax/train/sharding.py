@@ -21,6 +21,7 @@ def spec_of(path: str, shape: tuple[int, ...], mesh: Mesh, rules: Rules) -> Part
     """The spec of one parameter. A dimension that its axis does not divide stays whole."""
     axes = _axes(path, shape, rules)
     split = [
+        # jax refuses uneven shards.
         axis if axis and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0 else None
         for axis, size in zip(axes, shape, strict=False)
     ]

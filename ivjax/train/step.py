@@ -63,6 +63,7 @@ def make_step(
         # Again after the update, because weight decay moves parameters that have no gradient.
         # Restored after the update too, because weight decay moves a parameter without any gradient.
         params = with_frozen(params, state["params"], objective.frozen_layers)
+        # As the originals clamp in place, so the value in a checkpoint is the one in use.
         params = bounded(params, objective.rules)
         params = with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})
         changed = {"params": params, "moments": moments}

@@ -47,6 +47,7 @@ def parameter_table(program: Program, folder: Path, say: Callable[[str], None]) 
     """Writes parameters.txt: shape, split and bytes per device of every parameter; says its lines too."""
     everything = program.state | ({"frozen": program.frozen} if program.frozen else {})
     lines = list(sharding.describe(everything, program.mesh, program.objective.rules))
+    # Always stored, because the split of a run is asked about long after its terminal is gone.
     store(folder / "parameters.txt", "".join(f"{line}\n" for line in lines))
     for line in lines:
         say(line)

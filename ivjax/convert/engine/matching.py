@@ -154,6 +154,8 @@ class _Matching:
     def _layer_names(self, row: Row, layers: Layers, numbers: range) -> list[str] | None:
         """Returns the names of all layers; None if one is missing. Notes missing and surplus layers."""
         for layer in layers.keys() - set(numbers):
+            # A deeper file is an error and not cut off: its last layers are what
+            # the others were trained for.
             self._surplus[layers[layer]] = f"the model has {len(numbers)} layers there"
         absent = [row.name(number) for number in numbers if number not in layers]
         if self._wanted.partial and not layers:

@@ -96,6 +96,7 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 def _opened(path: Path) -> Tensors:
     if path.is_dir():
         path = _file_of(path)
+    # So a user may name FILE.safetensors whether or not it was too large for one file.
     if not path.exists() and index_of(path).is_file():
         path = index_of(path)
     if not path.is_file():
