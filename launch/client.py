@@ -13,6 +13,7 @@ _CLIENTS = {
     "sbatch": "it is part of Slurm and lives on a cluster's login nodes",
     "gcloud": "install the Google Cloud CLI: https://cloud.google.com/sdk/docs/install",
     "kubectl": "install it with `gcloud components install kubectl`",
+    # xpk and SkyPilot pin exact versions of packages that clash with those of ivjax.
     "xpk": "install it with `pip install xpk`, in an environment of its own",
     "sky": "install it with `pip install 'skypilot[gcp]'`, in an environment of its own",
 }

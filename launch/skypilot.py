@@ -105,6 +105,7 @@ def _run(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[st
     config = f"{_HOME}/{place.job.file.name}" if place.job.file else None
     flags, lines = "", ["set -e", *target.setup.splitlines()]
     # On TPUs jax finds the other hosts through the metadata server.
+    # Nor does jax know SkyPilot's variables for GPUs.
     if not is_tpu(place.topology) and place.topology.hosts > 1:
         lines.append('first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)')
         flags = (

@@ -99,6 +99,7 @@ def _run(target: Slurm, place: Placement) -> list[str]:
         "# This script gets SIGTERM from scancel, and from a preemption, after which Slurm itself requeues.",
         "told=false; trap 'told=true' TERM",
         " ".join(srun),
+        # Without coordinates: jax reads them from Slurm's variables.
         f"  {place.job.line([], config)}",
         "status=$?",
         "",

@@ -202,6 +202,7 @@ def _check_type(kind: Any, key: str, value: Any) -> None:
     if typing.get_origin(kind) is Literal:
         fits, wanted = value in typing.get_args(kind), f"one of {', '.join(typing.get_args(kind))}"
     elif kind in (str, int, bool):
+        # Not isinstance, for which true is an integer.
         fits = type(value) is kind
         wanted = {str: "text in quotes", int: "an integer", bool: "true or false"}[kind]
     else:

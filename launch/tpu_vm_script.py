@@ -1,5 +1,7 @@
 """The functions of the script that `ivjax launch tpu-vm` renders, the same for every job."""
 
+# ${PASSED[@]+...}: before bash 4.4, `set -u` takes an empty array for an unset variable.
+# `watch` asks three times before it believes that the TPUs are gone, as one request may simply fail.
 COMMANDS = r"""
 tpus() {  # COMMAND FLAGS...: of the queued resource, or of the VM itself
   gcloud compute tpus "$KIND" "$1" "$NAME" "${WHERE[@]}" "${@:2}"

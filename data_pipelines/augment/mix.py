@@ -19,7 +19,7 @@ DrawAt = Callable[[int], np.random.Generator]  # random numbers that belong to a
 
 
 class RowMix(NamedTuple):
-    """How a row is mixed: the share that is kept of it, and the box that its partner's pixels go into.
+    """The mixing of a row: the share that is kept of it, and the box that its partner's pixels go into.
 
     Without a box all pixels are blended.
     """
@@ -46,6 +46,7 @@ class Mix:
     """
 
     classes: int
+    # The originals' defaults, in probing as well as in full tuning.
     mixup: float = 0.8
     cutmix: float = 1.0
     probability: float = 1.0

@@ -100,7 +100,7 @@ class Erasing:
                 return
 
     def _filling(self, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-        """What a box of `shape` (T, h, w, 3) becomes: uint8, of that shape or one that spreads to it."""
+        """Returns the filling of a box (T, h, w, 3): uint8, of that shape or one that spreads to it."""
         if self.fill == "mean":
             noise = np.zeros(3, np.float32)
         else:

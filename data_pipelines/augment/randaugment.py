@@ -32,6 +32,7 @@ class RandAugment:
     magnitude: float = 7.0
     operations: int = 4
     deviation: float = 0.5
+    # No part of the original's string: all of its operations have it.
     probability: float = 0.5
 
     PRESETS: ClassVar[dict[str, "RandAugment"]]

@@ -39,6 +39,7 @@ def check_beam() -> None:
         import apache_beam  # noqa: F401
     except ImportError:
         raise UserError(
+            # Beam caps pyarrow and protobuf below what the other packages install.
             "engine=beam needs Apache Beam, which is not installed: pip install 'ivjax[beam]' in an "
             "environment of its own, or use engine=pool"
         ) from None

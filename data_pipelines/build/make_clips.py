@@ -79,11 +79,13 @@ def video_clip(row: Row, recipe: ClipRecipe) -> Clip:
         first = next(frames, None)
         if first is None:
             raise _nothing_there(row, footage)
+        # Slower videos keep their rate: repeated frames would only cost space.
         fps = min(footage.fps or UNKNOWN_FPS, exact(recipe.fps))
         watch = Watch(fps, recipe.max_seconds)
         beats = steady(watch.times(itertools.chain([first], frames)), fps)
         pictures = watch.pictures(shrunk(beats, footage.pixel_shape, recipe.short_side))
         has_sound = recipe.audio and row.frame_rate is None
+        # From the first frame and not from `start`, so that sound and pictures begin together.
         sound = read_sound(row.path, first.begins, end, recipe.audio_rate) if has_sound else None
         payload = encode_video(pictures, fps, recipe.encoding, sound)
     begins = first.begins if start is None else start

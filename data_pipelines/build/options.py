@@ -71,6 +71,7 @@ class BuildOptions:
     recipe: ClipRecipe = ClipRecipe()
     filters: Filters = Filters()
     draw: Draw | None = None
+    # ArrayRecord pads to blocks of 64 KiB, so that many small shards waste space.
     shard_clips: int = 1000
     engine: Literal["pool", "beam"] = "pool"
     workers: int = 0

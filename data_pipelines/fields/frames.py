@@ -37,6 +37,7 @@ class Frames(SingleArray):
         probe = clip.video.probe
         # Repeats of a clip show the same frames: the originals augment what they have decoded once.
         chosen = self.rule.choose(probe.frames, probe.fps, draw.shared("frames"))
+        # One box for all frames: a crop that moves would look like a camera that does.
         box = self.augment.box(probe.width, probe.height, draw("crop"))
         video = clip.video.read(chosen, box, (spec.shape[1], spec.shape[2]))
         return self.augment.pixels(video, draw("pixels"))

@@ -126,7 +126,7 @@ def _describe(video: np.ndarray, times: int, patches: int) -> np.ndarray:
 
 
 def _saliency(described: np.ndarray) -> np.ndarray:
-    """How far each patch stands out of its frame: (T, L), rows sum to 1."""
+    """Returns how far each patch stands out of its frame: (T, L), rows sum to 1."""
     distance = np.linalg.norm(described - described.mean(1, keepdims=True), axis=-1) + 0.02
     return distance / distance.sum(-1, keepdims=True)
 

@@ -43,6 +43,7 @@ class Segments:
         if room > 0:
             starts = np.arange(self.segments) * room + rng.integers(room, size=self.segments)
         elif length > max(self.segments, span):
+            # Segments overlap then, and sorting keeps the frames in order of time.
             starts = np.sort(rng.integers(length - span + 1, size=self.segments))
         else:
             # As the originals. Interval rules return all frames of a short clip; these repeat the first.

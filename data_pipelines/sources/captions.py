@@ -25,6 +25,7 @@ from ivjax.data_pipelines.tokenizers.caption_text import count_words, join_parag
 from ivjax.errors import UserError
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+# DiDeMo's annotators saw the first 30 s of each video only.
 _TRIMMED_SECONDS = 30.0
 
 

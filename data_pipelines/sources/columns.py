@@ -12,6 +12,7 @@ from ivjax.data_pipelines.sources.row import BadRow
 from ivjax.data_pipelines.sources.times import check_span, parse_time
 from ivjax.errors import UserError
 
+# Dataset cards, exports and the originals' readers name the same columns differently.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "id": ("youtubeid", "youtube_id", "video_id", "videoid", "video_name", "ytid", "id"),
     "path": ("path", "file", "file_name", "filename", "filepath", "video", "image"),

@@ -9,6 +9,7 @@ from ivjax.data_pipelines.sources.row import BadRow, Row
 
 T = TypeVar("T")
 
+# What odd records provoke; anything else is a fault of this program and must be seen.
 _FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError)
 
 

@@ -18,6 +18,7 @@ class Concatenation:
         """Returns the group of a number, and the number inside that group."""
         if not 0 <= number < len(self):
             raise IndexError(f"there is no record {number}, only {len(self)} from 0")
+        # bisect_right, because an empty group starts where the next one does.
         group = bisect.bisect_right(self._starts, number) - 1
         return group, number - self._starts[group]
 

@@ -23,6 +23,7 @@ def features() -> tfds.features.FeaturesDict:
     text = tfds.features.Text
     return tfds.features.FeaturesDict(
         {
+            # Bytes and not features.Video, which needs TensorFlow.
             "clip": tfds.features.Tensor(shape=(), dtype=np.object_),
             "id": text(),
             "media": text(),

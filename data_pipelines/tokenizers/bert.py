@@ -39,6 +39,7 @@ class BertWordPiece:
     """
 
     path: str = ""
+    # As the 1B model of stage 2 was trained; the 6B model took 40.
     length: int = 32
     vocabulary_size: int = 30522
 

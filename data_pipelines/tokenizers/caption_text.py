@@ -29,6 +29,7 @@ ACTION_PROMPTS = (
 
 def clean_caption(caption: str, words: int | None = None) -> str:
     """Returns a caption in lower case without most punctuation, cut after `words` words."""
+    # As the originals: hyphen and slash part words, other marks vanish, which joins "it's" to "its".
     text = caption.lower().translate(_REWRITE).replace("<person>", "person")
     # Single tabs stay, and only outer newlines and blanks go, because released token ids depend on it.
     text = _SPACES.sub(" ", text).rstrip("\n").strip(" ")

@@ -54,6 +54,7 @@ def train_sentencepiece(captions: Iterable[str], out: Path, size: int, most: int
             shuffle_input_sentence=True,
             # One: the same captions must give the same bytes.
             num_threads=1,
+            # By default SentencePiece gives padding no id at all (-1).
             pad_id=PAD,
             bos_id=START,
             eos_id=END,

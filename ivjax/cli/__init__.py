@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+# None of them imports jax at its top: that takes a second, and the help should show at once.
 from ivjax.cli import bench, convert, data, embed, eval, launch, plan, quickstart, search, sweep, train
 from ivjax.errors import UserError
 from ivjax.version import __version__

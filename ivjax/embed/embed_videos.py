@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How videos are embedded.
+    """Options of embedding videos.
 
     Attributes:
         windowing: which parts of each video.
@@ -48,7 +48,7 @@ class EmbedOptions:
 
 @dataclass(frozen=True)
 class EmbeddingOutcome:
-    """What came of an embedding job.
+    """The result of an embedding job.
 
     Attributes:
         rows: rows of the index.

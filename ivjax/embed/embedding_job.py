@@ -16,7 +16,7 @@ from ivjax.version import __version__
 
 @dataclass(frozen=True)
 class EmbeddingJob:
-    """What is embedded, by which weights, into which file.
+    """The inputs, the weights and the output file of a job.
 
     Attributes:
         videos: videos, folders, globs, corpora; without texts.

@@ -1,1 +1,1 @@
-"""What a trained model can do: retrieval, zero-shot recognition."""
+"""Evals of trained models: retrieval, recognition, multiple choice, probes."""

@@ -1,4 +1,4 @@
-"""What evals and searches ask of a model: clips and texts as vectors."""
+"""Protocols of the models of evals and searches: clips and texts as vectors."""
 
 import itertools
 from collections.abc import Iterator, Sequence

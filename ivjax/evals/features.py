@@ -90,7 +90,7 @@ def open_features(
 
 
 def _features(path: str, found: FoundEncoder, feature: Feature | None, batch: int, mesh: Mesh) -> Features:
-    """What an encoder pools, where it does and was trained to, else the mean of its tokens."""
+    """Returns pooled features where the pooling was trained, else the mean of the tokens."""
     if feature == "pooled" and not found.model.pools:
         name = type(found.model).__name__
         raise UserError(f"{path} holds a {name}, which pools nothing; leave out --features")

@@ -23,7 +23,7 @@ _NAMED = 10  # unscored clips that the error spells out
 
 @dataclass(frozen=True)
 class Setting(Generic[E]):
-    """What is tested and on what.
+    """The model under test, its test set, and how clips are read.
 
     Attributes:
         encoder: the model.
@@ -50,7 +50,7 @@ class Setting(Generic[E]):
 
 @dataclass(frozen=True)
 class EmbeddedSet:
-    """What could be scored, the same in every process.
+    """The clips that could be scored, the same in every process.
 
     Attributes:
         items: the clips, without their media.
@@ -199,7 +199,7 @@ def _vectors(setting: Setting, frames: Iterator[np.ndarray]) -> Iterator[np.ndar
 
 
 def _merged(setting: Setting, feed: _ItemFeed, kept: list[np.ndarray], views: int) -> EmbeddedSet:
-    """What all processes found, in the order of the test set."""
+    """Returns the vectors of all processes, in the order of the test set."""
     scored = [(place, item, row) for (place, item), row in zip(feed.kept, kept, strict=True)]
     unscored = list(zip(feed.unscored.places, feed.unscored.clips, strict=True))
     shares = setting.hosts.gather((scored, unscored))

@@ -198,6 +198,7 @@ def _leaves(shapes: Any, shardings: Any) -> Iterator[tuple[str, tuple[Any, Any]]
 def _gathered(found: Census, expected: Estimate) -> Iterator[str]:
     largest = max(expected.costs.largest.values(), default=0)
     for traffic in found.traffic:
+        # Larger than any parameter: what is gathered then can only be an activation.
         if traffic.kind == "all-gather" and traffic.largest > max(_GATHER_FACTOR * largest, _GATHER_BYTES):
             yield (
                 f"an array of {traffic.largest / 2**20:.0f} MiB is gathered along {'+'.join(traffic.axes)}, "

@@ -139,6 +139,7 @@ def _gpu_devices(topology: Topology) -> "list[jax.Device]":
     hosts = topology.hosts // topology.slices
     options = {
         "topology_name": "",
+        # The CUDA plugin wants slices x hosts x devices of a host, and no name.
         "topology": f"{topology.slices}x{hosts}x{topology.devices_per_slice // hosts}",
         # Without a description of the GPU the plugin looks for one, and says "No visible GPU devices".
         "target_config": _target_config(topology.chip),

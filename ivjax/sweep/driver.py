@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """How runs are trained.
+    """Options of training the runs.
 
     Attributes:
         jobs: How many at a time, each in a process of its own.

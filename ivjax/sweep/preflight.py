@@ -51,6 +51,7 @@ def preflight(experiments: Sequence[Experiment], swept: Sequence[str], jobs: int
 def _check(experiment: Experiment, values: SharedValues, sizes: dict[str, int], limit: int) -> Preflight:
     mesh = build_mesh(experiment.mesh)
     check_batch(experiment.batch, experiment.accumulate, mesh)
+    # Shardings inside a model's code are no-ops without a mesh in context.
     with jax.set_mesh(mesh):
         shared = values.paths(experiment, program_of(experiment, mesh))
     # Runs that share a step have the same size, and an estimate takes seconds.

@@ -1,4 +1,4 @@
-"""What a worker process is asked: to check the runs before they start, or to train one. JSON in, JSON out."""
+"""Requests to a worker process: to check the runs before they start, or to train one. JSON in, JSON out."""
 
 import dataclasses
 import traceback

@@ -18,7 +18,7 @@ _EVAL_LOSS = "eval/loss"
 
 @dataclass(frozen=True)
 class Ranking:
-    """How runs are sorted.
+    """The order of runs in the table.
 
     Attributes:
         metric: A logged metric; None takes the eval loss, or the loss where there is none.

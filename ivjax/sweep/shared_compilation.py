@@ -17,7 +17,7 @@ _CACHE = "/jax/compilation_cache/"
 
 
 class CompileCounts(NamedTuple):
-    """How many different steps some runs needed, and how often one was compiled rather than read back."""
+    """The number of different steps of some runs, and how often one was compiled, not read back."""
 
     distinct: int
     compiled: int

@@ -158,6 +158,7 @@ class _Labelled:
     def _is_known(self, item: Item, labels: Sequence[int]) -> bool:
         if isinstance(item.media, bytes):  # a record of a corpus, which lists each once
             return False
+        # The originals know a video by its base name, and take two of one name in different folders for one.
         key = (_part_of(item), tuple(labels))
         known = key in self._seen
         self._seen.add(key)

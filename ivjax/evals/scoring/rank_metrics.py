@@ -107,5 +107,6 @@ def average_precisions(scores: np.ndarray, right: np.ndarray) -> np.ndarray:
     """
     order = np.argsort(-scores, axis=0, kind="stable")
     hits = np.take_along_axis(right, order, axis=0).astype(bool)
+    # As torchnet's meter, which the originals use: the precision at each right clip, and no interpolation.
     precision = np.cumsum(hits, axis=0) / np.arange(1, len(hits) + 1)[:, None]
     return (precision * hits).sum(0) / np.maximum(hits.sum(0), 1)

@@ -21,7 +21,7 @@ from ivjax.evals.vectors import Setting, embed, embed_texts
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which texts belong to which videos.
+    """Texts, and which of them belong to which videos.
 
     Attributes:
         texts: as the model reads them.

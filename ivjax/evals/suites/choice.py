@@ -10,7 +10,7 @@ from ivjax.evals.suites.suite import PairSuite
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoice(PairSuite):
-    """Which of a video's own options fits it; or which ones, where several are right.
+    """Chooses the one of a video's own options that fits it, or all that fit where several are right.
 
     Attributes:
         protocol: the public test set whose rules hold; `choice` for a set of one's own.

@@ -68,7 +68,7 @@ def _flags() -> dict[str, dict[str, OptionField]]:
 
 
 def _help(fields: Mapping[str, OptionField]) -> str:
-    """What a flag means; where suites differ in it, for each of them."""
+    """Returns the meaning of a flag; where suites differ in it, that of each."""
     told = {name: _told(field) for name, field in fields.items()}
     if len(set(told.values())) == 1:
         return next(iter(told.values()))

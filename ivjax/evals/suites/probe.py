@@ -11,7 +11,7 @@ Baseline = Literal["random", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe(FeatureSuite):
-    """What a linear classifier reads off the features of an encoder that is not trained for it.
+    """Fits a linear classifier to the features of an encoder that is not trained for it.
 
     Attributes:
         train: the clips that the probe is fitted to, read as the test set is.

@@ -11,7 +11,7 @@ Task = Literal["ranking", "choice"]
 
 @dataclass(frozen=True)
 class ScoringProtocol:
-    """What a public test set asks for.
+    """The scoring rules of a public test set.
 
     Attributes:
         about: the set in a few words.
@@ -26,6 +26,7 @@ class ScoringProtocol:
 
     about: str
     frames: int | None = None
+    # 32 is what the originals take for a test set that does not say.
     text_length: int | None = 32
     paragraph: bool = False
     trimmed: bool = False
@@ -38,6 +39,7 @@ class ScoringProtocol:
         return {name: True for name, value in wanted.items() if value}
 
 
+# Frames and lengths of the released zero-shot evaluations: 4 frames, and 8 of the sets of longer videos.
 PROTOCOLS: Mapping[str, ScoringProtocol] = {
     "msrvtt": ScoringProtocol("MSR-VTT, the 1k test: one caption a video", frames=4),
     "msvd": ScoringProtocol("MSVD: many captions a video", frames=4, text_length=64),
@@ -49,6 +51,7 @@ PROTOCOLS: Mapping[str, ScoringProtocol] = {
         "ActivityNet captions: paragraphs", frames=8, text_length=150, paragraph=True
     ),
     "lsmdc": ScoringProtocol("LSMDC, the 1000 of the test: one caption a clip", frames=8),
+    # Its captions come from templates, so that many videos share one.
     "ssv2": ScoringProtocol("Something-Something v2: several videos a caption", same_text=True),
     "msrvtt_mc": ScoringProtocol("MSR-VTT multiple choice: 5 captions a video", task="choice"),
     "ssv2_mc": ScoringProtocol("Something-Something v2 multiple choice: 174 options", task="choice"),

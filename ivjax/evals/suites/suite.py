@@ -1,4 +1,4 @@
-"""What all eval suites share: a suite is a frozen dataclass whose fields are its options and its flags."""
+"""The base of all eval suites: a suite is a frozen dataclass whose fields are its options and its flags."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -145,7 +145,7 @@ class PairSuite(EvalSuite):
 
 @dataclass(frozen=True)
 class Scoring:
-    """How two sides are compared.
+    """Options of comparing two sides.
 
     Attributes:
         aggregate: what several clips of a video become.
@@ -175,6 +175,7 @@ class RankingSuite(PairSuite):
     """
 
     dsl: bool = option(False, "dual softmax over all queries of the test")
+    # With raw cosines (1) the softmax is nearly flat and changes little; it is what the originals do.
     dsl_scale: float = option(1.0, "factor of the cosines in it; the originals use 1", metavar="S")
 
     def __post_init__(self) -> None:
@@ -183,5 +184,5 @@ class RankingSuite(PairSuite):
 
     @property
     def scoring(self) -> Scoring:
-        """How queries and candidates are compared."""
+        """Options of comparing queries with candidates."""
         return Scoring(self.aggregate, self.dsl, self.dsl_scale)
