@@ -161,7 +161,7 @@ def test_a_jpeg_of_worse_quality_is_smaller():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"crf": 60}, "crf is 0 to 51"),
+        ({"crf": 60}, "crf must be 0 to 51"),
         ({"gop": 0}, "gop at least 1"),
         ({"preset": "quick"}, "no preset 'quick'"),
     ],
