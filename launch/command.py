@@ -53,6 +53,7 @@ class LaunchedCommand:
     def workdir(self) -> str | None:
         """The run folder as typed. It is no Path, which would lose a slash of gs://."""
         for word, following in zip(self.words, (*self.words[1:], None), strict=True):
+            # Both ways that argparse accepts a value.
             if word == "--workdir" or word.startswith("--workdir="):
                 return word.partition("=")[2] or following
         return None

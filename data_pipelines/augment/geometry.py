@@ -56,6 +56,7 @@ class View:
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """See Crop."""
         side, spare = min(width, height), abs(width - height)
+        # int and not round, as the originals' test reader.
         start = spare // 2 if self.views == 1 else int(self.number * spare / (self.views - 1))
         return Box(start, 0, side, side) if width > height else Box(0, start, side, side)
 

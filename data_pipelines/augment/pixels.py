@@ -65,6 +65,7 @@ class Erasing:
         boxes: how many boxes, which then share the area.
     """
 
+    # The originals' defaults, in probing as well as in full tuning.
     probability: float = 0.25
     area: tuple[float, float] = (0.02, 1 / 3)
     aspect: tuple[float, float] = (0.3, 1 / 0.3)

@@ -92,6 +92,7 @@ OPERATIONS: dict[str, Operation] = {  # level is 0 to 1, sign 1 or -1
     "sharpness": _enhance(colour.sharpen),
     "shear_x": lambda video, level, sign: affine.shear_x(video, sign * level * 0.3),
     "shear_y": lambda video, level, sign: affine.shear_y(video, sign * level * 0.3),
+    # Relative to the frame; the originals' absolute limit, which their options also set, goes unused.
     "translate_x": lambda video, level, sign: affine.translate_x(video, sign * level * 0.45),
     "translate_y": lambda video, level, sign: affine.translate_y(video, sign * level * 0.45),
 }

@@ -62,6 +62,7 @@ class ClipFiller:
         broken: list[BrokenClip] = []
         candidate = number
         for attempt in range(_ATTEMPTS):
+            # The originals too take another random clip after any error, but a different one on each run.
             error = self._try(index, candidate, row)
             if error is None:
                 if "replaced" in row:

@@ -121,10 +121,9 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         self.epoch = len(order) if epoch is None else epoch
         # Threads mostly wait for decode processes, so Python's lock does not hold them up.
         self._threads = ThreadPoolExecutor(filler.threads, "ivjax-loader")
-        # Examples are made outside of grain: an exception in one of its maps leaves the iterator a batch
-        # behind, and the state of its workers fits no other number of workers.
         # Grain only computes clip numbers here. No threads of its own: they would run ahead of the state.
-        # Its state is one number, equal on all hosts, and can be restored on any number of them.
+        # Its maps must not make examples: an exception in one leaves the iterator a batch behind. The state
+        # of an ElasticIterator is one number, equal on all hosts, and fits any number of them.
         self._places = grain.experimental.ElasticIterator(
             # The place in the order travels along: all random draws of a row follow from it.
             order.map_with_index(_placed),

@@ -44,6 +44,7 @@ def walk(starts: Ints, steps: int, step: int, length: int, origin: int = 1) -> I
 
 def spread_bounds(length: int, frames: int) -> Ints:
     """Returns the first and last frame of `frames` intervals that share their ends: (frames, 2)."""
+    # Rounded half to even, as NumPy does in the originals; intervals of x.5 frames depend on it.
     edges = np.round((length - 1) / frames * np.arange(frames + 1)).astype(np.int64)
     return np.stack([edges[:-1], edges[1:]], axis=1)
 

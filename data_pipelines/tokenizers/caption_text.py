@@ -38,6 +38,7 @@ def clean_caption(caption: str, words: int | None = None) -> str:
 
 def join_paragraph(captions: Iterable[str]) -> str:
     """Joins the captions of one video, given in order of time."""
+    # One blank, on which the token ids of paragraphs depend.
     return " ".join(captions)
 
 

@@ -98,6 +98,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
     report = inspect_file(options.file, _choices(options))
     _show(report, options.json)
+    # A status, so that scripts need not read the table.
     return 0 if report.fits else 1
 
 

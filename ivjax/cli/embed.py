@@ -72,4 +72,5 @@ def _embed(options: argparse.Namespace) -> int:
     for clip in outcome.broken:
         note(f"  {clip}")
     print(f"{options.out}: {outcome}")
+    # Broken videos give a status that scripts notice, though the index of the others is written.
     return 1 if outcome.broken and not options.skip_broken else 0

@@ -26,6 +26,7 @@ def launch_commands(sweep: SweepFolder, where: str, target: str) -> list[Command
     stem = (stem if stem[:1].isalpha() else f"sweep-{stem}")[:_LONGEST].rstrip("-")
     trials = sweep.trials()
     return [
+        # The number keeps the names apart: those of runs are too long for a cluster.
         ("launch", where, "--target", target, "--set", f"name={stem}-{number}")
         + ("--out", str(sweep.folder / "jobs" / trials[number].name), *command)
         for number, command in train_commands(sweep).items()
