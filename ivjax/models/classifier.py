@@ -148,8 +148,8 @@ class Classifier:
         keys (B,): those of dropout, given in training alone.
         """
         # Without the encoder, of which the head's module knows nothing.
-        own = {name: branch for name, branch in params.items() if name != "encoder"}
-        logits, sown = self.head.apply({"params": own}, encoded, keys, mutable=[STATISTICS])
+        head = {name: branch for name, branch in params.items() if name != "encoder"}
+        logits, sown = self.head.apply({"params": head}, encoded, keys, mutable=[STATISTICS])
         return cast(jax.Array, logits), dict(paths_of(sown.get(STATISTICS, {})))
 
 

@@ -80,11 +80,11 @@ class ClassifierSize:
         return late.call(self.IMPLEMENTATION, "build", self, compute, dropout)
 
     def encoders(self) -> Mapping[str, VideoTowerSize]:
-        """The encoder can stand alone."""
+        """Returns the encoder, which can stand alone."""
         return {"encoder": self.encoder}
 
     def trains_pooling(self) -> bool:
-        """Its head sees what the encoder pools."""
+        """True: the head sees what the encoder pools."""
         return True
 
     def flops(self) -> dict[str, float]:

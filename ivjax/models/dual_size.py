@@ -51,11 +51,11 @@ class DualSize:
         return late.call(self.IMPLEMENTATION, "build", self, compute, temperature, bias)
 
     def encoders(self) -> Mapping[str, VideoTowerSize]:
-        """The video tower can stand alone."""
+        """Returns the video tower, which can stand alone."""
         return {"vision": self.vision}
 
     def trains_pooling(self) -> bool:
-        """Its loss compares what the video tower pools."""
+        """True: the loss compares pooled features."""
         return True
 
     def segments(self, frames: int) -> int:

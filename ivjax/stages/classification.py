@@ -72,7 +72,7 @@ class Classification:
         return self.classifier.build(compute, self.dropout)
 
     def encoders(self) -> Mapping[str, Any]:
-        """The encoder can stand alone."""
+        """Returns the encoder, which can stand alone."""
         return self.classifier.encoders()
 
     @property

@@ -83,7 +83,7 @@ class DualEncoder:
         return self.size.build(compute, contrast.temperature, bias)
 
     def encoders(self) -> Mapping[str, Any]:
-        """The video tower can stand alone."""
+        """Returns the video tower, which can stand alone."""
         return self.size.encoders()
 
     def check(self) -> None:

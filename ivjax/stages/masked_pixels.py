@@ -23,8 +23,8 @@ class MaskedPixels:
         encoder: size of the encoder.
         decoder: size of the decoder.
         mask: which patches the encoder does not see.
-        decode: the share of all patches that a running-cell mask lets the decoder skip; of those that it
-            decodes the seen ones do not count (None: all hidden patches are decoded).
+        decode: the share of all patches that the decoder skips, by a running-cell mask; decoded patches that
+            the encoder has seen do not count in the loss (None: all hidden patches are decoded).
         normalised: whether targets have mean 0 and deviation 1 in each patch and colour.
         drop_path: the rate of the last block, of the encoder and of the decoder.
     """
@@ -53,7 +53,7 @@ class MaskedPixels:
         return self.size.build(compute)
 
     def encoders(self) -> Mapping[str, Any]:
-        """The encoder can stand alone."""
+        """Returns the encoder, which can stand alone."""
         return self.size.encoders()
 
     @property

@@ -84,7 +84,7 @@ class MaskedReconstruction:
         return {name: teacher for name, teacher in found.items() if teacher}
 
     def encoders(self) -> Mapping[str, Any]:
-        """Student and teachers can stand alone."""
+        """Returns student and teachers, which can stand alone."""
         return {"encoder": self.student} | {name: teacher.size for name, teacher in self.teachers().items()}
 
     @property
@@ -101,7 +101,7 @@ class MaskedReconstruction:
 
     @property
     def stride(self) -> int:
-        """The student sees each so-many-th frame: one for each tubelet of the second teacher."""
+        """The stride of the student's frames: it sees one for each tubelet of the pixel teacher."""
         # The pixel teacher sees twice as many frames in tubelets of two, so that both have the same times.
         return self.mae_teacher.size.tubelet // self.student.tubelet if self.mae_teacher else 1
 

@@ -111,7 +111,7 @@ class MaeTeacher:
         """Raises if a student's tokens or heads have no counterpart in this teacher's."""
         size = self.size
         self.taps(heads)
-        # The same, and the student takes every so-many-th frame, which has to be a whole number.
+        # Grids again; and the frames that the student takes have a whole number between them.
         if size.tubelet % student.tubelet or size.grid != student.grid:
             raise UserError(
                 f"stage.mae_teacher.size reads {size.frames} frames as {size.grid} patches of {size.image}, "

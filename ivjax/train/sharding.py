@@ -48,10 +48,10 @@ def shardings_of(params: Any, mesh: Mesh, rules: Rules) -> Any:
 
 def state_shardings(state: State, mesh: Mesh, rules: Rules) -> Any:
     """A NamedSharding for every leaf of a state: moments and EMA lie where their parameter does."""
-    behind = _parameter_paths(state)
+    owners = _parameter_paths(state)
 
     def sharding(path: str, leaf: Any) -> NamedSharding:
-        parameter = behind[path]
+        parameter = owners[path]
         spec = PartitionSpec() if parameter is None else spec_of(parameter, leaf.shape, mesh, rules)
         return NamedSharding(mesh, spec)
 
@@ -63,20 +63,20 @@ def _parameter_paths(state: State) -> dict[str, str | None]:
     path that is one. None for counters."""
     parameters = {path for branch in _PARAMETERS for path, _ in paths_of(state.get(branch, {}))}
 
-    def behind(path: str) -> str | None:
+    def owner(path: str) -> str | None:
         names = path.split("/")
         # Moments and averages repeat the parameter's path below one of their own, such as moments/mu/.
         ends = ("/".join(names[first:]) for first in range(1, len(names)))
         return next((end for end in ends if end in parameters), None)
 
-    return {path: behind(path) for path, _ in paths_of(dict(state))}
+    return {path: owner(path) for path, _ in paths_of(dict(state))}
 
 
 def undivided(state: State, mesh: Mesh, rules: Rules) -> Iterator[tuple[str, int, str]]:
     """Leaves with a dimension that a rule would split and its axis does not divide: path, size, axis."""
-    behind = _parameter_paths(state)
+    owners = _parameter_paths(state)
     for path, leaf in paths_of(dict(state)):
-        if (parameter := behind[path]) is None:
+        if (parameter := owners[path]) is None:
             continue
         for axis, size in zip(_axes(parameter, leaf.shape, rules), leaf.shape, strict=False):
             if axis and size % mesh.shape[axis]:

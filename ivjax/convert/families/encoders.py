@@ -68,8 +68,8 @@ def _videomae_size(config: Mapping[str, Any]) -> VideoMaeSize:
         layer_scale=config.get("init_values") or None,
     )
     # 8 x 16 x 16 and 8 x 14 x 14 places. For any other number the original resizes its table, and stores it.
-    own = 2048 if size.patch == 14 else 1568
-    return replace(size, positions="fixed" if size.patches == own else "learned")
+    released = 2048 if size.patch == 14 else 1568
+    return replace(size, positions="fixed" if size.patches == released else "learned")
 
 
 ENCODER = Family(

@@ -71,7 +71,7 @@ class EncoderSize(PatchGrid):
         return late.call(self.IMPLEMENTATION, "build", self, compute, taps)
 
     def encoders(self) -> "Mapping[str, EncoderSize]":
-        """It is itself a tower; none is inside it."""
+        """Returns nothing: a tower has no tower inside."""
         return {}
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
@@ -190,11 +190,11 @@ class StudentSize:
         return late.call(self.IMPLEMENTATION, "build", self, compute)
 
     def encoders(self) -> Mapping[str, EncoderSize]:
-        """The encoder can stand alone."""
+        """Returns the encoder, which can stand alone."""
         return {"encoder": self.encoder}
 
     def trains_pooling(self) -> bool:
-        """Without a head for it, what the encoder pools takes no part in the loss."""
+        """Whether there is a head for the pooled feature: without one it takes no part in the loss."""
         return self.pooled is not None
 
     def flops(self, patches: int) -> dict[str, float]:

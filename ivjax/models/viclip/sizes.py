@@ -60,7 +60,7 @@ class VisionSize(PatchGrid):
         return late.call(_IMPLEMENTATION, "build_vision", self, compute, taps)
 
     def encoders(self) -> Mapping[str, VideoTowerSize]:
-        """It is itself a tower; none is inside it."""
+        """Returns nothing: a tower has no tower inside."""
         return {}
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
@@ -117,7 +117,7 @@ class TextSize:
         return late.call(_IMPLEMENTATION, "build_text", self, compute)
 
     def encoders(self) -> Mapping[str, VideoTowerSize]:
-        """There is no video tower in it."""
+        """Returns nothing: there is no video tower inside."""
         return {}
 
     def flops(self) -> dict[str, float]:

@@ -27,7 +27,7 @@ from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.video import patchify, standardise
 
 _EPSILON = 1e-6
-_MOST = 4.6052  # of the logarithm of a cosine's factor, as the originals round ln 100
+_MOST = 4.6052  # upper bound of the logarithm of a cosine's factor: ln 100 as the originals round it
 
 
 class QueryValueAttention(nn.Module):

@@ -65,7 +65,7 @@ class VideoMaeSize(PatchGrid):
         return late.call(self.IMPLEMENTATION, "build", self, compute, taps)
 
     def encoders(self) -> Mapping[str, VideoTowerSize]:
-        """It is itself a tower; none is inside it."""
+        """Returns nothing: a tower has no tower inside."""
         return {}
 
     def flops(self, patches: int | None = None) -> dict[str, float]:
@@ -149,11 +149,11 @@ class AutoencoderSize:
         return late.call(self.IMPLEMENTATION, "build", self, compute)
 
     def encoders(self) -> Mapping[str, VideoMaeSize]:
-        """The encoder can stand alone."""
+        """Returns the encoder, which can stand alone."""
         return {"encoder": self.encoder}
 
     def trains_pooling(self) -> bool:
-        """The encoder pools nothing."""
+        """False: the encoder pools nothing."""
         return False
 
     def flops(self, seen: int, decoded: int) -> dict[str, float]:
