@@ -14,7 +14,7 @@ from ivjax.data_pipelines.build.process_pool import run_pool
 from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
 from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, ShardNote, finished
 from ivjax.data_pipelines.sources.open_source import open_source
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, write_manifest
 from ivjax.errors import UserError
 from ivjax.progress import Progress
@@ -31,7 +31,7 @@ def build(options: BuildOptions, say: Say = print) -> Report:
     return build_rows(rows, options, say)
 
 
-def build_rows(rows: Iterable[Row | BadRow], options: BuildOptions, say: Say = print) -> Report:
+def build_rows(rows: Iterable[SourceRow | BadRow], options: BuildOptions, say: Say = print) -> Report:
     """Builds a corpus of given rows; `options.source` is only a name then."""
     check_options(options)
     if options.engine == "beam":

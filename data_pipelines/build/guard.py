@@ -6,7 +6,7 @@ from types import TracebackType
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome
 from ivjax.data_pipelines.build.make_clips import make_outcome
 from ivjax.data_pipelines.child import Child, LostError, SteadyChild, serve
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.errors import UserError
 
 _ATTEMPTS = 2  # a crash may have been caused by an earlier row; a hang is not tried again
@@ -19,7 +19,7 @@ class GuardedMaker:
         self._child = SteadyChild(lambda: Child("ivjax.data_pipelines.build.guard", recipe))
         self._seconds = seconds
 
-    def make(self, row: Row) -> Outcome:
+    def make(self, row: SourceRow) -> Outcome:
         """Returns the outcome of a row; a drop if the row crashes or hangs the process."""
         for _ in range(_ATTEMPTS):
             try:
@@ -53,11 +53,11 @@ def _outcome(answer: Outcome | UserError) -> Outcome:
     return answer
 
 
-def _dropped(row: Row, cause: str, detail: str) -> Outcome:
+def _dropped(row: SourceRow, cause: str, detail: str) -> Outcome:
     return Outcome(drops=(Drop(row.id, row.path, cause, detail),))
 
 
-def _serve(row: Row, recipe: ClipRecipe) -> Outcome | UserError:
+def _serve(row: SourceRow, recipe: ClipRecipe) -> Outcome | UserError:
     try:
         return make_outcome(row, recipe)
     except UserError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ivjax.data_pipelines.build.clip_recipe import Captioner, ClipRecipe, Drop, Outcome, find_captioner
 from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk, steady
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import Clip, ClipError, pack
 from ivjax.data_pipelines.video.decode import probe, read_frames
 from ivjax.data_pipelines.video.encode import encode_image, encode_video
@@ -21,7 +21,7 @@ from ivjax.data_pipelines.video.shots import DETECTION_WIDTH, ShotRule, content_
 from ivjax.data_pipelines.video.sound import read_sound
 
 
-def make_outcome(row: Row, recipe: ClipRecipe) -> Outcome:
+def make_outcome(row: SourceRow, recipe: ClipRecipe) -> Outcome:
     """Returns the records and drops of a row; a damaged video is a drop, not an error."""
     records: list[bytes] = []
     drops: list[Drop] = []
@@ -33,7 +33,7 @@ def make_outcome(row: Row, recipe: ClipRecipe) -> Outcome:
     return Outcome(tuple(records), tuple(drops))
 
 
-def make_clips(row: Row, recipe: ClipRecipe) -> Iterator[Clip | Drop]:
+def make_clips(row: SourceRow, recipe: ClipRecipe) -> Iterator[Clip | Drop]:
     """Yields the finished clips of a row, one for each shot if the recipe splits shots."""
     try:
         pieces = split_shots(row, recipe.shots) if recipe.shots and row.media == "video" else [row]
@@ -48,7 +48,7 @@ def make_clips(row: Row, recipe: ClipRecipe) -> Iterator[Clip | Drop]:
             yield Drop(piece.id, piece.path, error.cause, error.detail)
 
 
-def split_shots(row: Row, rule: ShotRule) -> list[Row]:
+def split_shots(row: SourceRow, rule: ShotRule) -> list[SourceRow]:
     """Returns a row for each shot of a row; the row itself if the camera never cuts."""
     begins: list[Fraction] = []
 
@@ -71,7 +71,7 @@ def split_shots(row: Row, rule: ShotRule) -> list[Row]:
     ]
 
 
-def video_clip(row: Row, recipe: ClipRecipe) -> Clip:
+def video_clip(row: SourceRow, recipe: ClipRecipe) -> Clip:
     """Cuts a row out of its video and encodes it."""
     start, end = _bounds(row)
     with _footage(row) as footage:
@@ -102,18 +102,18 @@ def video_clip(row: Row, recipe: ClipRecipe) -> Clip:
     )
 
 
-def _footage(row: Row) -> Footage | FrameFolder:
+def _footage(row: SourceRow) -> Footage | FrameFolder:
     return Footage(row.path) if row.frame_rate is None else FrameFolder(row.path, exact(row.frame_rate))
 
 
-def _bounds(row: Row) -> tuple[Fraction | None, Fraction | None]:
+def _bounds(row: SourceRow) -> tuple[Fraction | None, Fraction | None]:
     return (
         None if row.start is None else exact(row.start),
         None if row.end is None else exact(row.end),
     )
 
 
-def _nothing_there(row: Row, footage: Footage | FrameFolder) -> ClipError:
+def _nothing_there(row: SourceRow, footage: Footage | FrameFolder) -> ClipError:
     length = footage.seconds
     asked = f"no frame of {row.path} begins from {row.start or 0:g} s to {row.end or float('inf'):g} s"
     if length is not None and row.start is not None and row.start >= length:
@@ -132,7 +132,7 @@ def _check(watch: Watch, begins: Fraction, recipe: ClipRecipe) -> None:
         raise ClipError("still", f"its luma changes by {watch.motion:.2f}, less than {recipe.still:g}")
 
 
-def image_clip(row: Row, recipe: ClipRecipe) -> Clip:
+def image_clip(row: SourceRow, recipe: ClipRecipe) -> Clip:
     """Returns an image unchanged, or as a smaller JPEG if it is too large or moves."""
     payload = fetch(row.path)
     found = probe(payload)
@@ -148,7 +148,7 @@ def image_clip(row: Row, recipe: ClipRecipe) -> Clip:
     return replace(_described(row, payload), frames=1, width=width, height=height)
 
 
-def _described(row: Row, payload: bytes) -> Clip:
+def _described(row: SourceRow, payload: bytes) -> Clip:
     """Returns a clip with the annotations of its row."""
     return Clip(
         id=row.id,

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Outcome
 from ivjax.data_pipelines.build.guard import GuardedMaker
 from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, build_shard
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 
 _SHARDS_AT_ONCE = 2  # so that no process waits for the last rows of a shard
 
@@ -22,7 +22,7 @@ def run_pool(
         ThreadPoolExecutor(_SHARDS_AT_ONCE) as shards,
     ):
 
-        def run_rows(rows: Sequence[Row]) -> Iterator[Outcome]:
+        def run_rows(rows: Sequence[SourceRow]) -> Iterator[Outcome]:
             for outcome in makers.run(rows):
                 yield outcome
                 tick(1)
@@ -49,7 +49,7 @@ class Makers:
             self._idle.put(maker)
         self._threads = ThreadPoolExecutor(count, "ivjax-build")
 
-    def run(self, rows: Sequence[Row]) -> Iterator[Outcome]:
+    def run(self, rows: Sequence[SourceRow]) -> Iterator[Outcome]:
         """Yields outcomes in the order of the rows; makes only a few ahead of the next one."""
         coming: deque[Future[Outcome]] = deque()
         for row in rows:
@@ -60,7 +60,7 @@ class Makers:
         while coming:
             yield coming.popleft().result()
 
-    def _make(self, row: Row) -> Outcome:
+    def _make(self, row: SourceRow) -> Outcome:
         maker = self._idle.get()
         try:
             return maker.make(row)

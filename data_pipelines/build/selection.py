@@ -7,7 +7,7 @@ from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.data_pipelines.build.options import BuildOptions, Draw
 from ivjax.data_pipelines.build.shard_jobs import ShardJob, make_jobs
 from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_draw
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.video.footage import TOLERANCE
 
 Span = tuple[float, float]
@@ -24,17 +24,17 @@ class BuildPlan:
     not_drawn: int
 
 
-def make_plan(rows: Iterable[Row | BadRow], options: BuildOptions) -> BuildPlan:
+def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> BuildPlan:
     """Filters and draws rows, and deals them to shards; rows of one file stay together."""
     sieve = _Sieve(options)
-    kept: list[Row] = []
+    kept: list[SourceRow] = []
     drops: list[Drop] = []
     for row in rows:
         drop = Drop("", row.where, "bad row", row.reason) if isinstance(row, BadRow) else sieve.drop(row)
         if drop is not None:
             drops.append(drop)
         else:
-            assert isinstance(row, Row)
+            assert isinstance(row, SourceRow)
             kept.append(row)
     drawn = kept if options.draw is None else _drawn(kept, options.draw)
     jobs = make_jobs(_by_file(drawn), options.recipe, options.shard_clips)
@@ -50,7 +50,7 @@ class _Sieve:
         self._seen: set[tuple[object, ...]] = set()
         self._spans: dict[str, list[Span]] = {}
 
-    def drop(self, row: Row) -> Drop | None:
+    def drop(self, row: SourceRow) -> Drop | None:
         """Returns why a row is dropped; None keeps it."""
         # Duplicates last: a row that another filter drops must not shadow a later good one.
         for reason in (self._times, self._scores, self._duplicate):
@@ -59,7 +59,7 @@ class _Sieve:
                 return Drop(row.id, row.path, *found)
         return None
 
-    def _times(self, row: Row) -> tuple[str, str] | None:
+    def _times(self, row: SourceRow) -> tuple[str, str] | None:
         start, end = _span(row)
         if row.media == "image":
             return None
@@ -75,7 +75,7 @@ class _Sieve:
             return "too long", f"it lasts {seconds:.3f} s, more than {recipe.max_seconds:g} s"
         return None
 
-    def _scores(self, row: Row) -> tuple[str, str] | None:
+    def _scores(self, row: SourceRow) -> tuple[str, str] | None:
         for name, least in self._filters.min_scores.items():
             if name not in row.scores:
                 known = ", ".join(row.scores) or "none"
@@ -84,7 +84,7 @@ class _Sieve:
                 return "low score", f"{name} is {row.scores[name]:g}, below {least:g}"
         return None
 
-    def _duplicate(self, row: Row) -> tuple[str, str] | None:
+    def _duplicate(self, row: SourceRow) -> tuple[str, str] | None:
         span = _span(row)
         content = (row.path, span, row.captions, row.conversation, row.label)
         if content in self._seen:
@@ -100,7 +100,7 @@ class _Sieve:
         return None
 
 
-def _span(row: Row) -> Span:
+def _span(row: SourceRow) -> Span:
     return (
         _WHOLE[0] if row.start is None else row.start,
         _WHOLE[1] if row.end is None else row.end,
@@ -116,15 +116,15 @@ def overlap(one: Span, other: Span) -> float:
     return max(shared, 0.0) / union if union < float("inf") else 0.0
 
 
-def _by_file(rows: Sequence[Row]) -> list[Row]:
+def _by_file(rows: Sequence[SourceRow]) -> list[SourceRow]:
     """Returns rows by file, in the order of each file's first row, and by time within a file."""
-    files: dict[str, list[Row]] = {}
+    files: dict[str, list[SourceRow]] = {}
     for row in rows:
         files.setdefault(row.path, []).append(row)
     return [row for path in files for row in sorted(files[path], key=_span)]
 
 
-def _drawn(rows: Sequence[Row], draw: Draw) -> list[Row]:
+def _drawn(rows: Sequence[SourceRow], draw: Draw) -> list[SourceRow]:
     """Returns the rows that a draw takes, in its order."""
     videos = [row.video or row.path for row in rows]
     if draw.method == "streaming":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome
 from ivjax.data_pipelines.build.guard import GuardedMaker
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import SCHEMA
 from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter
 from ivjax.drafts import store
@@ -16,7 +16,7 @@ from ivjax.drafts import store
 NOTES = "build"  # the folder inside a corpus where finished shards are noted
 _STEPS = 1  # raise it when the code makes other clips of the same row and recipe
 
-RunRows = Callable[[Sequence[Row]], Iterable[Outcome]]
+RunRows = Callable[[Sequence[SourceRow]], Iterable[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ShardJob:
 
     number: int
     total: int
-    rows: tuple[Row, ...]
+    rows: tuple[SourceRow, ...]
     fingerprint: str
 
     @property
@@ -60,7 +60,7 @@ class ShardNote:
     fingerprint: str
 
 
-def make_jobs(rows: Sequence[Row], recipe: ClipRecipe, shard_clips: int) -> tuple[ShardJob, ...]:
+def make_jobs(rows: Sequence[SourceRow], recipe: ClipRecipe, shard_clips: int) -> tuple[ShardJob, ...]:
     """Deals rows in order to shards of `shard_clips` rows."""
     total = -(-len(rows) // shard_clips)
     deals = (rows[number * shard_clips : (number + 1) * shard_clips] for number in range(total))
@@ -70,7 +70,7 @@ def make_jobs(rows: Sequence[Row], recipe: ClipRecipe, shard_clips: int) -> tupl
     )
 
 
-def _fingerprint(shared: object, rows: Sequence[Row]) -> str:
+def _fingerprint(shared: object, rows: Sequence[SourceRow]) -> str:
     # repr of frozen dataclasses names every option, so that none can be forgotten here.
     digest = hashlib.sha256(repr(shared).encode())
     for row in rows:
@@ -93,7 +93,7 @@ def build_shard(job: ShardJob, work: BuildSettings, run_rows: RunRows | None = N
     return note
 
 
-def _guarded(rows: Sequence[Row], work: BuildSettings) -> Iterator[Outcome]:
+def _guarded(rows: Sequence[SourceRow], work: BuildSettings) -> Iterator[Outcome]:
     with GuardedMaker(work.recipe, work.row_seconds) as maker:
         for row in rows:
             yield maker.make(row)

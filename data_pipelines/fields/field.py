@@ -3,6 +3,7 @@
 Importable without any decoder: a config builds fields, worker processes run them.
 """
 
+import abc
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ivjax.data_pipelines.store.records import Clip
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
-    from ivjax.data_pipelines.video.decode import Probe
+    from ivjax.data_pipelines.video.decode import VideoFacts
 
 
 class ArraySpec(NamedTuple):
@@ -59,7 +60,7 @@ class ClipVideo(Protocol):
     """The opened pictures of a clip."""
 
     @property
-    def probe(self) -> "Probe":
+    def probe(self) -> "VideoFacts":
         """Frames, frame rate and size."""
         ...
 
@@ -106,7 +107,7 @@ class Field(Protocol):
 
 
 @dataclass(frozen=True)
-class SingleArray:
+class SingleArray(abc.ABC):
     """A field of one array, which has the field's name.
 
     Subclasses define `array`, and `shape` if it is fixed.
@@ -133,6 +134,6 @@ class SingleArray:
         """The shape that comes out; None: whatever the stage wants."""
         return None
 
+    @abc.abstractmethod
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
-        """The array of one row, of `spec.shape`; raises ClipError for a clip that cannot be used."""
-        raise NotImplementedError
+        """Returns the array of one row, of `spec.shape`; raises ClipError for a clip that cannot be used."""

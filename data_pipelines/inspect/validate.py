@@ -14,7 +14,7 @@ from ivjax.data_pipelines.inspect.salvage import read_records
 from ivjax.data_pipelines.store.intact import intact_clip
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
-from ivjax.data_pipelines.video.decode import Probe, Video
+from ivjax.data_pipelines.video.decode import Video, VideoFacts
 
 _FRAMES_AT_ONCE = 32
 # mp4 stores times in whole ticks, so that 29.97 comes back a little off.
@@ -146,7 +146,7 @@ def _check_media(clip: Clip) -> None:
             media.decode(range(start, min(start + _FRAMES_AT_ONCE, found.frames)))
 
 
-def _compare(clip: Clip, found: Probe) -> None:
+def _compare(clip: Clip, found: VideoFacts) -> None:
     """Raises ClipError if the media differ from the header; values of 0 are not compared."""
     for name in ("frames", "width", "height"):
         said, held = getattr(clip, name), getattr(found, name)

@@ -18,7 +18,7 @@ from ivjax.data_pipelines.sources.columns import (
 )
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import existing_media
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.sources.tables import Record, read_table
 from ivjax.data_pipelines.sources.times import clip_id
 from ivjax.data_pipelines.tokenizers.caption_text import count_words, join_paragraph
@@ -55,13 +55,13 @@ class Captions:
     captioned: bool = True
     fps: float | None = None
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[SourceRow | BadRow]:
         records = (
             _sqlite(self.table) if self.table.suffix.lower() in SQLITE_SUFFIXES else read_table(self.table)
         )
         return convert(with_columns(self.table, records, {"path": ALIASES["path"]}), self._rows)
 
-    def _rows(self, record: Record) -> Iterator[Row]:
+    def _rows(self, record: Record) -> Iterator[SourceRow]:
         """Yields one row, or one for each of several videos that share a caption."""
         paths = column(record, "path")
         captions = self._captions(record)
@@ -75,9 +75,9 @@ class Captions:
 
     def _row(
         self, record: Record, path: Any, captions: tuple[str, ...], start: float | None, end: float | None
-    ) -> Row:
+    ) -> SourceRow:
         file, media = existing_media(self.root, path, self.fps)
-        return Row(
+        return SourceRow(
             id=clip_id(path, start, end),
             path=file,
             media=media,
@@ -116,7 +116,7 @@ def _numbers(record: Record) -> dict[str, str]:
 def _sqlite(path: Path) -> Iterator[tuple[str, Record]]:
     # Read-only, so that a wrong path creates no empty database.
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    connection.row_factory = sqlite3.Row
+    connection.row_factory = sqlite3.SourceRow
     # One caption that is not UTF-8 becomes a bad row, and not the end of the table.
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:

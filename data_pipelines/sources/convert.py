@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 
 T = TypeVar("T")
 
@@ -14,8 +14,8 @@ _FAULTS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, 
 
 
 def convert(
-    found: Iterable[tuple[str, T] | BadRow], make: Callable[[T], Iterable[Row]]
-) -> Iterator[Row | BadRow]:
+    found: Iterable[tuple[str, T] | BadRow], make: Callable[[T], Iterable[SourceRow]]
+) -> Iterator[SourceRow | BadRow]:
     """Yields the rows that `make` reads from each (where, record), with ids that are all different."""
     ids: Counter[str] = Counter()
     for item in found:
@@ -42,7 +42,7 @@ def _reason(error: Exception) -> str:
     return f"its fields are not of the expected shape ({type(error).__name__}: {error})"
 
 
-def _storable(row: Row) -> Row:
+def _storable(row: SourceRow) -> SourceRow:
     """Returns the row; ValueError if a text of it is not UTF-8, which every later step writes."""
     texts = [row.id, row.path, row.video, *row.captions, *(turn.text for turn in row.conversation)]
     texts += [*row.scores, *row.attributes, *row.attributes.values()]
@@ -53,7 +53,7 @@ def _storable(row: Row) -> Row:
     return row
 
 
-def _distinct(row: Row, ids: Counter[str]) -> Row:
+def _distinct(row: SourceRow, ids: Counter[str]) -> SourceRow:
     """Returns the row with a number behind its id if the id has come before."""
     id = row.id
     while ids[id]:

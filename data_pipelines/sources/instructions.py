@@ -12,7 +12,7 @@ from ivjax.data_pipelines.sources.columns import times_of, with_columns
 from ivjax.data_pipelines.sources.conversations import COLUMNS, conversation_of
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import existing_media
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.sources.tables import Found, Record, load_json, read_table
 from ivjax.data_pipelines.sources.times import clip_id
 from ivjax.errors import UserError
@@ -39,20 +39,20 @@ class Instructions:
     name: str = ""
     fps: float | None = None
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[SourceRow | BadRow]:
         records = with_columns(self.table, read_table(self.table), {"conversation": COLUMNS})
         if self.strategy == "all":
             return convert(map(_numbered, enumerate(records)), self._rows)
         found = list(map(_numbered, enumerate(records)))
         return convert((found[index] for index in choose(len(found), self.strategy)), self._rows)
 
-    def _rows(self, numbered: tuple[int, Record]) -> Iterator[Row]:
+    def _rows(self, numbered: tuple[int, Record]) -> Iterator[SourceRow]:
         number, record = numbered
         path = _path(record)
         file, media = existing_media(self.root, path, self.fps)
         start, end = times_of(_clip_times(record))
         prefix = f"{self.name}/" if self.name else ""
-        yield Row(
+        yield SourceRow(
             id=f"{prefix}{clip_id(path, start, end)}#{number}",
             path=file,
             media=media,
@@ -120,7 +120,7 @@ class InstructionLists:
     root: Path
     fps: float | None = None
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[SourceRow | BadRow]:
         for file in self.files():
             yield from file
 

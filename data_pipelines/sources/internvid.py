@@ -17,7 +17,7 @@ from ivjax.data_pipelines.sources.columns import (
 )
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import VideoFolder
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.sources.tables import Record, read_table
 from ivjax.data_pipelines.sources.times import clip_id
 
@@ -38,14 +38,14 @@ class InternVid:
     videos: Path
     caption_from: str | None = None
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[SourceRow | BadRow]:
         folder = VideoFolder(self.videos)
         captions: Sequence[str] = (self.caption_from,) if self.caption_from else ALIASES["captions"]
         wanted = {"id": ALIASES["id"], "captions": captions}
         records = with_columns(self.table, read_table(self.table), wanted)
         return convert(records, lambda record: [self._row(record, folder)])
 
-    def _row(self, record: Record, folder: VideoFolder) -> Row:
+    def _row(self, record: Record, folder: VideoFolder) -> SourceRow:
         video = str(column(record, "id") or "").strip()
         if not video:
             raise ValueError("it has no video id")
@@ -56,7 +56,7 @@ class InternVid:
         path = folder.find(str(column(record, "path") or video)) or folder.find(video)
         if path is None:
             raise ValueError(f"no video file of {video} is in {self.videos}")
-        return Row(
+        return SourceRow(
             id=clip_id(video, start, end),
             path=path,
             start=start,

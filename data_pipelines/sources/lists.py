@@ -7,7 +7,7 @@ from typing import Literal
 
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import existing_media, media_files, media_of
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.sources.times import check_span, clip_id, parse_time
 from ivjax.errors import UserError
 
@@ -44,7 +44,7 @@ class FileList:
     split: str | None = None
     fps: float | None = None
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[SourceRow | BadRow]:
         if not self.table.is_file():
             raise UserError(f"{self.table} does not exist; name a list of files")
         return convert(self._lines(), lambda line: [self._row(line)])
@@ -61,7 +61,7 @@ class FileList:
                 if text:
                     yield where, text
 
-    def _row(self, line: str) -> Row:
+    def _row(self, line: str) -> SourceRow:
         names = _FIELDS[self.layout]
         fields = dict(zip(names, split_line(line, len(names), self.split), strict=True))
         path = fields["path"]
@@ -69,7 +69,7 @@ class FileList:
         is_folder = Path(file).is_dir()
         start, end = self._span(fields, is_folder)
         label = _number(fields, "label")
-        return Row(
+        return SourceRow(
             id=path if "total" in fields else clip_id(path, start, end),
             path=file,
             media=media,
@@ -131,7 +131,7 @@ class Folder:
     root: Path
     fps: float | None = None
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[SourceRow | BadRow]:
         names = self._names()
         first = next(names, None)
         if first is None:
@@ -148,10 +148,10 @@ class Folder:
                 yield name
             last = name if is_frame else last
 
-    def _row(self, name: str) -> Row:
+    def _row(self, name: str) -> SourceRow:
         path, media = existing_media(self.root, name, self.fps)
         parent = Path(name).parent.name
-        return Row(
+        return SourceRow(
             id=name,
             path=path,
             media=media,

@@ -8,7 +8,7 @@ from ivjax.data_pipelines.store.records import Media, Turn
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """A clip that could be made.
 
     Attributes:
@@ -52,4 +52,4 @@ class BadRow:
 class Source(Protocol):
     """Rows in the order of the annotation file. Bad rows are yielded, never raised."""
 
-    def __iter__(self) -> Iterator[Row | BadRow]: ...
+    def __iter__(self) -> Iterator[SourceRow | BadRow]: ...

@@ -17,7 +17,7 @@ from ivjax.data_pipelines.sources.columns import (
 )
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import media_of, member_path, read_media, tar_members
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.errors import UserError
 
 _SUFFIX = re.compile(r"\.[A-Za-z][^/]*$")
@@ -32,7 +32,7 @@ class WebDataset:
 
     path: Path
 
-    def __iter__(self) -> Iterator[Row | BadRow]:
+    def __iter__(self) -> Iterator[SourceRow | BadRow]:
         tars = sorted(self.path.glob("*.tar")) if self.path.is_dir() else [self.path]
         if not tars or not tars[0].exists():
             raise UserError(f"{self.path} holds no tars; name one, or a folder of them")
@@ -58,7 +58,7 @@ def _samples(tars: list[Path]) -> Iterator[tuple[str, _Sample] | BadRow]:
         yield from ((f"{tar.name} {key}", (tar, key, files)) for key, files in samples.items())
 
 
-def _row(tar: Path, key: str, members: Mapping[str, str]) -> Row:
+def _row(tar: Path, key: str, members: Mapping[str, str]) -> SourceRow:
     media = [name for name in members.values() if media_of(name)]
     if len(media) != 1:
         raise ValueError(f"it has {len(media)} media files, not one")
@@ -67,7 +67,7 @@ def _row(tar: Path, key: str, members: Mapping[str, str]) -> Row:
     start, end = times_of(facts)
     kind = media_of(media[0])
     assert kind is not None
-    return Row(
+    return SourceRow(
         id=f"{tar.stem}/{key}",
         path=member_path(tar, media[0]),
         media=kind,

@@ -20,7 +20,7 @@ from ivjax.data_pipelines.video.filters import filter_graph
 _MOST_PIXELS = 8192 * 8192  # of one frame; a damaged header may ask for more memory than there is
 
 
-class Probe(NamedTuple):
+class VideoFacts(NamedTuple):
     """Facts about a media file. An image is a video of one frame at 0 frames per second."""
 
     frames: int
@@ -30,7 +30,7 @@ class Probe(NamedTuple):
     audio: bool
 
 
-def probe(payload: bytes) -> Probe:
+def probe(payload: bytes) -> VideoFacts:
     """Returns the facts about a media file without decoding it; raises ClipError."""
     with Video(payload) as video:
         return video.probe
@@ -107,12 +107,12 @@ class Video:
         return sorted({p.pts for p in self._packets if p.pts is not None})
 
     @property
-    def probe(self) -> Probe:
+    def probe(self) -> VideoFacts:
         """The facts about the file."""
         rate = self._stream.average_rate
         # FFmpeg gives images a rate of 25; their formats are called png_pipe and the like.
         still = len(self._times) == 1 and self._container.format.name.endswith("_pipe")
-        return Probe(
+        return VideoFacts(
             frames=len(self._times),
             fps=0.0 if still or rate is None else float(rate),
             width=self._context.width,

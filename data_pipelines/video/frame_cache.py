@@ -14,7 +14,7 @@ import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Probe, Video
+from ivjax.data_pipelines.video.decode import Video, VideoFacts
 from ivjax.data_pipelines.video.frame_layout import FrameLayout, RecentGraphs, survives
 from ivjax.data_pipelines.video.shared_memory import SharedMemory, aligned, memory_file
 from ivjax.errors import UserError
@@ -120,7 +120,7 @@ class FrameCache:
         self._end_claim(number, _READY)
         return True
 
-    def _describe(self, number: int, layout: FrameLayout, found: Probe, offset: int) -> None:
+    def _describe(self, number: int, layout: FrameLayout, found: VideoFacts, offset: int) -> None:
         entry = self._entries[number : number + 1]
         entry["offset"], entry["frame_bytes"] = offset, layout.bytes
         entry["frames"], entry["fps"], entry["audio"] = found.frames, found.fps, found.audio
@@ -154,7 +154,7 @@ class CachedVideo:
         self._cache = cache
         self._entry = entry
         facts = entry[0]
-        self.probe = Probe(
+        self.probe = VideoFacts(
             int(facts["frames"]),
             float(facts["fps"]),
             int(facts["width"]),

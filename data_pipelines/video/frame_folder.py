@@ -10,7 +10,7 @@ import av
 
 from ivjax.data_pipelines.sources.media import IMAGE_SUFFIXES
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Probe
+from ivjax.data_pipelines.video.decode import VideoFacts
 from ivjax.data_pipelines.video.footage import MISSING_SECONDS, TOLERANCE, Shown
 
 
@@ -54,10 +54,10 @@ class FrameFolder:
                 yield Shown(self._picture(name), begins, ends if end is None else min(ends, end))
 
     @property
-    def probe(self) -> Probe:
+    def probe(self) -> VideoFacts:
         """The facts about the folder, the size of its first image among them."""
         first = self._picture(self._names[0])
-        return Probe(len(self._names), float(self.fps), first.width, first.height, audio=False)
+        return VideoFacts(len(self._names), float(self.fps), first.width, first.height, audio=False)
 
     def decode(self, indices: Sequence[int]) -> list[av.VideoFrame]:
         """Returns images by number; one that is asked for again is decoded once."""

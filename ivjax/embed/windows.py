@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Probe, probe
+from ivjax.data_pipelines.video.decode import VideoFacts, probe
 from ivjax.data_pipelines.video.footage import fetch
 from ivjax.errors import UserError
 from ivjax.evals.items import Item, UnscoredClip
@@ -30,7 +30,7 @@ class Windowing:
         if self.seconds is None and self.stride is not None:
             raise UserError("--stride needs a window; add --window SECONDS")
 
-    def spans(self, found: Probe) -> list[tuple[float, float]]:
+    def spans(self, found: VideoFacts) -> list[tuple[float, float]]:
         """Returns start and end of each window in seconds; the last one is as long and ends with the video.
 
         Raises ClipError for a video that does not say how fast it is, or whose frames are longer.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ivjax.data_pipelines.sources.open_source import open_source
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.clips import is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
@@ -126,7 +126,7 @@ def check_data(path: str) -> None:
     open_items(EvalData(path, limit=1))
 
 
-def _of_row(row: Row | BadRow) -> Item | UnscoredClip:
+def _of_row(row: SourceRow | BadRow) -> Item | UnscoredClip:
     if isinstance(row, BadRow):
         return UnscoredClip(row.where, "bad row", row.reason)
     return Item(row.id, row.path, row.start, row.end, row.captions, row.label, row.attributes, row.frame_rate)

@@ -17,7 +17,7 @@ from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.sampling import FrameRule, Intervals
 from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Probe, Video, to_rgb
+from ivjax.data_pipelines.video.decode import Video, VideoFacts, to_rgb
 from ivjax.data_pipelines.video.footage import TOLERANCE, exact, fetch
 from ivjax.data_pipelines.video.frame_folder import FrameFolder
 
@@ -90,7 +90,7 @@ def read_views(
             lane.close()
 
 
-def span(view: VideoView, found: Probe) -> range:
+def span(view: VideoView, found: VideoFacts) -> range:
     """Returns the numbers of the frames of a view, at least one; ClipError if the medium has no such part."""
     begins, ends = 0, found.frames
     if view.start is not None or view.end is not None:
@@ -112,7 +112,7 @@ def read_view(
     return _upright(video.decode(_numbers(view, video.probe, frames)), view.crop, image)
 
 
-def _numbers(view: VideoView, found: Probe, frames: int) -> tuple[int, ...]:
+def _numbers(view: VideoView, found: VideoFacts, frames: int) -> tuple[int, ...]:
     numbers = span(view, found)
     rule = view.rule or Intervals(frames, "middle")
     return tuple((numbers.start + rule.choose(len(numbers), found.fps, _NO_DRAWS)).tolist())
@@ -139,7 +139,7 @@ def _stored_box(crop: Crop, picture: av.VideoFrame, turns: int) -> Box:
     return box
 
 
-def _between(start: float, end: float | None, found: Probe) -> tuple[int, int]:
+def _between(start: float, end: float | None, found: VideoFacts) -> tuple[int, int]:
     """The first frame of a span in seconds, and the one after its last."""
     if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
         raise ClipError("wrong times", f"the part runs from {start:g} s to {end} s")

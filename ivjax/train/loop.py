@@ -42,7 +42,7 @@ def train(
     Returns:
         The exit status: 130 after Ctrl-C, else 0, also after a SIGTERM that was obeyed.
     """
-    say = say if jax.process_index() == 0 else _say_nothing
+    say = say if jax.process_index() == 0 else lambda line: None
     with catch_stop_signals() as request:
         for run, place in unfinished_runs(experiment, folder, say):
             with start_session(run, place, say, devices, verbose, build) as session:
@@ -107,7 +107,3 @@ def _save(session: Session) -> None:
 def _no_transfers() -> contextlib.AbstractContextManager[None]:
     """Makes a hidden transfer between host and devices an error: it would stall every step."""
     return jax.transfer_guard("disallow")
-
-
-def _say_nothing(line: str) -> None:
-    pass

@@ -112,7 +112,7 @@ def start_session(
         for line in summary(experiment, program, feed.media, folder, step):
             say(line)
         if main:
-            parameter_table(program, folder, say if verbose else _say_nothing)
+            parameter_table(program, folder, say if verbose else lambda line: None)
         state, frozen = _parameters(experiment, program, restored)
         if restored:
             feed.restore(restored.data)
@@ -165,10 +165,6 @@ def _keep_compiled_programs(folder: Path) -> None:
     # jax leaves out what compiles in less than a second; at each restart these small programs add up.
     shortest = "jax_persistent_cache_min_compile_time_secs"
     jax.config.update(shortest, min(jax.config.values[shortest], 0.5))
-
-
-def _say_nothing(line: str) -> None:
-    pass
 
 
 def _version(package: str) -> str:

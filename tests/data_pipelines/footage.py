@@ -13,7 +13,7 @@ from ivjax.data_pipelines.build.build_corpus import build_rows
 from ivjax.data_pipelines.build.build_report import Report
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
 from ivjax.data_pipelines.build.options import BuildOptions
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.store.shards import Shards, read_manifest
 from ivjax.data_pipelines.video.decode import probe, read_frames
@@ -81,7 +81,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def some_rows(folder: Path, videos: int = 3, each: int = 4) -> list[Row]:
+def some_rows(folder: Path, videos: int = 3, each: int = 4) -> list[SourceRow]:
     """`each` rows of half a second of each of a few videos, which are made if they are not there."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -90,7 +90,9 @@ def some_rows(folder: Path, videos: int = 3, each: int = 4) -> list[Row]:
         if not path.exists():
             write_video(path)
         rows += [
-            Row(f"v{video}c{n}", str(path), start=n / 4, end=n / 4 + 0.5, captions=(f"caption {video} {n}",))
+            SourceRow(
+                f"v{video}c{n}", str(path), start=n / 4, end=n / 4 + 0.5, captions=(f"caption {video} {n}",)
+            )
             for n in range(each)
         ]
     return rows

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.shards import read_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import build_small, contents, some_rows
@@ -12,7 +12,7 @@ from tests.data_pipelines.footage import build_small, contents, some_rows
 
 @pytest.fixture
 def rows(tmp_path):
-    return [*some_rows(tmp_path / "videos"), Row("lost", str(tmp_path / "no.mp4"))]
+    return [*some_rows(tmp_path / "videos"), SourceRow("lost", str(tmp_path / "no.mp4"))]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ivjax.data_pipelines.build.build_corpus import build
 from ivjax.data_pipelines.build.options import BuildOptions, Filters
 from ivjax.data_pipelines.build.output_folder import locked
 from ivjax.data_pipelines.build.shard_jobs import NOTES
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.shards import MANIFEST, check_files, read_manifest, sha256
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import (
@@ -172,7 +172,7 @@ def test_an_empty_result_is_an_error_that_says_why_and_leaves_nothing(rows, tmp_
     with pytest.raises(UserError, match="of 1 rows, 1 bad row; the first: a:1: no path"):
         build_small([BadRow("a:1", "no path")], out)
     with pytest.raises(UserError, match="empty corpus: of 1 rows, 1 missing; the first: v: /no.mp4 is not"):
-        build_small([Row("v", "/no.mp4")], out)
+        build_small([SourceRow("v", "/no.mp4")], out)
     assert not out.exists()
 
 

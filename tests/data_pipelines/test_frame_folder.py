@@ -5,7 +5,7 @@ import pytest
 from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.data_pipelines.build.make_clips import make_clips
 from ivjax.data_pipelines.sources.open_source import open_source
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import Clip
 from ivjax.data_pipelines.video.encode import encode_image
 from tests.data_pipelines.footage import QUICK, build_small, clips_of, coded, numbers_of
@@ -27,7 +27,7 @@ def made(row):
 
 @pytest.mark.parametrize("name", ["img_{:05}.jpg", "{:05}.jpg", "frame{}.jpg"])
 def test_images_become_frames_in_the_order_of_their_numbers(tmp_path, name):
-    clip = made(Row("a", write_frames(tmp_path / "v", 12, name), frame_rate=12.0))
+    clip = made(SourceRow("a", write_frames(tmp_path / "v", 12, name), frame_rate=12.0))
     assert isinstance(clip, Clip)
     assert numbers_of(clip.payload) == list(range(12))
     assert (clip.frames, clip.fps, clip.start, clip.end) == (12, 12.0, 0.0, 1.0)
@@ -36,23 +36,23 @@ def test_images_become_frames_in_the_order_of_their_numbers(tmp_path, name):
 
 def test_a_span_of_a_folder_holds_the_frames_that_begin_in_it(tmp_path):
     folder = write_frames(tmp_path / "v", 20)
-    clip = made(Row("a", folder, start=5 / 12, end=15 / 12, frame_rate=12.0))
+    clip = made(SourceRow("a", folder, start=5 / 12, end=15 / 12, frame_rate=12.0))
     assert numbers_of(clip.payload) == list(range(5, 15))
 
 
 def test_what_is_wrong_with_a_folder_is_a_drop_with_its_cause(tmp_path):
     folder = write_frames(tmp_path / "v", 12)
     causes = {"past": (5.0, None), "short": (None, 4.0)}
-    found = {k: made(Row(k, folder, start=a, end=b, frame_rate=12.0)) for k, (a, b) in causes.items()}
+    found = {k: made(SourceRow(k, folder, start=a, end=b, frame_rate=12.0)) for k, (a, b) in causes.items()}
     assert all(isinstance(drop, Drop) for drop in found.values())
     assert found["past"].cause == "past the end"
     assert (found["short"].cause, "12 images, 48 should" in found["short"].detail) == ("truncated", True)
     (tmp_path / "v" / "img_00007.jpg").write_bytes(b"no picture")
-    drop = made(Row("a", folder, frame_rate=12.0))
+    drop = made(SourceRow("a", folder, frame_rate=12.0))
     assert drop.cause == "undecodable" and "img_00007.jpg" in drop.detail
     (tmp_path / "empty").mkdir()
-    assert made(Row("a", str(tmp_path / "empty"), frame_rate=12.0)).cause == "no frames"
-    assert made(Row("a", str(tmp_path / "gone"), frame_rate=12.0)).cause == "missing"
+    assert made(SourceRow("a", str(tmp_path / "empty"), frame_rate=12.0)).cause == "no frames"
+    assert made(SourceRow("a", str(tmp_path / "gone"), frame_rate=12.0)).cause == "missing"
 
 
 def test_lists_of_frame_folders_name_folder_count_and_class(tmp_path):

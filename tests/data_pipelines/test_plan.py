@@ -9,7 +9,7 @@ from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
 from ivjax.data_pipelines.build.selection import make_plan, overlap
 from ivjax.data_pipelines.sampling.diversity import original_draw
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.video.shots import ShotRule
 from ivjax.errors import UserError
 
@@ -29,7 +29,7 @@ def causes(plan):
 
 
 def test_rows_of_one_file_stay_together_and_in_order_of_time():
-    rows = [Row(f"{video}{t}", f"{video}.mp4", start=t, end=t + 1) for t in (4, 0, 2) for video in "ab"]
+    rows = [SourceRow(f"{video}{t}", f"{video}.mp4", start=t, end=t + 1) for t in (4, 0, 2) for video in "ab"]
     assert ids(plan(rows)) == [["a0", "a2", "a4", "b0"], ["b2", "b4"]]
     assert [job.name for job in plan(rows).jobs] == [f"shard-0000{n}-of-00002.array_record" for n in (0, 1)]
 
@@ -38,15 +38,15 @@ def test_rows_without_use_are_named_and_never_raised():
     recipe = ClipRecipe(min_seconds=1.0, max_seconds=10.0)
     rows = [
         BadRow("list.csv line 3", "it has no end"),
-        Row("good", "a.mp4", start=0, end=5, scores={"umt": 0.4, "aesthetic": 5.0}),
-        Row("turned", "a.mp4", start=5, end=2),
-        Row("never", "a.mp4", start=float("nan"), end=2),
-        Row("short", "a.mp4", start=0, end=0.5),
-        Row("long", "a.mp4", start=0, end=50),
-        Row("poor", "a.mp4", start=1, end=5, scores={"umt": 0.2}),
-        Row("blank", "a.mp4", start=2, end=5, scores={"aesthetic": 9.0}),
-        Row("again", "a.mp4", start=0, end=5, scores={"umt": 0.9}),
-        Row("image", "a.jpg", media="image", scores={"umt": 0.9}),
+        SourceRow("good", "a.mp4", start=0, end=5, scores={"umt": 0.4, "aesthetic": 5.0}),
+        SourceRow("turned", "a.mp4", start=5, end=2),
+        SourceRow("never", "a.mp4", start=float("nan"), end=2),
+        SourceRow("short", "a.mp4", start=0, end=0.5),
+        SourceRow("long", "a.mp4", start=0, end=50),
+        SourceRow("poor", "a.mp4", start=1, end=5, scores={"umt": 0.2}),
+        SourceRow("blank", "a.mp4", start=2, end=5, scores={"aesthetic": 9.0}),
+        SourceRow("again", "a.mp4", start=0, end=5, scores={"umt": 0.9}),
+        SourceRow("image", "a.jpg", media="image", scores={"umt": 0.9}),
     ]
     found = plan(rows, recipe=recipe, filters=Filters(min_scores={"umt": 0.3}))
     assert ids(found) == [["good", "image"]] and found.rows == 10
@@ -66,10 +66,10 @@ def test_rows_without_use_are_named_and_never_raised():
 def test_rows_that_overlap_too_much_are_duplicates_of_the_first():
     assert overlap((0, 4), (2, 6)) == pytest.approx(1 / 3) and overlap((0, 1), (2, 3)) == 0
     rows = [
-        Row("first", "a.mp4", start=0, end=10),
-        Row("near", "a.mp4", start=1, end=11, captions=("other words",)),
-        Row("far", "a.mp4", start=6, end=14),
-        Row("elsewhere", "b.mp4", start=0, end=10),
+        SourceRow("first", "a.mp4", start=0, end=10),
+        SourceRow("near", "a.mp4", start=1, end=11, captions=("other words",)),
+        SourceRow("far", "a.mp4", start=6, end=14),
+        SourceRow("elsewhere", "b.mp4", start=0, end=10),
     ]
     assert causes(plan(rows)) == {}
     assert causes(plan(rows, filters=Filters(overlap=0.8))) == {"near": "duplicate"}
@@ -78,7 +78,9 @@ def test_rows_that_overlap_too_much_are_duplicates_of_the_first():
 
 def test_the_original_draw_takes_the_rows_that_the_original_takes():
     videos = [f"video{n % 7 // 2:06d}" for n in range(40)]
-    rows = [Row(str(n), f"{video}.mp4", start=n, end=n + 1, video=video) for n, video in enumerate(videos)]
+    rows = [
+        SourceRow(str(n), f"{video}.mp4", start=n, end=n + 1, video=video) for n, video in enumerate(videos)
+    ]
     found = plan(rows, draw=Draw(10, seed=7))
     names = [f"{video}_{row.start}_{row.end}.mp4" for row, video in zip(rows, videos, strict=True)]
     expected = {str(index) for index in original_draw(names, 10, 7)}
@@ -87,8 +89,8 @@ def test_the_original_draw_takes_the_rows_that_the_original_takes():
 
 
 def test_a_streaming_draw_gives_every_video_the_same_chance():
-    rows = [Row(f"a{n}", "a.mp4", start=n, end=n + 1) for n in range(90)]
-    rows += [Row(f"{n}", f"{n}.mp4") for n in range(9)]
+    rows = [SourceRow(f"a{n}", "a.mp4", start=n, end=n + 1) for n in range(90)]
+    rows += [SourceRow(f"{n}", f"{n}.mp4") for n in range(9)]
     taken = [
         row.path
         for seed in range(40)
@@ -100,4 +102,4 @@ def test_a_streaming_draw_gives_every_video_the_same_chance():
 
 def test_a_draw_of_more_than_there_is_is_an_error():
     with pytest.raises(UserError, match="cannot draw 5 clips"):
-        plan([Row("a", "a.mp4")], draw=Draw(5))
+        plan([SourceRow("a", "a.mp4")], draw=Draw(5))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.build.make_clips import make_clips, split_shots
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import Clip
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
 from ivjax.data_pipelines.video.shots import ShotRule, content_scores, find_cuts, hsv
@@ -78,18 +78,18 @@ def test_every_jump_is_a_cut_when_shots_may_be_short():
 
 
 def test_a_video_is_split_where_its_scenes_change(video):
-    rows = split_shots(Row("a", video), ShotRule())
+    rows = split_shots(SourceRow("a", video), ShotRule())
     assert [row.id for row in rows] == ["a-000", "a-001", "a-002", "a-003"]
     assert [(row.start, row.end) for row in rows] == [(None, 1.6), (1.6, 2.8), (2.8, 5.0), (5.0, None)]
 
 
 def test_a_row_without_a_cut_stays_as_it_is(video):
-    row = Row("a", video, start=0.2, end=1.5)
+    row = SourceRow("a", video, start=0.2, end=1.5)
     assert split_shots(row, ShotRule()) == [row]
 
 
 def test_each_shot_of_a_row_becomes_a_clip_with_times_of_its_own(video):
-    row = Row("a", video, start=1.0, end=5.5, captions=("scenes",), video="abc")
+    row = SourceRow("a", video, start=1.0, end=5.5, captions=("scenes",), video="abc")
     made = list(make_clips(row, replace(QUICK, shots=ShotRule(), min_seconds=0.6)))
     clips = [clip for clip in made if isinstance(clip, Clip)]
     assert [(c.id, c.start, c.end, c.frames) for c in clips] == [

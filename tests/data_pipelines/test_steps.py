@@ -13,7 +13,7 @@ from av.video.reformatter import Colorspace
 from ivjax.data_pipelines.build.clip_recipe import Drop, captioner_name, find_captioner
 from ivjax.data_pipelines.build.frames import fitted
 from ivjax.data_pipelines.build.make_clips import make_clips, make_outcome
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.video.decode import read_frames
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_image, encode_video
@@ -56,7 +56,7 @@ def video(tmp_path_factory):
     ],
 )
 def test_a_cut_holds_exactly_the_frames_that_begin_in_it(video, start, end, first, last):
-    clip = made(Row("a", video, start=start, end=end))
+    clip = made(SourceRow("a", video, start=start, end=end))
     assert numbers_of(clip.payload) == list(range(first, last + 1))
     assert (clip.frames, clip.fps, clip.width, clip.height) == (last + 1 - first, 25.0, 96, 64)
     assert clip.start == (start or 0.0)
@@ -65,7 +65,7 @@ def test_a_cut_holds_exactly_the_frames_that_begin_in_it(video, start, end, firs
 
 def test_frames_of_a_varying_rate_are_taken_by_time_and_stand_as_long_as_they_did(tmp_path):
     path = write_timed_video(tmp_path / "vfr.mkv", VFR)
-    clip = made(Row("a", path, start=0.2, end=1.0), replace(QUICK, fps=25.0))
+    clip = made(SourceRow("a", path, start=0.2, end=1.0), replace(QUICK, fps=25.0))
     fps = Fraction(clip.fps).limit_denominator(1001)
     expected = []
     for beat in range(clip.frames):
@@ -91,19 +91,19 @@ def test_cuts_are_exact_in_every_kind_of_file(tmp_path, name, codec, options):
     path = write_timed_video(tmp_path / name, times, codec, Fraction(1, 25), **options)
     for first in range(0, 72, 7):
         for start in (first / 25, first / 25 - 0.02):
-            clip = made(Row("a", path, start=max(start, 0.0), end=start + 0.2))
+            clip = made(SourceRow("a", path, start=max(start, 0.0), end=start + 0.2))
             assert numbers_of(clip.payload) == list(range(first, first + 5)), (first, start)
 
 
 def test_a_member_of_a_tar_is_cut_like_a_file(video, tmp_path):
     with tarfile.open(tmp_path / "videos.tar", "w") as archive:
         archive.add(video, "one/video.mp4")
-    clip = made(Row("a", f"{tmp_path}/videos.tar::one/video.mp4", start=0.4, end=0.8))
+    clip = made(SourceRow("a", f"{tmp_path}/videos.tar::one/video.mp4", start=0.4, end=0.8))
     assert numbers_of(clip.payload) == list(range(10, 20))
-    assert dropped(Row("a", f"{tmp_path}/videos.tar::two.mp4")).cause == "missing"
+    assert dropped(SourceRow("a", f"{tmp_path}/videos.tar::two.mp4")).cause == "missing"
     (tmp_path / "broken.tar").write_bytes(b"broken" * 200)
-    assert dropped(Row("a", f"{tmp_path}/broken.tar::one.mp4")).cause == "unreadable"
-    assert dropped(Row("a", f"{tmp_path}/broken.tar::one.jpg", media="image")).cause == "unreadable"
+    assert dropped(SourceRow("a", f"{tmp_path}/broken.tar::one.mp4")).cause == "unreadable"
+    assert dropped(SourceRow("a", f"{tmp_path}/broken.tar::one.jpg", media="image")).cause == "unreadable"
 
 
 def test_a_damaged_stretch_of_a_video_costs_the_rows_in_it_only(tmp_path):
@@ -113,23 +113,23 @@ def test_a_damaged_stretch_of_a_video_costs_the_rows_in_it_only(tmp_path):
     middle = len(payload) // 2  # in the third second
     payload[middle : middle + 3000] = bytes(3000)
     path.write_bytes(payload)
-    assert made(Row("a", str(path), start=0.0, end=0.6)).frames == 12
-    assert made(Row("a", str(path), start=2.4, end=3.0)).frames == 12
-    assert dropped(Row("a", str(path), start=1.2, end=1.8)).cause == "undecodable"
+    assert made(SourceRow("a", str(path), start=0.0, end=0.6)).frames == 12
+    assert made(SourceRow("a", str(path), start=2.4, end=3.0)).frames == 12
+    assert dropped(SourceRow("a", str(path), start=1.2, end=1.8)).cause == "undecodable"
 
 
 def test_a_video_that_starts_late_is_cut_by_the_time_that_a_player_shows(tmp_path):
     path = write_timed_video(tmp_path / "late.ts", [1400 + 40 * n for n in range(50)])
-    clip = made(Row("a", path, start=0.4, end=0.8))
+    clip = made(SourceRow("a", path, start=0.4, end=0.8))
     assert numbers_of(clip.payload) == list(range(10, 20))
 
 
 def test_the_rate_is_capped_and_never_raised(video):
-    clip = made(Row("a", video, start=0.0, end=2.0), replace(QUICK, fps=10.0))
+    clip = made(SourceRow("a", video, start=0.0, end=2.0), replace(QUICK, fps=10.0))
     assert clip.fps == 10.0 and clip.frames == 20
     numbers = numbers_of(clip.payload)
     assert all(abs(number - 2.5 * beat) <= 1.25 for beat, number in enumerate(numbers))
-    assert made(Row("a", video), replace(QUICK, fps=240.0)).fps == 25.0
+    assert made(SourceRow("a", video), replace(QUICK, fps=240.0)).fps == 25.0
 
 
 def test_sizes_are_even_small_and_never_enlarged():
@@ -144,7 +144,7 @@ def test_a_clip_is_shrunk_and_keeps_its_colours(tmp_path):
     picture[:, :200], picture[:, 200:] = (200, 40, 90), (30, 160, 60)
     path = tmp_path / "hd.mp4"
     _write_bt709(path, picture)
-    clip = made(Row("a", str(path)), replace(QUICK, short_side=64))
+    clip = made(SourceRow("a", str(path)), replace(QUICK, short_side=64))
     assert (clip.width, clip.height) == (128, 64)
     frame = read_frames(clip.payload, [2])[0].astype(int)
     np.testing.assert_allclose(frame[32, 20], (200, 40, 90), atol=6)
@@ -173,7 +173,7 @@ def test_a_video_that_was_filmed_with_a_turned_camera_stands_upright(tmp_path):
     place = payload.index(upright, header)
     path = tmp_path / "turned.mp4"
     path.write_bytes(payload[:place] + clockwise + payload[place + len(clockwise) :])
-    clip = made(Row("a", str(path)))
+    clip = made(SourceRow("a", str(path)))
     assert (clip.width, clip.height) == (32, 64)
     frame = read_frames(clip.payload, [2])[0].astype(int)
     np.testing.assert_allclose(frame[10, 16], (200, 40, 90), atol=6)  # what was left is now above
@@ -185,8 +185,8 @@ def test_sound_is_kept_where_it_is_asked_for_and_lies_where_it_lay(tmp_path):
     samples = np.zeros(2 * rate, np.int16)
     samples[rate : rate + rate // 4] = (9000 * np.sin(np.arange(rate // 4) / 20)).astype(np.int16)
     path = write_video(tmp_path / "beep.mp4", audio=Audio(samples, rate))
-    assert not made(Row("a", path, start=0.8, end=1.6)).audio
-    clip = made(Row("a", path, start=0.8, end=1.6), replace(QUICK, audio=True))
+    assert not made(SourceRow("a", path, start=0.8, end=1.6)).audio
+    clip = made(SourceRow("a", path, start=0.8, end=1.6), replace(QUICK, audio=True))
     assert clip.audio
     (tmp_path / "cut.mp4").write_bytes(clip.payload)
     with av.open(str(tmp_path / "cut.mp4")) as container:
@@ -197,7 +197,7 @@ def test_sound_is_kept_where_it_is_asked_for_and_lies_where_it_lay(tmp_path):
 
 
 def test_a_silent_video_has_no_sound_to_keep(video):
-    assert not made(Row("a", video), replace(QUICK, audio=True)).audio
+    assert not made(SourceRow("a", video), replace(QUICK, audio=True)).audio
 
 
 def test_what_cannot_be_cut_is_dropped_with_the_reason(video, tmp_path):
@@ -205,14 +205,14 @@ def test_what_cannot_be_cut_is_dropped_with_the_reason(video, tmp_path):
     broken.write_bytes(b"no video at all" * 50)
     with open(video, "rb") as file:
         cut.write_bytes(file.read()[:-2500])
-    assert dropped(Row("a", video, start=5.0, end=6.0)).cause == "past the end"
-    assert dropped(Row("a", video, start=0.41, end=0.43)).cause == "no frames"
-    assert dropped(Row("a", str(tmp_path / "none.mp4"))).cause == "missing"
-    assert dropped(Row("a", str(broken))).cause == "unreadable"
-    assert dropped(Row("a", str(cut))).cause in ("undecodable", "truncated")
-    drop = dropped(Row("a", video, start=1.5, end=4.0), replace(QUICK, min_seconds=1.0))
+    assert dropped(SourceRow("a", video, start=5.0, end=6.0)).cause == "past the end"
+    assert dropped(SourceRow("a", video, start=0.41, end=0.43)).cause == "no frames"
+    assert dropped(SourceRow("a", str(tmp_path / "none.mp4"))).cause == "missing"
+    assert dropped(SourceRow("a", str(broken))).cause == "unreadable"
+    assert dropped(SourceRow("a", str(cut))).cause in ("undecodable", "truncated")
+    drop = dropped(SourceRow("a", video, start=1.5, end=4.0), replace(QUICK, min_seconds=1.0))
     assert drop == Drop("a", video, "too short", "it lasts 0.500 s, less than 1 s")
-    assert dropped(Row("a", video), replace(QUICK, max_seconds=1.0)).cause == "too long"
+    assert dropped(SourceRow("a", video), replace(QUICK, max_seconds=1.0)).cause == "too long"
 
 
 def test_still_clips_are_dropped_and_moving_ones_stay(video, tmp_path):
@@ -220,25 +220,25 @@ def test_still_clips_are_dropped_and_moving_ones_stay(video, tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     still.write_bytes(encode_video([noise] * 30, Fraction(25), FAST))
     recipe = replace(QUICK, still=1.0)
-    assert dropped(Row("a", str(still)), recipe).cause == "still"
-    assert made(Row("a", video), recipe).frames == 50
+    assert dropped(SourceRow("a", str(still)), recipe).cause == "still"
+    assert made(SourceRow("a", video), recipe).frames == 50
 
 
 def test_small_images_stay_as_they_are_and_large_ones_become_smaller_jpegs(tmp_path):
     picture = np.full((90, 150, 3), (180, 60, 30), np.uint8)
     path = tmp_path / "a.jpg"
     path.write_bytes(encode_image(picture))
-    small = made(Row("a", str(path), media="image", captions=("red",)))
+    small = made(SourceRow("a", str(path), media="image", captions=("red",)))
     assert small.payload == path.read_bytes() and (small.width, small.height) == (150, 90)
-    large = made(Row("a", str(path), media="image"), replace(QUICK, short_side=46))
+    large = made(SourceRow("a", str(path), media="image"), replace(QUICK, short_side=46))
     assert (large.width, large.height, large.frames, large.fps) == (76, 46, 1, 0.0)
     np.testing.assert_allclose(read_frames(large.payload, [0])[0, 20, 30], (180, 60, 30), atol=6)
     path.write_bytes(path.read_bytes()[:100])
-    assert dropped(Row("a", str(path), media="image")).where == str(path)
+    assert dropped(SourceRow("a", str(path), media="image")).where == str(path)
 
 
 def test_all_that_a_row_knows_goes_into_its_record_and_a_captioner_has_the_last_word(video):
-    row = Row(
+    row = SourceRow(
         "a", video, start=0.2, end=0.6, captions=("x",), label=3, scores={"umt": 0.5}, attributes={"k": "v"}
     )
     (record,) = make_outcome(row, QUICK).records

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.store.records import Clip, ClipError
-from ivjax.data_pipelines.video.decode import Probe
+from ivjax.data_pipelines.video.decode import VideoFacts
 from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.embed.media_list import MediaList, find_medium
 from ivjax.embed.windows import PlannedVideo, Windowing, plan_windows
@@ -17,7 +17,7 @@ from tests.embed.fake import coloured, write_coloured
 
 
 def found(frames, fps=10.0):
-    return Probe(frames, fps, 64, 48, False)
+    return VideoFacts(frames, fps, 64, 48, False)
 
 
 @pytest.mark.parametrize(

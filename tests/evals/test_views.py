@@ -11,7 +11,7 @@ from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.augment.recipe import TEST
 from ivjax.data_pipelines.sampling import Dense, Spread
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Probe, Video, read_frames
+from ivjax.data_pipelines.video.decode import Video, VideoFacts, read_frames
 from ivjax.data_pipelines.video.encode import encode_image, encode_video
 from ivjax.errors import UserError
 from ivjax.evals import views
@@ -19,7 +19,7 @@ from ivjax.evals.views import VideoView, read_views, span
 from tests.data_pipelines.footage import HEIGHT, WIDTH, coded, number_of, write_video
 
 IMAGE = (32, 48)
-PROBE = Probe(50, 25.0, WIDTH, HEIGHT, False)
+PROBE = VideoFacts(50, 25.0, WIDTH, HEIGHT, False)
 
 
 def numbers(found):

@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 
-from ivjax.data_pipelines.sources.row import BadRow, Row
+from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 
 ID = "99lSi0tcL21"
 
@@ -40,7 +40,7 @@ def write_tar(path, members):
 
 
 def rows_of(source):
-    return [row for row in source if isinstance(row, Row)]
+    return [row for row in source if isinstance(row, SourceRow)]
 
 
 def reasons(source):

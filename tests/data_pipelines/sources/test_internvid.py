@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ivjax.data_pipelines.sources.open_source import open_source
-from ivjax.data_pipelines.sources.row import Row
+from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.sources.times import parse_time
 from ivjax.errors import UserError
 from tests.data_pipelines.sources.helpers import ID, assert_reasons, rows_of, write_lines
@@ -40,7 +40,7 @@ def write_table(path, row):
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
 def test_internvid_rows_of_any_table(tmp_path, media, suffix):
     [row] = open_source(write_table(tmp_path / f"rows.{suffix}", INTERNVID), videos=media)
-    assert row == Row(
+    assert row == SourceRow(
         id=f"{ID}_8.076_14.276",
         path=str(media / f"{ID}.mp4"),
         start=8.076,
