@@ -12,6 +12,7 @@ from ivjax.experiment.overrides import apply_overrides
 from tests.train.micro import experiment
 
 
+@pytest.mark.slow
 def test_bench_step_prints_variants_and_their_ratios(monkeypatch):
     monkeypatch.setattr("ivjax.bench.step_speed._CPU_MATMUL_SIDE", 128)
     small = apply_overrides(experiment, ["mesh.data=8", "steps=3", "stage.student.depth=1"])

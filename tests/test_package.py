@@ -14,6 +14,7 @@ from tests.train.processes import ROOT
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 def test_the_wheel_works_away_from_the_checkout(tmp_path):
     source = tmp_path / "source"
     for name in ("ivjax", "configs", "data_pipelines", "launch"):

@@ -22,5 +22,6 @@ def test_forty_layers_make_the_program_of_twelve():
     assert program_lines(40, "remat=full") == pytest.approx(program_lines(12, "remat=full"), rel=0.02)
 
 
+@pytest.mark.slow
 def test_unrolled_layers_do_grow_the_program():
     assert program_lines(6, "scan_layers=false") > 1.3 * program_lines(2, "scan_layers=false")

@@ -26,6 +26,7 @@ def test_the_loss_falls(one_device):
     assert one_device[-1] < 0.8 * one_device[0]
 
 
+@pytest.mark.slow
 def test_a_ring_on_a_mesh_in_micro_batches_gives_the_losses_of_one_device(tmp_path, one_device):
     mesh = "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2"
     losses = run(tmp_path, "stage.contrast.form=ring", "accumulate=2", *mesh, devices=jax.devices())
@@ -42,7 +43,9 @@ def random_pairs(rows: int, key: int = 3) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("kind, frozen", [("info_nce", False), ("sigmoid", True)])
+@pytest.mark.parametrize(
+    "kind, frozen", [("info_nce", False), pytest.param("sigmoid", True, marks=pytest.mark.slow)]
+)
 def test_eight_micro_batches_give_the_gradients_of_the_whole_batch(kind, frozen):
     overrides = [f"stage.contrast.kind={kind}", f"stage.train_text={str(not frozen).lower()}"]
     changed = apply_overrides(experiment, overrides)

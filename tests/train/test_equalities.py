@@ -21,7 +21,7 @@ def assert_same(losses, reference):
 @pytest.mark.parametrize(
     "mesh",
     [
-        ["mesh.fsdp=8", "mesh.data=1"],
+        pytest.param(["mesh.fsdp=8", "mesh.data=1"], marks=pytest.mark.slow),
         ["mesh.data=2", "mesh.fsdp=2", "mesh.context=2"],
     ],
     ids=lambda mesh: "-".join(m.removeprefix("mesh.") for m in mesh),
@@ -35,6 +35,7 @@ def test_accumulation_gives_the_losses_of_the_whole_batch(tmp_path, one_device):
     assert one_device[-1] < 0.6 * one_device[0]
 
 
+@pytest.mark.slow
 def test_saved_on_eight_devices_continued_on_two_and_one(tmp_path, one_device):
     split = ["mesh.data=2", "mesh.fsdp=4"]
     run(tmp_path, "steps=20", "checkpoint.every=8", *split, devices=jax.devices())

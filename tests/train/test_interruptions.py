@@ -45,6 +45,7 @@ def test_killed_twice_and_stopped_once_gives_the_losses_of_one_run(tmp_path):
     assert totals["lost work"] > 0 and totals["step"] > 0
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one_and_agree_to_stop(tmp_path):
     folder = tmp_path / "two"
     launch = ("launch", "local", "--processes", "2", "--devices", "4", "train", MICRO, SAVE_OFTEN)
@@ -83,6 +84,7 @@ def test_a_job_without_one_of_its_processes_ends_with_its_status(tmp_path):
     assert "the config has no 'no.such'" in finish(job, 2)
 
 
+@pytest.mark.slow
 def test_a_second_start_reads_the_compilation_cache_and_the_step_compiles_once(tmp_path):
     folder = tmp_path / "run"
     script = (

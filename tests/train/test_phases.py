@@ -69,8 +69,10 @@ def test_the_folder_of_the_whole_stands_for_its_last_phase(whole):
     last = whole / "phases" / "2_both"
     assert folder_with_weights(whole) == last and folder_with_weights(last) == last
     assert json.loads((whole / "experiment.json").read_text())["phases"]
-    for path, leaf in leaves(whole).items():
-        np.testing.assert_array_equal(leaf, leaves(last)[path], err_msg=path)
+    found, wanted = leaves(whole), leaves(last)
+    assert found.keys() == wanted.keys()
+    for path, leaf in found.items():
+        np.testing.assert_array_equal(leaf, wanted[path], err_msg=path)
 
 
 def test_stopped_in_the_second_phase_and_continued_gives_the_losses_of_an_unbroken_run(

@@ -34,12 +34,14 @@ def one_device(tmp_path_factory):
     return micro.run(tmp_path_factory.mktemp("one"), base=EXPERIMENT)
 
 
+@pytest.mark.slow
 def test_a_mesh_gives_the_losses_of_one_device(tmp_path, one_device):
     mesh = "mesh.data=2", "mesh.fsdp=2", "mesh.tensor=2"
     losses = micro.run(tmp_path, *mesh, devices=jax.devices(), base=EXPERIMENT)
     np.testing.assert_allclose(losses, one_device, rtol=5e-5)
 
 
+@pytest.mark.slow
 def test_features_kept_at_all_tokens_give_the_losses_of_those_at_visible_ones(tmp_path, one_device):
     losses = micro.run(tmp_path, "stage.targets=all", base=EXPERIMENT)
     np.testing.assert_allclose(losses, one_device, rtol=1e-6)
