@@ -76,6 +76,7 @@ def test_bad_input_is_one_sentence_and_status_two(made, arguments, words, capsys
     assert error.startswith("ivjax data: ") and words in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_bench_data_prints_parts_loaders_and_memory(made, capsys):
     options = ["--clips", "8", "--frames", "2", "--side", "32", "--workers", "1", "--records", "200"]
     assert main(["bench", "data", str(made / "shards"), *options]) == 0

@@ -116,7 +116,7 @@ def _numbers(record: Record) -> dict[str, str]:
 def _sqlite(path: Path) -> Iterator[tuple[str, Record]]:
     # Read-only, so that a wrong path creates no empty database.
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    connection.row_factory = sqlite3.SourceRow
+    connection.row_factory = sqlite3.Row
     # One caption that is not UTF-8 becomes a bad row, and not the end of the table.
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:

@@ -130,9 +130,10 @@ print(json.dumps(steps))
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "manifest, container",
-    [("viclip_b16", "model"), pytest.param("stage1_pretrain_1b", "module", marks=pytest.mark.slow)],
+    [("viclip_b16", "model"), ("stage1_pretrain_1b", "module")],
 )
 def test_a_released_layout_is_imported_and_exported_in_little_memory(manifest, container, tmp_path):
     """As many bytes as the released file: peak memory grows by less than the largest stacked tensor."""

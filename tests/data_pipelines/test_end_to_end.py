@@ -73,6 +73,7 @@ def corpus(demo, tmp_path_factory):
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 def test_built_over_two_kills_it_equals_an_undisturbed_build(demo, corpus, tmp_path):
     undisturbed = build(options(demo, tmp_path / "whole"), lambda _: None)
     assert read_manifest(corpus).digest == undisturbed.digest

@@ -79,6 +79,7 @@ def test_parameters_alone_and_their_average_differ(tmp_path):
         restore_params(tmp_path / "nowhere", here)
 
 
+@pytest.mark.slow
 def test_a_run_without_average_has_none_to_read(tmp_path):
     run(tmp_path, *FEW, "ema=none")
     with pytest.raises(UserError, match="holds no ema"):

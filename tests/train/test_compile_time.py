@@ -18,6 +18,7 @@ def program_lines(depth: int, *overrides: str) -> int:
     return len(lowered.compile().as_text().splitlines())
 
 
+@pytest.mark.slow
 def test_forty_layers_make_the_program_of_twelve():
     assert program_lines(40, "remat=full") == pytest.approx(program_lines(12, "remat=full"), rel=0.02)
 

@@ -70,6 +70,7 @@ def test_a_frozen_text_tower_does_not_move_and_is_not_saved(tmp_path):
     assert any(re.fullmatch(r"parameters +[\d,]+ trained, [1-9][\d,]* frozen", line) for line in said)
 
 
+@pytest.mark.slow
 def test_a_frozen_text_tower_is_the_same_after_a_restart(tmp_path):
     options = (*FROZEN, "steps=6", "checkpoint.every=3")
     whole = run(tmp_path / "run", *options)
@@ -77,6 +78,7 @@ def test_a_frozen_text_tower_is_the_same_after_a_restart(tmp_path):
     assert run(tmp_path / "run", *options) == whole
 
 
+@pytest.mark.slow
 def test_the_temperature_stays_within_its_bounds(tmp_path):
     run(tmp_path, "stage.contrast.least=0.0699", "schedule.peak=0.05", "steps=8")
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])

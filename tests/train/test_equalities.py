@@ -30,6 +30,7 @@ def test_eight_devices_give_the_losses_of_one(tmp_path, one_device, mesh):
     assert_same(run(tmp_path, *mesh, devices=jax.devices()), one_device)
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_losses_of_the_whole_batch(tmp_path, one_device):
     assert_same(run(tmp_path, "accumulate=4"), one_device)
     assert one_device[-1] < 0.6 * one_device[0]
@@ -50,6 +51,7 @@ def test_saved_on_eight_devices_continued_on_two_and_one(tmp_path, one_device):
     assert_same(run(tmp_path), one_device)
 
 
+@pytest.mark.slow
 def test_bfloat16_follows_float32_with_float32_parameters(tmp_path, one_device):
     losses = run(tmp_path, "dtype=bfloat16")
     assert losses[0] != one_device[0]

@@ -81,6 +81,7 @@ def test_the_best_checkpoint_outlives_the_rotation_and_can_be_loaded(whole):
     assert total == pytest.approx(metric(whole, "norm/square")[step], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_lowest_value_is_the_best_with_a_minus(tmp_path):
     lowest = dataclasses.replace(EXPERIMENT, checkpoint=Checkpointing(every=5, best="-norm/zigzag"), ema=0.5)
     run(tmp_path, lowest)

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.multiprocess
 SAVE_OFTEN = "checkpoint.every=1"  # slow enough to be caught at any step
 
 
+@pytest.mark.slow
 def test_killed_twice_and_stopped_once_gives_the_losses_of_one_run(tmp_path):
     folder = tmp_path / "run"
     command = ("train", MICRO, SAVE_OFTEN, "--workdir", str(folder))

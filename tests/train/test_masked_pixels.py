@@ -56,6 +56,7 @@ def test_it_learns_more_than_to_predict_the_mean(trained):
     assert np.mean(losses[-4:]) < 0.8 * losses[0]
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_losses_of_the_whole_batch(tmp_path, trained):
     losses = micro.run(tmp_path, "accumulate=4", "steps=4", base=experiment)
     np.testing.assert_allclose(losses, trained[1][:4], rtol=2e-5)

@@ -52,6 +52,7 @@ def metrics(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_steps_alternate_media_by_corpus_size_and_resume(both, tmp_path):
     said: list[str] = []
     changed = apply_overrides(both, ["eval_loss.every=8", "eval_loss.batches=4", "checkpoint.every=5"])

@@ -79,6 +79,7 @@ def test_a_frozen_text_tower_without_weights_is_refused(tmp_path):
         run(tmp_path, "stage.train_text=false", "steps=1")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_frozen_text_tower_can_be_started_from_and_exported(tmp_path, trained):
     first = tmp_path / "first"
     run(first, f"init_from=('{trained}',)", "stage.train_text=false", "steps=1")
