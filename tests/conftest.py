@@ -1,5 +1,6 @@
 """Shared by all tests: eight fake devices, exact matmuls, a place for compiled programs."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -25,13 +26,9 @@ def _compilation_cache(tmp_path_factory):
     base = tmp_path_factory.getbasetemp()
     session = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = os.environ.get("IVJAX_TEST_CACHE") or str(session / "xla")
-    # Also what compiles in less than a second, which jax would leave out: it adds up.
-    for name, value in {
-        "compilation_cache_dir": folder,
-        "persistent_cache_min_compile_time_secs": 0.1,
-    }.items():
-        jax.config.update(f"jax_{name}", value)
-        os.environ[f"JAX_{name.upper()}"] = str(value)
+    # For what takes a second or more to compile: to write and read a small program takes as long.
+    jax.config.update("jax_compilation_cache_dir", folder)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -41,6 +38,12 @@ def _programs():
         from tests.sharing import SharedPrograms
 
         SharedPrograms().install()
+
+
+def pytest_collection_finish():
+    """Has Python look for garbage seldom: each look goes through all that jax keeps, and little is found."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items):
