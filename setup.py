@@ -51,7 +51,8 @@ setup(
         "plan": ["jax[tpu]"],  # its libtpu compiles for TPUs that are not there
         "beam": ["apache-beam"],
         "convert": ["torch"],
-        "test": ["pytest", "pytest-xdist", "safetensors", "ruff", "mypy"],
+        "test": ["pytest", "pytest-xdist", "safetensors"],
+        "lint": ["ruff", "mypy"],
         "docs": ["mkdocs"],
     },
 )
