@@ -6,6 +6,7 @@ functions and those under TYPE_CHECKING too, because both tie a module to anothe
 """
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +64,16 @@ def sources_of(root: Path) -> dict[str, str]:
     return found
 
 
+@functools.lru_cache(maxsize=1024)  # each module is parsed once, though several tests read all of them
+def _parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def read_graph(sources: Mapping[str, str]) -> Graph:
     """The imports of each module, from its source text. Packages lose their `.__init__`."""
     names = {name.removesuffix(".__init__") for name in sources}
     return {
-        name.removesuffix(".__init__"): list(_imports(name, ast.parse(text), names))
+        name.removesuffix(".__init__"): list(_imports(name, _parsed(text), names))
         for name, text in sources.items()
     }
 
@@ -83,12 +89,22 @@ def _imports(name: str, tree: ast.Module, names: set[str]) -> Iterator[Import]:
 
 def _import_nodes(tree: ast.AST, at_start: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):
+            continue  # most of a tree, and no import is in one
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node, at_start
             continue
-        late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        late = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
         yield from _import_nodes(node, at_start and not late and not typing_only)
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements of a tree, also those in functions and classes."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.expr):
+            yield node
+            yield from _statements(node)
 
 
 def _targets(node: ast.Import | ast.ImportFrom, package: str, names: set[str]) -> Iterator[str]:
@@ -192,7 +208,7 @@ def late_bindings(sources: Mapping[str, str]) -> list[tuple[str, str]]:
     """(module, module that it names) for each constant IMPLEMENTATION: see ivjax/experiment/late.py."""
     found = []
     for name, text in sources.items():
-        for node in ast.walk(ast.parse(text)):
+        for node in _statements(_parsed(text)):
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
             named = any(getattr(target, "id", "").endswith("IMPLEMENTATION") for target in targets)
@@ -205,7 +221,7 @@ def class_names(sources: Mapping[str, str]) -> dict[str, list[str]]:
     """Public class names, each with the modules that define it."""
     found: dict[str, list[str]] = {}
     for name, text in sources.items():
-        for node in ast.walk(ast.parse(text)):
+        for node in _statements(_parsed(text)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(name)
     return found
@@ -216,7 +232,7 @@ def function_names(sources: Mapping[str, str]) -> set[str]:
     return {
         node.name
         for text in sources.values()
-        for node in ast.walk(ast.parse(text))
+        for node in _statements(_parsed(text))
         if isinstance(node, ast.FunctionDef)
     }
 

@@ -17,6 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     parser = add_command(commands, "plan", _ABOUT, "ivjax plan stage1_1b --topology v5e:16x16 --price 1.2")
     add_config(parser, needed=False)
+    parser.add_argument("--phase", metavar="NAME", help="which phase of a config with phases")
     parser.add_argument("--topology", help="v4, v5e, v5p, v6e or tpu7x:AxB[xC] in chips; h200:64; cpu:8")
     parser.add_argument(
         "--slices", type=int, default=1, help="slices of that topology, joined by the network (default 1)"
@@ -62,9 +63,9 @@ def _plan(options: argparse.Namespace) -> int:
     from ivjax.plan.page import write_page
     from ivjax.plan.roofline import checked_assumptions
     from ivjax.plan.table import lines
-    from ivjax.plan.training_plan import make_plan
+    from ivjax.plan.training_plan import make_plan, single_run
 
-    experiment = load_experiment(options.config, options.overrides, note)
+    experiment = single_run(load_experiment(options.config, options.overrides, note), options.phase)
     assumed = checked_assumptions(options.efficiency, options.decode_ms, options.price)
     if options.search:
         experiment = best(options.config, experiment, topology, assumed, note)

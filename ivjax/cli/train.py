@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ivjax.cli.common import add_command, add_config, note
+from ivjax.cli.common import add_command, add_config, add_job, join_job, note
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="show the table of all parameters")
     parser.add_argument("--print", action="store_true", help="show the resolved config, and exit")
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="process 0 of a job of several processes")
-    parser.add_argument("--processes", type=int, help="processes of the job")
-    parser.add_argument("--process", type=int, help="which of them this is, from 0")
+    add_job(parser)
     parser.set_defaults(run=_train)
 
 
@@ -39,10 +37,8 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     if options.workdir is None:
         raise UserError("a run needs a folder: add --workdir RUN")
-    from ivjax.train.distributed import Job, join
-
     # Before the loop is imported: jax counts devices once, and after that no job can be joined.
-    join(Job(options.coordinator, options.processes, options.process))
+    join_job(options)
     from ivjax.train.loop import train
 
     say = functools.partial(print, flush=True)

@@ -48,8 +48,8 @@ class Hosts:
     def in_step(self, batches: Iterator[list[T]]) -> Iterator[list[T]]:
         """Yields this process's batches, then empty ones until no process has any.
 
-        A model that lies on the devices of all processes computes only while all of them call it. If reading
-        fails in one process, the others raise a UserError instead of waiting for it.
+        A model that lies on the devices of all processes computes only while all of them call it. If drawing
+        a batch fails in one process, the others raise a UserError instead of waiting for it.
         """
         while True:
             batch, failure = _next(batches)
@@ -57,7 +57,7 @@ class Hosts:
             if failure is not None:
                 raise failure
             if not all(fine for _, fine in states):
-                raise UserError("another process of this job could not read its clips; its output says why")
+                raise UserError("another process of this job failed at its clips; its output says why")
             if not any(more for more, _ in states):
                 return
             yield batch

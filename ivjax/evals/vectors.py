@@ -127,7 +127,8 @@ def embed_texts(encoder: PairEncoder, texts: Sequence[str]) -> np.ndarray:
     """Returns (n, D) float32; a text that comes again is encoded once."""
     # dict.fromkeys and not a set: the order of the texts decides which batch each is in, and must not vary.
     different = list(dict.fromkeys(texts))
-    vectors = _finite(encoder.text(different), "texts")
+    vectors = np.asarray(encoder.text(different), np.float32)
+    _check_finite(vectors, "texts")
     places = {text: place for place, text in enumerate(different)}
     return vectors[[places[text] for text in texts]]
 
@@ -194,8 +195,18 @@ def _vectors(setting: Setting, frames: Iterator[np.ndarray]) -> Iterator[np.ndar
     """Yields the vector of every view; all processes embed as many batches as the longest share has."""
     encoder = setting.encoder
     nothing = np.zeros((0, encoder.frames, *encoder.image, 3), np.uint8)
-    for rows in setting.hosts.in_step(in_batches(frames, setting.batch)):
-        yield from _finite(encoder.video(np.stack(rows) if rows else nothing), "clips")
+    vectors = np.zeros((0, encoder.width), np.float32)
+
+    def batches() -> Iterator[list[np.ndarray]]:
+        for rows in in_batches(frames, setting.batch):
+            yield rows
+            # Here, because `in_step` tells the other processes of what fails between two batches. Raised
+            # below, it would leave them waiting for this one.
+            _check_finite(vectors, "clips")
+
+    for rows in setting.hosts.in_step(batches()):
+        vectors = np.asarray(encoder.video(np.stack(rows) if rows else nothing), np.float32)
+        yield from vectors
 
 
 def _merged(setting: Setting, feed: _ItemFeed, kept: list[np.ndarray], views: int) -> EmbeddedSet:
@@ -214,8 +225,7 @@ def _merged(setting: Setting, feed: _ItemFeed, kept: list[np.ndarray], views: in
 
 
 # NaN compares as false with everything, so that ranks would come out perfect or random without a word.
-def _finite(vectors: np.ndarray, what: str) -> np.ndarray:
+def _check_finite(vectors: np.ndarray, what: str) -> None:
     bad = int(np.count_nonzero(~np.isfinite(vectors).all(-1)))
     if bad:
         raise UserError(f"{bad} of {len(vectors)} vectors of {what} are not finite; the weights are broken")
-    return np.asarray(vectors, np.float32)

@@ -2,14 +2,17 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.plan.compiled_step import CompiledStep, TooLarge, compile_step
 from ivjax.plan.estimate import Estimate, Memory, estimate, with_mesh
 from ivjax.plan.roofline import Assumptions, Speed, speed
 from ivjax.plan.topology import Topology
 from ivjax.train.chips import Chip
+from ivjax.train.phases import phases_of
 
 # Heap over bytes alive: values that are never alive together share places in one heap, which leaves gaps. On
 # TPU 1.06, 1.31 and 1.41 were measured (docs/plan.md); the largest is assumed. The other figures are guesses.
@@ -78,6 +81,21 @@ class TrainingPlan:
             "speed": dataclasses.asdict(self.speed),
             "compiled": None if self.compiled is None else dataclasses.asdict(self.compiled),
         }
+
+
+def single_run(experiment: Experiment, phase: str | None) -> Experiment:
+    """Returns the experiment of the phase of that name, or for None one that has no phases.
+
+    A plan is of one step and one schedule, and each phase has its own.
+    """
+    names = [each.name for each in experiment.phases]
+    if phase is None and not names:
+        return experiment
+    if phase not in names:
+        has = f"phases {', '.join(names)}; choose one by --phase" if names else "no phases; leave out --phase"
+        raise UserError(f"the config has {has}")
+    # The folder matters to what a phase starts from alone, and a plan reads no weights.
+    return phases_of(experiment, Path())[names.index(phase)].experiment
 
 
 def make_plan(

@@ -27,7 +27,7 @@ def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Returns the logged lines of a run, in order."""
+    """Returns the logged lines of a run, in order; each phase of a run in phases is a run of its own."""
     try:
         lines = (run / _METRICS).read_text().splitlines()
     except OSError:

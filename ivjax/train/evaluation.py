@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ivjax.errors import UserError
 from ivjax.experiment.run_options import EvalRun
 from ivjax.ops.cut import joined
 from ivjax.train.checks import metric_prefix
@@ -61,6 +62,12 @@ def eval_loss(session: Session) -> dict[str, float]:
 
 def _run_suite(session: Session, planned: EvalRun) -> dict[str, float]:
     """The metrics of a suite for the present parameters, on the devices that train."""
-    params = joined(session.state["params"], session.frozen)
-    found = planned.suite.run(session.experiment, params, planned.data, session.program.mesh, session.say)
-    return {f"{metric_prefix(planned)}/{name}": float(value) for name, value in found.items()}
+    params, prefix = joined(session.state["params"], session.frozen), metric_prefix(planned)
+    try:
+        found = planned.suite.run(session.experiment, params, planned.data, session.program.mesh, session.say)
+    except UserError as error:
+        # An eval must not end a training: clips may be out of reach for a while, or a vector not be finite.
+        # A suite fails in every process or in none, so all of them go on.
+        session.say(f"{prefix} failed after step {session.step}, training goes on: {error}")
+        return {}
+    return {f"{prefix}/{name}": float(value) for name, value in found.items()}

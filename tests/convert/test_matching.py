@@ -19,6 +19,8 @@ from tests.convert.originals import SMALL, SMALL_PRETRAIN, STUDENT, originals, u
 
 MANIFESTS = Path(__file__).parents[1] / "golden/manifests"
 BLOCK = "vision_encoder.transformer.resblocks"
+NORM = "vision/blocks/norm1/bias"
+STACKED = {NORM: (SMALL.vision.depth, SMALL.vision.width)}
 
 
 class Unread(Tensors):
@@ -274,6 +276,19 @@ def test_a_partial_match_ignores_what_either_side_lacks(monkeypatch):
     found = opened.match(MatchRequest(shapes, partial=True))
     assert found.report.fits and found.report.unused == {"temp": "the model has no temperature"}
     assert {leaf.path.split("/")[0] for leaf in found.leaves} == {"vision"}
+
+
+@pytest.mark.parametrize("gone", ["0", "1", "2"])
+def test_a_partial_match_refuses_a_stack_of_which_some_layers_are_missing(gone, monkeypatch):
+    use_small_families(monkeypatch)
+    tensors = originals()
+    without(f"{BLOCK}.{gone}.")(tensors)
+    found = recognise(Arrays(tensors), "w").match(MatchRequest(STACKED, partial=True))
+    words = rf"{BLOCK}.{gone}.ln_1.bias is missing, which fills {NORM} of which the file has other layers$"
+    with pytest.raises(UserError, match=words):
+        found.report.check("w")
+    without(f"{BLOCK}.")(tensors)
+    assert recognise(Arrays(tensors), "w").match(MatchRequest(STACKED, partial=True)).report.fits
 
 
 def test_patterns_name_paths_and_branches():

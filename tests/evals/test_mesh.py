@@ -13,13 +13,16 @@ from ivjax.convert.loading import load
 from ivjax.errors import UserError
 from ivjax.evals import compiled
 from ivjax.evals.hosts import Hosts
+from ivjax.evals.items import EvalData
 from ivjax.evals.pair_model import open_pairs
 from ivjax.evals.suites import LinearProbe, Retrieval, ViewClassification
+from ivjax.evals.vectors import Setting, _vectors
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.run_options import EvalRun
 from ivjax.train.checks import check_evals
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
+from tests.evals.fakes import ColourEncoder
 from tests.evals.small_run import CLIPS, save_small_run, write_test_set
 from tests.train.processes import finish, start
 
@@ -131,23 +134,44 @@ class OfTwo(Hosts):
     """The first of two hosts; `others` are the states of the second, one for each round."""
 
     others: list
+    sent: list
 
     def gather(self, value):
         """See Hosts."""
+        self.sent.append(value)
         return [value, self.others.pop(0)]
 
 
-def test_all_hosts_go_on_until_none_has_clips_and_hear_of_a_failure():
+def first_of_two(*others):
     host = OfTwo(0, 2)
-    object.__setattr__(host, "others", [(True, True), (True, True), (False, True)])
+    for name, value in (("others", list(others)), ("sent", [])):
+        object.__setattr__(host, name, value)
+    return host
+
+
+def test_all_hosts_go_on_until_none_has_clips_and_hear_of_a_failure():
+    host = first_of_two((True, True), (True, True), (False, True))
     assert list(host.in_step(iter([[1, 2]]))) == [[1, 2], []]
-    object.__setattr__(host, "others", [(True, False)])
-    with pytest.raises(UserError, match="another process of this job could not read its clips"):
-        list(host.in_step(iter([[1]])))
-    object.__setattr__(host, "others", [(True, True)])
+    with pytest.raises(UserError, match="another process of this job failed at its clips"):
+        list(first_of_two((True, False)).in_step(iter([[1]])))
+    host = first_of_two((True, True))
     with pytest.raises(ZeroDivisionError):
         list(host.in_step(1 / 0 for _ in "x"))
-    assert host.others == []
+    assert host.others == [] and host.sent == [(False, False)]
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3])
+def test_other_hosts_hear_of_vectors_that_are_not_finite(clips):
+    class Broken(ColourEncoder):
+        def video(self, clips):
+            """See Encoder."""
+            return super().video(clips) * np.nan
+
+    host = first_of_two((True, True), (True, True))
+    frames = iter(np.zeros((clips, 4, 16, 16, 3), np.uint8))
+    with pytest.raises(UserError, match="vectors of clips are not finite; the weights are broken"):
+        list(_vectors(Setting(Broken(), EvalData("x"), batch=2, hosts=host), frames))
+    assert host.sent == [(True, True), (False, False)]
 
 
 @pytest.mark.multiprocess

@@ -20,7 +20,7 @@ from ivjax.plan.page import memory_breakdown, page
 from ivjax.plan.roofline import Assumptions, checked_assumptions, readable_seconds, speed
 from ivjax.plan.table import lines
 from ivjax.plan.topology import parse
-from ivjax.plan.training_plan import HEAP_GROWTH, over_slices
+from ivjax.plan.training_plan import HEAP_GROWTH, over_slices, single_run
 from ivjax.train.chips import CHIPS
 from ivjax.train.sharding import undivided
 from tests.plan.plans import GIB, estimated, planned
@@ -167,6 +167,21 @@ def test_slices_of_the_topology_become_those_of_the_mesh():
     experiment = load_experiment("stage1_synthetic")
     assert over_slices(experiment, parse("v5e:4x4", 2)).mesh.slices == 2
     assert over_slices(experiment, parse("h200:8", 2)).mesh.slices == 1
+
+
+def test_one_phase_of_several_is_planned():
+    whole = load_experiment("viclip_l14:two_phases")
+    for phase in whole.phases:
+        found = single_run(whole, phase.name)
+        assert found.steps == phase.steps and not found.phases
+    assert [single_run(whole, phase.name).stage.mask > 0 for phase in whole.phases] == [True, False]
+    for wanted in (None, "third"):
+        with pytest.raises(UserError, match="the config has phases masked, unmasked; choose one by --phase"):
+            single_run(whole, wanted)
+    single = dataclasses.replace(whole, phases=())
+    assert single_run(single, None) is single
+    with pytest.raises(UserError, match="the config has no phases; leave out --phase"):
+        single_run(single, "masked")
 
 
 def test_plans_are_ranked_by_fit_then_time_then_traffic():

@@ -35,6 +35,17 @@ class NormOfParameters:
         return {"square": self.scale * total, "zigzag": float(np.sin(1e4 * total))}
 
 
+@dataclass(frozen=True)
+class Unreadable(NormOfParameters):
+    """A suite whose clips have gone since the start."""
+
+    name: ClassVar[str] = "unreadable"
+
+    def run(self, experiment, params, data, mesh, say):
+        """Fails as eval suites do."""
+        raise UserError("3 of 9 clips cannot be scored")
+
+
 EXPERIMENT = dataclasses.replace(
     pairs.experiment,
     steps=9,
@@ -62,13 +73,22 @@ def best(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    run(folder)
+    evals = (*EXPERIMENT.evals, EvalRun(Unreadable(), 4, "somewhere"))
+    said = run(folder, dataclasses.replace(EXPERIMENT, evals=evals))
+    (folder / "said.txt").write_text("\n".join(said))
     return folder
 
 
 def test_evals_run_at_their_steps_and_at_the_end(whole):
     assert list(metric(whole, "norm/square")) == [2, 4, 6, 8, 9]
     assert list(metric(whole, "eval/loss")) == [4, 8, 9]
+
+
+def test_an_eval_that_fails_is_said_and_ends_no_training(whole):
+    said = [line for line in (whole / "said.txt").read_text().splitlines() if "unreadable" in line]
+    reason = "training goes on: 3 of 9 clips cannot be scored"
+    assert said == [f"unreadable failed after step {step}, {reason}" for step in (4, 8, 9)]
+    assert "unreadable" not in (whole / "metrics.jsonl").read_text()
 
 
 def test_the_best_checkpoint_outlives_the_rotation_and_can_be_loaded(whole):

@@ -28,7 +28,7 @@ class MatchRequest:
         ties: copy -> the tensor that it repeats.
         dtype: floats are cast to it; None keeps them as stored.
         fitting: what the rules for other shapes must know.
-        partial: whether parameters that the file lacks, and tensors that the model lacks, are no errors.
+        partial: whether parameters that the file lacks whole, and tensors that the model lacks, are no errors.
     """
 
     target: Mapping[str, Shape] | None = None
@@ -137,7 +137,8 @@ class _Matching:
             return None
         row = self._rows.get(path) or self._table.by_target.get(path)
         if row is None:
-            self._note_missing(path, path)
+            if not self._wanted.partial:
+                self._note_missing(path, path)
             return None
         names = self._layer_names(row, layers, range(shape[0] if row.layered else 1))
         if names is None:
@@ -165,8 +166,10 @@ class _Matching:
         return None if absent else [layers[number] for number in numbers]
 
     def _note_missing(self, name: str, path: str) -> None:
-        if not self._wanted.partial:
-            self._missing[name] = f"{path} (or name it as fresh)"
+        # A partial file may lack whole parameters. One that has some layers of a stack is an error: nobody
+        # would notice that the layers it has were not read.
+        remedy = "of which the file has other layers" if self._wanted.partial else "(or name it as fresh)"
+        self._missing[name] = f"{path} {remedy}"
 
     def _change(self, name: str, wanted: Shape, row: Row) -> Change | bool:
         """Returns the change that a tensor needs; True if it fits as it is; False, noted, if it cannot."""

@@ -74,10 +74,14 @@ class Row:
 
     def layer_of(self, name: str) -> int | None:
         """Returns the layer number in a name of this row, 0 for a row without layers; else None."""
-        # At most six digits without leading zeros: int() of an attacker's million digits would take minutes.
-        pattern = re.escape(self.source).replace(re.escape(LAYER), r"(0|[1-9]\d{0,5})")
-        found = re.fullmatch(pattern, name)
+        found = self._pattern.fullmatch(name)
         return None if found is None else int(found[1]) if self.layered else 0
+
+    # Kept: every name of a file is looked up for each of up to 48 presets.
+    @functools.cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # At most six digits without leading zeros: int() of an attacker's million digits would take minutes.
+        return re.compile(re.escape(self.source).replace(re.escape(LAYER), r"(0|[1-9]\d{0,5})"))
 
     def source_shape(self, leaf: Shape) -> Shape:
         """Returns the shape of each original tensor of a leaf."""

@@ -37,8 +37,8 @@ class Regression(NamedTuple):
         return np.asarray(_logits((self.kernel, self.bias), jnp.asarray(x)))
 
 
-@functools.partial(jax.jit, static_argnames="classes")
 # Rows are left out by a weight of zero, so that all fits have one shape and compile once.
+@functools.partial(jax.jit, static_argnames="classes")
 def fit(x: jax.Array, labels: jax.Array, weights: jax.Array, l2: float, classes: int) -> Regression:
     """Returns the optimum for features x (n, D) float32, labels (n,) and weights (n,) of the rows.
 
@@ -70,9 +70,8 @@ def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nd
     """Returns both (n, D), standardised by mean and deviation of `train`; a constant feature becomes 0."""
     # float64: summing many float32 features of a large mean loses what their deviation is made of.
     mean, deviation = train.mean(0, dtype=np.float64), train.std(0, dtype=np.float64)
-    deviation[deviation <= 1e-6 * np.abs(mean)] = (
-        np.inf
-    )  # what varies less is rounding, and would be blown up
+    # What varies less than this is rounding, and would be blown up.
+    deviation[deviation <= 1e-6 * np.abs(mean)] = np.inf
     first, second = (((side - mean) / deviation).astype(np.float32) for side in (train, test))
     return first, second
 
