@@ -1,15 +1,40 @@
 """`ivjax bench loss`: which forms are run, what is printed of them, and how the budget is kept."""
 
+import functools
 import itertools
 import json
 
 import pytest
 
-from ivjax.bench import timing
+from ivjax.bench import loss_speed, timing
 from ivjax.bench.loss_speed import LossBench, bench_loss
 from ivjax.bench.timing import in_turn
 from ivjax.cli import main
 from ivjax.errors import UserError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once():
+    """Each program is compiled once in this file, though the command would do it for every line."""
+    gradient, programs = loss_speed._gradient, {}
+
+    class Kept:
+        def __init__(self, kind, form):
+            self.kind, self.form = kind, form
+
+        def lower(self, *values):
+            self.key = (self.kind, self.form, str([(value.shape, value.sharding) for value in values]))
+            self.lowered = functools.partial(gradient(self.kind, self.form).lower, *values)
+            return self
+
+        def compile(self):
+            if self.key not in programs:
+                programs[self.key] = self.lowered().compile()
+            return programs[self.key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loss_speed, "_gradient", Kept)
+        yield
 
 
 def lines_of(**options):
@@ -85,6 +110,6 @@ def test_impossible_measurements_are_an_error(options, message):
 
 
 def test_the_command_prints_json_lines(capsys):
-    assert main(["bench", "loss", "--rows", "16", "--width", "8", "--runs", "1", "--devices", "2"]) == 0
+    assert main(["bench", "loss", "--rows", "64", "--width", "16", "--runs", "1", "--devices", "4"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line.get("form") for line in lines] == ["dense", "gathered", "ring", None, None]

@@ -8,7 +8,6 @@ import pytest
 from ivjax.cli import convert
 from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.errors import UserError
-from tests import goldens
 from tests.convert.originals import originals, use_small_families, write_originals
 
 
@@ -79,26 +78,3 @@ def test_bad_input_is_one_sentence_and_writes_nothing(weights, tmp_path, argumen
     with pytest.raises(UserError, match=words):
         run(*(names.get(a, a) for a in arguments))
     assert list(tmp_path.iterdir()) == [weights]
-
-
-@pytest.mark.golden
-def test_parity_of_viclip_tiny_is_a_table(capsys):
-    fixture = goldens.FOLDER / f"{goldens.Golden('viclip_tiny').name}.safetensors"
-    assert run("parity", fixture, "--fixture", fixture) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "viclip on viclip_tiny" and lines[-1] == "float32 is within 0.001 relative"
-    assert lines[1].split() == ["layer", "dtype", "max", "abs", "relative", "cosine"]
-    assert run("parity", fixture, "--fixture", fixture, "--json") == 0
-    assert {line["dtype"] for line in json.loads(capsys.readouterr().out)["layers"]} == {
-        "float32",
-        "bfloat16",
-    }
-
-
-@pytest.mark.golden
-def test_parity_of_other_weights_than_viclip_tiny_has_status_one(tmp_path, capsys):
-    golden = goldens.Golden("viclip_tiny")
-    params = {name: tensor * 1.1 for name, tensor in golden.group("params").items()}
-    weights = write_originals(tmp_path / "w.safetensors", params)
-    assert run("parity", weights, "--fixture", goldens.FOLDER / "viclip_tiny.safetensors") == 1
-    assert capsys.readouterr().out.endswith("float32 is beyond 0.001 relative\n")

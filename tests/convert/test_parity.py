@@ -1,17 +1,27 @@
-"""Layer by layer against the originals' fixtures."""
+"""Layer by layer against the originals' fixtures, and what `ivjax convert parity` prints of it."""
 
+import functools
+import json
 import shutil
 
 import numpy as np
 import pytest
 
-from ivjax.convert.parity import check_parity
+from ivjax.cli import main
+from ivjax.convert import parity as module
 from ivjax.errors import UserError
 from tests import goldens
 from tests.convert.originals import write_originals
 from tests.goldens import Golden
 
 pytestmark = pytest.mark.golden
+# Once for each pair of files, also where the command asks: to compile both dtypes takes seconds.
+check_parity = functools.cache(module.check_parity)
+
+
+@pytest.fixture(autouse=True)
+def checked_once(monkeypatch):
+    monkeypatch.setattr(module, "check_parity", check_parity)
 
 
 def fixture(name):
@@ -31,7 +41,18 @@ def test_every_layer_is_the_originals(name):
     assert f"{name}\n" in parity.text() and parity.as_dict()["holds"]
 
 
-def test_viclip_tiny_with_one_layer_changed_differs_from_there_on(tmp_path):
+def test_viclip_tiny_is_printed_as_a_table_or_as_json(capsys):
+    command = ["convert", "parity", str(fixture("viclip_tiny")), "--fixture", str(fixture("viclip_tiny"))]
+    assert main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "viclip on viclip_tiny" and lines[-1] == "float32 is within 0.001 relative"
+    assert lines[1].split() == ["layer", "dtype", "max", "abs", "relative", "cosine"]
+    assert main([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)["layers"]
+    assert {line["dtype"] for line in printed} == {"float32", "bfloat16"}
+
+
+def test_viclip_tiny_with_one_layer_changed_differs_from_there_on(tmp_path, capsys):
     params = Golden("viclip_tiny").group("params")
     last = Golden("viclip_tiny").config["vision"]["layers"] - 1
     params[f"vision_encoder.transformer.resblocks.{last}.mlp.c_fc.bias"] += np.float32(0.1)
@@ -40,7 +61,8 @@ def test_viclip_tiny_with_one_layer_changed_differs_from_there_on(tmp_path):
     wrong = [line.layer for line in parity.layers if line.dtype == "float32" and line.relative > 1e-3]
     assert not parity.holds and wrong[0] == f"full/vision_block{last}_out"
     assert "full/vision_features" in wrong and "text_features" not in wrong
-    assert "float32 is beyond" in parity.text()
+    assert main(["convert", "parity", str(weights), "--fixture", str(fixture("viclip_tiny"))]) == 1
+    assert capsys.readouterr().out.endswith("float32 is beyond 0.001 relative\n")
 
 
 def test_viclip_tiny_is_no_fixture_of_another_family(tmp_path):

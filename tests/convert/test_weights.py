@@ -1,6 +1,7 @@
 """Weights in memory: what is read, resized, cast, initialised, and stored in this project's own format."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -25,6 +26,7 @@ def small(monkeypatch):
     use_small_families(monkeypatch)
 
 
+@functools.cache
 def shapes_of(size):
     return jax.eval_shape(size.build(Compute("float32")).init, jax.random.key(0))
 

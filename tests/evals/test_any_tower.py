@@ -1,5 +1,6 @@
 """A tower of no family: it is probed, embeds clips beside texts, and carries a classifier."""
 
+import functools
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -65,6 +66,11 @@ def stage_of(model, **encoders):
     return SimpleNamespace(model=lambda compute: model, encoders=lambda: encoders)
 
 
+def drawn(model, seed, **options):
+    """Parameters of a model, in one program: op by op each would be compiled."""
+    return jax.jit(functools.partial(model.init, **options))(jax.random.key(seed))
+
+
 def tints(params):
     """The tokens by hand: (n, 3, 4)."""
     kernel, bias = (np.asarray(params["tint"][name]) for name in ("kernel", "bias"))
@@ -74,7 +80,7 @@ def tints(params):
 @pytest.mark.parametrize("out", [4, None])
 def test_any_tower_is_probed_by_what_it_pools_or_by_its_patches(out):
     tower = TintSize(out).build(COMPUTE)
-    params = tower.init(jax.random.key(1))
+    params = drawn(tower, 1)
     experiment = SimpleNamespace(stage=stage_of(tower))
     found = features.of_experiment(LinearProbe(train="x", batch=2), experiment, params, local_mesh())
     expected = tints(params).mean(1) if out is None else tints(params)[:, -1]
@@ -90,7 +96,7 @@ def test_any_tower_is_probed_by_what_it_pools_or_by_its_patches(out):
 def test_any_tower_embeds_clips_beside_any_text_tower(tmp_path):
     size = DualSize(TintSize(), TextSize(width=8, depth=1, heads=2, out=4, context=8, vocabulary=64))
     model = size.build(COMPUTE)
-    params = model.init(jax.random.key(2))
+    params = drawn(model, 2)
     data = small_experiment(tmp_path, tmp_path).data
     experiment = SimpleNamespace(stage=stage_of(model), data=data)
     found = pair_model.of_experiment(Retrieval(batch=2), experiment, params, local_mesh())
@@ -103,7 +109,7 @@ def test_any_tower_embeds_clips_beside_any_text_tower(tmp_path):
 
 def test_any_tower_carries_a_classifier():
     model = ClassifierSize(TintSize(), classes=7).build(COMPUTE)
-    params = model.init(jax.random.key(3), head_scale=1.0)
+    params = drawn(model, 3, head_scale=1.0)
     experiment = SimpleNamespace(stage=stage_of(model))
     found = class_model.of_experiment(ViewClassification(batch=2), experiment, params, local_mesh())
-    np.testing.assert_allclose(found.video(CLIPS), model.logits(params, CLIPS), atol=1e-5)
+    np.testing.assert_allclose(found.video(CLIPS), jax.jit(model.logits)(params, CLIPS), atol=1e-5)

@@ -1,17 +1,27 @@
 """Pictures of runs: what they show, read from where they come from."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
 import pytest
 
 from ivjax.errors import UserError
+from ivjax.experiment.storing import store_experiment
+from ivjax.report import masks
 from ivjax.report.bars import draw_bars
 from ivjax.report.curves import draw_curves, read_metrics
-from ivjax.report.masks import draw_masks, masked_clips
 from ivjax.stages.teachers import ClipTeacher
 from tests.train import micro
+
+
+@pytest.fixture(autouse=True, scope="module")
+def seen_once():
+    """The teacher looks at the clips of a run once in this file: to compile that takes seconds."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(masks, "masked_clips", functools.cache(masks.masked_clips))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +38,7 @@ def run(tmp_path_factory):
 
 
 def test_the_mask_keeps_its_share_of_each_frame_and_follows_attention(run):
-    seen = masked_clips(run)
+    seen = masks.masked_clips(run)
     clips, times, rows, columns = seen.visible.shape
     assert (clips, times, rows, columns) == (16, *micro.experiment.stage.student.grid)
     assert seen.frames.shape == (clips, times, *micro.experiment.stage.student.image, 3)
@@ -40,7 +50,7 @@ def test_the_mask_keeps_its_share_of_each_frame_and_follows_attention(run):
 
 def test_pictures_are_drawn_from_a_run(run, tmp_path):
     for picture in (
-        draw_masks(run, tmp_path / "plots" / "masks.png", clips=2),
+        masks.draw_masks(run, tmp_path / "plots" / "masks.png", clips=2),
         draw_curves({"one": run, "two": run}, tmp_path / "losses.png"),
         draw_bars("probe", {"stage 1": 75.0, "random": 20.0}, 12.5, tmp_path / "probe.png"),
     ):
@@ -51,6 +61,6 @@ def test_pictures_are_drawn_from_a_run(run, tmp_path):
 def test_a_folder_without_a_run_and_a_run_without_a_teacher_are_errors(tmp_path):
     with pytest.raises(UserError, match="holds no metrics.jsonl; is it the folder of a run"):
         draw_curves({"one": tmp_path}, tmp_path / "losses.png")
-    micro.saved(tmp_path / "run", micro.experiment)
+    store_experiment(micro.experiment, tmp_path / "run")
     with pytest.raises(UserError, match="trained without a clip teacher"):
-        masked_clips(tmp_path / "run")
+        masks.masked_clips(tmp_path / "run")

@@ -138,8 +138,8 @@ class Family:
         return _rebuilt(self.kind, next(iter(self.presets.values())), stored)
 
 
-# Finding the nearest preset traces every released model (48 of a classifier alone), and the comparison then asks
-# for one of them again.
+# Finding the nearest preset traces every released model, and the comparison then asks for one of them again.
+# Classifiers alone have 48.
 @functools.lru_cache(maxsize=128)
 def _shapes(init: Callable[[Any], Params], sizes: Any) -> tuple[tuple[str, Shape], ...]:
     tree = jax.eval_shape(functools.partial(init, sizes))

@@ -28,7 +28,7 @@ class MatchRequest:
         ties: copy -> the tensor that it repeats.
         dtype: floats are cast to it; None keeps them as stored.
         fitting: what the rules for other shapes must know.
-        partial: whether parameters that the file lacks whole, and tensors that the model lacks, are no errors.
+        partial: whether parameters that the file lacks whole, and tensors that the model lacks, are allowed.
     """
 
     target: Mapping[str, Shape] | None = None
