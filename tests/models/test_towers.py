@@ -1,6 +1,7 @@
 """Any tower under any head: the protocol that dual encoders, classifiers, probes and teachers rely on."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.segments import encode_segments
 from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.models.videomae import VideoMaeSize
-from ivjax.ops.trees import paths_of
 from tests.goldens import close
+from tests.models.params import any_params
 
 FLOAT32 = Compute("float32")
 SHAPE = {"width": 16, "depth": 2, "heads": 2, "image": (28, 28), "patch": 14, "frames": 2}
@@ -30,21 +31,22 @@ TEXT = TextSize(width=8, depth=1, heads=2, out=8, context=5, vocabulary=11)
 each_tower = pytest.mark.parametrize("name", TOWERS)
 
 
-def clips(size, batch=2, frames=None):
-    """Random clips of a size."""
-    return jax.random.normal(jax.random.key(1), (batch, frames or size.frames, *size.image, 3))
+@functools.cache
+def params_of(name):
+    """Parameters of a classifier on the tower `name`."""
+    return any_params(ClassifierSize(TOWERS[name], 5).build(FLOAT32))
 
 
-def drawn(model):
-    """Fresh parameters."""
-    return jax.jit(model.init)(jax.random.key(0))
+def clips(size, frames=None):
+    """Two random clips of a size."""
+    shape = (2, frames or size.frames, *size.image, 3)
+    return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
 @each_tower
 def test_a_tower_returns_what_its_size_promises(name):
     size = TOWERS[name]
-    tower = size.build(FLOAT32, taps=(0, 1))
-    params, video = drawn(tower), clips(size)
+    tower, params, video = size.build(FLOAT32, taps=(0, 1)), params_of(name)["encoder"], clips(size)
     wanted = jnp.array([[0, 3, 5], [1, 2, 7]])
     whole, some, seen = jax.jit(
         lambda p, v: (tower.encode(p, v), tower.encode(p, v, wanted=wanted), tower.encode(p, v, wanted))
@@ -57,34 +59,32 @@ def test_a_tower_returns_what_its_size_promises(name):
     assert (whole.attention is not None) == size.pool_attends
     patches = np.asarray(whole.taps)[:, :, first:]
     close(some.taps[:, :, first:], np.take_along_axis(patches, np.asarray(wanted)[None, :, :, None], axis=2))
-    assert {path for path, _ in paths_of(params)} and size.flops()["blocks"] > size.flops(3)["blocks"]
+    assert size.flops()["blocks"] > size.flops(3)["blocks"]
 
 
 @each_tower
 def test_a_classifier_sits_on_any_tower(name):
     size = ClassifierSize(TOWERS[name], 5)
-    model = size.build(FLOAT32)
-    params, video = drawn(model), clips(size.encoder)
-    # The fresh head is small, so that nothing of the tower would show.
-    large = params | {"head": jax.tree.map(lambda leaf: leaf * 1e3, params["head"])}
-    encoded = jax.jit(model.tower.encode)(params["encoder"], video)
-    logits = jax.jit(model.logits)(large, video)
-    pooled = encoded.pooled if size.encoder.out else encoded.tokens.mean(1)
-    normed = (pooled - pooled.mean(-1, keepdims=True)) / jnp.sqrt(pooled.var(-1, keepdims=True) + 1e-5)
-    close(logits, normed @ large["head"]["kernel"])
+    model, params = size.build(FLOAT32), params_of(name)
+    encoded, logits = jax.jit(lambda p, v: (model.tower.encode(p["encoder"], v), model.logits(p, v)))(
+        params, clips(size.encoder)
+    )
+    pooled = np.asarray(encoded.pooled if size.encoder.out else encoded.tokens.mean(1))
+    normed = (pooled - pooled.mean(-1, keepdims=True)) / np.sqrt(pooled.var(-1, keepdims=True) + 1e-5)
+    normed = normed * params["fc_norm"]["scale"] + params["fc_norm"]["bias"]
+    close(logits, normed @ params["head"]["kernel"] + params["head"]["bias"])
 
 
-@pytest.mark.parametrize("name", ["internvideo2", "viclip"])
-def test_blocks_that_are_frozen_change_no_feature_and_get_no_gradient(name):
-    tower = TOWERS[name].build(FLOAT32)
-    params, video = drawn(tower), clips(TOWERS[name])
+def test_blocks_that_are_frozen_change_no_feature_and_get_no_gradient():
+    """Where a family has no way of its own, as InternVideo2 has: tests of its classifiers show that one."""
+    tower, video = TOWERS["viclip"].build(FLOAT32), clips(TOWERS["viclip"])
 
     def loss(params, frozen):
         encoded = tower.encode_above(params, video, None, 1) if frozen else tower.encode(params, video)
         return jnp.sum(jnp.sin(encoded.pooled))
 
     of_loss = jax.jit(jax.value_and_grad(loss), static_argnums=1)
-    (value, found), (whole, wanted) = of_loss(params, True), of_loss(params, False)
+    (value, found), (whole, wanted) = (of_loss(params_of("viclip")["encoder"], f) for f in (True, False))
     close(value, whole)
     kernel, full = (gradients["blocks"]["mlp"]["fc1"]["kernel"] for gradients in (found, wanted))
     assert not np.any(kernel[0]) and np.any(full[0])
@@ -93,18 +93,26 @@ def test_blocks_that_are_frozen_change_no_feature_and_get_no_gradient(name):
 
 @pytest.mark.parametrize("name", ["viclip", "videomae"])
 def test_a_long_clip_is_read_in_segments(name):
-    tower = TOWERS[name].build(FLOAT32, taps=(1,))
-    params, video = drawn(tower), clips(TOWERS[name], frames=4)
-    found = encode_segments(tower, params, video)
-    halves = [tower.encode(params, video[:, start : start + 2]) for start in (0, 2)]
-    first = TOWERS[name].class_tokens
-    close(found.tokens[:, first:], jnp.concatenate([half.tokens[:, first:] for half in halves], axis=1))
-    close(found.streams[:, :, 1], halves[1].taps)
-    if found.pooled is not None:
-        close(found.pooled, (halves[0].pooled + halves[1].pooled) / 2)
-        pair = DualSize(TOWERS[name], TEXT, frames=4).build(FLOAT32)
-        both = drawn(pair) | {"vision": params}
-        close(pair.video(both, video), found.pooled)
+    size = TOWERS[name]
+    tower, params, video = size.build(FLOAT32, taps=(1,)), params_of(name)["encoder"], clips(size, frames=4)
+    pair = DualSize(size, TEXT, frames=4).build(FLOAT32)
+
+    @jax.jit
+    def in_segments(params, video):
+        found = encode_segments(tower, params, video)
+        whole = pair.video({"vision": params}, video) if size.out else None
+        return found.tokens, found.streams, found.pooled, whole
+
+    encode = jax.jit(tower.encode)
+    tokens, streams, pooled, whole = in_segments(params, video)
+    halves = [encode(params, video[:, start : start + 2]) for start in (0, 2)]
+    first = size.class_tokens
+    close(tokens[:, first:], np.concatenate([half.tokens[:, first:] for half in halves], axis=1))
+    close(streams[:, :, 1], halves[1].taps)
+    assert (pooled is None) == (size.out is None)
+    if size.out:
+        close(pooled, (halves[0].pooled + halves[1].pooled) / 2)
+        close(whole, pooled)
 
 
 def test_towers_that_do_not_go_together_are_errors():
@@ -116,25 +124,3 @@ def test_towers_that_do_not_go_together_are_errors():
         DualSize(TOWERS["viclip"], TEXT, frames=3).check()
     with pytest.raises(UserError, match="merge=cls_avg1 needs a class token"):
         ClassifierSize(TOWERS["videomae"], 5, merge="cls_avg1").check("classifier")
-
-
-@pytest.mark.parametrize("count", [1, 9])
-def test_recomputing_the_first_blocks_alone_changes_no_gradient(count):
-    size = TOWERS["internvideo2"]
-    plain = size.build(FLOAT32, taps=(0, 1))
-    again = size.build(dataclasses.replace(FLOAT32, remat="full", remat_blocks=count), taps=(0, 1))
-    params, video = drawn(plain), clips(size)
-    keep = jnp.ones((2, 2, 2)).at[1, 0, 0].set(0)
-
-    def gradients(tower):
-        def loss(p):
-            encoded = tower.encode(p, video, keep=keep)
-            return jnp.sum(jnp.sin(encoded.taps)) + jnp.sum(encoded.pooled)
-
-        return jax.jit(jax.grad(loss))(params)
-
-    wanted = dict(paths_of(gradients(plain)))
-    for path, found in paths_of(gradients(again)):
-        np.testing.assert_allclose(found, wanted[path], rtol=1e-5, atol=1e-6, err_msg=path)
-    text = str(jax.make_jaxpr(lambda p: again.encode(p, video).pooled)(params))
-    assert text.count("checkpoint") + text.count("remat") >= 1
