@@ -23,75 +23,90 @@ def written_out(q, k, v, causal=False, q_segments=None, kv_segments=None):
     return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(jnp.where(seen, logits, -1e30)), v)
 
 
-def inputs(queries, keys, heads=2, groups=2, width=24, batch=2, dtype=jnp.float32):
+written_out_at_once = jax.jit(written_out, static_argnames="causal")
+
+
+def inputs(queries, keys, heads=2, groups=2, width=24, batch=2):
+    rng = np.random.default_rng(0)
     shapes = [(batch, queries, heads, width), (batch, keys, groups, width), (batch, keys, groups, width)]
-    return [
-        jax.random.normal(k, s).astype(dtype)
-        for k, s in zip(jax.random.split(jax.random.key(0), 3), shapes, strict=True)
-    ]
+    return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
 def segments(length, batch=2):
-    return jnp.broadcast_to((jnp.arange(length) * 3) // length, (batch, length))
+    return np.tile((np.arange(length, dtype=np.int32) * 3) // length, (batch, 1))
 
 
-def assert_agrees(kernel, reference, q, k, v, rtol=1e-4, atol=3e-5):
-    weight = jax.random.normal(jax.random.key(9), q.shape)
-    results = [
-        jax.jit(jax.value_and_grad(lambda *a, f=f: (f(*a) * weight).sum(), argnums=(0, 1, 2)))(q, k, v)
-        for f in (kernel, reference)
-    ]
-    np.testing.assert_allclose(kernel(q, k, v), reference(q, k, v), rtol=rtol, atol=atol)
-    for mine, theirs in zip(results[0][1], results[1][1], strict=True):
+def with_gradients(kernel, q, k, v):
+    """Returns the output, and the gradients by all inputs of its weighted sum."""
+    weight = np.random.default_rng(9).normal(size=q.shape).astype(np.float32)
+
+    def loss(*qkv):
+        out = kernel(*qkv)
+        return (out * weight).sum(), out
+
+    (_, out), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+    return out, gradients
+
+
+def assert_agree(found, wanted, rtol=1e-4, atol=3e-5):
+    np.testing.assert_allclose(found[0], wanted[0], rtol=rtol, atol=atol)
+    for mine, theirs in zip(found[1], wanted[1], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=rtol, atol=10 * atol)
 
 
 @pytest.mark.parametrize("queries, keys", [(37, 37), (1, 50), (130, 20)])
 def test_the_loop_over_heads(queries, keys):
-    assert_agrees(attention.attend, written_out, *inputs(queries, keys))
+    qkv = inputs(queries, keys)
+    assert_agree(with_gradients(attention.attend, *qkv), with_gradients(written_out, *qkv))
 
 
-CASES = {
-    "causal": dict(causal=True),
-    "segments": dict(q_segments=segments(37), kv_segments=segments(37)),
-    "both": dict(causal=True, q_segments=segments(37), kv_segments=segments(37)),
+GROUPED = inputs(37, 37, heads=4, groups=2)
+PLAIN = {"causal": False, "q_segments": None, "kv_segments": None}
+IN_SEGMENTS = {"q_segments": segments(37), "kv_segments": segments(37)}
+MASKS = {
+    "plain": PLAIN,
+    "causal": PLAIN | {"causal": True},
+    "segments": PLAIN | IN_SEGMENTS,
+    "both": IN_SEGMENTS | {"causal": True},
 }
+each_mask = pytest.mark.parametrize("mask", MASKS)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_masks_and_grouped_heads(case):
-    options = CASES[case]
-    kernel, reference = (functools.partial(f, **options) for f in (attention.attend, written_out))
-    assert_agrees(kernel, reference, *inputs(37, 37, heads=4, groups=2))
+@functools.cache
+def expected(mask):
+    return with_gradients(functools.partial(written_out, **MASKS[mask]), *GROUPED)
 
 
-@pytest.mark.parametrize("case", [*CASES, "plain"])
-def test_splash_with_padding(case):
-    options = {"causal": False, "q_segments": None, "kv_segments": None} | CASES.get(case, {})
-    q, k, v = inputs(37, 37, heads=4, groups=2, width=24)
-    kernel = functools.partial(attention.splash, interpret=True, **options)
-    assert_agrees(kernel, functools.partial(written_out, **options), q, k, v)
+@each_mask
+def test_masks_and_grouped_heads(mask):
+    kernel = functools.partial(attention.attend, **MASKS[mask])
+    assert_agree(with_gradients(kernel, *GROUPED), expected(mask))
 
 
-@pytest.mark.parametrize("case", [*CASES, "plain"])
-def test_padding_to_even_numbers_for_cudnn(case):
-    options = {"causal": False, "q_segments": None, "kv_segments": None} | CASES.get(case, {})
-    kernel = functools.partial(attention.in_pairs, implementation="xla", **options)
-    assert_agrees(kernel, functools.partial(written_out, **options), *inputs(37, 37, heads=4, groups=2))
+@each_mask
+def test_splash_with_padding(mask):
+    kernel = functools.partial(attention.splash, interpret=True, **MASKS[mask])
+    assert_agree(with_gradients(kernel, *GROUPED), expected(mask))
+
+
+@each_mask
+def test_padding_to_even_numbers_for_cudnn(mask):
+    kernel = functools.partial(attention.in_pairs, implementation="xla", **MASKS[mask])
+    assert_agree(with_gradients(kernel, *GROUPED), expected(mask))
 
 
 @pytest.mark.parametrize("heads, groups", [(2, 2), (4, 1), (3, 3)])
 def test_splash_over_a_mesh_equals_one_device(heads, groups):
     q, k, v = inputs(129, 129, heads=heads, groups=groups, width=88, batch=4)
-    expected = written_out(q, k, v)
+    wanted = written_out_at_once(q, k, v)
     with jax.set_mesh(build_mesh(MeshShape(data=2, fsdp=2, tensor=2))):
         kernel = jax.jit(lambda *a: attention.splash(*a, False, None, None, interpret=True))
-        np.testing.assert_allclose(kernel(q, k, v), expected, rtol=1e-4, atol=3e-5)
+        np.testing.assert_allclose(kernel(q, k, v), wanted, rtol=1e-4, atol=3e-5)
 
 
 def test_bfloat16_stays_close_to_float32():
-    exact = written_out(*inputs(40, 40))
-    rounded = attention.attend(*inputs(40, 40, dtype=jnp.bfloat16))
+    exact = written_out_at_once(*inputs(40, 40))
+    rounded = jax.jit(attention.attend)(*(x.astype(jnp.bfloat16) for x in inputs(40, 40)))
     assert rounded.dtype == jnp.bfloat16
     np.testing.assert_allclose(rounded.astype(jnp.float32), exact, atol=0.03)
 
