@@ -9,14 +9,14 @@ from ivjax.ops.trees import map_with_path
 
 
 def any_params(model: Any) -> dict[str, Any]:
-    """Float32 parameters of a model, none of them zero: scales are about 1, all else about 0.1.
+    """Float32 parameters of a model, none of them zero: scales and variances are near 1, all else is near 0.
 
     Drawn by numpy, because to compile a model's own `init` takes longer than most tests do.
     """
     rng = np.random.default_rng(0)
 
     def drawn(path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        near = 1.0 if path.endswith("/scale") else 0.0
+        near = 1.0 if path.endswith(("/scale", "/variance")) else 0.0
         return (near + 0.1 * rng.normal(size=leaf.shape)).astype(np.float32)
 
     return map_with_path(drawn, jax.eval_shape(model.init, jax.random.key(0)))

@@ -14,6 +14,7 @@ from ivjax.models.viclip import TextSize
 from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature
 from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, close, close_gradient
+from tests.models.params import any_params
 
 FLOAT32 = Compute("float32")
 
@@ -99,10 +100,10 @@ def test_an_encoder_of_single_frames_averages_what_it_pools_and_sees_as_a_teache
     size = EncoderSize(16, 2, 2, 32, pool_heads=2, pool_width=8, image=(28, 28), frames=1, layer_scale=0.1)
     text = TextSize(width=16, depth=1, heads=2, out=8, context=4, vocabulary=8)
     model = DualSize(size, text, frames=3).build(FLOAT32)
-    params = jax.jit(model.init)(jax.random.key(0))
-    video = jax.random.normal(jax.random.key(1), (2, 3, 28, 28, 3))
+    params = any_params(model)
+    video = np.random.default_rng(1).normal(size=(2, 3, 28, 28, 3)).astype(np.float32)
     tower = size.build(FLOAT32, taps=(1,))
-    visible = jnp.array([[0], [3], [1], [2], [0], [1]])  # of each frame of each clip
+    visible = np.array([[0], [3], [1], [2], [0], [1]], np.int32)  # of each frame of each clip
 
     @jax.jit
     def features(params):

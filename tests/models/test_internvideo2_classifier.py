@@ -21,6 +21,7 @@ from ivjax.ops.trees import paths_of
 from ivjax.stages.classification_loss import cross_entropy, smoothed
 from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, clips, close, close_gradient
+from tests.models.params import any_params
 
 FIXTURES = ("stage1_finetune", "stage1_finetune_ap", "stage1_finetune_cat")
 FLOAT32 = Compute("float32")
@@ -80,7 +81,7 @@ def test_logits_losses_and_gradients(name):
     close(logits, golden["outputs/logits"])
     for loss, value in golden.group("losses").items():
         close(terms[loss], value)
-    named, expected = export_tensors(CLASSIFIER.rows, gradients), golden.group("grads")
+    named, expected = export_tensors(CLASSIFIER.rows, jax.device_get(gradients)), golden.group("grads")
     assert expected
     for key, value in expected.items():
         close_gradient(named[key], value)
@@ -135,45 +136,77 @@ def test_released_parameter_counts(preset, expected):
     assert count(CLASSIFIER.presets[preset]) == expected
 
 
+MODELS = {name: size.build(FLOAT32) for name, size in CLASSIFIERS.items()}
+VIDEO = np.random.default_rng(1).normal(size=(4, 2, 28, 28, 3)).astype(np.float32)
+
+
 @pytest.fixture(scope="module")
-def drawn():
-    """Parameters of each kind of classifier, with a head that is large, and clips."""
-    models = {name: size.build(FLOAT32) for name, size in CLASSIFIERS.items()}
-    init = jax.jit(lambda: {n: model.init(jax.random.key(0), 20.0) for n, model in models.items()})
-    params = init()
-    video = jax.random.normal(jax.random.key(1), (4, 2, 28, 28, 3))
-    encoded = jax.jit(TINY.build(FLOAT32).encode)(params["attentive"]["encoder"], video)
-    return models, params, video, encoded
+def params():
+    """Parameters of each kind of classifier, on the same encoder."""
+    found = {name: any_params(model) for name, model in MODELS.items()}
+    return {name: tree | {"encoder": found["attentive"]["encoder"]} for name, tree in found.items()}
 
 
-def logits(drawn, name):
-    models, params, _, encoded = drawn
-    return models[name].classify(params[name], encoded)[0]
+@pytest.fixture(scope="module")
+def encoded(params):
+    """What the encoder makes of the clips VIDEO."""
+    return jax.jit(MODELS["attentive"].tower.encode)(params["attentive"]["encoder"], VIDEO)
 
 
-def test_the_head_is_scaled_and_the_extra_mlp_does_nothing_at_first(drawn):
-    params = drawn[1]
-    head = params["attentive"]["head"]
+def test_the_head_is_scaled_and_the_extra_mlp_does_nothing_at_first(encoded):
+    key = jax.random.key(0)
+    fresh = jax.jit(lambda key: MODELS["attentive"].init(key, 20.0))(key)
+    head = fresh["head"]
     assert np.std(head["kernel"]) == pytest.approx(20 * 0.02, rel=0.3) and not np.any(head["bias"])
-    assert not any(np.any(leaf) for leaf in params["attentive"]["extra_mlp"]["fc2"].values())
-    plain = {name: leaf for name, leaf in params["attentive"].items() if name != "extra_mlp"}
-    without = ClassifierSize(TINY, 5).build(FLOAT32).classify(plain, drawn[3])[0]
-    np.testing.assert_array_equal(logits(drawn, "attentive"), without)
-    same = jax.tree.map(np.array_equal, params["attentive"]["encoder"], params["avgN_proj"]["encoder"])
-    assert all(jax.tree.leaves(same))
+    assert not any(np.any(leaf) for leaf in fresh["extra_mlp"]["fc2"].values())
+
+    without = ClassifierSize(TINY, 5).build(FLOAT32)
+
+    @jax.jit
+    def logits(fresh, encoded):
+        plain = {name: leaf for name, leaf in fresh.items() if name != "extra_mlp"}
+        return MODELS["attentive"].classify(fresh, encoded)[0], without.classify(plain, encoded)[0]
+
+    np.testing.assert_array_equal(*logits(fresh, encoded))
 
 
-def test_the_head_sees_tokens_in_the_originals_order(drawn):
+def test_classifiers_of_the_same_key_have_the_same_encoder():
+    def a_leaf(model):
+        # One leaf alone: to compile the draw of all of them takes seconds.
+        return jax.jit(lambda key: model.init(key)["encoder"]["clip_projector"]["q"]["kernel"])(
+            jax.random.key(0)
+        )
+
+    np.testing.assert_array_equal(a_leaf(MODELS["attentive"]), a_leaf(MODELS["avgN_proj"]))
+
+
+def test_the_head_sees_tokens_in_the_originals_order(params, encoded):
     """Layer norm: token after token. Batch norm: channel after channel. The pooled feature comes last."""
-    _, params, _, (tokens, _, pooled, _) = drawn
-    merged = np.stack([tokens[:, 0], tokens[:, 1:].mean(1)], axis=-1) / np.sqrt(1 + 1e-5)
-    close(logits(drawn, "avg1_batch"), merged.reshape(4, -1) @ params["avg1_batch"]["head"]["kernel"])
+    logits = jax.jit(lambda params: {n: MODELS[n].classify(tree, encoded)[0] for n, tree in params.items()})(
+        params
+    )
+    tokens, pooled = np.asarray(encoded.tokens), np.asarray(encoded.pooled)
+    tree = params["avg1_batch"]
+    merged = np.stack([tokens[:, 0], tokens[:, 1:].mean(1)], axis=1)
+    norm = tree["down_norm"]
+    merged = (merged - norm["mean"]) / np.sqrt(norm["variance"] + 1e-5) * norm["scale"] + norm["bias"]
+    close(logits["avg1_batch"], linear(merged.swapaxes(1, 2).reshape(4, -1), tree["head"]))
 
     tree = params["avgN_proj"]
-    frames = [tokens[:, 0], tokens[:, 1:5].mean(1), tokens[:, 5:].mean(1)]
-    parts = [*(jax.nn.gelu(x @ tree["down"]["kernel"], approximate=False) for x in frames), pooled]
-    normed = [(x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5) for x in parts]
-    close(logits(drawn, "avgN_proj"), jnp.concatenate(normed, -1) @ tree["head"]["kernel"])
+    frames = np.stack([tokens[:, 0], tokens[:, 1:5].mean(1), tokens[:, 5:].mean(1)], axis=1)
+    merged = np.asarray(jax.nn.gelu(linear(frames, tree["down"]), approximate=False))
+    merged = layer_norm(merged, tree["down_norm"]).reshape(4, -1)
+    seen = np.concatenate([merged, layer_norm(pooled, tree["fc_norm"])], axis=-1)
+    close(logits["avgN_proj"], linear(seen, tree["head"]))
+
+
+def linear(x, tree):
+    return x @ tree["kernel"] + tree["bias"]
+
+
+def layer_norm(x, tree):
+    normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    return normed * tree["scale"] + tree["bias"]
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -201,21 +234,21 @@ def test_dropout_goes_by_sample_and_keeps_the_mean():
     assert out.mean() == pytest.approx(1, abs=0.02)
 
 
-def test_frozen_blocks_change_no_logit_and_get_no_gradient(drawn):
-    models, params, video, _ = drawn
-    model, tree, frozen = models["avgN_proj"], params["avgN_proj"], 2
-    keep = jnp.ones((3, 2, 4)).at[1:, :, 0].set(0)
+def test_frozen_blocks_change_no_logit_and_get_no_gradient(params):
+    model, tree, frozen = MODELS["avgN_proj"], params["avgN_proj"], 2
+    keep = np.ones((3, 2, 4), np.float32)
+    keep[1:, :, 0] = 0
 
     def loss(tree, cut):
         tower = model.tower
         if cut:
-            encoded = tower.encode_above(tree["encoder"], video, keep, frozen)
+            encoded = tower.encode_above(tree["encoder"], VIDEO, keep, frozen)
         else:
-            encoded = tower.encode(tree["encoder"], video, keep=keep)
+            encoded = tower.encode(tree["encoder"], VIDEO, keep=keep)
         return jnp.sum(jnp.sin(model.classify(tree, encoded)[0]))
 
     of_loss = jax.jit(jax.value_and_grad(loss), static_argnums=1)
-    (value, cut), (whole_value, whole) = of_loss(tree, True), of_loss(tree, False)
+    (value, cut), (whole_value, whole) = jax.device_get([of_loss(tree, True), of_loss(tree, False)])
     close(value, whole_value)
     for (path, got), (_, full) in zip(paths_of(cut), paths_of(whole), strict=True):
         if path.startswith("encoder/blocks"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,12 @@ from ivjax.convert.families.encoders import ENCODER, VIDEOMAE
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.sizes import tapped_layers
-from ivjax.models.teaching import clip_features, features_at, normalised
+from ivjax.models.teaching import ClipFeatures, clip_features, features_at, normalised
 from ivjax.models.videomae import VideoMaeSize
-from ivjax.models.videomae.encoder import VideoMaeEncoder
 from tests.convert.tables import import_tensors
 from tests.goldens import Golden, clips, close, returned_layers, seen, some_of
 
 ENCODERS = ("stage1_teacher_internvl", "stage1_teacher_internvideo2")
-ARITHMETICS = [("outputs", "erf"), ("outputs_fused_tanh_gelu", "tanh")]
 
 
 class Case:
@@ -42,26 +41,54 @@ def case(name: str) -> Case:
     return Case(name, VIDEOMAE if name.endswith("videomae") else ENCODER)
 
 
+def each_group(first, second):
+    """Two groups of outputs with their arithmetic: the first of blocks that are scanned, the other unrolled.
+
+    The other way round they are among the slow tests: the loop knows nothing of the arithmetic in it.
+    """
+    quick = (*first, True), (*second, False)
+    return [*quick, *(pytest.param(*how, not scan, marks=pytest.mark.slow) for *how, scan in quick)]
+
+
+class Encoded(NamedTuple):
+    """An encoder teacher's features of clips: as they are, those of all tokens and of some, the pooled ones."""
+
+    features: ClipFeatures
+    at_every: np.ndarray
+    at_some: np.ndarray
+    pooled: np.ndarray
+
+
+@functools.cache
+def encoded(name: str, gelu: str, scan: bool) -> Encoded:
+    c = case(name)
+    tower = dataclasses.replace(c.size, gelu=gelu).build(Compute("float32", scan=scan), c.taps)
+
+    @jax.jit
+    def run(params):
+        features = clip_features(tower, params, c.video)
+        segments, per_segment = features.streams.shape[2:4]
+        batch, tokens = len(c.video), 1 + segments * (per_segment - 1)
+        at = (np.tile(np.arange(tokens), (batch, 1)), some_of(tokens, batch))
+        at = (features_at(features, jnp.asarray(index), c.norm) for index in at)
+        return Encoded(features, *at, normalised(features.pooled, c.norm))
+
+    return jax.device_get(run(c.params))
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unrolled"])
-@pytest.mark.parametrize("group, gelu", ARITHMETICS)
-def test_encoder_teacher(name, scan, group, gelu):
-    c = case(name)
-    size = dataclasses.replace(c.size, gelu=gelu)
-    tower = size.build(Compute("float32", scan=scan), c.taps)
-    found = jax.jit(functools.partial(clip_features, tower))(c.params, c.video)
-    segments, per_segment = found.streams.shape[2:4]
-    tokens = 1 + segments * (per_segment - 1)
-    every = jnp.broadcast_to(jnp.arange(tokens), (len(c.video), tokens))
-    z = c.golden[f"{group}/z"]
-    close(features_at(found, every, c.norm), z)
-    close(normalised(found.pooled, c.norm), c.golden[f"{group}/x_final"])
-    attention = c.golden[f"{group}/attn"]
-    close(found.attention.reshape(attention.shape), attention)
-    some = some_of(tokens, len(c.video))
-    wanted = np.take_along_axis(z, some[None, :, :, None], axis=2)
-    close(features_at(found, jnp.asarray(some), c.norm), wanted)
+@pytest.mark.parametrize(
+    "group, gelu, scan", each_group(("outputs", "erf"), ("outputs_fused_tanh_gelu", "tanh"))
+)
+def test_encoder_teacher(name, group, gelu, scan):
+    golden, found = case(name).golden, encoded(name, gelu, scan)
+    z, attention = golden[f"{group}/z"], golden[f"{group}/attn"]
+    close(found.at_every, z)
+    some = some_of(z.shape[2], z.shape[1])
+    close(found.at_some, np.take_along_axis(z, some[None, :, :, None], axis=2))
+    close(found.pooled, golden[f"{group}/x_final"])
+    close(found.features.attention.reshape(attention.shape), attention)
 
 
 @pytest.mark.golden
@@ -80,9 +107,7 @@ def test_every_layer_of_an_encoder_teacher(name):
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["stage1_teacher_internvl"])
 def test_features_that_are_not_normalised(name):
-    c = case(name)
-    tower = c.size.build(Compute("float32"), c.taps)
-    found = jax.jit(functools.partial(clip_features, tower))(c.params, c.video)
+    c, found = case(name), encoded(name, "erf", True).features
     raw = c.golden["outputs/none_z_stacked"]
     layers, batch, frames = len(c.taps), len(c.video), c.video.shape[1]
     raw = raw.reshape(layers, batch, frames, *raw.shape[2:])
@@ -93,26 +118,35 @@ def test_features_that_are_not_normalised(name):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("name", ["stage1_teacher_videomae"])
-@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unrolled"])
 @pytest.mark.parametrize(
-    "attention, group",
-    [("standard", "outputs"), ("released_head_axis", "outputs_released_head_axis_attention")],
+    "group, attention, scan",
+    each_group(
+        ("outputs", "standard"),
+        ("outputs_released_head_axis_attention", "released_head_axis"),
+    ),
 )
-def test_videomae_teacher(name, scan, attention, group):
+def test_videomae_teacher(name, group, attention, scan):
     c = case(name)
-    encoder = VideoMaeEncoder(dataclasses.replace(c.size, attention=attention), c.taps, scan=scan)
-    _, taps = jax.jit(encoder.apply)({"params": c.params}, c.video)
-    close(normalised(taps, c.norm), c.golden[f"{group}/z"])
-    if attention == "standard":
+    tower = dataclasses.replace(c.size, attention=attention).build(Compute("float32", scan=scan), c.taps)
+    standard, masked = attention == "standard", attention == "standard" and "inputs/mask" in c.golden
+    wanted = some_of(c.size.patches, len(c.video))
+
+    @jax.jit
+    def run(params, video):
+        taps = tower.encode(params, video).taps
+        some = tower.encode(params, video, wanted=jnp.asarray(wanted)).taps if standard else None
+        visible = seen(c.golden["inputs/mask"]) if masked else None
+        at_visible = normalised(tower.encode(params, video, visible).taps, c.norm) if masked else None
+        return taps, normalised(taps, c.norm), some, at_visible
+
+    taps, normed, some, at_visible = jax.device_get(run(c.params, c.video))
+    close(normed, c.golden[f"{group}/z"])
+    if standard:
+        close(some, np.take_along_axis(taps, wanted[None, :, :, None], axis=2))
         if "outputs/none_z" in c.golden:
             close(taps, c.golden["outputs/none_z"])
-        wanted = some_of(c.size.patches, len(c.video))
-        _, some = jax.jit(encoder.apply)({"params": c.params}, c.video, wanted=jnp.asarray(wanted))
-        close(some, np.take_along_axis(np.asarray(taps), wanted[None, :, :, None], axis=2))
-    if attention == "standard" and "inputs/mask" in c.golden:
-        visible = seen(c.golden["inputs/mask"])
-        _, taps = jax.jit(encoder.apply)({"params": c.params}, c.video, visible)
-        close(normalised(taps, c.norm), c.golden["outputs/z_masked"])
+    if masked:
+        close(at_visible, c.golden["outputs/z_masked"])
 
 
 @pytest.mark.golden

@@ -47,18 +47,21 @@ def clips(size, frames=None):
 def test_a_tower_returns_what_its_size_promises(name):
     size = TOWERS[name]
     tower, params, video = size.build(FLOAT32, taps=(0, 1)), params_of(name)["encoder"], clips(size)
-    wanted = jnp.array([[0, 3, 5], [1, 2, 7]])
-    whole, some, seen = jax.jit(
-        lambda p, v: (tower.encode(p, v), tower.encode(p, v, wanted=wanted), tower.encode(p, v, wanted))
-    )(params, video)
+    wanted = np.array([[0, 3, 5], [1, 2, 7]], np.int32)
+
+    @jax.jit
+    def encodings(p, v):
+        return tower.encode(p, v), tower.encode(p, v, wanted=wanted), tower.encode(p, v, visible=wanted)
+
+    whole, some, seen = jax.device_get(encodings(params, video))
     first, every = size.class_tokens, size.class_tokens + size.patches
     assert whole.tokens.shape == (2, every, 16) and whole.taps.shape == (2, 2, every, 16)
     assert seen.tokens.shape == (2, first + 3, 16)
     assert (whole.pooled is None) == (size.out is None) == (not tower.pools)
     assert whole.pooled is None or whole.pooled.shape == (2, size.out)
     assert (whole.attention is not None) == size.pool_attends
-    patches = np.asarray(whole.taps)[:, :, first:]
-    close(some.taps[:, :, first:], np.take_along_axis(patches, np.asarray(wanted)[None, :, :, None], axis=2))
+    patches = whole.taps[:, :, first:]
+    close(some.taps[:, :, first:], np.take_along_axis(patches, wanted[None, :, :, None], axis=2))
     assert size.flops()["blocks"] > size.flops(3)["blocks"]
 
 
@@ -66,10 +69,13 @@ def test_a_tower_returns_what_its_size_promises(name):
 def test_a_classifier_sits_on_any_tower(name):
     size = ClassifierSize(TOWERS[name], 5)
     model, params = size.build(FLOAT32), params_of(name)
-    encoded, logits = jax.jit(lambda p, v: (model.tower.encode(p["encoder"], v), model.logits(p, v)))(
-        params, clips(size.encoder)
-    )
-    pooled = np.asarray(encoded.pooled if size.encoder.out else encoded.tokens.mean(1))
+
+    @jax.jit
+    def outputs(p, v):
+        return model.tower.encode(p["encoder"], v), model.logits(p, v)
+
+    encoded, logits = jax.device_get(outputs(params, clips(size.encoder)))
+    pooled = encoded.pooled if size.encoder.out else encoded.tokens.mean(1)
     normed = (pooled - pooled.mean(-1, keepdims=True)) / np.sqrt(pooled.var(-1, keepdims=True) + 1e-5)
     normed = normed * params["fc_norm"]["scale"] + params["fc_norm"]["bias"]
     close(logits, normed @ params["head"]["kernel"] + params["head"]["bias"])
@@ -84,7 +90,8 @@ def test_blocks_that_are_frozen_change_no_feature_and_get_no_gradient():
         return jnp.sum(jnp.sin(encoded.pooled))
 
     of_loss = jax.jit(jax.value_and_grad(loss), static_argnums=1)
-    (value, found), (whole, wanted) = (of_loss(params_of("viclip")["encoder"], f) for f in (True, False))
+    params = params_of("viclip")["encoder"]
+    (value, found), (whole, wanted) = jax.device_get([of_loss(params, True), of_loss(params, False)])
     close(value, whole)
     kernel, full = (gradients["blocks"]["mlp"]["fc1"]["kernel"] for gradients in (found, wanted))
     assert not np.any(kernel[0]) and np.any(full[0])
@@ -104,8 +111,8 @@ def test_a_long_clip_is_read_in_segments(name):
         return found.tokens, found.streams, found.pooled, whole
 
     encode = jax.jit(tower.encode)
-    tokens, streams, pooled, whole = in_segments(params, video)
-    halves = [encode(params, video[:, start : start + 2]) for start in (0, 2)]
+    tokens, streams, pooled, whole = jax.device_get(in_segments(params, video))
+    halves = jax.device_get([encode(params, video[:, start : start + 2]) for start in (0, 2)])
     first = size.class_tokens
     close(tokens[:, first:], np.concatenate([half.tokens[:, first:] for half in halves], axis=1))
     close(streams[:, :, 1], halves[1].taps)

@@ -82,7 +82,7 @@ def test_losses_and_gradients(name):
     c = case(name)
     loss, gradients = jax.jit(jax.value_and_grad(c.loss))(c.params)
     close(loss, c.golden["losses/loss"])
-    named, golden = export_tensors(FAMILY.rows, gradients), c.golden.group("grads")
+    named, golden = export_tensors(FAMILY.rows, jax.device_get(gradients)), c.golden.group("grads")
     assert golden
     for key, value in golden.items():
         np.testing.assert_allclose(named[key], value, rtol=1e-3, atol=1e-5, err_msg=key)
