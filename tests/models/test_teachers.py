@@ -51,7 +51,7 @@ def each_group(first, second):
 
 
 class Encoded(NamedTuple):
-    """An encoder teacher's features of clips: as they are, those of all tokens and of some, the pooled ones."""
+    """Features of an encoder teacher: as they are, and as losses compare them."""
 
     features: ClipFeatures
     at_every: np.ndarray
