@@ -101,12 +101,13 @@ class Child:
     def _wait_for_start(self) -> None:
         if self._started:
             return
+        status = None
         try:
             self._started = self._pipe.poll(_START_SECONDS) and self._pipe.recv()
         except (EOFError, ConnectionError):
-            self._started = False
+            # Waited for: the pipe of a process that was killed ends a moment before its status is known.
+            status = self._process.wait()
         if not self._started:
-            status = self._process.poll()
             self.close()
             # A signal means a crash, which is worth another try; a status of 1 is an error of its imports.
             if status is not None and status < 0:

@@ -11,9 +11,20 @@ from ivjax.cli import main
 def made(tmp_path_factory):
     """A demo corpus, built by the commands."""
     folder = tmp_path_factory.mktemp("cli")
-    assert main(["data", "demo", str(folder / "demo"), "--clips", "20", "--held-out", "2"]) == 0
+    assert (
+        main(["data", "demo", str(folder / "demo"), "--clips", "20", "--held-out", "2", "--workers", "1"])
+        == 0
+    )
     source, videos = str(folder / "demo/annotations.jsonl"), str(folder / "demo/videos")
-    options = ["--videos", videos, "recipe.short_side=48", "shard_clips=8", "--min-score", "UMT_Score=0.2"]
+    options = [
+        "--videos",
+        videos,
+        "recipe.short_side=48",
+        "shard_clips=8",
+        "workers=1",
+        "--min-score",
+        "UMT_Score=0.2",
+    ]
     assert main(["data", "build", source, str(folder / "shards"), *options]) == 0
     return folder
 
@@ -59,6 +70,7 @@ def test_stats_show_and_tokenizer(made, capsys):
         (["demo", "OUT", "--clips", "0"], "clips"),
         (["tokenizer", "train", "SHARDS", "OUT", "--size", "9"], "no tokenizer of 9 pieces"),
         (["validate", "SHARDS", "--decode", "some"], "'some' is not a number"),
+        (["validate", "SHARDS", "--decode", "nan"], "'nan' is not a number"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_two(made, arguments, words, capsys, tmp_path):

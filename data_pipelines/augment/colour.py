@@ -34,7 +34,7 @@ def turn_hue(video: np.ndarray, turn: float) -> np.ndarray:
 
 def luma(video: np.ndarray) -> np.ndarray:
     """Returns the luma of pixels, rounded as image libraries do: (..., 3) uint8 -> (...) uint8."""
-    # all sums are whole numbers below 2 ** 24, hence exact
+    # All sums are whole numbers below 2 ** 24, hence exact
     sums = video.astype(np.float32) @ _LUMA + np.float32(2**15)
     return (sums * np.float32(2**-16)).astype(np.uint8)
 

@@ -74,14 +74,6 @@ def check_recipe(recipe: ClipRecipe) -> None:
         find_captioner(recipe.captioner)
 
 
-def captioner_name(captioner: Captioner) -> str:
-    """Returns the `module:function` by which other processes find a callable."""
-    name = f"{getattr(captioner, '__module__', None)}:{getattr(captioner, '__qualname__', None)}"
-    if name.startswith("__main__:") or "<" in name or find_captioner(name) is not captioner:
-        raise UserError(f"the captioner {name} cannot be imported by other processes; put it into a module")
-    return name
-
-
 def find_captioner(name: str) -> Captioner:
     """Imports the callable of a `module:function`."""
     module, colon, attribute = name.partition(":")

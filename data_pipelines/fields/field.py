@@ -1,4 +1,4 @@
-"""What a field of a batch is: a named option that makes arrays from a stored clip.
+"""The protocol of fields: named options that make arrays of a batch from a stored clip.
 
 Importable without any decoder: a config builds fields, worker processes run them.
 """

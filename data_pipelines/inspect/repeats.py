@@ -15,7 +15,7 @@ _ENTRY = 24  # 16 bytes of hash, 8 of place
 class Repeats:
     """Collects values with their places, then finds the repeated ones. Thread-safe.
 
-    Each value takes 24 bytes in files of `folder`; a 256th of them is in memory at a time.
+    Each value takes 24 bytes. Many values go to files of `folder`, of which one at a time is in memory.
     """
 
     def __init__(self, folder: Path):
@@ -36,15 +36,24 @@ class Repeats:
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Yields (place, first place with the same value) of every repeated value."""
-        for bucket, file in enumerate(self._files):
-            self._spill(bucket)
-            entries = np.fromfile(file, "<u8").reshape(-1, _ENTRY // 8)
+        for bucket in range(_BUCKETS):
+            entries = self._entries(bucket)
             entries = entries[np.lexsort((entries[:, 2], entries[:, 1], entries[:, 0]))]
             same = np.flatnonzero((entries[1:, :2] == entries[:-1, :2]).all(1)) + 1
             first = np.arange(len(entries))
             first[same] = 0
             first = np.maximum.accumulate(first)
             yield from zip(entries[same, 2].tolist(), entries[first[same], 2].tolist(), strict=True)
+
+    def _entries(self, bucket: int) -> np.ndarray:
+        """Returns the hashes and places of a bucket: (n, 3) uint64."""
+        file = self._files[bucket]
+        if file.exists():
+            self._spill(bucket)
+            stored = np.fromfile(file, "<u8")
+        else:  # so few values that opening 256 files would take longer than all other checks
+            stored = np.frombuffer(bytes(self._held[bucket]), "<u8")
+        return stored.reshape(-1, _ENTRY // 8)
 
     def _spill(self, bucket: int) -> None:
         with self._files[bucket].open("ab") as file:

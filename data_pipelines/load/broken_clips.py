@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ivjax.drafts import store
 from ivjax.errors import UserError
 
 _FEWEST_FOR_A_SHARE = 100  # clips; before that many, a share says little
@@ -69,13 +70,17 @@ class BrokenClipLog:
                 file.write(json.dumps(asdict(clip)) + "\n")
 
     def _remember(self, file: Path) -> None:
-        """A resumed run does not list again what its list has."""
-        for line in file.read_text().splitlines():
+        """Reads the list of a run that is resumed, which lists no clip again."""
+        text, whole = file.read_text(), ""
+        for line in text.splitlines():
             try:
                 clip = BrokenClip(**json.loads(line))
             except (ValueError, TypeError):  # cut short by a kill
                 continue
+            whole += f"{line}\n"
             self._named[clip.corpus, clip.shard, clip.record] = clip
+        if whole != text:  # else the next line would be joined to the one that was cut short
+            store(file, whole)
 
     def _describe(self, broken: int) -> str:
         causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.most_common())

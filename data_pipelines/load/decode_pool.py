@@ -110,6 +110,9 @@ class ClipFiller:
             self._times.append(self._runner.run(index, number, row))
         except ClipError as error:
             if error.cause in LOST_CAUSES:
+                # A clip that takes too long to be decoded whole may still give the few frames of a row.
+                if self._cache is not None and self._cache.leave_out(number):
+                    return self._try(index, number, row)
                 self._costly[number] = error
             return error
         return None

@@ -79,7 +79,10 @@ class MediaLoader(Iterator[MediumBatch]):
 
     def state(self) -> Mapping[str, Any]:
         """Returns the position after the last batch, as JSON."""
-        return {"step": self._step, "loaders": {n: dict(l.state()) for n, l in self._loaders.items()}}
+        return {
+            "step": self._step,
+            "loaders": {name: dict(loader.state()) for name, loader in self._loaders.items()},
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues after the batch at which `state` was taken."""

@@ -1,4 +1,4 @@
-"""What an experiment's `data` can be, importable without the packages that read it."""
+"""Options of an experiment's `data`, importable without the packages that read clips."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

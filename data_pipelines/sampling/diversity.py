@@ -35,8 +35,8 @@ def original_draw(names: Sequence[str], count: int, seed: int = 42) -> list[int]
 class StreamingDraw(Generic[Item]):
     """Draws `count` of any number of items, with the distribution of `original_draw` but not its clips.
 
-    The random number of an item depends on the seed and its id alone. So the order of offers does not
-    matter, and draws over subsets can be merged. Memory grows with `count` only.
+    The random number of an item depends on the seed and its id alone, so the order of offers does not
+    matter. Memory grows with `count` only.
     """
 
     def __init__(self, count: int, seed: int = 42):
@@ -49,22 +49,15 @@ class StreamingDraw(Generic[Item]):
         """Considers an item; `weight` is its chance to be drawn first. Ids must differ."""
         # Exponential keys (Efraimidis, Spirakis): the `count` largest log(u) / weight are a weighted draw
         # without replacement, and need neither the total weight nor the other items.
-        self._push((math.log(self._uniform(id)) / weight, id, item))
-
-    def merge(self, other: "StreamingDraw[Item]") -> None:
-        """Adds what a draw of the same seed over other items has kept."""
-        for entry in other._kept:
-            self._push(entry)
-
-    def drawn(self) -> list[Item]:
-        """Returns the drawn items in order."""
-        return [item for _, _, item in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
-
-    def _push(self, entry: tuple[float, str, Item]) -> None:
+        entry = (math.log(self._uniform(id)) / weight, id, item)
         if len(self._kept) < self._count:
             heapq.heappush(self._kept, entry)
         else:
             heapq.heappushpop(self._kept, entry)
+
+    def drawn(self) -> list[Item]:
+        """Returns the drawn items in order."""
+        return [item for _, _, item in sorted(self._kept, key=lambda entry: entry[:2], reverse=True)]
 
     def _uniform(self, id: str) -> float:
         """Returns a pseudo-random number in (0, 1) that depends on the seed and the id."""

@@ -85,6 +85,14 @@ class FrameCache:
             return CachedVideo(self, self._entries[number : number + 1])
         return Video(payload)
 
+    def leave_out(self, number: int) -> bool:
+        """Has later visits read a clip as without a cache; False if nobody is storing it."""
+        with self.memory.locked():
+            is_claimed = self._entries["state"][number] == _CLAIMED
+            if is_claimed:
+                self._entries["state"][number] = _LEFT_OUT
+            return bool(is_claimed)
+
     def counts(self) -> CacheCounts:
         """Returns the counts of all processes."""
         with self.memory.locked():
@@ -220,10 +228,11 @@ class CachedVideo:
 
     def _take_pictures(self, size: int) -> None:
         offset = self._cache.memory.take(size)
-        self._entry["pictures"] = -1 if offset is None else offset + 1
         if offset is not None:
-            # A clip that could not be cached may have left its bytes here.
+            # A clip that could not be cached may have left its bytes here. Cleared before others are told of
+            # the place, because this process may be killed in between.
             self._cache.memory.view(offset, self.probe.frames)[:] = 0
+        self._entry["pictures"] = -1 if offset is None else offset + 1
 
     def __enter__(self) -> "CachedVideo":
         return self

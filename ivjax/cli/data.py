@@ -142,10 +142,16 @@ def _number(text: str) -> float:
         raise UserError(f"{text!r} is not a number") from None
 
 
+def _clips(text: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"--decode {text!r} is not a number of clips, nor all")
+    return int(text)
+
+
 def _validate(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.inspect.validate import validate
 
-    decode = None if options.decode == "all" else int(_number(options.decode))
+    decode = None if options.decode == "all" else _clips(options.decode)
     faults = validate(options.corpus, decode, _say)
     print(f"{options.corpus}: {f'{len(faults)} faults' if faults else 'in order'}")
     return 1 if faults else 0

@@ -99,8 +99,8 @@ def some_rows(folder: Path, videos: int = 3, each: int = 4) -> list[SourceRow]:
 
 
 def build_small(rows: Sequence[object], out: Path, **options) -> Report:
-    """Builds a small corpus with two processes, in shards of five rows."""
-    values = {"recipe": QUICK, "shard_clips": 5, "workers": 2}
+    """Builds a small corpus with one process, in shards of five rows."""
+    values = {"recipe": QUICK, "shard_clips": 5, "workers": 1}
     return build_rows(rows, BuildOptions("test", out, **(values | options)), lambda line: None)
 
 

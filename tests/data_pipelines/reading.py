@@ -5,9 +5,33 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.data_pipelines.load.loader import HostShard, Loader
+from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
+from ivjax.data_pipelines.fields import ArraySpec, Frames, Label
+from ivjax.data_pipelines.load.loader import BatchRequest, HostShard, Loader
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.sampling import Intervals
 
 Batch = dict[int, dict[str, np.ndarray]]  # rows by their global place
+
+SPEC = {
+    "index": ArraySpec((), np.dtype(np.uint32)),
+    "sample": ArraySpec((), np.dtype(np.uint32)),
+    "replaced": ArraySpec((), np.dtype(np.uint8)),
+    "label": ArraySpec((), np.dtype(np.int32)),
+    "video": ArraySpec((4, 24, 24, 3), np.dtype(np.uint8)),
+}
+FIELDS = {"video": Frames(Intervals(4), TRAIN_STAGE2), "label": Label()}
+
+
+def mixture(*folders, workers=0, fields=FIELDS, **options) -> Mixture:
+    """A mixture of corpora or of their folders."""
+    corpora = tuple(f if isinstance(f, Corpus) else Corpus(str(f)) for f in folders)
+    return Mixture(corpora, fields, workers=workers, **options)
+
+
+def batches_of(data, count: int, hosts: int = 1, state=None, seed: int = 7, batch: int = 8, spec=SPEC):
+    """The next `count` global batches of a mixture after `state`, and the state after them."""
+    return batches(lambda host: data.open(BatchRequest(spec, batch, seed, host)), count, hosts, state)
 
 
 def batches(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def rows(tmp_path_factory):
 @pytest.fixture(scope="module")
 def corpus(rows, tmp_path_factory):
     out = tmp_path_factory.mktemp("corpus") / "out"
-    build_small(rows, out)
+    build_small(rows, out, workers=2)
     return out
 
 
@@ -76,14 +77,13 @@ def test_an_annotation_file_is_built_by_its_path(rows, tmp_path):
 
 def test_a_finished_corpus_is_left_alone(rows, corpus):
     before = {p: p.stat().st_mtime_ns for p in corpus.glob("*.array_record")}
-    report = build_small(rows, corpus, workers=1)
+    report = build_small(rows, corpus)
     assert report.kept_shards == 3 and report.clips == 12
     assert {p: p.stat().st_mtime_ns for p in corpus.glob("*.array_record")} == before
 
 
 def test_what_is_missing_or_damaged_is_built_again_and_only_that(rows, corpus, tmp_path):
-    out = tmp_path / "out"
-    build_small(rows, out)
+    out = Path(shutil.copytree(corpus, tmp_path / "out"))
     first, second, third = sorted(out.glob("*.array_record"))
     second.unlink()
     third.write_bytes(b"half")
@@ -101,7 +101,7 @@ def test_killed_twice_it_goes_on_and_ends_with_the_same_bytes(rows, tmp_path):
     assert not (out / MANIFEST).exists()
     report = build_small(rows, out, **slow)
     assert 2 <= report.kept_shards < 4
-    build_small(rows, tmp_path / "undisturbed", **slow)
+    build_small(rows, tmp_path / "undisturbed", **slow, workers=2)
     assert contents(out) == contents(tmp_path / "undisturbed")
 
 
@@ -112,7 +112,7 @@ def _kill_when(out, shards, videos):
         "from tests.data_pipelines.footage import *\n"
         f"recipe = replace(QUICK, captioner='{HELPERS}:describe_slowly')\n"
         f"rows, out = some_rows(Path({str(videos)!r})), Path({str(out)!r})\n"
-        "build_small(rows, out, recipe=recipe, workers=1, shard_clips=3)"
+        "build_small(rows, out, recipe=recipe, shard_clips=3)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     while len(list((out / NOTES).glob("shard-*.json"))) < shards:
@@ -135,7 +135,7 @@ def test_rows_that_crash_hang_or_fail_are_named_and_all_others_are_made(rows, tm
         replace(rows[7], path="/nowhere.mp4"),
         BadRow("x:9", "no id"),
     ]
-    report = build_small(mixed, tmp_path / "out", recipe=recipe, row_seconds=3.0)
+    report = build_small(mixed, tmp_path / "out", recipe=recipe, row_seconds=3.0, workers=2)
     assert report.dropped == {"bad row": 1, "captioner": 1, "crash": 1, "hang": 1, "missing": 1}
     assert [clip.id for clip in clips_of(tmp_path / "out")] == ["v0c0", "v0c2", "v0c3", "v1c1"]
     lines = [json.loads(line) for line in (tmp_path / "out/report.jsonl").read_text().splitlines()]

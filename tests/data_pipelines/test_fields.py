@@ -6,52 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames, Label, SingleArray
+from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames, Label
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.experiment.frozen_map import FrozenMap
 from ivjax.experiment.overrides import apply_overrides
 from tests.data_pipelines.corpora import corpus_of, make_clip
+from tests.data_pipelines.further_fields import FrameCounts, SoundLevel
 
 VIDEO = ArraySpec((4, 24, 24, 3), np.dtype(np.uint8))
 NUMBER = ArraySpec((), np.dtype(np.int32))
-
-
-@dataclass(frozen=True)
-class SoundLevel(SingleArray):
-    """How loud a clip is said to be: () float32, with noise of `spread`."""
-
-    spread: float = 0.0
-
-    @property
-    def shape(self):
-        return ()
-
-    def array(self, clip, spec, draw):
-        level = clip.record.attributes.get("loudness")
-        if level is None:
-            raise ClipError("no loudness", f"clip {clip.record.id} has none")
-        return np.asarray(float(level) + self.spread * draw("loudness").standard_normal())
-
-
-@dataclass(frozen=True)
-class FrameCounts:
-    """A field of two arrays: how many frames a clip has, and whether that is an even number."""
-
-    def arrays(self, name):
-        return name, f"{name}_even"
-
-    def check(self, path, wanted):
-        if any(spec.shape for spec in wanted.values()):
-            raise UserError(f"{path} gives single numbers")
-
-    def make(self, clip, wanted, draw):
-        count = clip.video.probe.frames
-        values = (np.asarray(count), np.asarray(count % 2 == 0))
-        return {name: value for name, value in zip(wanted, values, strict=True)}
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,21 @@ def test_pictures_that_do_not_fit_are_made_at_each_visit():
         assert cache.counts().bytes <= 12_000
 
 
+def test_a_process_that_ends_while_it_makes_room_for_pictures_leaves_none(cache, monkeypatch):
+    payload, size = PAYLOADS["h264"], (20, 12)
+    cache.memory.view(0, 3 << 20)[:] = 255  # what clips have left that could not be cached
+    with Video(payload) as video, cache.open(0, payload) as cached:
+        expected = video.read([1], None, size)
+        for _ in range(2):
+            np.testing.assert_array_equal(cached.read([1], None, size), expected)
+        with monkeypatch.context() as ending:
+            ending.delattr(type(cache.memory), "view")  # called when the room is taken, to clear it
+            with pytest.raises(AttributeError):
+                cached.read([1], None, size)
+        for _ in range(2):
+            np.testing.assert_array_equal(cached.read([1], None, size), expected)
+
+
 def test_what_does_not_fit_is_decoded_as_before():
     payloads = [make_clip(number, frames=8).payload for number in range(4)]
     with cache_file(30_000 / 2**30, 4) as file:  # room for two clips of 8 frames of 32 x 32

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
 
-from ivjax.data_pipelines.build.clip_recipe import Drop, captioner_name, find_captioner
+from ivjax.data_pipelines.build.clip_recipe import Drop, find_captioner
 from ivjax.data_pipelines.build.frames import fitted
 from ivjax.data_pipelines.build.make_clips import make_clips, make_outcome
 from ivjax.data_pipelines.sources.row import SourceRow
@@ -18,7 +18,7 @@ from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.video.decode import read_frames
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_image, encode_video
 from ivjax.errors import UserError
-from tests.data_pipelines.footage import FAST, QUICK, describe, numbers_of, write_timed_video, write_video
+from tests.data_pipelines.footage import FAST, QUICK, numbers_of, write_timed_video, write_video
 
 VFR = [0, 40, 80, 200, 240, 500, 520, 560, 900, 1000, 1040, 1080, 1500, 1540]  # ms
 
@@ -245,13 +245,11 @@ def test_all_that_a_row_knows_goes_into_its_record_and_a_captioner_has_the_last_
     clip = unpack(record)
     assert (clip.id, clip.captions, clip.label, clip.video) == ("a", ("x",), 3, "abcdefghijk")
     assert (clip.scores, clip.attributes, clip.media) == ({"umt": 0.5}, {"k": "v"}, "video")
-    name = captioner_name(describe)
-    assert made(row, replace(QUICK, captioner=name)).captions == ("10 frames of abcdefghijk",)
+    recipe = replace(QUICK, captioner="tests.data_pipelines.footage:describe")
+    assert made(row, recipe).captions == ("10 frames of abcdefghijk",)
 
 
 @pytest.mark.parametrize("name", ["describe", "tests.nowhere:f", "tests.data_pipelines.footage:nothing"])
 def test_a_captioner_that_is_not_there_is_an_error(name):
     with pytest.raises(UserError, match="captioner"):
         find_captioner(name)
-    with pytest.raises(UserError, match="put it into a module"):
-        captioner_name(lambda clip: "local")

@@ -16,7 +16,7 @@ from ivjax.experiment.run_options import Checkpointing, Logging
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.stages.objective import Medium, Objective
 from tests.data_pipelines.corpora import corpus_of, make_clip
-from tests.data_pipelines.test_fields import SoundLevel
+from tests.data_pipelines.further_fields import SoundLevel
 from tests.train import micro
 
 
