@@ -16,7 +16,6 @@ from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
 from ivjax.data_pipelines.video.decode import Video, VideoFacts
 
-_FRAMES_AT_ONCE = 32
 # mp4 stores times in whole ticks, so that 29.97 comes back a little off.
 _FPS_TOLERANCE = 0.01
 
@@ -141,9 +140,9 @@ def _check_media(clip: Clip) -> None:
     with Video(clip.payload) as media:
         found = media.probe
         _compare(clip, found)
-        for start in range(0, found.frames, _FRAMES_AT_ONCE):
-            # Some frames at a time: all of a long clip would not fit into memory.
-            media.decode(range(start, min(start + _FRAMES_AT_ONCE, found.frames)))
+        # One after the other: all frames of a long clip would not fit into memory.
+        if any((frame.width, frame.height) != (found.width, found.height) for frame in media.all_frames()):
+            raise ClipError("undecodable", "the frames change their size")
 
 
 def _compare(clip: Clip, found: VideoFacts) -> None:

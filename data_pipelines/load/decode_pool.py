@@ -2,7 +2,6 @@
 
 import mmap
 import queue
-import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from ivjax.data_pipelines.load.decode_worker import Answer, room, views
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import CacheCounts, FrameCache, cache_file
+from ivjax.data_pipelines.video.shared_memory import memory_file
 from ivjax.errors import UserError
 
 _TIMES = 256  # clips whose decode time the log averages
@@ -187,9 +187,7 @@ class _Worker:
 
     def __init__(self, maker: ExampleMaker, cache: IO[bytes] | None):
         # It has no name, so a kill leaves nothing behind; every process of this worker maps it.
-        self._memory = tempfile.TemporaryFile()  # noqa: SIM115
-        # A mapping cannot be longer than its file.
-        self._memory.truncate(room(maker.spec))
+        self._memory = memory_file(room(maker.spec))
         self.slot = views(mmap.mmap(self._memory.fileno(), room(maker.spec)), maker.spec)
         files = [file.fileno() for file in (self._memory, cache) if file is not None]
         self.child = SteadyChild(lambda: Child("ivjax.data_pipelines.load.decode_worker", maker, files))

@@ -16,18 +16,17 @@ from ivjax.data_pipelines.load.batch_rows import BatchRow, fill_row
 from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import FrameCache
+from ivjax.data_pipelines.video.shared_memory import aligned
 from ivjax.errors import UserError
-
-_ALIGNMENT = 64  # bytes of a cache line, so that no two arrays share one
 
 
 def views(memory: mmap.mmap, spec: Mapping[str, ArraySpec]) -> dict[str, np.ndarray]:
-    """Returns the arrays of an example as views of shared memory."""
+    """Returns the arrays of an example as views of shared memory; no two share a cache line."""
     arrays, offset = {}, 0
     for name, (shape, dtype) in spec.items():
         count = int(np.prod(shape))
         arrays[name] = np.frombuffer(memory, dtype, count, offset).reshape(shape)
-        offset += -(-count * np.dtype(dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
+        offset += aligned(count * np.dtype(dtype).itemsize)
     return arrays
 
 
@@ -35,7 +34,7 @@ def room(spec: Mapping[str, ArraySpec]) -> int:
     """Returns the bytes that `views` needs."""
     sizes = (int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in spec.values())
     # At least one byte, because an empty mapping is an error.
-    return max(sum(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes), 1)
+    return max(sum(map(aligned, sizes)), 1)
 
 
 # The error of a broken clip or None, and the seconds that it took. A plain tuple, because the module of a

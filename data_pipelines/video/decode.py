@@ -138,18 +138,22 @@ class Video:
         return [decoded[self._times[index]] for index in wanted]
 
     def all_frames(self) -> Iterator[av.VideoFrame]:
-        """Yields every frame in order of display; raises ClipError if one is damaged or missing."""
+        """Yields every frame in order of display; raises ClipError if one is damaged, missing or too many."""
         self._context.flush_buffers()
         self._context.skip_frame = "DEFAULT"
-        shown = iter(self._times)
+        count = 0
         try:
             for packet in (*self._packets, None):
                 for frame in self._context.decode(packet):
-                    if frame.is_corrupt or (self._timed and frame.pts != next(shown, None)):
-                        raise ClipError("undecodable", f"the frame at {frame.pts} is damaged or out of order")
+                    expected = self._times[count : count + 1]
+                    if frame.is_corrupt or not expected or (self._timed and frame.pts != expected[0]):
+                        raise ClipError("undecodable", f"frame {count} is damaged or out of order")
+                    count += 1
                     yield frame
         except (av.FFmpegError, ValueError, MemoryError) as error:
             raise ClipError("undecodable", f"{type(error).__name__}: {error}") from None
+        if count < len(self._times):
+            raise ClipError("undecodable", f"{count} of {len(self._times)} frames come out")
 
     def close(self) -> None:
         """Frees the decoder."""

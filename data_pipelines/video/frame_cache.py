@@ -247,13 +247,11 @@ def _index_bytes(clips: int) -> int:
 
 def _decode_into(frames: np.ndarray, layout: FrameLayout, video: Video) -> bool:
     """Decodes all frames of a clip to `frames` (n, bytes); False if one is damaged, missing or differs."""
-    count = 0
     try:
-        for frame in video.all_frames():
-            if count == len(frames) or FrameLayout.of_frame(frame) != layout:
+        for target, frame in zip(frames, video.all_frames(), strict=True):
+            if FrameLayout.of_frame(frame) != layout:
                 return False
-            layout.write(frame, frames[count])
-            count += 1
+            layout.write(frame, target)
     except ClipError:
         return False
-    return count == len(frames)
+    return True

@@ -21,7 +21,7 @@ def memory_file(size: int) -> IO[bytes]:
     """
     if hasattr(os, "memfd_create"):
         # memfd and not /dev/shm, which containers limit to 64 MB.
-        file: IO[bytes] = os.fdopen(os.memfd_create("ivjax-frames"), "w+b")
+        file: IO[bytes] = os.fdopen(os.memfd_create("ivjax"), "w+b")
     else:
         file = tempfile.TemporaryFile()  # noqa: SIM115
     file.truncate(aligned(size))

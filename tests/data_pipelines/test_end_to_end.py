@@ -22,7 +22,7 @@ from ivjax.data_pipelines.store.shards import read_manifest
 from ivjax.data_pipelines.tokenizers.sentencepiece_training import corpus_captions, train_sentencepiece
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 
-CLIPS, SHARD_CLIPS, BATCH = 32, 4, 8
+CLIPS, SHARD_CLIPS, BATCH = 24, 4, 8
 SPEC = {
     "index": ArraySpec((), np.dtype(np.uint32)),
     "sample": ArraySpec((), np.dtype(np.uint32)),
@@ -34,7 +34,7 @@ SPEC = {
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     return make_demo(
-        tmp_path_factory.mktemp("demo"), CLIPS, seed=5, held_out=2, workers=2, say=lambda _: None
+        tmp_path_factory.mktemp("demo"), CLIPS, seed=5, held_out=2, workers=1, say=lambda _: None
     )
 
 
