@@ -1,11 +1,12 @@
 """Diversity sampling: the original's draw bit for bit, and one by streaming with the same distribution."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.sampling.diversity import StreamingDraw, original_draw, streaming_draw
+from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_draw
 from ivjax.errors import UserError
 from tests.goldens import Golden
 
@@ -54,10 +55,15 @@ def test_rows_are_read_twice_and_never_kept():
 
 
 def test_memory_is_that_of_the_draw():
-    draw = StreamingDraw(3)
-    for number in range(1000):
-        draw.offer(str(number), 1.0, number)
-    assert len(draw._kept) == 3 == len(set(draw.drawn()))
+    class Rows:
+        def __iter__(self):
+            return ((str(number), str(number % 9)) for number in range(20_000))
+
+    tracemalloc.start()
+    drawn = streaming_draw(Rows(), 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(set(drawn)) == 3 and peak < 50_000
 
 
 def test_more_than_there_is_cannot_be_drawn():
@@ -66,4 +72,4 @@ def test_more_than_there_is_cannot_be_drawn():
     with pytest.raises(UserError, match="cannot draw 50 clips; ask for at least 1 and at most 2"):
         original_draw(["a", "b"], 50)
     with pytest.raises(UserError, match="cannot draw 0 clips"):
-        StreamingDraw(0)
+        streaming_draw(CLIPS, 0)
