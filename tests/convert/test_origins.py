@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from ivjax.convert import origins
 from ivjax.convert.conversion import export_file
 from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN
@@ -16,7 +17,6 @@ from ivjax.convert.origins import read_weights
 from ivjax.convert.registry import FAMILIES
 from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
-from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
 from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
@@ -69,15 +69,33 @@ def with_mae_teacher(size):
 
 
 @functools.cache
-def built(stage, dtype):
-    objective = stage.build(Compute(dtype))
-    return objective, shapes_of(objective, dtype).frozen
+def built(stage, compute):
+    """The objective of a stage, and the shapes of its parameters by dtype."""
+    objective = stage.build(compute)
+    return objective, functools.cache(functools.partial(shapes_of, objective))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def traced_once():
+    """A stage is traced once in this file, though each reading of a run would do it again."""
+    shapes = {}
+
+    def objective_of(experiment):
+        objective, of_dtype = built(experiment.stage, experiment.compute)
+        shapes[id(objective)] = of_dtype
+        return objective
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(origins, "objective_of", objective_of)
+        patched.setattr(origins, "shapes_of", lambda objective, dtype: shapes[id(objective)](dtype))
+        yield
 
 
 def frozen(stage, origin, dtype="float32"):
     """What a run of the stage reads for its teachers, by path below them."""
     experiment = dataclasses.replace(micro.experiment, stage=stage, init_from=(origin,), dtype=dtype)
-    objective, target = built(stage, dtype)
+    objective, shapes = built(stage, experiment.compute)
+    target = shapes(dtype).frozen
     found = read_weights(objective, experiment, target)
     assert found.keys() == dict(paths_of(target)).keys()
     return {path.partition("/")[2]: leaf for path, leaf in found.items()}

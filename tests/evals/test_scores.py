@@ -80,8 +80,8 @@ def test_strips_keep_whole_numbers_exact():
 
 @pytest.mark.parametrize("dsl", [False, True])
 def test_the_whole_matrix_is_never_in_memory(monkeypatch, dsl):
-    count = 4000
-    monkeypatch.setattr(scores, "_STRIP_BYTES", 2**20)
+    count = 2500
+    monkeypatch.setattr(scores, "_STRIP_BYTES", 2**18)
     monkeypatch.setattr(scores, "_COLUMNS", 512)
     rng = np.random.default_rng(3)
     texts, videos = unit_rows(rng, count, 16), unit_rows(rng, count, 16)
