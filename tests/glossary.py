@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.imports import parsed
+
 ROOMS = ("ivjax", "data_pipelines", "launch")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
@@ -12,7 +14,7 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 def types_of(root: Path) -> dict[str, tuple[str, str]]:
     """Returns public classes that annotations of public functions and methods name: module and meaning."""
     trees = {
-        path.relative_to(root).as_posix(): ast.parse(path.read_text())
+        path.relative_to(root).as_posix(): parsed(path.read_text("utf-8"))
         for room in ROOMS
         for path in sorted((root / room).rglob("*.py"))
     }

@@ -32,6 +32,16 @@ NARROW = {
     "data_pipelines": ("experiment", *FLOORS[0]),
     "configs": ("experiment", "data_pipelines", "models", "stages", "evals"),
 }
+# What models and benchmarks do without, and the modules that must.
+DATA_PACKAGES = {"grain", "av", "array_record", "pyarrow", "tensorboardX", "torch", "tensorflow"}
+WITHOUT_DATA = (
+    "ivjax.bench.step_speed",
+    "ivjax.stages.masked_reconstruction",
+    "ivjax.convert.families.internvideo2",
+    "ivjax.data_pipelines.load.mixture",
+    "ivjax.data_pipelines.tokenizers.spm",
+    "ivjax.configs.stage1_bench",
+)
 # Closes a circle of rooms, but none of modules: ivjax.load reads run folders.
 ALLOWED = {("convert", "ivjax.train.checkpoint")}
 
@@ -65,7 +75,8 @@ def sources_of(root: Path) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=1024)  # each module is parsed once, though several tests read all of them
-def _parsed(text: str) -> ast.Module:
+def parsed(text: str) -> ast.Module:
+    """The tree of a source text."""
     return ast.parse(text)
 
 
@@ -73,7 +84,7 @@ def read_graph(sources: Mapping[str, str]) -> Graph:
     """The imports of each module, from its source text. Packages lose their `.__init__`."""
     names = {name.removesuffix(".__init__") for name in sources}
     return {
-        name.removesuffix(".__init__"): list(_imports(name, _parsed(text), names))
+        name.removesuffix(".__init__"): list(_imports(name, parsed(text), names))
         for name, text in sources.items()
     }
 
@@ -208,7 +219,7 @@ def late_bindings(sources: Mapping[str, str]) -> list[tuple[str, str]]:
     """(module, module that it names) for each constant IMPLEMENTATION: see ivjax/experiment/late.py."""
     found = []
     for name, text in sources.items():
-        for node in _statements(_parsed(text)):
+        for node in _statements(parsed(text)):
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
             named = any(getattr(target, "id", "").endswith("IMPLEMENTATION") for target in targets)
@@ -221,7 +232,7 @@ def class_names(sources: Mapping[str, str]) -> dict[str, list[str]]:
     """Public class names, each with the modules that define it."""
     found: dict[str, list[str]] = {}
     for name, text in sources.items():
-        for node in _statements(_parsed(text)):
+        for node in _statements(parsed(text)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(name)
     return found
@@ -232,7 +243,7 @@ def function_names(sources: Mapping[str, str]) -> set[str]:
     return {
         node.name
         for text in sources.values()
-        for node in _statements(_parsed(text))
+        for node in _statements(parsed(text))
         if isinstance(node, ast.FunctionDef)
     }
 

@@ -1,9 +1,14 @@
-"""The rooms of the house: which module may import which."""
+"""The rooms of the house: which module may import which; and docs/architecture.md speaks of what is there."""
+
+import re
 
 import pytest
 
+from tests.glossary import table
 from tests.imports import (
+    DATA_PACKAGES,
     ROOT,
+    WITHOUT_DATA,
     class_names,
     function_names,
     late_bindings,
@@ -19,6 +24,7 @@ from tests.imports import (
 # What a process that decodes clips must not load: it starts often, and a jax backend would claim the devices.
 DEVICE_PACKAGES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 HEAVY_PACKAGES = DEVICE_PACKAGES | {"grain", "av"}
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,12 @@ def test_configs_start_none_of_the_heavy_packages(graph):
     for module in graph:
         if room_of(module) in ("configs", "experiment"):
             assert started_packages(graph, module).keys() & HEAVY_PACKAGES == set(), module
+
+
+@pytest.mark.parametrize("module", WITHOUT_DATA)
+def test_models_and_benchmark_import_nothing_of_the_data_plane(graph, module):
+    assert module in graph
+    assert started_packages(graph, module).keys() & DATA_PACKAGES == set()
 
 
 def test_names_that_meant_several_things_mean_one(sources):
@@ -141,3 +153,20 @@ def test_packages_started_by_an_import_leave_out_late_ones():
         }
     )
     assert started_packages(graph, "ivjax.load.child").keys() == {"av", "os", "numpy"}
+
+
+def test_the_glossary_has_every_type_that_a_public_signature_uses():
+    heading = "| type | meaning | where |\n|---|---|---|\n"
+    assert PAGE.count(heading) == 1
+    assert PAGE.split(heading)[1] == table(ROOT), "paste what `python -m tests.glossary` prints into the page"
+
+
+def test_a_clips_way_names_functions_that_exist():
+    rows = re.findall(r"^\| `([\w.]+)` \| `([\w/.*]+)` \| ", PAGE.split("## Parameters")[0], re.MULTILINE)
+    assert len(rows) >= 10
+    for name, pattern in rows:
+        texts = [path.read_text() for path in ROOT.glob(pattern) if path.is_file()]
+        assert texts, f"{pattern} does not exist"
+        for word in name.split("."):
+            defined = re.compile(rf"\b(class|def) {word}\b|^    {word}: ", re.MULTILINE)
+            assert any(defined.search(text) for text in texts), f"{pattern} defines no {word}"

@@ -10,7 +10,7 @@ import pytest
 
 import ivjax
 from ivjax.experiment.files import shipped_configs
-from tests.imports import read_graph, sources_of, started_packages
+from tests.imports import DATA_PACKAGES, WITHOUT_DATA
 from tests.train.processes import ROOT
 
 
@@ -35,24 +35,6 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(unpacked))
-
-
-DATA_PACKAGES = {"grain", "av", "array_record", "pyarrow", "tensorboardX", "torch", "tensorflow"}
-WITHOUT_DATA = (
-    "ivjax.bench.step_speed",
-    "ivjax.stages.masked_reconstruction",
-    "ivjax.convert.families.internvideo2",
-    "ivjax.data_pipelines.load.mixture",
-    "ivjax.data_pipelines.tokenizers.spm",
-    "ivjax.configs.stage1_bench",
-)
-
-
-def test_models_and_benchmark_import_nothing_of_the_data_plane():
-    graph = read_graph(sources_of(ROOT))
-    for module in WITHOUT_DATA:
-        assert module in graph
-        assert started_packages(graph, module).keys() & DATA_PACKAGES == set(), module
 
 
 @pytest.mark.multiprocess
