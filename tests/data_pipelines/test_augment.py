@@ -1,10 +1,9 @@
-"""Crops inside frames, pixel operations with known results, soft targets that sum to one."""
+"""Crops inside frames, and pixel operations with known results."""
 
 import numpy as np
 import pytest
 
 from ivjax.data_pipelines.augment import affine, colour, geometry, pixels, value_tables
-from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.randaugment import OPERATIONS, RandAugment
 from ivjax.data_pipelines.augment.recipe import FINETUNE, PROBE, TEST, Augment
 from ivjax.errors import UserError
@@ -271,72 +270,3 @@ def test_erasing_fills_boxes_with_noise_a_colour_or_the_mean():
     assert 0.15 < (boxes[0] != 0).all(-1).mean() < 0.31
     with pytest.raises(UserError, match="erase.boxes=0"):
         pixels.Erasing(boxes=0)
-
-
-SHADES = np.zeros((8, 2, 30, 30, 3), np.uint8) + 30 * np.arange(8, dtype=np.uint8)[:, None, None, None, None]
-
-
-def mixed(mix, rows=8, hosts=1, host=0, video=SHADES):
-    """A host's rows of a batch of `rows`, and their targets."""
-    places = np.arange(host, rows, hosts)
-    return mix.apply(video[places], places, places, rows, lambda place: rng([5, place]))
-
-
-def shares(targets):
-    """How much of each class there is in smoothed targets."""
-    return (targets - 0.1 / targets.shape[-1]) / 0.9
-
-
-def test_mixed_targets_sum_to_one_and_follow_the_pixels():
-    kinds = set()
-    for seed in range(40):
-        places = np.arange(4)
-        video, targets = Mix(classes=5).apply(
-            SHADES[:4], places, places, 4, lambda place, s=seed: rng([s, place])
-        )
-        np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-5)
-        kept = shares(targets)[0, 0]
-        np.testing.assert_allclose(shares(targets)[0, 2], 1 - kept, atol=1e-5)
-        assert abs(video[0].mean() - (1 - kept) * 60) < 1
-        kinds.add(len(np.unique(video[0])) == 2)
-    assert kinds == {True, False}
-
-
-@pytest.mark.parametrize("group", [None, 1, 2, 4])
-def test_rows_of_a_group_share_their_draw_on_any_number_of_hosts(group):
-    whole, targets = mixed(Mix(classes=8, group=group))
-    kept = np.diag(shares(targets))
-    draws = {None: 1, 1: 8, 2: 4, 4: 2}[group]
-    assert len(np.unique(kept.round(5))) == draws
-    if group != 1:  # both rows of a pair, half a batch apart
-        np.testing.assert_allclose(kept[:4], kept[4:], rtol=1e-6)
-    for hosts in (2, 4):
-        for host in range(hosts):
-            video, part = mixed(Mix(classes=8, group=group), hosts=hosts, host=host)
-            np.testing.assert_array_equal(video, whole[host::hosts])
-            np.testing.assert_array_equal(part, targets[host::hosts])
-
-
-def test_boxes_of_cutmix_can_be_given_by_their_sides():
-    for _ in range(5):
-        video, targets = mixed(Mix(classes=8, mixup=0.0, cut=(0.2, 0.5), group=1))
-        for row in range(8):
-            pasted = video[row, 0, ..., 0] == SHADES[(row + 4) % 8, 0, 0, 0, 0]
-            height, width = pasted.any(1).sum(), pasted.any(0).sum()
-            assert 6 <= height <= 15 and 6 <= width <= 15 and pasted.sum() == height * width
-            np.testing.assert_allclose(shares(targets)[row, row], 1 - height * width / 900, atol=1e-5)
-    with pytest.raises(UserError, match="data.mix.cut="):
-        Mix(2, cut=(0.5, 0.2))
-
-
-def test_mixing_wants_pairs_within_hosts_whole_groups_and_known_labels():
-    with pytest.raises(UserError, match="batch=12 gives each of 4 hosts an odd number of rows"):
-        Mix(2).check(12, 4)
-    for group in (3, 8, 0):
-        with pytest.raises(UserError, match=f"data.mix.group={group} and batch=12"):
-            Mix(2, group=group).check(12, 1)
-    Mix(2, group=4).check(12, 3)
-    with pytest.raises(UserError, match="labels reach from 0 to 7, data.mix.classes=2"):
-        mixed(Mix(2))
-    same, targets = mixed(Mix(8, probability=0.0, smoothing=0.0))
-    assert (same == SHADES).all() and (targets == np.eye(8)).all()
