@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 _BUCKETS = 256
-_HELD = 1 << 16  # bytes of a bucket before they go to its file
+_BUFFER = 1 << 16  # bytes of a bucket before they go to its file
 _ENTRY = 24  # 16 bytes of hash, 8 of place
 
 
@@ -21,7 +21,7 @@ class Repeats:
     def __init__(self, folder: Path):
         folder.mkdir(parents=True)
         self._files = [folder / f"{number:02x}" for number in range(_BUCKETS)]
-        self._held = [bytearray() for _ in self._files]
+        self._buffers = [bytearray() for _ in self._files]
         self._lock = threading.Lock()
 
     def add(self, value: bytes, place: int) -> None:
@@ -30,8 +30,8 @@ class Repeats:
         # The first byte of a hash deals values evenly to 256 files, each small enough to sort in memory.
         bucket = digest[0]
         with self._lock:
-            self._held[bucket] += digest + place.to_bytes(8, "little")
-            if len(self._held[bucket]) >= _HELD:
+            self._buffers[bucket] += digest + place.to_bytes(8, "little")
+            if len(self._buffers[bucket]) >= _BUFFER:
                 self._spill(bucket)
 
     def pairs(self) -> Iterator[tuple[int, int]]:
@@ -52,10 +52,10 @@ class Repeats:
             self._spill(bucket)
             stored = np.fromfile(file, "<u8")
         else:  # so few values that opening 256 files would take longer than all other checks
-            stored = np.frombuffer(bytes(self._held[bucket]), "<u8")
+            stored = np.frombuffer(bytes(self._buffers[bucket]), "<u8")
         return stored.reshape(-1, _ENTRY // 8)
 
     def _spill(self, bucket: int) -> None:
         with self._files[bucket].open("ab") as file:
-            file.write(self._held[bucket])
-        self._held[bucket].clear()
+            file.write(self._buffers[bucket])
+        self._buffers[bucket].clear()

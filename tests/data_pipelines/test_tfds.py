@@ -41,7 +41,7 @@ def source(rows, tmp_path_factory):
 @pytest.fixture(scope="module")
 def builder(rows, source, tmp_path_factory):
     config = internvid.InternvidConfig(
-        name="small", source=str(source), videos=str(Path(rows[0].path).parent), recipe=QUICK, workers=2
+        name="small", source=str(source), videos=str(Path(rows[0].path).parent), recipe=QUICK, workers=1
     )
     builder = tfds.builder("internvid", config=config, data_dir=str(tmp_path_factory.mktemp("tfds")))
     builder.download_and_prepare()

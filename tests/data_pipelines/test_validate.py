@@ -184,7 +184,7 @@ def test_a_folder_without_a_manifest_is_no_corpus(tmp_path):
 
 @pytest.mark.parametrize("total", [100, 50_000])
 def test_repeats_are_found_in_memory_and_among_more_values_than_it_holds(tmp_path, monkeypatch, total):
-    monkeypatch.setattr("ivjax.data_pipelines.inspect.repeats._HELD", 1024)
+    monkeypatch.setattr("ivjax.data_pipelines.inspect.repeats._BUFFER", 1024)
     repeats = Repeats(tmp_path / "values")
     numbers = np.random.default_rng(0).permutation(total)
     for place, number in enumerate(numbers.tolist()):
