@@ -26,7 +26,7 @@ def init_state(params: Params, recipe: Recipe) -> State:
         "step": jnp.zeros((), jnp.int32),
         "skipped": jnp.zeros((), jnp.int32),
         "params": params,
-        "moments": init_moments(recipe.optimizer, params),
+        "moments": init_moments(params),
     }
     return state if recipe.ema is None else state | {"ema": params}
 
@@ -46,9 +46,10 @@ def make_step(
         key = jax.random.key(recipe.seed)
         differentiate = gradients_of(objective, recipe.accumulate)
         (loss, terms), gradients = differentiate(state["params"], frozen, batch, key)
-        # Before the norm is taken: frozen layers have no part in clipping.
-        # Zeroed before the norm is taken: frozen layers must not decide how much the others are clipped.
-        gradients = with_frozen(gradients, jax.tree.map(jnp.zeros_like, gradients), objective.frozen_layers)
+        if objective.frozen_layers:
+            # Before the norm is taken: frozen layers must not decide how much the others are clipped.
+            zeros = jax.tree.map(jnp.zeros_like, gradients)
+            gradients = with_frozen(gradients, zeros, objective.frozen_layers)
         lr = recipe.schedule.at(state["step"], recipe.steps, jnp)
         params, moments, norm = updated(
             recipe.optimizer,
@@ -60,7 +61,6 @@ def make_step(
             decay.at(state["step"], recipe.steps, jnp),
             objective.rates,
         )
-        # Again after the update, because weight decay moves parameters that have no gradient.
         # Restored after the update too, because weight decay moves a parameter without any gradient.
         params = with_frozen(params, state["params"], objective.frozen_layers)
         # As the originals clamp in place, so the value in a checkpoint is the one in use.

@@ -1,19 +1,29 @@
 """Checkpoints that are damaged, foreign, kept or partly read."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 from ivjax.errors import UserError
 from ivjax.train.checkpoint import restore_params
-from tests.train.micro import losses, run
-
-FEW = ("steps=6", "checkpoint.every=2", "checkpoint.keep_last=3", "schedule.warmup=2")
+from tests.train.line import run
+from tests.train.micro import losses
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return run(tmp_path_factory.mktemp("whole"), *FEW)
+def finished(tmp_path_factory):
+    """The folder of a run of six steps, with checkpoints of steps 4 and 6."""
+    folder = tmp_path_factory.mktemp("whole")
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A copy of the finished run."""
+    return shutil.copytree(finished, tmp_path / "run")
 
 
 def halve(folder, pattern):
@@ -24,56 +34,50 @@ def halve(folder, pattern):
 
 
 @pytest.mark.parametrize("pattern", ["params/**/d/*", "moments/_METADATA", "data/metadata"])
-def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, reference, pattern, caplog):
-    run(tmp_path, *FEW)
-    halve(tmp_path / "checkpoints" / "6", pattern)
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(folder, finished, pattern, caplog):
+    halve(folder / "checkpoints" / "6", pattern)
     said: list[str] = []
-    assert run(tmp_path, *FEW, said=said) == reference
+    assert run(folder, said=said) == losses(finished)
     assert "continuing from step 4" in "\n".join(said)
     assert "checkpoint 6 cannot be read" in caplog.text
-    assert (tmp_path / "unreadable-checkpoints" / "6").is_dir()
-    assert (tmp_path / "checkpoints" / "6").is_dir()
+    assert (folder / "unreadable-checkpoints" / "6").is_dir()
+    assert (folder / "checkpoints" / "6").is_dir()
 
 
-def test_a_run_with_nothing_readable_says_so_and_keeps_everything(tmp_path):
-    run(tmp_path, *FEW, "checkpoint.keep_last=1")
-    halve(tmp_path / "checkpoints" / "6", "params/**/d/*")
+def test_a_run_with_nothing_readable_says_so_and_keeps_everything(folder):
+    shutil.rmtree(folder / "checkpoints" / "4")
+    halve(folder / "checkpoints" / "6", "params/**/d/*")
     with pytest.raises(UserError, match=r"none of the checkpoints \[6\]"):
-        run(tmp_path, *FEW)
-    assert (tmp_path / "unreadable-checkpoints" / "6" / "params").is_dir()
+        run(folder)
+    assert (folder / "unreadable-checkpoints" / "6" / "params").is_dir()
 
 
-def test_a_checkpoint_of_another_model_names_the_leaves(tmp_path):
-    run(tmp_path, *FEW)
-    with pytest.raises(
-        UserError, match=r"another model: .*params/clip_decoder/head/kernel is \(1, 32, 16\) there"
-    ):
-        run(tmp_path, *FEW, "stage.clip.width=8", "ema=none")
-    with pytest.raises(UserError, match="params/mae_decoder/fc1/bias is only there"):
-        run(tmp_path, *FEW, "stage.mae=none")
+def test_a_checkpoint_of_another_model_names_the_leaves(folder):
+    with pytest.raises(UserError, match=r"another model: .*params/line/kernel is \(3, 4\) there"):
+        run(folder, "stage.width=5", "ema=none")
+    with pytest.raises(UserError, match="params/line/bias is only there"):
+        run(folder, "stage.bias=false")
     with pytest.raises(UserError, match="another model: ema/.* is only there"):
-        run(tmp_path, *FEW, "ema=none")
-    assert losses(tmp_path)[5:]
+        run(folder, "ema=none")
+    assert losses(folder)[5:]
 
 
 def test_keep_last_and_keep_every(tmp_path):
-    run(tmp_path, *FEW, "checkpoint.every=1", "checkpoint.keep_last=2", "checkpoint.keep_every=2")
+    run(tmp_path, "checkpoint.every=1", "checkpoint.keep_last=2", "checkpoint.keep_every=2")
     assert sorted(int(d.name) for d in (tmp_path / "checkpoints").iterdir()) == [2, 4, 5, 6]
 
 
-def test_fewer_steps_than_were_taken_leave_a_finished_run(tmp_path):
-    run(tmp_path, *FEW)
+def test_fewer_steps_than_were_taken_leave_a_finished_run(folder):
     said: list[str] = []
-    run(tmp_path, *FEW, "steps=4", said=said)
+    run(folder, "steps=4", said=said)
     assert "continuing from step 6" in "\n".join(said) and "stopped by request" not in "\n".join(said)
 
 
-def test_parameters_alone_and_their_average_differ(tmp_path):
-    run(tmp_path, *FEW)
+def test_parameters_alone_and_their_average_differ(finished, tmp_path):
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    params, ema = restore_params(tmp_path, here), restore_params(tmp_path, here, ema=True)
+    params, ema = restore_params(finished, here), restore_params(finished, here, ema=True)
     assert jax.tree.structure(params) == jax.tree.structure(ema)
-    kernels = [tree["encoder"]["blocks"]["mlp"]["fc1"]["kernel"] for tree in (params, ema)]
+    kernels = [tree["line"]["kernel"] for tree in (params, ema)]
     assert 0 < np.abs(kernels[0] - kernels[1]).max() < 0.1
     with pytest.raises(UserError, match="holds no checkpoint"):
         restore_params(tmp_path / "nowhere", here)
@@ -81,6 +85,6 @@ def test_parameters_alone_and_their_average_differ(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_without_average_has_none_to_read(tmp_path):
-    run(tmp_path, *FEW, "ema=none")
+    run(tmp_path, "ema=none")
     with pytest.raises(UserError, match="holds no ema"):
         restore_params(tmp_path, jax.sharding.SingleDeviceSharding(jax.devices()[0]), ema=True)

@@ -15,7 +15,7 @@ from ivjax.experiment.run_options import Checkpointing, EvalLoss, EvalRun
 from ivjax.ops.trees import paths_of
 from ivjax.train.checkpoint import restore_params
 from ivjax.train.loop import train
-from tests.train import pairs
+from tests.train import line
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Unreadable(NormOfParameters):
 
 
 EXPERIMENT = dataclasses.replace(
-    pairs.experiment,
+    line.experiment,
     steps=9,
     checkpoint=Checkpointing(every=5, keep_last=1, best="norm/zigzag"),
     eval_loss=EvalLoss(every=4, batches=2),

@@ -16,7 +16,9 @@ from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.train.feed import open_feed
 from ivjax.train.loop import train
+from ivjax.train.mesh import build_mesh
 from tests.data_pipelines.corpora import SIDE, corpus_of, make_clip, picture
 from tests.train import micro
 from tests.train.pairs import experiment
@@ -74,8 +76,12 @@ def test_steps_alternate_media_by_corpus_size_and_resume(both, tmp_path):
 
 
 def test_resume_with_other_media_is_refused(both, tmp_path):
-    one = dataclasses.replace(both, data=both.data.mixtures["video"], steps=1)
-    assert train(one, tmp_path, lambda line: None, jax.devices()[:1]) == 0
+    one = dataclasses.replace(both, data=both.data.mixtures["video"])
+    mesh = build_mesh(one.mesh, jax.devices()[:1])
+    feed = open_feed(one, one.stage.build(one.compute), mesh, tmp_path)
+    next(feed)
+    micro.saved(tmp_path, one, feed.position)
+    feed.close()
     with pytest.raises(UserError, match="has been reading video and is now given video, image; put the old"):
         train(both, tmp_path, lambda line: None, jax.devices()[:1])
 

@@ -1,7 +1,9 @@
 """Where a run's first parameters come from: its seed, weight files, other runs."""
 
 import dataclasses
+import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,61 +14,76 @@ from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
+from ivjax.experiment.overrides import apply_overrides
 from ivjax.models.dual_size import DualSize
 from ivjax.ops.trees import paths_of
+from ivjax.train.checkpoint import restore_params
 from ivjax.train.checks import check_words
 from tests.convert.tables import save_weights
+from tests.train.micro import saved
 from tests.train.pairs import experiment, run
+
+
+# One program serves all runs of this file: frozen words, and a bias that only a run of ours can hold.
+RUN = ("stage.train_text=false", "stage.contrast.kind=sigmoid", "schedule.peak=1e-9", "steps=2")
+LEARNS_BIAS = apply_overrides(experiment, ["stage.contrast.kind=sigmoid"])
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
+    """The folder of a run that has trained everything, and its parameters by path."""
     folder = tmp_path_factory.mktemp("trained")
-    run(folder, "steps=3")
-    return folder
+    return folder, saved(folder, LEARNS_BIAS)
 
 
 @pytest.fixture(scope="module")
 def weights(trained, tmp_path_factory):
-    """The trained parameters as a file."""
+    """The trained parameters as a file, but for the bias."""
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    stage = experiment.stage
-    save_weights(path, load(trained).params, "viclip", DualSize(stage.vision, stage.text))
+    stage, params = experiment.stage, load(trained[0]).params
+    del params["bias"]
+    save_weights(path, params, "viclip", DualSize(stage.vision, stage.text))
     return path
 
 
-def equal(one, other):
-    for path, leaf in paths_of(one):
-        np.testing.assert_array_equal(leaf, dict(paths_of(other))[path], err_msg=path)
-
-
 def test_a_run_is_loaded_as_it_was_trained(trained):
-    model, params, _ = load(trained)
+    folder, saved_params = trained
+    model, params, _ = load(folder)
     assert (model.size.vision, model.size.text) == (experiment.stage.vision, experiment.stage.text)
+    assert saved_params.keys() == dict(paths_of(params)).keys()
+    for path, leaf in paths_of(params):
+        np.testing.assert_array_equal(leaf, saved_params[path], err_msg=path)
     video = np.zeros((2, 4, 14, 14, 3), np.uint8)
-    assert model.video(params, video).shape == (2, 16)
-    assert model.tokens(params, video).shape == (2, 17, 32)
+    assert jax.eval_shape(model.video, params, video).shape == (2, 16)
+    assert jax.eval_shape(model.tokens, params, video).shape == (2, 17, 32)
 
 
 @pytest.mark.parametrize("source", ["trained", "weights"])
 def test_a_run_starts_from_another_and_reads_frozen_parts_again(request, tmp_path, trained, source):
-    origin = request.getfixturevalue(source)
-    options = (f"init_from=('{origin}',)", "stage.train_text=false", "schedule.peak=1e-9", "steps=2")
-    first = run(tmp_path, *options)
-    before, after = load(trained).params, load(tmp_path).params
-    equal(after["text"], before["text"])
-    for path, leaf in paths_of(after["vision"]):
-        np.testing.assert_allclose(leaf, dict(paths_of(before["vision"]))[path], atol=1e-6, err_msg=path)
+    found = request.getfixturevalue(source)
+    options = (f"init_from=('{found if source == 'weights' else found[0]}',)", "init_fresh=('bias',)", *RUN)
+    said: list[str] = []
+    first = run(tmp_path, *options, said=said)
+    # What is frozen is not saved.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    assert set(restore_params(tmp_path, here)) == {"vision", "temperature", "bias"}
+    assert any(re.fullmatch(r"parameters +[\d,]+ trained, [1-9][\d,]* frozen", line) for line in said)
+    before, after = trained[1], dict(paths_of(load(tmp_path).params))
+    for path, leaf in after.items():
+        if path.startswith("text/"):
+            np.testing.assert_array_equal(leaf, before[path], err_msg=path)
+        elif path.startswith("vision/"):
+            np.testing.assert_allclose(leaf, before[path], atol=1e-6, err_msg=path)
+    # A bias that no file holds is fresh.
+    bias = before["bias"] if source == "trained" else experiment.stage.contrast.bias
+    assert after["bias"] == pytest.approx(bias, abs=1e-6)
     (tmp_path / "checkpoints" / "2").rename(tmp_path / "later")
     assert run(tmp_path, *options) == first
 
 
 def test_parameters_that_no_file_holds_must_match_init_fresh(tmp_path, weights):
-    deeper = (f"init_from=('{weights}',)", "stage.contrast.kind=sigmoid", "steps=1")
     with pytest.raises(UserError, match="nothing for bias; add a file, or name them in init_fresh"):
-        run(tmp_path, *deeper)
-    run(tmp_path, *deeper, "init_fresh=('bias',)")
-    assert load(tmp_path).params["bias"] == pytest.approx(experiment.stage.contrast.bias, abs=0.1)
+        run(tmp_path, f"init_from=('{weights}',)", *RUN)
 
 
 def test_a_file_of_another_size_is_named(tmp_path, weights):
@@ -76,23 +93,24 @@ def test_a_file_of_another_size_is_named(tmp_path, weights):
 
 def test_a_frozen_text_tower_without_weights_is_refused(tmp_path):
     with pytest.raises(UserError, match="init_from gives no file, and nothing for text/.*frozen.*init_fresh"):
-        run(tmp_path, "stage.train_text=false", "steps=1")
+        run(tmp_path, *RUN)
 
 
 @pytest.mark.slow
-def test_a_run_with_a_frozen_text_tower_can_be_started_from_and_exported(tmp_path, trained):
-    first = tmp_path / "first"
-    run(first, f"init_from=('{trained}',)", "stage.train_text=false", "steps=1")
-    run(tmp_path / "second", f"init_from=('{first}',)", "stage.train_text=false", "steps=1")
-    equal(load(tmp_path / "second").params["text"], load(trained).params["text"])
+def test_a_run_with_a_frozen_text_tower_can_be_started_from_and_exported(tmp_path, weights):
+    first, options = tmp_path / "first", ("stage.train_text=false", "steps=1")
+    run(first, f"init_from=('{weights}',)", *options)
+    run(tmp_path / "second", f"init_from=('{first}',)", *options)
+    words, wanted = load(tmp_path / "second").params["text"], load(weights).params["text"]
+    jax.tree.map(np.testing.assert_array_equal, words, wanted)
     exported = export_file(first, tmp_path / "w.pth", lambda line: None)
     assert exported.report.fits and exported.report.family == "viclip"
-    equal(import_weights(tmp_path / "w.pth", target=load(first).params).params, load(first).params)
+    again = import_weights(tmp_path / "w.pth", target=load(first).params).params
+    jax.tree.map(np.testing.assert_array_equal, again, load(first).params)
 
 
-def test_export_lists_a_learned_bias_as_unused(tmp_path):
-    run(tmp_path / "run", "stage.contrast.kind=sigmoid", "steps=1")
-    exported = export_file(tmp_path / "run", tmp_path / "w.safetensors", lambda line: None)
+def test_export_lists_a_learned_bias_as_unused(tmp_path, trained):
+    exported = export_file(trained[0], tmp_path / "w.safetensors", lambda line: None)
     assert exported.report.unused == {"bias": "the originals have no place for it"}
 
 

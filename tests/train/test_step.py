@@ -17,7 +17,7 @@ from ivjax.experiment.schedules import WarmupCosine
 from ivjax.stages.objective import Medium, Objective
 from ivjax.train.loop import train
 from ivjax.train.step import init_state, make_step
-from tests.train.micro import experiment, run
+from tests.train.line import experiment, run
 
 RECIPE = Recipe(AdamW(clip=None), WarmupCosine(peak=0.1), steps=10, ema=0.5)
 
@@ -97,7 +97,7 @@ class Poisoned:
 
 
 def test_ten_skipped_steps_in_a_row_end_the_run_and_are_listed(tmp_path):
-    poisoned = dataclasses.replace(experiment, data=Poisoned())
+    poisoned = dataclasses.replace(experiment, data=Poisoned(), steps=20)
     with pytest.raises(UserError, match="last 10 steps up to 10 had a non-finite loss"):
         train(poisoned, tmp_path, lambda line: None, jax.devices()[:1])
     lines = (tmp_path / "skipped.jsonl").read_text().splitlines()
