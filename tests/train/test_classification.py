@@ -1,6 +1,7 @@
 """Fine-tuning and probing: what is trained, what stays, running statistics, losses."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -32,14 +33,19 @@ BATCH = {
 PLAIN = AdamW(betas=(0.9, 0.999), epsilon=1e-8, decay=0.5, clip=None)
 
 
+@functools.cache
+def drawn(size: ClassifierSize):
+    """Parameters of a classifier. Probes of one size share them: to compile the draw takes a second."""
+    return jax.jit(Classification(size).build(Compute("float32")).init)(jax.random.key(1))
+
+
 class Training:
     """A stage's state, and its compiled step."""
 
     def __init__(self, stage: Classification, rate: float = 1e-2, accumulate: int = 1):
         self.objective = stage.build(Compute("float32"))
         recipe = Recipe(PLAIN, WarmupCosine(rate, rate), 1000, accumulate)
-        whole = jax.jit(self.objective.init)(jax.random.key(1))
-        trained, self.frozen = cut(whole, self.objective.frozen)
+        trained, self.frozen = cut(drawn(stage.classifier), self.objective.frozen)
         self.state = init_state(trained, recipe)
         self._step = jax.jit(make_step(self.objective, recipe))
 

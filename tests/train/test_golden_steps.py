@@ -118,13 +118,18 @@ def test_masks_targets_and_gradients_of_the_first_step(name, golden):
     student = import_tensors(PRETRAIN.rows, golden.group("params/student"))
     batch, key = batch_of(golden, 0), jax.random.key(0)
     teachers = teachers_of(golden)
-    targets_of = jax.jit(reconstruction_of(stage, compute).targets)
-    visible, targets = targets_of(student | teachers, batch, key)
+    targets_of, differentiate = reconstruction_of(stage, compute).targets, gradients_of(objective, 1)
+
+    @jax.jit  # one program, so that the teachers in both are compiled once
+    def first_step(student, teachers, batch, key):
+        _, gradients = differentiate(student, teachers, batch, key)
+        return targets_of(student | teachers, batch, key), gradients
+
+    (visible, targets), gradients = first_step(student, teachers, batch, key)
     np.testing.assert_array_equal(visible, seen(golden["outputs/mask_0"]))
     close(targets["clip"], golden["outputs/clip_middle_0"])
     close(targets["pooled"], golden["outputs/clip_final_0"])
     close(targets["mae"], golden["outputs/mae_0"])
-    _, gradients = jax.jit(gradients_of(objective, 1))(student, teachers, batch, key)
     named = export_tensors(PRETRAIN.rows, gradients)
     for name, value in golden.group("grads").items():
         close_gradient(named[name], value)

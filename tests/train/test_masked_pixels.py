@@ -1,5 +1,7 @@
 """VideoMAE's pre-training: what it draws, that it learns, whole or in micro-batches, what it refuses."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +76,8 @@ def test_its_encoder_is_a_teacher(trained):
 
 def drawn(changed: MaskedPixels, clips: range):
     index = jnp.asarray(clips, jnp.uint32)
-    return jax.tree.map(np.asarray, draw_roles(changed, index, jax.random.key(0)))
+    roles = jax.jit(functools.partial(draw_roles, changed))(index, jax.random.key(0))
+    return jax.tree.map(np.asarray, roles)
 
 
 def test_masks_belong_to_the_clip_and_not_to_its_place_in_the_batch():
