@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import parse_override
 
@@ -18,7 +19,8 @@ def follow_batch(
     """Returns `after`, whose steps and rates follow the batch if `overrides` changed it alone.
 
     With `follows_batch` the steps and the warm-up shrink and the rates grow by the factor by which the batch
-    grew, except those that are overridden too. Without it they stay, and `say` is told so.
+    grew, except those that are overridden too. Without it they stay, and `say` is told so. Phases have to be
+    overridden too.
     """
     paths = {parse_override(override)[0] for override in overrides}
     # A schedule that is replaced as a whole has rates of the user's choice.
@@ -32,6 +34,11 @@ def follow_batch(
                 f"schedule.peak={after.schedule.peak:g} stay as they are (follows_batch=true scales them)"
             )
         return after
+    if after.phases and not any(path.startswith("phases") for path in paths):
+        raise UserError(
+            f"batch={after.batch}: follows_batch scales no phases, which have steps and rates of their own; "
+            "set phases.0.steps and so on as well, or follows_batch=false"
+        )
     # Linear, as the originals multiply all rates by batch / 256.
     factor = after.batch / before.batch
     changes: dict[str, float] = {

@@ -52,7 +52,8 @@ def _split(text: str) -> list[str]:
             quote = "" if char == quote else quote
         elif char in "'\"":
             quote = char
-        depth += (char in "([{") - (char in ")]}")
+        else:
+            depth += (char in "([{") - (char in ")]}")
         if char == "," and depth == 0 and not quote:
             parts.append("")
         else:

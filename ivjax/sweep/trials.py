@@ -34,7 +34,9 @@ def combinations(overrides: Sequence[str], walk: bool = False, file: Path | None
         file: a Python file with further runs, each of which is combined with each of these.
     """
     base = _zipped(overrides) if walk else list(expand(overrides))
-    return [first + more for first in base for more in (_listed(file) if file else [()])]
+    # Read once: a file that draws its runs would give each of these other ones.
+    listed = _listed(file) if file else [()]
+    return [first + more for first in base for more in listed]
 
 
 def _zipped(overrides: Sequence[str]) -> list[Overrides]:

@@ -45,18 +45,21 @@ def train(
     say = say if jax.process_index() == 0 else lambda line: None
     with catch_stop_signals() as request:
         for run, place in unfinished_runs(experiment, folder, say):
-            with start_session(run, place, say, devices, verbose, build) as session:
-                finished = _take_steps(session, request)
+            with (
+                start_session(run, place, say, devices, verbose, build) as session,
+                contextlib.closing(Profiler(run.log, place)) as profiler,
+            ):
+                finished = _take_steps(session, request, profiler)
                 _leave(session, finished)
             if not finished:
                 break
     return 130 if request.interrupt else 0
 
 
-def _take_steps(session: Session, request: StopRequest) -> bool:
+def _take_steps(session: Session, request: StopRequest, profiler: Profiler) -> bool:
     """Trains to the last step, or until asked to stop. Returns whether the last step was reached."""
     experiment, ledger = session.experiment, session.ledger
-    reporter, profiler = Reporter(session), Profiler(experiment.log, session.folder)
+    reporter = Reporter(session)
     in_flight: deque[jax.Array] = deque()
     first = session.step
     while session.step < experiment.steps and not request.stop:

@@ -26,5 +26,10 @@ class Profiler:
         if self._until is not None and (last or step >= self._until):
             # Steps are dispatched ahead: the trace would end before the devices have run them.
             jax.block_until_ready(result)
+            self.close()
+
+    def close(self) -> None:
+        """Ends a trace that still runs, as after a stop: it would be lost, and refuse the next one."""
+        if self._until is not None:
             jax.profiler.stop_trace()
             self._until = None

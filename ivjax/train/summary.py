@@ -27,13 +27,13 @@ def summary(
     bytes_of = {kind: _bytes_per_device(tree) for kind, tree in everything.items()}
     # Counters are left out: a few bytes.
     parts = ", ".join(f"{kind} {_size(size)}" for kind, size in bytes_of.items() if size >= 1024)
-    accumulated = f", accumulated over {experiment.accumulate} parts" if experiment.accumulate > 1 else ""
+    sliced = f", in {experiment.accumulate} micro-batches" if experiment.accumulate > 1 else ""
     facts = {
         "stage": type(experiment.stage).__name__,
         "parameters": f"{_count(trained):,} trained, {_count(program.frozen):,} frozen",
         "mesh": f"{axes} on {mesh.size} x {getattr(device, 'device_kind', 'device')}",
         "memory": f"{_size(sum(bytes_of.values()))} per device: {parts}",
-        "batch": f"{experiment.batch} clips of {', '.join(media)}{accumulated}, in {experiment.dtype}",
+        "batch": f"{experiment.batch} clips of {', '.join(media)}{sliced}, in {experiment.dtype}",
         "steps": f"{experiment.steps:,}, {_options(experiment.schedule)}",
         "optimizer": _options(experiment.optimizer),
         "data": f"{type(experiment.data).__name__}, seed {experiment.seed}",

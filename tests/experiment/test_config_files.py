@@ -17,6 +17,7 @@ experiment = replace(experiment, follows_batch={follows})
 variants = {{
     "long": ("steps=400", "schedule.warmup=40"),
     "wide": ("stage.student.width=64", "schedule.peak=1e-3"),
+    "phased": ("phases=(Phase('a',3),Phase('b',4))",),
 }}
 """
 
@@ -34,12 +35,12 @@ def test_a_variant_applies_its_overrides_and_variants_combine(config):
     assert load_experiment(f"{config}:long").steps == 400
     both = load_experiment(f"{config}:long+wide", ["steps=7"])
     assert (both.steps, both.schedule.warmup, both.stage.student.width) == (7, 40, 64)
-    assert list(variants_of(config)) == ["long", "wide"]
+    assert list(variants_of(config)) == ["long", "wide", "phased"]
 
 
 @pytest.mark.parametrize("name", ["lang", "long+lang", ""])
 def test_an_unknown_variant_names_the_known_ones(config, name):
-    with pytest.raises(UserError, match=f"no variant '{name[-4:]}' .its variants are long, wide"):
+    with pytest.raises(UserError, match=f"no variant '{name[-4:]}' .its variants are long, wide, phased"):
         load_experiment(f"{config}:{name}")
 
 
@@ -73,6 +74,13 @@ def test_steps_and_rates_follow_the_batch_where_the_config_says_so(config, overr
     assert all("batch is" in line for line in said)
 
 
+def test_a_batch_that_steps_follow_needs_the_phases_as_well(config):
+    with pytest.raises(UserError, match="follows_batch scales no phases, .*; set phases.0.steps"):
+        load_experiment(f"{config}:phased", ["batch=32"])
+    found = load_experiment(f"{config}:phased", ["batch=32", "phases.0.steps=1"])
+    assert [phase.steps for phase in found.phases] == [1, 4]
+
+
 def test_a_batch_alone_is_warned_about_where_the_config_does_not_say_that_steps_follow():
     said = []
     found = load_experiment("stage1_synthetic", ["batch=32"], said.append)
@@ -87,24 +95,20 @@ def test_a_batch_alone_is_warned_about_where_the_config_does_not_say_that_steps_
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    "make, message",
     [
-        ({"trains": (("", 1.0),)}, "a pattern is empty"),
-        ({"trains": (("vision", -1.0),)}, "has rate=-1.0; it must be 0 .frozen. or more"),
-        ({"phases": (("a/b", 1),)}, "'a/b' is no name for a folder"),
-        ({"phases": (("a", 0),)}, "has steps=0; it must be at least 1"),
-        ({"phases": (("a", 1, ("steps=3",)),)}, "changes 'steps=3'; write path=value, but not for steps"),
-        ({"phases": (("a", 1), ("a", 2))}, "'a' is the name of 2 phases"),
-        ({"checkpoint": Checkpointing}, "checkpoint.best names no metric"),
+        (lambda: Trains("", 1.0), "a pattern is empty"),
+        (lambda: Trains("vision", -1.0), "has rate=-1.0; it must be 0 .frozen. or more"),
+        (lambda: Phase("a/b", 1), "'a/b' is no name for a folder"),
+        (lambda: Phase("a", 0), "has steps=0; it must be at least 1"),
+        (lambda: Phase("a", 1, ("steps=3",)), "changes 'steps=3'; write path=value, but not for steps"),
+        (lambda: replace(experiment, phases=(Phase("a", 1), Phase("a", 2))), "'a' is the name of 2 phases"),
+        (lambda: Checkpointing(best="-"), "checkpoint.best names no metric"),
     ],
 )
-def test_new_options_are_checked(changes, message):
-    kinds = {"trains": Trains, "phases": Phase}
+def test_options_of_a_run_are_checked(make, message):
     with pytest.raises(UserError, match=message):
-        for name, values in changes.items():
-            if values is Checkpointing:
-                Checkpointing(best="-")
-            replace(experiment, **{name: tuple(kinds[name](*value) for value in values)})
+        make()
 
 
 @pytest.mark.parametrize(

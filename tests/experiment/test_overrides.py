@@ -185,4 +185,6 @@ def test_comma_lists_make_all_combinations():
         (f"a={a}", "b=x", f"c={c}") for a in (1, 2) for c in ("(1,2)", "[3,4]")
     ]
     assert list(expand(["name='a,b',c"])) == [("name='a,b'",), ("name=c",)]
+    # Brackets inside quotes open nothing.
+    assert list(expand(["name='a(',c)"])) == [("name='a('",), ("name=c)",)]
     assert list(expand([])) == [()]

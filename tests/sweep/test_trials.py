@@ -27,6 +27,9 @@ def test_a_file_lists_runs_as_text_or_tuples(tmp_path):
     listed = [("a=1", "b=2"), ("a=3", "b=4"), ("a=5",), ("a=6",)]
     assert combinations([], file=file) == listed
     assert combinations(["c=1,2"], file=file) == [(f"c={c}", *run) for c in (1, 2) for run in listed]
+    file.write_text("import random; runs = [f'a={random.random()}' for _ in range(3)]")
+    drawn = [run[1] for run in combinations(["c=1,2"], file=file)]
+    assert len(drawn) == 6 and drawn[:3] == drawn[3:]
     for text, words in (("run = 1", "defines no runs"), ("runs = 1 / 0", "fails with ZeroDivisionError")):
         file.write_text(text)
         with pytest.raises(UserError, match=words):

@@ -23,7 +23,6 @@ from tests.convert.tables import save_weights
 from tests.train.micro import saved
 from tests.train.pairs import experiment, run
 
-
 # One program serves all runs of this file: frozen words, and a bias that only a run of ours can hold.
 RUN = ("stage.train_text=false", "stage.contrast.kind=sigmoid", "schedule.peak=1e-9", "steps=2")
 LEARNS_BIAS = apply_overrides(experiment, ["stage.contrast.kind=sigmoid"])

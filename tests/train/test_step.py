@@ -114,3 +114,9 @@ def test_eval_loss_and_profile_window(tmp_path):
     assert len(eval_lines) == 2 and eval_lines[0] != eval_lines[1]
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_stop_ends_a_profile_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr("ivjax.train.checkpoint.Checkpoints.stop_requested", lambda self, step: step == 2)
+    run(tmp_path, "log.profile_start=1", "log.profile_steps=4")
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
