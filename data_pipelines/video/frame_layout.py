@@ -86,10 +86,12 @@ class RecentGraphs(threading.local):
         frames = {int(number): layout.frame(stored[number]) for number in wanted}
         key = (layout, box, size)
         graph = self._known.pop(key, None) or rgb_graph(next(iter(frames.values())), box, size)
+        pictures = apply_graph(graph, [frames[int(number)] for number in wanted])
+        # Not before: one that has failed may still hold a frame, which would come out at its next use.
         self._known[key] = graph  # the last one is the most recently used
         if len(self._known) > _MOST_GRAPHS:
             self._known.pop(next(iter(self._known)))
-        return apply_graph(graph, [frames[int(number)] for number in wanted])
+        return pictures
 
 
 def survives(frame: av.VideoFrame, layout: FrameLayout) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video import frame_layout
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
 from ivjax.data_pipelines.video.frame_cache import CachedVideo, FrameCache, cache_file
@@ -110,6 +111,21 @@ def test_frames_that_are_not_there_are_an_error(cache):
     for _ in range(2):
         with cache.open(0, payload) as cached, pytest.raises(ClipError, match="wrong frames"):
             cached.read([6])
+
+
+def test_a_filter_that_has_failed_shows_no_frame_of_before(cache, monkeypatch):
+    payload, size = PAYLOADS["h264"], (24, 24)
+
+    def fail(graph, frames):
+        graph.push(frames[0])
+        raise MemoryError
+
+    with Video(payload) as video, cache.open(0, payload) as cached:
+        with monkeypatch.context() as failing:
+            failing.setattr(frame_layout, "apply_graph", fail)
+            with pytest.raises(MemoryError):
+                cached.read([0], None, size)
+        np.testing.assert_array_equal(cached.read([5], None, size), video.read([5], None, size))
 
 
 def test_pictures_of_one_crop_and_size_are_stored_when_they_come_again_and_again(cache):
