@@ -1,8 +1,10 @@
 """The command line: what it prints and its exit status."""
 
+import argparse
+
 import pytest
 
-from ivjax.cli import main
+from ivjax.cli import _parser, main
 from ivjax.errors import UserError
 from ivjax.train.distributed import Job, join
 
@@ -73,9 +75,23 @@ def test_a_job_needs_all_of_its_flags(job, words):
         join(job)
 
 
-@pytest.mark.parametrize("command", [["train"], ["bench", "step"], ["launch", "local"]])
-def test_help_has_an_example(command, capsys):
+def commands_below(parser, words=()):
+    """The words of every command, and its parser."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield (*words, name), below
+                yield from commands_below(below, (*words, name))
+
+
+def test_every_command_has_a_help_that_fits_a_terminal_and_an_example(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    commands = dict(commands_below(_parser()))
+    assert {("train",), ("launch", "local"), ("data", "tokenizer", "train")} <= set(commands)
+    for words, parser in commands.items():
+        help = parser.format_help()
+        assert "example:\n  ivjax " in help, words
+        assert max(map(len, help.partition("example:")[0].splitlines())) <= 110, words
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--help"])
-    assert ended.value.code == 0
-    assert "example:\n  ivjax " in capsys.readouterr().out
+        main(["bench", "step", "--help"])
+    assert ended.value.code == 0 and "example:\n  ivjax bench step " in capsys.readouterr().out

@@ -2,8 +2,7 @@
 
 import pytest
 
-from ivjax.cli import main
-from ivjax.cli.__init__ import _parser
+from ivjax.cli import _parser, main
 from ivjax.quickstart import walkthrough
 from ivjax.quickstart.commands import FAST, STUDENT, WHOLE, steps_of
 

@@ -40,7 +40,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ivjax", description="The InternVideo family in JAX.")
+    parser = argparse.ArgumentParser(
+        prog="ivjax",
+        description="The InternVideo family in JAX.",
+        epilog="`ivjax COMMAND --help` shows the options of a command, and an example.",
+    )
     parser.add_argument("--version", action="version", version=f"ivjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in (quickstart, train, sweep, eval, plan, convert, embed, search, data, bench):

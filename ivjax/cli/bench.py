@@ -63,9 +63,11 @@ def _add_loss(what: argparse._SubParsersAction) -> None:
     )
     loss = add_command(what, "loss", about, "ivjax bench loss --rows 4096 16384 --kind sigmoid")
     sizes = [1024, 4096, 16384, 65536]
-    loss.add_argument("--rows", type=int, nargs="+", default=sizes, help=f"batch sizes (default {sizes})")
+    told = f"batch sizes (default {' '.join(map(str, sizes))})"
+    loss.add_argument("--rows", type=int, nargs="+", default=sizes, help=told)
     loss.add_argument("--width", type=int, default=512, help="size of an embedding (default 512)")
-    loss.add_argument("--kind", choices=("info_nce", "sigmoid"), default="info_nce", help="the loss")
+    kinds = ("info_nce", "sigmoid")
+    loss.add_argument("--kind", choices=kinds, default="info_nce", help="the loss (default info_nce)")
     loss.add_argument("--devices", type=int, help="devices that share the batch (default all)")
     loss.add_argument("--runs", type=int, default=5, help="timed runs of each form, at most (default 5)")
     loss.add_argument(

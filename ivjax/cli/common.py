@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 
 
 def add_command(
@@ -11,7 +12,8 @@ def add_command(
     return commands.add_parser(
         name,
         help=about,
-        description=about,
+        # Wrapped here, because the formatter that leaves the lines of the example alone wraps nothing.
+        description=textwrap.fill(about, 100),
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

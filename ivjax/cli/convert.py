@@ -84,7 +84,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         "--inflate",
         choices=("centre", "mean"),
         default="centre",
-        help="how image kernels become video kernels",
+        help="image kernels go to the middle of time, or are spread over it (default centre)",
     )
     _add_json(parser)
 

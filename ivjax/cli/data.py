@@ -89,7 +89,7 @@ def _add_show(what: argparse._SubParsersAction) -> None:
 
 def _add_tokenizer(what: argparse._SubParsersAction) -> None:
     example = "ivjax data tokenizer train shards/demo demo.model --size 400"
-    tokenizer = add_command(what, "tokenizer", "Vocabularies.", example)
+    tokenizer = add_command(what, "tokenizer", "Make a vocabulary.", example)
     action = tokenizer.add_subparsers(dest="action", required=True)
     train = add_command(action, "train", "Train a SentencePiece model on a corpus's captions.", example)
     train.add_argument("corpus", type=Path, help="the corpus folder")

@@ -174,7 +174,9 @@ def _beside(kind: type) -> list[type]:
     module = sys.modules[kind.__module__]
     places = [module, sys.modules.get(kind.__module__.rpartition(".")[0])]
     members = [value for place in places if place is not None for value in vars(place).values()]
-    return [value for value in members if inspect.isclass(value) and dataclasses.is_dataclass(value)]
+    # Each once: a package exports what its modules define.
+    found = [value for value in members if inspect.isclass(value) and dataclasses.is_dataclass(value)]
+    return list(dict.fromkeys(found))
 
 
 def _required(kind: Any) -> list[str]:

@@ -126,8 +126,10 @@ def test_a_protocol_takes_the_classes_beside_the_present_value():
     given = load_experiment("finetune_1b_ssv2")
     changed = apply_overrides(given, ["data.fields.video.rule=Dense(frames=16)"])
     assert changed.data.fields["video"].rule == Dense(16)
-    with pytest.raises(UserError, match=r"or one of .*Dense\(frames=...\)"):
+    with pytest.raises(UserError, match=r"or one of .*Dense\(frames=...\)") as caught:
         apply_overrides(given, ["data.fields.video.rule=Mask()"])
+    for rule in ("Dense", "Intervals", "Ticks"):
+        assert str(caught.value).count(f"{rule}(") == 1
     given = load_experiment("stage1_tiny")
     assert apply_overrides(given, ["stage.mask=Mask(kind='tube')"]).stage.mask.kind == "tube"
     assert apply_overrides(given, ["schedule=FlooredCosine(1e-3,warmup=5)"]).schedule == FlooredCosine(

@@ -27,7 +27,7 @@ class ZeroShot(RankingSuite):
     )
     classes: str | None = option(None, "class names, one a line, or JSON", metavar="FILE")
     prompts: tuple[str, ...] = option(
-        (), 'such as "a video of a {}"; may be repeated', flag="prompt", metavar="T"
+        (), 'a prompt for the class {}, such as "a video of a {}"; repeatable', flag="prompt", metavar="T"
     )
 
     def __post_init__(self) -> None:
