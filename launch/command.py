@@ -14,8 +14,10 @@ from ivjax.experiment.overrides import expand
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
 # The rule of S3 and Cloud Storage; it refuses the BUCKET of an example that was left unedited.
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
-_MANY_HOSTS = ("train", "sweep", "eval")  # commands whose processes share the work
 _WITH_RUN_FOLDER = ("train", "sweep")
+IN_SEVERAL_PROCESSES = ("train", "eval")
+"""The commands whose processes join and share the work. Any other would do all of it in each of them."""
+
 # The port that jax itself takes on TPUs; any free one would do.
 PORT = 8476
 """Where process 0 of a job on GPUs listens."""
@@ -89,9 +91,11 @@ class LaunchedCommand:
 
     def check_hosts(self, hosts: int) -> None:
         """Raises if this command cannot run on `hosts` hosts, or has no run folder."""
-        if hosts > 1 and self.command not in _MANY_HOSTS:
+        if hosts > 1 and self.command not in IN_SEVERAL_PROCESSES:
+            other = ", or start each run by itself: ivjax sweep --launch" if self.command == "sweep" else ""
             raise UserError(
                 f"{self.command} runs in one process and the target has {hosts} hosts; take a topology of one"
+                f"{other}"
             )
         if self.command in _WITH_RUN_FOLDER and not self.workdir:
             raise UserError("a run needs a folder: add --workdir RUN to the command")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from ivjax.experiment.run_folder import checkpoint_steps, phase_folder
+from ivjax.launch.command import LaunchedCommand
 
 # EX_TEMPFAIL of sysexits.h: neither Python (1, 2) nor the shell (126 and above) uses it.
 STOPPED = 75
@@ -62,6 +63,5 @@ def finished(folder: Path) -> bool:
 
 def _workdir(command: Sequence[str]) -> Path | None:
     """Returns the run folder of a train command; None for other commands."""
-    if command[0] != "train" or "--workdir" not in command[:-1]:
-        return None
-    return Path(command[list(command).index("--workdir") + 1])
+    workdir = LaunchedCommand(tuple(command)).workdir if command[0] == "train" else None
+    return None if workdir is None else Path(workdir)

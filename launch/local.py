@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from ivjax.errors import UserError
+from ivjax.launch.command import IN_SEVERAL_PROCESSES
 
 _POLL_SECONDS = 0.2
 # The survivors cannot save, so this only lets them close files; a save is never waited for here.
@@ -24,6 +25,9 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
     """
     if processes < 1:
         raise UserError(f"--processes {processes}: a job has at least one process")
+    if command[0] not in IN_SEVERAL_PROCESSES:
+        can = " and ".join(IN_SEVERAL_PROCESSES)
+        raise UserError(f"{command[0]} runs in one process, and {can} in several; start it by itself")
     coordinator = f"127.0.0.1:{_free_port()}"
     environment = dict(os.environ)
     if devices is not None:

@@ -205,7 +205,8 @@ def test_the_worker_reports_a_stop_before_the_end(tmp_path, monkeypatch, saved, 
     run_folder(tmp_path, 10, saved)
     body = f"import os, sys; sys.exit({status})" if status >= 0 else "import os; os.abort()"
     monkeypatch.setattr(sys, "executable", str(python(tmp_path, body)))
-    assert run_on_host(["train", "x", "--workdir", str(tmp_path)]) == seen
+    for workdir in (["--workdir", str(tmp_path)], [f"--workdir={tmp_path}"]):
+        assert run_on_host(["train", "x", *workdir]) == seen
 
 
 def python(tmp_path, body):

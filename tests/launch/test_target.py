@@ -108,12 +108,23 @@ def test_no_target_file_is_one_sentence(tmp_path):
             LaunchedCommand(("embed", BUCKET)),
             "embed runs in one process and the target has 4 hosts",
         ),
+        (
+            "gke",
+            TPU,
+            LaunchedCommand(("sweep", "stage1_1b", "--workdir", BUCKET)),
+            "sweep runs in one process and the target has 4 hosts; .*, or start each run by itself: ivjax sw",
+        ),
     ],
 )
 def test_an_impossible_launch_is_one_sentence(kind, values, job, words):
     with pytest.raises(UserError, match=words) as raised:
         render(kind, KINDS[kind](**values), job)
     assert "\n" not in str(raised.value)
+
+
+def test_commands_of_one_process_are_not_started_in_several(capsys):
+    assert main(["launch", "local", "--processes", "2", "sweep", "stage1_tiny", "--workdir", "runs"]) == 2
+    assert "sweep runs in one process, and train and eval in several" in capsys.readouterr().err
 
 
 def test_the_users_own_config_travels_with_the_job(tmp_path):
