@@ -111,7 +111,7 @@ def describe(clip: Clip) -> str:
 
 def describe_slowly(clip: Clip) -> list[str]:
     """A captioner that leaves time to interrupt."""
-    time.sleep(0.1)
+    time.sleep(0.05)
     return ["slow", *clip.captions]
 
 
