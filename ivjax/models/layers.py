@@ -1,6 +1,5 @@
 """Building blocks shared by the family's transformers. Parameters float32, compute in `dtype`."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from ivjax.experiment.computing import Remat
+from ivjax.experiment.computing import Compute, Remat
 from ivjax.ops.attention import attend, attend_with_weights
 from ivjax.ops.layout import constrain
 from ivjax.ops.masking import gather_tokens
@@ -133,11 +132,14 @@ def enter_block(x: jax.Array) -> jax.Array:
     return checkpoint_name(constrain(x, "batch", "tokens", None), BLOCK_INPUT)
 
 
-def scaled_branch(branch: jax.Array, keep: jax.Array | None, start: float | None, name: str) -> jax.Array:
-    """A block's branch (B, N, C) times keep (B,) and, if it starts at `start`, its LayerScale."""
+def scaled_branch(
+    branch: jax.Array, keep: jax.Array | None, which: int, start: float | None = None
+) -> jax.Array:
+    """A block's branch 0 or 1 (B, N, C) times keep[which] (B,) and, if told where that starts, LayerScale."""
+    factor = None if keep is None else keep[which]
     if start is not None:
-        return cast(jax.Array, LayerScale(start, name=name)(branch, keep))
-    return branch if keep is None else branch * keep[:, None, None].astype(branch.dtype)
+        return cast(jax.Array, LayerScale(start, name=f"ls{1 + which}")(branch, factor))
+    return branch if factor is None else branch * factor[:, None, None].astype(branch.dtype)
 
 
 class Block(nn.Module):
@@ -153,12 +155,11 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
         x = enter_block(x)
-        norm = functools.partial(RMSNorm, dtype=self.dtype)
-        keep_attn, keep_mlp = (None, None) if keep is None else (keep[0], keep[1])
-        branch = Attention(self.heads, self.dtype, name="attn")(norm(name="norm1")(x))
-        x = x + scaled_branch(branch, keep_attn, self.layer_scale, "ls1")
+        attention = Attention(self.heads, self.dtype, name="attn")
+        attended = attention(RMSNorm(dtype=self.dtype, name="norm1")(x))
+        x = x + scaled_branch(attended, keep, 0, self.layer_scale)
         mlp = Mlp(self.mlp_width, x.shape[-1], self.gelu, self.dtype, name="mlp")
-        return x + scaled_branch(mlp(norm(name="norm2")(x)), keep_mlp, self.layer_scale, "ls2")
+        return x + scaled_branch(mlp(RMSNorm(dtype=self.dtype, name="norm2")(x)), keep, 1, self.layer_scale)
 
 
 class PatchEmbed(nn.Module):
@@ -217,19 +218,17 @@ def run_blocks(
     block: nn.Module,
     depth: int,
     x: jax.Array,
+    compute: Compute,
     keep: jax.Array | None = None,
     taps: tuple[int, ...] = (),
-    scan: bool = True,
     wanted: jax.Array | None = None,
-    remat: Remat = "none",
-    remat_blocks: int | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Runs `block` `depth` times with parameters stacked on a leading layer axis.
 
     x (B, N, C), keep (depth, 2, B) or None -> the last residual stream (B, N, C) and the streams
     after the layers in `taps` (len(taps), B, N, C), or their tokens `wanted` (B, n) only. Taps leave the
     scan through a buffer with one slot each and a spare slot that the other layers overwrite: the other
-    streams are never kept. `remat` holds for the first `remat_blocks` layers (None: for all).
+    streams are never kept.
     """
     if block.is_initializing():
         return _drawn(block, depth, x, taps, wanted)
@@ -259,12 +258,12 @@ def run_blocks(
         if (first, last) != (0, depth):
             stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked)
         # Unrolled layers compile slower, but spare a CPU the copies of the stacked buffers.
-        return jax.lax.scan(layer, carry, stacked, unroll=1 if scan else last - first)[0]
+        return jax.lax.scan(layer, carry, stacked, unroll=1 if compute.scan else last - first)[0]
 
     # A scan has one policy for all of its layers, so two policies are two scans.
-    cut = depth if remat_blocks is None else min(remat_blocks, depth)
+    cut = depth if compute.remat_blocks is None else min(compute.remat_blocks, depth)
     if cut:
-        carry = layers(carry, 0, cut, remat)
+        carry = layers(carry, 0, cut, compute.remat)
     if cut < depth:
         carry = layers(carry, cut, depth, "none")
     return carry[0], carry[1][: len(taps)]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ivjax.convert.families.internvideo2 import PRETRAIN, pretrain_rows
+from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead, StudentSize
-from ivjax.models.internvideo2.encoder import Encoder
-from ivjax.models.internvideo2.student import Student, init_student
+from ivjax.models.internvideo2.student import StudentOutput
 from ivjax.models.layers import PatchEmbed
 from ivjax.models.teaching import at_tokens
 from ivjax.ops.losses import alignment_loss
@@ -24,12 +24,6 @@ LOSSES = {"clip": "clip_middle", "pooled": "clip_final", "mae": "mae"}
 FIXTURES = ("stage1_pretrain_l2", "stage1_pretrain_none_sep", "stage1_distill")
 
 
-def student_of(config: dict, gelu: str, scan: bool) -> Student:
-    size = PRETRAIN.parity.sizes(config)
-    encoder = dataclasses.replace(size.encoder, gelu=gelu)
-    return Student(encoder, size.clip, size.pooled, size.mae, scan=scan)
-
-
 class Case:
     """A fixture's inputs in this project's layout."""
 
@@ -38,6 +32,11 @@ class Case:
         self.params = import_tensors(pretrain_rows(), self.golden.group("params"))
         self.video, self.visible = clips(self.golden["inputs/video"]), seen(self.golden["inputs/mask"])
         self.size = PRETRAIN.parity.sizes(self.golden.config)
+
+    def predict(self, params, gelu="erf", scan=True) -> StudentOutput:
+        """The student's output of the fixture's clips."""
+        size = dataclasses.replace(self.size, encoder=dataclasses.replace(self.size.encoder, gelu=gelu))
+        return size.build(Compute("float32", scan=scan)).predict(params, self.video, self.visible)
 
     def targets(self):
         """By head: the clip teacher's features, its pooled ones, and the MAE teacher's, if any."""
@@ -91,8 +90,7 @@ def assert_outputs(c, output, group):
 )
 def test_outputs_and_their_loss(name, group, gelu, scan):
     c = case(name)
-    output = jax.jit(student_of(c.golden.config, gelu, scan).apply)({"params": c.params}, c.video, c.visible)
-    assert_outputs(c, output, group)
+    assert_outputs(c, jax.jit(lambda params: c.predict(params, gelu, scan))(c.params), group)
 
 
 @pytest.mark.golden
@@ -113,12 +111,12 @@ def test_intermediates(name, scan):
     c = case(name)
     size = c.size.encoder
     embed = PatchEmbed(size.tubelet, size.patch, size.width)
-    every_layer = Encoder(size, taps=tuple(range(size.depth)), scan=scan)
+    tower = size.build(Compute("float32", scan=scan), tuple(range(size.depth)))
 
     @jax.jit
     def layers(params):
         patches = embed.apply({"params": params["patch_embed"]}, patchify(c.video, size.tubelet, size.patch))
-        return patches, every_layer.apply({"params": params}, c.video, c.visible)
+        return patches, tower.encode(params, c.video, c.visible[:, 1:] - 1)
 
     patches, (_, taps, pooled, _) = layers(c.params["encoder"])
     close(patches.reshape(c.golden["outputs/patch_embed"].shape), c.golden["outputs/patch_embed"])
@@ -135,10 +133,9 @@ def test_intermediates(name, scan):
 @each_fixture
 def test_outputs_losses_and_gradients(name):
     c = case(name)
-    student = student_of(c.golden.config, "erf", scan=True)
 
     def losses(params):
-        output = student.apply({"params": params}, c.video, c.visible)
+        output = c.predict(params)
         total, terms = c.losses(output)
         return total, (terms, output)
 
@@ -199,8 +196,8 @@ TINY = EncoderSize(32, 4, 4, 64, pool_heads=4, pool_width=16, image=(28, 28), fr
 @pytest.fixture(scope="module")
 def params():
     """Fresh parameters of a student of the size TINY."""
-    student = Student(TINY, FeatureHeads(8, 2), PooledHead(8), None)
-    return jax.jit(lambda key: init_student(student, key))(jax.random.key(0))
+    student = StudentSize(TINY, FeatureHeads(8, 2), PooledHead(8)).build(Compute("float32"))
+    return jax.jit(student.init)(jax.random.key(0))
 
 
 def test_initialisation_follows_the_family(params):
@@ -224,9 +221,9 @@ def test_taps_ascend_and_truncate_the_interval():
 @pytest.fixture(scope="module")
 def encode(params):
     """Gives encode(clips, drop-path multipliers) with taps after the first and the last layer."""
-    visible = jnp.tile(jnp.arange(9), (2, 1))
-    run = jax.jit(Encoder(TINY, taps=(0, 3)).apply)
-    return lambda video, keep: run({"params": params["encoder"]}, video, visible, keep)
+    tower = TINY.build(Compute("float32"), taps=(0, 3))
+    run = jax.jit(lambda params, video, keep: tower.encode(params, video, keep=keep))
+    return lambda video, keep: run(params["encoder"], video, keep)
 
 
 def test_uint8_video_is_normalised_like_its_float_form(encode):

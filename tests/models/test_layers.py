@@ -1,30 +1,31 @@
 """A stack of blocks gives the same gradients however it is compiled."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.experiment.computing import Remat
+from ivjax.experiment.computing import Compute
 from ivjax.models.layers import Block, run_blocks
 from ivjax.ops.trees import paths_of
 from tests.models.params import any_params
 
 DEPTH, TAPS = 3, (0, 2)
+FLOAT32 = Compute("float32")
 
 
 class Stack(nn.Module):
     """The blocks of a tower alone."""
 
-    scan: bool = True
-    remat: Remat = "none"
-    remat_blocks: int | None = None
+    compute: Compute
 
     @nn.compact
     def __call__(self, x, keep=None):
         block = Block(heads=2, mlp_width=16, layer_scale=0.1, gelu="erf", name="blocks")
-        return run_blocks(block, DEPTH, x, keep, TAPS, self.scan, None, self.remat, self.remat_blocks)
+        return run_blocks(block, DEPTH, x, self.compute, keep, TAPS)
 
 
 X = np.random.default_rng(1).normal(size=(2, 5, 8)).astype(np.float32)
@@ -48,30 +49,31 @@ class Model:
 
     @staticmethod
     def init(key):
-        return Stack().init(key, X)["params"]
+        return Stack(FLOAT32).init(key, X)["params"]
 
 
 @pytest.fixture(scope="module")
 def plain():
     """Parameters of the stack, and their gradients through a scan that keeps everything."""
     params = any_params(Model)
-    return params, gradients(Stack(), params)[0]
+    return params, gradients(Stack(FLOAT32), params)[0]
 
 
 @pytest.mark.parametrize(
-    "scan, remat, count",
+    "changes",
     [
-        (False, "none", None),
-        (True, "dots", None),
-        (True, "full", None),
-        (True, "offload", None),
-        (True, "full", 1),
-        (True, "full", 9),
+        {"scan": False},
+        {"remat": "dots"},
+        {"remat": "full"},
+        {"remat": "offload"},
+        {"remat": "full", "remat_blocks": 1},
+        {"remat": "full", "remat_blocks": 9},
     ],
+    ids=str,
 )
-def test_unrolled_and_recomputed_blocks_have_the_gradients_of_a_plain_scan(plain, scan, remat, count):
+def test_unrolled_and_recomputed_blocks_have_the_gradients_of_a_plain_scan(plain, changes):
     params, wanted = plain
-    found, text = gradients(Stack(scan, remat, count), params)
-    assert ("remat" in text or "checkpoint" in text) == (remat != "none")
+    found, text = gradients(Stack(dataclasses.replace(FLOAT32, **changes)), params)
+    assert ("remat" in text or "checkpoint" in text) == ("remat" in changes)
     for path, gradient in found.items():
         np.testing.assert_allclose(gradient, wanted[path], rtol=1e-5, atol=1e-6, err_msg=path)

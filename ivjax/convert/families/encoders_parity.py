@@ -38,7 +38,7 @@ def run_videomae(size: VideoMaeSize, params: Params, inputs: Inputs, dtype: Any)
     """Patch embedding and residual streams, the last one as it enters the norm, of unmasked clips."""
     video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
     # Without a tap on the last layer, which would go through the norm: fixtures have it before.
-    encoder = VideoMaeEncoder(size, tuple(range(size.depth - 1)), dtype=dtype)
+    encoder = VideoMaeEncoder(size, Compute(dtype), tuple(range(size.depth - 1)))
     (_, taps), layers = watch(lambda: encoder.apply({"params": params}, video))
     tokens = embedded(size, params, video, dtype)
     streams = [*taps, layers["norm"][0]]

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ivjax.convert.families.encoders_parity import embedded
+from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import Encoder
-from ivjax.models.internvideo2.student import Student
 
 
 def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
@@ -17,12 +17,12 @@ def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: 
     video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
     # Fixtures hold masks as bool or as uint8, of which `~` would make something else.
     visible = jnp.asarray(np.stack([np.flatnonzero(row == 0) for row in inputs["mask"]]), jnp.int32)
-    encoder = Encoder(size.encoder, taps=tuple(range(size.encoder.depth)), dtype=dtype)
+    compute = Compute(dtype)
+    encoder = Encoder(size.encoder, compute, taps=tuple(range(size.encoder.depth)))
     trunk = {"params": params["encoder"]}
     tokens = embedded(size.encoder, params["encoder"], video, dtype)
     _, taps, pooled, _ = encoder.apply(trunk, video, visible)  # type: ignore[misc]
     found = {"patch_embed": tokens} | {f"after_block_{i}": tap for i, tap in enumerate(taps)}
-    student = Student(size.encoder, size.clip, size.pooled, size.mae, dtype=dtype)
-    predicted: Any = student.apply({"params": params}, video, visible)
+    predicted = size.build(compute).predict(params, video, visible)
     heads = {"x_clip_align": predicted.clip, "x_align": predicted.pooled, "x_mae_align": predicted.mae}
     return found | {"pooled": pooled} | {name: value for name, value in heads.items() if value is not None}

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ivjax.experiment.computing import Compute
 from ivjax.models.layers import PatchEmbed
-from ivjax.models.videomae.autoencoder import MaskedAutoencoder, with_blanks
+from ivjax.models.videomae.autoencoder import with_blanks
 from ivjax.models.videomae.encoder import VideoMaeBlock, VideoMaeEncoder
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.positions import sinusoid_interleaved
@@ -29,11 +30,11 @@ def run(size: Any, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.
     embedded = embed.apply({"params": params["encoder"]["patch_embed"]}, patches)
     table = jnp.asarray(sinusoid_interleaved(encoder.patches, encoder.width))
     entering = gather_tokens(cast(jax.Array, embedded), visible) + table[visible].astype(dtype)
-    whole = VideoMaeEncoder(encoder, dtype=dtype)
+    compute = Compute(dtype)
+    whole = VideoMaeEncoder(encoder, compute)
     seen, _ = cast(Any, whole.apply({"params": params["encoder"]}, video, visible))
     bridged = seen @ params["encoder_to_decoder"]["kernel"].astype(seen.dtype)
     mixed = with_blanks(bridged, params["mask_token"], visible, decoded, encoder.patches)
-    model = MaskedAutoencoder(encoder, decoder, dtype=dtype)
     found = {
         "patch_embed": embedded,
         "pos_embed_encoder": table[None],
@@ -43,7 +44,7 @@ def run(size: Any, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.
         "encoder_to_decoder": bridged,
         "decoder_in": mixed,
         "decoder_after_block0": _after_first(size, "decoder", params, mixed),
-        "pred": model.apply({"params": params}, video, visible, decoded),
+        "pred": size.build(compute).predict(params, video, visible, decoded),
         "labels": pixel_targets(gather_tokens(patches, decoded), normalised=True),
         "labels_all_tokens_normalised": pixel_targets(patches[:, :4], normalised=True),
         "labels_all_tokens_unnormalised": pixel_targets(patches[:, :4], normalised=False),

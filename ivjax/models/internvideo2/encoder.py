@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.experiment.computing import Compute, Remat
+from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.sizes import EncoderSize
 from ivjax.models.layers import AttentionPool, Block, PatchEmbed, run_blocks
 from ivjax.models.tower import Encoded, Params, VideoTower, with_class_tokens
@@ -52,11 +52,8 @@ class Encoder(nn.Module):
     """Tokens of a clip through the blocks, and pooled."""
 
     size: EncoderSize
+    compute: Compute
     taps: tuple[int, ...] = ()
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(
@@ -72,24 +69,20 @@ class Encoder(nn.Module):
         indices, ascending, 0 first (class token); None for all. keep (depth, 2, B): drop-path
         multipliers. wanted (B, m): the tokens that taps are taken at; None for all.
         """
-        size = self.size
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
         patches = patchify(video, size.tubelet, size.patch)
         table = PositionTable(size.grid, size.width, size.positions, name="pos_embed")()
         if visible is not None:
             # The embedding is linear per patch, so masked patches need not be embedded at all.
             patches = gather_tokens(patches, visible[:, 1:] - 1)
             table = table[0][visible]
-        embedded = PatchEmbed(size.tubelet, size.patch, size.width, dtype=self.dtype, name="patch_embed")(
-            standardise(patches)
-        )
+        embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=dtype, name="patch_embed")
         cls = self.param("cls_token", nn.initializers.normal(0.02), (1, 1, size.width))
-        cls = jnp.broadcast_to(cls.astype(self.dtype), (video.shape[0], 1, size.width))
-        x = jnp.concatenate([cls, embedded], axis=1) + table.astype(self.dtype)
-        block = Block(size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks")
-        x, taps = run_blocks(
-            block, size.depth, x, keep, self.taps, self.scan, wanted, self.remat, self.remat_blocks
-        )
-        pool = AttentionPool(size.pool_heads, size.pool_width, self.dtype, name="clip_projector")
+        cls = jnp.broadcast_to(cls.astype(dtype), (video.shape[0], 1, size.width))
+        x = jnp.concatenate([cls, embed(standardise(patches))], axis=1) + table.astype(dtype)
+        block = Block(size.heads, size.mlp_width, size.layer_scale, size.gelu, dtype, name="blocks")
+        x, taps = run_blocks(block, size.depth, x, self.compute, keep, self.taps, wanted)
+        pool = AttentionPool(size.pool_heads, size.pool_width, dtype, name="clip_projector")
         return Encoded(x, taps, *pool(x))
 
 
@@ -133,19 +126,17 @@ class EncoderTower(VideoTower):
 
         below, keep_below = layers(0, frozen_blocks)
         # Nothing to compute again below, because there is no backward pass.
-        lower = module.clone(size=replace(size, depth=frozen_blocks), remat="none")
+        compute = replace(module.compute, remat="none", remat_blocks=None)
+        lower = module.clone(size=replace(size, depth=frozen_blocks), compute=compute)
         # On the inputs as well: then jax sees at once that nothing below is
         # differentiated, and records nothing there.
         stream = cast(Encoded, lower.apply(jax.lax.stop_gradient(below), video, None, keep_below)).tokens
         above, keep_above = layers(frozen_blocks, size.depth)
-        count = module.remat_blocks
-        upper = UpperBlocks(
-            replace(size, depth=size.depth - frozen_blocks),
-            module.remat,
-            module.scan,
-            module.dtype,
-            None if count is None else max(count - frozen_blocks, 0),
+        count = module.compute.remat_blocks
+        compute = replace(
+            module.compute, remat_blocks=None if count is None else max(count - frozen_blocks, 0)
         )
+        upper = UpperBlocks(replace(size, depth=size.depth - frozen_blocks), compute)
         return cast(Encoded, upper.apply(above, jax.lax.stop_gradient(stream), keep_above))
 
 
@@ -153,25 +144,21 @@ class UpperBlocks(nn.Module):
     """The last blocks of an encoder and its pooling, on the residual stream before them."""
 
     size: EncoderSize
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
+    compute: Compute
 
     @nn.compact
     def __call__(self, x: jax.Array, keep: jax.Array | None) -> Encoded:
         """x (B, n, C), keep (depth, 2, B)."""
-        size = self.size
-        block = Block(size.heads, size.mlp_width, size.layer_scale, size.gelu, self.dtype, name="blocks")
-        x, taps = run_blocks(block, size.depth, x, keep, (), self.scan, None, self.remat, self.remat_blocks)
-        pool = AttentionPool(size.pool_heads, size.pool_width, self.dtype, name="clip_projector")
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
+        block = Block(size.heads, size.mlp_width, size.layer_scale, size.gelu, dtype, name="blocks")
+        x, taps = run_blocks(block, size.depth, x, self.compute, keep)
+        pool = AttentionPool(size.pool_heads, size.pool_width, dtype, name="clip_projector")
         return Encoded(x, taps, *pool(x))
 
 
 def build(size: EncoderSize, compute: Compute, taps: tuple[int, ...] = ()) -> EncoderTower:
     """Returns the tower of a size; see EncoderSize.build."""
-    dtype = jnp.dtype(compute.dtype)
-    return EncoderTower(size, Encoder(size, taps, compute.remat, compute.scan, dtype, compute.remat_blocks))
+    return EncoderTower(size, Encoder(size, compute, taps))
 
 
 def with_scaled_residuals(params: dict[str, Any]) -> dict[str, Any]:

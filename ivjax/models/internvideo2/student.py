@@ -7,9 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Compute, Remat
+from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import Encoder, PositionTable, with_scaled_residuals
-from ivjax.models.internvideo2.sizes import EncoderSize, FeatureHeads, Head, Norm, PooledHead, StudentSize
+from ivjax.models.internvideo2.sizes import FeatureHeads, Head, Norm, StudentSize
 from ivjax.models.layers import dense, gelu, layer_norm
 from ivjax.models.tower import Params
 from ivjax.ops.losses import l2_normalise
@@ -56,56 +56,36 @@ def _per_layer(heads: FeatureHeads, dtype: Any, name: str) -> nn.Module:
 class Student(nn.Module):
     """Encodes the visible tokens and predicts teacher features at them."""
 
-    size: EncoderSize
-    clip: FeatureHeads | None
-    pooled: PooledHead | None
-    mae: FeatureHeads | None
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
+    size: StudentSize
+    compute: Compute
 
     @nn.compact
     def __call__(self, video: jax.Array, visible: jax.Array, keep: jax.Array | None = None) -> StudentOutput:
         """video (B, T, H, W, 3), visible (B, 1 + n) with token 0 first, keep (depth, 2, B)."""
-        depth = self.size.depth
-        clip_taps = self.clip.taps(depth) if self.clip else ()
-        mae_taps = self.mae.taps(depth) if self.mae else ()
+        heads, size, dtype = self.size, self.size.encoder, jnp.dtype(self.compute.dtype)
+        clip_taps = heads.clip.taps(size.depth) if heads.clip else ()
+        mae_taps = heads.mae.taps(size.depth) if heads.mae else ()
         taps = tuple(sorted({*clip_taps, *mae_taps}))
-        encoder = Encoder(
-            self.size, taps, self.remat, self.scan, self.dtype, self.remat_blocks, name="encoder"
-        )
-        _, tapped, pooled, _ = encoder(video, visible, keep)
+        _, tapped, pooled, _ = Encoder(size, self.compute, taps, name="encoder")(video, visible, keep)
 
         def features(layers: tuple[int, ...]) -> jax.Array:
             # Indexing would copy all streams even where it takes every one.
             return tapped if layers == taps else tapped[jnp.array([taps.index(i) for i in layers])]
 
         def table(name: str, cls: bool) -> jax.Array:
-            size = self.size
             return PositionTable(size.grid, size.width, size.positions, cls, name=name)()[0]
 
         clip = mae = None
-        if self.clip:
-            where = table("clip_pos_embed", cls=True)[visible].astype(self.dtype)
-            clip = _per_layer(self.clip, self.dtype, "clip_decoder")(features(clip_taps) + where)
-        if self.mae:
-            where = table("mae_pos_embed", cls=False)[visible[:, 1:] - 1].astype(self.dtype)
-            mae = _per_layer(self.mae, self.dtype, "mae_decoder")(features(mae_taps)[:, :, 1:] + where)
-        if self.pooled:
-            head = self.pooled
-            final = Decoder(head.width, head.head, head.norm, self.dtype, name="final_clip_decoder")
+        if heads.clip:
+            where = table("clip_pos_embed", cls=True)[visible].astype(dtype)
+            clip = _per_layer(heads.clip, dtype, "clip_decoder")(features(clip_taps) + where)
+        if heads.mae:
+            where = table("mae_pos_embed", cls=False)[visible[:, 1:] - 1].astype(dtype)
+            mae = _per_layer(heads.mae, dtype, "mae_decoder")(features(mae_taps)[:, :, 1:] + where)
+        if head := heads.pooled:
+            final = Decoder(head.width, head.head, head.norm, dtype, name="final_clip_decoder")
             pooled = final(pooled)
         return StudentOutput(clip, pooled, mae)
-
-
-def init_student(student: Student, key: jax.Array) -> dict[str, Any]:
-    """Fresh float32 parameters as plain nested dicts."""
-    size = student.size
-    video = jnp.zeros((1, size.frames, *size.image, 3))
-    # The class token and one patch: the pixel teacher's heads see patches alone, and there has to be one.
-    params = student.init(key, video, jnp.zeros((1, 2), jnp.int32).at[0, 1].set(1))["params"]
-    return params | {"encoder": with_scaled_residuals(params["encoder"])}
 
 
 @dataclass(frozen=True)
@@ -122,7 +102,11 @@ class StudentModel:
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
-        return init_student(self.module, key)
+        size = self.size.encoder
+        video = jnp.zeros((1, size.frames, *size.image, 3))
+        # The class token and one patch: the pixel teacher's heads see patches alone, and there has to be one.
+        params = self.module.init(key, video, jnp.array([[0, 1]]))["params"]
+        return params | {"encoder": with_scaled_residuals(params["encoder"])}
 
     def predict(
         self, params: Params, video: jax.Array, visible: jax.Array, keep: jax.Array | None = None
@@ -133,7 +117,4 @@ class StudentModel:
 
 def build(size: StudentSize, compute: Compute) -> StudentModel:
     """Returns the student of a size; see StudentSize.build."""
-    dtype = jnp.dtype(compute.dtype)
-    heads = size.clip, size.pooled, size.mae
-    module = Student(size.encoder, *heads, compute.remat, compute.scan, dtype, compute.remat_blocks)
-    return StudentModel(size, module)
+    return StudentModel(size, Student(size, compute))

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Compute, Remat
+from ivjax.experiment.computing import Compute
 from ivjax.models.layers import (
     KERNEL_STD,
     Attention,
@@ -16,6 +16,7 @@ from ivjax.models.layers import (
     enter_block,
     layer_norm,
     run_blocks,
+    scaled_branch,
 )
 from ivjax.models.tower import Encoded, Params, TextTower, VideoTower, with_class_tokens
 from ivjax.models.viclip.sizes import TextSize, VisionSize
@@ -38,13 +39,9 @@ class ClipBlock(nn.Module):
         attention = Attention(
             self.heads, self.dtype, qk_norm=False, bias=True, causal=self.causal, name="attn"
         )
-        x = x + _kept(attention(layer_norm("norm1", self.dtype)(x)), keep, 0)
+        x = x + scaled_branch(attention(layer_norm("norm1", self.dtype)(x)), keep, 0)
         mlp = Mlp(4 * width, width, "quick", self.dtype, name="mlp")
-        return x + _kept(mlp(layer_norm("norm2", self.dtype)(x)), keep, 1)
-
-
-def _kept(branch: jax.Array, keep: jax.Array | None, which: int) -> jax.Array:
-    return branch if keep is None else branch * keep[which][:, None, None].astype(branch.dtype)
+        return x + scaled_branch(mlp(layer_norm("norm2", self.dtype)(x)), keep, 1)
 
 
 class VisionTransformer(nn.Module):
@@ -55,11 +52,8 @@ class VisionTransformer(nn.Module):
     """
 
     size: VisionSize
+    compute: Compute
     taps: tuple[int, ...] = ()
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(
@@ -76,26 +70,22 @@ class VisionTransformer(nn.Module):
         drop-path multipliers. wanted (B, m): the tokens that taps are taken at; None for all. `tokens` are
         normalised, `pooled` is the projected class token, and nothing in it attends to tokens.
         """
-        size = self.size
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
         patches = patchify(video, size.tubelet, size.patch)
         cls, table = self._positions(video.shape[1] // size.tubelet)
         if visible is not None:
             # The embedding is linear per patch, so masked patches need not be embedded at all.
             patches = gather_tokens(patches, visible[:, 1:] - 1)
             table = table[visible[:, 1:] - 1]
-        embed = PatchEmbed(
-            size.tubelet, size.patch, size.width, bias=False, dtype=self.dtype, name="patch_embed"
-        )
-        x = embed(standardise(patches)) + table.astype(self.dtype)
-        cls = jnp.broadcast_to(cls.astype(self.dtype), (len(x), 1, size.width))
-        x = layer_norm("norm_pre", self.dtype)(jnp.concatenate([cls, x], axis=1))
-        block = ClipBlock(size.heads, dtype=self.dtype, name="blocks")
-        x, taps = run_blocks(
-            block, size.depth, x, keep, self.taps, self.scan, wanted, self.remat, self.remat_blocks
-        )
+        embed = PatchEmbed(size.tubelet, size.patch, size.width, False, dtype, name="patch_embed")
+        x = embed(standardise(patches)) + table.astype(dtype)
+        cls = jnp.broadcast_to(cls.astype(dtype), (len(x), 1, size.width))
+        x = layer_norm("norm_pre", dtype)(jnp.concatenate([cls, x], axis=1))
+        block = ClipBlock(size.heads, dtype=dtype, name="blocks")
+        x, taps = run_blocks(block, size.depth, x, self.compute, keep, self.taps, wanted)
         # Called twice, so that the class token alone is normalised where nobody asks for the other tokens.
-        norm = layer_norm("norm_post", self.dtype)
-        pooled = dense(size.out, self.dtype, "proj", bias=False)(norm(x[:, 0]))
+        norm = layer_norm("norm_post", dtype)
+        pooled = dense(size.out, dtype, "proj", bias=False)(norm(x[:, 0]))
         return Encoded(norm(x), taps, pooled, None)
 
     def _positions(self, times: int) -> tuple[jax.Array, jax.Array]:
@@ -117,24 +107,21 @@ class TextTransformer(nn.Module):
     """A caption as one vector: the state at its first end token."""
 
     size: TextSize
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
+    compute: Compute
 
     @nn.compact
     def __call__(self, ids: jax.Array) -> jax.Array:
         """(B, L) int -> (B, out)."""
-        size = self.size
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
         words = self.param("word_embed", nn.initializers.normal(0.02), (size.vocabulary, size.width))
         places = self.param("place_embed", nn.initializers.normal(0.01), (size.context, size.width))
-        x = (words[ids] + places[: ids.shape[1]]).astype(self.dtype)
-        block = ClipBlock(size.heads, causal=True, dtype=self.dtype, name="blocks")
-        x, _ = run_blocks(block, size.depth, x, None, (), self.scan, None, self.remat, self.remat_blocks)
+        x = (words[ids] + places[: ids.shape[1]]).astype(dtype)
+        block = ClipBlock(size.heads, causal=True, dtype=dtype, name="blocks")
+        x, _ = run_blocks(block, size.depth, x, self.compute)
         # CLIP's end token has the largest id of its vocabulary; argmax takes the first of equals.
         ends = jnp.argmax(ids if size.end is None else ids == size.end, axis=-1)
         end = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
-        return dense(size.out, self.dtype, "proj", bias=False)(layer_norm("norm", self.dtype)(end))
+        return dense(size.out, dtype, "proj", bias=False)(layer_norm("norm", dtype)(end))
 
 
 class ClipVisionTower(VideoTower):
@@ -171,18 +158,12 @@ class ClipTextTower(TextTower):
 
 def build_vision(size: VisionSize, compute: Compute, taps: tuple[int, ...] = ()) -> ClipVisionTower:
     """Returns the tower of a size; see VisionSize.build."""
-    dtype = jnp.dtype(compute.dtype)
-    return ClipVisionTower(
-        size, VisionTransformer(size, taps, compute.remat, compute.scan, dtype, compute.remat_blocks)
-    )
+    return ClipVisionTower(size, VisionTransformer(size, compute, taps))
 
 
 def build_text(size: TextSize, compute: Compute) -> ClipTextTower:
     """Returns the tower of a size; see TextSize.build."""
-    dtype = jnp.dtype(compute.dtype)
-    return ClipTextTower(
-        size, TextTransformer(size, compute.remat, compute.scan, dtype, compute.remat_blocks)
-    )
+    return ClipTextTower(size, TextTransformer(size, compute))
 
 
 def _scaled_as_clip(tower: Params) -> Params:

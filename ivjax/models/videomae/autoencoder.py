@@ -3,21 +3,19 @@
 import functools
 import zlib
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Compute, Remat
+from ivjax.experiment.computing import Compute
 from ivjax.models.layers import dense, layer_norm, run_blocks
 from ivjax.models.tower import Params
-from ivjax.models.videomae.encoder import VideoMaeBlock, VideoMaeEncoder
-from ivjax.models.videomae.sizes import AttentionKind, AutoencoderSize, DecoderSize, VideoMaeSize
+from ivjax.models.videomae.encoder import EPSILON, VideoMaeBlock, VideoMaeEncoder
+from ivjax.models.videomae.sizes import AttentionKind, AutoencoderSize, DecoderSize
 from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.trees import map_with_path
-
-_EPSILON = 1e-6
 
 
 class PixelDecoder(nn.Module):
@@ -25,35 +23,28 @@ class PixelDecoder(nn.Module):
 
     size: DecoderSize
     pixels: int
+    compute: Compute
     layer_scale: float | None = None
     attention: AttentionKind = "standard"
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, count: int, keep: jax.Array | None = None) -> jax.Array:
         """(B, N, D) -> (B, count, pixels); keep (depth, 2, B): drop-path multipliers."""
-        size = self.size
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
         block = VideoMaeBlock(
-            size.heads, size.mlp_width, self.layer_scale, self.attention, self.dtype, name="blocks"
+            size.heads, size.mlp_width, self.layer_scale, self.attention, dtype, name="blocks"
         )
-        x, _ = run_blocks(block, size.depth, x, keep, (), self.scan, None, self.remat, self.remat_blocks)
+        x, _ = run_blocks(block, size.depth, x, self.compute, keep)
         # Not `-count`, which would take all tokens where count is 0.
-        x = layer_norm("norm", self.dtype, _EPSILON)(x[:, x.shape[1] - count :])
-        return dense(self.pixels, self.dtype, "head")(x)
+        x = layer_norm("norm", dtype, EPSILON)(x[:, x.shape[1] - count :])
+        return dense(self.pixels, dtype, "head")(x)
 
 
 class MaskedAutoencoder(nn.Module):
     """Encodes the visible tokens of a clip and predicts the pixels of others from them."""
 
-    encoder_size: VideoMaeSize
-    decoder_size: DecoderSize
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
+    size: AutoencoderSize
+    compute: Compute
 
     @nn.compact
     def __call__(
@@ -69,21 +60,15 @@ class MaskedAutoencoder(nn.Module):
         video (B, T, H, W, 3): uint8, or float that is already normalised. visible (B, n), decoded (B, m):
         patches, ascending. keep, decoder_keep (depth, 2, B): drop-path multipliers of either stack.
         """
-        size, decoder = self.encoder_size, self.decoder_size
-        how = {
-            "remat": self.remat,
-            "scan": self.scan,
-            "dtype": self.dtype,
-            "remat_blocks": self.remat_blocks,
-        }
-        seen, _ = VideoMaeEncoder(size, **how, name="encoder")(video, visible, keep)
-        seen = dense(decoder.width, self.dtype, "encoder_to_decoder", bias=False)(seen)
+        size, decoder, dtype = self.size.encoder, self.size.decoder, jnp.dtype(self.compute.dtype)
+        seen, _ = VideoMaeEncoder(size, self.compute, name="encoder")(video, visible, keep)
+        seen = dense(decoder.width, dtype, "encoder_to_decoder", bias=False)(seen)
         # VideoMAE's own truncated normal is cut at one deviation.
         start = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
         blank = self.param("mask_token", start, (1, 1, decoder.width))
         x = with_blanks(seen, blank, visible, decoded, size.patches)
         pixels = size.tubelet * size.patch**2 * 3
-        paint = PixelDecoder(decoder, pixels, size.layer_scale, size.attention, **how, name="decoder")
+        paint = PixelDecoder(decoder, pixels, self.compute, size.layer_scale, size.attention, name="decoder")
         return paint(x, decoded.shape[1], decoder_keep)
 
 
@@ -96,16 +81,6 @@ def with_blanks(
     # they are fixed as the encoder's.
     table = jnp.asarray(sinusoid_interleaved(patches, seen.shape[-1])).astype(seen.dtype)
     return jnp.concatenate([seen + table[visible], blank.astype(seen.dtype) + table[decoded]], axis=1)
-
-
-def init_autoencoder(model: MaskedAutoencoder, key: jax.Array) -> dict[str, Any]:
-    """Fresh float32 parameters as plain nested dicts, drawn as VideoMAE draws them."""
-    size = model.encoder_size
-    video = jnp.zeros((1, size.frames, *size.image, 3))
-    first = jnp.zeros((1, 1), jnp.int32)
-    params = model.init(key, video, first, first)["params"]
-    # The originals draw encoder and decoder by one rule, and leave the bridge between them to torch.
-    return map_with_path(functools.partial(_redrawn, key), params)
 
 
 def _redrawn(key: jax.Array, path: str, leaf: jax.Array) -> jax.Array:
@@ -135,8 +110,13 @@ class AutoencoderModel:
     module: MaskedAutoencoder
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh float32 parameters as plain nested dicts."""
-        return init_autoencoder(self.module, key)
+        """Fresh float32 parameters as plain nested dicts, drawn as VideoMAE draws them."""
+        size = self.size.encoder
+        video = jnp.zeros((1, size.frames, *size.image, 3))
+        first = jnp.zeros((1, 1), jnp.int32)
+        params = self.module.init(key, video, first, first)["params"]
+        # The originals draw encoder and decoder by one rule, and leave the bridge between them to torch.
+        return map_with_path(functools.partial(_redrawn, key), params)
 
     def predict(
         self,
@@ -154,8 +134,4 @@ class AutoencoderModel:
 
 def build(size: AutoencoderSize, compute: Compute) -> AutoencoderModel:
     """Returns the model of a size; see AutoencoderSize.build."""
-    dtype = jnp.dtype(compute.dtype)
-    module = MaskedAutoencoder(
-        size.encoder, size.decoder, compute.remat, compute.scan, dtype, compute.remat_blocks
-    )
-    return AutoencoderModel(size, module)
+    return AutoencoderModel(size, MaskedAutoencoder(size, compute))

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Compute, Remat
+from ivjax.experiment.computing import Compute
 from ivjax.models.layers import (
     Mlp,
     PatchEmbed,
@@ -26,7 +26,7 @@ from ivjax.ops.masking import gather_tokens
 from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.video import patchify, standardise
 
-_EPSILON = 1e-6
+EPSILON = 1e-6  # of all LayerNorms
 _MOST = 4.6052  # upper bound of the logarithm of a cosine's factor: ln 100 as the originals round it
 
 
@@ -91,22 +91,17 @@ class VideoMaeBlock(nn.Module):
         x = enter_block(x)
         attention = QueryValueAttention(self.heads, self.attention, self.dtype, name="attn")
         mlp = Mlp(self.mlp_width, x.shape[-1], "erf", self.dtype, name="mlp")
-        keep_attn, keep_mlp = (None, None) if keep is None else (keep[0], keep[1])
-        start = self.layer_scale
-        attended = attention(layer_norm("norm1", self.dtype, _EPSILON)(x))
-        x = x + scaled_branch(attended, keep_attn, start, "ls1")
-        return x + scaled_branch(mlp(layer_norm("norm2", self.dtype, _EPSILON)(x)), keep_mlp, start, "ls2")
+        attended = attention(layer_norm("norm1", self.dtype, EPSILON)(x))
+        x = x + scaled_branch(attended, keep, 0, self.layer_scale)
+        return x + scaled_branch(mlp(layer_norm("norm2", self.dtype, EPSILON)(x)), keep, 1, self.layer_scale)
 
 
 class VideoMaeEncoder(nn.Module):
     """Tokens of a clip through the blocks."""
 
     size: VideoMaeSize
+    compute: Compute
     taps: tuple[int, ...] = ()
-    remat: Remat = "none"
-    scan: bool = True
-    dtype: Any = jnp.float32
-    remat_blocks: int | None = None
 
     @nn.compact
     def __call__(
@@ -123,20 +118,18 @@ class VideoMaeEncoder(nn.Module):
         the tokens the taps keep; None for all. Returns tokens after the last norm (B, n, C), and the streams
         after the tapped layers (taps, B, m, C), of which only the last layer's goes through that norm.
         """
-        size = self.size
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
         patches = patchify(video, size.tubelet, size.patch)
         table = self._table()
         if visible is not None:
             patches, table = gather_tokens(patches, visible), table[0][visible]
-        embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=self.dtype, name="patch_embed")
-        x = embed(standardise(patches)) + table.astype(self.dtype)
+        embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=dtype, name="patch_embed")
+        x = embed(standardise(patches)) + table.astype(dtype)
         block = VideoMaeBlock(
-            size.heads, size.mlp_width, size.layer_scale, size.attention, self.dtype, name="blocks"
+            size.heads, size.mlp_width, size.layer_scale, size.attention, dtype, name="blocks"
         )
-        x, taps = run_blocks(
-            block, size.depth, x, keep, self.taps, self.scan, wanted, self.remat, self.remat_blocks
-        )
-        norm = layer_norm("norm", self.dtype, _EPSILON)
+        x, taps = run_blocks(block, size.depth, x, self.compute, keep, self.taps, wanted)
+        norm = layer_norm("norm", dtype, EPSILON)
         # The originals' teacher normalises its last layer, and returns the earlier ones as they are.
         if size.depth - 1 in self.taps:
             taps = taps.at[-1].set(norm(taps[-1]))
@@ -170,7 +163,4 @@ class VideoMaeTower(VideoTower):
 
 def build(size: VideoMaeSize, compute: Compute, taps: tuple[int, ...] = ()) -> VideoMaeTower:
     """Returns the tower of a size; see VideoMaeSize.build."""
-    dtype = jnp.dtype(compute.dtype)
-    return VideoMaeTower(
-        size, VideoMaeEncoder(size, taps, compute.remat, compute.scan, dtype, compute.remat_blocks)
-    )
+    return VideoMaeTower(size, VideoMaeEncoder(size, compute, taps))
