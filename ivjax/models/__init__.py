@@ -1,1 +1,1 @@
-"""Flax modules, one file per published architecture, presets beside the class that they size."""
+"""A folder for each family of models, and what they share: layers, protocols of towers, models of towers."""

@@ -1,4 +1,4 @@
-"""Building blocks shared by the family's transformers. Parameters float32, compute in `dtype`."""
+"""Layers that our transformers share. Parameters are float32; `dtype` is what they compute in."""
 
 from collections.abc import Callable
 from typing import Any, Literal, cast
@@ -23,7 +23,7 @@ _normal = nn.initializers.normal(KERNEL_STD)
 
 
 def dense(features: int | tuple[int, ...], dtype: Any, name: str, bias: bool = True) -> nn.Module:
-    """A linear layer with the family's N(0, 0.02) kernel and zero bias."""
+    """A linear layer that starts with an N(0, 0.02) kernel and a bias of zero."""
     return nn.DenseGeneral(features, use_bias=bias, dtype=dtype, kernel_init=_normal, name=name)
 
 
@@ -228,7 +228,7 @@ def run_blocks(
     x (B, N, C), keep (depth, 2, B) or None -> the last residual stream (B, N, C) and the streams
     after the layers in `taps` (len(taps), B, N, C), or their tokens `wanted` (B, n) only. Taps leave the
     scan through a buffer with one slot each and a spare slot that the other layers overwrite: the other
-    streams are never kept.
+    streams are never kept. `compute` says whether the scan is unrolled, and what is computed again.
     """
     if block.is_initializing():
         return _drawn(block, depth, x, taps, wanted)

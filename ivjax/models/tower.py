@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.rules import Rules
 from ivjax.models.sizes import TextTowerSize, VideoTowerSize
+from ivjax.ops.masking import with_class_tokens
 
 Params = dict[str, Any]
 
@@ -64,7 +64,8 @@ class VideoTower(VideoEncoder):
 
     Attributes:
         size: its size.
-        module: the module whose parameters `init` draws.
+        module: called as `encode` is, but with tokens in place of patches: in `visible` and `wanted` the
+            class tokens go first. It returns an Encoded.
     """
 
     size: VideoTowerSize
@@ -90,15 +91,6 @@ class VideoTower(VideoEncoder):
         """Whether it has a pooled feature."""
         return self.size.out is not None
 
-    @property
-    def rules(self) -> Rules:
-        """Rules of the parameters."""
-        return self.size.rules
-
-    def flops(self, patches: int | None = None) -> dict[str, float]:
-        """Forward FLOPs per clip on so many visible patches (None: all), by layer."""
-        return self.size.flops(patches)
-
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
         return self.rescaled(self.module.init(key, *self.example())["params"])
@@ -111,7 +103,6 @@ class VideoTower(VideoEncoder):
         """Returns fresh parameters changed as the family starts them; unchanged where its layers draw all."""
         return params
 
-    @abc.abstractmethod
     def encode(
         self,
         params: Params,
@@ -129,6 +120,9 @@ class VideoTower(VideoEncoder):
             keep: (depth, 2, B) drop-path multipliers of the two branches of each block.
             wanted: (B, m) the patches that taps are taken at, where no patch is masked; None for all tokens.
         """
+        count = self.size.class_tokens
+        visible, wanted = (x if x is None else with_class_tokens(x, count) for x in (visible, wanted))
+        return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))
 
     def encode_above(
         self, params: Params, video: jax.Array, keep: jax.Array | None, frozen_blocks: int
@@ -148,7 +142,7 @@ class VideoTower(VideoEncoder):
 
 
 @dataclass(frozen=True)
-class TextTower(abc.ABC):
+class TextTower:
     """A text tower: a frozen size and a Flax module; parameters are passed in.
 
     Attributes:
@@ -158,15 +152,6 @@ class TextTower(abc.ABC):
 
     size: TextTowerSize
     module: nn.Module
-
-    @property
-    def rules(self) -> Rules:
-        """Rules of the parameters."""
-        return self.size.rules
-
-    def flops(self) -> dict[str, float]:
-        """Forward FLOPs per text, by layer."""
-        return self.size.flops()
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
@@ -183,11 +168,3 @@ class TextTower(abc.ABC):
     def encode(self, params: Params, ids: jax.Array) -> jax.Array:
         """Token ids (B, L) -> embeddings (B, out), not normalised."""
         return cast(jax.Array, self.module.apply({"params": params}, ids))
-
-
-def with_class_tokens(patches: jax.Array | None, class_tokens: int) -> jax.Array | None:
-    """Patches (B, n) counted from 0 -> tokens (B, class_tokens + n) with the class tokens first."""
-    if patches is None:
-        return None
-    first = jnp.broadcast_to(jnp.arange(class_tokens, dtype=patches.dtype), (len(patches), class_tokens))
-    return jnp.concatenate([first, patches + class_tokens], axis=1)

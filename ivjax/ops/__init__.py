@@ -1,1 +1,1 @@
-"""Parameter-free jitted maths: arrays in, arrays out. Knows only jax."""
+"""Parameter-free maths: arrays in, arrays out."""

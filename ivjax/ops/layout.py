@@ -12,7 +12,6 @@ ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
     "tokens": ("context",),
     "heads": ("tensor",),
-    "hidden": ("tensor",),
 }
 
 

@@ -23,7 +23,7 @@ def draw_visible(weights: jax.Array, noise: jax.Array, ratio: float) -> jax.Arra
     _, chosen = jax.lax.top_k(weights / noise, visible_count(length, ratio))
     flat = (chosen + length * jnp.arange(rows)[:, None]).reshape(batch, -1)
     # Ascending, because the originals keep the visible tokens by a boolean mask, which keeps their order.
-    return with_cls(jnp.sort(flat, axis=-1))
+    return with_class_tokens(jnp.sort(flat, axis=-1))
 
 
 def draw_tube(noise: jax.Array, frames: int, ratio: float) -> jax.Array:
@@ -35,7 +35,7 @@ def draw_tube(noise: jax.Array, frames: int, ratio: float) -> jax.Array:
     _, chosen = jax.lax.top_k(noise, visible_count(patches, ratio))
     # Sorted within a frame; frames follow each other, so the whole is ascending.
     tube = jnp.sort(chosen, axis=-1)[:, None] + patches * jnp.arange(frames)[:, None]
-    return with_cls(tube.reshape(batch, -1))
+    return with_class_tokens(tube.reshape(batch, -1))
 
 
 def running_cells(times: int, rows: int, columns: int, ratio: float) -> np.ndarray:
@@ -63,10 +63,10 @@ def places_of(mask: jax.Array, count: int) -> jax.Array:
     return jnp.argsort(~mask, axis=-1, stable=True)[:, :count].astype(jnp.int32)
 
 
-def with_cls(patches: jax.Array) -> jax.Array:
-    """Patch indices (B, n) counted from 0 -> token indices (B, 1 + n) with the class token first."""
-    cls = jnp.zeros((patches.shape[0], 1), patches.dtype)
-    return jnp.concatenate([cls, patches + 1], axis=1)
+def with_class_tokens(patches: jax.Array, count: int = 1) -> jax.Array:
+    """Patches (B, n) counted from 0 -> tokens (B, count + n) with the class tokens first."""
+    first = jnp.broadcast_to(jnp.arange(count, dtype=patches.dtype), (len(patches), count))
+    return jnp.concatenate([first, patches + count], axis=1)
 
 
 def gather_tokens(x: jax.Array, index: jax.Array) -> jax.Array:

@@ -81,6 +81,20 @@ def test_a_classifier_sits_on_any_tower(name):
     close(logits, normed @ params["head"]["kernel"] + params["head"]["bias"])
 
 
+@each_tower
+def test_options_of_the_computation_reach_the_blocks(name):
+    video, params = clips(TOWERS[name]), params_of(name)["encoder"]
+
+    def traced(**options):
+        tower = TOWERS[name].build(Compute(**options))
+        return str(jax.make_jaxpr(tower.encode)(params, video))
+
+    plain, changed = traced(), traced(dtype="float32", remat="full", remat_blocks=1, scan=False)
+    assert "bf16" in plain and "bf16" not in changed
+    assert "remat" not in plain and "remat" in changed
+    assert plain.count("scan[") < changed.count("scan[")  # one for each policy
+
+
 def test_blocks_that_are_frozen_change_no_feature_and_get_no_gradient():
     """Where a family has no way of its own, as InternVideo2 has: tests of its classifiers show that one."""
     tower, video = TOWERS["viclip"].build(FLOAT32), clips(TOWERS["viclip"])

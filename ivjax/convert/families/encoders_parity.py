@@ -13,7 +13,6 @@ from ivjax.models.layers import PatchEmbed
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.models.teaching import clip_features, normalised
 from ivjax.models.videomae import VideoMaeSize
-from ivjax.models.videomae.encoder import VideoMaeEncoder
 from ivjax.ops.video import patchify
 
 Params = Mapping[str, Any]
@@ -38,10 +37,10 @@ def run_videomae(size: VideoMaeSize, params: Params, inputs: Inputs, dtype: Any)
     """Patch embedding and residual streams, the last one as it enters the norm, of unmasked clips."""
     video = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1))
     # Without a tap on the last layer, which would go through the norm: fixtures have it before.
-    encoder = VideoMaeEncoder(size, Compute(dtype), tuple(range(size.depth - 1)))
-    (_, taps), layers = watch(lambda: encoder.apply({"params": params}, video))
+    tower = size.build(Compute(dtype), tuple(range(size.depth - 1)))
+    encoded, layers = watch(lambda: tower.encode(dict(params), video))
     tokens = embedded(size, params, video, dtype)
-    streams = [*taps, layers["norm"][0]]
+    streams = [*encoded.taps, layers["norm"][0]]
     return {
         "patch_embed": tokens.reshape(len(video), -1, size.width),
         **{f"after_block_{i}": stream for i, stream in enumerate(streams)},

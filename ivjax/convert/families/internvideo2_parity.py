@@ -9,7 +9,6 @@ import numpy as np
 
 from ivjax.convert.families.encoders_parity import embedded
 from ivjax.experiment.computing import Compute
-from ivjax.models.internvideo2.encoder import Encoder
 
 
 def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: Any) -> dict[str, jax.Array]:
@@ -18,11 +17,10 @@ def run(size: Any, params: Mapping[str, Any], inputs: Mapping[str, Any], dtype: 
     # Fixtures hold masks as bool or as uint8, of which `~` would make something else.
     visible = jnp.asarray(np.stack([np.flatnonzero(row == 0) for row in inputs["mask"]]), jnp.int32)
     compute = Compute(dtype)
-    encoder = Encoder(size.encoder, compute, taps=tuple(range(size.encoder.depth)))
-    trunk = {"params": params["encoder"]}
-    tokens = embedded(size.encoder, params["encoder"], video, dtype)
-    _, taps, pooled, _ = encoder.apply(trunk, video, visible)  # type: ignore[misc]
-    found = {"patch_embed": tokens} | {f"after_block_{i}": tap for i, tap in enumerate(taps)}
+    tower = size.encoder.build(compute, tuple(range(size.encoder.depth)))
+    encoded = tower.encode(params["encoder"], video, visible[:, 1:] - 1)
+    found = {"patch_embed": embedded(size.encoder, params["encoder"], video, dtype)}
+    found |= {f"after_block_{i}": tap for i, tap in enumerate(encoded.taps)} | {"pooled": encoded.pooled}
     predicted = size.build(compute).predict(params, video, visible)
     heads = {"x_clip_align": predicted.clip, "x_align": predicted.pooled, "x_mae_align": predicted.mae}
-    return found | {"pooled": pooled} | {name: value for name, value in heads.items() if value is not None}
+    return found | {name: value for name, value in heads.items() if value is not None}

@@ -10,7 +10,7 @@ import numpy as np
 from ivjax.experiment.computing import Compute
 from ivjax.models.layers import PatchEmbed
 from ivjax.models.videomae.autoencoder import with_blanks
-from ivjax.models.videomae.encoder import VideoMaeBlock, VideoMaeEncoder
+from ivjax.models.videomae.encoder import VideoMaeBlock
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.video import patchify
@@ -31,8 +31,7 @@ def run(size: Any, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.
     table = jnp.asarray(sinusoid_interleaved(encoder.patches, encoder.width))
     entering = gather_tokens(cast(jax.Array, embedded), visible) + table[visible].astype(dtype)
     compute = Compute(dtype)
-    whole = VideoMaeEncoder(encoder, compute)
-    seen, _ = cast(Any, whole.apply({"params": params["encoder"]}, video, visible))
+    seen = encoder.build(compute).encode(params["encoder"], video, visible).tokens
     bridged = seen @ params["encoder_to_decoder"]["kernel"].astype(seen.dtype)
     mixed = with_blanks(bridged, params["mask_token"], visible, decoded, encoder.patches)
     found = {

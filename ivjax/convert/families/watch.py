@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from ivjax.experiment.computing import Compute
 from ivjax.models.layers import run_blocks
 
 
@@ -33,7 +34,8 @@ class _Stack(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         # The model's own loop, not one of the parity check's: a mistake in it would otherwise stay unseen.
-        return run_blocks(self.block(name="blocks"), self.depth, x, taps=tuple(range(self.depth)))[1]
+        every = tuple(range(self.depth))
+        return run_blocks(self.block(name="blocks"), self.depth, x, Compute(), taps=every)[1]
 
 
 def after_blocks(block: Callable[..., nn.Module], params: Mapping[str, Any], x: jax.Array) -> jax.Array:

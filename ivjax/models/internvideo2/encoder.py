@@ -11,7 +11,7 @@ import numpy as np
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.sizes import EncoderSize
 from ivjax.models.layers import AttentionPool, Block, PatchEmbed, run_blocks
-from ivjax.models.tower import Encoded, Params, VideoTower, with_class_tokens
+from ivjax.models.tower import Encoded, Params, VideoTower
 from ivjax.ops import positions
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
@@ -101,18 +101,6 @@ class EncoderTower(VideoTower):
     def rescaled(self, params: Params) -> Params:
         """Residual kernels are scaled by depth."""
         return with_scaled_residuals(params)
-
-    def encode(
-        self,
-        params: Params,
-        video: jax.Array,
-        visible: jax.Array | None = None,
-        keep: jax.Array | None = None,
-        wanted: jax.Array | None = None,
-    ) -> Encoded:
-        """As VideoTower.encode."""
-        visible, wanted = (with_class_tokens(patches, 1) for patches in (visible, wanted))
-        return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))
 
     def encode_above(
         self, params: Params, video: jax.Array, keep: jax.Array | None, frozen_blocks: int

@@ -1,6 +1,6 @@
 """ViCLIP's towers: CLIP's vision transformer over all frames of a clip, and its text transformer."""
 
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +18,7 @@ from ivjax.models.layers import (
     run_blocks,
     scaled_branch,
 )
-from ivjax.models.tower import Encoded, Params, TextTower, VideoTower, with_class_tokens
+from ivjax.models.tower import Encoded, Params, TextTower, VideoTower
 from ivjax.models.viclip.sizes import TextSize, VisionSize
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
@@ -134,18 +134,6 @@ class ClipVisionTower(VideoTower):
     def rescaled(self, params: Params) -> Params:
         """Kernels have CLIP's deviations."""
         return _scaled_as_clip(params)
-
-    def encode(
-        self,
-        params: Params,
-        video: jax.Array,
-        visible: jax.Array | None = None,
-        keep: jax.Array | None = None,
-        wanted: jax.Array | None = None,
-    ) -> Encoded:
-        """As VideoTower.encode. A single temporal position is an image."""
-        visible, wanted = (with_class_tokens(patches, 1) for patches in (visible, wanted))
-        return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))
 
 
 class ClipTextTower(TextTower):

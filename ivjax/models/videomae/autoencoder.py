@@ -61,7 +61,7 @@ class MaskedAutoencoder(nn.Module):
         patches, ascending. keep, decoder_keep (depth, 2, B): drop-path multipliers of either stack.
         """
         size, decoder, dtype = self.size.encoder, self.size.decoder, jnp.dtype(self.compute.dtype)
-        seen, _ = VideoMaeEncoder(size, self.compute, name="encoder")(video, visible, keep)
+        seen = VideoMaeEncoder(size, self.compute, name="encoder")(video, visible, keep).tokens
         seen = dense(decoder.width, dtype, "encoder_to_decoder", bias=False)(seen)
         # VideoMAE's own truncated normal is cut at one deviation.
         start = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)

@@ -1,7 +1,7 @@
 """The VideoMAE encoder: a plain ViT over tubelets with a fixed position table and no class token."""
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +18,7 @@ from ivjax.models.layers import (
     run_blocks,
     scaled_branch,
 )
-from ivjax.models.tower import Encoded, Params, VideoTower
+from ivjax.models.tower import Encoded, VideoTower
 from ivjax.models.videomae.sizes import AttentionKind, VideoMaeSize
 from ivjax.ops.attention import attend, attend_with_weights
 from ivjax.ops.layout import constrain
@@ -110,13 +110,12 @@ class VideoMaeEncoder(nn.Module):
         visible: jax.Array | None = None,
         keep: jax.Array | None = None,
         wanted: jax.Array | None = None,
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> Encoded:
         """Encodes a clip.
 
         video (B, T, H, W, 3): uint8, or float that is already normalised. visible (B, n): the patches that
         are seen, ascending; None for all. keep (depth, 2, B): drop-path multipliers. wanted (B, m): which of
-        the tokens the taps keep; None for all. Returns tokens after the last norm (B, n, C), and the streams
-        after the tapped layers (taps, B, m, C), of which only the last layer's goes through that norm.
+        the tokens the taps keep; None for all. The tokens are normalised, and so is the last layer's tap.
         """
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
         patches = patchify(video, size.tubelet, size.patch)
@@ -131,9 +130,10 @@ class VideoMaeEncoder(nn.Module):
         x, taps = run_blocks(block, size.depth, x, self.compute, keep, self.taps, wanted)
         norm = layer_norm("norm", dtype, EPSILON)
         # The originals' teacher normalises its last layer, and returns the earlier ones as they are.
-        if size.depth - 1 in self.taps:
-            taps = taps.at[-1].set(norm(taps[-1]))
-        return norm(x), taps
+        if (last := size.depth - 1) in self.taps:
+            place = self.taps.index(last)
+            taps = taps.at[place].set(norm(taps[place]))
+        return Encoded(norm(x), taps, None, None)
 
     def _table(self) -> jax.Array:
         size = self.size
@@ -145,20 +145,7 @@ class VideoMaeEncoder(nn.Module):
 
 
 class VideoMaeTower(VideoTower):
-    """The encoder as a video tower."""
-
-    def encode(
-        self,
-        params: Params,
-        video: jax.Array,
-        visible: jax.Array | None = None,
-        keep: jax.Array | None = None,
-        wanted: jax.Array | None = None,
-    ) -> Encoded:
-        """As VideoTower.encode."""
-        out = self.module.apply({"params": params}, video, visible, keep, wanted)
-        tokens, taps = cast(tuple[jax.Array, jax.Array], out)
-        return Encoded(tokens, taps, None, None)
+    """The encoder as a video tower; errors call it by this name."""
 
 
 def build(size: VideoMaeSize, compute: Compute, taps: tuple[int, ...] = ()) -> VideoMaeTower:
