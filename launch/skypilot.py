@@ -104,8 +104,8 @@ def _setup(target: SkyPilot, place: Placement) -> list[str]:
 def _run(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[str]:
     config = f"{_HOME}/{place.job.file.name}" if place.job.file else None
     flags, lines = "", ["set -e", *target.setup.splitlines()]
-    # On TPUs jax finds the other hosts through the metadata server.
-    # Nor does jax know SkyPilot's variables for GPUs.
+    # On TPUs jax finds the other hosts through the metadata server. For GPUs it does not
+    # know SkyPilot's variables.
     if not is_tpu(place.topology) and place.topology.hosts > 1:
         lines.append('first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)')
         flags = (

@@ -11,6 +11,8 @@ import numpy as np
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
 from ivjax.evals.items import EvalData
+from ivjax.evals.scoring.similarity import strips
+from ivjax.evals.suites.suite import Scoring
 from ivjax.evals.vectors import Setting
 from ivjax.evals.views import VideoView
 
@@ -21,6 +23,12 @@ def unit(vectors) -> np.ndarray:
     """Rows of length 1."""
     rows = np.asarray(vectors, np.float32)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def dual_softmax(scores: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """Each of the scores (queries, candidates) times its softmax over the queries."""
+    each = np.eye(scores.shape[1], dtype=np.float32)  # candidates whose products with the scores are these
+    return np.concatenate(list(strips(scores, each, Scoring(dsl=True, dsl_scale=scale))))
 
 
 class TableEncoder:
@@ -36,13 +44,13 @@ class TableEncoder:
         self.batches: list[int] = []
 
     def video(self, clips: np.ndarray) -> np.ndarray:
-        """See Encoder."""
+        """See ClipEncoder."""
         assert clips.shape[1:] == (self.frames, *self.image, 3) and clips.dtype == np.uint8
         self.batches.append(len(clips))
         return self._videos[clips[:, 0, 0, 0, 0]]
 
     def text(self, texts: Sequence[str]) -> np.ndarray:
-        """See Encoder."""
+        """See PairEncoder."""
         self.read_texts += texts
         return np.stack([self._texts[text] for text in texts])
 
@@ -53,11 +61,11 @@ class ColourEncoder:
     frames, image, width = 4, (16, 16), 3
 
     def video(self, clips: np.ndarray) -> np.ndarray:
-        """See Encoder."""
+        """See ClipEncoder."""
         return unit(clips.mean((1, 2, 3)) + 1)
 
     def text(self, texts: Sequence[str]) -> np.ndarray:
-        """See Encoder."""
+        """See PairEncoder."""
         named = [[COLOURS[word] for word in text.split() if word in COLOURS] for text in texts]
         return unit([np.sum(colours, 0) + 1 if colours else np.ones(3) for colours in named])
 

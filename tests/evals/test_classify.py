@@ -1,4 +1,4 @@
-"""ViewClassification in several views: which views, how they are merged, and who is who."""
+"""Classification in several views: which views, how they are merged, and who is who."""
 
 import json
 

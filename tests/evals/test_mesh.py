@@ -164,7 +164,7 @@ def test_all_hosts_go_on_until_none_has_clips_and_hear_of_a_failure():
 def test_other_hosts_hear_of_vectors_that_are_not_finite(clips):
     class Broken(ColourEncoder):
         def video(self, clips):
-            """See Encoder."""
+            """See ClipEncoder."""
             return super().video(clips) * np.nan
 
     host = first_of_two((True, True), (True, True))

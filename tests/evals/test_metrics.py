@@ -16,7 +16,8 @@ from ivjax.evals.scoring.rank_metrics import (
     rank_metrics,
     retrieval_metrics,
 )
-from ivjax.evals.scoring.similarity import dual_softmax, similarity, softmax
+from ivjax.evals.scoring.similarity import similarity, softmax
+from tests.evals.fakes import dual_softmax
 from tests.goldens import Golden, close
 
 GOLDEN = "retrieval_metrics"

@@ -9,9 +9,10 @@ from ivjax.errors import UserError
 from ivjax.evals.scoring import similarity as scores
 from ivjax.evals.scoring.rank_metrics import find_ranks
 from ivjax.evals.scoring.ranking import pair_captions, ranking_metrics
-from ivjax.evals.scoring.similarity import dual_softmax, similarity, strips, unit_mean
+from ivjax.evals.scoring.similarity import similarity, strips, unit_mean
 from ivjax.evals.suites import Retrieval
 from ivjax.evals.suites.suite import Scoring
+from tests.evals.fakes import dual_softmax
 
 
 def unit_rows(rng, *shape):

@@ -46,11 +46,6 @@ def similarity(queries: np.ndarray, candidates: np.ndarray, aggregate: Aggregate
     return folded.astype(np.float32)
 
 
-def dual_softmax(scores: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """Returns each score times its softmax over the queries, (queries, candidates)."""
-    return _weighed(scores, _log_totals([scores], scale), scale)
-
-
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Returns the softmax along the last axis."""
     # Less the maximum, or float32 overflows at the originals' scale of 100.
