@@ -94,8 +94,8 @@ def _script(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[str]
     lines = [f"python -m pip install --quiet {shlex.quote(needed)}"] if needed else []
     lines += target.setup.splitlines()
     config = f"{_CONFIGS}/{place.job.file.name}" if place.job.file else None
-    # On TPUs GKE tells jax who the others are. On GPUs jax could look up the pods itself, but only with one more
-    # package and with the right to list pods.
+    # On TPUs GKE tells jax who the others are. On GPUs jax could look up the pods itself, but only with
+    # another package and with the right to list pods.
     flags = "" if is_tpu(place.topology) or place.topology.hosts == 1 else _coordinates(place)
     # exec: Kubernetes sends SIGTERM to process 1 only, and a shell would not pass it on.
     return [*lines, f"exec {place.job.line(mounts, config, flags)}"]
