@@ -7,8 +7,10 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel
-from ivjax.evals.items import EvalData
+from ivjax.evals.hosts import Hosts
+from ivjax.evals.items import EvalData, open_items
 from ivjax.evals.result import Result
 from ivjax.evals.suites.suite import EvalSuite
 from ivjax.evals.vectors import Setting
@@ -49,6 +51,7 @@ def run_in_memory(
 
 def run_on_model(suite: EvalSuite, model: ClipModel, data: EvalData, name: str, say: Say) -> Result:
     """Returns the result of a compiled model; every process gets the same one, and process 0 reports."""
+    _check_sources(suite, data, model.hosts)
     setting: Setting[Any] = Setting(
         encoder=model,
         data=data if suite.limit is None else dataclasses.replace(data, limit=suite.limit),
@@ -61,3 +64,16 @@ def run_on_model(suite: EvalSuite, model: ClipModel, data: EvalData, name: str, 
     )
     result: Result = suite.score(setting)
     return result
+
+
+def _check_sources(suite: EvalSuite, data: EvalData, hosts: Hosts) -> None:
+    """Raises in every process if one of them cannot open what the suite reads."""
+    # An error in one process alone would leave the others waiting for it in the first gather.
+    problem = ""
+    try:
+        for path in suite.sources(data.path):
+            open_items(dataclasses.replace(data, path=path, limit=1))
+    except UserError as error:
+        problem = str(error)
+    if problems := list(filter(None, hosts.gather(problem))):
+        raise UserError(problems[0])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import threading
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from ivjax.evals import compiled
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.items import EvalData
 from ivjax.evals.pair_model import open_pairs
+from ivjax.evals.running import run_on_model
 from ivjax.evals.suites import LinearProbe, Retrieval, ViewClassification
 from ivjax.evals.vectors import Setting, _vectors
 from ivjax.experiment.mesh_shape import MeshShape
@@ -158,6 +160,15 @@ def test_all_hosts_go_on_until_none_has_clips_and_hear_of_a_failure():
     with pytest.raises(ZeroDivisionError):
         list(host.in_step(1 / 0 for _ in "x"))
     assert host.others == [] and host.sent == [(False, False)]
+
+
+def test_all_hosts_hear_of_a_test_set_that_one_of_them_lacks(small, tmp_path):
+    _, _, _, corpus = small
+    for data, other, words in ((corpus, "b is gone", "^b is gone$"), (str(tmp_path / "a"), "", "a does not")):
+        model = SimpleNamespace(hosts=first_of_two(other))
+        with pytest.raises(UserError, match=words):
+            run_on_model(Retrieval(), model, EvalData(data), "w", quiet)
+        assert [bool(problem) for problem in model.hosts.sent] == [not other]
 
 
 @pytest.mark.parametrize("clips", [1, 2, 3])
