@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import add_command
+from ivjax.cli.common import CONFIG_HELP, add_command, say
 from ivjax.errors import UserError
 
 
@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "Time the train step of a config on batches made on the device: no data, no files."
     example = "ivjax bench step --config stage1_bench --against remat=none,full"
     step = add_command(what, "step", about, example)
-    step.add_argument("--config", required=True, help="a config file, or the name of a shipped one")
+    step.add_argument("--config", required=True, help=CONFIG_HELP)
     step.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
     step.add_argument(
         "--against",
@@ -87,7 +87,7 @@ def _bench_step(options: argparse.Namespace) -> int:
         raise UserError("--against and --variant exclude each other; give one of them")
     experiment = load_experiment(options.config, options.overrides)
     for line in bench_step(experiment, options.against, options.runs, options.variant):
-        print(line, flush=True)
+        say(line)
     return 0
 
 
@@ -99,7 +99,7 @@ def _bench_data(options: argparse.Namespace) -> int:
         options.corpus, wanted, options.clips, options.workers, options.records, options.cache_gib
     )
     for line in lines:
-        print(line, flush=True)
+        say(line)
     return 0
 
 
@@ -116,5 +116,5 @@ def _bench_loss(options: argparse.Namespace) -> int:
         options.limit_gib,
     )
     for line in bench_loss(wanted):
-        print(line, flush=True)
+        say(line)
     return 0

@@ -4,6 +4,8 @@ import argparse
 import sys
 import textwrap
 
+CONFIG_HELP = "a config file (.py), or the name of a shipped one such as stage1_tiny; then :VARIANT+VARIANT"
+
 
 def add_command(
     commands: argparse._SubParsersAction, name: str, about: str, example: str
@@ -17,6 +19,11 @@ def add_command(
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def say(line: str) -> None:
+    """Prints a line at once, also where the output goes to a file or a pipe."""
+    print(line, flush=True)
 
 
 def note(line: str) -> None:
@@ -34,8 +41,7 @@ def pair(text: str) -> tuple[str, str]:
 
 def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     """Adds the arguments CONFIG and path=value."""
-    about = "a config file (.py), or the name of a shipped one such as stage1_tiny; then :VARIANT+VARIANT"
-    parser.add_argument("config", nargs=None if needed else "?", help=about)
+    parser.add_argument("config", nargs=None if needed else "?", help=CONFIG_HELP)
     parser.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
 
 

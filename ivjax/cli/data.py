@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ivjax.cli.common import add_command, pair
+from ivjax.cli.common import add_command, pair, say
 from ivjax.errors import UserError
 
 
@@ -98,14 +98,10 @@ def _add_tokenizer(what: argparse._SubParsersAction) -> None:
     train.set_defaults(run=_train_tokenizer)
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def _demo(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.demo.demo_corpus import make_demo
 
-    make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, _say)
+    make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, say)
     return 0
 
 
@@ -131,7 +127,7 @@ def _build(options: argparse.Namespace) -> int:
         beam_options=tuple(f"--{option}" for option in options.beam),
         overwrite=options.overwrite,
     )
-    print(build(apply_overrides(plan, options.overrides), _say).text())
+    print(build(apply_overrides(plan, options.overrides), say).text())
     return 0
 
 
@@ -152,7 +148,7 @@ def _validate(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.inspect.validate import validate
 
     decode = None if options.decode == "all" else _clips(options.decode)
-    faults = validate(options.corpus, decode, _say)
+    faults = validate(options.corpus, decode, say)
     print(f"{options.corpus}: {f'{len(faults)} faults' if faults else 'in order'}")
     return 1 if faults else 0
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import add_command
+from ivjax.cli.common import add_command, say
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -32,4 +32,4 @@ def _quickstart(options: argparse.Namespace) -> int:
     from ivjax.quickstart.walkthrough import quickstart
 
     scale = FAST if options.fast else WHOLE
-    return quickstart(options.folder, scale, options.seed, lambda line: print(line, flush=True))
+    return quickstart(options.folder, scale, options.seed, say)

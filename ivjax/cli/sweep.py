@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import add_command
+from ivjax.cli.common import CONFIG_HELP, add_command, say
 from ivjax.errors import UserError
 
 
@@ -12,7 +12,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "Train a config with several values of its settings, and compare. Run it again to continue."
     example = "ivjax sweep stage1_tiny schedule.peak=1e-3,3e-3 batch=8,16 --workdir runs/sweep --jobs 2"
     parser = add_command(commands, "sweep", about, example)
-    parser.add_argument("config", nargs="?", help="a config file (.py), or the name of a shipped one")
+    parser.add_argument("config", nargs="?", help=CONFIG_HELP)
     parser.add_argument(
         "overrides", nargs="*", metavar="path=v1,v2", help="overrides; all combinations of them"
     )
@@ -65,7 +65,7 @@ def _sweep(options: argparse.Namespace) -> int:
     elif options.launch:
         if options.target is None:
             raise UserError(f"--launch {options.launch} needs --target FILE; see ivjax launch --help")
-        return launch_all(sweep, options.launch, options.target, lambda line: print(line, flush=True))
+        return launch_all(sweep, options.launch, options.target, say)
     else:
-        return run_sweep(sweep, how, ranking, lambda line: print(line, flush=True))
+        return run_sweep(sweep, how, ranking, say)
     return 0

@@ -1,11 +1,10 @@
 """`ivjax train`."""
 
 import argparse
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ivjax.cli.common import add_command, add_config, add_job, join_job, note
+from ivjax.cli.common import add_command, add_config, add_job, join_job, note, say
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ def _train(options: argparse.Namespace) -> int:
     join_job(options)
     from ivjax.train.loop import train
 
-    say = functools.partial(print, flush=True)
     return train(experiment, options.workdir, say, verbose=options.verbose)
 
 
