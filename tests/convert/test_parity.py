@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ivjax.cli import main
-from ivjax.convert import parity as module
+from ivjax.convert import parity
 from ivjax.errors import UserError
 from tests import goldens
 from tests.convert.originals import write_originals
@@ -16,12 +16,12 @@ from tests.goldens import Golden
 
 pytestmark = pytest.mark.golden
 # Once for each pair of files, also where the command asks: to compile both dtypes takes seconds.
-check_parity = functools.cache(module.check_parity)
+check_parity = functools.cache(parity.check_parity)
 
 
 @pytest.fixture(autouse=True)
 def checked_once(monkeypatch):
-    monkeypatch.setattr(module, "check_parity", check_parity)
+    monkeypatch.setattr(parity, "check_parity", check_parity)
 
 
 def fixture(name):
@@ -30,15 +30,15 @@ def fixture(name):
 
 @pytest.mark.parametrize("name", ["viclip_tiny", "stage1_pretrain_l2"])
 def test_every_layer_is_the_originals(name):
-    golden, parity = Golden(name), check_parity(fixture(name), fixture(name))
-    exact = [line for line in parity.layers if line.dtype == "float32"]
-    half = [line for line in parity.layers if line.dtype == "bfloat16"]
-    assert parity.holds and [line.layer for line in exact] == [line.layer for line in half]
+    golden, found = Golden(name), check_parity(fixture(name), fixture(name))
+    exact = [line for line in found.layers if line.dtype == "float32"]
+    half = [line for line in found.layers if line.dtype == "bfloat16"]
+    assert found.holds and [line.layer for line in exact] == [line.layer for line in half]
     layers = {line.layer for line in exact}
     assert {layer for layer in golden.group("outputs") if "block" in layer or "features" in layer} <= layers
     assert max(line.relative for line in exact) < 2e-6 and min(line.cosine for line in exact) > 1 - 1e-6
     assert 1e-4 < max(line.relative for line in half) < 0.05
-    assert f"{name}\n" in parity.text() and parity.as_dict()["holds"]
+    assert f"{name}\n" in found.text() and found.as_dict()["holds"]
 
 
 def test_viclip_tiny_is_printed_as_a_table_or_as_json(capsys):
@@ -57,9 +57,9 @@ def test_viclip_tiny_with_one_layer_changed_differs_from_there_on(tmp_path, caps
     last = Golden("viclip_tiny").config["vision"]["layers"] - 1
     params[f"vision_encoder.transformer.resblocks.{last}.mlp.c_fc.bias"] += np.float32(0.1)
     weights = write_originals(tmp_path / "w.pth", params)
-    parity = check_parity(weights, fixture("viclip_tiny"))
-    wrong = [line.layer for line in parity.layers if line.dtype == "float32" and line.relative > 1e-3]
-    assert not parity.holds and wrong[0] == f"full/vision_block{last}_out"
+    found = check_parity(weights, fixture("viclip_tiny"))
+    wrong = [line.layer for line in found.layers if line.dtype == "float32" and line.relative > 1e-3]
+    assert not found.holds and wrong[0] == f"full/vision_block{last}_out"
     assert "full/vision_features" in wrong and "text_features" not in wrong
     assert main(["convert", "parity", str(weights), "--fixture", str(fixture("viclip_tiny"))]) == 1
     assert capsys.readouterr().out.endswith("float32 is beyond 0.001 relative\n")
