@@ -135,7 +135,7 @@ class Reconstruction:
         """Returns the clip teacher's features of all tokens, or those that the batch holds instead."""
         stage, teacher = self.stage, self.stage.clip_teacher
         if teacher:
-            video = resized_for(teacher.size, batch["video"][:, :: stage.stride])
+            video = _resized_for(teacher.size, batch["video"][:, :: stage.stride])
             keep = drop_path(
                 sample_keys(key, batch["index"], "teacher"), teacher.drop_path, teacher.size.depth
             )
@@ -152,7 +152,7 @@ class Reconstruction:
         teacher = self.stage.mae_teacher
         if teacher is None:
             return at_tokens(jnp.moveaxis(batch["mae"], 1, 0), wanted)
-        video = resized_for(teacher.size, batch["video"])
+        video = _resized_for(teacher.size, batch["video"])
         tower = self.teachers["mae_teacher"]
         # The whole clip is encoded, as in the originals; only the tokens that are compared leave the tower.
         taps = tower.encode(params["mae_teacher"], video, wanted=wanted).taps
@@ -170,6 +170,6 @@ class Reconstruction:
         return jnp.broadcast_to(jnp.arange(tokens), (batch, tokens))
 
 
-def resized_for(size: VideoTowerSize, video: jax.Array) -> jax.Array:
+def _resized_for(size: VideoTowerSize, video: jax.Array) -> jax.Array:
     """Clips (B, T, H, W, 3) at the height and width that a teacher reads; unchanged where they are these."""
     return video if video.shape[2:4] == size.image else resize_frames(video, size.image)

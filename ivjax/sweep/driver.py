@@ -57,7 +57,7 @@ def run_sweep(sweep: SweepFolder, options: SweepOptions, ranking: Ranking, say: 
         if todo:
             checks = _check_runs(sweep, todo, options, pool)
             _refuse(todo, checks, options.force)
-            _train(train_requests(sweep, todo, checks), pool, say)
+            _train(_train_requests(sweep, todo, checks), pool, say)
         if pool.stopping:
             say("stopped by request; the same command continues")
             # The status of a shell after Ctrl-C, so that scripts around a sweep stop too.
@@ -96,7 +96,7 @@ def report(sweep: SweepFolder, ranking: Ranking) -> str:
     )
 
 
-def train_requests(
+def _train_requests(
     sweep: SweepFolder, trials: Sequence[Trial], checks: Sequence[Preflight]
 ) -> list[dict[str, Any]]:
     """One request for each run. Those that compile something new come first, so that others find it."""

@@ -40,7 +40,7 @@ def preflight(experiments: Sequence[Experiment], swept: Sequence[str], jobs: int
     shared_values = SharedValues(swept)
     sizes: dict[str, int] = {}
     # Only a CPU's memory is shared by processes: an accelerator belongs to one of them.
-    limit = memory_limit() // (jobs if jax.default_backend() == "cpu" else 1)
+    limit = _memory_limit() // (jobs if jax.default_backend() == "cpu" else 1)
     for experiment in experiments:
         try:
             yield _check(experiment, shared_values, sizes, limit)
@@ -71,7 +71,7 @@ def _chip() -> Chip:
     return chip_of_kind(jax.devices()[0].device_kind) or CHIPS["cpu"]
 
 
-def memory_limit() -> int:
+def _memory_limit() -> int:
     """Bytes that a device has; a CPU's devices share the machine's."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:

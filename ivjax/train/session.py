@@ -14,7 +14,7 @@ from ivjax.convert.starting import starting_params
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import diff, to_json
 from ivjax.experiment.storing import store_experiment
-from ivjax.ops.cut import joined
+from ivjax.ops.cut import cut, joined
 from ivjax.stages.objective import Params
 from ivjax.train.best import BestCheckpoint
 from ivjax.train.checkpoint import Checkpoints, Restored
@@ -145,17 +145,17 @@ def start_session(
 def _parameters(experiment: Experiment, program: Program, restored: Restored | None) -> tuple[State, Params]:
     """The state to go on from, and the frozen parameters."""
     objective, seed = program.objective, experiment.seed
-    trained, frozen = program.state["params"], program.frozen
     # A restored run reads its weight files again only for what its checkpoints do not hold.
-    weights = read_weights(objective, experiment, frozen if restored else joined(trained, frozen))
-    places = jax.tree.map(lambda leaf: leaf.sharding, frozen)
-    not_trained = starting_params(objective, frozen, weights, seed, places)
+    wanted = program.frozen if restored else joined(program.state["params"], program.frozen)
+    weights = read_weights(objective, experiment, wanted)
+    places = jax.tree.map(lambda leaf: leaf.sharding, wanted)
+    params = starting_params(objective, wanted, weights, seed, places)
     if restored:
-        return restored.state, not_trained
-    params = starting_params(objective, trained, weights, seed, program.shardings["params"])
+        return restored.state, params
+    trained, frozen = cut(params, objective.frozen)
     # Compiled with its shardings, so that no device ever holds all moments.
     begin = jax.jit(lambda p: init_state(p, experiment.recipe), out_shardings=program.shardings)
-    return begin(params), not_trained
+    return begin(trained), frozen
 
 
 def _keep_compiled_programs(folder: Path) -> None:

@@ -49,7 +49,7 @@ def make_step(
         if objective.frozen_layers:
             # Before the norm is taken: frozen layers must not decide how much the others are clipped.
             zeros = jax.tree.map(jnp.zeros_like, gradients)
-            gradients = with_frozen(gradients, zeros, objective.frozen_layers)
+            gradients = _with_frozen(gradients, zeros, objective.frozen_layers)
         lr = recipe.schedule.at(state["step"], recipe.steps, jnp)
         params, moments, norm = updated(
             recipe.optimizer,
@@ -62,10 +62,10 @@ def make_step(
             objective.rates,
         )
         # Restored after the update too, because weight decay moves a parameter without any gradient.
-        params = with_frozen(params, state["params"], objective.frozen_layers)
+        params = _with_frozen(params, state["params"], objective.frozen_layers)
         # As the originals clamp in place, so the value in a checkpoint is the one in use.
-        params = bounded(params, objective.rules)
-        params = with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})
+        params = _bounded(params, objective.rules)
+        params = _with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})
         changed = {"params": params, "moments": moments}
         if recipe.ema is not None:
             changed["ema"] = _average(state["ema"], params, recipe.ema)
@@ -80,7 +80,7 @@ def make_step(
     return step
 
 
-def bounded(params: Params, rules: Sequence[Rule]) -> Params:
+def _bounded(params: Params, rules: Sequence[Rule]) -> Params:
     """Parameters whose rule has bounds, clipped to them; the others as they are."""
 
     def clipped(path: str, x: jax.Array) -> jax.Array:
@@ -90,7 +90,7 @@ def bounded(params: Params, rules: Sequence[Rule]) -> Params:
     return map_with_path(clipped, params)
 
 
-def with_frozen(new: Params, old: Params, frozen_layers: Mapping[str, int]) -> Params:
+def _with_frozen(new: Params, old: Params, frozen_layers: Mapping[str, int]) -> Params:
     """`new`, but `old` in the first layers of the stacks that the patterns of `frozen_layers` cover."""
 
     def chosen(path: str, new: jax.Array, old: jax.Array) -> jax.Array:
@@ -101,7 +101,7 @@ def with_frozen(new: Params, old: Params, frozen_layers: Mapping[str, int]) -> P
     return map_with_path(chosen, new, old)
 
 
-def with_running(new: Params, old: Params, statistics: Mapping[str, jax.Array]) -> Params:
+def _with_running(new: Params, old: Params, statistics: Mapping[str, jax.Array]) -> Params:
     """`new`, but at the paths of `statistics` `old` moved on towards them."""
 
     def chosen(path: str, new: jax.Array, old: jax.Array) -> jax.Array:

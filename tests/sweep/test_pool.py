@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -70,10 +71,10 @@ def test_a_signal_lets_busy_workers_save_and_starts_no_new_run(work, tmp_path):
     def hears(pool, name):
         if name == "a":
             while not waiting.is_file() or not waiting.read_text().endswith("waiting"):
-                pass
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGTERM)
             while not pool.stopping:
-                pass
+                time.sleep(0.01)
 
     replies, stopped = work(["a", "wait", "b", "c"], 2, hears)
     assert stopped and dict(replies)["wait"] == {"status": "stopped"}

@@ -88,7 +88,7 @@ def teachers_of(golden: Golden) -> dict:
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("targets", ["visible", "all"])
+@pytest.mark.parametrize("targets", ["visible", pytest.param("all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [NAME])
 def test_steps(name, targets, golden):
     config, recipe = golden.config, recipe_of(golden.config)
