@@ -77,7 +77,7 @@ def program_of(experiment: Experiment, mesh: Mesh) -> Program:
         }
         for name, medium in objective.media.items()
     }
-    step = jit_step(step_of(experiment), state, mesh)
+    step = jit_step(make_step(objective, recipe), state, mesh)
     loss = jax.jit(loss_of(experiment))
     return Program(objective, state, frozen, batches, step, loss, mesh)
 
