@@ -28,7 +28,7 @@ def activation_spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> Pa
     mesh = jax.sharding.get_abstract_mesh()
     spec: list[tuple[str, ...] | None] = []
     for size, name in zip(shape, names, strict=True):
-        axes = tuple(axis for axis in ACTIVATION_AXES.get(name or "", ()) if axis in mesh.axis_names)
+        axes = tuple(axis for axis in (ACTIVATION_AXES[name] if name else ()) if axis in mesh.axis_names)
         ways = math.prod(mesh.shape[axis] for axis in axes)
         spec.append(axes if ways > 1 and size % ways == 0 else None)
     return PartitionSpec(*spec)

@@ -1,4 +1,4 @@
-"""Losses of the family, as pure functions with float32 reductions."""
+"""The loss of features, and their normalisation; sums are in float32."""
 
 import jax
 import jax.numpy as jnp

@@ -149,19 +149,15 @@ def build(size: EncoderSize, compute: Compute, taps: tuple[int, ...] = ()) -> En
     return EncoderTower(size, Encoder(size, compute, taps))
 
 
-def with_scaled_residuals(params: dict[str, Any]) -> dict[str, Any]:
-    """An encoder's fresh parameters with the residual kernels scaled by depth."""
-    return params | {"blocks": scale_residual_kernels(params["blocks"])}
+def with_scaled_residuals(params: Params) -> Params:
+    """An encoder's fresh parameters, the output kernels of layer i divided by sqrt(2 (i + 1))."""
+    blocks = params["blocks"]
 
-
-def scale_residual_kernels(blocks: dict[str, Any]) -> dict[str, Any]:
-    """Divides the output kernels of layer i by sqrt(2 (i + 1)), the family's start for deep stacks."""
-
-    def scaled(branch: str, layer: str) -> dict[str, Any]:
+    def scaled(branch: str, layer: str) -> Params:
         kernel = blocks[branch][layer]["kernel"]
         depth = jnp.arange(1, kernel.shape[0] + 1, dtype=kernel.dtype)
         # BEiT's rescaling, which the originals call: deep residual streams start no wider than shallow ones.
         factor = (2 * depth) ** -0.5
         return blocks[branch] | {layer: blocks[branch][layer] | {"kernel": kernel * factor[:, None, None]}}
 
-    return blocks | {"attn": scaled("attn", "proj"), "mlp": scaled("mlp", "fc2")}
+    return params | {"blocks": blocks | {"attn": scaled("attn", "proj"), "mlp": scaled("mlp", "fc2")}}
