@@ -32,13 +32,14 @@ class Case:
         self.params = import_tensors(pretrain_rows(), self.golden.group("params"))
         self.video, self.visible = clips(self.golden["inputs/video"]), seen(self.golden["inputs/mask"])
         self.size = PRETRAIN.parity.sizes(self.golden.config)
+        self.targets = self._targets()
 
     def predict(self, params, gelu="erf", scan=True) -> StudentOutput:
         """The student's output of the fixture's clips."""
         size = dataclasses.replace(self.size, encoder=dataclasses.replace(self.size.encoder, gelu=gelu))
         return size.build(Compute("float32", scan=scan)).predict(params, self.video, self.visible)
 
-    def targets(self):
+    def _targets(self):
         """By head: the clip teacher's features, its pooled ones, and the MAE teacher's, if any."""
         clip = at_tokens(jnp.asarray(self.golden["inputs/teacher_clip_middle"]), self.visible)
         found = {"clip": clip}
@@ -55,7 +56,7 @@ class Case:
         weights = {"clip": clip, "pooled": pooled, "mae": self.golden.config.get("mae_loss_ratio")}
         terms = {
             name: alignment_loss(getattr(output, name), target)
-            for name, target in self.targets().items()
+            for name, target in self.targets.items()
             if weights[name] or name != "pooled"
         }
         return sum(weights[name] * term for name, term in terms.items()), terms
@@ -69,12 +70,12 @@ def case(name: str) -> Case:
 each_fixture = pytest.mark.parametrize("name", FIXTURES)
 
 
-def assert_outputs(c, output, group):
-    for head in {"pooled", *c.targets()}:
+def assert_golden(c, group, output, loss):
+    for head in {"pooled", *c.targets}:
         close(getattr(output, head), c.golden[f"{group}/{OUTPUTS[head]}"])
-    loss = f"{group.replace('outputs', 'losses')}/total"
-    if loss in c.golden:
-        close(c.losses(output)[0], c.golden[loss])
+    golden = f"{group.replace('outputs', 'losses')}/total"
+    if golden in c.golden:
+        close(loss, c.golden[golden])
 
 
 @pytest.mark.golden
@@ -90,7 +91,13 @@ def assert_outputs(c, output, group):
 )
 def test_outputs_and_their_loss(name, group, gelu, scan):
     c = case(name)
-    assert_outputs(c, jax.jit(lambda params: c.predict(params, gelu, scan))(c.params), group)
+
+    @jax.jit
+    def run(params):
+        output = c.predict(params, gelu, scan)
+        return output, c.losses(output)[0]
+
+    assert_golden(c, group, *run(c.params))
 
 
 @pytest.mark.golden
@@ -123,10 +130,9 @@ def test_intermediates(name, scan):
     for i, tap in enumerate(taps):
         close(tap, c.golden[f"outputs/after_block_{i}"])
     close(pooled, c.golden["outputs/pooled"])
-    targets = c.targets()
-    close(targets["clip"], c.golden["outputs/target_clip_middle_vis"])
-    if "mae" in targets:
-        close(targets["mae"], c.golden["outputs/target_mae_vis"])
+    close(c.targets["clip"], c.golden["outputs/target_clip_middle_vis"])
+    if "mae" in c.targets:
+        close(c.targets["mae"], c.golden["outputs/target_mae_vis"])
 
 
 @pytest.mark.golden
@@ -140,8 +146,8 @@ def test_outputs_losses_and_gradients(name):
         return total, (terms, output)
 
     (total, (terms, output)), gradients = jax.jit(jax.value_and_grad(losses, has_aux=True))(c.params)
-    assert_outputs(c, output, "outputs")
-    close(total, c.golden["losses/total"])
+    assert "losses/total" in c.golden
+    assert_golden(c, "outputs", output, total)
     for head, term in terms.items():
         close(term, c.golden[f"losses/{LOSSES[head]}"])
     named = export_tensors(pretrain_rows(), jax.device_get(gradients))
