@@ -188,8 +188,8 @@ class PatchEmbed(nn.Module):
         return embedded + self.param("bias", uniform, (self.width,)).astype(self.dtype)
 
 
-def checkpointed(function: Callable[..., Any], policy: Remat) -> Callable[..., Any]:
-    """`function` under a rematerialisation policy, for use inside a scan.
+def checkpointed(function: Callable[..., Any], policy: Remat, looped: bool) -> Callable[..., Any]:
+    """`function` under a rematerialisation policy, inside a scan that stays a loop if `looped`.
 
     none: XLA keeps what the backward pass needs. dots: keep matrix products, recompute the rest.
     full: keep only each block's input. offload: as full, with the inputs parked in host memory.
@@ -210,8 +210,9 @@ def checkpointed(function: Callable[..., Any], policy: Remat) -> Callable[..., A
     }
     if policy == "none":
         return function
-    # A scan's body is not merged with its recomputation, so the barrier against that would only cost.
-    return jax.checkpoint(function, policy=choice[policy], prevent_cse=False)
+    # XLA merges equal computations, and so undoes a recomputation that lies beside what it repeats. The
+    # barrier against that would only cost in a loop, whose backward pass is another loop.
+    return jax.checkpoint(function, policy=choice[policy], prevent_cse=not looped)
 
 
 def run_blocks(
@@ -244,7 +245,9 @@ def run_blocks(
 
     def layers(carry: Any, first: int, last: int, policy: Remat) -> Any:
         """The layers from `first` to before `last`."""
-        run = checkpointed(lambda p, x, keep: apply({"params": p}, x, keep), policy)
+        # The compiler unrolls a loop of a single turn by itself.
+        looped = compute.scan and last - first > 1
+        run = checkpointed(lambda p, x, keep: apply({"params": p}, x, keep), policy, looped)
 
         def layer(carry: Any, per_layer: Any) -> tuple[Any, None]:
             (x, tapped), (params, keep, slot) = carry, per_layer

@@ -68,6 +68,7 @@ def plain():
         {"remat": "offload"},
         {"remat": "full", "remat_blocks": 1},
         {"remat": "full", "remat_blocks": 9},
+        {"remat": "dots", "scan": False},
     ],
     ids=str,
 )
@@ -75,5 +76,8 @@ def test_unrolled_and_recomputed_blocks_have_the_gradients_of_a_plain_scan(plain
     params, wanted = plain
     found, text = gradients(Stack(dataclasses.replace(FLOAT32, **changes)), params)
     assert ("remat" in text or "checkpoint" in text) == ("remat" in changes)
+    # Outside of a loop the compiler would merge what is computed again with the first time.
+    looped = changes.get("scan", True) and changes.get("remat_blocks") != 1
+    assert "remat" not in changes or f"prevent_cse={not looped}" in text
     for path, gradient in found.items():
         np.testing.assert_allclose(gradient, wanted[path], rtol=1e-5, atol=1e-6, err_msg=path)
