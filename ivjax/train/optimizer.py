@@ -19,61 +19,45 @@ from ivjax.ops.trees import map_with_path, paths_of
 Tree = Any
 
 
-def init_moments(params: Tree) -> optax.ScaleByAdamState:
+def init_moments(options: AdamW, params: Tree) -> Tree:
     """Returns zero moments for `params`."""
-    return optax.scale_by_adam().init(params)
+    return _adam(options).init(params)
 
 
 def updated(
     options: AdamW,
     rules: Sequence[Rule],
     gradients: Tree,
-    moments: optax.ScaleByAdamState,
+    moments: Tree,
     params: Tree,
     lr: jax.Array,
     decay: jax.Array,
     rates: Mapping[str, float] = MappingProxyType({}),
-) -> tuple[Tree, optax.ScaleByAdamState, jax.Array]:
+) -> tuple[Tree, Tree, jax.Array]:
     """Takes one step: (new parameters, new moments, gradient norm before clipping).
 
     `rates` are factors of the learning rate by path, on top of layer decay.
     """
     norm = optax.tree.norm(gradients)
-    # torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
-    clip = None if options.clip is None else jnp.minimum(1.0, options.clip / (norm + 1e-6))
-    count = moments.count + 1
-    first, second = options.betas
-    # The moments start at zero: these take the bias towards it out of them.
-    unbias_first, unbias_second = 1 - first**count, 1 - second**count
-
-    # Jitted, so that leaves of one shape are traced and lowered once. optax's own update takes each leaf by
-    # itself, and was a third of a small model's program.
-    @jax.jit
-    def moved(
-        rate: jax.Array,
-        decay: jax.Array | None,
-        param: jax.Array,
-        gradient: jax.Array,
-        mu: jax.Array,
-        nu: jax.Array,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        gradient = gradient if clip is None else gradient * clip
-        mu = (1 - first) * gradient + first * mu
-        nu = (1 - second) * gradient**2 + second * nu
-        direction = (mu / unbias_first) / (jnp.sqrt(nu / unbias_second) + options.epsilon)
-        # Decay is multiplied by the learning rate with its factors, as torch's AdamW does with lr_scale.
-        shrink = 0.0 if decay is None else decay * param
-        return param - rate * (direction + shrink), mu, nu
-
+    if options.clip is not None:
+        # torch.nn.utils.clip_grad_norm_ adds the same 1e-6.
+        factor = jnp.minimum(1.0, options.clip / (norm + 1e-6))
+        gradients = jax.tree.map(lambda g: g * factor, gradients)
+    directions, moments = _adam(options).update(gradients, moments)
     scales = layer_scales(params, options.layer_decay, rules)
 
-    def at(path: str, *leaves: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        rate = lr * rates.get(path, 1.0) * scales[path]
-        return moved(rate, decay if rule_of(rules, path).decays else None, *leaves)
+    def moved(path: str, param: jax.Array, direction: jax.Array) -> jax.Array:
+        # Decay is multiplied by the learning rate with its factors, as torch's AdamW does with lr_scale.
+        shrink = decay * param if rule_of(rules, path).decays else 0.0
+        return param - lr * rates.get(path, 1.0) * scales[path] * (direction + shrink)
 
-    found = map_with_path(at, params, gradients, moments.mu, moments.nu)
-    new, mu, nu = jax.tree.transpose(jax.tree.structure(params), None, found)
-    return new, optax.ScaleByAdamState(count, mu, nu), norm
+    return map_with_path(moved, params, directions), moments, norm
+
+
+def _adam(options: AdamW) -> optax.GradientTransformation:
+    # Only the moments are optax's. Rates differ between the layers of one stacked leaf, which its masks and
+    # labels, one per leaf, cannot say.
+    return optax.scale_by_adam(b1=options.betas[0], b2=options.betas[1], eps=options.epsilon)
 
 
 def layer_scales(params: Tree, rate: float, rules: Sequence[Rule]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def init_state(params: Params, recipe: Recipe) -> State:
         "step": jnp.zeros((), jnp.int32),
         "skipped": jnp.zeros((), jnp.int32),
         "params": params,
-        "moments": init_moments(params),
+        "moments": init_moments(recipe.optimizer, params),
     }
     return state if recipe.ema is None else state | {"ema": params}
 

@@ -144,7 +144,7 @@ def test_update_equals_a_plain_adamw_with_clipping_and_layer_decay():
     spec = AdamW(betas=(0.9, 0.98), epsilon=1e-6, decay=0.1, layer_decay=0.5, clip=0.7)
     steps = [jax.tree.map(lambda p: rng.normal(size=p.shape), params) for _ in range(4)]
     lrs = [1e-2, 5e-3, 2e-2, 1e-3]
-    state, moments, norms = params, init_moments(params), []
+    state, moments, norms = params, init_moments(spec, params), []
     step = jax.jit(functools.partial(updated, spec, CASE_RULES))
     for gradients, lr in zip(steps, lrs, strict=True):
         state, moments, norm = step(gradients, moments, state, jnp.float32(lr), jnp.float32(spec.decay))

@@ -39,7 +39,7 @@ def test_rates_multiply_the_step_on_top_of_layer_decay():
     options = AdamW(layer_decay=0.5, clip=None)
 
     def moved(rates):
-        moments = init_moments(params)
+        moments = init_moments(options, params)
         step = jax.jit(lambda: updated(options, rules, gradients, moments, params, 1e-3, 0.05, rates))
         new, _, _ = step()
         return {path: np.asarray(leaf) - 1.0 for path, leaf in paths_of(new)}
