@@ -28,6 +28,7 @@ def build(stage: Classification, compute: Compute) -> Objective:
         media={"video": Medium(batch_of(stage), tokens=tokens, flops=stage.flops())},
         rules=stage.classifier.rules,
         frozen=_frozen(stage, model),
+        unfreeze="stage.probe=none",
         frozen_layers={_BLOCKS: stage.frozen_blocks} if stage.frozen_blocks else {},
         running=_running(stage),
         grid=encoder.grid,

@@ -36,6 +36,7 @@ def build(stage: DualEncoder, compute: Compute) -> Objective:
         media=_media(stage),
         rules=(*stated_in(__name__, [bounded]), *model.size.rules),
         frozen=() if stage.train_text else ("text",),
+        unfreeze="stage.train_text=true",
         joint=joint,
         grid=stage.vision.grid,
         vocabulary=stage.text.vocabulary,

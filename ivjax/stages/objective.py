@@ -55,6 +55,7 @@ class Objective:
         media: the kinds of batch that it takes, the main one first.
         rules: how each parameter is split over the mesh, decays and is bounded; the first match decides.
         frozen: patterns of the parameters that are not trained.
+        unfreeze: the override that trains them all the same, for messages; empty where there is none.
         frozen_layers: pattern of a stack of layers -> how many of its first layers are not trained.
         rates: factors of the learning rate by path; 1 where there is none.
         running: paths of parameters that no gradient moves: each step moves them by the share `MOMENTUM`
@@ -69,6 +70,7 @@ class Objective:
     media: Mapping[str, Medium]
     rules: Rules
     frozen: tuple[str, ...] = ()
+    unfreeze: str = ""
     # By count and not by path, since a scanned stack is one array per parameter.
     frozen_layers: Mapping[str, int] = field(default_factory=dict)
     rates: Mapping[str, float] = field(default_factory=dict)

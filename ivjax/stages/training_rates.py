@@ -21,6 +21,7 @@ def objective_of(experiment: Experiment) -> Objective:
     # Shapes alone: nothing is drawn to learn the names.
     paths = [path for path, _ in paths_of(jax.eval_shape(lambda: objective.init(jax.random.key(0))))]
     rates = rates_of(experiment.trains, paths)
+    _check_trained(experiment.trains, paths, objective)
     return dataclasses.replace(
         objective,
         frozen=(*objective.frozen, *(path for path, rate in rates.items() if rate == 0.0)),
@@ -40,7 +41,26 @@ def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]
         if not any(covers([entry.pattern], path) for path in paths):
             hint = nearest(entry.pattern, _branches(paths), cutoff=0.3)
             raise UserError(f"trains: no parameter's path matches {entry.pattern!r}{hint}")
-    return {path: next((t.rate for t in trains if covers([t.pattern], path)), 1.0) for path in paths}
+    entries = {path: _entry_of(trains, path) for path in paths}
+    return {path: 1.0 if entry is None else entry.rate for path, entry in entries.items()}
+
+
+def _check_trained(trains: Sequence[Trains], paths: Sequence[str], objective: Objective) -> None:
+    """Raises if an entry gives a rate, and the stage freezes everything that the entry decides."""
+    for entry in trains:
+        decided = [path for path in paths if _entry_of(trains, path) is entry]
+        # Of a broad pattern such as `*`, what the stage trains has the rate; teachers stay frozen.
+        if entry.rate and decided and all(covers(objective.frozen, path) for path in decided):
+            option = f"set {objective.unfreeze}, or " if objective.unfreeze else ""
+            raise UserError(
+                f"trains: {entry.pattern!r} has rate={entry.rate}, but the stage freezes all of it; "
+                f"{option}remove the entry"
+            )
+
+
+def _entry_of(trains: Sequence[Trains], path: str) -> Trains | None:
+    """The first entry that covers a path."""
+    return next((entry for entry in trains if covers([entry.pattern], path)), None)
 
 
 def _branches(paths: Iterable[str]) -> set[str]:

@@ -33,10 +33,12 @@ def updated(
     lr: jax.Array,
     decay: jax.Array,
     rates: Mapping[str, float] = MappingProxyType({}),
+    frozen: Tree = None,
 ) -> tuple[Tree, Tree, jax.Array]:
     """Takes one step: (new parameters, new moments, gradient norm before clipping).
 
-    `rates` are factors of the learning rate by path, on top of layer decay.
+    `rates` are factors of the learning rate by path, on top of layer decay. `frozen` are the parameters that
+    are not trained; layer decay counts their layers too.
     """
     norm = optax.tree.norm(gradients)
     if options.clip is not None:
@@ -44,7 +46,7 @@ def updated(
         factor = jnp.minimum(1.0, options.clip / (norm + 1e-6))
         gradients = jax.tree.map(lambda g: g * factor, gradients)
     directions, moments = _adam(options).update(gradients, moments)
-    scales = layer_scales(params, options.layer_decay, rules)
+    scales = layer_scales(params, options.layer_decay, rules, frozen)
 
     def moved(path: str, param: jax.Array, direction: jax.Array) -> jax.Array:
         # Decay is multiplied by the learning rate with its factors, as torch's AdamW does with lr_scale.
@@ -60,16 +62,19 @@ def _adam(options: AdamW) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=options.betas[0], b2=options.betas[1], eps=options.epsilon)
 
 
-def layer_scales(params: Tree, rate: float, rules: Sequence[Rule]) -> dict[str, Any]:
-    """Learning-rate factor of each leaf: rate ** (n + 1 - id), with n blocks.
+def layer_scales(params: Tree, rate: float, rules: Sequence[Rule], frozen: Tree = None) -> dict[str, Any]:
+    """Learning-rate factor of each leaf of `params`: rate ** (n + 1 - id), with n blocks.
 
     id 0: parameters whose rule says `first`. id i + 1: block i of those with `stacked` (a vector along the
     stacked axis). All others learn at the full rate.
     """
     leaves = dict(paths_of(params))
-    depths = {path: rule_of(rules, path).depth for path in leaves}
-    stacks = {path: leaves[path].shape[0] for path, depth in depths.items() if depth == "stacked"}
-    by_layer = {n: rate ** (n - jnp.arange(n)).astype(jnp.float32) for n in set(stacks.values())}
+    # Frozen blocks count: a layer below them learns as slowly as if they were trained.
+    everything = leaves | dict(paths_of(frozen))
+    depths = {path: rule_of(rules, path).depth for path in everything}
+    stacks = {path: everything[path].shape[0] for path, depth in depths.items() if depth == "stacked"}
+    counts = {stacks[path] for path in leaves if path in stacks}
+    by_layer = {n: rate ** (n - jnp.arange(n)).astype(jnp.float32) for n in counts}
 
     def scale(path: str, leaf: Any) -> Any:
         if depths[path] == "stacked":

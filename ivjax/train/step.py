@@ -60,6 +60,7 @@ def make_step(
             lr,
             decay.at(state["step"], recipe.steps, jnp),
             objective.rates,
+            frozen,
         )
         # Restored after the update too, because weight decay moves a parameter without any gradient.
         params = _with_frozen(params, state["params"], objective.frozen_layers)

@@ -47,6 +47,18 @@ def test_the_first_layer_counts_the_blocks_of_its_own_model():
     assert scales["a/cls_token"] == 0.5**4 and scales["b/cls_token"] == 0.5**6
 
 
+def test_frozen_blocks_still_count_for_the_layers_below_them():
+    one = (Rule("blocks", depth="stacked"), Rule("cls_token", depth="first"))
+    rules = (*prefixed("text", one), *prefixed("vision", one))
+    token = {"vision": {"cls_token": Leaf(1)}}
+    frozen = {"vision": {"blocks": Leaf(12)}}
+    beside = token | {"text": {"blocks": Leaf(4)}}
+    assert layer_scales(token, 0.5, rules, frozen) == {"vision/cls_token": 1 / 8192}
+    assert layer_scales(beside, 0.5, rules, frozen)["vision/cls_token"] == 1 / 8192
+    both = {**frozen, "text": {"blocks": Leaf(4)}}
+    assert layer_scales(token, 0.5, rules, both) == {"vision/cls_token": 1 / 8192}
+
+
 def test_a_path_without_a_rule_names_the_modules_that_have_its_branch():
     rules = (*prefixed("vision", stated_in("a.vision", [Rule("x")])), *stated_in("a.text", [Rule("text/y")]))
     with pytest.raises(UserError, match="vision/new; add one to a/vision.py$"):

@@ -83,6 +83,20 @@ def test_weight_decay_follows_its_own_cosine():
         np.testing.assert_allclose(state["params"]["kernel"], expected, rtol=1e-6)
 
 
+def test_layer_decay_counts_blocks_that_are_frozen():
+    objective = dataclasses.replace(
+        linear_objective(),
+        rules=(Rule("tower/blocks", depth="stacked"), Rule("kernel", depth="first")),
+    )
+    recipe = Recipe(AdamW(decay=0.0, layer_decay=0.5, clip=None), WarmupCosine(0.1, final=0.1), steps=2)
+    frozen = {"tower": {"blocks": jnp.ones((3, 2))}}
+    start = started(objective, recipe)
+    state, _ = jax.jit(make_step(objective, recipe))(start, frozen, {"x": jnp.ones((4, 3))})
+    # The first direction of Adam is the sign of the gradient.
+    moved = start["params"]["kernel"] - state["params"]["kernel"]
+    np.testing.assert_allclose(moved, 0.1 * 0.5**4, rtol=1e-4)
+
+
 @dataclasses.dataclass(frozen=True)
 class Poisoned:
     """Synthetic clips whose every row is not a number."""

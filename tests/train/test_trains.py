@@ -8,6 +8,7 @@ import pytest
 
 from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
+from ivjax.experiment.files import load_experiment
 from ivjax.experiment.rules import Rule
 from ivjax.experiment.run_options import AdamW, Trains
 from ivjax.ops.trees import paths_of
@@ -30,6 +31,34 @@ def test_a_pattern_that_covers_nothing_is_named_with_the_nearest_branch():
         UserError, match=r"trains: no parameter's path matches 'visoin'; did you mean 'vision'"
     ):
         rates_of((Trains("visoin", 0.0),), PATHS)
+
+
+@pytest.mark.parametrize(
+    "config, overrides, entry, words",
+    [
+        (
+            "viclip_tiny",
+            ["stage.train_text=false"],
+            Trains("text", 0.1),
+            r"'text' has rate=0.1, .*; set stage.train_text=true, or remove the entry",
+        ),
+        ("finetune_tiny", ["stage.probe=linear"], Trains("encoder/blocks", 0.1), "set stage.probe=none, or"),
+        ("stage1_tiny", [], Trains("mae_teacher", 1.0), "the stage freezes all of it; remove the entry"),
+    ],
+)
+def test_a_rate_for_what_the_stage_freezes_is_refused(config, overrides, entry, words):
+    experiment = load_experiment(config, overrides)
+    with pytest.raises(UserError, match=words):
+        objective_of(dataclasses.replace(experiment, trains=(entry,)))
+
+
+def test_a_broad_pattern_gives_a_rate_to_what_the_stage_trains_alone():
+    experiment = load_experiment("viclip_tiny", ["stage.train_text=false"])
+    experiment = dataclasses.replace(experiment, trains=(Trains("*/blocks", 0.1), Trains("text", 0.0)))
+    objective = objective_of(experiment)
+    trained, _ = shapes_of(objective, "float32")
+    assert {path.split("/")[0] for path, _ in paths_of(trained)} == {"vision", "temperature"}
+    assert objective.rates["vision/blocks/norm1/scale"] == 0.1
 
 
 def test_rates_multiply_the_step_on_top_of_layer_decay():
