@@ -3,10 +3,10 @@ r"""Attentive probe of InternVideo2-6B on ActivityNet, after Kinetics-400; HACS 
 Command   ivjax train probe_attentive_6b_anet --workdir runs/attentive_6b_anet
           ivjax train probe_attentive_6b_anet:hacs --workdir runs/attentive_6b_hacs
           ivjax eval runs/attentive_6b_anet --suite classify --data anet/test.csv --videos anet --clips 4 \
-                --crops 3
+                --crops 3 --labels several
 Hardware  the originals used 16 GPUs, 64 clips each; never run here
-Expect    the originals' table of models has mean average precision for it; nothing has been trained with this
-          file yet
+Expect    the originals' table of models has mean average precision (`map`) for it; nothing has been trained
+          with this file yet
 
 The originals' scripts load a 1B file into the 6B model; here it is the 6B model that was fine-tuned on K400.
 They are called f8 and read 16 frames, are probes that lie among the fine-tunings, and augment like these.

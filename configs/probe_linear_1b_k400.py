@@ -1,13 +1,18 @@
-"""Linear probe of InternVideo2-1B on Kinetics-400: only fc_norm and the head learn; small sets as variants.
+r"""Linear probe of InternVideo2-1B on Kinetics-400: only fc_norm and the head learn; small sets as variants.
 
 Command   ivjax train probe_linear_1b_k400 --workdir runs/linear_1b_k400
           ivjax train probe_linear_1b_k400:ucf101 --workdir runs/linear_1b_ucf101
+          ivjax train probe_linear_1b_k400:hmdb51 --workdir runs/linear_1b_hmdb51
           ivjax eval runs/linear_1b_k400 --suite classify --data k400/test.csv --videos k400 --crops 3
+          ivjax eval runs/linear_1b_ucf101 --suite classify --data ucf101/test.csv --videos ucf101 --clips 2 \
+                --crops 1 --sampling ucf
+          ivjax eval runs/linear_1b_hmdb51 --suite classify --data hmdb51/test.csv --videos hmdb51 --clips 2 \
+                --crops 1 --sampling ssv2
 Hardware  the originals used 16 GPUs, 64 clips each; never run here
 Expect    the originals' table of models has no figure for it; nothing has been trained with this file yet
 
-Nothing runs backward through the encoder, so a step costs a third of fine-tuning's. UCF101 and HMDB51 are
-tested with 2 clips and 1 crop. shards/NAME is a folder of the data set's shards, or a link to it.
+Nothing runs backward through the encoder, so a step costs a third of fine-tuning's. The originals test HMDB51
+with their reader of Something-Something. shards/NAME is a folder of the data set's shards, or a link to it.
 """
 
 from dataclasses import replace

@@ -1,16 +1,22 @@
-"""Linear probe of InternVideo2-6B on Kinetics-400: only fc_norm and the head learn; small sets as variants.
+r"""Linear probe of InternVideo2-6B on Kinetics-400: only fc_norm and the head learn; small sets as variants.
 
 Command   ivjax train probe_linear_6b_k400 --workdir runs/linear_6b_k400
           ivjax train probe_linear_6b_k400:ucf101 --workdir runs/linear_6b_ucf101
+          ivjax train probe_linear_6b_k400:hmdb51 --workdir runs/linear_6b_hmdb51
           ivjax train probe_linear_6b_k400:stage2 --workdir runs/linear_6b_k400_stage2
           ivjax eval runs/linear_6b_k400 --suite classify --data k400/test.csv --videos k400 --crops 3
+          ivjax eval runs/linear_6b_ucf101 --suite classify --data ucf101/test.csv --videos ucf101 --clips 2 \
+                --crops 1 --sampling ucf
+          ivjax eval runs/linear_6b_hmdb51 --suite classify --data hmdb51/test.csv --videos hmdb51 --clips 2 \
+                --crops 1 --sampling ssv2
 Hardware  the originals used 16 GPUs, 64 clips each; never run here
 Expect    the originals' table of models has no figure for it; nothing has been trained with this file yet
 
 The originals' scripts for K400 cannot run: one names a model (vit_6B_patch14_224), the other a program
-(run_linear_probing4_2.py) that do not exist. UCF101 and HMDB51 are tested with 2 clips and 1 crop. `stage2`
-probes the trunk of stage 2; its position table is of 4 frames and is resized to 16. The weights of the
-pretrained 6B student were not released. shards/NAME is a folder of the data set's shards, or a link to it.
+(run_linear_probing4_2.py) that do not exist. The originals test HMDB51 with their reader of
+Something-Something. `stage2` probes the trunk of stage 2; its position table is of 4 frames and is resized to
+16. The weights of the pretrained 6B student were not released. shards/NAME is a folder of the data set's
+shards, or a link to it.
 """
 
 from dataclasses import replace

@@ -1,11 +1,16 @@
 """The command line: what it prints and its exit status."""
 
 import argparse
+import ast
+import re
+import shlex
 
 import pytest
 
-from ivjax.cli import _parser, main
+from ivjax.cli import _parse, _parser, main
+from ivjax.cli.eval import suite_asked
 from ivjax.errors import UserError
+from ivjax.experiment.files import load_experiment, shipped_configs
 from ivjax.train.distributed import Job, join
 
 
@@ -95,3 +100,17 @@ def test_every_command_has_a_help_that_fits_a_terminal_and_an_example(capsys, mo
     with pytest.raises(SystemExit) as ended:
         main(["bench", "step", "--help"])
     assert ended.value.code == 0 and "example:\n  ivjax bench step " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_the_commands_of_a_config_are_ones_that_the_program_takes(name):
+    header = ast.get_docstring(ast.parse(shipped_configs()[name].read_text()))
+    # A note may follow a command after two spaces.
+    commands = re.findall(r"^(?:Command)? +ivjax (.+?)(?:  |$)", re.sub(r"\\\n +", "", header), re.M)
+    assert commands
+    for command in commands:
+        options = _parse(shlex.split(command))
+        if options.command == "train":
+            load_experiment(options.config)
+        elif options.command == "eval":
+            suite_asked(options)
