@@ -7,12 +7,13 @@ import pytest
 from tests.glossary import table
 from tests.imports import (
     DATA_PACKAGES,
+    NAMED_ELSEWHERE,
     ROOT,
     WITHOUT_DATA,
     class_names,
     function_names,
-    late_bindings,
     module_circles,
+    named_modules,
     read_graph,
     room_circles,
     room_of,
@@ -70,11 +71,20 @@ def test_decode_workers_start_no_jax(graph, sources):
         assert started_packages(graph, worker).keys() & (DEVICE_PACKAGES | {"grain"}) == set()
 
 
-def test_late_bindings_name_modules_of_their_own_room(sources, graph):
-    bindings = late_bindings(sources)
-    assert bindings
-    for module, named in bindings:
-        assert named in graph and room_of(named) == room_of(module), (module, named)
+def test_strings_name_modules_of_their_own_room(sources, graph):
+    named = named_modules(sources)
+    assert ("ivjax.stages.classification", "ivjax.stages.classification_loss") in named
+    elsewhere = {pair for pair in named if room_of(pair[0]) != room_of(pair[1])}
+    assert elsewhere == NAMED_ELSEWHERE
+    assert [pair for pair in named if pair[1] not in graph] == []
+
+
+def test_a_module_that_a_call_or_a_constant_names_is_found():
+    text = 'READER = "ivjax.evals.gone"\nlate.call("ivjax.cli.main:run", "f")\n"""Uses ivjax.evals."""\n'
+    assert named_modules({"ivjax.ops.trees": text}) == [
+        ("ivjax.ops.trees", "ivjax.evals.gone"),
+        ("ivjax.ops.trees", "ivjax.cli.main"),
+    ]
 
 
 def test_configs_start_none_of_the_heavy_packages(graph):

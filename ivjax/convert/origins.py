@@ -20,6 +20,7 @@ from ivjax.convert.engine.fits import Fitting
 from ivjax.convert.engine.matching import MatchRequest
 from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.formats.tensors import Arrays, Shape, Tensors
 from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage
@@ -33,7 +34,6 @@ from ivjax.ops.resize import Grid
 from ivjax.ops.trees import paths_of
 from ivjax.stages.objective import Objective, Params
 from ivjax.stages.training_rates import objective_of
-from ivjax.train.checkpoint import restore_params
 
 # An entry of init_from: [BRANCH=]FILE[#BRANCH_OF_THE_FILE].
 _ENTRY = re.compile(r"(?:(?P<into>\w+)=)?(?P<path>.+?)(?:#(?P<there>[\w/]+))?", re.DOTALL)

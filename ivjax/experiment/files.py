@@ -1,6 +1,5 @@
 """Config files: the shipped ones, the experiment that a file defines, and its named variants."""
 
-import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,8 +43,10 @@ def parse_name(name: str) -> ConfigName:
 
 def shipped_configs() -> dict[str, Path]:
     """Returns the experiments that come with the package, by name."""
-    # By import: a checkout has configs/ beside the package, a wheel inside it.
-    folder = Path(importlib.import_module("ivjax.configs").__path__[0])
+    # Found as a package: a checkout has configs/ beside ivjax/, a wheel inside it. It is not imported.
+    spec = importlib.util.find_spec("ivjax.configs")
+    assert spec and spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0])
     return {f.stem: f for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")}
 
 

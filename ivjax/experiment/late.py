@@ -1,8 +1,8 @@
 """Late binding: how an option dataclass reaches the code that it describes.
 
 Options import no jax, so that a config loads in a moment. What an option builds lives in another module,
-which imports the options; the options only name it. This is the one place where modules are imported by name.
-Classes that an override or a stored experiment names in full are found here, too.
+which imports the options; the options only name it, always in their own room. Classes that an override or a
+stored experiment names in full are found here, too.
 """
 
 import importlib

@@ -11,8 +11,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from ivjax.convert.formats.orbax_files import item_tree
 from ivjax.errors import UserError
-from ivjax.experiment.run_folder import CHECKPOINTS, checkpoint_steps, folder_with_weights
+from ivjax.experiment.run_folder import CHECKPOINTS
 from ivjax.experiment.run_options import Checkpointing
 from ivjax.ops.trees import paths_of
 from ivjax.train.step import State
@@ -114,7 +115,7 @@ class Checkpoints:
         for name in ("params", "moments", "ema", "counters"):
             item = self._folder / str(step) / name
             if item.is_dir():
-                tree = _metadata(item.absolute())
+                tree = item_tree(item.absolute())
                 shapes |= {f"{name}/{path}": tuple(leaf.shape) for path, leaf in paths_of(tree)}
         return shapes
 
@@ -142,38 +143,6 @@ class Checkpoints:
     def close(self) -> None:
         """Commits what is under way and releases the threads."""
         self._manager.close()
-
-
-def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = False) -> dict[str, Any]:
-    """Returns the parameters, or their EMA, of a run's newest checkpoint, without the optimizer's state.
-
-    Of a run in phases, those of its last phase.
-    """
-    folder = folder_with_weights(folder)
-    steps = checkpoint_steps(folder)
-    if not steps:
-        raise UserError(f"{folder} holds no checkpoint; is it a run folder, and has the run saved once?")
-    # An item's folder is a checkpoint of its own, so nothing of the optimizer's state is read.
-    item = (folder / CHECKPOINTS / str(steps[-1]) / ("ema" if ema else "params")).absolute()
-    if not item.is_dir():
-        raise UserError(f"{item.parent} holds no {item.name}; the run was trained without it")
-    try:
-        target = jax.tree.map(
-            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), _metadata(item)
-        )
-        with ocp.StandardCheckpointer() as reader:
-            return reader.restore(item, target)
-    except Exception as error:  # whatever a damaged file raises, deep in the reader
-        raise UserError(f"{item} cannot be read ({error}); the run's own start sets it aside") from error
-
-
-def _metadata(item: Path) -> Any:
-    """The tree of shapes and dtypes that a stored item describes itself with."""
-    with ocp.StandardCheckpointer() as reader:
-        described = reader.metadata(item).item_metadata
-    if described is None:
-        raise ValueError(f"the description of its {item.name} is damaged")
-    return described.tree
 
 
 def _split(state: State) -> dict[str, Any]:

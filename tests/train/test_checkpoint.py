@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.errors import UserError
-from ivjax.train.checkpoint import restore_params
 from tests.train.line import run
 from tests.train.micro import losses
 

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.loading import load
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.ops.cut import cut
 from ivjax.ops.trees import paths_of
-from ivjax.train.checkpoint import restore_params
 from ivjax.train.gradients import gradients_of
 from tests.train.micro import losses
 from tests.train.pairs import experiment, run

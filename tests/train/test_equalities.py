@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.train.checkpoint import restore_params
+from ivjax.convert.formats.orbax_files import restore_params
 from tests.train.micro import run
 
 LATE = "checkpoint.every=20"  # only what is left behind is saved

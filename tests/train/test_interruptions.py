@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from ivjax.train.checkpoint import restore_params
+from ivjax.convert.formats.orbax_files import restore_params
 from tests.train.micro import losses, run
 from tests.train.processes import MICRO, ROOT, being_saved, finish, start, steps_logged, wait_for
 from tests.xla import quick_flags

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.loading import load
 from ivjax.errors import UserError
 from ivjax.experiment.run_folder import folder_with_weights
 from ivjax.experiment.run_options import Phase, Trains
 from ivjax.experiment.storing import stored_experiment
 from ivjax.ops.trees import paths_of
-from ivjax.train.checkpoint import restore_params
 from ivjax.train.loop import train
 from tests.train import micro, pairs
 

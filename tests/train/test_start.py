@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ivjax.convert.conversion import export_file
+from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.loading import load
 from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.fields import Caption, Frames
@@ -17,7 +18,6 @@ from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.models.dual_size import DualSize
 from ivjax.ops.trees import paths_of
-from ivjax.train.checkpoint import restore_params
 from ivjax.train.checks import check_words
 from tests.convert.tables import save_weights
 from tests.train.micro import saved

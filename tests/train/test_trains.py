@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment
@@ -13,7 +14,6 @@ from ivjax.experiment.rules import Rule
 from ivjax.experiment.run_options import AdamW, Trains
 from ivjax.ops.trees import paths_of
 from ivjax.stages.training_rates import objective_of, rates_of
-from ivjax.train.checkpoint import restore_params
 from ivjax.train.optimizer import init_moments, updated
 from ivjax.train.step import init_state
 from tests.train import line

@@ -1,1 +1,1 @@
-"""Files of weights: safetensors and torch files, read and written one tensor at a time."""
+"""Files of weights, read and written one tensor at a time; and the checkpoints of run folders."""

@@ -1,0 +1,42 @@
+"""Parameters in the Orbax checkpoints of a run folder."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from ivjax.errors import UserError
+from ivjax.experiment.run_folder import CHECKPOINTS, checkpoint_steps, folder_with_weights
+
+
+def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = False) -> dict[str, Any]:
+    """Returns the parameters, or their EMA, of a run's newest checkpoint, without the optimizer's state.
+
+    Of a run in phases, those of its last phase.
+    """
+    folder = folder_with_weights(folder)
+    steps = checkpoint_steps(folder)
+    if not steps:
+        raise UserError(f"{folder} holds no checkpoint; is it a run folder, and has the run saved once?")
+    # An item's folder is a checkpoint of its own, so nothing of the optimizer's state is read.
+    item = (folder / CHECKPOINTS / str(steps[-1]) / ("ema" if ema else "params")).absolute()
+    if not item.is_dir():
+        raise UserError(f"{item.parent} holds no {item.name}; the run was trained without it")
+    try:
+        target = jax.tree.map(
+            lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), item_tree(item)
+        )
+        with ocp.StandardCheckpointer() as reader:
+            return reader.restore(item, target)
+    except Exception as error:  # whatever a damaged file raises, deep in the reader
+        raise UserError(f"{item} cannot be read ({error}); the run's own start sets it aside") from error
+
+
+def item_tree(item: Path) -> Any:
+    """Returns the shapes and dtypes of an item's arrays, as the item describes itself."""
+    with ocp.StandardCheckpointer() as reader:
+        described = reader.metadata(item).item_metadata
+    if described is None:
+        raise ValueError(f"the description of its {item.name} is damaged")
+    return described.tree
