@@ -2,13 +2,13 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ivjax.errors import UserError
-from ivjax.experiment.files import load_experiment, parse_name, with_overrides
+from ivjax.experiment.files import load_experiment, parse_name, with_each
 from ivjax.experiment.overrides import expand
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
@@ -80,14 +80,16 @@ class LaunchedCommand:
         # Cut at 40 as `check_name` asks; the cut may fall behind a hyphen, which no name may end with.
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
 
-    def check(self) -> None:
-        """Loads the config and applies the overrides, to find mistakes before machines are rented."""
+    def check(self, say: Callable[[str], None] | None = None) -> None:
+        """Loads the config and applies the overrides, to find mistakes before machines are rented.
+
+        `say` is told what the user should know about them.
+        """
         if self.config is None:
             return
         experiment = load_experiment(self.config)
         # Of a sweep every combination is tried: the last one's mistake would show after the others have run.
-        for overrides in [self.overrides] if self.command == "train" else expand(self.overrides):
-            with_overrides(experiment, overrides)
+        with_each(experiment, [self.overrides] if self.command == "train" else expand(self.overrides), say)
 
     def check_hosts(self, hosts: int) -> None:
         """Raises if this command cannot run on `hosts` hosts, or has no run folder."""

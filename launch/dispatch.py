@@ -35,14 +35,16 @@ def launch(
     out: Path | None,
     dry: bool,
     say: Callable[[str], None] = print,
+    note: Callable[[str], None] = print,
 ) -> int:
     """Checks, renders, writes and starts a job; returns an exit status.
 
-    A `dry` launch starts nothing; it writes files only if `out` says where.
+    A `dry` launch starts nothing; it writes files only if `out` says where. `note` is told what the user
+    should know about the overrides.
     """
     target = read_target(kind, file, changes)
     # The target first: reading it takes no time, while a config may import its stage.
-    job.check()
+    job.check(note)
     rendered, folder = render(kind, target, job, out)
     if dry:
         client.show(rendered, folder, say)

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from ivjax.bench.step_speed import bench_step
+from ivjax.cli import main
 from ivjax.experiment.files import load_experiment
 from ivjax.experiment.overrides import apply_overrides
 from tests.train.micro import experiment
@@ -29,6 +30,13 @@ def test_bench_step_prints_variants_and_their_ratios(monkeypatch):
         assert line["mfu"] == "unknown" and line["peak_mib"] > 0 and line["compiled_mib"] > 0
     ratio = lines[1]["step_ms"] / lines[0]["step_ms"]
     assert lines[2]["step_ms"] == pytest.approx(ratio, abs=2e-3)
+
+
+def test_bench_step_says_that_steps_do_not_follow_the_batch(monkeypatch, capsys):
+    monkeypatch.setattr("ivjax.bench.step_speed.bench_step", lambda *arguments: ["{}"])
+    assert main(["bench", "step", "--config", "stage1_synthetic", "batch=32"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "{}\n" and captured.err.startswith("batch is 32 instead of 16; steps=300")
 
 
 @pytest.mark.parametrize(

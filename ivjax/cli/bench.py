@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import CONFIG_HELP, add_command, say
+from ivjax.cli.common import CONFIG_HELP, add_command, note, say
 from ivjax.errors import UserError
 
 
@@ -85,7 +85,7 @@ def _bench_step(options: argparse.Namespace) -> int:
 
     if options.against and options.variant:
         raise UserError("--against and --variant exclude each other; give one of them")
-    experiment = load_experiment(options.config, options.overrides)
+    experiment = load_experiment(options.config, options.overrides, note)
     for line in bench_step(experiment, options.against, options.runs, options.variant):
         say(line)
     return 0

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ivjax.cli.common import add_command, pair
+from ivjax.cli.common import add_command, note, pair, say
 from ivjax.errors import UserError, nearest
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]
@@ -73,7 +73,7 @@ def _launch(options: argparse.Namespace, parse: Parse) -> int:
     job = LaunchedCommand(
         tuple(words), getattr(parsed, "config", None), tuple(getattr(parsed, "overrides", ()))
     )
-    return launch(options.where, job, options.target, options.set, options.out, options.dry_run)
+    return launch(options.where, job, options.target, options.set, options.out, options.dry_run, say, note)
 
 
 def _parsed(words: Sequence[str], parse: Parse) -> argparse.Namespace:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import CONFIG_HELP, add_command, say
+from ivjax.cli.common import CONFIG_HELP, add_command, note, say
 from ivjax.errors import UserError
 
 
@@ -54,6 +54,8 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UserError("a sweep needs a config: ivjax sweep CONFIG path=v1,v2 --workdir DIR")
     ranking = Ranking(options.metric, options.highest)
     how = SweepOptions(options.jobs, options.force)
+    if not options.table_only:
+        sweep.experiments(note)
     if options.dry_run:
         print(preview(sweep, how))
     elif options.print_commands:

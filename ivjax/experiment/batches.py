@@ -6,6 +6,7 @@ from dataclasses import replace
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import parse_override
+from ivjax.experiment.run_options import Phase
 
 _RATES = ("peak", "final", "start")  # the fields of schedules that are learning rates
 
@@ -26,15 +27,14 @@ def follow_batch(
     # A schedule that is replaced as a whole has rates of the user's choice.
     if after.batch == before.batch or "schedule" in paths:
         return after
+    phases_set = any(path.startswith("phases") for path in paths)
     if not after.follows_batch:
         # Who overrides these as well needs no advice.
-        if say is not None and not paths & {"steps", "schedule.peak"}:
-            say(
-                f"batch is {after.batch} instead of {before.batch}; steps={after.steps} and "
-                f"schedule.peak={after.schedule.peak:g} stay as they are (follows_batch=true scales them)"
-            )
+        told = phases_set if after.phases else "steps" in paths
+        if say is not None and not told and "schedule.peak" not in paths:
+            say(_phases_stay(before, after) if after.phases else _steps_stay(before, after))
         return after
-    if after.phases and not any(path.startswith("phases") for path in paths):
+    if after.phases and not phases_set:
         raise UserError(
             f"batch={after.batch}: follows_batch scales no phases, which have steps and rates of their own; "
             "set phases.0.steps and so on as well, or follows_batch=false"
@@ -57,3 +57,29 @@ def follow_batch(
             f"schedule.warmup={after.schedule.warmup}, schedule.peak={after.schedule.peak:g}"
         )
     return after
+
+
+def _steps_stay(before: Experiment, after: Experiment) -> str:
+    return (
+        f"batch is {after.batch} instead of {before.batch}; steps={after.steps} and "
+        f"schedule.peak={after.schedule.peak:g} stay as they are (follows_batch=true scales them)"
+    )
+
+
+def _phases_stay(before: Experiment, after: Experiment) -> str:
+    """As `_steps_stay`, where each phase has its own steps, and maybe its own batch."""
+    own = [phase.name for phase in after.phases if _sets_batch(phase)]
+    others = {phase.name: number for number, phase in enumerate(after.phases) if not _sets_batch(phase)}
+    if not others:
+        return f"batch={after.batch} has no effect: every phase sets a batch of its own"
+    except_for = f" (not in {', '.join(own)}, with a batch of its own)" if own else ""
+    first = min(others.values())
+    return (
+        f"batch is {after.batch} instead of {before.batch} in {', '.join(others)}{except_for}; the steps of "
+        f"phases and schedule.peak={after.schedule.peak:g} stay as they are (phases.{first}.steps=... and "
+        "schedule.peak=... change them)"
+    )
+
+
+def _sets_batch(phase: Phase) -> bool:
+    return any(parse_override(change)[0] == "batch" for change in phase.changes)

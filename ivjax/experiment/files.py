@@ -1,7 +1,7 @@
 """Config files: the shipped ones, the experiment that a file defines, and its named variants."""
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -72,6 +72,16 @@ def load_experiment(name: str, overrides: Sequence[str] = (), say: Say | None = 
 def with_overrides(experiment: Experiment, overrides: Sequence[str], say: Say | None = None) -> Experiment:
     """Returns the experiment with a user's overrides; steps and rates follow the batch where it says so."""
     return follow_batch(experiment, apply_overrides(experiment, overrides), overrides, say)
+
+
+def with_each(experiment: Experiment, runs: Iterable[Overrides], say: Say | None = None) -> list[Experiment]:
+    """Returns the experiment with the overrides of each of several runs; `say` is told each line once."""
+    lines: list[str] = []
+    experiments = [with_overrides(experiment, overrides, lines.append) for overrides in runs]
+    if say is not None:
+        for line in dict.fromkeys(lines):
+            say(line)
+    return experiments
 
 
 def variants_of(file: str) -> dict[str, Overrides]:

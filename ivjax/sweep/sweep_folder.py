@@ -2,14 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ivjax.drafts import locked, store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.files import load_experiment, with_overrides
+from ivjax.experiment.files import load_experiment, with_each
 from ivjax.sweep.histories import History, read_history
 from ivjax.sweep.trials import Overrides, Trial, trials_of
 from ivjax.train.metrics import open_workdir
@@ -36,10 +36,9 @@ class SweepFolder:
         """The runs, named."""
         return trials_of(self.runs)
 
-    def experiments(self) -> list[Experiment]:
-        """The experiment of each run."""
-        original = load_experiment(self.config)
-        experiments = [with_overrides(original, overrides) for overrides in self.runs]
+    def experiments(self, say: Callable[[str], None] | None = None) -> list[Experiment]:
+        """The experiment of each run. `say` is told what a user should know of the runs, each line once."""
+        experiments = with_each(load_experiment(self.config), self.runs, say)
         if any(experiment.phases for experiment in experiments):
             raise UserError("a sweep compares single runs, and its config has phases; add phases=()")
         return experiments

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.experiment.files import load_experiment, variants_of
+from ivjax.experiment.files import load_experiment, variants_of, with_each, with_overrides
 from ivjax.experiment.run_options import Checkpointing, Phase, Trains
 from tests.train.micro import experiment
 
@@ -92,6 +92,33 @@ def test_a_batch_alone_is_warned_about_where_the_config_does_not_say_that_steps_
     load_experiment("stage1_synthetic", ["batch=32", "steps=150"], said.append)
     load_experiment("stage1_synthetic", ["steps=150"], said.append)
     assert said == []
+
+
+def test_a_batch_alone_is_warned_about_phase_by_phase():
+    said = []
+    load_experiment("viclip_b16:two_phases", ["batch=1024"], said.append)
+    assert said == [
+        "batch is 1024 instead of 32768 in masked (not in unmasked, with a batch of its own); the steps of "
+        "phases and schedule.peak=0.0002 stay as they are (phases.0.steps=... and schedule.peak=... change "
+        "them)"
+    ]
+    said.clear()
+    changed = "phases=(Phase('a',3,('batch=8',)),)"
+    load_experiment("stage1_synthetic", ["batch=32", changed], said.append)
+    load_experiment("viclip_b16:two_phases", ["batch=1024", "phases.0.steps=9"], said.append)
+    load_experiment("viclip_b16:two_phases", ["batch=1024", "schedule.peak=1e-4"], said.append)
+    assert said == []
+    phased = with_overrides(load_experiment("stage1_synthetic"), [changed])
+    with_overrides(phased, ["batch=32"], said.append)
+    assert said == ["batch=32 has no effect: every phase sets a batch of its own"]
+
+
+def test_each_line_about_several_runs_is_said_once():
+    said = []
+    runs = [(f"batch={batch}", f"seed={seed}") for batch in (16, 32, 64) for seed in (1, 2)]
+    found = with_each(load_experiment("stage1_synthetic"), runs, said.append)
+    assert [experiment.batch for experiment in found] == [16, 16, 32, 32, 64, 64]
+    assert [line.partition(";")[0] for line in said] == [f"batch is {n} instead of 16" for n in (32, 64)]
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,17 @@ def test_the_command_line_shows_and_writes(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "here" / "stage1-synthetic.sbatch").read_text() in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_a_launch_says_once_that_steps_do_not_follow_the_batch(tmp_path, capsys, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    batch = "batch=32" if command == "train" else "batch=16,32"
+    job = (command, "stage1_synthetic", batch, "seed=1", "--workdir", "/runs/a")
+    assert main(["launch", "slurm", "--set", "topology=h100:8", "--dry-run", *job]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("batch is 32 instead of 16; steps=300") and captured.err.count("\n") == 1
+    assert captured.out.startswith("# jobs/")
+
+
 @pytest.mark.parametrize(
     "command, words",
     [

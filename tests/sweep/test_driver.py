@@ -66,6 +66,17 @@ def name(peak, batch):
     return f"schedule.peak={peak},batch={batch}"
 
 
+@pytest.mark.parametrize("only", [(), ("--print-commands",)])
+def test_that_steps_do_not_follow_the_batch_is_said_once(sweep, monkeypatch, only):
+    noted = []
+    monkeypatch.setattr(command, "note", noted.append)
+    sweep(MICRO, "batch=8,16,32", "seed=1,2", *only)
+    assert [line.partition(";")[0] for line in noted] == [
+        "batch is 8 instead of 16",
+        "batch is 32 instead of 16",
+    ]
+
+
 def test_a_failed_run_does_not_stop_the_rest_and_is_tried_again_alone(sweep):
     sweep.broken.add(name("2e-3", 8))
     printed = sweep(MICRO, *GRID)
