@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from ivjax.experiment.patterns import covers
 from ivjax.experiment.rules import Rules
 
 Params = dict[str, Any]
@@ -84,6 +85,10 @@ class Objective:
     def main(self) -> Medium:
         """The first medium."""
         return next(iter(self.media.values()))
+
+    def frozen_layers_of(self, path: str) -> int:
+        """Returns how many first layers of the stack at `path` are not trained; 0 for most parameters."""
+        return max((n for pattern, n in self.frozen_layers.items() if covers([pattern], path)), default=0)
 
 
 def joint_loss(joint: Joint) -> Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]:

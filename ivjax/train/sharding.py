@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ivjax.errors import UserError
 from ivjax.experiment.rules import Axes, Rule, rule_of
 from ivjax.ops.trees import map_with_path, paths_of
+from ivjax.stages.objective import Objective
 
 Rules = Sequence[Rule]
 State = Mapping[str, Any]
@@ -83,25 +84,42 @@ def undivided(state: State, mesh: Mesh, rules: Rules) -> Iterator[tuple[str, int
                 yield path, size, axis
 
 
-def describe(state: State, mesh: Mesh, rules: Rules) -> Iterator[str]:
-    """The resolved table: shape, spec, bytes per device, decay and depth of every parameter of a state, then
-    the bytes of everything."""
+def describe(state: State, mesh: Mesh, objective: Objective) -> Iterator[str]:
+    """The resolved table, then the bytes of everything.
+
+    It has shape, spec, bytes per device, decay, depth and bounds of every parameter of a state, and what else
+    the objective says of how it is trained.
+    """
     sums: dict[str, int] = {}
     for (path, leaf), sharding in zip(
-        paths_of(dict(state)), jax.tree.leaves(state_shardings(state, mesh, rules)), strict=True
+        paths_of(dict(state)), jax.tree.leaves(state_shardings(state, mesh, objective.rules)), strict=True
     ):
         spec = sharding.spec
         size = leaf.size * leaf.dtype.itemsize // math.prod(mesh.shape[axis] for axis in spec if axis)
         kind, _, name = path.partition("/")
         sums[kind] = sums.get(kind, 0) + size
         if kind in _PARAMETERS:
-            shape, rule = "x".join(map(str, leaf.shape)) or "scalar", rule_of(rules, name)
+            shape, rule = "x".join(map(str, leaf.shape)) or "scalar", rule_of(objective.rules, name)
             decay = "frozen" if kind == "frozen" else "decays" if rule.decays else "-"
-            yield f"{name:<50} {shape:>16}  {_text(spec):<24} {_mebibytes(size)}  {decay:<6} {rule.depth}"
+            place = f"{_text(spec):<24} {_mebibytes(size)}"
+            bounds = "-" if rule.bounds is None else "{:g}..{:g}".format(*rule.bounds)
+            more = "" if kind == "frozen" else ", ".join(_exceptions(objective, name))
+            line = f"{name:<50} {shape:>16}  {place}  {decay:<6} {rule.depth:<7} {bounds:<9} {more}"
+            yield line.rstrip()
     axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     yield f"bytes per device on mesh {axes}:"
     for kind, size in [*sums.items(), ("all", sum(sums.values()))]:
         yield f"  {kind:<12} {_mebibytes(size)}"
+
+
+def _exceptions(objective: Objective, path: str) -> Iterator[str]:
+    """How the training of a parameter differs from that of most."""
+    if path in objective.rates:
+        yield f"rate {objective.rates[path]:g}"
+    if layers := objective.frozen_layers_of(path):
+        yield f"first {layers} layers frozen"
+    if path in objective.running:
+        yield "running statistic"
 
 
 def _mebibytes(size: int) -> str:

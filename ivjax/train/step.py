@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Recipe
-from ivjax.experiment.patterns import covers
 from ivjax.experiment.rules import Rule, rule_of
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.ops.trees import map_with_path
@@ -49,7 +48,7 @@ def make_step(
         if objective.frozen_layers:
             # Before the norm is taken: frozen layers must not decide how much the others are clipped.
             zeros = jax.tree.map(jnp.zeros_like, gradients)
-            gradients = _with_frozen(gradients, zeros, objective.frozen_layers)
+            gradients = _with_frozen(gradients, zeros, objective)
         lr = recipe.schedule.at(state["step"], recipe.steps, jnp)
         params, moments, norm = updated(
             recipe.optimizer,
@@ -63,7 +62,7 @@ def make_step(
             frozen,
         )
         # Restored after the update too, because weight decay moves a parameter without any gradient.
-        params = _with_frozen(params, state["params"], objective.frozen_layers)
+        params = _with_frozen(params, state["params"], objective)
         # As the originals clamp in place, so the value in a checkpoint is the one in use.
         params = _bounded(params, objective.rules)
         params = _with_running(params, state["params"], {path: terms.pop(path) for path in objective.running})
@@ -91,12 +90,11 @@ def _bounded(params: Params, rules: Sequence[Rule]) -> Params:
     return map_with_path(clipped, params)
 
 
-def _with_frozen(new: Params, old: Params, frozen_layers: Mapping[str, int]) -> Params:
-    """`new`, but `old` in the first layers of the stacks that the patterns of `frozen_layers` cover."""
+def _with_frozen(new: Params, old: Params, objective: Objective) -> Params:
+    """`new`, but `old` in the layers that `objective.frozen_layers` names."""
 
     def chosen(path: str, new: jax.Array, old: jax.Array) -> jax.Array:
-        counts = (layers for pattern, layers in frozen_layers.items() if covers([pattern], path))
-        first = max(counts, default=0)
+        first = objective.frozen_layers_of(path)
         return new.at[:first].set(old[:first]) if first else new
 
     return map_with_path(chosen, new, old)

@@ -44,9 +44,9 @@ def summary(
 
 
 def parameter_table(program: Program, folder: Path, say: Callable[[str], None]) -> None:
-    """Writes parameters.txt: shape, split and bytes per device of every parameter; says its lines too."""
+    """Writes parameters.txt: where every parameter lies and how it is trained; says its lines too."""
     everything = program.state | ({"frozen": program.frozen} if program.frozen else {})
-    lines = list(sharding.describe(everything, program.mesh, program.objective.rules))
+    lines = list(sharding.describe(everything, program.mesh, program.objective))
     # Always stored, because the split of a run is asked about long after its terminal is gone.
     store(folder / "parameters.txt", "".join(f"{line}\n" for line in lines))
     for line in lines:

@@ -31,7 +31,7 @@ def test_argument_bytes_are_those_of_the_sharding_rules(experiment, estimated):
     mesh = abstract_mesh(experiment, CPU, 8)
     with jax.sharding.use_abstract_mesh(mesh):
         program = program_of(experiment, mesh)
-    table = "\n".join(sharding.describe(program.state, mesh, program.objective.rules)).partition(
+    table = "\n".join(sharding.describe(program.state, mesh, program.objective)).partition(
         "bytes per device"
     )[2]
     sizes = dict(re.findall(r"^  (\w+) +([\d.]+) MiB$", table, re.MULTILINE))

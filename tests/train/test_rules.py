@@ -1,4 +1,4 @@
-"""Every parameter of the shipped configs keeps its place on the mesh, its decay and its layer."""
+"""Every parameter of the shipped configs keeps its place on the mesh, its decay, its layer and its bounds."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ RECORDED = Path(__file__).with_name("parameter_rules.txt")
 
 
 def recorded() -> dict[str, list[str]]:
-    """Axes, decay and depth by path."""
+    """Axes, decay, depth and bounds by path."""
     return {path: rest for path, *rest in map(str.split, RECORDED.read_text().splitlines())}
 
 
@@ -30,7 +30,8 @@ def test_rules_of_a_shipped_config_are_as_recorded(name):
     for path, leaf in paths_of(tree):
         rule = rule_of(objective.rules, path)
         axes = ",".join(axis or "-" for axis in rule.axes) or "whole"
-        assert [axes, "decays" if rule.decays else "-", rule.depth] == known[path], path
+        bounds = "-" if rule.bounds is None else "{}..{}".format(*rule.bounds)
+        assert [axes, "decays" if rule.decays else "-", rule.depth, bounds] == known[path], path
         assert len(rule.axes) <= len(leaf.shape)
         if rule.depth == "last":
             assert scales[path] == 1.0

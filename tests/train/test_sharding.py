@@ -8,10 +8,12 @@ from jax.sharding import PartitionSpec as P
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.rules import Rule
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.internvideo2.rules import STUDENT
 from ivjax.ops.trees import paths_of
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
+from ivjax.stages.objective import Objective
 from ivjax.train.feed import host_shard
 from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.sharding import describe, spec_of, state_shardings
@@ -58,8 +60,9 @@ def test_an_indivisible_dimension_stays_whole():
 
 def test_the_printed_table_sums_the_bytes_of_a_device():
     mesh = build_mesh(MeshShape(data=2, fsdp=4))
+    objective = experiment.stage.build(Compute())
     shapes, rules = state_shapes(experiment.stage)
-    lines = list(describe(shapes, mesh, rules))
+    lines = list(describe(shapes, mesh, objective))
     shardings = dict(paths_of(state_shardings(shapes, mesh, rules)))
     expected = sum(
         4 * np.prod(shardings[path].shard_shape(leaf.shape), dtype=np.int64)
@@ -67,6 +70,33 @@ def test_the_printed_table_sums_the_bytes_of_a_device():
     )
     assert float(lines[-1].split()[1]) == pytest.approx(expected / 2**20, abs=1e-3)
     assert any("encoder/blocks/mlp/fc1/kernel" in line and "-, fsdp" in line for line in lines)
+
+
+def test_the_printed_table_says_how_each_parameter_is_trained():
+    objective = Objective(
+        init=lambda key: {},
+        loss=lambda params, batch, key: (0.0, {}),
+        media={},
+        rules=(
+            Rule("temperature", bounds=(0.01, float("inf"))),
+            Rule("blocks", decays=True, depth="stacked"),
+            Rule("*"),
+        ),
+        frozen_layers={"blocks": 2},
+        rates={"blocks/kernel": 0.1},
+        running=("mean",),
+    )
+    params = {"blocks": {"bias": np.ones(3), "kernel": np.ones(3)}, "mean": np.ones(3)}
+    state = {"params": params | {"temperature": np.ones(())}, "frozen": {"text": np.ones(3)}}
+    lines = list(describe(state, build_mesh(MeshShape()), objective))[:5]
+    table = {line.split()[0]: line.partition("MiB")[2].split(maxsplit=3) for line in lines}
+    assert table == {
+        "text": ["frozen", "last", "-"],
+        "blocks/bias": ["decays", "stacked", "-", "first 2 layers frozen"],
+        "blocks/kernel": ["decays", "stacked", "-", "rate 0.1, first 2 layers frozen"],
+        "mean": ["-", "last", "-", "running statistic"],
+        "temperature": ["-", "last", "0.01..inf"],
+    }
 
 
 @pytest.mark.parametrize(
