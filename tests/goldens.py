@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from ivjax.convert.families.internvideo2 import listed_layers
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.models.sizes import tapped_layers
+from ivjax.models.videomae.encoder import EPSILON
 
 FOLDER = Path(os.environ.get("IVJAX_GOLDEN", Path(__file__).parent / "golden"))
 
@@ -33,6 +34,9 @@ class Golden:
         self.json: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
         self.config: dict[str, Any] = self.json.get("config", {})
         self.tensors = load_file(FOLDER / f"{name}.safetensors")
+        mode = self.json.get("provenance", {}).get("mode", "")
+        # An original that is evaluated drops nothing, whatever its rates are.
+        assert mode.startswith("eval") or not any(drop_rates(self.config).values()), drop_rates(self.config)
 
     def group(self, name: str) -> dict[str, np.ndarray]:
         """Tensors whose key starts with `name/`, without that prefix."""
@@ -43,6 +47,25 @@ class Golden:
 
     def __contains__(self, key: str) -> bool:
         return key in self.tensors
+
+
+def drop_rates(config: dict[str, Any], path: str = "") -> dict[str, float]:
+    """Rates of dropout and drop path in a fixture's options, by their path."""
+    found: dict[str, float] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            found |= drop_rates(value, f"{path}{name}.")
+        elif name.endswith(("drop_rate", "drop_path_rate")):
+            found[f"{path}{name}"] = value
+    return found
+
+
+def assert_options_of_videomae(config: dict[str, Any]) -> None:
+    """Asserts that a fixture's model has what all VideoMAEs of ours have: biases, and the norms' epsilon."""
+    assert config.get("qkv_bias", True)
+    # One constructor takes the number, the other a layer, which the fixture writes as "LayerNorm eps=1e-6".
+    _, _, written = config.get("norm_layer", "").partition("eps=")
+    assert config.get("norm_eps", float(written or EPSILON)) == EPSILON
 
 
 def clips(video: np.ndarray) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Recipe
 from ivjax.experiment.rules import Rule, rule_of
+from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import WarmupCosine
 from ivjax.ops.trees import map_with_path
 from ivjax.stages.objective import MOMENTUM, Batch, Metrics, Objective, Params
@@ -30,14 +31,16 @@ def init_state(params: Params, recipe: Recipe) -> State:
     return state if recipe.ema is None else state | {"ema": params}
 
 
+def decay_schedule(options: AdamW) -> WarmupCosine:
+    """Returns the schedule of the weight decay: along a cosine to its end, or constant without one."""
+    return WarmupCosine(options.decay, options.decay if options.decay_end is None else options.decay_end)
+
+
 def make_step(
     objective: Objective, recipe: Recipe
 ) -> Callable[[State, Params, Batch], tuple[State, Metrics]]:
     """step(state, frozen, batch). A non-finite loss or gradient leaves all but the counters as it was."""
-    decay = WarmupCosine(
-        recipe.optimizer.decay,
-        recipe.optimizer.decay if recipe.optimizer.decay_end is None else recipe.optimizer.decay_end,
-    )
+    decay = decay_schedule(recipe.optimizer)
 
     def step(state: State, frozen: Params, batch: Batch) -> tuple[State, Metrics]:
         # The same key at every step: what is drawn depends on it and on the index of each clip, so that a

@@ -27,7 +27,7 @@ from ivjax.stages.masked_pixels_loss import (
     pixel_targets,
 )
 from tests.convert.tables import export_tensors, import_tensors
-from tests.goldens import Golden, clips, close
+from tests.goldens import Golden, assert_options_of_videomae, clips, close
 
 FIXTURES = ("videomae_v1_pretrain", "videomae_v2_pretrain")
 FAMILY = FAMILIES["videomae_pretrain"]
@@ -40,6 +40,7 @@ class Case:
     def __init__(self, name: str):
         self.golden = Golden(name)
         described = self.golden.json
+        assert_options_of_videomae(described["constructor"])
         self.size = FAMILY.parity.sizes(described | described["constructor"])
         self.params = import_tensors(FAMILY.rows, self.golden.group("params"))
         self.inputs = self.golden.group("inputs")
@@ -67,7 +68,7 @@ def case(name: str) -> Case:
 
 @pytest.mark.golden
 @each_fixture
-def test_every_layer_and_every_target(name):
+def test_every_layer_and_every_target_is_the_originals(name):
     c = case(name)
     found = jax.jit(lambda params: FAMILY.parity.run(c.size, params, c.inputs, "float32"))(c.params)
     outputs = c.golden.group("outputs")
@@ -78,7 +79,7 @@ def test_every_layer_and_every_target(name):
 
 @pytest.mark.golden
 @each_fixture
-def test_losses_and_gradients(name):
+def test_losses_and_gradients_are_the_originals(name):
     c = case(name)
     loss, gradients = jax.jit(jax.value_and_grad(c.loss))(c.params)
     close(loss, c.golden["losses/loss"])
@@ -90,7 +91,7 @@ def test_losses_and_gradients(name):
 
 @pytest.mark.golden
 @each_fixture
-def test_masks(name, monkeypatch):
+def test_masks_of_encoder_and_decoder_are_the_originals(name, monkeypatch):
     c = case(name)
     places = np.prod(c.size.encoder.grid[1:])
     tube = jnp.asarray(c.inputs["mask"][:, :places] == 0, jnp.float32)

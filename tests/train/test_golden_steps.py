@@ -15,9 +15,18 @@ from ivjax.stages.masked_reconstruction import MaskedReconstruction, Weights
 from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
 from ivjax.train.gradients import gradients_of
-from ivjax.train.step import init_state, make_step
+from ivjax.train.step import decay_schedule, init_state, make_step
 from tests.convert.tables import export_tensors, import_tensors
-from tests.goldens import Golden, clips, close, close_gradient, cosine_schedule, returned_layers, seen
+from tests.goldens import (
+    Golden,
+    assert_options_of_videomae,
+    clips,
+    close,
+    close_gradient,
+    cosine_schedule,
+    returned_layers,
+    seen,
+)
 
 NAME = "stage1_train_steps"
 LOSSES = {"loss": "total", "clip": "clip_middle", "pooled": "clip_final", "mae": "mae"}
@@ -28,6 +37,7 @@ def stage_of(config: dict, targets: str) -> MaskedReconstruction:
     clip, pooled = config["clip_loss_ratio"]
     clip_teacher = ENCODER.parity.sizes(config["clip_teacher"])
     mae_teacher = VIDEOMAE.parity.sizes(config["mae_teacher"])
+    assert_options_of_videomae(config["mae_teacher"])
     stage = MaskedReconstruction(
         student=size.encoder,
         clip=size.clip,
@@ -90,7 +100,7 @@ def teachers_of(golden: Golden) -> dict:
 @pytest.mark.golden
 @pytest.mark.parametrize("targets", ["visible", pytest.param("all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [NAME])
-def test_steps(name, targets, golden):
+def test_losses_and_parameters_of_all_steps_are_the_originals(name, targets, golden):
     config, recipe = golden.config, recipe_of(golden.config)
     objective = stage_of(config, targets).build(Compute("float32"))
     state = init_state(import_tensors(PRETRAIN.rows, golden.group("params/student")), recipe)
@@ -111,7 +121,19 @@ def test_steps(name, targets, golden):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("name", [NAME])
-def test_masks_targets_and_gradients_of_the_first_step(name, golden):
+def test_learning_rate_and_weight_decay_are_the_originals(name):
+    config = Golden(name).config
+    recipe = recipe_of(config)
+    schedules = {"lr_values": recipe.schedule, "wd_values": decay_schedule(recipe.optimizer)}
+    for key, schedule in schedules.items():
+        values = np.asarray(config.get(key, ()))
+        ours = schedule.at(np.arange(len(values)), recipe.steps, np)
+        np.testing.assert_allclose(ours, values, rtol=1e-6, atol=1e-12, err_msg=key)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", [NAME])
+def test_masks_targets_and_gradients_of_the_first_step_are_the_originals(name, golden):
     stage = stage_of(golden.config, "all")
     compute = Compute("float32")
     objective = stage.build(compute)

@@ -82,8 +82,10 @@ def image_size(config: Mapping[str, Any], key: str = "img_size") -> tuple[int, i
 
 
 def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
-    """Size of a fixture's encoder; its outputs are those of the plain arithmetic, with the erf GELU."""
+    """Size of a fixture's encoder, with the GELU of its `outputs`."""
     image = image_size(config)
+    # The fused kernels of the originals take the tanh approximation.
+    fused = config.get("fused_flags_for_outputs", {}).get("use_fused_mlp", False)
     return EncoderSize(
         width=config["embed_dim"],
         depth=config["depth"],
@@ -97,7 +99,7 @@ def encoder_size(config: Mapping[str, Any]) -> EncoderSize:
         tubelet=config.get("tubelet_size", 1),
         positions="separable" if config.get("sep_pos_embed") else "joint",
         layer_scale=config.get("init_values", 1e-5) or None,
-        gelu="erf",
+        gelu="tanh" if fused else "erf",
     )
 
 
