@@ -8,14 +8,21 @@ from ivjax.cli.common import add_command, add_model, note
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
-    about = "Embed videos, or captions, into one .npz file that `ivjax search` reads."
+    about = (
+        "Embed videos by any model with a video tower, or captions by a pair of towers, into one .npz file. "
+        "`ivjax search` reads what a pair of towers embedded."
+    )
     example = "ivjax embed videos/ --weights runs/tiny --window 8 --stride 4 --out index.npz"
     parser = add_command(commands, "embed", about, example)
     parser.add_argument(
         "videos", nargs="*", metavar="VIDEO", help="videos, folders, globs, or corpus folders"
     )
     parser.add_argument(
-        "--weights", required=True, metavar="WEIGHTS|RUN", help="a weights file, or a run's folder"
+        "--weights",
+        required=True,
+        metavar="WEIGHTS|RUN",
+        help="a weights file, or a run's folder, of a tower, student, classifier or pair of towers; for "
+        "videos also PATH#BRANCH",
     )
     add_model(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")

@@ -12,7 +12,7 @@ from ivjax.embed.index import IndexContent, IndexOrigin, IndexWriter
 from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import PlannedVideo, Window, Windowing, plan_windows
 from ivjax.errors import UserError
-from ivjax.evals.encoding import PairEncoder, in_batches
+from ivjax.evals.encoding import TokenEncoder, in_batches
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.views import VideoView, read_views
 from ivjax.progress import Progress
@@ -68,7 +68,7 @@ class EmbeddingOutcome:
 
 
 def embed_videos(
-    encoder: PairEncoder, media: MediaList, out: Path, origin: IndexOrigin, options: EmbedOptions, say: Say
+    encoder: TokenEncoder, media: MediaList, out: Path, origin: IndexOrigin, options: EmbedOptions, say: Say
 ) -> EmbeddingOutcome:
     """Writes the index of all windows that can be read; raises UserError if there are none."""
     planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing)
@@ -101,7 +101,7 @@ class _WindowFeed:
         self._waiting: deque[Window] = deque()
         self.broken: dict[str, UnscoredClip] = {}
 
-    def read(self, encoder: PairEncoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
+    def read(self, encoder: TokenEncoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
         """Yields each window that can be read, and its frames (T, H, W, 3) uint8."""
         for found in read_views(self._views(), encoder.frames, encoder.image, threads):
             window = self._waiting.popleft()

@@ -10,7 +10,7 @@ from ivjax.embed.index import IndexOrigin
 from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
-from ivjax.evals.encoding import PairEncoder
+from ivjax.evals.encoding import PairEncoder, TokenEncoder
 from ivjax.version import __version__
 
 
@@ -23,7 +23,7 @@ class EmbeddingJob:
         texts: captions; without videos.
         texts_file: a file of more captions, one a line.
         out: the index.
-        weights: a run folder or a weight file.
+        weights: a run folder or a weight file, or a branch of either (PATH#BRANCH); texts need two towers.
         preset: which model the file holds, where it does not say.
         tokenizer: another vocabulary file than the model names.
         options: how videos are embedded.
@@ -38,16 +38,20 @@ class EmbeddingJob:
     tokenizer: str | None = None
     options: EmbedOptions = EmbedOptions()
 
-    def open(self) -> PairEncoder:
-        """Returns the model."""
+    def open_for_videos(self) -> TokenEncoder:
+        """Returns the model, which may be any tower, or a larger model with one inside."""
         # Imports jax, which takes a second; a wrong argument is reported before.
-        from ivjax.evals.pair_model import open_pairs
+        from ivjax.evals.features import open_embedder
 
-        return open_pairs(
-            self.weights, self.preset, self.tokenizer, self.options.batch, words=not self.videos
-        )
+        return open_embedder(self.weights, self.preset, self.options.batch)
 
-    def origin_of(self, encoder: PairEncoder) -> IndexOrigin:
+    def open_for_texts(self) -> PairEncoder:
+        """Returns the model, which must be a pair of towers."""
+        from ivjax.evals.pair_model import open_pairs  # imports jax too
+
+        return open_pairs(self.weights, self.preset, self.tokenizer, self.options.batch)
+
+    def origin_of(self, encoder: TokenEncoder) -> IndexOrigin:
         """Returns what the index says of where it came from."""
         windowing = self.options.windowing
         return IndexOrigin(
@@ -61,6 +65,7 @@ class EmbeddingJob:
             version=__version__,
             window=windowing.seconds,
             stride=windowing.stride or windowing.seconds,
+            feature=encoder.feature,
         )
 
 
@@ -72,8 +77,10 @@ def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
     if not job.videos and (job.options.tokens or job.options.windowing != Windowing()):
         raise UserError("--tokens, --window and --stride are for videos; leave them out with texts")
     media = MediaList(job.videos)
-    encoder = job.open()
-    origin = job.origin_of(encoder)
-    if job.videos:
-        return embed_videos(encoder, media, job.out, origin, job.options, say)
-    return embed_captions(encoder, texts, job.out, origin, say)
+    if not job.videos:
+        pair = job.open_for_texts()
+        return embed_captions(pair, texts, job.out, job.origin_of(pair), say)
+    encoder = job.open_for_videos()
+    if encoder.feature != "embedding" and not job.options.tokens:
+        say(f"the rows are {encoder.feature} features of {job.weights}; `ivjax search` needs two towers")
+    return embed_videos(encoder, media, job.out, job.origin_of(encoder), job.options, say)

@@ -31,6 +31,8 @@ class IndexOrigin:
         version: of ivjax.
         window: seconds of a window (None: whole videos).
         stride: seconds from one window to the next.
+        feature: what a row is: the `embedding` of a pair of towers, which texts are compared with, or what a
+            tower `pooled`, or its `mean` patch.
     """
 
     weights: str
@@ -42,6 +44,7 @@ class IndexOrigin:
     version: str
     window: float | None = None
     stride: float | None = None
+    feature: str = "embedding"
 
 
 class IndexWriter:

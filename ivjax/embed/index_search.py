@@ -41,10 +41,15 @@ class Hit:
 def open_for(
     index: Index, weights: str | None = None, preset: str | None = None, tokenizer: str | None = None
 ) -> PairEncoder:
-    """Returns the model that an index was made with, or the one of other weights."""
+    """Returns the model that an index was made with, or the one of other weights; it reads texts."""
     from ivjax.evals.pair_model import open_pairs
 
     origin = index.origin
+    if origin.feature != "embedding":
+        raise UserError(
+            f"{index.path} holds {origin.feature} features of {origin.weights}, which have no likeness to "
+            "words; embed the videos with two towers"
+        )
     if weights is None:
         weights = found_from(origin.weights, origin.folder)
         preset = preset or origin.preset

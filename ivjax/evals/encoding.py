@@ -33,12 +33,21 @@ class ClipEncoder(Protocol):
         ...
 
 
-class PairEncoder(ClipEncoder, Protocol):
-    """Embeds clips and texts in one space: rows of `video` and of `text` have unit length."""
+class TokenEncoder(ClipEncoder, Protocol):
+    """A ClipEncoder that can also give the states of all tokens."""
+
+    @property
+    def feature(self) -> str:
+        """What `video` gives: an `embedding` beside texts, or what a tower `pooled`, or its `mean` patch."""
+        ...
 
     def tokens(self, clips: np.ndarray) -> np.ndarray:
-        """Returns the last states of all tokens (n, N, C) float32, class token first."""
+        """Returns the last states of all tokens (n, N, C) float32, class tokens first."""
         ...
+
+
+class PairEncoder(TokenEncoder, Protocol):
+    """Embeds clips and texts in one space: rows of `video` and of `text` have unit length."""
 
     def text(self, texts: Sequence[str]) -> np.ndarray:
         """Returns (n, D) float32 for n texts."""

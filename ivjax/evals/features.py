@@ -1,4 +1,4 @@
-"""Encoders as a probe reads them: one vector a clip, and the same of an encoder that has learnt nothing."""
+"""Encoders as probes and `ivjax embed` read them: one vector a clip, or the states of its tokens."""
 
 import functools
 from pathlib import Path
@@ -6,20 +6,24 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from ivjax.convert.loading import load
 from ivjax.convert.origins import params_of_run
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
+from ivjax.evals.encoding import TokenEncoder
+from ivjax.evals.pair_model import PairModel
 from ivjax.evals.suites.suite import Dtype, Feature, FeatureSuite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.storing import is_run, stored_experiment
+from ivjax.models.dual_tower import DualTower
 from ivjax.models.tower import VideoEncoder, VideoTower
 from ivjax.stages.objective import Params
 
-_ENCODER = "encoder"  # the branch of a larger model that is probed unless another is named
+_ENCODER = "encoder"  # the branch of a larger model that is read unless another is named
 
 
 class FoundEncoder(NamedTuple):
@@ -31,12 +35,16 @@ class FoundEncoder(NamedTuple):
 
 
 class Features(ClipModel):
-    """A ClipEncoder of features that are not made for any task; `feature` says which they are."""
+    """A TokenEncoder of features that are not made for any task; `feature` says which they are."""
 
     def __init__(self, model: VideoEncoder, params: Params, feature: Feature, batch: int, mesh: Mesh):
         super().__init__(_reader(model, feature), params, model.frames, model.image, batch, mesh)
         self.feature = feature
         self._model, self._asked = model, batch
+
+    def tokens(self, clips: np.ndarray) -> np.ndarray:
+        """Returns the last states of all tokens (n, N, C) float32, class tokens first."""
+        return self.on_own(_states(self._model), clips)
 
     def fresh(self) -> "Features":
         """Returns the same model with random parameters, always the same ones."""
@@ -87,6 +95,19 @@ def open_features(
         dtype: what the model computes in.
     """
     return _features(path, find_encoder(path, preset, dtype), feature, batch, mesh or local_mesh())
+
+
+def open_embedder(path: str, preset: str | None = None, batch: int = 32) -> TokenEncoder:
+    """Returns the model that embeds clips: everything that `open_features` opens.
+
+    The rows of a pair of towers have unit length, because texts are compared with them. Those of any other
+    model are its features as they are.
+    """
+    found = find_encoder(path, preset)
+    if isinstance(found.model, DualTower):
+        # Without a tokenizer: videos can be embedded where the vocabulary is not at hand.
+        return PairModel(found.model, found.params, None, batch, local_mesh())
+    return _features(path, found, None, batch, local_mesh())
 
 
 def _features(path: str, found: FoundEncoder, feature: Feature | None, batch: int, mesh: Mesh) -> Features:
@@ -140,6 +161,14 @@ def _reader(model: VideoEncoder, feature: Feature) -> Function:
     return mean if feature == "mean" else pooled
 
 
+@functools.lru_cache(maxsize=8)  # for the same reason
+def _states(model: VideoEncoder) -> Function:
+    def states(params: Params, video: jax.Array) -> jax.Array:
+        return model.encode(params, video).tokens
+
+    return states
+
+
 def _split(path: str) -> tuple[str, str]:
     """PATH and BRANCH; a name that is a file with a # in it is a path."""
     place, _, branch = path.rpartition("#")
@@ -153,7 +182,7 @@ def _encoder_of_file(path: str, model: Any, params: Params, branch: str, dtype: 
     size = model.size.encoders().get(branch or _ENCODER)
     if size is None:
         named = f" #{branch}" if branch else ""
-        raise UserError(f"{path} holds a {type(model).__name__}, which has no encoder{named} to be probed")
+        raise UserError(f"{path} holds a {type(model).__name__}, which has no video encoder{named}")
     return FoundEncoder(size.build(Compute(dtype)), params[branch or _ENCODER], model.size.trains_pooling())
 
 
@@ -162,7 +191,7 @@ def _branch(name: str, stage: Stage, branch: str, dtype: Dtype) -> VideoTower:
     encoders = stage.encoders()
     if branch not in encoders:
         names = ", ".join(f"{name}#{other}" for other in encoders) or "none"
-        raise UserError(f"{name} has no encoder #{branch} to be probed; its encoders are {names}")
+        raise UserError(f"{name} has no encoder #{branch}; its encoders are {names}")
     return encoders[branch].build(Compute(dtype))
 
 

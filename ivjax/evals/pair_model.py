@@ -25,6 +25,8 @@ from ivjax.stages.objective import Params
 class PairModel(ClipModel):
     """A PairEncoder of two towers."""
 
+    feature = "embedding"
+
     def __init__(self, model: DualTower, params: Params, tokenizer: Tokenizer | None, batch: int, mesh: Mesh):
         video = _functions(model)[0]
         super().__init__(video, params, model.frames, model.image, batch, mesh)
@@ -67,7 +69,6 @@ def open_pairs(
     preset: str | None = None,
     tokenizer: str | None = None,
     batch: int = 32,
-    words: bool = True,
     mesh: Mesh | None = None,
     dtype: Dtype = "float32",
 ) -> PairModel:
@@ -78,7 +79,6 @@ def open_pairs(
         preset: which model the file holds, where it does not say.
         tokenizer: another vocabulary file than the model names.
         batch: clips at a time.
-        words: whether texts are embedded too; without them no vocabulary is needed.
         mesh: the devices that compute (None: all of this process).
         dtype: what the model computes in.
     """
@@ -86,19 +86,13 @@ def open_pairs(
     if reader is not None and tokenizer is not None:
         options: Any = reader  # the protocol does not say that tokenizers are dataclasses
         reader = dataclasses.replace(options, path=tokenizer)
-    pair = _checked(path, model, reader, words)
+    pair = _checked(path, model, reader)
     return PairModel(pair, params, reader, batch, mesh or local_mesh())
 
 
-def _checked(name: str, model: Any, tokenizer: Tokenizer | None, words: bool = True) -> DualTower:
+def _checked(name: str, model: Any, tokenizer: Tokenizer | None) -> DualTower:
     if not isinstance(model, DualTower):
         raise UserError(f"{name} holds a {type(model).__name__}, which reads no captions; give two towers")
-    if words:
-        _check_words(name, model, tokenizer)
-    return model
-
-
-def _check_words(name: str, model: DualTower, tokenizer: Tokenizer | None) -> None:
     # A missing or wrong vocabulary is better met now than after all clips.
     if tokenizer is None:
         raise UserError(f"{name} does not say how captions become tokens; give a run or released weights")
@@ -112,6 +106,7 @@ def _check_words(name: str, model: DualTower, tokenizer: Tokenizer | None) -> No
             f"the tokenizer has {tokenizer.vocabulary_size} pieces and the model in {name} "
             f"{model.size.text.vocabulary} words; name its own vocabulary with --tokenizer"
         )
+    return model
 
 
 @functools.lru_cache(maxsize=8)  # the same functions for the same model, so that they are compiled once

@@ -66,7 +66,7 @@ class ClassifierSize:
         return pooled + next((width for name, width in merged.items() if name in self.merge), 0)
 
     @property
-    def grid(self) -> Grid | None:
+    def grid(self) -> Grid:
         """The encoder's patch grid."""
         return self.encoder.grid
 
@@ -109,6 +109,4 @@ class ClassifierSize:
 
     @property
     def _times(self) -> int:
-        grid = self.encoder.grid
-        assert grid is not None
-        return grid[0]
+        return self.encoder.grid[0]

@@ -37,7 +37,7 @@ class DualSize:
         return self.vision.frames if self.frames is None else self.frames
 
     @property
-    def grid(self) -> Grid | None:
+    def grid(self) -> Grid:
         """The video tower's patch grid."""
         return self.vision.grid
 

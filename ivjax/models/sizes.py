@@ -41,7 +41,16 @@ class ComposedSize(ModelSize, Protocol):
 
 
 class VideoTowerSize(ModelSize, Protocol):
-    """The size of a video tower. All towers number patches time-major: time, then row, then column."""
+    """The size of a video tower. All towers number patches time-major: time, then row, then column.
+
+    A tower keeps its blocks in one stack, the branch `blocks` of its parameters. One that does not can be
+    trained and probed, but not with its last blocks alone (`stage.probe.open_blocks`).
+    """
+
+    @property
+    def grid(self) -> Grid:
+        """The patch grid: every video tower has one."""
+        ...
 
     @property
     def width(self) -> int:

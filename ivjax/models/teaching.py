@@ -32,10 +32,9 @@ def clip_features(
     frames. video (B, T, H, W, 3): uint8, or float that is normalised; keep (depth, 2, B * segments).
     """
     found = encode_segments(tower, params, video, keep=keep)
-    streams, attention, grid = found.streams, found.attention, tower.size.grid
-    assert grid is not None
+    streams, attention = found.streams, found.attention
     if attention is not None:
-        attention = attention.reshape(len(video), found.segments * grid[0], -1)
+        attention = attention.reshape(len(video), found.segments * tower.size.grid[0], -1)
     # Averaged before anything is normalised: the originals divide by the length of the mean.
     cls = mean_over(streams[:, :, :, : tower.size.class_tokens], axis=2)
     return ClipFeatures(cls, streams, found.pooled, attention)

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.classifier import Classifier
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.stages.classification import Classification
 from ivjax.stages.objective import Batch, Medium, Metrics, Objective, Params
 
-_BLOCKS = "encoder/blocks"
+_STACK = "blocks"  # the branch of a tower that holds its blocks, one array per parameter
 
 
 def build(stage: Classification, compute: Compute) -> Objective:
@@ -29,7 +30,7 @@ def build(stage: Classification, compute: Compute) -> Objective:
         rules=stage.classifier.rules,
         frozen=_frozen(stage, model),
         unfreeze="stage.probe=none",
-        frozen_layers={_BLOCKS: stage.frozen_blocks} if stage.frozen_blocks else {},
+        frozen_layers={f"encoder/{_STACK}": stage.frozen_blocks} if stage.frozen_blocks else {},
         running=_running(stage),
         grid=encoder.grid,
     )
@@ -50,10 +51,15 @@ def _frozen(stage: Classification, model: Classifier) -> tuple[str, ...]:
     if stage.probe is None:
         return ()
     size = stage.classifier.encoder
-    trained = (*(["blocks"] if stage.probe.open_blocks else []), *_open_pool(stage))
+    trained = (*([_STACK] if stage.probe.open_blocks else []), *_open_pool(stage))
     # Asked of the shapes, not of the rules: these also cover tables that a tower of this size may lack.
     branches = jax.eval_shape(model.tower.init, jax.random.key(0))
     assert set(size.pool_branches) <= set(branches)
+    if stage.probe.open_blocks and _STACK not in branches:
+        raise UserError(
+            f"stage.probe.open_blocks={stage.probe.open_blocks} needs a tower with its blocks in one stack "
+            f"`{_STACK}`, and that of {type(size).__name__} has {', '.join(branches)}; set it to 0"
+        )
     return tuple(f"encoder/{branch}" for branch in branches if branch not in trained)
 
 

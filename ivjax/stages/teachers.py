@@ -57,7 +57,6 @@ class ClipTeacher:
         size, frames = self.size, student.frames
         self.taps(heads)
         segments, rest = divmod(frames, size.frames)
-        assert size.grid is not None
         grid = (segments * size.grid[0], *size.grid[1:])
         # Grids are compared, not frames or sizes of pictures: targets are taken at
         # the student's token numbers.

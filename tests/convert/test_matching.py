@@ -11,7 +11,8 @@ import pytest
 from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.detection import recognise
 from ivjax.convert.engine.match_report import MatchReport
-from ivjax.convert.engine.matching import MatchRequest, covers
+from ivjax.convert.engine.matching import MatchRequest, covers, match
+from ivjax.convert.engine.rows import Row
 from ivjax.convert.formats.tensors import Arrays, Tensors
 from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
@@ -178,6 +179,14 @@ def test_errors_name_the_tensor_that_does_not_fit(fault, monkeypatch):
     assert not report.fits and report.preset == "small"
     with pytest.raises(UserError, match=f"w.pth and viclip small do not fit: .*{words}"):
         report.check("w.pth")
+
+
+def test_an_ignored_branch_covers_what_lies_below_it():
+    """As it does when the family is recognised: patterns mean the same everywhere."""
+    tensors = Arrays({"a": np.zeros(2), "opt/m/a": np.zeros(2), "opt/v": np.zeros(2), "optimum": np.zeros(2)})
+    report = match([Row("a", "a")], tensors, MatchRequest(ignored={"opt": "only training needs it"})).report
+    assert report.unused == dict.fromkeys(("opt/m/a", "opt/v"), "only training needs it")
+    assert list(report.surplus) == ["optimum"]
 
 
 def test_a_wrong_or_unknown_family_is_an_error(monkeypatch):

@@ -18,6 +18,7 @@ class ColourEncoder:
     frames = 4
     image = (16, 24)
     width = 3
+    feature = "embedding"
 
     def __init__(self):
         self.seen: list[tuple[int, ...]] = []

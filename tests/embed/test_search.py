@@ -32,16 +32,17 @@ def command(*words):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What `open_pairs` is called with; it gives the encoder of colours."""
+    """What `open_pairs` and `open_embedder` are called with; they give the encoder of colours."""
     calls = []
 
-    def open_pairs(path, preset, tokenizer, batch, words=True):
-        calls.append((path, preset, tokenizer, batch))
+    def open_encoder(*arguments):
+        calls.append(arguments)
         return ColourEncoder()
 
-    module = types.ModuleType("ivjax.evals.pair_model")
-    module.open_pairs = open_pairs
-    monkeypatch.setitem(sys.modules, "ivjax.evals.pair_model", module)
+    for name, function in (("pair_model", "open_pairs"), ("features", "open_embedder")):
+        module = types.ModuleType(f"ivjax.evals.{name}")
+        setattr(module, function, open_encoder)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
     return calls
 
 
@@ -134,7 +135,7 @@ def test_a_search_finds_the_red_clip(folder, opened, capsys):
     assert lines[1].endswith("  videos/a.mp4  1.00-2.00 s") and lines[4].endswith(
         "  videos/b.mp4  0.00-1.00 s"
     )
-    assert opened[0] == ("w", "p", None, 16) and opened[1][:3] == ("w", "p", None)
+    assert opened[0] == ("w", "p", 16) and opened[1][:3] == ("w", "p", None)
     origin = read_index(folder / "i.npz").origin
     assert (origin.version, origin.folder, origin.window, origin.stride) == (__version__, str(folder), 1, 1)
 

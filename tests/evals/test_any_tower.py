@@ -11,15 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.embed.embed_videos import EmbedOptions
+from ivjax.embed.embedding_job import EmbeddingJob, run_job
+from ivjax.embed.index import read_index
 from ivjax.errors import UserError
 from ivjax.evals import class_model, features, pair_model
 from ivjax.evals.compiled import local_mesh
 from ivjax.evals.suites import LinearProbe, Retrieval, ViewClassification
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rule
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.dual_size import DualSize
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.models.viclip.sizes import TextSize
+from tests.embed.fake import COLOURS, write_coloured
 from tests.evals.small_run import small_experiment
 
 CLIPS = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 6, 3), np.uint8)
@@ -46,7 +51,7 @@ class TintTower(VideoTower):
 
 @dataclass(frozen=True)
 class TintSize:
-    """What evals ask of a size."""
+    """What evals and classifiers ask of a size."""
 
     out: int | None = 4
 
@@ -56,10 +61,20 @@ class TintSize:
     patches: ClassVar[int] = 3
     class_tokens: ClassVar[int] = 0
     grid: ClassVar[Any] = (3, 1, 1)
+    depth: ClassVar[int] = 2
+    pool_branches: ClassVar[tuple[str, ...]] = ()
+    rules: ClassVar[Any] = (Rule("tint/kernel"), Rule("tint/bias"))
 
     def build(self, compute, taps=()):
         """Returns the tower."""
         return TintTower(self, Tints())
+
+    def flops(self, patches=None):
+        """FLOPs of the one layer."""
+        return {"tint": 24.0 * (patches or self.patches)}
+
+    def check(self, name):
+        """Any size of it is possible."""
 
 
 def stage_of(model, **encoders):
@@ -86,11 +101,30 @@ def test_any_tower_is_probed_by_what_it_pools_or_by_its_patches(out):
     expected = tints(params).mean(1) if out is None else tints(params)[:, -1]
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-5)
     assert found.feature == ("mean" if out is None else "pooled")
+    np.testing.assert_allclose(found.tokens(CLIPS), tints(params), atol=1e-5)
     assert np.abs(found.fresh().video(CLIPS) - expected).max() > 0.01
     if out is None:
         suite = LinearProbe(train="x", features="pooled")
         with pytest.raises(UserError, match="holds a TintTower, which pools nothing; leave out --features"):
             features.of_experiment(suite, experiment, params, local_mesh())
+
+
+@pytest.mark.parametrize("out", [4, None])
+def test_any_tower_embeds_videos_for_the_embed_command(out, tmp_path, monkeypatch):
+    tower = TintSize(out).build(COMPUTE)
+    params = drawn(tower, 1)
+    monkeypatch.setattr(features, "find_encoder", lambda path, preset: features.FoundEncoder(tower, params))
+    video = write_coloured(tmp_path / "red.mp4", "red")
+    job = EmbeddingJob((video,), (), None, tmp_path / "i.npz", "w", options=EmbedOptions(batch=2))
+    said = []
+    run_job(job, said.append)
+    index = read_index(tmp_path / "i.npz")
+    # Every frame of a plain video has the same tint, so that the mean of the patches is any of them.
+    kernel, bias = (np.asarray(params["tint"][name]) for name in ("kernel", "bias"))
+    np.testing.assert_allclose(index.embeddings, [np.divide(COLOURS["red"], 255) @ kernel + bias], atol=0.03)
+    kind = "mean" if out is None else "pooled"
+    assert index.origin.feature == kind
+    assert said[0] == f"the rows are {kind} features of w; `ivjax search` needs two towers"
 
 
 def test_any_tower_embeds_clips_beside_any_text_tower(tmp_path):

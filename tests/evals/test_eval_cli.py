@@ -149,7 +149,7 @@ def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
         ),
         (("zeroshot", "--attribute", "colour", "--protocol", "msrvtt"), "retrieval and choice have it"),
         (
-            ("retrieval", "--protocol", "msrvtt_mc", "--ties", "originals"),
+            ("choice", "--protocol", "msrvtt_mc", "--ties", "originals"),
             "the suite choice has no --ties; retrieval has it",
         ),
         (("retrieval", "--temperature", "1"), "has no --temperature; choice has it"),

@@ -10,18 +10,25 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.cli import embed as embed_command
 from ivjax.cli import eval as command
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.registry import family_named
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Spread
 from ivjax.data_pipelines.video.decode import Video
+from ivjax.embed.embedding_job import EmbeddingJob, run_job
+from ivjax.embed.index import read_index
+from ivjax.embed.index_search import open_for
+from ivjax.embed.media_list import MediaList
+from ivjax.embed.windows import Windowing, plan_windows
 from ivjax.errors import UserError
 from ivjax.evals import features
 from ivjax.evals.class_model import open_classifier
 from ivjax.evals.compiled import local_mesh
 from ivjax.evals.features import open_features
 from ivjax.evals.suites import LinearProbe
+from ivjax.evals.views import read_views
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.run_options import Checkpointing
 from ivjax.experiment.storing import store_experiment, stored_experiment
@@ -92,7 +99,7 @@ def test_a_run_gives_its_student_or_the_branch_that_is_named(run):
     expected = apply(TINY, params["encoder"], CLIPS).pooled
     np.testing.assert_allclose(student.video(CLIPS), expected, atol=1e-4)
     assert (student.feature, student.width) == ("pooled", 8)
-    with pytest.raises(UserError, match="no encoder #mae_teacher to be probed; its encoders are .*#encoder"):
+    with pytest.raises(UserError, match="no encoder #mae_teacher; its encoders are .*#encoder"):
         open_features(f"{folder}#mae_teacher")
     with pytest.raises(UserError, match="is a run, which knows its sizes"):
         open_features(str(folder), "B14")
@@ -109,8 +116,56 @@ def test_a_model_in_memory_gives_what_its_run_gives(run):
     found = features.of_experiment(suite, experiment, params | {"clip_teacher": teacher}, local_mesh())
     expected = apply(TINY, teacher, CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
-    with pytest.raises(UserError, match="MaskedReconstruction has no encoder #vision to be probed"):
+    with pytest.raises(UserError, match="MaskedReconstruction has no encoder #vision; its encoders are"):
         features.of_experiment(LinearProbe(train="x", branch="vision"), experiment, params, local_mesh())
+
+
+def embedded(path, video, out, *flags):
+    """What `ivjax embed` stores of a video: the one row, and which feature it is."""
+    parser = argparse.ArgumentParser()
+    embed_command.add(parser.add_subparsers())
+    argv = ["embed", str(video), "--weights", str(path), "--out", str(out), "--batch", "2", *flags]
+    options = parser.parse_args(argv)
+    assert options.run(options) == 0
+    with np.load(out) as file:
+        (row,) = file["tokens" if "--tokens" in flags else "embeddings"]
+        return row, json.loads(file["metadata"].item())["feature"]
+
+
+def test_videos_are_embedded_by_whatever_has_a_video_tower(run, classifier, tmp_path):
+    """By what a probe reads of it; a pair of towers needs no vocabulary, and gives unit vectors."""
+    student, (classes, params) = run[0], classifier
+    for name, family, size in (("e", "internvideo2_encoder", TINY), ("v", "viclip", WORDS)):
+        stored(tmp_path / f"{name}.safetensors", family, size, 8)
+    unpooled = dataclasses.replace(STUDENT, pooled=None)
+    stored(tmp_path / "s.safetensors", "internvideo2_pretrain", unpooled, 8)
+    video, out = write_video(tmp_path / "clip.mp4", frames=20), tmp_path / "i.npz"
+    (planned,) = plan_windows(MediaList((str(video),)), Windowing())
+    clips = np.stack([*read_views(planned.views, 2, (28, 28))] * 3)
+
+    pooled = (student, f"{student}#encoder", classes, f"{classes}#encoder", tmp_path / "e.safetensors")
+    for path, feature in (*((path, "pooled") for path in pooled), (tmp_path / "s.safetensors", "mean")):
+        expected = open_features(str(path), batch=2).video(clips[:1])[0]
+        row, kind = embedded(path, video, out)
+        assert kind == feature and row.std() > 0.01
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+    with pytest.raises(UserError, match="holds mean features of .*, which have no likeness to words"):
+        open_for(read_index(out))
+
+    row, kind = embedded(tmp_path / "v.safetensors", video, out)
+    expected = open_features(f"{tmp_path}/v.safetensors", batch=2).video(clips[:1])[0]
+    assert kind == "embedding"
+    np.testing.assert_allclose(row, expected / np.linalg.norm(expected), atol=1e-5)
+
+    row, _ = embedded(classes, video, out, "--tokens")
+    np.testing.assert_allclose(row, apply(TINY, params["encoder"], clips).tokens[0], atol=1e-4)
+
+
+def test_texts_are_embedded_by_two_towers_alone(run, classifier, tmp_path):
+    for path, kind in ((run[0], "StudentModel"), (classifier[0], "Classifier")):
+        job = EmbeddingJob((), ("a cat",), None, tmp_path / "i.npz", str(path))
+        with pytest.raises(UserError, match=f"holds a {kind}, which reads no captions; give two towers$"):
+            run_job(job, lambda line: None)
 
 
 def test_a_student_that_never_pooled_gives_the_mean(tmp_path):
@@ -120,7 +175,7 @@ def test_a_student_that_never_pooled_gives_the_mean(tmp_path):
     expected = apply(TINY, params["encoder"], CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
     assert open_features(f"{tmp_path}/s.safetensors#encoder", feature="pooled").feature == "pooled"
-    with pytest.raises(UserError, match="holds a StudentModel, which has no encoder #vision"):
+    with pytest.raises(UserError, match="holds a StudentModel, which has no video encoder #vision"):
         open_features(f"{tmp_path}/s.safetensors#vision")
 
 

@@ -62,12 +62,13 @@ def test_flags_make_the_suite_that_a_config_would_write():
     assert asked("--suite", "classify", "--labels", "several").labels == "several"
 
 
-def test_protocols_of_multiple_choice_may_still_be_asked_for_as_retrieval():
+def test_protocols_belong_to_one_suite_and_the_error_names_it():
     argv = ("--protocol", "msrvtt_mc", "--temperature", "0.5")
-    expected = MultipleChoice(protocol="msrvtt_mc", temperature=0.5)
-    assert asked("--suite", "retrieval", *argv) == asked("--suite", "choice", *argv) == expected
-    with pytest.raises(UserError, match="'msrvtt_mc' is not one of ranking"):
-        Retrieval(protocol="msrvtt_mc")
+    assert asked("--suite", "choice", *argv) == MultipleChoice(protocol="msrvtt_mc", temperature=0.5)
+    with pytest.raises(UserError, match="'msrvtt_mc' is not one of ranking; .*, or the suite choice$"):
+        asked("--suite", "retrieval", "--protocol", "msrvtt_mc")
+    with pytest.raises(UserError, match="'msrvtt' is not one of choice; .*, or the suite retrieval$"):
+        MultipleChoice(protocol="msrvtt")
 
 
 def test_a_new_suite_is_a_class_and_an_entry(monkeypatch, tmp_path):

@@ -21,6 +21,7 @@ from ivjax.stages.classification import Classification, Probe
 from ivjax.stages.classification_loss import batch_of
 from ivjax.stages.objective import Objective
 from ivjax.train.step import init_state, make_step
+from tests.evals.test_any_tower import TintSize
 
 ENCODER = EncoderSize(16, 3, 2, 32, pool_heads=2, pool_width=8, image=(28, 28), frames=2, layer_scale=0.1)
 SIZE = ClassifierSize(ENCODER, 4)
@@ -166,6 +167,15 @@ def test_the_cost_of_a_probe_is_forward_but_for_what_learns():
     assert linear["blocks"] == whole["blocks"] / 3 and linear["pool"] == whole["pool"] / 3
     assert above["blocks"] == pytest.approx(linear["blocks"] * (1 + 2 / 3)) and above["pool"] == whole["pool"]
     assert linear["head"] == whole["head"] == 3 * 2 * 8 * 4
+
+
+def test_open_blocks_of_a_tower_without_a_stack_are_an_error():
+    size = ClassifierSize(TintSize(), 4)
+    assert Classification(size, probe=Probe()).build(Compute("float32")).frozen == ("encoder/tint",)
+    for count in (1, 2):  # some of the blocks, and all of them
+        stage = Classification(size, probe=Probe(open_blocks=count))
+        with pytest.raises(UserError, match="needs a tower with .* stack `blocks`, .*TintSize has tint"):
+            stage.build(Compute("float32"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Compares a file with a model on names and shapes alone: which tensor fills what, and what does not fit."""
 
-import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +94,7 @@ class _Matching:
 
     def _set_aside(self, name: str) -> None:
         """Notes a tensor that no row takes: a tied copy, one to ignore, or an error."""
-        reasons = [why for p, why in self._wanted.ignored.items() if fnmatch.fnmatchcase(name, p)]
+        reasons = [why for pattern, why in self._wanted.ignored.items() if covers([pattern], name)]
         if name in self._wanted.ties:
             self._tie(name, self._wanted.ties[name])
         elif reasons:

@@ -11,7 +11,7 @@ from ivjax.convert.engine.rows import Row, Transform
 from ivjax.convert.families import encoders_parity
 from ivjax.convert.families.internvideo2 import encoder_size, image_size, trunk
 from ivjax.convert.families.layers import PATCH, QKV, linear, norm
-from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2.sizes import STAGE2_ENCODERS, EncoderSize
 from ivjax.models.videomae import VideoMaeSize
 
 _PER_HEAD = Transform(lambda x: x.reshape(-1), lambda x: x.reshape(-1, 1, 1))  # (H, 1, 1) -> (H,)
@@ -93,7 +93,7 @@ STAGE2 = replace(
     ENCODER,
     name="internvideo2_stage2_vision",
     rows=tuple(replace(row, source=f"vision_encoder.{row.source}") for row in ENCODER.rows),
-    presets={name: replace(EncoderSize.PRESETS[name], frames=4) for name in ("1B", "6B")},
+    presets=STAGE2_ENCODERS,
     frames=(4, 8, 16),
     ignored={
         **BUFFERS,

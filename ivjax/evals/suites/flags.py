@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ivjax.errors import UserError
-from ivjax.evals.suites import SUITES, EvalSuite, MultipleChoice, Retrieval
+from ivjax.evals.suites import SUITES, EvalSuite
 from ivjax.evals.suites.fields import OptionField, options_of
-from ivjax.evals.suites.protocols import is_choice
 
 _PREFIX = "suite_"  # of the flags' places in the namespace, so that they meet no flag of the command
 
@@ -31,7 +30,7 @@ def suite_asked(options: argparse.Namespace) -> EvalSuite:
     said = {name.removeprefix(_PREFIX): v for name, v in vars(options).items() if name.startswith(_PREFIX)}
     # Tuples, because a suite is a frozen dataclass and must be hashable.
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items() if v is not None}
-    suite = _suite(options.suite, values)
+    suite = SUITES[options.suite]
     for flag, fields in _flags().items():
         if next(iter(fields.values())).name in values:
             check_owner(suite, flag, fields)
@@ -48,13 +47,6 @@ def check_owner(suite: type[EvalSuite], flag: str, owners: Iterable[str]) -> Non
         have = "has it" if len(known) == 1 else "have it"
         names = " and ".join(filter(None, (", ".join(known[:-1]), known[-1])))
         raise UserError(f"the suite {suite.name} has no {flag}; {names} {have}")
-
-
-def _suite(name: str, values: Mapping[str, Any]) -> type[EvalSuite]:
-    # Before multiple choice was a suite, its protocols were asked for as protocols of retrieval.
-    if name == Retrieval.name and is_choice(values.get("protocol", "")):
-        return MultipleChoice
-    return SUITES[name]
 
 
 def _flags() -> dict[str, dict[str, OptionField]]:

@@ -66,11 +66,6 @@ RANKING_NAMES = tuple(name for name, protocol in _ALL.items() if protocol.task =
 CHOICE_NAMES = tuple(name for name, protocol in _ALL.items() if protocol.task == "choice")
 
 
-def is_choice(name: str) -> bool:
-    """Whether a protocol is one of multiple choice."""
-    return name in CHOICE_NAMES
-
-
 def protocol_named(name: str, task: Task) -> ScoringProtocol:
     """Returns the protocol of a name on the command line, which must be one of the task."""
     names = CHOICE_NAMES if task == "choice" else RANKING_NAMES
@@ -78,5 +73,8 @@ def protocol_named(name: str, task: Task) -> ScoringProtocol:
         hint = nearest(name, names) or f"; choose one of {', '.join(names)}"
         raise UserError(f"there is no protocol {name!r}{hint}")
     if name not in names:
-        raise UserError(f"protocol {name!r} is not one of {task}; choose one of {', '.join(names)}")
+        other = "retrieval" if task == "choice" else "choice"
+        raise UserError(
+            f"protocol {name!r} is not one of {task}; choose one of {', '.join(names)}, or the suite {other}"
+        )
     return _ALL[name]

@@ -1,7 +1,7 @@
 """Sizes of InternVideo2: the encoder, and the stage-1 student that has heads on top of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ivjax.experiment import late
@@ -102,6 +102,9 @@ EncoderSize.PRESETS = {
     # InternVL-C's image tower, which reads frame by frame.
     "internvl_c": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800, frames=1, layer_scale=0.1),
 }
+
+# The video encoders in stage 2's files, which read 4 frames.
+STAGE2_ENCODERS = {name: replace(EncoderSize.PRESETS[name], frames=4) for name in ("1B", "6B")}
 
 
 @dataclass(frozen=True)
