@@ -85,9 +85,11 @@ class Suite(Protocol):
 
     Attributes:
         name: prefix of its metrics.
+        METRICS: names of all metrics that it may return; empty if they are known only once it has run.
     """
 
     name: ClassVar[str]
+    METRICS: ClassVar[tuple[str, ...]]
 
     def check(self, experiment: Any, data: str) -> None:
         """Raises UserError where `run` would before its first clip: a stage or data that it cannot read."""

@@ -1,10 +1,13 @@
 """Whether the parts of an experiment fit each other: checked at a start, before anything is read."""
 
+import jax
+
 from ivjax.data_pipelines.load.mixture import tokenizers_of
-from ivjax.errors import UserError
+from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.run_options import EvalRun
 from ivjax.stages.objective import Objective
+from ivjax.train.program import Program
 
 
 def check_words(experiment: Experiment, objective: Objective) -> None:
@@ -22,7 +25,7 @@ def check_words(experiment: Experiment, objective: Objective) -> None:
 
 
 def check_evals(experiment: Experiment) -> None:
-    """Raises if an eval cannot run, if two would log under one name, or if none logs `checkpoint.best`."""
+    """Raises if an eval cannot run, or if two would log under one name."""
     for planned in experiment.evals:
         try:
             planned.suite.check(experiment, planned.data)
@@ -32,11 +35,35 @@ def check_evals(experiment: Experiment) -> None:
     names += ["eval"] if experiment.eval_loss.every else []
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"evals: {twice[0]!r} is the name of several evals; give each a name of its own")
+
+
+def check_best(experiment: Experiment, program: Program) -> None:
+    """Raises if no eval logs `checkpoint.best`; needs the mesh in context.
+
+    Of a suite that does not say what it logs, only the prefix can be checked before it has run.
+    """
     best = experiment.checkpoint.best
-    # The first word alone can be checked: the metrics below it are known once the suite has run.
-    if best and best.removeprefix("-").split("/")[0] not in names:
-        there = ", ".join(f"{name}/..." for name in names) or "no metric: set evals or eval_loss.every"
+    if not best:
+        return
+    logged = {metric_prefix(planned): planned.suite.METRICS for planned in experiment.evals}
+    if experiment.eval_loss.every:
+        logged["eval"] = ("loss",)
+    prefix, _, name = best.removeprefix("-").partition("/")
+    if prefix not in logged:
+        there = ", ".join(f"{prefix}/..." for prefix in logged) or "no metric: set evals or eval_loss.every"
         raise UserError(f"checkpoint.best={best} is logged by no eval of this run, which logs {there}")
+    # The terms of a loss take a trace, so only who asks for one waits for it.
+    if prefix == "eval" and name != "loss":
+        logged["eval"] = ("loss", *_loss_terms(program))
+    if logged[prefix] and name not in logged[prefix]:
+        hint = nearest(name, logged[prefix]) or f"; it logs {', '.join(logged[prefix])}"
+        raise UserError(f"checkpoint.best={best}: the eval {prefix} logs no {name!r}{hint}")
+
+
+def _loss_terms(program: Program) -> list[str]:
+    batch = next(iter(program.batches.values()))
+    _, terms = jax.eval_shape(program.loss, program.state["params"], program.frozen, batch)
+    return [name for name in terms if name not in program.objective.running]
 
 
 def metric_prefix(planned: EvalRun) -> str:

@@ -18,7 +18,7 @@ from ivjax.ops.cut import cut, joined
 from ivjax.stages.objective import Params
 from ivjax.train.best import BestCheckpoint
 from ivjax.train.checkpoint import Checkpoints, Restored
-from ivjax.train.checks import check_evals, check_words
+from ivjax.train.checks import check_best, check_evals, check_words
 from ivjax.train.feed import Feed, open_feed
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch, check_context
@@ -101,6 +101,7 @@ def start_session(
             check_context(program.objective.media[medium].tokens, mesh)
         check_words(experiment, program.objective)
         check_evals(experiment)
+        check_best(experiment, program)
         checkpoints = Checkpoints(folder, experiment.checkpoint)
         stack.callback(checkpoints.close)
         # Shapes are compared before bytes are read, so a checkpoint of another model is refused at once.

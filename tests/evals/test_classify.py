@@ -12,6 +12,7 @@ from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
 from ivjax.evals.scoring.classifying import class_accuracies, merged, score, views_of_video
 from ivjax.evals.suites import ViewClassification
+from ivjax.evals.suites.suite import NAMING
 from ivjax.evals.views import read_views
 from tests.data_pipelines.corpora import write_corpus
 from tests.evals.fakes import colour_clip, read_numbers, setting
@@ -61,6 +62,7 @@ def test_views_are_merged_as_by_hand(tmp_path, clips, crops, batch):
     test = setting(TableClassifier(), path, clips=clips, batch=batch, read=read_places)
     result = score(test, ViewClassification(clips=clips, crops=crops, predictions=str(file)))
     assert (result.metrics["top1"], result.metrics["top5"]) == (40, 60)
+    assert set(result.metrics) < set(ViewClassification.METRICS)
     said = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(line["id"], line["label"]) for line in said] == [(f"{n}.mp4", labels[n]) for n in numbers]
     for line, row in zip(said, expected, strict=True):
@@ -75,6 +77,11 @@ def test_classes_count_alike_in_their_mean():
     found = class_accuracies(probabilities, [[0], [0], [0], [0], [1], [1]])
     assert (found["top1"], found["mean_class"], found["most_frequent"]) == (66.67, 62.5, 66.67)
     assert class_accuracies(np.full((2, 3), 1 / 3), [[0], [1]])["top1"] == 0  # a tie is no hit
+
+
+def test_several_labels_of_some_videos_give_all_metrics_that_are_named():
+    found = class_accuracies(np.eye(6), [[0], [1, 2], [2], [3], [4], [5]])
+    assert set(found) == {*NAMING, "map"} == set(ViewClassification.METRICS) - {"mean_class"}
 
 
 def test_map_is_the_mean_over_classes_of_their_average_precisions():

@@ -123,6 +123,7 @@ def test_separable_classes_are_told_apart_and_the_gain_is_over_random_features(t
     assert metrics["top1"] == 100 - 10 * wrong / 3
     assert 10 < metrics["random_top1"] < 60 and metrics["chance"] == 33.33
     assert metrics["gain"] == round(metrics["top1"] - metrics["random_top1"], 2)
+    assert set(metrics) < set(LinearProbe.METRICS)
     assert (facts["train videos"], facts["videos"]) == (60, 30)
     assert facts["left out of train"] == {"several values": 2, "no value": 0}
     assert facts["left out of test"]["several values"] == 1

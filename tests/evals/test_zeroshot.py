@@ -97,6 +97,7 @@ def test_an_attribute_of_a_corpus_is_named_and_chance_is_told(tmp_path):
     assert result.metrics["top1"] == 100 and result.metrics["single_top1"] == 100
     assert result.metrics["chance"] == 41.67 and result.metrics["single_chance"] == 33.33
     assert result.metrics["times_chance"] == 2.4
+    assert set(result.metrics) < set(ZeroShot.METRICS)
     facts = result.protocol
     assert facts["class names"] == ["blue", "green", "red"] and facts["clips without a label"] == 1
     assert "any of its values; 1 of 4 clips have several" in facts["right for a clip"]
@@ -169,6 +170,7 @@ def test_multiple_choice_is_accuracy(tmp_path):
     path = annotated(tmp_path, questions([0, 1, 0]))
     result = choose(setting(TableEncoder(EYE, TEXTS), path), MultipleChoice(protocol="msrvtt_mc"))
     assert result.metrics == {"accuracy": 66.67, "chance": 33.33}
+    assert set(result.metrics) < set(MultipleChoice.METRICS)
     assert result.protocol["options a video"] == "3"
 
 
@@ -177,6 +179,7 @@ def test_several_right_options_are_mean_average_precision(tmp_path):
     videos = unit([[3, 2, 0], [0, 1, 0], [0, 0, 1]])
     result = choose(setting(TableEncoder(videos, TEXTS), path), MultipleChoice(protocol="charades_mc"))
     assert result.metrics == {"map": 66.67, "right_share": 33.33}  # nobody has the third option
+    assert set(result.metrics) < set(MultipleChoice.METRICS)
 
 
 def test_the_temperature_changes_the_order_of_clips_within_a_class(tmp_path):

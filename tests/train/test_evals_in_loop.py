@@ -23,6 +23,7 @@ class NormOfParameters:
     """A suite whose score rises and falls: the distance of the parameters' norm from `target`."""
 
     name: ClassVar[str] = "norm"
+    METRICS: ClassVar[tuple[str, ...]] = ()
     scale: float = 1.0
 
     def check(self, experiment, data):
@@ -33,6 +34,13 @@ class NormOfParameters:
         assert data == "somewhere" and mesh.size == 1
         total = sum(float(np.sum(np.square(leaf))) for leaf in jax.tree.leaves(params))
         return {"square": self.scale * total, "zigzag": float(np.sin(1e4 * total))}
+
+
+@dataclass(frozen=True)
+class Known(NormOfParameters):
+    """The same, which says beforehand what it logs."""
+
+    METRICS: ClassVar[tuple[str, ...]] = ("square", "zigzag")
 
 
 @dataclass(frozen=True)
@@ -141,14 +149,26 @@ def test_killed_and_continued_gives_the_same_curve_and_the_same_best(
     assert best(tmp_path) == best(whole)
 
 
+def test_a_best_metric_that_an_eval_turns_out_not_to_log_ends_no_training(tmp_path):
+    wanted = Checkpointing(every=5, best="norm/zigzg")
+    said = run(tmp_path, dataclasses.replace(EXPERIMENT, checkpoint=wanted))
+    lines = [line for line in said if line.startswith("no best checkpoint")]
+    assert len(lines) == 5 and not (tmp_path / "best").exists()
+    assert lines[0].startswith("no best checkpoint after step 2: checkpoint.best=norm/zigzg is not among ")
+    assert lines[0].endswith("did you mean 'norm/zigzag'?")
+
+
 def test_a_best_metric_that_nothing_logs_is_refused(tmp_path):
     def with_best(name, **options):
         return dataclasses.replace(EXPERIMENT, checkpoint=Checkpointing(best=name), **options)
 
     with pytest.raises(UserError, match=r"best=probe/top1 is logged by no eval .* logs norm/..., eval/..."):
         run(tmp_path, with_best("probe/top1"))
-    with pytest.raises(UserError, match="norm/zigzg is not among .*; did you mean 'norm/zigzag'"):
-        run(tmp_path, with_best("norm/zigzg"))
+    known = (EvalRun(Known(), 2, "somewhere"),)
+    with pytest.raises(UserError, match="norm/zigzg: the eval norm logs no 'zigzg'; did you mean 'zigzag'"):
+        run(tmp_path, with_best("norm/zigzg", evals=known))
+    with pytest.raises(UserError, match="best=-eval/fast: .* logs no 'fast'; it logs loss, squared"):
+        run(tmp_path, with_best("-eval/fast"))
     twice = (EvalRun(NormOfParameters(), 2, "somewhere"), EvalRun(NormOfParameters(2.0), 2, "somewhere"))
     with pytest.raises(UserError, match="'norm' is the name of several evals; give each a name"):
         run(tmp_path, with_best("norm/zigzag", evals=twice))

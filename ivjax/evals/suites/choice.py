@@ -20,6 +20,7 @@ class MultipleChoice(PairSuite):
     name = "choice"
     about = "multiple choice: accuracy, or mAP where several options are right"
     IMPLEMENTATION = "ivjax.evals.scoring.choosing"
+    METRICS = ("accuracy", "chance", "map", "right_share")
 
     protocol: str = option("choice", f"rules of a public test set: {', '.join(CHOICE_NAMES)}", metavar="NAME")
     # 0.01 is the released models' temperature of about 1/100: CLIP clips its scale at 100.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ivjax.evals.suites.fields import option
-from ivjax.evals.suites.suite import CLASSES, EvalSuite
+from ivjax.evals.suites.suite import CLASSES, NAMING, EvalSuite
 
 Sampling = Literal["kinetics", "ssv2", "ucf"]
 Labels = Literal["one", "several"]
@@ -25,6 +25,7 @@ class ViewClassification(EvalSuite):
     about = "classes from several views of each video: accuracies, mAP"
     READER = CLASSES
     IMPLEMENTATION = "ivjax.evals.scoring.classifying"
+    METRICS = (*NAMING, "map", "mean_class")
 
     crops: int = option(1, "square windows along the longer side", metavar="N")
     sampling: Sampling = option("kinetics", "whose rule chooses the frames of a clip")

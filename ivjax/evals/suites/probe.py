@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ivjax.evals.suites.fields import REQUIRED, option
-from ivjax.evals.suites.suite import FeatureSuite
+from ivjax.evals.suites.suite import NAMING, FeatureSuite
 
 Baseline = Literal["random", "none"]
 
@@ -22,6 +22,7 @@ class LinearProbe(FeatureSuite):
     name = "probe"
     about = "linear probe of an encoder's features"
     IMPLEMENTATION = "ivjax.evals.scoring.probing"
+    METRICS = (*NAMING, "random_top1", "gain")
 
     train: str = option(REQUIRED, "what the probe is fitted to, of the same kind as --data", metavar="PATH")
     attribute: str | None = option(

@@ -7,6 +7,10 @@ from ivjax.evals.suites.fields import option
 from ivjax.evals.suites.protocols import RANKING_NAMES, protocol_named
 from ivjax.evals.suites.suite import RankingSuite
 
+_OF_A_SIDE = (
+    *("r1", "r5", "r10", "r50", "r_geometric", "r_mean", "medr", "meanr"),
+    *("r1_chance", "tied"),
+)
 TiePlaces = Literal["expected", "originals"]
 
 
@@ -23,6 +27,7 @@ class Retrieval(RankingSuite):
     name = "retrieval"
     about = "text to video and video to text: recalls and ranks"
     IMPLEMENTATION = "ivjax.evals.scoring.ranking"
+    METRICS = ("r_mean", *(f"{side}_{name}" for side in ("t2v", "v2t") for name in _OF_A_SIDE))
 
     protocol: str = option("none", f"rules of a public test set: {', '.join(RANKING_NAMES)}", metavar="NAME")
     ties: TiePlaces = option(

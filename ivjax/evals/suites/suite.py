@@ -15,6 +15,11 @@ Aggregate = Literal["embedding", "mean", "max", "logsumexp"]
 PAIRS = "ivjax.evals.pair_model"  # clips and texts in one space
 FEATURES = "ivjax.evals.features"  # one vector of a clip, of any video tower
 CLASSES = "ivjax.evals.class_model"  # logits of a clip
+# The metrics of suites that name classes. Some depend on the test set: top5 needs more than five classes.
+NAMING = (
+    *("top1", "top5", "mean", "chance", "times_chance", "most_frequent"),
+    *("single_top1", "single_chance"),
+)
 Dtype = Literal["float32", "bfloat16"]
 Feature = Literal["pooled", "mean"]
 
@@ -31,6 +36,8 @@ class EvalSuite:
         about: one line for the help.
         READER: module whose `of_weights` and `of_experiment` make what the suite reads of a model.
         IMPLEMENTATION: module whose `score` scores for the suite, if it does not itself.
+        METRICS: names of all metrics that it may return, so that a misspelt `checkpoint.best` is found at the
+            start; empty if they are known only once the suite has run.
         has_tokenizer: whether the model reads texts.
         clips: equal parts of each video, all of which are read.
         limit: only the first so many clips of the test set (None: all).
@@ -44,6 +51,7 @@ class EvalSuite:
     about: ClassVar[str]
     READER: ClassVar[str]
     IMPLEMENTATION: ClassVar[str] = ""
+    METRICS: ClassVar[tuple[str, ...]] = ()
     has_tokenizer: ClassVar[bool] = False
 
     clips: int = option(1, "parts of each video that are seen", metavar="N")

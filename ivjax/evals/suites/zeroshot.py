@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option
-from ivjax.evals.suites.suite import RankingSuite
+from ivjax.evals.suites.suite import NAMING, RankingSuite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class ZeroShot(RankingSuite):
     name = "zeroshot"
     about = "zero-shot recognition: the class whose prompts are nearest"
     IMPLEMENTATION = "ivjax.evals.scoring.recognising"
+    METRICS = NAMING
 
     attribute: str | None = option(
         None, "tell apart the values of this attribute, not the numbered labels", metavar="A"
