@@ -20,6 +20,7 @@ from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.dual_tower import DualTower
+from ivjax.models.sizes import ComposedSize
 from ivjax.models.tower import VideoEncoder, VideoTower
 from ivjax.stages.objective import Params
 
@@ -179,11 +180,12 @@ def _split(path: str) -> tuple[str, str]:
 def _encoder_of_file(path: str, model: Any, params: Params, branch: str, dtype: Dtype) -> FoundEncoder:
     if isinstance(model, VideoEncoder) and not branch:
         return FoundEncoder(model, params)
-    size = model.size.encoders().get(branch or _ENCODER)
+    composed: ComposedSize = model.size
+    size = composed.encoders().get(branch or _ENCODER)
     if size is None:
         named = f" #{branch}" if branch else ""
         raise UserError(f"{path} holds a {type(model).__name__}, which has no video encoder{named}")
-    return FoundEncoder(size.build(Compute(dtype)), params[branch or _ENCODER], model.size.trains_pooling())
+    return FoundEncoder(size.build(Compute(dtype)), params[branch or _ENCODER], composed.trains_pooling())
 
 
 def _branch(name: str, stage: Stage, branch: str, dtype: Dtype) -> VideoTower:
@@ -197,4 +199,5 @@ def _branch(name: str, stage: Stage, branch: str, dtype: Dtype) -> VideoTower:
 
 def _pools(model: Any, branch: str) -> bool:
     """Whether the pooling of a branch was trained: teachers were, elsewhere."""
-    return branch not in model.size.encoders() or model.size.trains_pooling()
+    size: ComposedSize = model.size
+    return branch not in size.encoders() or size.trains_pooling()
