@@ -1,9 +1,9 @@
 """The shipped configs: golden texts of all experiments and variants, and that they are whole.
 
-After a deliberate change of a default, write the golden texts anew:
-    python -c "from tests.experiment.test_shipped_configs import write_texts; write_texts()"
+`python -m tests.records` writes the golden texts.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,12 @@ from ivjax.experiment.overrides import apply_overrides
 TEXTS = Path(__file__).parents[1] / "configs"
 
 
-def write_texts() -> None:
-    for old in TEXTS.glob("*.txt"):
-        old.unlink()
-    for name in shipped_configs():
+def write_texts(names: Sequence[str] = ()) -> None:
+    """Writes the golden texts of the configs of these names; without names, of all."""
+    for pattern in [f"{name}.*" for name in names] or ["*.txt"]:
+        for old in TEXTS.glob(pattern):
+            old.unlink()
+    for name in names or shipped_configs():
         for file, text in texts_of(name).items():
             (TEXTS / file).write_text(text)
 

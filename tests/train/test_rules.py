@@ -1,5 +1,9 @@
-"""Every parameter of the shipped configs keeps its place on the mesh, its decay, its layer and its bounds."""
+"""Every parameter of the shipped configs keeps its place on the mesh, its decay, its layer and its bounds.
 
+`python -m tests.records` writes the recorded tables.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,31 +11,61 @@ import pytest
 from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs
-from ivjax.experiment.rules import Rule, prefixed, rule_of, stated_in
+from ivjax.experiment.rules import Rule, Rules, prefixed, rule_of, stated_in
 from ivjax.ops.cut import joined
 from ivjax.ops.trees import paths_of
 from ivjax.train.optimizer import layer_scales
 
-# Recorded before the rules moved from one table of the trainer to the families.
-RECORDED = Path(__file__).with_name("parameter_rules.txt")
+# The table of each config, in the file of the first config that has it: most share theirs with others.
+RECORDED = Path(__file__).with_name("parameter_rules")
 
 
-def recorded() -> dict[str, list[str]]:
-    """Axes, decay, depth and bounds by path."""
-    return {path: rest for path, *rest in map(str.split, RECORDED.read_text().splitlines())}
+def write_tables(names: Sequence[str] = ()) -> None:
+    """Writes the tables of the configs of these names that no other config has; without names, of all."""
+    for pattern in [f"{name}.txt" for name in names] or ["*.txt"]:
+        for old in RECORDED.glob(pattern):
+            old.unlink()
+    known = recorded_tables()
+    for name in names or sorted(shipped_configs()):
+        table = table_of(*rules_and_shapes(name))
+        if table not in known:
+            known.append(table)
+            (RECORDED / f"{name}.txt").write_text(table)
+
+
+def recorded_tables() -> list[str]:
+    return [file.read_text() for file in sorted(RECORDED.glob("*.txt"))]
+
+
+def rules_and_shapes(name: str) -> tuple[Rules, dict]:
+    """The rules of a config, and the shapes of all its parameters."""
+    experiment = load_experiment(name)
+    objective = experiment.stage.build(experiment.compute)
+    return objective.rules, joined(*shapes_of(objective, "bfloat16"))
+
+
+def table_of(rules: Rules, tree: dict) -> str:
+    """A line for each parameter: path, mesh axes, decay, depth and bounds."""
+    lines = []
+    for path, _ in paths_of(tree):
+        rule = rule_of(rules, path)
+        axes = ",".join(axis or "-" for axis in rule.axes) or "whole"
+        bounds = "-" if rule.bounds is None else "{}..{}".format(*rule.bounds)
+        lines.append(f"{path} {axes} {'decays' if rule.decays else '-'} {rule.depth} {bounds}\n")
+    return "".join(lines)
 
 
 @pytest.mark.parametrize("name", sorted(shipped_configs()))
 def test_rules_of_a_shipped_config_are_as_recorded(name):
-    experiment = load_experiment(name)
-    objective, known = experiment.stage.build(experiment.compute), recorded()
-    tree = joined(*shapes_of(objective, "bfloat16"))
-    scales = layer_scales(tree, 0.5, objective.rules)
+    rules, tree = rules_and_shapes(name)
+    file = RECORDED / f"{name}.txt"
+    if file.is_file():
+        assert table_of(rules, tree) == file.read_text()
+    else:
+        assert table_of(rules, tree) in recorded_tables()
+    scales = layer_scales(tree, 0.5, rules)
     for path, leaf in paths_of(tree):
-        rule = rule_of(objective.rules, path)
-        axes = ",".join(axis or "-" for axis in rule.axes) or "whole"
-        bounds = "-" if rule.bounds is None else "{}..{}".format(*rule.bounds)
-        assert [axes, "decays" if rule.decays else "-", rule.depth, bounds] == known[path], path
+        rule = rule_of(rules, path)
         assert len(rule.axes) <= len(leaf.shape)
         if rule.depth == "last":
             assert scales[path] == 1.0
