@@ -32,6 +32,9 @@ class RowMix(NamedTuple):
 class Mix:
     """Turns `video` and `label` of a batch into mixed `video` and soft `targets`.
 
+    The arrays have these names: a mixture with a Mix calls its fields of pictures and of classes `video` and
+    `label`, and the stage asks for `targets`. All other arrays of a row stay as they are.
+
     Attributes:
         classes: length of the targets.
         mixup: alpha of mixup's Beta distribution; 0: no mixup.
@@ -57,19 +60,19 @@ class Mix:
 
     def __post_init__(self) -> None:
         if self.cut is not None and not 0 < self.cut[0] <= self.cut[1] <= 1:
-            raise UserError(f"data.mix.cut={self.cut}; it must rise, above 0, to 1 at most")
+            raise UserError(f"Mix.cut={self.cut}; it must rise, above 0, to 1 at most")
 
-    def check(self, batch: int, hosts: int) -> None:
-        """Raises UserError if a global batch on so many hosts cannot be mixed."""
+    def check(self, path: str, batch: int, hosts: int) -> None:
+        """Raises UserError if a global batch on so many hosts cannot be mixed; the options are at `path`."""
         if batch % (2 * hosts):
             raise UserError(
-                f"data.mix pairs rows within a host, and batch={batch} gives each of {hosts} hosts an odd "
+                f"{path} pairs rows within a host, and batch={batch} gives each of {hosts} hosts an odd "
                 "number of rows; change the batch or the hosts"
             )
         group = batch if self.group is None else self.group
         if group < 1 or batch % group or (group > 1 and group % 2):
             raise UserError(
-                f"data.mix.group={group} and batch={batch}; a group is 1 row, or an even number of rows that "
+                f"{path}.group={group} and batch={batch}; a group is 1 row, or an even number of rows that "
                 "divides the batch"
             )
 
@@ -122,9 +125,7 @@ class Mix:
     def _targets(self, labels: np.ndarray, partners: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Smoothed one-hot targets of each row (weight `kept`) and its partner: (B, classes) float32."""
         if labels.min() < 0 or labels.max() >= self.classes:
-            raise UserError(
-                f"labels reach from {labels.min()} to {labels.max()}, data.mix.classes={self.classes}"
-            )
+            raise UserError(f"labels reach from {labels.min()} to {labels.max()}, Mix.classes={self.classes}")
         # Spread over all classes, the right one included, as timm does.
         off = self.smoothing / self.classes
         hot = np.full((len(labels), self.classes), off, np.float32)

@@ -86,7 +86,7 @@ def video_clip(row: SourceRow, recipe: ClipRecipe) -> Clip:
         pictures = watch.pictures(shrunk(beats, footage.pixel_shape, recipe.short_side))
         has_sound = recipe.audio and row.frame_rate is None
         # From the first frame and not from `start`, so that sound and pictures begin together.
-        sound = read_sound(row.path, first.begins, end, recipe.audio_rate) if has_sound else None
+        sound = read_sound(row.path, recipe.audio_rate, first.begins, end) if has_sound else None
         payload = encode_video(pictures, fps, recipe.encoding, sound)
     begins = first.begins if start is None else start
     _check(watch, begins, recipe)

@@ -33,11 +33,13 @@ class BrokenClipLog:
     Args:
         limit: the share of broken clips above which `add` raises UserError.
         file: lists each broken clip once (JSON lines); None keeps no list.
+        path: where the mixture stands in the experiment, for messages.
     """
 
-    def __init__(self, limit: float, file: Path | None = None):
+    def __init__(self, limit: float, file: Path | None = None, path: str = "data"):
         self._limit = limit
         self._file = file
+        self._path = path
         self._named: dict[tuple[str, str, int], BrokenClip] = {}
         self._clips = 0
         self.causes: Counter[str] = Counter()
@@ -88,5 +90,6 @@ class BrokenClipLog:
         more = f"\n  ... all of them in {self._file}" if self._file and len(self._named) > _NAMED else ""
         return (
             f"{broken} of {self._clips} clips cannot be used ({causes}), more than the allowed share of "
-            f"{self._limit:.2%}; mend the corpus (`ivjax data validate`) or raise data.broken{shown}{more}"
+            f"{self._limit:.2%}; mend the corpus (`ivjax data validate`) or raise {self._path}.broken"
+            f"{shown}{more}"
         )

@@ -34,11 +34,26 @@ class _Runner(Protocol):
 
 
 class ClipFiller:
-    """A loader's RowFiller over clips: broken ones are replaced, the same way on every host and restart."""
+    """A loader's RowFiller over clips: broken ones are replaced, the same way on every host and restart.
 
-    def __init__(self, maker: ExampleMaker, workers: int, seconds: float, cache_gib: float = 0.0):
+    Args:
+        maker: makes the examples.
+        workers: processes; 0: threads of this process.
+        seconds: a clip that takes longer is broken.
+        cache_gib: memory for decoded clips; 0: none.
+        path: where the mixture stands in the experiment, for messages.
+    """
+
+    def __init__(
+        self,
+        maker: ExampleMaker,
+        workers: int,
+        seconds: float,
+        cache_gib: float = 0.0,
+        path: str = "data",
+    ):
         self._maker = maker
-        self._cache_file = cache_file(cache_gib, maker.clips) if cache_gib else None
+        self._cache_file = cache_file(cache_gib, maker.clips, path) if cache_gib else None
         self._cache = FrameCache(self._cache_file.fileno(), maker.clips) if self._cache_file else None
         self._runner: _Runner = self._start(workers, seconds)
         # A clip that cost a process or a time limit is not tried again in this run.

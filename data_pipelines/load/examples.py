@@ -2,32 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple
 
 import numpy as np
 
 from ivjax.data_pipelines.fields.field import ArraySpec, Field, RowDraw, generator
 from ivjax.data_pipelines.load.batch_rows import PLACED
+from ivjax.data_pipelines.load.mixture import CorpusFields
 from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import Clip, ClipError, check_times
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.data_pipelines.video.frame_cache import CachedVideo, FrameCache
 from ivjax.errors import UserError
-
-
-class CorpusFields(NamedTuple):
-    """A corpus folder and how its clips are read.
-
-    Attributes:
-        folder: the corpus.
-        fields: what is made of its clips.
-        path: where the fields stand in the experiment, for messages.
-    """
-
-    folder: str
-    fields: Mapping[str, Field]
-    path: str = "data.fields"
 
 
 class OpenClip:
@@ -145,11 +131,11 @@ def _wanted(corpus: CorpusFields, spec: Mapping[str, ArraySpec]) -> list[FieldAr
         for array in field.arrays(name):
             if array in given or array in PLACED:
                 other = given.get(array, "the loader")
-                raise UserError(f"{corpus.path}.{name} makes {array}, and so does {other}; rename one")
+                raise UserError(f"{corpus.path_of(name)} makes {array}, and so does {other}; rename one")
             given[array] = name
         wanted = {array: spec[array] for array in field.arrays(name) if array in spec}
         if wanted:
-            field.check(f"{corpus.path}.{name}", wanted)
+            field.check(corpus.path_of(name), wanted)
             found.append((field, wanted))
     if missing := sorted(set(spec) - PLACED - set(given)):
         raise UserError(

@@ -36,6 +36,7 @@ class BatchRequest:
         seed: what the order of the clips and all draws follow from.
         host: this host's share of each global batch.
         broken_clips: the file that lists broken clips; None: no list.
+        path: where the source stands in the experiment, for messages.
     """
 
     spec: Mapping[str, Any]
@@ -43,6 +44,7 @@ class BatchRequest:
     seed: int = 0
     host: HostShard = HostShard()
     broken_clips: Path | None = None
+    path: str = "data"
 
 
 class RowFiller(Protocol):

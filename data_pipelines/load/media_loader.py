@@ -1,12 +1,13 @@
 """Serves each step from one of several loaders, in an order that all hosts agree on."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ivjax.data_pipelines.load.loader import BatchRequest, Loader
-from ivjax.data_pipelines.load.mixture import Media
+from ivjax.data_pipelines.load.mixture import Media, path_of_medium
 from ivjax.errors import UserError
 
 
@@ -116,7 +117,7 @@ def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool
     loaders: dict[str, Loader] = {}
     try:
         for name, mixture in data.mixtures.items():
-            loaders[name] = mixture.open(requests[name], eval_clips)
+            loaders[name] = mixture.open(replace(requests[name], path=path_of_medium(name)), eval_clips)
     except BaseException:
         # The decode processes of those that did open would live on.
         for loader in loaders.values():

@@ -1,15 +1,15 @@
 """Options of an experiment's `data`, importable without the packages that read clips."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.fields.field import Field
-from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.frozen_map import FrozenMap
+from ivjax.experiment.overrides import apply_overrides
 
 if TYPE_CHECKING:
     from ivjax.data_pipelines.load.loader import BatchRequest, Loader
@@ -34,6 +34,26 @@ class Corpus:
     def __post_init__(self) -> None:
         # Configs write a dict, which could still be changed inside of a frozen dataclass.
         object.__setattr__(self, "fields", FrozenMap(self.fields))
+
+
+class CorpusFields(NamedTuple):
+    """A corpus folder and how its clips are read.
+
+    Attributes:
+        folder: the corpus.
+        fields: what is made of its clips.
+        path: where the fields that all corpora share stand in the experiment, for messages.
+        changed: where the fields stand that this corpus reads otherwise.
+    """
+
+    folder: str
+    fields: Mapping[str, Field]
+    path: str = "data.fields"
+    changed: Mapping[str, str] = {}
+
+    def path_of(self, name: str) -> str:
+        """Returns where the options of a field stand in the experiment."""
+        return self.changed.get(name, f"{self.path}.{name}")
 
 
 @dataclass(frozen=True)
@@ -69,11 +89,32 @@ class Mixture:
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", FrozenMap(self.fields))
         if self.repeats < 1:
-            raise UserError(f"data.repeats={self.repeats}; it must be at least 1")
+            # Only an experiment knows where the mixture stands in it, so the class is named and no path.
+            raise UserError(f"Mixture.repeats={self.repeats}; it must be at least 1")
 
     def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
         """Opens a loader over the mixture, or over its eval corpora."""
         return late.call(self.IMPLEMENTATION, "open_mixture", self, request, eval_clips)
+
+    def corpus_fields(self, path: str, eval_clips: bool = False) -> Iterator[CorpusFields]:
+        """Yields how each corpus, or each eval corpus, is read; the mixture stands at `path`."""
+        which = "eval_corpora" if eval_clips else "corpora"
+        corpora: tuple[Corpus, ...] = getattr(self, which)
+        for number, corpus in enumerate(corpora):
+            yield self._fields_of(corpus, path, f"{path}.{which}.{number}")
+
+    def _fields_of(self, corpus: Corpus, path: str, where: str) -> CorpusFields:
+        """Returns the fields of a corpus that stands at `where`: the mixture's, with what it changes."""
+        whole = replace(self, fields={**self.fields, **corpus.fields})
+        try:
+            read = apply_overrides(whole, [f"fields.{change}" for change in corpus.changes])
+        except UserError as error:
+            raise UserError(f"{where}.changes: {error}") from None
+        touched = (change.partition("=")[0].partition(".")[0] for change in corpus.changes)
+        changed = {name: f"{where}.fields.{name}" for name in corpus.fields}
+        # Last, because changes are made to the corpus's own fields too.
+        changed |= {name: f"{where}.changes: {name}" for name in touched}
+        return CorpusFields(corpus.path, read.fields, f"{path}.fields", changed)
 
 
 @dataclass(frozen=True)
@@ -104,19 +145,14 @@ class Media:
             raise UserError(f"data.steps is {dict(self.steps)}; each medium must have at least 1")
 
 
-def tokenizers_of(data: object) -> dict[str, Tokenizer]:
-    """Returns the tokenizers of an experiment's data by field, from the first medium that has the field."""
-    mixtures = data.mixtures.values() if isinstance(data, Media) else [data]
-    found: dict[str, Tokenizer] = {}
-    for mixture in mixtures:
-        for name, made in mixture.fields.items() if isinstance(mixture, Mixture) else ():
-            # Not asked for its class, so that a new field of words is found without an edit here.
-            tokenizer = getattr(made, "tokenizer", None)
-            if tokenizer is not None:
-                found.setdefault(name, tokenizer)
-    return found
+def mixtures_of(data: object) -> dict[str, Mixture]:
+    """Returns the mixtures of an experiment's data by the path where each stands."""
+    if isinstance(data, Mixture):
+        return {"data": data}
+    mixtures = data.mixtures if isinstance(data, Media) else {}
+    return {path_of_medium(name): m for name, m in mixtures.items() if isinstance(m, Mixture)}
 
 
-def tokenizer_of(data: object) -> Tokenizer | None:
-    """Returns the first tokenizer of an experiment's data, if any field has one."""
-    return next(iter(tokenizers_of(data).values()), None)
+def path_of_medium(name: str) -> str:
+    """Returns where the mixture of a medium stands in an experiment."""
+    return f"data.mixtures.{name}"

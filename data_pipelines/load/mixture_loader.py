@@ -13,55 +13,45 @@ from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.fields.field import ArraySpec, generator
 from ivjax.data_pipelines.load.broken_clips import BrokenClipLog
 from ivjax.data_pipelines.load.decode_pool import ClipFiller
-from ivjax.data_pipelines.load.examples import CorpusFields, ExampleMaker
+from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.load.loader import BatchRequest, Finish, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.errors import UserError
-from ivjax.experiment.overrides import apply_overrides
 
 
 def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> Loader:
     """Opens a loader over a mixture, or over its eval corpora."""
     which = "eval_corpora" if eval_clips else "corpora"
     corpora: tuple[Corpus, ...] = getattr(mixture, which)
+    path = request.path
     if not corpora:
-        raise UserError(f"data.{which} is empty; name at least one folder")
+        raise UserError(f"{path}.{which} is empty; name at least one folder")
     if request.batch % mixture.repeats:
         raise UserError(
-            f"data.repeats={mixture.repeats} does not divide batch={request.batch}; all repeats of a clip "
+            f"{path}.repeats={mixture.repeats} does not divide batch={request.batch}; all repeats of a clip "
             "stand in one batch"
         )
     spec = {name: ArraySpec(tuple(s.shape), np.dtype(s.dtype)) for name, s in request.spec.items()}
     spec, finish = _mixing(mixture.mix, spec, request)
-    fields = [_fields_of(mixture, corpus, f"data.{which}.{n}") for n, corpus in enumerate(corpora)]
+    fields = tuple(mixture.corpus_fields(path, eval_clips))
     maker = ExampleMaker(fields, spec, request.seed, mixture.repeats)
-    order = _order(corpora, maker, request.seed, mixture.repeats)
+    order = _order(corpora, f"{path}.{which}", maker, request.seed, mixture.repeats)
     opened = zip(maker.folders, maker.corpora, strict=True)
     # Clip numbers mean the same clips only as long as the corpora do not change.
     identity = {folder: clips.digest() for folder, clips in opened}
-    filler = ClipFiller(maker, _worker_count(mixture.workers), mixture.seconds, mixture.cache_gib)
+    workers = _worker_count(mixture.workers, path)
+    filler = ClipFiller(maker, workers, mixture.seconds, mixture.cache_gib, path)
     request = dataclasses.replace(request, spec=spec)
-    broken = BrokenClipLog(mixture.broken, request.broken_clips)
+    broken = BrokenClipLog(mixture.broken, request.broken_clips, path)
     rows = mixture.repeats * maker.clips
     return Loader(order, filler, request, broken, identity, finish, rows)
 
 
-def _fields_of(mixture: Mixture, corpus: Corpus, path: str) -> CorpusFields:
-    """Returns the fields of one corpus: those of the mixture, with what the corpus changes of them."""
-    read_here = dataclasses.replace(mixture, fields={**mixture.fields, **corpus.fields})
-    try:
-        read_here = apply_overrides(read_here, [f"fields.{change}" for change in corpus.changes])
-    except UserError as error:
-        raise UserError(f"{path}.changes: {error}") from None
-    differs = bool(corpus.fields or corpus.changes)
-    return CorpusFields(corpus.path, read_here.fields, f"{path}.fields" if differs else "data.fields")
-
-
-def _worker_count(asked: int | None) -> int:
+def _worker_count(asked: int | None, path: str) -> int:
     if asked is None:
         return max(usable_cores() - 1, 1)  # one core is left to the train loop
     if asked < 0:
-        raise UserError(f"data.workers={asked}; it must be at least 0")
+        raise UserError(f"{path}.workers={asked}; it must be at least 0")
     return asked
 
 
@@ -73,9 +63,10 @@ def _mixing(
         return spec, None
     if spec["targets"].shape != (mix.classes,):
         raise UserError(
-            f"data.mix.classes={mix.classes} and the stage wants {spec['targets'].shape[0]}; make them equal"
+            f"{request.path}.mix.classes={mix.classes} and the stage wants {spec['targets'].shape[0]}; "
+            "make them equal"
         )
-    mix.check(request.batch, request.host.count)
+    mix.check(f"{request.path}.mix", request.batch, request.host.count)
     # Workers make labels; targets need the labels of two rows, and are made when the batch is whole.
     kept = {name: array for name, array in spec.items() if name != "targets"}
     finish = functools.partial(_mixed, mix=mix, batch=request.batch, seed=request.seed)
@@ -107,13 +98,15 @@ class _Repeated:
         return self._order[place // self._times]
 
 
-def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: int) -> grain.MapDataset:
+def _order(
+    corpora: Sequence[Corpus], path: str, maker: ExampleMaker, seed: int, repeats: int
+) -> grain.MapDataset:
     """Returns clip numbers without end: every corpus once an epoch, in a new order each time."""
     shuffled, weights = [], []
     for place, corpus in enumerate(corpora):
         numbers = maker.range(place)
         if not numbers:
-            raise UserError(f"corpus {corpus.path} holds no clips; leave it out of data.corpora")
+            raise UserError(f"corpus {corpus.path} holds no clips; leave it out of {path}")
         dataset = grain.MapDataset.range(numbers.start, numbers.stop)
         # A seed of its own for each corpus: with the same one, corpora of equal size would run in step.
         # repeat after shuffle, which gives every epoch an order of its own; and before mix, because a mix
@@ -121,7 +114,7 @@ def _order(corpora: Sequence[Corpus], maker: ExampleMaker, seed: int, repeats: i
         shuffled.append(dataset.seed((seed + place) % 2**32).shuffle().repeat())
         weights.append(float(len(numbers)) if corpus.weight is None else corpus.weight)
     if min(weights) <= 0:
-        raise UserError(f"data.corpora has a weight of {min(weights):g}; weights must be above 0")
+        raise UserError(f"{path} has a weight of {min(weights):g}; weights must be above 0")
     order = shuffled[0] if len(shuffled) == 1 else grain.MapDataset.mix(shuffled, weights)
     # Not a FlatMapMapDataset: grain refuses to batch one, since a flat map may drop elements.
     return order if repeats == 1 else grain.MapDataset.source(_Repeated(order, repeats))

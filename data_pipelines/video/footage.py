@@ -174,10 +174,18 @@ class Footage:
         self._container.close()
 
 
-def open_media(path: str) -> av.container.InputContainer:
-    """Opens a file or the member of a tar; raises ClipError."""
-    with _clip_errors(path):
-        return av.open(io.BytesIO(read_media(path)) if "::" in path else path, "r")
+def open_media(media: str | bytes) -> av.container.InputContainer:
+    """Opens a file, the member of a tar, or bytes as a record holds them; raises ClipError."""
+    with _clip_errors(name_of(media)):
+        # A file is not read as a whole: the demuxer seeks in it.
+        if isinstance(media, str) and "::" not in media:
+            return av.open(media, "r")
+        return av.open(io.BytesIO(read_media(media) if isinstance(media, str) else media), "r")
+
+
+def name_of(media: str | bytes) -> str:
+    """Returns what messages call media: their path, if they have one."""
+    return media if isinstance(media, str) else "the stored clip"
 
 
 def fetch(path: str) -> bytes:

@@ -51,12 +51,12 @@ class CacheCounts(NamedTuple):
     misses: int
 
 
-def cache_file(gib: float, clips: int) -> IO[bytes]:
-    """Returns memory for a FrameCache of `clips` clips and `gib` GiB of frames."""
+def cache_file(gib: float, clips: int, path: str = "data") -> IO[bytes]:
+    """Returns memory for a FrameCache of `clips` clips and `gib` GiB of frames; `path` is the mixture's."""
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if not 0 < gib * 2**30 <= physical:
         raise UserError(
-            f"data.cache_gib={gib:g}; it must be 0 (off) or more, and below the memory of this machine, "
+            f"{path}.cache_gib={gib:g}; it must be 0 (off) or more, and below the memory of this machine, "
             f"{physical / 2**30:.1f} GiB"
         )
     return memory_file(SharedMemory.size(_index_bytes(clips), int(gib * 2**30)))

@@ -1,4 +1,4 @@
-"""Reads the sound of a span of a source video."""
+"""Reads the sound of a span of a source video or of a stored clip."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,22 +9,24 @@ import numpy as np
 
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.encode import Audio
-from ivjax.data_pipelines.video.footage import begin_of, open_media
+from ivjax.data_pipelines.video.footage import begin_of, name_of, open_media
 
 _LEAD = Fraction(1, 10)  # seconds that a decoder needs to settle after a seek
 
 
-def read_sound(path: str, begins: Fraction, end: Fraction | None, rate: int) -> Audio | None:
-    """Returns the sound of [begins, end) in mono at `rate` per second; None if the file has no sound.
+def read_sound(
+    media: str | bytes, rate: int, begins: Fraction = Fraction(0), end: Fraction | None = None
+) -> Audio | None:
+    """Returns the sound of [begins, end) in mono at `rate` per second; None if the media have no sound.
 
-    `end` None is the end of the file. Samples that are missing or do not decode are silence, so that the
-    others keep their places in time.
+    `media` is a path, or bytes as a record holds them; `end` None is where they end. Samples that are
+    missing or do not decode are silence, so that the others keep their places in time.
     """
-    with open_media(path) as container:
+    with open_media(media) as container:
         if not container.streams.audio or container.streams.audio[0].codec_context is None:
             return None
         stream = container.streams.audio[0]
-        seconds = _end(path, container, end) - begins
+        seconds = _end(media, container, end) - begins
         own_rate = stream.codec_context.sample_rate
         sound = np.zeros(max(round(seconds * own_rate), 0), np.int16)
         for piece, time in _pieces(container, stream, begins):
@@ -34,12 +36,12 @@ def read_sound(path: str, begins: Fraction, end: Fraction | None, rate: int) -> 
     return Audio(_resampled(sound, own_rate, rate), rate) if len(sound) else None
 
 
-def _end(path: str, container: av.container.InputContainer, wanted: Fraction | None) -> Fraction:
+def _end(media: str | bytes, container: av.container.InputContainer, wanted: Fraction | None) -> Fraction:
     if container.duration is not None:
         length = Fraction(container.duration, av.time_base)
         return length if wanted is None else min(wanted, length)
     if wanted is None:
-        raise ClipError("no length", f"{path} does not say how long its sound lasts")
+        raise ClipError("no length", f"{name_of(media)} does not say how long its sound lasts")
     return wanted
 
 

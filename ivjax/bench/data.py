@@ -20,9 +20,9 @@ import numpy as np
 from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE2
 from ivjax.data_pipelines.fields import ArraySpec, Frames
 from ivjax.data_pipelines.fields.field import generator
-from ivjax.data_pipelines.load.examples import CorpusFields, ExampleMaker
+from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.load.loader import BATCHES_AHEAD, BatchRequest, Loader
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.mixture import Corpus, CorpusFields, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.records import Clip, pack

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ivjax.convert.origins import params_of_run
 from ivjax.convert.registry import family_named
 from ivjax.convert.weights import import_weights
-from ivjax.data_pipelines.load.mixture import tokenizer_of
+from ivjax.data_pipelines.load.tokenizers_in_use import caption_tokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
@@ -64,7 +64,7 @@ def load(
         params = params_of_run(folder, experiment, ema)
         if not on_host:
             params = jax.device_put(params, jax.local_devices()[0])
-        return Loaded(experiment.stage.model(Compute(dtype)), params, tokenizer_of(experiment.data))
+        return Loaded(experiment.stage.model(Compute(dtype)), params, caption_tokenizer(experiment))
     # In float32 whatever the model computes in: its layers cast by themselves, as in training.
     imported = import_weights(folder, family, preset, fresh, "float32")
     found = family_named(imported.report.family)

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ivjax.convert.loading import load
-from ivjax.data_pipelines.load.mixture import tokenizer_of
+from ivjax.data_pipelines.load.tokenizers_in_use import caption_tokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
@@ -55,13 +55,13 @@ def of_weights(
 def of_experiment(suite: EvalSuite, experiment: Experiment, params: Params, mesh: Mesh) -> PairModel:
     """Returns the pair of towers of an experiment's stage, whose parameters lie in memory."""
     model = check_experiment(suite, experiment)
-    return PairModel(model, params, tokenizer_of(experiment.data), suite.batch, mesh)
+    return PairModel(model, params, caption_tokenizer(experiment), suite.batch, mesh)
 
 
 def check_experiment(suite: EvalSuite, experiment: Experiment) -> DualTower:
     """Returns the pair of towers of an experiment's stage; UserError if it has none, or has no tokenizer."""
     model = experiment.stage.model(Compute(suite.dtype))
-    return _checked(type(experiment.stage).__name__, model, tokenizer_of(experiment.data))
+    return _checked(type(experiment.stage).__name__, model, caption_tokenizer(experiment))
 
 
 def open_pairs(

@@ -13,7 +13,9 @@ from ivjax.experiment.schedules import FlooredCosine, WarmupCosine
 class Stage(Protocol):
     """A frozen dataclass that describes what is trained.
 
-    What it builds is in ivjax/stages/objective.py, the protocols of its sizes in ivjax/models/sizes.py.
+    What it builds is in ivjax/stages/objective.py, the protocols of its sizes in ivjax/models/sizes.py. A
+    stage whose model encodes captions also has `caption_field`: the name of the field that gives them, whose
+    tokenizer evals, searches and `ivjax.load` encode with.
     """
 
     # The results are Any, because their types stand on higher floors, which this one must not import.

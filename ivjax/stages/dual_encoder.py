@@ -53,6 +53,7 @@ class DualEncoder:
         drop_path: the rate of the video tower's last block.
         train_text: whether the text tower is trained; as in the originals it is frozen by default, and comes
             from `init_from`.
+        caption_field: name of the field that gives the captions; their tokenizer is the model's.
     """
 
     vision: VideoTowerSize
@@ -64,6 +65,7 @@ class DualEncoder:
     drop_path: float = 0.1
     train_text: bool = False
 
+    caption_field: ClassVar[str] = "text"
     IMPLEMENTATION: ClassVar[str] = "ivjax.stages.dual_encoder_loss"
 
     @property

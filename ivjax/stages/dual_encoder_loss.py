@@ -39,7 +39,7 @@ def build(stage: DualEncoder, compute: Compute) -> Objective:
         unfreeze="stage.train_text=true",
         joint=joint,
         grid=stage.vision.grid,
-        vocabulary=stage.text.vocabulary,
+        vocabulary={stage.caption_field: stage.text.vocabulary},
     )
 
 
@@ -78,7 +78,7 @@ def _batch(stage: DualEncoder, frames: int) -> Mapping[str, jax.ShapeDtypeStruct
         # batch with several captions.
         "sample": struct((), jnp.int32),
         "video": struct((frames, *stage.vision.image, 3), jnp.uint8),
-        "text": struct((stage.text.context,), jnp.int32),
+        stage.caption_field: struct((stage.text.context,), jnp.int32),
     }
 
 
@@ -98,7 +98,7 @@ def _embed(stage: DualEncoder, model: DualTower, params: Params, batch: Batch, k
         keep = jnp.repeat(keep, segments, axis=-1)
     return {
         "video": model.video(params, video, visible, keep),
-        "text": model.words(params, batch["text"]),
+        "text": model.words(params, batch[stage.caption_field]),
     }
 
 

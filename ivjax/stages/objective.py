@@ -63,7 +63,8 @@ class Objective:
             towards the term of the same name.
         joint: the loss in two halves, where it compares the rows of a batch with each other.
         grid: the patch grid that position tables of weight files are resized to.
-        vocabulary: token ids of a batch are below it.
+        vocabulary: name of a field of words -> the number of words that the stage knows; the ids of that
+            field are below it. A stage of several vocabularies states each.
     """
 
     init: Callable[[jax.Array], Params]
@@ -79,7 +80,7 @@ class Objective:
     running: tuple[str, ...] = ()
     joint: Joint | None = None
     grid: tuple[int, int, int] | None = None
-    vocabulary: int | None = None
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def main(self) -> Medium:

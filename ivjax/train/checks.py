@@ -2,7 +2,7 @@
 
 import jax
 
-from ivjax.data_pipelines.load.mixture import tokenizers_of
+from ivjax.data_pipelines.load.tokenizers_in_use import tokenizers_of
 from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.run_options import EvalRun
@@ -11,16 +11,14 @@ from ivjax.train.program import Program
 
 
 def check_words(experiment: Experiment, objective: Objective) -> None:
-    """Raises if the tokenizer has more words than the text encoder: the rest would share one embedding."""
-    if objective.vocabulary is None:
-        return
-    wanted = {name for medium in objective.media.values() for name in medium.batch}
-    for name, tokenizer in tokenizers_of(experiment.data).items():
-        # A mixture may serve several stages, and hold fields that this one does not read.
-        if name in wanted and tokenizer.vocabulary_size > objective.vocabulary:
+    """Raises if a tokenizer has more words than the stage knows: the rest would share one embedding."""
+    for name, path, tokenizer in tokenizers_of(experiment.data):
+        # A mixture may serve several stages, and hold fields of words that this one does not read.
+        known = objective.vocabulary.get(name)
+        if known is not None and tokenizer.vocabulary_size > known:
             raise UserError(
-                f"the tokenizer of data.fields.{name} has {tokenizer.vocabulary_size} pieces and the stage's "
-                f"text encoder {objective.vocabulary} words; make stage.text.vocabulary as large"
+                f"{path}.tokenizer has {tokenizer.vocabulary_size} pieces and the stage knows {known} words "
+                f"of {name}; make its vocabulary as large, or name the tokenizer that belongs to it"
             )
 
 

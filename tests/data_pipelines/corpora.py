@@ -24,10 +24,10 @@ def picture(number: int, frame: int, side: int = SIDE) -> np.ndarray:
 
 
 def make_clip(number: int, frames: int = 8, **fields) -> Clip:
-    """Clip `number`, `frames` frames long."""
+    """Clip `number`, `frames` frames long; `fields` are others than by default."""
     pictures = (picture(number, frame) for frame in range(frames))
-    payload = encode_video(pictures, Fraction(FPS), Encoding(preset="ultrafast"))
     values = {
+        "payload": encode_video(pictures, Fraction(FPS), Encoding(preset="ultrafast")),
         "captions": (f"clip {number}", f"number {number}"),
         "label": number,
         "video": f"video{number // 4:06d}",
@@ -37,7 +37,7 @@ def make_clip(number: int, frames: int = 8, **fields) -> Clip:
         "width": SIDE,
         "height": SIDE,
     }
-    return Clip(id=f"clip{number}", payload=payload, **(values | fields))
+    return Clip(id=f"clip{number}", **(values | fields))
 
 
 def write_corpus(folder: Path, records: Sequence[bytes], shards: int = 3) -> Path:

@@ -15,6 +15,8 @@ import pytest
 from ivjax.data_pipelines.fields import Frames
 from ivjax.data_pipelines.load.broken_clips import BrokenClip, BrokenClipLog
 from ivjax.data_pipelines.load.loader import BatchRequest
+from ivjax.data_pipelines.load.media_loader import open_media
+from ivjax.data_pipelines.load.mixture import Media
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
@@ -62,8 +64,12 @@ def test_of_a_thousand_clips_fifty_broken_ones_are_named_once_and_the_rest_seen_
 
 def test_too_many_broken_clips_end_the_run_with_the_list(tmp_path):
     records = [pack(make_clip(n)) if n % 10 else b"" for n in range(40)]
-    loader = mixture(write_corpus(tmp_path, records), broken=0.05).open(BatchRequest(SPEC, 20))
-    with pytest.raises(UserError, match=r"of 100 clips cannot be used .* empty.*5.00%(.|\n)*record 0: empty"):
+    data = Media({"video": mixture(write_corpus(tmp_path, records), broken=0.05)})
+    loader = open_media(data, {"video": BatchRequest(SPEC, 20)})
+    message = (
+        r"of 100 clips cannot be used .* empty.*5.00%.*raise data.mixtures.video.broken(.|\n)*record 0: empty"
+    )
+    with pytest.raises(UserError, match=message):
         for _ in range(9):
             next(loader)
     loader.close()
@@ -130,7 +136,8 @@ from pathlib import Path
 import numpy as np
 from ivjax.data_pipelines.fields import ArraySpec, Label
 from ivjax.data_pipelines.load.decode_pool import ClipFiller
-from ivjax.data_pipelines.load.examples import CorpusFields, ExampleMaker
+from ivjax.data_pipelines.load.examples import ExampleMaker
+from ivjax.data_pipelines.load.mixture import CorpusFields
 corpora = [CorpusFields({str(corpus)!r}, {{"label": Label()}})]
 maker = ExampleMaker(corpora, {{"label": ArraySpec((), np.dtype(np.int32))}}, seed=0)
 filler = ClipFiller(maker, workers=2, seconds=60.0)

@@ -1,7 +1,7 @@
 """Fields of a batch: what they refuse, and one that is declared here and read like any other."""
 
 import pickle
-from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,11 +10,13 @@ from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames, Label
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.store.records import Turn
+from ivjax.data_pipelines.video.encode import Audio, encode_video
 from ivjax.errors import UserError
 from ivjax.experiment.frozen_map import FrozenMap
 from ivjax.experiment.overrides import apply_overrides
-from tests.data_pipelines.corpora import corpus_of, make_clip
-from tests.data_pipelines.further_fields import FrameCounts, SoundLevel
+from tests.data_pipelines.corpora import FPS, corpus_of, make_clip, picture
+from tests.data_pipelines.further_fields import FrameCounts, Letters, SoundLevel, Turns, Waveform
 
 VIDEO = ArraySpec((4, 24, 24, 3), np.dtype(np.uint8))
 NUMBER = ArraySpec((), np.dtype(np.int32))
@@ -48,6 +50,45 @@ def test_a_field_declared_outside_the_library_is_read_like_any_other(corpus, wor
     assert (noisy != rows["sound_level"]).all() and np.abs(noisy - rows["sound_level"]).max() < 0.5
 
 
+RATE = 8_000
+
+
+def talking(number):
+    """A second of pictures; sound in its quarter `number`; a question and an answer."""
+    time = np.arange(RATE) / RATE
+    samples = 12_000 * np.sin(2 * np.pi * 440 * time) * (time // 0.25 == number)
+    audio = Audio(samples.astype(np.int16), RATE)
+    pictures = [picture(number, frame) for frame in range(FPS)]
+    turns = (Turn("user", "who"), Turn("assistant", f"n{number}"))
+    payload = encode_video(pictures, Fraction(FPS), audio=audio)
+    return make_clip(number, conversation=turns, audio=True, payload=payload)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sound_and_dialogue_are_fields_of_a_batch_like_any_other(tmp_path, workers):
+    silent = make_clip(4, conversation=(Turn("user", "who"),))
+    corpus = corpus_of(tmp_path, [*(talking(n) for n in range(4)), silent, make_clip(5)], shards=1)
+    fields = {"dialogue": Turns(Letters(8)), "audio": Waveform(RATE // 2), "video": Frames(Intervals(4))}
+    data = Mixture((Corpus(str(corpus)),), fields, workers=workers, broken=0.5)
+    spec = {
+        "audio": ArraySpec((5_000,), np.dtype(np.float32)),  # 1.25 s, longer than the clips
+        "dialogue": ArraySpec((8,), np.dtype(np.int32)),
+        "dialogue_answers": ArraySpec((8,), np.dtype(bool)),
+        "video": VIDEO,
+        "sample": NUMBER,
+    }
+    rows = rows_of(data, spec, batch=6)
+    assert set(rows["sample"].tolist()) == set(range(4))  # the others are replaced
+    for number, sound, ids, answers in zip(
+        rows["sample"], rows["audio"], rows["dialogue"], rows["dialogue_answers"], strict=True
+    ):
+        loud = np.abs(sound).reshape(5, 1_000).max(1)
+        assert loud.argmax() == number and loud[number] == pytest.approx(12_000 / 32_768, abs=0.05)
+        assert loud[4] == 0
+        assert bytes(ids.astype(np.uint8)) == b"whon%d\0\0\0" % number
+        assert answers.tolist() == [False] * 3 + [True] * 2 + [False] * 3
+
+
 def test_fields_that_the_stage_has_no_use_for_are_not_made(corpus):
     data = Mixture((Corpus(str(corpus)),), {"video": Frames(Intervals(4)), "label": Label()}, workers=0)
     assert set(rows_of(data, {"video": VIDEO})) == {"video"}
@@ -58,15 +99,6 @@ def test_a_field_of_another_shape_is_refused(corpus):
     wrong = {"label": ArraySpec((3,), np.dtype(np.int32))}
     with pytest.raises(UserError, match=r"data.fields.label gives \(\) and the stage wants label as \(3,\)"):
         rows_of(data, wrong)
-
-
-@dataclass(frozen=True)
-class Letters:
-    length: int = 4
-    vocabulary_size: int = 256
-
-    def encode(self, text):
-        return np.frombuffer(text.encode()[:4], np.uint8).astype(np.int32)
 
 
 def test_the_tokenizer_must_be_as_long_as_the_stage_wants(corpus):

@@ -61,18 +61,18 @@ def test_boxes_of_cutmix_can_be_given_by_their_sides():
             height, width = pasted.any(1).sum(), pasted.any(0).sum()
             assert 6 <= height <= 15 and 6 <= width <= 15 and pasted.sum() == height * width
             np.testing.assert_allclose(shares(targets)[row, row], 1 - height * width / 900, atol=1e-5)
-    with pytest.raises(UserError, match="data.mix.cut="):
+    with pytest.raises(UserError, match="Mix.cut="):
         Mix(2, cut=(0.5, 0.2))
 
 
 def test_mixing_wants_pairs_within_hosts_whole_groups_and_known_labels():
     with pytest.raises(UserError, match="batch=12 gives each of 4 hosts an odd number of rows"):
-        Mix(2).check(12, 4)
+        Mix(2).check("data.mix", 12, 4)
     for group in (3, 8, 0):
         with pytest.raises(UserError, match=f"data.mix.group={group} and batch=12"):
-            Mix(2, group=group).check(12, 1)
-    Mix(2, group=4).check(12, 3)
-    with pytest.raises(UserError, match="labels reach from 0 to 7, data.mix.classes=2"):
+            Mix(2, group=group).check("data.mix", 12, 1)
+    Mix(2, group=4).check("data.mix", 12, 3)
+    with pytest.raises(UserError, match="labels reach from 0 to 7, Mix.classes=2"):
         mixed(Mix(2))
     same, targets = mixed(Mix(8, probability=0.0, smoothing=0.0))
     assert (same == SHADES).all() and (targets == np.eye(8)).all()

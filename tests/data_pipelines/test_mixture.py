@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.fields import ArraySpec, Frames
+from ivjax.data_pipelines.fields import ArraySpec, Frames, Label
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
 from ivjax.data_pipelines.load.mixture import Corpus, Media
@@ -40,8 +41,15 @@ def test_a_corpus_may_be_read_otherwise_than_the_rest(corpus, other):
     assert written.corpora[1].changes == ("video.augment.flip=1",)
     with pytest.raises(UserError, match="data.corpora.0.changes: the config has no 'fields.video.flip'"):
         rows(Corpus(str(other), changes=("video.flip=0",)))
-    with pytest.raises(UserError, match="data.corpora.0.fields.video.rule gives 8 frames"):
+    with pytest.raises(UserError, match="data.corpora.0.changes: video.rule gives 8 frames"):
         rows(Corpus(str(other), changes=("video.rule.frames=8",)))
+    with pytest.raises(UserError, match="data.corpora.0.fields.video.rule gives 8 frames"):
+        rows(Corpus(str(other), fields={"video": Frames(Intervals(8))}))
+    # Whatever else a corpus changes, a field that it shares stands where the mixture has it.
+    longer = FIELDS | {"video": Frames(Intervals(8))}
+    relabelled = Corpus(str(other), fields={"label": Label()})
+    with pytest.raises(UserError, match="^data.fields.video.rule gives 8 frames"):
+        batches_of(mixture(relabelled, fields=longer), 1)
 
 
 def test_any_number_of_media_take_turns(corpus, other):
@@ -61,6 +69,34 @@ def test_any_number_of_media_take_turns(corpus, other):
         Media(kinds, {"sound": 1})
     with pytest.raises(UserError, match="the stage takes no long batches, only video and image"):
         open_media(Media(kinds), {name: requests[name] for name in ("video", "image")})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eval_corpora": ()}, ".eval_corpora is empty"),
+        ({"repeats": 3}, ".repeats=3 does not divide batch=4"),
+        ({"workers": -1}, ".workers=-1"),
+        ({"cache_gib": -1.0}, ".cache_gib=-1"),
+        ({"fields": {"label": Label()}}, ".fields gives; the fields give label"),
+        ({"fields": {"video": Frames(Intervals(8))}}, ".fields.video.rule gives 8 frames"),
+        (
+            {"changes": ("video.rule.frames=8",)},
+            ".eval_corpora.0.changes: video.rule gives",
+        ),
+        ({"changes": ("video.flip=0",)}, ".eval_corpora.0.changes: the config has no"),
+        ({"weight": -1.0}, ".eval_corpora has a weight of -1"),
+        ({"mix": Mix(7)}, ".mix.classes=7 and the stage wants 5"),
+        ({"mix": Mix(5, group=3)}, ".mix.group=3 and batch=4"),
+    ],
+)
+def test_messages_say_where_the_mixture_of_a_medium_stands(corpus, options, message):
+    of_corpus = {name: options.pop(name) for name in ("changes", "weight") if name in options}
+    images = mixture(corpus, **{"eval_corpora": (Corpus(str(corpus), **of_corpus),), **options})
+    spec = {"video": SPEC["video"], "targets": ArraySpec((5,), np.dtype(np.float32))}
+    spec = spec if "mix" in options else {"video": SPEC["video"]}
+    with pytest.raises(UserError, match=f"data.mixtures.image{message}"):
+        open_media(Media({"image": images}), {"image": BatchRequest(spec, 4)}, eval_clips=True)
 
 
 def test_media_alternate_as_if_all_batches_lay_in_one_pile(corpus, other):

@@ -77,8 +77,8 @@ class TintSize:
         """Any size of it is possible."""
 
 
-def stage_of(model, **encoders):
-    return SimpleNamespace(model=lambda compute: model, encoders=lambda: encoders)
+def stage_of(model, **options):
+    return SimpleNamespace(model=lambda compute: model, encoders=dict, **options)
 
 
 def drawn(model, seed, **options):
@@ -132,7 +132,7 @@ def test_any_tower_embeds_clips_beside_any_text_tower(tmp_path):
     model = size.build(COMPUTE)
     params = drawn(model, 2)
     data = small_experiment(tmp_path, tmp_path).data
-    experiment = SimpleNamespace(stage=stage_of(model), data=data)
+    experiment = SimpleNamespace(stage=stage_of(model, caption_field="text"), data=data)
     found = pair_model.of_experiment(Retrieval(batch=2), experiment, params, local_mesh())
     pooled = tints(params["vision"])[:, -1]
     expected = pooled / np.linalg.norm(pooled, axis=-1, keepdims=True)

@@ -56,7 +56,8 @@ def alone(small):
 
 
 def test_vectors_on_eight_devices_are_those_of_one(small):
-    folder, *_ = small
+    folder, experiment, *_ = small
+    assert load(folder).tokenizer == experiment.data.fields["text"].tokenizer
     clips = np.random.default_rng(0).integers(0, 256, (5, 4, 14, 14, 3), np.uint8)
     texts = [f"clip {number}" for number in range(11)]
     one, eight = (open_pairs(str(folder), batch=4, mesh=m) for m in (one_device(), build_mesh(EIGHT)))

@@ -12,7 +12,7 @@ from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.loading import load
 from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.fields import Caption, Frames
-from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
@@ -20,6 +20,7 @@ from ivjax.models.dual_size import DualSize
 from ivjax.ops.trees import paths_of
 from ivjax.train.checks import check_words
 from tests.convert.tables import save_weights
+from tests.data_pipelines.further_fields import Letters, Turns
 from tests.train.micro import saved
 from tests.train.pairs import experiment, run
 
@@ -114,14 +115,37 @@ def test_export_lists_a_learned_bias_as_unused(tmp_path, trained):
 
 
 def test_a_tokenizer_of_more_words_than_the_model_is_refused():
-    @dataclasses.dataclass(frozen=True)
-    class Words:
-        length: int = 8
-        vocabulary_size: int = 65
-
-    data = Mixture((Corpus("x"),), {"video": Frames(Intervals(4)), "text": Caption(Words())})
+    few, many = Caption(Letters(8, 64)), Caption(Letters(8, 65))
+    pixels = Frames(Intervals(4))
     objective = experiment.stage.build(experiment.compute)
-    with pytest.raises(
-        UserError, match="data.fields.text has 65 pieces and the stage's text encoder 64 words"
-    ):
+
+    def clips(text, *corpora, **options):
+        return Mixture((Corpus("x"), *corpora), {"video": pixels, "text": text}, **options)
+
+    def refused(data, path):
+        with pytest.raises(UserError, match=f"^{path}.tokenizer has 65 pieces and the stage knows 64 words"):
+            check_words(dataclasses.replace(experiment, data=data), objective)
+
+    other = Corpus("y", fields={"text": many})
+    refused(clips(many), "data.fields.text")
+    refused(Media({"video": clips(few), "image": clips(many)}), "data.mixtures.image.fields.text")
+    refused(clips(few, other), "data.corpora.1.fields.text")
+    refused(clips(few, eval_corpora=(other,)), "data.eval_corpora.0.fields.text")
+    changed = Corpus("y", changes=("text.tokenizer.vocabulary_size=65",))
+    refused(clips(few, changed), "data.corpora.1.changes: text")
+    unread = Mixture((Corpus("x"),), {"video": pixels, "text": few, "other": many})
+    check_words(dataclasses.replace(experiment, data=unread), objective)
+
+
+def test_a_stage_may_know_several_vocabularies():
+    stage = experiment.stage.build(experiment.compute)
+    objective = dataclasses.replace(stage, vocabulary={**stage.vocabulary, "dialogue": 300})
+
+    def check(talk):
+        fields = {"text": Caption(Letters(8, 64)), "dialogue": Turns(Letters(8, talk))}
+        data = Mixture((Corpus("x"),), fields)
         check_words(dataclasses.replace(experiment, data=data), objective)
+
+    check(300)
+    with pytest.raises(UserError, match="data.fields.dialogue.* 301 pieces and the stage knows 300 words"):
+        check(301)

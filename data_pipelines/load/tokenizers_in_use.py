@@ -1,0 +1,47 @@
+"""The tokenizers that an experiment's data is read with."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from ivjax.data_pipelines.fields.field import Field
+from ivjax.data_pipelines.load.mixture import mixtures_of
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
+from ivjax.experiment.experiment import Experiment
+
+
+class UsedTokenizer(NamedTuple):
+    """A tokenizer of an experiment's data.
+
+    Attributes:
+        field: name of the field that encodes with it.
+        path: where the field's options stand in the experiment, for messages.
+        tokenizer: words to ids.
+    """
+
+    field: str
+    path: str
+    tokenizer: Tokenizer
+
+
+def tokenizers_of(data: object) -> Iterator[UsedTokenizer]:
+    """Yields the tokenizers of all media: a mixture's own, then those of corpora that have others."""
+    for path, mixture in mixtures_of(data).items():
+        yield from _found(mixture.fields, {name: f"{path}.fields.{name}" for name in mixture.fields})
+        for eval_clips in (False, True):
+            for corpus in mixture.corpus_fields(path, eval_clips):
+                yield from _found(corpus.fields, corpus.changed)
+
+
+def _found(fields: Mapping[str, Field], paths: Mapping[str, str]) -> Iterator[UsedTokenizer]:
+    for name, path in paths.items():
+        # Not asked for its class, so that a new field of words is found without an edit here.
+        tokenizer = getattr(fields[name], "tokenizer", None)
+        if tokenizer is not None:
+            yield UsedTokenizer(name, path, tokenizer)
+
+
+def caption_tokenizer(experiment: Experiment) -> Tokenizer | None:
+    """Returns the tokenizer of the field that the stage reads captions from; None if there is none."""
+    # By the field's name: a mixture may hold fields of other words too, such as a dialogue.
+    name = getattr(experiment.stage, "caption_field", None)
+    return next((used.tokenizer for used in tokenizers_of(experiment.data) if used.field == name), None)
