@@ -10,7 +10,6 @@ from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
 from ivjax.experiment.experiment import Experiment
 from tests.data_pipelines.corpora import make_clip, write_corpus
-from tests.data_pipelines.further_fields import Letters, Turns
 from tests.train import micro, pairs
 
 CLIPS = 13  # no batch size divides it
@@ -31,8 +30,8 @@ def small_experiment(folder: Path, corpus: Path) -> Experiment:
     (folder / "words.txt").write_text("".join(f"{word}\n" for word in words))
     tokenizer = BertWordPiece(str(folder / "words.txt"), length=8, vocabulary_size=len(words))
     # Other words, longer than the model reads: evals must choose the tokenizer by its field.
-    further = {"dialogue": Turns(Letters(16))}
-    fields = {**further, "video": Frames(Intervals(4)), "text": Caption(tokenizer)}
+    dialogue = dataclasses.replace(tokenizer, length=16)
+    fields = {"dialogue": Caption(dialogue), "video": Frames(Intervals(4)), "text": Caption(tokenizer)}
     return dataclasses.replace(pairs.experiment, data=Mixture((Corpus(str(corpus)),), fields, workers=0))
 
 
