@@ -18,7 +18,7 @@ def clear_drafts(folder: Path) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """Where a file is written until it is whole: beside it, hidden, this process's own."""
+    """Returns the hidden path beside a file under which this process writes it until it is whole."""
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.draft")
 
 

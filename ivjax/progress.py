@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, a line every few seconds in a log."""
+"""Progress of a long command: a bar on a terminal, a line every few seconds in a log."""
 
 import sys
 import threading
@@ -45,7 +45,7 @@ class Progress:
             self._show()
 
     def text(self) -> str:
-        """What is done, how fast, and how long the rest will take, in one line."""
+        """Returns one line: the share that is done, the rate, and the time that is left."""
         seconds = self._clock() - self._began
         rate = (self.done - self._kept) / seconds if seconds > 0 else 0.0
         if self._total is None:

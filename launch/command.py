@@ -20,7 +20,7 @@ IN_SEVERAL_PROCESSES = ("train", "eval")
 
 # The port that jax itself takes on TPUs; any free one would do.
 PORT = 8476
-"""Where process 0 of a job on GPUs listens."""
+"""The port on which process 0 of a job on GPUs listens."""
 
 
 class Mount(NamedTuple):

@@ -1,1 +1,1 @@
-"""What training does to frames: a crop that the decoder carries out, then changes of the pixels."""
+"""Augmentation of frames: a crop that the decoder carries out, then changes of the pixels."""

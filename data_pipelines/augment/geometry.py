@@ -35,7 +35,7 @@ class Whole:
     """The whole frame; resizing changes its proportions. The originals' test transform."""
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """See Crop."""
+        """Returns the whole frame."""
         return Box(0, 0, width, height)
 
 
@@ -54,7 +54,7 @@ class View:
             raise UserError(f"crop view {self.number} of {self.views}; views count from 0")
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """See Crop."""
+        """Returns the square of this view."""
         side, spare = min(width, height), abs(width - height)
         # int and not round, as the originals' test reader.
         start = spare // 2 if self.views == 1 else int(self.number * spare / (self.views - 1))
@@ -81,7 +81,7 @@ class RandomResizedCrop:
                 )
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """See Crop."""
+        """Returns a random box of allowed area and ratio; after ten tries the largest one in the middle."""
         for _ in range(_TRIES):
             area = width * height * rng.uniform(*self.scale)
             # Uniform in the logarithm, so that 3:4 and 4:3 are equally likely.
@@ -109,7 +109,7 @@ class MultiScaleCrop:
     size: int = 224
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
-        """See Crop."""
+        """Returns one of the candidate sizes at one of the 13 places, both drawn."""
         pairs = crop_pairs(width, height, self.size)
         w, h = pairs[rng.integers(len(pairs))]
         w, h = max(min(w, width), 1), max(min(h, height), 1)  # tiny frames have odd candidates

@@ -28,7 +28,7 @@ class Caption(SingleArray):
     clean: bool = True
 
     def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
-        """See Field."""
+        """Raises UserError if there is no vocabulary, or if the stage wants another number of tokens."""
         self.tokenizer.encode("a")  # a missing vocabulary is better met now than in a worker
         for spec in wanted.values():
             if spec.shape != (self.tokenizer.length,):
@@ -38,7 +38,7 @@ class Caption(SingleArray):
                 )
 
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
-        """See SingleArray."""
+        """Returns the token ids of a caption, (L,) int32; raises ClipError for a clip without captions."""
         captions = clip.record.captions
         if not captions:
             raise ClipError("no caption", f"clip {clip.record.id} has none")
@@ -53,11 +53,11 @@ class Label(SingleArray):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """See SingleArray."""
+        """The shape of a single number."""
         return ()
 
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
-        """See SingleArray."""
+        """Returns the number of the class, (); raises ClipError for a clip without one."""
         if clip.record.label is None:
             raise ClipError("no label", f"clip {clip.record.id} has none")
         return np.asarray(clip.record.label)

@@ -114,11 +114,11 @@ class SingleArray(abc.ABC):
     """
 
     def arrays(self, name: str) -> tuple[str, ...]:
-        """See Field."""
+        """Returns the field's name."""
         return (name,)
 
     def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
-        """See Field."""
+        """Raises UserError if the stage wants another shape than a fixed one."""
         for name, spec in wanted.items():
             if self.shape is not None and spec.shape != self.shape:
                 raise UserError(f"{path} gives {self.shape} and the stage wants {name} as {spec.shape}")
@@ -126,7 +126,7 @@ class SingleArray(abc.ABC):
     def make(
         self, clip: ReadableClip, wanted: Mapping[str, ArraySpec], draw: RowDraw
     ) -> Mapping[str, np.ndarray]:
-        """See Field."""
+        """Returns the one array of a row, under its name."""
         return {name: self.array(clip, spec, draw) for name, spec in wanted.items()}
 
     @property

@@ -24,7 +24,7 @@ class Frames(SingleArray):
     augment: Augment = TEST
 
     def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
-        """See Field."""
+        """Raises UserError if the stage wants another number of frames than the rule gives."""
         for spec in wanted.values():
             if spec.shape[0] != self.rule.frames:
                 raise UserError(
@@ -33,7 +33,7 @@ class Frames(SingleArray):
                 )
 
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
-        """See SingleArray."""
+        """Returns the chosen frames, cropped, resized and augmented: (T, H, W, 3) uint8."""
         probe = clip.video.probe
         # Repeats of a clip show the same frames: the originals augment what they have decoded once.
         chosen = self.rule.choose(probe.frames, probe.fps, draw.shared("frames"))

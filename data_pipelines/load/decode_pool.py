@@ -69,11 +69,11 @@ class ClipFiller:
 
     @property
     def threads(self) -> int:
-        """See RowFiller."""
+        """The number of threads that may call `fill` at once."""
         return self._runner.threads
 
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
-        """See RowFiller."""
+        """Writes the example of a clip, or of one that replaces it; returns the broken clips."""
         broken: list[BrokenClip] = []
         candidate = number
         for attempt in range(_ATTEMPTS):
@@ -92,7 +92,7 @@ class ClipFiller:
         )
 
     def report(self) -> dict[str, float]:
-        """See RowFiller."""
+        """Returns the mean milliseconds of the last clips, and the use of the cache."""
         times = list(self._times)
         taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
         return taken | self._cache_report()
@@ -108,11 +108,11 @@ class ClipFiller:
         return share | {"data/cache_gib": round(self._reported.bytes / 2**30, 6)}
 
     def stop(self) -> None:
-        """See RowFiller; ends the worker processes."""
+        """Abandons the examples that are being made, by ending the worker processes."""
         self._runner.stop()
 
     def close(self) -> None:
-        """See RowFiller."""
+        """Closes workers, corpora and the cache."""
         self._runner.close()
         self._maker.close()
         if self._cache_file is not None:
@@ -147,16 +147,16 @@ class InProcess:
         self._maker = maker
 
     def run(self, index: int, number: int, row: BatchRow) -> float:
-        """See _Runner."""
+        """Fills a row in this thread; returns the seconds it took."""
         started = time.perf_counter()
         fill_row(row, self._maker.make(index, number), index, number)
         return time.perf_counter() - started
 
     def stop(self) -> None:
-        """See _Runner; a decoder in a thread cannot be stopped."""
+        """Does nothing: a decoder in a thread cannot be stopped."""
 
     def close(self) -> None:
-        """See _Runner; there is nothing to close."""
+        """Does nothing: there is nothing to close."""
 
 
 class Processes:
@@ -171,7 +171,7 @@ class Processes:
             self._idle.put(worker)
 
     def run(self, index: int, number: int, row: BatchRow) -> float:
-        """See _Runner."""
+        """Fills a row from the next idle worker; returns the seconds it took."""
         # A SimpleQueue hands each worker to one thread, and needs no lock around the choice.
         worker = self._idle.get()
         try:
@@ -187,12 +187,12 @@ class Processes:
             self._idle.put(worker)
 
     def stop(self) -> None:
-        """See _Runner; kills the processes, which frees the threads that wait for one."""
+        """Kills the processes, which frees the threads that wait for one."""
         for worker in self._workers:
             worker.child.abandon()
 
     def close(self) -> None:
-        """See _Runner."""
+        """Ends the processes and frees the memory that they share."""
         for worker in self._workers:
             worker.close()
 

@@ -27,7 +27,7 @@ class OpenClip:
 
     @property
     def video(self) -> Video | CachedVideo:
-        """See ReadableClip."""
+        """The pictures, opened from the cache if there is one, when they are first asked for."""
         if self._video is None:
             payload = self.record.payload
             self._video = Video(payload) if self._cache is None else self._cache.open(self._number, payload)

@@ -216,12 +216,12 @@ class InMemory:
         self._example = example
 
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
-        """See RowFiller."""
+        """Writes the example of a clip; none is ever broken."""
         fill_row(row, self._example(number), index, number)
         return ()
 
     def report(self) -> dict[str, float]:
-        """See RowFiller."""
+        """Returns no metrics."""
         return {}
 
     def stop(self) -> None:

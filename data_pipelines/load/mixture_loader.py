@@ -36,9 +36,8 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
     fields = tuple(mixture.corpus_fields(path, eval_clips))
     maker = ExampleMaker(fields, spec, request.seed, mixture.repeats)
     order = _order(corpora, f"{path}.{which}", maker, request.seed, mixture.repeats)
-    opened = zip(maker.folders, maker.corpora, strict=True)
     # Clip numbers mean the same clips only as long as the corpora do not change.
-    identity = {folder: clips.digest() for folder, clips in opened}
+    identity = {folder: clips.digest() for folder, clips in zip(maker.folders, maker.corpora, strict=True)}
     workers = _worker_count(mixture.workers, path)
     filler = ClipFiller(maker, workers, mixture.seconds, mixture.cache_gib, path)
     request = dataclasses.replace(request, spec=spec)

@@ -44,7 +44,7 @@ class BertWordPiece:
     vocabulary_size: int = 30522
 
     def encode(self, text: str) -> np.ndarray:
-        """See Tokenizer."""
+        """Returns [CLS], the pieces that fit, [SEP] and padding: (length,) int32."""
         vocabulary = self._vocabulary()
         start, end = [vocabulary.special["[CLS]"]], [vocabulary.special["[SEP]"]]
         return fit(start, list(vocabulary.ids(text)), end, self.length, vocabulary.special["[PAD]"])

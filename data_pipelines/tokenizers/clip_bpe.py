@@ -42,11 +42,11 @@ class ClipBpe:
 
     @property
     def vocabulary_size(self) -> int:
-        """See Tokenizer; the same for every CLIP text encoder."""
+        """The number of ids, the same for every CLIP text encoder."""
         return _SIZE
 
     def encode(self, text: str) -> np.ndarray:
-        """See Tokenizer."""
+        """Returns the start token, the tokens that fit, the end token and zeros: (length,) int32."""
         # The published code writes the end token over the last one; the end token is also the largest id,
         # which is how the text encoder finds it.
         return fit([_SIZE - 2], list(_load(self.path).ids(text)), [_SIZE - 1], self.length, 0)

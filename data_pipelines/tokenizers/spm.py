@@ -38,11 +38,11 @@ class SentencePiece:
 
     @property
     def vocabulary_size(self) -> int:
-        """See Tokenizer."""
+        """The number of pieces of the model."""
         return _load(self.path, self.pieces).get_piece_size()
 
     def encode(self, text: str) -> np.ndarray:
-        """See Tokenizer."""
+        """Returns the ids of the prefix and a text, cut or padded: (length,) int32."""
         model = _load(self.path, self.pieces)
         start = [self._special(model.bos_id(), "start")] if self.start else []
         end = [self._special(model.eos_id(), "end")] if self.end else []

@@ -160,10 +160,10 @@ class _Sample:
         }
         taken["read"], _ = _cpu(lambda: self._corpus[number])
         with Video(clip.payload) as video:
-            opened, _ = _cpu(lambda: Video(clip.payload))
+            opening, _ = _cpu(lambda: Video(clip.payload))
             decoded, frames = _cpu(lambda: video.decode(chosen))
             box = self._field.augment.box(clip.width, clip.height, generator(0, number, "crop"))
-            taken["decode"] = opened + decoded
+            taken["decode"] = opening + decoded
             taken["resize"], pixels = _cpu(lambda: to_rgb(frames, box, side))
         rng = generator(0, number, "pixels")
         taken["augment"], _ = _cpu(lambda: self._field.augment.pixels(pixels, rng))

@@ -25,15 +25,15 @@ def split_classes(path: str) -> tuple[str, str] | None:
 
 def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
     """Returns the tensors of file `what` with the head that is asked for."""
-    own = is_own(whole)
-    names = ("head/kernel", "head/bias") if own else ("head.weight", "head.bias")
+    in_own_format = is_own(whole)
+    names = ("head/kernel", "head/bias") if in_own_format else ("head.weight", "head.bias")
     head = [p + name for p in ("", *WRAPPERS) for name in names if p + name in whole]
     if not head:
         raise UserError(f"{what} holds no head whose classes could be chosen; leave out {_MARK}{asked}")
     if asked == "none":
         return Renamed(whole, {name: name for name in whole if name not in head})
     # Kernels are (width, classes) here and (classes, width) in the originals; a bias has one axis.
-    return _ChosenClasses(whole, head, -1 if own else 0, _classes(asked), what)
+    return _ChosenClasses(whole, head, -1 if in_own_format else 0, _classes(asked), what)
 
 
 class _ChosenClasses(Renamed):

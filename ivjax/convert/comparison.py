@@ -49,7 +49,7 @@ class FileComparison:
     """A file compared with a model.
 
     Attributes:
-        opened: the file and its family.
+        file: the file and its family.
         match: which tensors fill which parameters.
         target: shapes of the model's parameters by path.
         sizes: the model's sizes; None where it was given by its shapes.
@@ -57,7 +57,7 @@ class FileComparison:
         dtype: floats are cast to it; None keeps them as stored.
     """
 
-    opened: OpenedFile
+    file: OpenedFile
     match: Match
     target: Mapping[str, Shape]
     sizes: Any
@@ -72,8 +72,8 @@ class FileComparison:
     def leaves(self, init: Callable[[], Any] | None = None) -> list[LazyTensor]:
         """Returns all parameters in the model's order, still to be read; fresh ones come from `init`."""
         if init is None and self.sizes is not None:
-            init = functools.partial(self.opened.family.init, self.sizes)
-        made = {leaf.path: leaf.lazy(self.opened.tensors) for leaf in self.match.leaves}
+            init = functools.partial(self.file.family.init, self.sizes)
+        made = {leaf.path: leaf.lazy(self.file.tensors) for leaf in self.match.leaves}
         made |= _initialised(init, self.report.fresh, self.dtype)
         return [made[path] for path in self.target]
 
@@ -89,33 +89,33 @@ def compare(
 
     `what` is the file's name in errors.
     """
-    opened = recognise(tensors, what, choices.family)
-    family, dtype = opened.family, _dtype(choices.dtype)
-    frames = (choices.frames,) if choices.frames else opened.frames
+    file = recognise(tensors, what, choices.family)
+    family, dtype = file.family, _dtype(choices.dtype)
+    frames = (choices.frames,) if choices.frames else file.frames
     fitting = Fitting(grid, frames, choices.inflate)
     wanted = MatchRequest(target, choices.fresh, dtype=dtype, fitting=fitting)
     sizes = preset = None
     if target is None:
-        sizes, preset = _sizes(opened, choices, wanted)
+        sizes, preset = _sizes(file, choices, wanted)
         target, grid = family.shapes(sizes), family.grid(sizes)
         wanted = replace(wanted, target=target, fitting=replace(wanted.fitting, grid=grid))
-    found = opened.match(wanted)
+    found = file.match(wanted)
     # The only tensors that are read for a comparison: of two that are tied, shapes
     # cannot tell that they agree.
-    conflicts = (*found.report.conflicts, *_unequal_copies(opened.tensors, found.report.ties))
+    conflicts = (*found.report.conflicts, *_unequal_copies(file.tensors, found.report.ties))
     report = replace(found.report, preset=preset, conflicts=conflicts)
-    return FileComparison(opened, replace(found, report=report), target, sizes, preset, dtype)
+    return FileComparison(file, replace(found, report=report), target, sizes, preset, dtype)
 
 
-def _sizes(opened: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tuple[Any, str]:
+def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tuple[Any, str]:
     """Returns the sizes of the model that the file is to fit, and what they are called."""
-    stored = opened.stored_sizes() if choices.preset is None else None
+    stored = file.stored_sizes() if choices.preset is None else None
     if stored is not None:
         # A file of this project names its sizes, which may be those of no preset.
-        sizes, preset = stored, opened.tensors.metadata.get("preset", "")
+        sizes, preset = stored, file.tensors.metadata.get("preset", "")
     else:
-        preset = choices.preset or nearest_preset(opened, wanted)
-        sizes = preset_named(opened.family, preset)
+        preset = choices.preset or nearest_preset(file, wanted)
+        sizes = preset_named(file.family, preset)
     changed = apply_overrides(sizes, choices.overrides)
     return changed, preset if changed == sizes else f"{preset} with {' '.join(choices.overrides)}"
 

@@ -58,7 +58,7 @@ def import_file(
     # Before anything is written: a file that does not fit leaves no half of a conversion.
     compared.report.check(str(path))
     leaves = compared.leaves()
-    about = metadata(compared.opened.family.name, compared.sizes, compared.preset)
+    about = metadata(compared.file.family.name, compared.sizes, compared.preset)
     with Progress(len(leaves), "parameters", say) as progress:
         files = write_safetensors(out, leaves, about, shard_bytes, progress.advance)
     return Converted(tuple(files), sum(leaf.nbytes for leaf in leaves), compared.report)
@@ -77,7 +77,7 @@ def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) ->
         raise UserError(f"{out} must end in .safetensors, .pt or .pth; choose one of these")
     compared = compare(tensors, str(weights))
     compared.report.check(str(weights))
-    family = compared.opened.family
+    family = compared.file.family
     left_out = {name: "the originals have no place for it" for name in tensors if name in family.added}
     report = replace(compared.report, unused={**compared.report.unused, **left_out})
     leaves = family.original_tensors(tensors)

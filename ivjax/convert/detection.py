@@ -26,14 +26,14 @@ class OpenedFile:
         tensors: the tensors, without the prefix that wrapped their names.
         family: the checkpoint family.
         prefix: the prefix that was removed; "" for none.
-        own: whether the file is in this project's format, where names are tree paths.
+        in_own_format: whether the file is in this project's format, where names are tree paths.
         branch: the branch of the family's tree that is wanted, under paths that begin below it; "" for all.
     """
 
     tensors: Tensors
     family: Family
     prefix: str
-    own: bool
+    in_own_format: bool
     branch: str = ""
 
     @property
@@ -53,7 +53,7 @@ class OpenedFile:
     def match(self, wanted: MatchRequest) -> Match:
         """Compares the file with a model."""
         family = self.family
-        if self.own:
+        if self.in_own_format:
             wanted = replace(wanted, ignored=dict.fromkeys(family.added, "only some models have it"))
             rows: Sequence[Row] = family.own_rows()
         else:
@@ -76,7 +76,7 @@ class OpenedFile:
 
     def stored_sizes(self) -> Any:
         """Returns the sizes that a file in this project's format names, or None."""
-        return stored_sizes(self.tensors, self.family) if self.own else None
+        return stored_sizes(self.tensors, self.family) if self.in_own_format else None
 
 
 def recognise(
@@ -95,9 +95,9 @@ def recognise(
     if is_own(tensors):
         family = family_named(tensors.metadata.get("family", ""))
         _check_agrees(what, family, wanted)
-        return OpenedFile(tensors, family, "", own=True)
+        return OpenedFile(tensors, family, "", in_own_format=True)
     family, prefix = _best_fit(tensors, what, wanted, [f.name for f in likely])
-    return OpenedFile(stripped(tensors, prefix), family, prefix, own=False)
+    return OpenedFile(stripped(tensors, prefix), family, prefix, in_own_format=False)
 
 
 def _best_fit(
@@ -152,13 +152,13 @@ def _shares(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[floa
     return len(found) / len(counted), len(found) / len(names), len(set(found)) / len(family.rows)
 
 
-def nearest_preset(opened: OpenedFile, wanted: MatchRequest) -> str:
+def nearest_preset(file: OpenedFile, wanted: MatchRequest) -> str:
     """Returns the preset that the file fits with the fewest errors; ties go to the least resizing."""
-    family, efforts = opened.family, {}
+    family, efforts = file.family, {}
     for name, sizes in family.presets.items():
         fitting = replace(wanted.fitting, grid=family.grid(sizes))
         # Shapes alone are compared, so trying all released sizes costs no reading.
-        report = opened.match(replace(wanted, target=family.shapes(sizes), fitting=fitting)).report
+        report = file.match(replace(wanted, target=family.shapes(sizes), fitting=fitting)).report
         efforts[name] = (report.errors, len(report.resized))
     return min(efforts, key=lambda name: efforts[name])
 

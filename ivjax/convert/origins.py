@@ -172,9 +172,9 @@ def import_into(
         kind: type of the sizes of the model at `target`. A file of another model is an error then, and so is
             one that holds nothing of it.
     """
-    opened = _opened(Path(path).expanduser(), str(path), branch, kind)
-    fitting = Fitting(grid, opened.frames)
-    found = opened.match(
+    file = _open_file(Path(path).expanduser(), str(path), branch, kind)
+    fitting = Fitting(grid, file.frames)
+    found = file.match(
         # Matched in float32, so that layers which are stored in several dtypes do not disagree. Each leaf is
         # then read in the dtype of the target, as frozen parameters are kept in that of the computation.
         MatchRequest(shapes_by_path(target), dtype=np.dtype(np.float32), fitting=fitting, partial=True)
@@ -184,7 +184,7 @@ def import_into(
         raise UserError(f"{path} holds nothing of {f'its branch #{branch}' if branch else 'the model'}")
     dtypes = {place: np.dtype(leaf.dtype) for place, leaf in paths_of(target)}
     leaves = [replace(leaf, dtype=dtypes[leaf.path]) for leaf in found.leaves]
-    return {leaf.path: leaf.lazy(opened.tensors).read() for leaf in leaves}
+    return {leaf.path: leaf.lazy(file.tensors).read() for leaf in leaves}
 
 
 def shapes_by_path(tree: Mapping[str, Any]) -> dict[str, Shape]:
@@ -192,17 +192,17 @@ def shapes_by_path(tree: Mapping[str, Any]) -> dict[str, Shape]:
     return {path: tuple(leaf.shape) for path, leaf in paths_of(tree)}
 
 
-def _opened(path: Path, what: str, branch: str, kind: type | None) -> OpenedFile:
+def _open_file(path: Path, what: str, branch: str, kind: type | None) -> OpenedFile:
     """Opens a file or a run, or a branch of it. Of families that fit alike, takes one that holds `kind`."""
     likely = [family for family in FAMILIES.values() if kind and family.holds(kind, branch)]
     if branch and is_run(path):
-        opened = recognise(_branch_of_run(path, branch), what, likely=likely)
+        file = recognise(_branch_of_run(path, branch), what, likely=likely)
         branch = ""
     else:
-        opened = recognise(open_weights(path), what, likely=likely).at(branch)
-    if kind and not opened.family.holds(kind, branch):
-        raise UserError(f"{what} is of {opened.family.name}: {_other_choice(opened.family, what, kind)}")
-    return opened
+        file = recognise(open_weights(path), what, likely=likely).at(branch)
+    if kind and not file.family.holds(kind, branch):
+        raise UserError(f"{what} is of {file.family.name}: {_other_choice(file.family, what, kind)}")
+    return file
 
 
 def _branch_of_run(folder: Path, branch: str) -> Tensors:

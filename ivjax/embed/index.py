@@ -19,7 +19,7 @@ IndexContent = Literal["embeddings", "tokens"]
 
 @dataclass(frozen=True)
 class IndexOrigin:
-    """Where an index came from; stored in it.
+    """The origin of an index, stored in it.
 
     Attributes:
         weights: the run folder or weight file.

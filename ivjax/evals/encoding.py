@@ -38,7 +38,7 @@ class TokenEncoder(ClipEncoder, Protocol):
 
     @property
     def feature(self) -> str:
-        """What `video` gives: an `embedding` beside texts, or what a tower `pooled`, or its `mean` patch."""
+        """The kind of vector: an `embedding` beside texts, or what a tower `pooled`, or its `mean` patch."""
         ...
 
     def tokens(self, clips: np.ndarray) -> np.ndarray:

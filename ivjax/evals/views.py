@@ -130,7 +130,7 @@ def _upright(
 
 
 def _stored_box(crop: Crop, picture: av.VideoFrame, turns: int) -> Box:
-    """Where the crop of an upright picture lies in the stored one, which has so many quarter turns."""
+    """Returns the crop of an upright picture as a box in the stored one, which has so many quarter turns."""
     width, height = (picture.width, picture.height)[:: -1 if turns % 2 else 1]
     box = crop.box(width, height, _NO_DRAWS)
     for _ in range(turns):

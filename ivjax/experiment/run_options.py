@@ -147,7 +147,7 @@ class EvalLoss:
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """When to save and what to keep.
+    """The times of checkpoints, and which of them are kept.
 
     Attributes:
         every: steps between two checkpoints.

@@ -18,7 +18,7 @@ from ivjax.train.program import program_of
 
 @dataclass(frozen=True)
 class Preflight:
-    """What is known of a run before it starts.
+    """Facts about a run that are known before it starts.
 
     Attributes:
         key: Equal for runs that share a compiled step.

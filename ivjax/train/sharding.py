@@ -113,7 +113,7 @@ def describe(state: State, mesh: Mesh, objective: Objective) -> Iterator[str]:
 
 
 def _exceptions(objective: Objective, path: str) -> Iterator[str]:
-    """How the training of a parameter differs from that of most."""
+    """Yields the differences between the training of a parameter and that of most."""
     if path in objective.rates:
         yield f"rate {objective.rates[path]:g}"
     if layers := objective.frozen_layers_of(path):

@@ -44,13 +44,13 @@ class TableEncoder:
         self.batches: list[int] = []
 
     def video(self, clips: np.ndarray) -> np.ndarray:
-        """See ClipEncoder."""
+        """Returns the embeddings of clips."""
         assert clips.shape[1:] == (self.frames, *self.image, 3) and clips.dtype == np.uint8
         self.batches.append(len(clips))
         return self._videos[clips[:, 0, 0, 0, 0]]
 
     def text(self, texts: Sequence[str]) -> np.ndarray:
-        """See PairEncoder."""
+        """Returns the embeddings of texts."""
         self.read_texts += texts
         return np.stack([self._texts[text] for text in texts])
 
@@ -61,11 +61,11 @@ class ColourEncoder:
     frames, image, width = 4, (16, 16), 3
 
     def video(self, clips: np.ndarray) -> np.ndarray:
-        """See ClipEncoder."""
+        """Returns the embeddings of clips."""
         return unit(clips.mean((1, 2, 3)) + 1)
 
     def text(self, texts: Sequence[str]) -> np.ndarray:
-        """See PairEncoder."""
+        """Returns the embeddings of texts."""
         named = [[COLOURS[word] for word in text.split() if word in COLOURS] for text in texts]
         return unit([np.sum(colours, 0) + 1 if colours else np.ones(3) for colours in named])
 

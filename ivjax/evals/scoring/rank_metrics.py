@@ -13,7 +13,7 @@ Place = Literal["expected", "middle", "first"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the best right answer of each of n queries stands.
+    """The standing of the best right answer of each of n queries.
 
     Attributes:
         above: (n,) float64, candidates that score more; infinitely many if no answer is right.

@@ -38,9 +38,9 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     """Returns the recalls and ranks of all captions of a test set against all its videos, both ways."""
     protocol = protocol_named(suite.protocol, "ranking")
     stored = is_corpus(setting.data.path)
-    opened = open_items(with_options(setting.data, protocol))
+    listed = open_items(with_options(setting.data, protocol))
     # A record of a corpus is one video with all its captions already.
-    items = opened if stored else list(merge_media(opened))
+    items = listed if stored else list(merge_media(listed))
     captioned = _Captioned(items, protocol.paragraph)
     embedded = embed(setting, captioned, len(items))
     if not embedded.items:
