@@ -1,4 +1,4 @@
-"""What the tests of a session share, because to make it anew takes most of a test's time."""
+"""Programs and folders that the tests of a session share, because making them takes most of a test's time."""
 
 import functools
 from collections import OrderedDict

@@ -45,7 +45,7 @@ def test_built_corpora_are_in_order_and_a_damaged_one_is_not(made, capsys, tmp_p
     assert lines[-1].endswith(" faults")
 
 
-def test_stats_show_and_tokenizer(made, capsys):
+def test_stats_show_and_tokenizer_write_their_files(made, capsys):
     assert main(["data", "stats", str(made / "shards"), "--json", "--png", str(made / "s.png")]) == 0
     stats = json.loads(capsys.readouterr().out)
     assert stats["clips"] == json.loads((made / "shards/manifest.json").read_text())["clips"] > 15

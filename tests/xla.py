@@ -1,4 +1,4 @@
-"""How XLA is asked to compile in tests: quickly. Values stay within every tolerance."""
+"""Options with which XLA compiles tests quickly. Values stay within every tolerance."""
 
 from importlib import metadata
 

@@ -47,7 +47,7 @@ def test_released_classifiers_fit_both_ways(preset):
 
 
 def read(*entries: str, size: ClassifierSize = SIZE, fresh: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """What a run that fine-tunes a classifier of `size` starts from."""
+    """Returns the parameters from which a run that fine-tunes a classifier of `size` starts."""
     stage = Classification(size)
     experiment = Experiment(
         stage, SyntheticClips(), 8, 1, WarmupCosine(1e-3), init_from=entries, init_fresh=fresh

@@ -44,13 +44,13 @@ def pickle_of(path):
         return archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
 
 
-def test_safetensors(tmp_path):
+def test_a_safetensors_file_and_its_folder_are_read(tmp_path):
     save_file(TENSORS, tmp_path / "w.safetensors")
     assert_same(open_tensors(tmp_path / "w.safetensors"))
     assert_same(open_tensors(tmp_path))
 
 
-def test_shards_with_an_index(tmp_path):
+def test_shards_with_an_index_are_read_as_one_file(tmp_path):
     names = list(TENSORS)
     for shard, part in (("one", names[:2]), ("two", names[2:])):
         save_file({name: TENSORS[name] for name in part}, tmp_path / f"{shard}.safetensors")
@@ -93,7 +93,7 @@ def test_a_disk_that_fails_is_an_error_of_one_sentence(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("container", ["flat", "module", "model", "model_state", "state_dict"])
 @pytest.mark.parametrize("parameters", [False, True])
-def test_torch_files_in_any_container(tmp_path, container, parameters):
+def test_torch_files_are_read_in_any_container(tmp_path, container, parameters):
     wrapped = TENSORS if container == "flat" else {container: collections.OrderedDict(TENSORS), "epoch": 3}
     found = open_tensors(write_torch(tmp_path / "w.pth", wrapped, parameters))
     assert found.container == container

@@ -1,4 +1,4 @@
-"""What fits a model and what does not is known from names and shapes, and said by name."""
+"""Matching of files and models by names and shapes: fits, misfits, and their report by name."""
 
 import dataclasses
 import json

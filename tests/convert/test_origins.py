@@ -92,7 +92,7 @@ def traced_once():
 
 
 def frozen(stage, origin, dtype="float32"):
-    """What a run of the stage reads for its teachers, by path below them."""
+    """Returns the parameters that a run of the stage reads for its teachers, by path below them."""
     experiment = dataclasses.replace(micro.experiment, stage=stage, init_from=(origin,), dtype=dtype)
     objective, shapes = built(stage, experiment.compute)
     target = shapes(dtype).frozen

@@ -174,7 +174,7 @@ def test_several_files_fill_one_tree(tmp_path):
 
 
 def clip_tensors():
-    """What CLIP's state dict would be: other prefixes, kernels of images, a longer context."""
+    """Returns a state dict as CLIP's: other prefixes, kernels of images, a longer context."""
     tensors = originals()
     kept = {
         name.replace("vision_encoder.", "visual.").replace("text_encoder.", ""): array

@@ -65,7 +65,7 @@ def test_a_layer_is_read_alone(tmp_path):
 
 
 @pytest.mark.parametrize("container", ["flat", "model", "module"])
-def test_torch_files_without_torch(tmp_path, container):
+def test_torch_files_are_written_without_torch(tmp_path, container):
     [path] = write_torch(tmp_path / "w.pth", lazies(), container)
     found = open_tensors(path)
     assert found.container == container

@@ -23,7 +23,7 @@ class Letters:
 
 @dataclass(frozen=True)
 class SoundLevel(SingleArray):
-    """How loud a clip is said to be: () float32, with noise of `spread`."""
+    """The loudness that a record gives its clip: () float32, with noise of `spread`."""
 
     spread: float = 0.0
 

@@ -89,7 +89,7 @@ def test_the_same_random_numbers_give_the_same_clip_and_leave_the_old_one(name):
     np.testing.assert_array_equal(VIDEO, before)
 
 
-def test_no_change_costs_nothing():
+def test_augmentation_without_changes_gives_back_the_same_array():
     assert TEST.pixels(VIDEO, rng()) is VIDEO
 
 
@@ -129,7 +129,7 @@ def test_auto_contrast_keeps_the_order_of_values():
     assert (np.diff(value_tables.auto_contrast(video)[0, ..., 0].reshape(-1)[order].astype(int)) >= 0).all()
 
 
-def test_tables_of_single_values():
+def test_operations_on_single_values_follow_their_tables():
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, -1)
     results = {
         ("invert", 1.0): 255 - ramp,
@@ -145,7 +145,7 @@ def test_tables_of_single_values():
         np.testing.assert_array_equal(OPERATIONS[name](ramp, level, 1.0), expected, err_msg=name)
 
 
-def test_affine_identity_shifts_and_quarter_turns():
+def test_affine_identity_shifts_and_quarter_turns_are_exact():
     np.testing.assert_array_equal(affine.affine(VIDEO, ((1, 0, 0), (0, 1, 0))), VIDEO)
     shifted = affine.affine(VIDEO, ((1, 0, 5), (0, 1, -2)))
     np.testing.assert_array_equal(shifted[:, 2:, :-5], VIDEO[:, :-2, 5:])

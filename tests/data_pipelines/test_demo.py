@@ -117,7 +117,7 @@ def test_the_camera_cuts_where_a_clip_begins_and_ends_and_nowhere_in_it(demo, dr
 
 
 def near(frames, rgb):
-    """How many pixels of each frame have a colour, up to its shade: (T,)."""
+    """Returns the number of pixels of a colour, up to its shade, in each frame: (T,)."""
     shade = np.rint(0.94 * np.array(rgb)).astype(np.int16)
     return (np.abs(frames.astype(np.int16) - shade) < 30).all(-1).sum((1, 2))
 

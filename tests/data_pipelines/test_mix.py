@@ -19,7 +19,7 @@ def mixed(mix, hosts=1, host=0, seed=5):
 
 
 def shares(targets):
-    """How much of each class there is in smoothed targets."""
+    """Returns the share of each class in smoothed targets."""
     return (targets - 0.1 / targets.shape[-1]) / 0.9
 
 

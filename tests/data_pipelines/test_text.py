@@ -22,7 +22,7 @@ def test_stage2_data_rules_clean_and_cut_captions(caption, cleaned, cut):
 
 
 @pytest.mark.golden
-def test_stage2_data_rules_paragraphs_and_prompts():
+def test_stage2_data_rules_join_paragraphs_and_fill_prompts():
     for sentences, paragraph in CASES["paragraph"]:
         assert join_paragraph(sentences) == paragraph
     assert list(ACTION_PROMPTS) == CASES["action_prompt_templates"]

@@ -32,7 +32,7 @@ def command(*words):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What `open_pairs` and `open_embedder` are called with; they give the encoder of colours."""
+    """The arguments of `open_pairs` and `open_embedder`, which give the encoder of colours."""
     calls = []
 
     def open_encoder(*arguments):

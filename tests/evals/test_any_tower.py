@@ -44,14 +44,14 @@ class TintTower(VideoTower):
     """One patch a frame, no class token; pools the last patch if it pools at all."""
 
     def encode(self, params, video, visible=None, keep=None, wanted=None):
-        """See VideoTower."""
+        """Returns a token for each frame, and the pooled one."""
         tokens = self.module.apply({"params": params}, video)
         return Encoded(tokens, None, None if self.size.out is None else tokens[:, -1], None)
 
 
 @dataclass(frozen=True)
 class TintSize:
-    """What evals and classifiers ask of a size."""
+    """The part of a size that evals and classifiers read."""
 
     out: int | None = 4
 

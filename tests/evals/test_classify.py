@@ -26,7 +26,7 @@ class TableClassifier:
     frames, image, width = 2, (4, 4), 7
 
     def video(self, clips):
-        """See ClipEncoder."""
+        """Returns the logits of clips."""
         return LOGITS[clips[:, 0, 0, 0, 0]]
 
 

@@ -16,7 +16,7 @@ from tests.evals.test_probe import CLIPS, WIDTH  # the same, so that the regress
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What the model was opened with."""
+    """The arguments that models were opened with."""
     calls = []
 
     def of_weights(suite, path, preset, tokenizer, mesh):
@@ -41,11 +41,11 @@ class Colours(ColourEncoder):
     feature, width, rows, hosts = "mean", WIDTH, 4, Hosts()
 
     def video(self, clips):
-        """See ClipEncoder."""
+        """Returns the mean colours of clips, padded."""
         return np.pad(super().video(clips), ((0, 0), (0, WIDTH - 3)))
 
     def fresh(self):
-        """See Probed."""
+        """Returns an encoder that sees nothing."""
         return Dark()
 
 
@@ -53,7 +53,7 @@ class Dark(Colours):
     """Sees nothing."""
 
     def video(self, clips):
-        """See ClipEncoder."""
+        """Returns zeros."""
         return np.zeros((len(clips), WIDTH), np.float32)
 
 

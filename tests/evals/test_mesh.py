@@ -140,7 +140,7 @@ class OfTwo(Hosts):
     sent: list
 
     def gather(self, value):
-        """See Hosts."""
+        """Returns the value of this host and that of the other."""
         self.sent.append(value)
         return [value, self.others.pop(0)]
 
@@ -176,7 +176,7 @@ def test_all_hosts_hear_of_a_test_set_that_one_of_them_lacks(small, tmp_path):
 def test_other_hosts_hear_of_vectors_that_are_not_finite(clips):
     class Broken(ColourEncoder):
         def video(self, clips):
-            """See ClipEncoder."""
+            """Returns vectors that are not finite."""
             return super().video(clips) * np.nan
 
     host = first_of_two((True, True), (True, True))

@@ -77,7 +77,7 @@ def test_retrieval_metrics_ranks_are_those_of_internvideo1(golden, name, side):
 
 
 @pytest.mark.golden
-def test_retrieval_metrics_dual_softmax(golden):
+def test_retrieval_metrics_dual_softmax_is_the_originals(golden):
     scores = golden["inputs/dsl_sim"]
     for side, matrix in (("i2t", scores), ("t2i", scores.T)):
         close(dual_softmax(matrix), golden[f"outputs/dsl_{side}"], rtol=0, atol=1e-6)
@@ -106,7 +106,7 @@ def test_retrieval_metrics_aggregation_of_clips_and_of_prompts(golden, aggregate
 
 
 @pytest.mark.golden
-def test_retrieval_metrics_multiple_choice(golden):
+def test_retrieval_metrics_multiple_choice_is_the_originals(golden):
     videos, options = unit(golden["inputs/mc_video"]), unit(golden["inputs/mc_text"])
     scores = [
         option_scores(v, some, temperature(golden, "mc_scores"))
@@ -118,7 +118,7 @@ def test_retrieval_metrics_multiple_choice(golden):
 
 
 @pytest.mark.golden
-def test_retrieval_metrics_mean_average_precision(golden):
+def test_retrieval_metrics_mean_average_precision_is_the_originals(golden):
     found = average_precisions(golden["inputs/map_scores"], golden["inputs/map_targets"])
     close(found, golden["outputs/map_ap_per_class"], rtol=0, atol=1e-6)
     assert 100 * found.mean() == pytest.approx(golden.json["results"]["map"], abs=1e-4)
@@ -161,7 +161,7 @@ def test_a_tie_for_the_best_option_is_not_a_right_choice():
     assert choice_accuracy(scores, [1, 0, 2]) == pytest.approx(200 / 3)
 
 
-def test_average_precision_by_hand():
+def test_average_precision_is_that_of_a_count_by_hand():
     scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
     right = np.array([[1, 0], [0, 0], [1, 0]])
     np.testing.assert_allclose(average_precisions(scores, right), [(1 + 2 / 3) / 2, 0])

@@ -70,7 +70,7 @@ def stored(path, family, size, seed):
 
 @functools.partial(jax.jit, static_argnames=("size", "method"))
 def apply(size, params, clips, method="encode"):
-    """What the model of a size makes of clips."""
+    """Returns the vectors that the model of a size gives for clips."""
     return getattr(size.build(Compute("float32")), method)(params, clips)
 
 

@@ -34,12 +34,12 @@ class TableFeatures:
         self.batches = []
 
     def video(self, clips):
-        """See ClipEncoder."""
+        """Returns the rows of clips."""
         self.batches.append(len(clips))
         return self._table[clips[:, 0, 0, 0, 0]]
 
     def fresh(self):
-        """See Probed."""
+        """Returns the encoder of noise."""
         return TableFeatures(NOISE.astype(np.float32))
 
 

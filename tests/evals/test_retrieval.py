@@ -24,7 +24,7 @@ def options(protocol="none", **scoring):
     return Retrieval(protocol=protocol, **scoring)
 
 
-def test_known_ranks_both_ways(tmp_path):
+def test_known_ranks_give_their_recalls_both_ways(tmp_path):
     path = annotated(tmp_path, rows("A dog!", "the cat", "a bird", "rain"))
     # Text 3 is nearest to video 0, and second to its own; video 3 still likes its own text best.
     texts = {"a dog": EYE[0], "the cat": EYE[1], "a bird": EYE[2], "rain": [0.8, 0, 0, 0.6]}
@@ -57,7 +57,7 @@ def test_rows_of_one_file_are_one_video(tmp_path):
     assert score(setting(encoder, path)).protocol["videos"] == 2
 
 
-def test_paragraphs_of_the_first_half_minute(tmp_path):
+def test_didemo_reads_the_first_half_minute_and_activity_net_whole_videos(tmp_path):
     path = annotated(tmp_path, rows(["A dog runs.", "It stops."], ["Rain."]))
     spans = []
 

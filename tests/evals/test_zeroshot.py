@@ -39,7 +39,7 @@ def class_file(folder, text="\n".join(NAMES), name="classes.txt"):
     return folder / name
 
 
-def test_a_kinetics_list_with_16_prompts(tmp_path):
+def test_a_kinetics_list_is_scored_with_the_16_prompts_of_actions(tmp_path):
     path = kinetics(tmp_path, [0, 1, 2, 0, -1])
     encoder = action_encoder([*EYE, EYE[1], EYE[0]])
     result = score(setting(encoder, path), ZeroShot(classes=str(class_file(tmp_path))))

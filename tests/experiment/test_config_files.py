@@ -44,7 +44,7 @@ def test_an_unknown_variant_names_the_known_ones(config, name):
         load_experiment(f"{config}:{name}")
 
 
-def test_variants_of_a_config_without_any(tmp_path):
+def test_a_variant_of_a_config_without_any_and_a_malformed_list_are_errors(tmp_path):
     with pytest.raises(UserError, match="stage1_synthetic has no variant 'x' .it has none"):
         load_experiment("stage1_synthetic:x")
     file = tmp_path / "mine.py"

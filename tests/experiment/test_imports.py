@@ -1,4 +1,4 @@
-"""What importing the experiment and loading a config costs: no accelerator code, no reader, little time."""
+"""The cost of importing the experiment and loading a config: no accelerator code, no reader, little time."""
 
 import subprocess
 import sys

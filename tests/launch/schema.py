@@ -10,7 +10,7 @@ _TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean
 def problems(
     value: Any, schema: Mapping[str, Any], definitions: Mapping[str, Any], at: str = ""
 ) -> Iterator[str]:
-    """What is wrong with a value, each with its path."""
+    """Yields the errors in a value, each with its path."""
     if "$ref" in schema:
         schema = definitions[schema["$ref"]]
     if "enum" in schema:

@@ -1,4 +1,4 @@
-"""What is rendered: golden texts, and the judgement of shells, schemas and the clients' own readers."""
+"""Rendered files: golden texts, and the judgement of shells, schemas and the clients' own readers."""
 
 import copy
 import json

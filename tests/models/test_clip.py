@@ -66,7 +66,7 @@ def step(golden, towers):
 @pytest.mark.golden
 @pytest.mark.parametrize("masking", ["full", "masked"])
 @pytest.mark.parametrize("ids", ["idx", "idx_dup"])
-def test_viclip_tiny_features_and_losses(golden, step, masking, ids):
+def test_viclip_tiny_features_and_losses_are_the_originals(golden, step, masking, ids):
     if f"losses/{masking}/vtc_{ids}" not in golden:
         return  # a fixture may hold no masks, or no duplicates
     (loss, (seen, said)), _ = step(masking, f"inputs/{ids}")
@@ -76,7 +76,7 @@ def test_viclip_tiny_features_and_losses(golden, step, masking, ids):
 
 
 @pytest.mark.golden
-def test_viclip_tiny_gradients(golden, step):
+def test_viclip_tiny_gradients_are_the_originals(golden, step):
     groups = {key.split("/")[1] for key in golden.tensors if key.startswith("grads/")}
     assert groups
     ids = "inputs/idx_dup" if "inputs/idx_dup" in golden else "inputs/idx"

@@ -152,7 +152,7 @@ def params():
 
 @pytest.fixture(scope="module")
 def encoded(params):
-    """What the encoder makes of the clips VIDEO."""
+    """The encoder's output for the clips VIDEO."""
     return jax.jit(MODELS["attentive"].tower.encode)(params["attentive"]["encoder"], VIDEO)
 
 

@@ -96,7 +96,7 @@ def test_options_of_the_computation_reach_the_blocks(name):
 
 
 def test_blocks_that_are_frozen_change_no_feature_and_get_no_gradient():
-    """Where a family has no way of its own, as InternVideo2 has: tests of its classifiers show that one."""
+    """Tests families without a way of their own; tests of InternVideo2's classifiers show the other one."""
     tower, video = TOWERS["viclip"].build(FLOAT32), clips(TOWERS["viclip"])
 
     def loss(params, frozen):

@@ -55,7 +55,7 @@ def assert_agree(found, wanted, rtol=1e-4, atol=3e-5):
 
 
 @pytest.mark.parametrize("queries, keys", [(37, 37), (1, 50), (130, 20)])
-def test_the_loop_over_heads(queries, keys):
+def test_the_loop_over_heads_agrees_with_the_formula(queries, keys):
     qkv = inputs(queries, keys)
     assert_agree(with_gradients(attention.attend, *qkv), with_gradients(written_out, *qkv))
 
@@ -78,19 +78,19 @@ def expected(mask):
 
 
 @each_mask
-def test_masks_and_grouped_heads(mask):
+def test_masks_and_grouped_heads_agree_with_the_formula(mask):
     kernel = functools.partial(attention.attend, **MASKS[mask])
     assert_agree(with_gradients(kernel, *GROUPED), expected(mask))
 
 
 @each_mask
-def test_splash_with_padding(mask):
+def test_splash_with_padding_agrees_with_the_formula(mask):
     kernel = functools.partial(attention.splash, interpret=True, **MASKS[mask])
     assert_agree(with_gradients(kernel, *GROUPED), expected(mask))
 
 
 @each_mask
-def test_padding_to_even_numbers_for_cudnn(mask):
+def test_padding_to_even_numbers_for_cudnn_changes_nothing(mask):
     kernel = functools.partial(attention.in_pairs, implementation="xla", **MASKS[mask])
     assert_agree(with_gradients(kernel, *GROUPED), expected(mask))
 

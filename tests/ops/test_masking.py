@@ -1,4 +1,4 @@
-"""Which tokens stay visible."""
+"""Masks: the tokens that stay visible."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tests.goldens import Golden
 
 
 @pytest.mark.golden
-def test_stage1_attn_mask():
+def test_stage1_attn_mask_draws_the_originals_masks():
     golden = Golden("stage1_attn_mask")
     batch = golden.config["B"]
     ratios = [name for name in golden.config if "_r" in name]
@@ -34,7 +34,7 @@ def test_stage1_attn_mask():
 @pytest.mark.parametrize(
     "patches, ratio, count", [(256, 0.8, 52), (2048, 0.8, 410), (16, 0.75, 4), (9, 0.0, 9)]
 )
-def test_visible_count(patches, ratio, count):
+def test_visible_count_is_what_the_ratio_leaves(patches, ratio, count):
     assert visible_count(patches, ratio) == count
 
 

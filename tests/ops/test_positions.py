@@ -11,7 +11,7 @@ VIDEOMAE_FRAMES, VIDEOMAE_SIDE = 8, 14  # the grid that the original assumes of 
 
 
 @pytest.mark.golden
-def test_stage1_sincos_tables():
+def test_stage1_sincos_tables_are_the_originals():
     golden = Golden("stage1_sincos")
     seen = set()
     for name, config in golden.config.items():
@@ -31,7 +31,7 @@ def test_stage1_sincos_tables():
 
 
 @pytest.mark.golden
-def test_stage1_sincos_videomae_tables():
+def test_stage1_sincos_videomae_tables_are_the_originals():
     golden = Golden("stage1_sincos")
     names = [name for name in golden.config if name.startswith("videomae")]
     assert names

@@ -55,7 +55,7 @@ def cases(golden, kind):
 
 
 @pytest.mark.golden
-def test_stage1_posembed_interp_joint_tables():
+def test_stage1_posembed_interp_resizes_joint_tables_as_the_original_does():
     golden = Golden("stage1_posembed_interp")
     for name, case in cases(golden, "joint"):
         new = (case["new_T"], case["new_grid"], case["new_grid"])
@@ -65,7 +65,7 @@ def test_stage1_posembed_interp_joint_tables():
 
 
 @pytest.mark.golden
-def test_stage1_posembed_interp_separable_tables():
+def test_stage1_posembed_interp_resizes_separable_tables_as_the_original_does():
     golden = Golden("stage1_posembed_interp")
     for name, _ in cases(golden, "sep"):
         key = name.replace("sep", "sep_temporal")
@@ -84,7 +84,7 @@ def test_stage1_posembed_interp_image_tables_and_kernels():
 
 
 @pytest.mark.golden
-def test_stage1_posembed_interp_inflation():
+def test_stage1_posembed_interp_inflates_kernels_as_the_original_does():
     golden = Golden("stage1_posembed_interp")
     kernel, wanted = golden["inputs/inflate_w2d"], golden.group("outputs")
     inflated = {name: value for name, value in wanted.items() if name.startswith("inflate")}
@@ -96,7 +96,7 @@ def test_stage1_posembed_interp_inflation():
 
 
 @pytest.mark.golden
-def test_viclip_tiny_time_tables():
+def test_viclip_tiny_time_tables_are_resized_as_the_originals():
     golden = Golden("viclip_tiny")
     start = golden["inputs/temp_embed_old"]
     grown = [value for name, value in golden.group("outputs").items() if name.endswith("linear")]
@@ -107,7 +107,7 @@ def test_viclip_tiny_time_tables():
 
 
 @pytest.mark.golden
-def test_stage2_data_rules_position_tables():
+def test_stage2_data_rules_resize_position_tables():
     golden = Golden("stage2_data_rules")
     told = golden.json["tensors"]
     names = [name.removeprefix("inputs/") for name in told if name.startswith("inputs/pos_")]

@@ -235,7 +235,7 @@ def test_an_unknown_cell_of_the_recipe_table_is_refused(tmp_path):
         recipe_table.write_recipes(tmp_path / "x.md", ["stage1_1b@v5e:3x3"], "", print)
 
 
-def test_plan_from_the_command_line(tmp_path, capsys):
+def test_plan_prints_json_and_writes_a_page_from_the_command_line(tmp_path, capsys):
     command = ["plan", "stage1_synthetic", "ema=none", "--topology", "cpu:8", "--price", "0.1"]
     assert main([*command, "--json", "--page", str(tmp_path / "plan.html")]) == 0
     found = json.loads(capsys.readouterr().out)

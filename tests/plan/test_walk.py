@@ -146,7 +146,7 @@ def test_an_unrolled_loop_costs_the_same_flops_and_stacks_nothing(platform):
 
 
 def saved(policy):
-    """How many values of a turn's inputs are stacked for the way back."""
+    """Returns the number of values of an iteration's inputs that are stacked for the way back."""
     block = jax.checkpoint(lambda x, w: (jnp.exp(jnp.sin(x @ w) @ w), None), policy=policy, prevent_cse=False)
     gradient = jax.grad(lambda x, w: layers(x, w, 1, block)[0].sum(), argnums=1)
     costs, frame, _ = walked(gradient, array(64, 16, rows=True), array(5, 16, 16))

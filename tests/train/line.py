@@ -23,7 +23,7 @@ class Line:
     bias: bool = True
 
     def build(self, compute):
-        """See Stage."""
+        """Returns an objective that compares the guess with the clip's feature."""
         batch = {
             "video": jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.uint8),
             "pooled": jax.ShapeDtypeStruct((self.width,), jnp.float32),
@@ -42,11 +42,11 @@ class Line:
 
     @property
     def size(self):
-        """See Stage; of no checkpoint family."""
+        """The size of the model, which is of no checkpoint family."""
         return self
 
     def model(self, compute):
-        """See Stage; a function of parameters and clips."""
+        """Returns the guess as a function of parameters and clips."""
 
         def guess(params, video):
             colour = video.astype(jnp.float32).mean((1, 2, 3)) / 255

@@ -22,7 +22,7 @@ class ColouredClips:
     clips: int = 64
 
     def open(self, request, eval_clips=False):
-        """See DataSource."""
+        """Returns the loader of the clips."""
         frames, height, width, _ = request.spec["video"].shape
         length = request.spec["text"].shape[0]
 

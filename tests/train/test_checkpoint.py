@@ -62,7 +62,7 @@ def test_a_checkpoint_of_another_model_names_the_leaves(folder):
     assert losses(folder)[5:]
 
 
-def test_keep_last_and_keep_every(tmp_path):
+def test_keep_last_and_keep_every_keep_those_checkpoints(tmp_path):
     run(tmp_path, "checkpoint.every=1", "checkpoint.keep_last=2", "checkpoint.keep_every=2")
     assert sorted(int(d.name) for d in (tmp_path / "checkpoints").iterdir()) == [2, 4, 5, 6]
 

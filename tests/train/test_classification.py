@@ -113,7 +113,7 @@ def test_frozen_blocks_and_branches_stay_bit_for_bit_whatever_the_decay():
 
 @jax.jit
 def merged_tokens(encoder_params, video):
-    """What the batch norm of `cls_avg1` sees: (B, 2, C)."""
+    """Returns the input of the batch norm of `cls_avg1`: (B, 2, C)."""
     tokens = ENCODER.build(Compute("float32")).encode(encoder_params, video).tokens
     return jnp.stack([tokens[:, 0], tokens[:, 1:].mean(1)], axis=1)
 

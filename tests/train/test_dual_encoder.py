@@ -30,7 +30,7 @@ def one_device(folder):
     return losses(folder)
 
 
-def test_the_loss_falls(one_device):
+def test_the_loss_of_a_dual_encoder_falls(one_device):
     assert one_device[-1] < 0.8 * one_device[0]
 
 

@@ -64,7 +64,7 @@ def test_accumulation_gives_the_losses_of_the_whole_batch(tmp_path, trained):
     np.testing.assert_allclose(losses, trained[1][:4], rtol=2e-5)
 
 
-def test_its_encoder_is_a_teacher(trained):
+def test_the_encoder_of_a_run_becomes_a_teacher(trained):
     folder, _ = trained
     params = load(folder).params
     found = import_into(folder, params["encoder"], branch="encoder")

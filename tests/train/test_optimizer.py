@@ -30,7 +30,7 @@ def values_of(schedule, steps, total, xp):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
-def test_stage1_schedules_values(xp):
+def test_stage1_schedules_have_the_originals_values(xp):
     golden = Golden("stage1_schedules")
     for name, config in golden.config["schedules"].items():
         schedule, total = cosine_schedule(config)
@@ -40,7 +40,7 @@ def test_stage1_schedules_values(xp):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])
-def test_stage2_data_rules_schedules(xp):
+def test_stage2_data_rules_schedules_have_the_originals_values(xp):
     golden = Golden("stage2_data_rules")
     names = [key for key in golden.tensors if key.startswith("outputs/lr_")]
     assert names
@@ -76,7 +76,7 @@ def shape_of(name: str) -> tuple[int, ...]:
 
 
 @pytest.mark.golden
-def test_stage1_schedules_parameter_groups():
+def test_stage1_schedules_group_parameters_as_the_original_does():
     golden = Golden("stage1_schedules")
     for group, expected in golden.json["expected_param_groups"].items():
         rate = golden.config["layer_decay"] if group.startswith("finetune") else 1.0
@@ -95,7 +95,7 @@ def test_stage1_schedules_parameter_groups():
 
 
 @pytest.mark.golden
-def test_stage2_data_rules_weight_decay():
+def test_stage2_data_rules_decay_the_originals_parameters():
     cases = Golden("stage2_data_rules").json["cases"]
     found = 0
     for group, decayed in (("weight_decay_zero", False), ("weight_decay_nonzero", True)):

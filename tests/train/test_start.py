@@ -1,4 +1,4 @@
-"""Where a run's first parameters come from: its seed, weight files, other runs."""
+"""The origin of a run's first parameters: its seed, weight files, other runs."""
 
 import dataclasses
 import re

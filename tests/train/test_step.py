@@ -120,7 +120,7 @@ def test_ten_skipped_steps_in_a_row_end_the_run_and_are_listed(tmp_path):
     )
 
 
-def test_eval_loss_and_profile_window(tmp_path):
+def test_eval_loss_is_logged_and_the_profile_window_stored(tmp_path):
     said: list[str] = []
     options = ("eval_loss.every=5", "eval_loss.batches=2", "log.profile_start=3", "log.profile_steps=2")
     run(tmp_path, "steps=10", *options, said=said)

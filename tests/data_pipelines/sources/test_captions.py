@@ -9,7 +9,7 @@ from ivjax.errors import UserError
 from tests.data_pipelines.sources.helpers import assert_reasons, rows_of, write_json
 
 
-def test_a_folder_with_a_csv(media):
+def test_a_csv_in_a_folder_gives_captions_labels_and_times(media):
     (media / "list.csv").write_text(
         'path,caption,label,start,end\nsub/c.mp4,"a cat, asleep",3,0.5,2\nd.jpg,sky,1,,\na.mp4,end,,4,\n'
     )
@@ -53,7 +53,7 @@ def test_multi_modal_json_with_frames_and_short_captions(tmp_path, media):
     )
 
 
-def test_retrieval_files(tmp_path, media):
+def test_retrieval_files_give_each_video_its_captions(tmp_path, media):
     rows = [
         {"video": "a.mp4", "caption": "msr-vtt: one caption"},
         {"video": "b.webm", "caption": ["msvd one", "msvd two"]},
@@ -68,7 +68,7 @@ def test_retrieval_files(tmp_path, media):
     ]
 
 
-def test_paragraphs_of_didemo_and_activity_net(tmp_path, media):
+def test_sentences_of_didemo_and_activity_net_become_one_paragraph(tmp_path, media):
     rows = [{"video": "a.mp4", "caption": ["A cat sits.", "It jumps!"]}]
     rows += [{**rows[0], "start": 5, "end": 12}, {**rows[0], "start": 40, "end": 50}]
     path = write_json(tmp_path / "p.json", rows)
@@ -82,7 +82,7 @@ def test_paragraphs_of_didemo_and_activity_net(tmp_path, media):
     assert [(row.start, row.end) for row in whole] == [(None, None), (5.0, 12.0), (40.0, 50.0)]
 
 
-def test_multiple_choice(tmp_path, media):
+def test_options_of_a_question_become_captions_and_the_answer_a_label(tmp_path, media):
     rows = [
         {"video": "a.mp4", "caption": ["a", "b", "c", "d", "e"], "answer": 3},
         {"video": "a.mp4", "option": ["x", "y"], "answer": 1},
@@ -97,13 +97,13 @@ def test_multiple_choice(tmp_path, media):
     assert found[2].attributes == {"answers": "0 2"}
 
 
-def test_labels_alone(tmp_path, media):
+def test_a_csv_may_hold_labels_alone(tmp_path, media):
     (tmp_path / "l.csv").write_text("path,label\na.mp4,4\nb.webm,walking\nd.jpg,-1\n")
     found = list(open_source(tmp_path / "l.csv", videos=media))
     assert [(row.captions, row.label) for row in found] == [((), 4), ((), None), ((), None)]
 
 
-def test_sqlite_tables(tmp_path, media):
+def test_sqlite_tables_give_their_rows_in_order(tmp_path, media):
     with sqlite3.connect(tmp_path / "anno.db") as base:
         base.execute("CREATE TABLE annos(id INTEGER PRIMARY KEY, video TEXT, caption TEXT)")
         base.executemany("INSERT INTO annos VALUES(?, ?, ?)", [(1, "b.webm", "two"), (0, "a.mp4", "one")])

@@ -12,7 +12,7 @@ from ivjax.errors import UserError
 from tests.data_pipelines.sources.helpers import ID, assert_reasons, rows_of, write_lines, write_tar
 
 
-def test_kinetics_lists(tmp_path, media):
+def test_kinetics_lists_give_labels_and_list_bad_rows(tmp_path, media):
     (media / "two words.mp4").write_bytes(b"")
     (tmp_path / "k.csv").write_bytes(
         b"\xef\xbb\xbfa.mp4,3\nb.webm,0\ngone.mp4,1\na.mp4,one,2\na.mp4,x\n\xe9.mp4,1\n"
@@ -32,7 +32,7 @@ def test_kinetics_lists(tmp_path, media):
     assert row.label == 5
 
 
-def test_video_mae_and_multi_source_lists(tmp_path, media):
+def test_video_mae_and_multi_source_lists_give_labels_times_and_sources(tmp_path, media):
     (tmp_path / "v.txt").write_text("a.mp4 0 -1\nsub 1 120\na.mp4 0 all\n")
     source = open_source(tmp_path / "v.txt", "videomae", media)
     assert [(row.id, row.start, row.end, row.label) for row in rows_of(source)] == [
@@ -50,7 +50,7 @@ def test_video_mae_and_multi_source_lists(tmp_path, media):
     assert_reasons(source, [("m.txt line 3", "ends at 3 s, not after its start at 7 s")])
 
 
-def test_a_bare_folder(tmp_path, media):
+def test_a_bare_folder_gives_its_visible_media_in_order(tmp_path, media):
     (media / ".hidden.mp4").write_bytes(b"")
     (media / "notes.txt").write_text("")
     found = list(open_source(media))
@@ -70,7 +70,7 @@ def test_a_file_name_that_is_not_utf_8_is_a_bad_row(media):
     assert_reasons(source, [("caf\\udce9.mp4", "its text or its file name is not UTF-8")])
 
 
-def test_web_dataset_tars(tmp_path):
+def test_web_dataset_tars_join_members_of_one_name(tmp_path):
     members = {
         "x/000.mp4": b"video",
         "x/000.txt": b"a dog\n",

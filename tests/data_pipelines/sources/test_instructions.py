@@ -14,7 +14,7 @@ def llava(path, text="Yes.", **more):
     return {"video": path, "conversations": turns, **more}
 
 
-def test_video_chat_instructions(tmp_path, media):
+def test_video_chat_instructions_become_turns(tmp_path, media):
     rows = [
         {"video": "a.mp4", "QA": [{"i": "Describe.", "q": "", "a": "A walk."}, {"q": "Who?", "a": "A man."}]},
         {"video": "a.mp4", "start": 2, "end": 4.5, "QA": [{"i": "", "q": "What?", "a": "That."}]},
@@ -34,14 +34,14 @@ def test_video_chat_instructions(tmp_path, media):
     assert_reasons(source, [("it.json row 3", "its conversation has no answer")])
 
 
-def test_llava_conversations(tmp_path, media):
+def test_llava_conversations_become_turns(tmp_path, media):
     rows = [llava("a.mp4", clip=[1, 2]), llava(["d.jpg"])]
     first, second = open_source(write_lines(tmp_path / "l.jsonl", rows), videos=media)
     assert first.conversation == (Turn("user", "Is it?"), Turn("assistant", "Yes."))
     assert (first.start, first.end, second.media) == (1.0, 2.0, "image")
 
 
-def test_questions_with_one_or_several_answers(tmp_path, media):
+def test_questions_take_their_most_frequent_answer_as_the_reply(tmp_path, media):
     rows = [
         {"video": "a.mp4", "question": "what?", "answer": "a dog", "question_id": 7},
         {"image": "d.jpg", "question": "colour?", "answer": ["blue", "grey", "grey", "blue", "red"]},
@@ -79,7 +79,7 @@ def test_instructions_of_an_odd_shape_are_bad_rows(tmp_path, media):
         list(open_source(write_lines(tmp_path / "n.jsonl", [{"video": "a.mp4"}]), "instructions", media))
 
 
-def test_lists_of_instruction_files(tmp_path, media):
+def test_lists_of_instruction_files_are_sampled_as_they_say(tmp_path, media):
     for name in ("one", "two"):
         write_json(tmp_path / f"{name}.json", [llava("a.mp4", f"{name} {n}") for n in range(10)])
     (tmp_path / "stage.yaml").write_text(
@@ -113,7 +113,7 @@ def test_lists_that_are_none_are_errors(tmp_path, name, text, reason):
         list(open_source(tmp_path / name, "instruction_lists"))
 
 
-def test_sampling_strategies():
+def test_sampling_strategies_choose_their_share_of_rows():
     assert choose(5, "all") == list(range(5)) and choose(10, "first:25%") == [0, 1, 2]
     assert choose(10, "end:2") == [8, 9] and choose(3, "first:9") == [0, 1, 2]
     drawn = choose(100, "random:10%")

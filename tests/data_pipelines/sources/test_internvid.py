@@ -38,7 +38,7 @@ def write_table(path, row):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
-def test_internvid_rows_of_any_table(tmp_path, media, suffix):
+def test_internvid_rows_are_read_from_any_table(tmp_path, media, suffix):
     [row] = open_source(write_table(tmp_path / f"rows.{suffix}", INTERNVID), videos=media)
     assert row == SourceRow(
         id=f"{ID}_8.076_14.276",
@@ -51,7 +51,7 @@ def test_internvid_rows_of_any_table(tmp_path, media, suffix):
     )
 
 
-def test_aliases_float_times_and_further_columns(tmp_path, media):
+def test_aliases_float_times_and_further_columns_are_read(tmp_path, media):
     row = {
         "video_id": "a",
         "start": 1,
@@ -158,13 +158,13 @@ def test_a_missing_folder_of_videos_is_an_error(tmp_path):
         (0.25, 0.25),
     ],
 )
-def test_times(text, seconds):
+def test_times_are_read_in_every_notation(text, seconds):
     assert parse_time(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
     "text", ["", "soon", "1:2:3:4", None, -1, True, float("nan"), float("inf"), "-3", "9" * 400]
 )
-def test_what_is_no_time(text):
+def test_texts_that_are_no_time_are_errors(text):
     with pytest.raises(ValueError, match="is not a time"):
         parse_time(text)

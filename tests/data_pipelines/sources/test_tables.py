@@ -44,7 +44,7 @@ def test_one_caption_that_is_not_utf_8_costs_one_row(tmp_path, media):
     assert_reasons(source, [("list.json row 1", "not UTF-8"), ("list.json row 3", "int, not an object")])
 
 
-def test_bad_rows_of_a_csv(tmp_path, media):
+def test_bad_rows_of_a_csv_are_listed_with_reasons(tmp_path, media):
     long = b"x" * 200_000
     (tmp_path / "t.csv").write_bytes(
         b"\xef\xbb\xbfpath,caption\na.mp4,caf\xe9\na.mp4\na.mp4,x,y\na.mp4," + long + b"\nb.webm,good one\n"
