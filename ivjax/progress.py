@@ -39,7 +39,7 @@ class Progress:
         self._began = self._shown = clock()
 
     def advance(self, count: int = 1) -> None:
-        """`count` more are done."""
+        """Adds `count` to what is done."""
         with self._lock:
             self.done += count
             self._show()
@@ -88,7 +88,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3:05 min or 2:03:04 h."""
+    """Returns a duration as 12 s, 3:05 min or 2:03:04 h."""
     whole = round(seconds)
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)

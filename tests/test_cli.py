@@ -8,7 +8,6 @@ import shlex
 import pytest
 
 from ivjax.cli import _parse, _parser, main
-from ivjax.cli.eval import suite_asked
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs
 from ivjax.train.distributed import Job, join
@@ -112,5 +111,3 @@ def test_the_commands_of_a_config_are_ones_that_the_program_takes(name):
         options = _parse(shlex.split(command))
         if options.command == "train":
             load_experiment(options.config)
-        elif options.command == "eval":
-            suite_asked(options)

@@ -155,7 +155,7 @@ def test_all_additions_of_the_page_pass_their_tests_and_those_of_the_whole_tree(
 
 
 def run(module, *arguments, tree):
-    """What a module prints that runs in the copy."""
+    """Returns what a module prints that runs in the copy."""
     environment = os.environ | {"PYTHONPATH": str(tree)}
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)

@@ -225,7 +225,7 @@ class InMemory:
         return {}
 
     def stop(self) -> None:
-        """Nothing takes long."""
+        """Does nothing: no example takes long."""
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Does nothing: there is nothing to free."""

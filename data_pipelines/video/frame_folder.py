@@ -78,7 +78,7 @@ class FrameFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """There is nothing to close: each image is opened for itself."""
+        """Does nothing: each image is opened for itself."""
 
 
 def _is_image(name: str) -> bool:

@@ -13,7 +13,7 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def paths_of(tree: Any) -> list[tuple[str, Any]]:
-    """(path, leaf) pairs."""
+    """Returns (path, leaf) pairs."""
     return [(path_name(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 

@@ -38,7 +38,7 @@ class ClipTeacher:
         return _taps("clip_teacher", self.size.depth, self.interval, self.chosen, heads)
 
     def segments(self, frames: int) -> int:
-        """In how many segments it reads clips of `frames` frames."""
+        """The number of segments in which it reads clips of `frames` frames."""
         return frames // self.size.frames
 
     def flops(self, frames: int) -> float:

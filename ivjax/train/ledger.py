@@ -32,7 +32,7 @@ class TimeLedger:
         self._since = time.perf_counter()
 
     def enter(self, category: str) -> None:
-        """From now on, time belongs to `category`."""
+        """Books the time from now on under `category`."""
         now = time.perf_counter()
         self._now[self._running] += now - self._since
         self._running, self._since = category, now
@@ -55,7 +55,7 @@ class TimeLedger:
         self._marks = {s: totals for s, totals in self._marks.items() if s <= step}
 
     def mark(self, step: int) -> None:
-        """Checkpoint `step` was taken: time up to now is safe once it is committed."""
+        """Marks that checkpoint `step` was taken: time up to now is safe once it is committed."""
         self._marks[step] = self.totals()
         # A restart continues from one of the last checkpoints; marks of older ones are of no use.
         self._marks = dict(sorted(self._marks.items())[-20:])

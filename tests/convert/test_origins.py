@@ -159,7 +159,7 @@ def test_stage1_teacher_internvl_is_read_from_the_file_of_both_towers(dtype, tmp
 @pytest.mark.golden
 @pytest.mark.parametrize("beside", [(), VIDEOMAE_BESIDE], ids=["encoder", "autoencoder"])
 @pytest.mark.parametrize("positions", ["learned", "fixed"])
-def test_stage1_teacher_videomae_with_and_without_its_decoder(beside, positions, tmp_path):
+def test_stage1_teacher_videomae_is_read_with_and_without_its_decoder(beside, positions, tmp_path):
     golden = Golden("stage1_teacher_videomae")
     params, size = golden.group("params"), VIDEOMAE.parity.sizes(golden.config)
     if positions == "fixed":

@@ -1,4 +1,4 @@
-"""Which tokenizers an experiment's data is read with, and which of them encodes captions."""
+"""The tokenizers that an experiment's data is read with, and the one that encodes captions."""
 
 from types import SimpleNamespace
 

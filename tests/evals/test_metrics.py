@@ -97,7 +97,9 @@ def unit(vectors):
 @pytest.mark.golden
 @pytest.mark.parametrize("aggregate", ["mean", "max"])
 @pytest.mark.parametrize(("vision", "text", "case"), [("3d", "2d", "v3"), ("2d", "3d", "t3")])
-def test_retrieval_metrics_aggregation_of_clips_and_of_prompts(golden, aggregate, vision, text, case):
+def test_retrieval_metrics_aggregate_clips_and_prompts_as_the_original_does(
+    golden, aggregate, vision, text, case
+):
     videos = unit(golden[f"inputs/agg_vision{vision}"])
     texts = unit(golden[f"inputs/agg_text{text}"])
     for side, pair in (("v2t", (videos, texts)), ("t2v", (texts, videos))):

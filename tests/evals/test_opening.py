@@ -121,7 +121,7 @@ def test_a_model_in_memory_gives_what_its_run_gives(run):
 
 
 def embedded(path, video, out, *flags):
-    """What `ivjax embed` stores of a video: the one row, and which feature it is."""
+    """Returns what `ivjax embed` stores of a video: the one row, and which feature it is."""
     parser = argparse.ArgumentParser()
     embed_command.add(parser.add_subparsers())
     argv = ["embed", str(video), "--weights", str(path), "--out", str(out), "--batch", "2", *flags]

@@ -130,7 +130,7 @@ def test_a_model_that_sees_nothing_is_not_flattered_unless_asked_for(tmp_path):
     assert found.metrics["t2v_r1"] == 100 and found.metrics["t2v_tied"] == 100
 
 
-def test_a_corpus_with_captions_that_several_clips_share(tmp_path):
+def test_a_caption_that_several_clips_of_a_corpus_share_counts_once(tmp_path):
     names = ["red", "green", "blue", "red"]
     clips = [colour_clip(number, name) for number, name in enumerate(names)]
     clips.append(colour_clip(4, "blue", captions=()))

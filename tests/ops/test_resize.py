@@ -73,7 +73,7 @@ def test_stage1_posembed_interp_resizes_separable_tables_as_the_original_does():
 
 
 @pytest.mark.golden
-def test_stage1_posembed_interp_image_tables_and_kernels():
+def test_stage1_posembed_interp_resizes_image_tables_and_kernels_as_the_original_does():
     golden = Golden("stage1_posembed_interp")
     for name, _ in cases(golden, "internvl"):
         for rule, there, here in ((places(kept=1), "pos", "pos"), (over_time, "patch2d", "patch3d")):

@@ -40,7 +40,7 @@ def test_the_slowest_of_products_memory_and_links_bounds_the_step():
         assert found.mfu == pytest.approx(1e15 / (16 * chip.flops * 3.0), rel=1e-6)
 
 
-def test_hours_hosts_and_cost_of_a_schedule():
+def test_hours_hosts_and_cost_follow_from_the_step_time():
     topology = parse("v5e:4x4")
     found = estimated({"data": 16}, executed=topology.chip.flops, read=0.0)  # one second a step
     fast = speed(found, topology, 64, 3600, Assumptions(price=1.5, decode_ms=20.0))

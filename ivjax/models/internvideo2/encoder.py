@@ -94,12 +94,12 @@ class EncoderTower(VideoTower):
     module: Encoder
 
     def example(self) -> tuple[Any, ...]:
-        """One clip, of which the class token alone is seen."""
+        """Returns one clip, of which the class token alone is seen."""
         # Shapes of parameters do not depend on the tokens, and one token traces fastest.
         return (*super().example(), jnp.zeros((1, 1), jnp.int32))
 
     def rescaled(self, params: Params) -> Params:
-        """Residual kernels are scaled by depth."""
+        """Returns the parameters with residual kernels scaled by depth."""
         return with_scaled_residuals(params)
 
     def encode_above(

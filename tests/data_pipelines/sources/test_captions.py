@@ -20,7 +20,7 @@ def test_a_csv_in_a_folder_gives_captions_labels_and_times(media):
     assert (rest.id, rest.start, rest.end, rest.label) == ("a.mp4_4.000_end", 4.0, None, None)
 
 
-def test_multi_modal_json_with_frames_and_short_captions(tmp_path, media):
+def test_multi_modal_json_turns_frames_into_seconds_and_leaves_out_short_captions(tmp_path, media):
     clip = {"video_start_frame": 25, "video_end_frame": 50, "video_fps": 25}
     rows = [
         {"video": "a.mp4", "caption": "a long walk"},
