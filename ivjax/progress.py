@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
+Say = Callable[[str], None]  # takes a line for the person who waits
+
 _BAR = 24  # characters
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0
@@ -23,7 +25,7 @@ class Progress:
         self,
         total: int | None,
         unit: str,
-        say: Callable[[str], None] = print,
+        say: Say = print,
         stream: TextIO | None = None,
         done: int = 0,
         clock: Callable[[], float] = time.monotonic,

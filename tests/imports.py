@@ -122,12 +122,12 @@ def _import_nodes(tree: ast.AST, at_start: bool) -> Iterator[tuple[ast.Import | 
         yield from _import_nodes(node, at_start and not late and not typing_only)
 
 
-def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
     """All statements of a tree, also those in functions and classes."""
     for node in ast.iter_child_nodes(tree):
         if not isinstance(node, ast.expr):
             yield node
-            yield from _statements(node)
+            yield from statements(node)
 
 
 def _targets(node: ast.Import | ast.ImportFrom, package: str, names: set[str]) -> Iterator[str]:
@@ -243,7 +243,7 @@ def class_names(sources: Mapping[str, str]) -> dict[str, list[str]]:
     """Public class names, each with the modules that define it."""
     found: dict[str, list[str]] = {}
     for name, text in sources.items():
-        for node in _statements(parsed(text)):
+        for node in statements(parsed(text)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(name)
     return found
@@ -254,7 +254,7 @@ def function_names(sources: Mapping[str, str]) -> set[str]:
     return {
         node.name
         for text in sources.values()
-        for node in _statements(parsed(text))
+        for node in statements(parsed(text))
         if isinstance(node, ast.FunctionDef)
     }
 

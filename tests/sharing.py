@@ -10,7 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ivjax.experiment.experiment import Experiment
-from ivjax.stages.objective import Objective, Params
+from ivjax.ops.cut import Params
+from ivjax.stages.objective import Objective
 from ivjax.train import loop, session
 from ivjax.train.program import Program, program_of
 

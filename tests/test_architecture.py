@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.glossary import table
+from tests.glossary import table, types_of
 from tests.imports import (
     DATA_PACKAGES,
     NAMED_ELSEWHERE,
@@ -165,10 +165,33 @@ def test_packages_started_by_an_import_leave_out_late_ones():
     assert started_packages(graph, "ivjax.load.child").keys() == {"av", "os", "numpy"}
 
 
-def test_the_glossary_has_every_type_that_a_public_signature_uses():
+def test_the_glossary_has_every_type_that_public_signatures_and_fields_use():
     heading = "| type | meaning | where |\n|---|---|---|\n"
     assert PAGE.count(heading) == 1
     assert PAGE.split(heading)[1] == table(ROOT), "paste what `python -m tests.glossary` prints into the page"
+
+
+def test_a_word_of_the_glossary_means_one_type_and_is_explained():
+    types = types_of(ROOT)
+    assert sorted({t.name for t in types}) == [t.name for t in types]
+    assert [t for t in types if not t.meaning] == []
+
+
+def test_fields_aliases_and_late_modules_count_for_the_glossary(tmp_path):
+    user = "from ivjax.stages.c import Own\ndef build(stage: Own) -> None: ...\n"
+    texts = {
+        "ivjax/ops/a.py": "Two = tuple[int, int]  # two numbers\n# Turns two.\nTurn = Callable[[Two], Two]\n",
+        "ivjax/ops/b.py": "from ivjax.ops.a import Turn as T\nclass B:\n    turn: T\n    other: int\n",
+        "ivjax/stages/c.py": 'class Own:\n    IMPLEMENTATION: ClassVar[str] = "ivjax.stages.c_loss"\n',
+        "ivjax/stages/c_loss.py": user,
+    }
+    for path, text in texts.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    meanings = {t.name: t.meaning for t in types_of(tmp_path)}
+    assert meanings == {"Turn": "Turns two.", "Two": "two numbers"}
+    (tmp_path / "ivjax/ops/d.py").write_text(user)
+    assert "Own" in [t.name for t in types_of(tmp_path)]
 
 
 def test_a_clips_way_names_functions_that_exist():

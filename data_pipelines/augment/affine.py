@@ -8,7 +8,7 @@ import numpy as np
 _FILL = 128  # the grey that the originals put where a rotation or a shift uncovers nothing
 _BLOCK = 4096  # points at a time, so that their sums stay in the processor's cache
 
-MatrixRow = tuple[float, float, float]
+MatrixRow = tuple[float, float, float]  # factors of x and y, and an offset
 
 
 def rotate(video: np.ndarray, degrees: float) -> np.ndarray:

@@ -11,7 +11,7 @@ from ivjax.errors import UserError
 
 _MOST = 10.0  # the greatest magnitude
 
-Operation = Callable[[np.ndarray, float, float], np.ndarray]
+Operation = Callable[[np.ndarray, float, float], np.ndarray]  # (clip, level, sign) -> the changed clip
 
 
 @dataclass(frozen=True)

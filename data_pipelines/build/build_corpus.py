@@ -17,9 +17,7 @@ from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, write_manifest
 from ivjax.errors import UserError
-from ivjax.progress import Progress
-
-Say = Callable[[str], None]
+from ivjax.progress import Progress, Say
 
 _NAMED = 3  # dropped rows that an error message spells out
 

@@ -10,7 +10,7 @@ from ivjax.data_pipelines.video.encode import Encoding
 from ivjax.data_pipelines.video.shots import ShotRule
 from ivjax.errors import UserError
 
-Captioner = Callable[[Clip], str | Sequence[str]]
+Captioner = Callable[[Clip], str | Sequence[str]]  # a user's function that writes the captions of a clip
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_dra
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.video.footage import TOLERANCE
 
-Span = tuple[float, float]
+Span = tuple[float, float]  # first and last second of a row in its video
 _WHOLE: Span = (0.0, float("inf"))
 
 

@@ -16,7 +16,7 @@ from ivjax.drafts import store
 NOTES = "build"  # the folder inside a corpus where finished shards are noted
 _STEPS = 1  # raise it when the code makes other clips of the same row and recipe
 
-RunRows = Callable[[Sequence[SourceRow]], Iterable[Outcome]]
+RunRows = Callable[[Sequence[SourceRow]], Iterable[Outcome]]  # makes the clips of rows, in their order
 
 
 @dataclass(frozen=True)

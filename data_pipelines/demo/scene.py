@@ -13,7 +13,7 @@ import numpy as np
 from ivjax.data_pipelines.demo.background import Background, Tint, draw_background
 
 T = TypeVar("T")
-Order = Literal["single", "then", "together"]
+Order = Literal["single", "then", "together"]  # when the second event begins, if there is one
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
     "red": (225, 35, 35),

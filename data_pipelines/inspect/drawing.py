@@ -18,7 +18,7 @@ _GAP = 6
 _FONT_SIZE = 14
 _LINE = 18
 _MOST_LINES = 8
-Colour = tuple[int, int, int]
+Colour = tuple[int, int, int]  # red, green and blue, 0 to 255
 INK, RED = (20, 20, 20), (180, 0, 0)
 _PAPER = (255, 255, 255)
 

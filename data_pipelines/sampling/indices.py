@@ -2,7 +2,7 @@
 
 import numpy as np
 
-Ints = np.ndarray  # int64
+Ints = np.ndarray  # arrays of int64
 
 
 def interval_bounds(length: int, frames: int) -> Ints:

@@ -11,6 +11,7 @@ from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.sources.times import check_span, clip_id, parse_time
 from ivjax.errors import UserError
 
+# What the words of a line in a list of videos are.
 Layout = Literal["kinetics", "videomae", "frame_folders", "intervals", "multisource"]
 _FIELDS: dict[Layout, tuple[str, ...]] = {
     "kinetics": ("path", "label"),

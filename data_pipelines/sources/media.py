@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ivjax.data_pipelines.store.records import Media
+from ivjax.data_pipelines.store.records import MediaKind
 from ivjax.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".gif")
@@ -14,7 +14,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _SEPARATOR = "::"
 
 
-def media_of(path: str) -> Media | None:
+def media_of(path: str) -> MediaKind | None:
     """Returns video or image by the suffix; None for anything else."""
     suffix = "." + path.rpartition(".")[2].lower()
     if suffix in VIDEO_SUFFIXES:
@@ -22,7 +22,7 @@ def media_of(path: str) -> Media | None:
     return "image" if suffix in IMAGE_SUFFIXES else None
 
 
-def existing_media(root: Path, path: object, frame_rate: float | None = None) -> tuple[str, Media]:
+def existing_media(root: Path, path: object, frame_rate: float | None = None) -> tuple[str, MediaKind]:
     """Returns the file of a path below `root` and its medium; ValueError if it has none or does not exist.
 
     With a `frame_rate`, a folder is a video too.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ivjax.data_pipelines.store.records import Media, Turn
+from ivjax.data_pipelines.store.records import MediaKind, Turn
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SourceRow:
 
     id: str
     path: str
-    media: Media = "video"
+    media: MediaKind = "video"
     start: float | None = None
     end: float | None = None
     captions: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SCHEMA = 1
-Media = Literal["video", "image"]
+MediaKind = Literal["video", "image"]  # what a record stores
 
 _MAGIC = b"IVJX"
 # A fixed byte order, so that shards can move between machines.
@@ -64,7 +64,7 @@ class Clip:
 
     id: str
     payload: bytes = field(repr=False)
-    media: Media = "video"
+    media: MediaKind = "video"
     captions: tuple[str, ...] = ()
     conversation: tuple[Turn, ...] = ()
     label: int | None = None

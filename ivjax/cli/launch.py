@@ -8,7 +8,7 @@ from pathlib import Path
 from ivjax.cli.common import add_command, note, pair, say
 from ivjax.errors import UserError, nearest
 
-Parse = Callable[[Sequence[str]], argparse.Namespace]
+Parse = Callable[[Sequence[str]], argparse.Namespace]  # reads a command line as `ivjax` does
 
 _LAUNCHED = ("train", "sweep", "eval", "embed", "bench", "data", "convert")
 _ABOUT = {

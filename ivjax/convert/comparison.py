@@ -15,7 +15,8 @@ from ivjax.convert.engine.matching import Match, MatchRequest
 from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
-from ivjax.ops.resize import Grid, Inflation
+from ivjax.models.sizes import Grid
+from ivjax.ops.resize import Inflation
 from ivjax.ops.trees import paths_of
 
 _DTYPES = ("float32", "bfloat16")

@@ -14,7 +14,7 @@ from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.storing import is_run, stored_experiment
-from ivjax.stages.objective import Params
+from ivjax.ops.cut import Params
 
 
 class Loaded(NamedTuple):

@@ -29,10 +29,10 @@ from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.patterns import covers
 from ivjax.experiment.storing import is_run, stored_experiment
-from ivjax.ops.cut import joined
-from ivjax.ops.resize import Grid
+from ivjax.models.sizes import Grid
+from ivjax.ops.cut import Params, joined
 from ivjax.ops.trees import paths_of
-from ivjax.stages.objective import Objective, Params
+from ivjax.stages.objective import Objective
 from ivjax.stages.training_rates import objective_of
 
 # An entry of init_from: [BRANCH=]FILE[#BRANCH_OF_THE_FILE].

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ivjax.ops.cut import Cut, cut
+from ivjax.ops.cut import Cut, Params, cut
 from ivjax.ops.trees import map_with_path, paths_of
-from ivjax.stages.objective import Objective, Params
+from ivjax.stages.objective import Objective
 
 
 def shapes_of(objective: Objective, dtype: Any) -> Cut:

@@ -9,7 +9,8 @@ from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.engine.match_report import MatchReport
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.origins import open_weights, shapes_by_path
-from ivjax.ops.resize import Grid, Inflation
+from ivjax.models.sizes import Grid
+from ivjax.ops.resize import Inflation
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
-from ivjax.embed.embed_videos import EmbeddingOutcome, Say
+from ivjax.embed.embed_videos import EmbeddingOutcome
 from ivjax.embed.index import IndexOrigin, IndexWriter
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.vectors import embed_texts
-from ivjax.progress import Progress
+from ivjax.progress import Progress, Say
 
 _TEXTS = 1024  # embedded at a time
 

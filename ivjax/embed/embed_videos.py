@@ -1,7 +1,7 @@
 """Embeds videos window by window into an index."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,7 @@ from ivjax.errors import UserError
 from ivjax.evals.encoding import TokenEncoder, in_batches
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.views import VideoView, read_views
-from ivjax.progress import Progress
-
-Say = Callable[[str], None]
+from ivjax.progress import Progress, Say
 
 
 @dataclass(frozen=True)

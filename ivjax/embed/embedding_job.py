@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ivjax.embed.embed_captions import embed_captions, read_texts
-from ivjax.embed.embed_videos import EmbeddingOutcome, EmbedOptions, Say, embed_videos
+from ivjax.embed.embed_videos import EmbeddingOutcome, EmbedOptions, embed_videos
 from ivjax.embed.index import IndexOrigin
 from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder, TokenEncoder
+from ivjax.progress import Say
 from ivjax.version import __version__
 
 

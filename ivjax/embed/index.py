@@ -14,7 +14,7 @@ import numpy as np
 from ivjax.drafts import draft_of
 from ivjax.errors import UserError
 
-IndexContent = Literal["embeddings", "tokens"]
+IndexContent = Literal["embeddings", "tokens"]  # one vector of each video, or all its tokens
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ivjax.evals.suites.suite import Dtype, EvalSuite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.models.classifier import Classifier
-from ivjax.stages.objective import Params
+from ivjax.ops.cut import Params
 
 
 def of_weights(

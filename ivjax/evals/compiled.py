@@ -11,12 +11,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.evals.hosts import hosts_of
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.ops.cut import Params
 from ivjax.ops.layout import ACTIVATION_AXES, batch_spec
-from ivjax.stages.objective import Params
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import replicate
 
-Function = Callable[[Params, jax.Array], jax.Array]
+Function = Callable[[Params, jax.Array], jax.Array]  # (parameters, rows) -> an array with as many rows
 
 
 class ClipModel:

@@ -22,7 +22,7 @@ from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.dual_tower import DualTower
 from ivjax.models.sizes import ComposedSize
 from ivjax.models.tower import VideoEncoder, VideoTower
-from ivjax.stages.objective import Params
+from ivjax.ops.cut import Params
 
 _ENCODER = "encoder"  # the branch of a larger model that is read unless another is named
 

@@ -18,8 +18,8 @@ from ivjax.evals.suites.suite import Dtype, EvalSuite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.models.dual_tower import DualTower
+from ivjax.ops.cut import Params
 from ivjax.ops.losses import l2_normalise
-from ivjax.stages.objective import Params
 
 
 class PairModel(ClipModel):

@@ -1,7 +1,7 @@
 """Runs a suite: of weights that a command names, or of a model that lies in memory."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,10 +17,9 @@ from ivjax.evals.vectors import Setting
 from ivjax.experiment import late
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.stages.objective import Params
+from ivjax.ops.cut import Params
+from ivjax.progress import Say
 from ivjax.train.mesh import build_mesh
-
-Say = Callable[[str], None]
 
 
 def run_on_weights(

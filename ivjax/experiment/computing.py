@@ -6,7 +6,7 @@ from typing import Literal
 from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import Schedule
 
-Remat = Literal["none", "dots", "full", "offload"]
+Remat = Literal["none", "dots", "full", "offload"]  # what of a block is kept for the backward pass
 
 
 @dataclass(frozen=True)

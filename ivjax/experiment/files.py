@@ -1,7 +1,7 @@
 """Config files: the shipped ones, the experiment that a file defines, and its named variants."""
 
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -10,9 +10,9 @@ from ivjax.errors import UserError, nearest
 from ivjax.experiment.batches import follow_batch
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.progress import Say
 
-Overrides = tuple[str, ...]
-Say = Callable[[str], None]
+Overrides = tuple[str, ...]  # `path=value` words
 
 
 class ConfigName(NamedTuple):

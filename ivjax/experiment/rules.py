@@ -7,7 +7,7 @@ from typing import Any, Literal
 from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
 
-Axes = tuple[str | None, ...]
+Axes = tuple[str | None, ...]  # the mesh axis that splits each dimension, from the first; None splits none
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Rule:
     module: str = ""
 
 
-Rules = tuple[Rule, ...]
+Rules = tuple[Rule, ...]  # of all parameters; the first that covers a path decides
 
 
 def stated_in(module: str, rules: Iterable[Rule]) -> Rules:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from ivjax.experiment.computing import Compute
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.layers import dense, gelu, layer_norm, mean_over
-from ivjax.models.tower import Encoded, Params, VideoTower
+from ivjax.models.tower import Encoded, VideoTower
+from ivjax.ops.cut import Params
 from ivjax.ops.trees import paths_of
 
 STATISTICS = "statistics"  # the collection of what training has to keep of its batches

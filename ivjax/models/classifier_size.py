@@ -11,8 +11,9 @@ from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.rules import linear, norm
 from ivjax.models.sizes import Grid, VideoTowerSize
 
+# What a classifier's head reads of its encoder.
 Merge = Literal["proj", "cls_avg1", "cls_avgN", "cls_avg1_proj", "cls_avgN_proj"]
-MergeNorm = Literal["layer", "batch", "batch_plain"]
+MergeNorm = Literal["layer", "batch", "batch_plain"]  # how a classifier's head normalises that
 
 HEAD: Rules = stated_in(
     __name__,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ivjax.experiment.computing import Compute
 from ivjax.models.dual_size import DualSize
 from ivjax.models.segments import Segmented, encode_segments
-from ivjax.models.tower import Encoded, Params, TextTower, VideoEncoder, VideoTower
+from ivjax.models.tower import Encoded, TextTower, VideoEncoder, VideoTower
+from ivjax.ops.cut import Params
 
 
 class _Pair(nn.Module):

@@ -14,7 +14,7 @@ from ivjax.ops.attention import attend, attend_with_weights
 from ivjax.ops.layout import constrain
 from ivjax.ops.masking import gather_tokens
 
-Gelu = Literal["erf", "tanh", "quick"]
+Gelu = Literal["erf", "tanh", "quick"]  # the exact function or one of its approximations
 
 BLOCK_INPUT = "block_input"
 # The originals draw truncated normals, but cut them at 2, which is 100 deviations away.

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.models.layers import mean_over
-from ivjax.models.tower import Encoded, Params, VideoTower
+from ivjax.models.tower import Encoded, VideoTower
+from ivjax.ops.cut import Params
 
 
 class Segmented(NamedTuple):

@@ -7,7 +7,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.rules import Rules
 
-Grid = tuple[int, int, int]
+Grid = tuple[int, int, int]  # patches along time, height and width
 
 
 class ModelSize(Protocol):

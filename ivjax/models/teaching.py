@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from ivjax.models.layers import mean_over
 from ivjax.models.segments import encode_segments
-from ivjax.models.tower import Params, VideoTower
+from ivjax.models.tower import VideoTower
+from ivjax.ops.cut import Params
 from ivjax.ops.losses import l2_normalise
 from ivjax.ops.masking import gather_tokens
 
-Norm = Literal["l2", "none"]
+Norm = Literal["l2", "none"]  # whether features of a teacher get unit length
 
 
 class ClipFeatures(NamedTuple):

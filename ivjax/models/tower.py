@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.models.sizes import TextTowerSize, VideoTowerSize
+from ivjax.ops.cut import Params
 from ivjax.ops.masking import with_class_tokens
-
-Params = dict[str, Any]
 
 
 class Encoded(NamedTuple):

@@ -16,8 +16,9 @@ from ivjax.ops.layout import batch_axes
 from ivjax.ops.losses import l2_normalise
 from ivjax.ops.ring import ring_info_nce, ring_sigmoid
 
+# How rows on several devices meet: all at once, gathered, or passed round a ring.
 Form = Literal["dense", "gathered", "ring"]
-Kind = Literal["info_nce", "sigmoid"]
+Kind = Literal["info_nce", "sigmoid"]  # a softmax over all candidates, or a sigmoid for each pair
 
 
 def contrastive_loss(

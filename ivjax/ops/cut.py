@@ -7,7 +7,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
 from ivjax.ops.trees import paths_of
 
-Params = dict[str, Any]
+Params = dict[str, Any]  # parameters in nested dicts, or other leaves at their places
 
 
 class Cut(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-Grid = tuple[int, int, int]
+# How a kernel of images becomes one of videos: at the middle frame, or shared by all.
 Inflation = Literal["centre", "mean"]
 
 # torch's cubic; jax.image.resize has -0.5.
@@ -43,7 +43,7 @@ def resize_matrix(old: int, new: int, cubic: bool) -> np.ndarray:
     return matrix
 
 
-def resize_grid(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
+def resize_grid(table: np.ndarray, old: tuple[int, int, int], new: tuple[int, int, int]) -> np.ndarray:
     """Resizes a table (T*H*W, C) from grid `old` to `new`: linear in time, then bicubic in space."""
     # In float64, so that the result is rounded once, in the table's own dtype.
     grid = table.reshape(*old, -1).astype(np.float64)
@@ -57,7 +57,9 @@ def resize_grid(table: np.ndarray, old: Grid, new: Grid) -> np.ndarray:
     return grid.reshape(-1, table.shape[-1]).astype(table.dtype)
 
 
-def resize_table(table: np.ndarray, old: Grid, new: Grid, kept: int = 0) -> np.ndarray:
+def resize_table(
+    table: np.ndarray, old: tuple[int, int, int], new: tuple[int, int, int], kept: int = 0
+) -> np.ndarray:
     """Resizes (..., kept + T*H*W, C), leading axes being 1; the first `kept` rows (class token) stay."""
     rows = table.reshape(-1, table.shape[-1])
     resized = np.concatenate([rows[:kept], resize_grid(rows[kept:], old, new)])

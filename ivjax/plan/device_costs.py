@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ivjax.plan.lifetimes import Frame, Value
-from ivjax.plan.partitioning import Shape, Split, Splits
+from ivjax.plan.partitioning import Dims, Split, Splits
 
 # TPUs store the two fastest dimensions of an array in tiles of at most 8 x 128.
 _TILE_ROWS, _TILE_COLUMNS = 8, 128
@@ -61,7 +61,10 @@ class SimulatedDevice(ABC):
     """
 
     def __init__(
-        self, sizes: Mapping[str, int], like: Mapping[Shape, tuple[Shape, Splits]], platform: str = "tpu"
+        self,
+        sizes: Mapping[str, int],
+        like: Mapping[Dims, tuple[Dims, Splits]],
+        platform: str = "tpu",
     ):
         self.axes = {axis: size for axis, size in sizes.items() if size > 1}
         self.like = like
@@ -113,7 +116,7 @@ class SimulatedDevice(ABC):
         self.costs.gathered[axis] += self.send(axis, whole)
         self.costs.largest[axis] = max(self.costs.largest.get(axis, 0), whole)
 
-    def gradient_splits(self, shape: Shape, found: Splits) -> Splits | None:
+    def gradient_splits(self, shape: Dims, found: Splits) -> Splits | None:
         """Returns the splits of the parameter that has this shape, in any order of dimensions, or None."""
         # Sorted, because a gradient comes out of its product with the dimensions in another order.
         like = self.like.get(tuple(sorted(shape)))
@@ -127,7 +130,7 @@ class SimulatedDevice(ABC):
         return tuple(splits)
 
 
-def shape_of(aval: Any) -> Shape:
+def shape_of(aval: Any) -> Dims:
     """Returns the shape of an abstract value; () for one without a shape."""
     return tuple(int(size) for size in getattr(aval, "shape", ()))
 

@@ -15,7 +15,7 @@ from ivjax.ops.trees import paths_of
 from ivjax.plan import donation, partitioning
 from ivjax.plan.device_costs import Costs
 from ivjax.plan.lifetimes import Frame, Value
-from ivjax.plan.partitioning import Shape, Splits
+from ivjax.plan.partitioning import Dims, Splits
 from ivjax.plan.walk import Walk
 from ivjax.train.chips import Chip
 from ivjax.train.mesh import check_batch, check_context
@@ -160,9 +160,9 @@ def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractM
     return AbstractMesh(tuple(sizes), MESH_AXES, axis_types=types, abstract_device=device)
 
 
-def parameter_layouts(program: Program) -> dict[Shape, tuple[Shape, Splits]]:
+def parameter_layouts(program: Program) -> dict[Dims, tuple[Dims, Splits]]:
     """Returns shapes and splits of trained parameters, and of single layers of them, by sorted shape."""
-    found: dict[Shape, tuple[Shape, Splits]] = {}
+    found: dict[Dims, tuple[Dims, Splits]] = {}
     for _, leaf in paths_of(program.state["params"]):
         splits = partitioning.of_spec(leaf.sharding.spec, leaf.ndim)
         # Gradients inside a loop over layers lack the leading dimension of the stack. A split one cannot be

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ivjax.plan.partitioning import Shape, Splits
+from ivjax.plan.partitioning import Dims, Splits
 
 # Numbers for the whole process: values of nested frames must not share names.
 _names = itertools.count()
@@ -28,7 +28,7 @@ class Value:
         slices: what it would be stacked from, one for each iteration of an unrolled loop.
     """
 
-    shape: Shape
+    shape: Dims
     splits: Splits
     bytes: int
     sources: frozenset[int] = frozenset()

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 Split = tuple[str, ...]  # the mesh axes that split one dimension
-Splits = tuple[Split, ...]  # one for each dimension
-Shape = tuple[int, ...]
+Splits = tuple[Split, ...]  # the splits of all dimensions
+Dims = tuple[int, ...]  # numbers of entries along the dimensions of an array that is not split
 
 # Primitives whose results are split as their operands are, dimension by dimension, even where sizes differ.
 SAME_RANK = frozenset(
@@ -48,7 +48,7 @@ def joined(several: Sequence[Splits]) -> Splits:
     return tuple(found)
 
 
-def reshaped(old: Shape, new: Shape, splits: Splits, sizes: Callable[[Split], int]) -> Splits:
+def reshaped(old: Dims, new: Dims, splits: Splits, sizes: Callable[[Split], int]) -> Splits:
     """Returns splits after a reshape: a group of dimensions gives its axes to the first one they divide."""
     found: list[Split] = [()] * len(new)
     i = j = 0
@@ -83,7 +83,7 @@ def kept(splits: Splits, dropped: Sequence[int]) -> Splits:
     return tuple(split for i, split in enumerate(splits) if i not in dropped)
 
 
-def of_gather(numbers: Any, slices: Shape, operand: Any, indices: Any, rank: int) -> Splits:
+def of_gather(numbers: Any, slices: Dims, operand: Any, indices: Any, rank: int) -> Splits:
     """Returns the splits of a gather's result; operand and indices have .shape and .splits."""
     gone = {int(d) for d in (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)}
     windows = [d for d in range(len(operand.shape)) if d not in gone]
@@ -110,7 +110,7 @@ def of_scatter(numbers: Any, operand: Any, indices: Any, updates: Any) -> Splits
     return joined([operand.splits, tuple(brought)])
 
 
-def local_count(shape: Shape, splits: Splits, sizes: Callable[[Split], int]) -> int:
+def local_count(shape: Dims, splits: Splits, sizes: Callable[[Split], int]) -> int:
     """Returns the elements of a value on one device."""
     return math.prod(-(-size // sizes(split)) for size, split in zip(shape, splits, strict=True))
 

@@ -6,7 +6,7 @@ from typing import Any
 from ivjax.plan import partitioning
 from ivjax.plan.device_costs import SimulatedDevice, shape_of
 from ivjax.plan.lifetimes import Value
-from ivjax.plan.partitioning import Shape, Splits
+from ivjax.plan.partitioning import Dims, Splits
 
 REDUCTIONS = frozenset(
     (*(f"reduce_{kind}" for kind in ("sum", "max", "min", "prod", "and", "or")), "argmax", "argmin")
@@ -16,7 +16,7 @@ COLLECTIVES = frozenset(
     + ("all_gather", "all_gather_invariant")
 )
 
-_Rule = Callable[[SimulatedDevice, Any, Sequence[Value], Shape], Splits]
+_Rule = Callable[[SimulatedDevice, Any, Sequence[Value], Dims], Splits]
 
 
 def splits_of(device: SimulatedDevice, equation: Any, operands: Sequence[Value]) -> list[Splits]:
@@ -31,7 +31,7 @@ def splits_of(device: SimulatedDevice, equation: Any, operands: Sequence[Value])
     return [alike(shape, operands, name in partitioning.SAME_RANK) for shape in shapes]
 
 
-def alike(shape: Shape, operands: Sequence[Value], same_rank: bool = False) -> Splits:
+def alike(shape: Dims, operands: Sequence[Value], same_rank: bool = False) -> Splits:
     """Returns the splits of a result that inherits those of its operands."""
     rank = len(shape)
     fitting = [
@@ -65,19 +65,19 @@ def count_sums(
                 device.send(axis, factor * size)
 
 
-def _constrained(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _constrained(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return partitioning.of_spec(params["sharding"].spec, len(shape))
 
 
-def _transposed(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _transposed(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return tuple(operands[0].splits[d] for d in params["permutation"])
 
 
-def _reshaped(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _reshaped(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return partitioning.reshaped(operands[0].shape, shape, operands[0].splits, device.ways)
 
 
-def _broadcast(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _broadcast(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     spread = partitioning.spread(operands[0].splits, params["broadcast_dimensions"], len(shape))
     return tuple(
         # A dimension of one that is broadcast cannot hold shards.
@@ -86,30 +86,30 @@ def _broadcast(device: SimulatedDevice, params: Any, operands: Sequence[Value], 
     )
 
 
-def _squeezed(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _squeezed(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return partitioning.kept(operands[0].splits, params["dimensions"])
 
 
-def _reduced(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _reduced(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return partitioning.kept(operands[0].splits, params["axes"])
 
 
-def _gathered(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _gathered(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     numbers, slices = params["dimension_numbers"], params["slice_sizes"]
     return partitioning.of_gather(numbers, slices, operands[0], operands[1], len(shape))
 
 
-def _scattered(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _scattered(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     found = partitioning.of_scatter(params["dimension_numbers"], *operands[:3])
     # The gradient of an embedding lookup is a scatter, and is split like the table.
     return device.gradient_splits(shape, found) or found
 
 
-def _updated(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _updated(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return partitioning.joined([operands[0].splits, operands[1].splits])
 
 
-def _as_first(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Shape) -> Splits:
+def _as_first(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return operands[0].splits
 
 

@@ -7,12 +7,12 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
+from ivjax.progress import Say
 from ivjax.quickstart.commands import (
     CLIP_TEACHER,
     PIXEL_TEACHER,
@@ -23,7 +23,6 @@ from ivjax.quickstart.commands import (
     steps_of,
 )
 
-Say = Callable[[str], None]
 _DONE = "quickstart.json"
 
 

@@ -9,15 +9,15 @@ from ivjax.report.figure import BLUE, GREY, new_figure, write_figure
 _LOG_AXIS_RATIO = 20  # an axis is logarithmic if its largest value is more than so many times the smallest
 _LEGEND_ROWS = 24
 
-Points = Sequence[tuple[str, float]]
+AxisPoints = Sequence[tuple[str, float]]  # a value of the swept option as text, and the metric there
 
 
-def draw_axes(axes: Mapping[str, Points], metric: str, highest: bool, folder: Path) -> list[Path]:
+def draw_axes(axes: Mapping[str, AxisPoints], metric: str, highest: bool, folder: Path) -> list[Path]:
     """Draws the metric against each swept path, and a line through the best of each value; returns files."""
     return [_draw_axis(path, points, metric, highest, folder) for path, points in axes.items()]
 
 
-def _draw_axis(path: str, points: Points, metric: str, highest: bool, folder: Path) -> Path:
+def _draw_axis(path: str, points: AxisPoints, metric: str, highest: bool, folder: Path) -> Path:
     figure, axes = new_figure(1, 1, 5.2, 3.6)
     panel, positions = axes[0, 0], _positions([text for text, _ in points])
     panel.scatter(

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.classifier import Classifier
+from ivjax.ops.cut import Params
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.stages.classification import Classification
-from ivjax.stages.objective import Batch, Medium, Metrics, Objective, Params
+from ivjax.stages.objective import Batch, Medium, Metrics, Objective
 
 _STACK = "blocks"  # the branch of a tower that holds its blocks, one array per parameter
 

@@ -11,10 +11,11 @@ from ivjax.models.costs import with_backward
 from ivjax.models.dual_tower import DualTower
 from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature, scale_gradient
 from ivjax.ops.counting import visible_count
+from ivjax.ops.cut import Params
 from ivjax.ops.masking import draw_visible
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
 from ivjax.stages.dual_encoder import DualEncoder
-from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, PerClip, joint_loss
+from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, PerClip, joint_loss
 
 
 def build(stage: DualEncoder, compute: Compute) -> Objective:

@@ -10,12 +10,13 @@ import numpy as np
 from ivjax.experiment.computing import Compute
 from ivjax.models.costs import with_backward
 from ivjax.models.videomae.autoencoder import AutoencoderModel
+from ivjax.ops.cut import Params
 from ivjax.ops.masking import gather_tokens, hidden_from, places_of, running_cells
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.ops.video import IMAGENET_MEAN, IMAGENET_STD, patchify
 from ivjax.stages.masked_pixels import MaskedPixels
 from ivjax.stages.masking import draw_mask
-from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, Params, PerClip, joint_loss
+from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, PerClip, joint_loss
 
 
 class PatchRoles(NamedTuple):

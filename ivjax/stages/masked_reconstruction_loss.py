@@ -12,12 +12,13 @@ from ivjax.models.internvideo2.student import StudentModel
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.models.teaching import ClipFeatures, at_tokens, clip_features, features_at, normalised
 from ivjax.models.tower import VideoTower
+from ivjax.ops.cut import Params
 from ivjax.ops.losses import alignment_loss
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.ops.video import resize_frames
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.masking import draw_mask
-from ivjax.stages.objective import Batch, Medium, Metrics, Objective, Params
+from ivjax.stages.objective import Batch, Medium, Metrics, Objective
 
 Targets = dict[str, jax.Array]
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from ivjax.experiment.patterns import covers
 from ivjax.experiment.rules import Rules
+from ivjax.ops.cut import Params
 
-Params = dict[str, Any]
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, jax.Array]  # arrays of a global batch by name, one row per clip
 PerClip = dict[str, jax.Array]  # arrays with one row per clip
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]  # terms of a loss and other scalars, by name
 
 MOMENTUM = 0.1  # share that a new batch has in running statistics: torch's default for batch norm
 

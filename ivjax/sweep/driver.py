@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ivjax.drafts import store
 from ivjax.errors import UserError
-from ivjax.progress import Progress
+from ivjax.progress import Progress, Say
 from ivjax.sweep import histories
 from ivjax.sweep.pool import Pool
 from ivjax.sweep.preflight import Preflight
@@ -19,8 +19,6 @@ from ivjax.sweep.results import Ranking, write_results
 from ivjax.sweep.shared_compilation import compile_counts
 from ivjax.sweep.sweep_folder import SweepFolder
 from ivjax.sweep.trials import Trial
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ivjax.sweep.requests import Reply, Request
 
-Told = Callable[[Request, Reply], None]
+Told = Callable[[Request, Reply], None]  # called with each request and its reply
 COMMAND = (sys.executable, "-m", "ivjax.sweep.worker_process")
 _LAST_LINES = 3
 

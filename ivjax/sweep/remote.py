@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ivjax.sweep.sweep_folder import SweepFolder
 from ivjax.sweep.trials import Trial
 
-Command = tuple[str, ...]
+Command = tuple[str, ...]  # a command line in words
 _LONGEST = 30  # characters of a job's name before its number; clusters take a few more
 
 

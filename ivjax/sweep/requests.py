@@ -11,15 +11,15 @@ import jax
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment
+from ivjax.progress import Say
 from ivjax.sweep import histories
 from ivjax.sweep.preflight import preflight
 from ivjax.sweep.shared_compilation import counted_alone, share_cache
 from ivjax.sweep.shared_values import shared_program_of
 from ivjax.train.loop import train
 
-Request = Mapping[str, Any]
-Reply = dict[str, Any]
-Say = Callable[[str], None]
+Request = Mapping[str, Any]  # what a worker is asked, as JSON
+Reply = dict[str, Any]  # what a worker answers, as JSON
 
 
 def answer(request: Request, say: Say) -> Reply:

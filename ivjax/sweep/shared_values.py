@@ -14,7 +14,8 @@ from jax.sharding import Mesh
 from ivjax.experiment.branches import replaced
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import leaves
-from ivjax.stages.objective import Batch, Metrics, Params
+from ivjax.ops.cut import Params
+from ivjax.stages.objective import Batch, Metrics
 from ivjax.train import sharding
 from ivjax.train.program import Build, Program, Step, jit_step, loss_of, program_of, step_of
 from ivjax.train.step import State
@@ -23,7 +24,7 @@ from ivjax.train.step import State
 _OUTSIDE = ("data", "checkpoint", "log", "eval_loss", "evals", "phases", "init_from", "init_fresh")
 _LARGEST = 2**31 - 1  # integers are traced as int32
 
-Values = Mapping[str, Any]
+Values = Mapping[str, Any]  # what runs that share a program do not share, by path
 
 
 class SharedValues:

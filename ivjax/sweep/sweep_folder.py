@@ -9,9 +9,9 @@ from pathlib import Path
 from ivjax.drafts import locked, store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.files import load_experiment, with_each
+from ivjax.experiment.files import Overrides, load_experiment, with_each
 from ivjax.sweep.histories import History, read_history
-from ivjax.sweep.trials import Overrides, Trial, trials_of
+from ivjax.sweep.trials import Trial, trials_of
 from ivjax.train.metrics import open_workdir
 
 _FILE = "sweep.json"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.errors import UserError
+from ivjax.experiment.files import Overrides
 from ivjax.experiment.overrides import expand
 
-Overrides = tuple[str, ...]
 _LONGEST_NAME = 150  # characters; file systems take 255 bytes
 
 

@@ -15,7 +15,7 @@ from ivjax.experiment.experiment import Experiment
 from ivjax.ops.layout import batch_spec
 from ivjax.stages.objective import Objective
 
-Spec = Mapping[str, jax.ShapeDtypeStruct]
+Spec = Mapping[str, jax.ShapeDtypeStruct]  # shape and dtype of the arrays of a global batch, by name
 
 
 class Fed(NamedTuple):

@@ -6,11 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ivjax.ops.cut import joined
-from ivjax.stages.objective import Batch, Joint, Metrics, Objective, Params
+from ivjax.ops.cut import Params, joined
+from ivjax.stages.objective import Batch, Joint, Metrics, Objective
 
-Result = tuple[tuple[jax.Array, Metrics], Params]
-Differentiate = Callable[[Params, Params, Batch, jax.Array], Result]
+# The loss with its metrics, and the gradient of each trained parameter.
+LossAndGradients = tuple[tuple[jax.Array, Metrics], Params]
+# (trained, frozen, batch, key) -> loss and gradients.
+Differentiate = Callable[[Params, Params, Batch, jax.Array], LossAndGradients]
 
 
 def gradients_of(objective: Objective, micro_batches: int) -> Differentiate:
@@ -35,7 +37,7 @@ def _mean_of_micro_batches(objective: Objective, count: int) -> Differentiate:
     """For a loss that is a mean over the rows: the mean of the micro-batches' losses and gradients."""
     grad = _whole(objective)
 
-    def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> Result:
+    def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> LossAndGradients:
         micro_batches = _split(dict(batch), count)
         total = _summed(lambda micro_batch: grad(trained, frozen, micro_batch, key), micro_batches)
         # The loss is a mean over rows and micro-batches are equally large, so the mean of means is the mean.
@@ -52,7 +54,7 @@ def _joint_in_micro_batches(joint: Joint, count: int) -> Differentiate:
     gradients of its rows back to the parameters.
     """
 
-    def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> Result:
+    def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> LossAndGradients:
         micro_batches = _split(dict(batch), count)
         # lax.map works on one micro-batch at a time, and so keeps the activations of one.
         rows = _merged(jax.lax.map(lambda b: joint.per_clip(joined(trained, frozen), b, key), micro_batches))

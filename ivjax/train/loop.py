@@ -8,12 +8,13 @@ from pathlib import Path
 import jax
 
 from ivjax.experiment.experiment import Experiment
+from ivjax.progress import Say
 from ivjax.train.evaluation import evaluate
 from ivjax.train.phases import unfinished_runs
 from ivjax.train.profiling import Profiler
 from ivjax.train.program import Build, program_of
 from ivjax.train.reporting import Reporter
-from ivjax.train.session import Say, Session, start_session
+from ivjax.train.session import Session, start_session
 from ivjax.train.stop import StopRequest, catch_stop_signals
 
 _STEPS_AHEAD = 2  # more queued steps would hold more batches in device memory and hide where time goes

@@ -16,7 +16,7 @@ from ivjax.experiment.rules import Rule, rule_of
 from ivjax.experiment.run_options import AdamW
 from ivjax.ops.trees import map_with_path, paths_of
 
-Tree = Any
+Tree = Any  # arrays in nested dicts, at the places of the parameters
 
 
 def init_moments(options: AdamW, params: Tree) -> Tree:

@@ -9,14 +9,16 @@ from jax.sharding import Mesh, NamedSharding
 
 from ivjax.convert.starting import shapes_of
 from ivjax.experiment.experiment import Experiment
-from ivjax.ops.cut import joined
+from ivjax.ops.cut import Params, joined
 from ivjax.ops.layout import batch_spec
-from ivjax.stages.objective import Batch, Metrics, Objective, Params
+from ivjax.stages.objective import Batch, Metrics, Objective
 from ivjax.stages.training_rates import objective_of
 from ivjax.train import sharding
 from ivjax.train.step import State, init_state, make_step
 
+# (state, frozen, batch) -> the state after the step, and metrics.
 Step = Callable[[State, Params, Batch], tuple[State, Metrics]]
+# (trained, frozen, batch) -> loss and metrics.
 Loss = Callable[[Params, Params, Batch], tuple[jax.Array, Metrics]]
 
 
@@ -58,7 +60,7 @@ class Program:
         return {medium: self.lower(medium).compile() for medium in media}
 
 
-Build = Callable[[Experiment, Mesh], Program]
+Build = Callable[[Experiment, Mesh], Program]  # makes the program of an experiment on a mesh
 
 
 def program_of(experiment: Experiment, mesh: Mesh) -> Program:

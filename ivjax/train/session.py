@@ -1,7 +1,7 @@
 """The session of a run: the compiled step, state, data, checkpoints and logs."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,8 +14,8 @@ from ivjax.convert.starting import starting_params
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import diff, to_json
 from ivjax.experiment.storing import store_experiment
-from ivjax.ops.cut import cut, joined
-from ivjax.stages.objective import Params
+from ivjax.ops.cut import Params, cut, joined
+from ivjax.progress import Say
 from ivjax.train.best import BestCheckpoint
 from ivjax.train.checkpoint import Checkpoints, Restored
 from ivjax.train.checks import check_best, check_evals, check_words
@@ -27,7 +27,6 @@ from ivjax.train.program import Build, Program, Step
 from ivjax.train.step import State, init_state
 from ivjax.train.summary import parameter_table, summary
 
-Say = Callable[[str], None]
 _PACKAGES = ("ivjax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
 
 

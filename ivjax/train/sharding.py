@@ -1,19 +1,17 @@
 """The place of every parameter on the mesh, by the objective's rules; moments and EMA follow it."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ivjax.errors import UserError
-from ivjax.experiment.rules import Axes, Rule, rule_of
+from ivjax.experiment.rules import Axes, Rules, rule_of
 from ivjax.ops.trees import map_with_path, paths_of
 from ivjax.stages.objective import Objective
-
-Rules = Sequence[Rule]
-State = Mapping[str, Any]
+from ivjax.train.step import State
 
 _PARAMETERS = ("params", "frozen")  # the branches of a state that hold parameters; the rest follows them
 

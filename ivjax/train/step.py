@@ -10,12 +10,13 @@ from ivjax.experiment.computing import Recipe
 from ivjax.experiment.rules import Rule, rule_of
 from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import WarmupCosine
+from ivjax.ops.cut import Params
 from ivjax.ops.trees import map_with_path
-from ivjax.stages.objective import MOMENTUM, Batch, Metrics, Objective, Params
+from ivjax.stages.objective import MOMENTUM, Batch, Metrics, Objective
 from ivjax.train.gradients import gradients_of
 from ivjax.train.optimizer import init_moments, updated
 
-State = dict[str, Any]
+State = dict[str, Any]  # all that a step changes: parameters, moments, averages and counters
 
 
 def init_state(params: Params, recipe: Recipe) -> State:

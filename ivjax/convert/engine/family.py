@@ -16,10 +16,9 @@ from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
-from ivjax.ops.resize import Grid
+from ivjax.models.sizes import Grid
+from ivjax.ops.cut import Params
 from ivjax.ops.trees import paths_of
-
-Params = dict[str, Any]
 
 BUFFERS = {
     "*position_ids": "positions are counted, not stored",

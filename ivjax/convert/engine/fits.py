@@ -12,7 +12,8 @@ import numpy as np
 
 from ivjax.convert.formats.tensors import Shape
 from ivjax.errors import UserError
-from ivjax.ops.resize import Grid, Inflation, inflate_kernel, resize_table
+from ivjax.models.sizes import Grid
+from ivjax.ops.resize import Inflation, inflate_kernel, resize_table
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Change:
     apply: Callable[[np.ndarray], np.ndarray]
 
 
+# (a tensor's shape, the parameter's, facts) -> the change that makes it fit, if one does.
 Fit = Callable[[Shape, Shape, Fitting], Change | None]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-Shape = tuple[int, ...]
+Shape = tuple[int, ...]  # numbers of entries along the axes of a tensor
 
 
 class Tensors(Mapping[str, np.ndarray]):

@@ -20,7 +20,7 @@ from ivjax.drafts import draft_of
 from ivjax.errors import UserError
 
 SHARD_BYTES = 4 * 2**30
-Advance = Callable[[], None]
+Advance = Callable[[], None]  # called after each tensor that is written
 
 _UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}

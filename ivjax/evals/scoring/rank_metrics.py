@@ -8,7 +8,7 @@ import numpy as np
 
 from ivjax.errors import UserError
 
-Place = Literal["expected", "middle", "first"]
+Place = Literal["expected", "middle", "first"]  # which of equal candidates counts
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ivjax.errors import UserError, nearest
 
-Task = Literal["ranking", "choice"]
+Task = Literal["ranking", "choice"]  # what a test set asks of a model
 
 
 @dataclass(frozen=True)

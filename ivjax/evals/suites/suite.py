@@ -9,7 +9,7 @@ from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.experiment import late
 
-Aggregate = Literal["embedding", "mean", "max", "logsumexp"]
+Aggregate = Literal["embedding", "mean", "max", "logsumexp"]  # what several clips of a video become
 
 # Modules that make of weights, or of an experiment in memory, what a suite reads.
 PAIRS = "ivjax.evals.pair_model"  # clips and texts in one space
@@ -20,8 +20,8 @@ NAMING = (
     *("top1", "top5", "mean", "chance", "times_chance", "most_frequent"),
     *("single_top1", "single_chance"),
 )
-Dtype = Literal["float32", "bfloat16"]
-Feature = Literal["pooled", "mean"]
+Dtype = Literal["float32", "bfloat16"]  # what a model under test computes in
+Feature = Literal["pooled", "mean"]  # which vector of a clip is read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,9 @@ import numpy as np
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.sizes import EncoderSize
 from ivjax.models.layers import AttentionPool, Block, PatchEmbed, run_blocks
-from ivjax.models.tower import Encoded, Params, VideoTower
+from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops import positions
+from ivjax.ops.cut import Params
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
 

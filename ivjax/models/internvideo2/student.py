@@ -11,7 +11,7 @@ from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import Encoder, PositionTable, with_scaled_residuals
 from ivjax.models.internvideo2.sizes import FeatureHeads, Head, Norm, StudentSize
 from ivjax.models.layers import dense, gelu, layer_norm
-from ivjax.models.tower import Params
+from ivjax.ops.cut import Params
 from ivjax.ops.losses import l2_normalise
 
 

@@ -18,8 +18,9 @@ from ivjax.models.layers import (
     run_blocks,
     scaled_branch,
 )
-from ivjax.models.tower import Encoded, Params, TextTower, VideoTower
+from ivjax.models.tower import Encoded, TextTower, VideoTower
 from ivjax.models.viclip.sizes import TextSize, VisionSize
+from ivjax.ops.cut import Params
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.layers import dense, layer_norm, run_blocks
-from ivjax.models.tower import Params
 from ivjax.models.videomae.encoder import EPSILON, VideoMaeBlock, VideoMaeEncoder
 from ivjax.models.videomae.sizes import AttentionKind, AutoencoderSize, DecoderSize
+from ivjax.ops.cut import Params
 from ivjax.ops.positions import sinusoid_interleaved
 from ivjax.ops.trees import map_with_path
 
