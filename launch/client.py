@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from ivjax.errors import UserError
 from ivjax.launch.render import Rendered, ShellCommand, build_wheel, secret_manifest
+from ivjax.progress import Say
 
 _CLIENTS = {
     "sbatch": "it is part of Slurm and lives on a cluster's login nodes",
@@ -19,7 +19,7 @@ _CLIENTS = {
 }
 
 
-def show(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> None:
+def show(rendered: Rendered, folder: Path, say: Say) -> None:
     """Says every file under a line with its path, and the commands that would follow."""
     for name, text in rendered.files.items():
         say(f"# {folder / name}\n{text}")
@@ -38,7 +38,7 @@ def write(rendered: Rendered, folder: Path) -> None:
         ) from None
 
 
-def start(rendered: Rendered, folder: Path, say: Callable[[str], None]) -> int:
+def start(rendered: Rendered, folder: Path, say: Say) -> int:
     """Runs the steps in order; returns the status of the first that fails, or 0."""
     for step in rendered.steps:
         for client in clients(step):

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, parse_name, with_each
 from ivjax.experiment.overrides import expand
+from ivjax.progress import Say
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
 # The rule of S3 and Cloud Storage; it refuses the BUCKET of an example that was left unedited.
@@ -80,7 +81,7 @@ class LaunchedCommand:
         # Cut at 40 as `check_name` asks; the cut may fall behind a hyphen, which no name may end with.
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
 
-    def check(self, say: Callable[[str], None] | None = None) -> None:
+    def check(self, say: Say | None = None) -> None:
         """Loads the config and applies the overrides, to find mistakes before machines are rented.
 
         `say` is told what the user should know about them.

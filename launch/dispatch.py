@@ -9,6 +9,7 @@ from ivjax.launch.command import LaunchedCommand
 from ivjax.launch.render import Placement, Rendered
 from ivjax.launch.target import Target, check_name, read_target
 from ivjax.plan.topology import parse
+from ivjax.progress import Say
 
 _RENDERERS: dict[str, Callable[[Any, Placement], Rendered]] = {
     "slurm": slurm.render,
@@ -34,8 +35,8 @@ def launch(
     changes: Sequence[tuple[str, str]],
     out: Path | None,
     dry: bool,
-    say: Callable[[str], None] = print,
-    note: Callable[[str], None] = print,
+    say: Say = print,
+    note: Say = print,
 ) -> int:
     """Checks, renders, writes and starts a job; returns an exit status.
 

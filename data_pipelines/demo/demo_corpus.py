@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.demo.demo_video import DemoVideo
 from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
-from ivjax.progress import Progress
+from ivjax.progress import Progress, Say
 
 _CLIPS_PER_VIDEO = (3, 8)  # from, to (not reached)
 
@@ -40,7 +40,7 @@ def make_demo(
     seed: int,
     held_out: int | None = None,
     workers: int | None = None,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> Demo:
     """Makes `clips` clips to train on and `held_out` clips to test on (by default a tenth, at least one).
 
@@ -101,9 +101,7 @@ def _processes(workers: int | None, videos: int) -> int:
     return min(usable_cores() if workers is None else max(workers, 1), videos)
 
 
-def _draw(
-    videos: Path, sources: Sequence[DemoVideo], clips: int, processes: int, say: Callable[[str], None]
-) -> None:
+def _draw(videos: Path, sources: Sequence[DemoVideo], clips: int, processes: int, say: Say) -> None:
     kept = clips - sum(source.clips for source in sources)
     with Progress(clips, "clips", say, done=kept) as progress:
         if processes <= 1:

@@ -3,7 +3,7 @@
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from ivjax.data_pipelines.store.intact import intact_clip
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
 from ivjax.data_pipelines.video.decode import Video, VideoFacts
+from ivjax.progress import Say
 
 # mp4 stores times in whole ticks, so that 29.97 comes back a little off.
 _FPS_TOLERANCE = 0.01
@@ -34,7 +35,7 @@ class CorpusFault:
         return f"{place}: {self.cause}: {self.detail}"
 
 
-def validate(folder: Path, decode: int | None, say: Callable[[str], None]) -> list[CorpusFault]:
+def validate(folder: Path, decode: int | None, say: Say) -> list[CorpusFault]:
     """Returns the faults of a corpus; calls `say` with a line for each as soon as it is found.
 
     Decodes every frame of `decode` evenly spaced clips; None decodes all clips. Raises UserError for a

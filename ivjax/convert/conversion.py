@@ -1,6 +1,5 @@
 """Converts and inspects weight files, with only one tensor at a time in memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ivjax.convert.formats.torch_files import write_torch
 from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
 from ivjax.convert.origins import open_weights
 from ivjax.errors import UserError
-from ivjax.progress import Progress
+from ivjax.progress import Progress, Say
 
 _TORCH_SUFFIXES = (".pt", ".pth")
 
@@ -51,7 +50,7 @@ def import_file(
     out: Path,
     choices: ImportChoices = ImportChoices(),
     shard_bytes: int = SHARD_BYTES,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> Converted:
     """Writes the weights of any file in this project's format: .safetensors with tree paths as names."""
     compared = compare(open_weights(path), str(path), choices)
@@ -64,7 +63,7 @@ def import_file(
     return Converted(tuple(files), sum(leaf.nbytes for leaf in leaves), compared.report)
 
 
-def export_file(weights: Path, out: Path, say: Callable[[str], None] = print) -> Converted:
+def export_file(weights: Path, out: Path, say: Say = print) -> Converted:
     """Writes weights of this project, or of a run, under their original names, as .safetensors or torch file.
 
     Parameters that the originals have no place for are left out, and listed as unused.

@@ -14,7 +14,7 @@ from ivjax.evals.encoding import ClipEncoder, PairEncoder, in_batches
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.items import EvalData, Item, UnscoredClip
 from ivjax.evals.views import VideoView, read_views
-from ivjax.progress import Progress
+from ivjax.progress import Progress, Say
 
 E = TypeVar("E", bound=ClipEncoder)
 Reader: TypeAlias = Callable[..., Generator[np.ndarray | ClipError]]  # called as `read_views` is
@@ -45,7 +45,7 @@ class Setting(Generic[E]):
     broken: float = 0.01
     hosts: Hosts = Hosts()
     read: Reader = read_views
-    say: Callable[[str], None] = print
+    say: Say = print
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Consequences of another batch size: as many clips in fewer steps, at rates that grow with the batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import parse_override
 from ivjax.experiment.run_options import Phase
+from ivjax.progress import Say
 
 _RATES = ("peak", "final", "start")  # the fields of schedules that are learning rates
 
@@ -15,7 +16,7 @@ def follow_batch(
     before: Experiment,
     after: Experiment,
     overrides: Sequence[str],
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Experiment:
     """Returns `after`, whose steps and rates follow the batch if `overrides` changed it alone.
 

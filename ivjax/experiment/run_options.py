@@ -3,11 +3,12 @@
 Only values and their checks; the code that obeys them is in ivjax/train.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from ivjax.errors import UserError
+from ivjax.progress import Say
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Suite(Protocol):
 
     # The types are Any, because this floor knows neither jax nor models.
     def run(
-        self, experiment: Any, params: Any, data: str, mesh: Any, say: Callable[[str], None] = print
+        self, experiment: Any, params: Any, data: str, mesh: Any, say: Say = print
     ) -> Mapping[str, float]:
         """Returns metrics by name, without a prefix; all processes call it and get the same ones.
 

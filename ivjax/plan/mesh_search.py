@@ -1,7 +1,7 @@
 """Searches for the best way to run an experiment on a topology: mesh, rematerialisation, micro-batches."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ivjax.errors import UserError
@@ -12,6 +12,7 @@ from ivjax.plan.roofline import Assumptions
 from ivjax.plan.table import mesh_text
 from ivjax.plan.topology import Topology
 from ivjax.plan.training_plan import TrainingPlan, make_plan
+from ivjax.progress import Say
 
 _REMATS: tuple[Remat, ...] = ("none", "dots", "full")
 _MICRO_BATCHES = (1, 2, 4, 8)
@@ -19,7 +20,7 @@ _TENSOR = (2, 4, 8)
 
 
 def search(
-    name: str, experiment: Experiment, topology: Topology, assumed: Assumptions, say: Callable[[str], None]
+    name: str, experiment: Experiment, topology: Topology, assumed: Assumptions, say: Say
 ) -> list[TrainingPlan]:
     """Returns all plans that were tried, best first: those that fit by time, then the others by their bytes.
 
@@ -56,7 +57,7 @@ def best(
     experiment: Experiment,
     topology: Topology,
     assumed: Assumptions,
-    say: Callable[[str], None],
+    say: Say,
     shown: int = 5,
 ) -> Experiment:
     """Returns the experiment of the best plan; `say` is told the best few."""

@@ -1,7 +1,7 @@
 """Writes the table of what the released recipes need (docs/recipes.md)."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from ivjax.drafts import store
@@ -14,6 +14,7 @@ from ivjax.plan.roofline import Assumptions, readable_seconds
 from ivjax.plan.table import gib, mesh_text
 from ivjax.plan.topology import Topology, parse
 from ivjax.plan.training_plan import TrainingPlan, make_plan
+from ivjax.progress import Say
 
 RECIPES = (
     "stage1_1b",
@@ -45,9 +46,7 @@ has 64 chips: Google counts cores.
 """
 
 
-def write_recipes(
-    out: Path, compiled: Collection[str], command: str, say: Callable[[str], None]
-) -> list[TrainingPlan]:
+def write_recipes(out: Path, compiled: Collection[str], command: str, say: Say) -> list[TrainingPlan]:
     """Plans every recipe on every pod and writes the table.
 
     `compiled` are the cells to compile, as RECIPE@TOPOLOGY; `command` is how the table says it was made.

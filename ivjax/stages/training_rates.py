@@ -41,14 +41,14 @@ def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]
         if not any(covers([entry.pattern], path) for path in paths):
             hint = nearest(entry.pattern, _branches(paths), cutoff=0.3)
             raise UserError(f"trains: no parameter's path matches {entry.pattern!r}{hint}")
-    entries = {path: _entry_of(trains, path) for path in paths}
-    return {path: 1.0 if entry is None else entry.rate for path, entry in entries.items()}
+    return {path: 1.0 if entry is None else entry.rate for path, entry in _entries(trains, paths).items()}
 
 
 def _check_trained(trains: Sequence[Trains], paths: Sequence[str], objective: Objective) -> None:
     """Raises if an entry gives a rate, and the stage freezes everything that the entry decides."""
+    entries = _entries(trains, paths)
     for entry in trains:
-        decided = [path for path in paths if _entry_of(trains, path) is entry]
+        decided = [path for path in paths if entries[path] is entry]
         # Of a broad pattern such as `*`, what the stage trains has the rate; teachers stay frozen.
         if entry.rate and decided and all(covers(objective.frozen, path) for path in decided):
             option = f"set {objective.unfreeze}, or " if objective.unfreeze else ""
@@ -58,9 +58,9 @@ def _check_trained(trains: Sequence[Trains], paths: Sequence[str], objective: Ob
             )
 
 
-def _entry_of(trains: Sequence[Trains], path: str) -> Trains | None:
-    """The first entry that covers a path."""
-    return next((entry for entry in trains if covers([entry.pattern], path)), None)
+def _entries(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, Trains | None]:
+    """The first entry that covers each path, which decides."""
+    return {path: next((entry for entry in trains if covers([entry.pattern], path)), None) for path in paths}
 
 
 def _branches(paths: Iterable[str]) -> set[str]:

@@ -4,8 +4,9 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from ivjax.progress import Say
 from ivjax.sweep.sweep_folder import SweepFolder
 from ivjax.sweep.trials import Trial
 
@@ -33,7 +34,7 @@ def launch_commands(sweep: SweepFolder, where: str, target: str) -> list[Command
     ]
 
 
-def launch_all(sweep: SweepFolder, where: str, target: str, say: Callable[[str], None]) -> int:
+def launch_all(sweep: SweepFolder, where: str, target: str, say: Say) -> int:
     """Starts one job for each unfinished run. Returns 1 if a job could not be started, else 0."""
     sweep.check()
     commands = launch_commands(sweep, where, target)

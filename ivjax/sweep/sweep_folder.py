@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from ivjax.drafts import locked, store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import Overrides, load_experiment, with_each
+from ivjax.progress import Say
 from ivjax.sweep.histories import History, read_history
 from ivjax.sweep.trials import Trial, trials_of
 from ivjax.train.metrics import open_workdir
@@ -36,7 +37,7 @@ class SweepFolder:
         """The runs, named."""
         return trials_of(self.runs)
 
-    def experiments(self, say: Callable[[str], None] | None = None) -> list[Experiment]:
+    def experiments(self, say: Say | None = None) -> list[Experiment]:
         """The experiment of each run. `say` is told what a user should know of the runs, each line once."""
         experiments = with_each(load_experiment(self.config), self.runs, say)
         if any(experiment.phases for experiment in experiments):

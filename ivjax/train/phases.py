@@ -1,7 +1,7 @@
 """Progressive runs: the phases of an experiment, each a run of its own that starts from the one before."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.experiment.run_folder import checkpoint_steps, phase_folder
 from ivjax.experiment.storing import store_experiment
+from ivjax.progress import Say
 from ivjax.train.metrics import open_workdir
 
 
@@ -35,9 +36,7 @@ def phases_of(experiment: Experiment, folder: Path) -> list[TrainingRun]:
     return runs
 
 
-def unfinished_runs(
-    experiment: Experiment, folder: Path, say: Callable[[str], None]
-) -> Iterator[TrainingRun]:
+def unfinished_runs(experiment: Experiment, folder: Path, say: Say) -> Iterator[TrainingRun]:
     """Yields the runs that are still to be trained, in order: the experiment itself, or its phases."""
     if not experiment.phases:
         yield TrainingRun(experiment, folder)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import show
+from ivjax.progress import Say
 from ivjax.train import sharding
 from ivjax.train.program import Program
 
@@ -43,7 +44,7 @@ def summary(
     yield from (f"{name:<11} {fact}" for name, fact in facts.items())
 
 
-def parameter_table(program: Program, folder: Path, say: Callable[[str], None]) -> None:
+def parameter_table(program: Program, folder: Path, say: Say) -> None:
     """Writes parameters.txt: where every parameter lies and how it is trained; says its lines too."""
     everything = program.state | ({"frozen": program.frozen} if program.frozen else {})
     lines = list(sharding.describe(everything, program.mesh, program.objective))

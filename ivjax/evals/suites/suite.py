@@ -1,13 +1,14 @@
 """The base of all eval suites: a suite is a frozen dataclass whose fields are its options and its flags."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.experiment import late
+from ivjax.progress import Say
 
 Aggregate = Literal["embedding", "mean", "max", "logsumexp"]  # what several clips of a video become
 
@@ -71,7 +72,7 @@ class EvalSuite:
         params: Any,
         data: str,
         mesh: Any,
-        say: Callable[[str], None] = print,
+        say: Say = print,
     ) -> Mapping[str, float]:
         """Returns the metrics of a model in memory, the same ones in every process.
 
