@@ -13,6 +13,7 @@ from ivjax.data_pipelines.build.output_folder import claim, discard, identity, l
 from ivjax.data_pipelines.build.process_pool import run_pool
 from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
 from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, ShardNote, finished
+from ivjax.data_pipelines.sources.classes import describe_classes
 from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, write_manifest
@@ -39,7 +40,7 @@ def build_rows(rows: Iterable[SourceRow | BadRow], options: BuildOptions, say: S
     if not plan.jobs:
         raise UserError(f"{options.source} gives nothing to build: {_describe(plan, plan.drops)}")
     work = BuildSettings(options.out.absolute(), options.recipe, options.row_seconds)
-    made_with = _made_with(options, identity(plan.jobs))
+    made_with = _made_with(options, identity(plan.jobs, plan.classes))
     with locked(work.folder):
         claim(work.folder, made_with, options.overwrite)
         kept = _build_missing(plan, work, options, say)
@@ -53,6 +54,8 @@ def _build_missing(plan: BuildPlan, work: BuildSettings, options: BuildOptions, 
     kept = len(plan.jobs) - len(missing)
     rows = sum(len(job.rows) for job in plan.jobs)
     say(f"{rows:,} clips to make of {plan.rows:,} rows, {len(plan.jobs):,} shards, {kept:,} of them there")
+    if plan.classes:
+        say(describe_classes(plan.classes))
     if missing:
         # Gone while shards are missing, so that nobody trains on half a corpus.
         (work.folder / MANIFEST).unlink(missing_ok=True)
@@ -80,7 +83,7 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
             raise UserError(f"{work.folder / job.name} was not built; run the same command again to go on")
         notes.append(note)
     drops = [*plan.drops, *(drop for note in notes for drop in note.drops)]
-    manifest = Manifest(tuple(note.shard for note in notes), made_with)
+    manifest = Manifest(tuple(note.shard for note in notes), made_with, plan.classes)
     if not manifest.clips:
         discard(work.folder)
         raise UserError(f"{made_with['source']} gives an empty corpus: {_describe(plan, drops)}")
@@ -95,7 +98,7 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
     )
     # The manifest comes last: a folder that has one is whole.
     write_report(report, drops)
-    write_manifest(work.folder, manifest.shards, made_with)
+    write_manifest(work.folder, manifest.shards, made_with, plan.classes)
     return report
 
 
@@ -115,6 +118,7 @@ def _made_with(options: BuildOptions, corpus: str) -> dict[str, Any]:
         "source": options.source,
         "kind": options.kind,
         "videos": options.videos,
+        "classes": options.classes,
         "source_options": {name: str(value) for name, value in sorted(options.source_options.items())},
         "filters": {**asdict(options.filters), "min_scores": dict(options.filters.min_scores)},
         "draw": options.draw and asdict(options.draw),

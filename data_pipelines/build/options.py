@@ -50,6 +50,8 @@ class BuildOptions:
         out: folder of the corpus.
         kind: format of the source; `auto` recognises it.
         videos: folder of the media; None is that of the annotations.
+        classes: file with class names in the order of their numbers, or a corpus that has some; None: the
+            source's, sorted.
         source_options: further options of the source's format.
         recipe: cutting, filtering and encoding.
         filters: filters of rows.
@@ -67,6 +69,7 @@ class BuildOptions:
     out: Path
     kind: str = "auto"
     videos: str | None = None
+    classes: str | None = None
     source_options: Mapping[str, Any] = field(default_factory=dict)
     recipe: ClipRecipe = ClipRecipe()
     filters: Filters = Filters()

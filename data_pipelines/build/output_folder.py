@@ -17,9 +17,10 @@ from ivjax.errors import UserError
 _IDENTITY = "corpus.json"
 
 
-def identity(jobs: Sequence[ShardJob]) -> str:
-    """Returns a hash that changes when the jobs would make another corpus."""
-    return hashlib.sha256("".join(job.fingerprint for job in jobs).encode()).hexdigest()
+def identity(jobs: Sequence[ShardJob], classes: Sequence[str] = ()) -> str:
+    """Returns a hash that changes when jobs and class names would make another corpus."""
+    parts = [*(job.fingerprint for job in jobs), *map(repr, classes)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.data_pipelines.build.options import BuildOptions, Draw
 from ivjax.data_pipelines.build.shard_jobs import ShardJob, make_jobs
 from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_draw
+from ivjax.data_pipelines.sources.classes import ClassNumbers, read_classes
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.video.footage import TOLERANCE
 
@@ -16,17 +17,28 @@ _WHOLE: Span = (0.0, float("inf"))
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """The jobs of a build, the number of rows of the source, its drops, and the number of rows not drawn."""
+    """The selected rows of a build, dealt to shards.
+
+    Attributes:
+        jobs: one for each shard.
+        rows: number of rows of the source.
+        drops: rows that are left out.
+        not_drawn: number of good rows that the draw left out.
+        classes: class names in the order of their numbers; empty: there are none.
+    """
 
     jobs: tuple[ShardJob, ...]
     rows: int
     drops: tuple[Drop, ...]
     not_drawn: int
+    classes: tuple[str, ...] = ()
 
 
 def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> BuildPlan:
     """Filters and draws rows, and deals them to shards; rows of one file stay together."""
-    sieve = _Sieve(options)
+    # All rows' classes count, also those of rows that are left out: filters must not change the numbers.
+    classes = ClassNumbers(options.source, read_classes(options.classes) if options.classes else ())
+    sieve = _Sieve(options, classes)
     kept: list[SourceRow] = []
     drops: list[Drop] = []
     for row in rows:
@@ -36,15 +48,16 @@ def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> Buil
         else:
             assert isinstance(row, SourceRow)
             kept.append(row)
-    drawn = kept if options.draw is None else _drawn(kept, options.draw)
+    drawn = classes.number(kept if options.draw is None else _drawn(kept, options.draw))
     jobs = make_jobs(_by_file(drawn), options.recipe, options.shard_clips)
-    return BuildPlan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn))
+    return BuildPlan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn), classes.names())
 
 
 class _Sieve:
     """The filters of rows. Duplicates depend on the rows before, so rows must come in order."""
 
-    def __init__(self, options: BuildOptions):
+    def __init__(self, options: BuildOptions, classes: ClassNumbers):
+        self._classes = classes
         self._recipe = options.recipe
         self._filters = options.filters
         self._seen: set[tuple[object, ...]] = set()
@@ -53,11 +66,15 @@ class _Sieve:
     def drop(self, row: SourceRow) -> Drop | None:
         """Returns why a row is dropped; None keeps it."""
         # Duplicates last: a row that another filter drops must not shadow a later good one.
-        for reason in (self._times, self._scores, self._duplicate):
+        for reason in (self._class, self._times, self._scores, self._duplicate):
             found = reason(row)
             if found is not None:
                 return Drop(row.id, row.path, *found)
         return None
+
+    def _class(self, row: SourceRow) -> tuple[str, str] | None:
+        fault = self._classes.fault(row)
+        return None if fault is None else ("other class", fault)
 
     def _times(self, row: SourceRow) -> tuple[str, str] | None:
         start, end = _span(row)
@@ -86,7 +103,7 @@ class _Sieve:
 
     def _duplicate(self, row: SourceRow) -> tuple[str, str] | None:
         span = _span(row)
-        content = (row.path, span, row.captions, row.conversation, row.label)
+        content = (row.path, span, row.captions, row.conversation, row.label, row.class_name)
         if content in self._seen:
             return "duplicate", "an earlier row says the same of the same time"
         self._seen.add(content)

@@ -10,6 +10,7 @@ the folder `tfds/internvid/flt/1.0.0`.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters, chec
 from ivjax.data_pipelines.build.process_pool import Makers
 from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
 from ivjax.data_pipelines.sources.open_source import open_source
+from ivjax.data_pipelines.store.clips import CLASSES_FILE
 from ivjax.data_pipelines.store.records import unpack
 from ivjax.data_pipelines.store.tfds_clips import DIGEST_FILE, clip_to_example, features
 from ivjax.drafts import store
@@ -37,6 +39,7 @@ class InternvidConfig(tfds.core.BuilderConfig):
     kind: str = "auto"
     videos: str | None = None
     source_options: Mapping[str, Any] = field(default_factory=dict)
+    classes: str | None = None
     recipe: ClipRecipe = ClipRecipe()
     filters: Filters = Filters()
     draw: Draw | None = None
@@ -76,6 +79,7 @@ class Internvid(tfds.core.GeneratorBasedBuilder):
             counts = count_causes(drops, plan.not_drawn)
             raise UserError(f"{config.source} gives no clip: of {plan.rows} rows, {counts}")
         store(folder / REPORT_LINES, report_lines(drops))
+        store(folder / CLASSES_FILE, json.dumps(plan.classes) + "\n")
         store(folder / DIGEST_FILE, digest.hexdigest())
 
     def _config(self) -> InternvidConfig:
@@ -91,6 +95,7 @@ def _planned(config: InternvidConfig, folder: Path) -> tuple[BuildOptions, Build
     options = BuildOptions(
         config.source,
         folder,
+        classes=config.classes,
         recipe=config.recipe,
         filters=config.filters,
         draw=config.draw,

@@ -1,5 +1,6 @@
 """Contact sheets: frames and captions of some clips as a PNG."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def _row(shards: Shards, number: int, frames: int, font: "FreeTypeFont") -> "Ima
     shard, record = shards.place(number)
     try:
         clip = intact_clip(shards[number])
-        pictures, texts, ink = _pictures(clip, frames), _texts(clip), INK
+        pictures, texts, ink = _pictures(clip, frames), describe_clip(clip, shards.manifest.classes), INK
     except ClipError as error:
         pictures, texts, ink = [], [str(error)], RED
     return draw_row(pictures, [f"{shard} record {record}", *texts], frames, font, ink)
@@ -59,7 +60,11 @@ def _pictures(clip: Clip, frames: int) -> list["Image.Image"]:
         return [fitted(Image.fromarray(frame)) for frame in media.read(chosen)]
 
 
-def _texts(clip: Clip) -> list[str]:
+def describe_clip(clip: Clip, classes: Sequence[str]) -> list[str]:
+    """Returns the facts about a clip, its captions and its conversation, as lines."""
     facts = f"{clip.id}: {clip.end - clip.start:.2f} s, {clip.width}x{clip.height}, {clip.frames} frames"
+    if clip.label is not None:
+        name = classes[clip.label] if clip.label < len(classes) else ""
+        facts += f", class {clip.label} {name}".rstrip()
     turns = [f"{turn.role}: {turn.text}" for turn in clip.conversation]
     return [facts, *clip.captions, *turns]

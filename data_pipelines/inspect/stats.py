@@ -18,7 +18,11 @@ _BAR = 30  # characters of the tallest bar
 
 @dataclass
 class Stats:
-    """Counts and distributions of a corpus. A clip's `duration` is in seconds, its `size` in bytes."""
+    """Counts and distributions of a corpus. A clip's `duration` is in seconds, its `size` in bytes.
+
+    `classes` are the class names in the order of their numbers, `labels` counts clips by class number; None
+    stands for no class.
+    """
 
     clips: int = 0
     unreadable: int = 0
@@ -27,6 +31,8 @@ class Stats:
     media: Counter[str] = field(default_factory=Counter)
     resolutions: Counter[str] = field(default_factory=Counter)
     distributions: dict[str, Distribution] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    labels: Counter[int | None] = field(default_factory=Counter)
 
     def add(self, header: dict[str, Any]) -> None:
         """Adds the header of one record."""
@@ -37,6 +43,7 @@ class Stats:
         for name, value in _quantities(header):
             self.distributions.setdefault(name, Distribution()).add(value)
         self.captions += len(header["captions"])
+        self.labels[header["label"]] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """Returns everything as a dict for JSON."""
@@ -47,6 +54,8 @@ class Stats:
             "with_audio": self.with_audio,
             "media": dict(self.media),
             "resolutions": dict(self.resolutions.most_common()),
+            "classes": [{"class": number, "name": name, "clips": n} for number, name, n in self._classes()],
+            "unlabelled": self.labels[None],
             "distributions": {name: _as_dict(d) for name, d in self._filled()},
         }
 
@@ -63,7 +72,7 @@ class Stats:
         lines += [f"{name:24}" + "".join(f"{_short(v):>9}" for v in _row(d)) for name, d in self._filled()]
         varied = [(name, d) for name, d in self._filled() if d.least < d.most]
         charts = [line for name, d in varied for line in ("", name, *_bars(d))]
-        return "\n".join([*counts, "", *lines, *charts])
+        return "\n".join([*counts, "", *lines, *charts, *self._class_table()])
 
     def plot(self, file: Path) -> None:
         """Stores a PNG with a histogram of each quantity."""
@@ -84,14 +93,27 @@ class Stats:
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, format="png")
 
+    def _classes(self) -> list[tuple[int, str, int]]:
+        """Returns number, name and clips of each class, named or met."""
+        numbers = {number for number in self.labels if number is not None} | set(range(len(self.classes)))
+        named = dict(enumerate(self.classes))
+        return [(number, named.get(number, ""), self.labels[number]) for number in sorted(numbers)]
+
+    def _class_table(self) -> list[str]:
+        """Returns a line for each class; none where no clip has a class."""
+        rows = self._classes()
+        lines = [f"{number:>6}  {name:30}{clips:>9}".rstrip() for number, name, clips in rows]
+        missing = [f"{'':6}  {'without a class':30}{self.labels[None]:>9}"] * bool(self.labels[None])
+        return ["", f"{'class':>6}  {'name':30}{'clips':>9}", *lines, *missing] if rows else []
+
     def _filled(self) -> list[tuple[str, Distribution]]:
         return [(name, d) for name, d in sorted(self.distributions.items()) if d.count]
 
 
 def collect(folder: Path) -> Stats:
     """Returns the statistics of a corpus; reads every record once."""
-    stats = Stats()
     with open_shards(folder) as shards:
+        stats = Stats(classes=shards.manifest.classes)
         for number in range(len(shards)):
             try:
                 stats.add(intact_header(shards[number]))

@@ -10,8 +10,8 @@ from ivjax.data_pipelines.sources.columns import (
     ALIASES,
     attributes_of,
     captions_of,
+    class_of,
     column,
-    label_of,
     scores_of,
     times_of,
     with_columns,
@@ -77,6 +77,7 @@ class Captions:
         self, record: Record, path: Any, captions: tuple[str, ...], start: float | None, end: float | None
     ) -> SourceRow:
         file, media = existing_media(self.root, path, self.fps)
+        label, class_name = class_of(record)
         return SourceRow(
             id=clip_id(path, start, end),
             path=file,
@@ -84,7 +85,8 @@ class Captions:
             start=start,
             end=end,
             captions=captions,
-            label=label_of(record),
+            label=label,
+            class_name=class_name,
             video=path,
             scores=scores_of(record),
             attributes={**attributes_of(record), **_numbers(record)},

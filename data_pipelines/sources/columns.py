@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ivjax.data_pipelines.sources.row import BadRow
 from ivjax.data_pipelines.sources.times import check_span, parse_time
@@ -19,12 +19,23 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "start": ("start_timestamp", "start", "start_time", "time_start", "start_sec", "start_second", "begin"),
     "end": ("end_timestamp", "end", "end_time", "time_end", "end_sec", "end_second", "stop"),
     "captions": ("captions", "caption", "text", "description", "sentence", "sentences"),
-    "label": ("label", "class", "class_id", "target", "answer"),
+    "label": ("label", "class", "class_id", "target", "class_name", "label_name"),
+    "answer": ("answer",),
     "attributes": ("attributes",),
     "fps": ("video_fps", "fps"),
     "start_frame": ("video_start_frame", "start_frame"),
     "end_frame": ("video_end_frame", "end_frame"),
 }
+
+
+class ClassLabel(NamedTuple):
+    """The class that a label stands for: by number, by name, or neither."""
+
+    number: int | None = None
+    name: str = ""
+
+
+_NO_CLASS = ClassLabel()
 _SCORE_ENDINGS = ("score", "similarity")
 _LOOKED_AT = 20  # rows; one bad row at the top must not make a good table unreadable
 
@@ -109,13 +120,26 @@ def _score(name: str, value: Any) -> float:
         raise ValueError(f"its {name} {value!r} is not a number") from None
 
 
-def label_of(record: Mapping[str, Any]) -> int | None:
-    """Returns the class number; None if there is none, or if the class is a word."""
+def class_of(record: Mapping[str, Any]) -> ClassLabel:
+    """Returns the class of a row; the number of the right option is one."""
+    found = read_class(column(record, "label"))
+    if found != _NO_CLASS:
+        return found
+    # The answer to a question may be a word, and is no class then.
+    return ClassLabel(read_class(column(record, "answer")).number)
+
+
+def read_class(value: Any) -> ClassLabel:
+    """Returns the class that a label stands for: a number, a name, or none (empty, -1, 2.5)."""
+    text = value.strip() if isinstance(value, str) else ""
     try:
-        label = float(column(record, "label"))  # a table with gaps holds 3 as 3.0
+        # A table with gaps holds 3 as 3.0. Python would read 1_2 as 12.
+        number = float(value) if "_" not in text else None
     except (TypeError, ValueError):
-        return None
-    return int(label) if label.is_integer() and label >= 0 else None
+        number = None
+    if number is None:
+        return ClassLabel(name=text)
+    return ClassLabel(int(number)) if number.is_integer() and number >= 0 else _NO_CLASS
 
 
 def attributes_of(record: Mapping[str, Any], names: Sequence[str] = ()) -> dict[str, str]:

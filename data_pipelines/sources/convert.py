@@ -44,8 +44,9 @@ def _reason(error: Exception) -> str:
 
 def _storable(row: SourceRow) -> SourceRow:
     """Returns the row; ValueError if a text of it is not UTF-8, which every later step writes."""
-    texts = [row.id, row.path, row.video, *row.captions, *(turn.text for turn in row.conversation)]
-    texts += [*row.scores, *row.attributes, *row.attributes.values()]
+    texts = [row.id, row.path, row.video, row.class_name, *row.captions]
+    texts += [*(turn.text for turn in row.conversation), *row.scores]
+    texts += [*row.attributes, *row.attributes.values()]
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:

@@ -9,8 +9,8 @@ from ivjax.data_pipelines.sources.columns import (
     ALIASES,
     attributes_of,
     captions_of,
+    class_of,
     column,
-    label_of,
     scores_of,
     times_of,
     with_columns,
@@ -56,13 +56,15 @@ class InternVid:
         path = folder.find(str(column(record, "path") or video)) or folder.find(video)
         if path is None:
             raise ValueError(f"no video file of {video} is in {self.videos}")
+        label, class_name = class_of(record)
         return SourceRow(
             id=clip_id(video, start, end),
             path=path,
             start=start,
             end=end,
             captions=captions,
-            label=label_of(record),
+            label=label,
+            class_name=class_name,
             video=video,
             scores=scores_of(record),
             attributes=attributes_of(record, _WORDS),

@@ -1,10 +1,12 @@
 """Plain lists of files, one a line, and folders of files."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ivjax.data_pipelines.sources.columns import read_class
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import existing_media, media_files, media_of
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
@@ -26,7 +28,8 @@ _FIELDS: dict[Layout, tuple[str, ...]] = {
 class FileList:
     """Lines of fields without column names, in one of five layouts.
 
-    -1 stands for the whole file, or for no label. Any path may be a folder of image files, one a frame.
+    -1 stands for the whole file, or for no label. A label is a number or a name. Any path may be a folder of
+    image files, one a frame.
 
     Attributes:
         table: the list.
@@ -69,14 +72,15 @@ class FileList:
         file, media = existing_media(self.root, path, self.fps)
         is_folder = Path(file).is_dir()
         start, end = self._span(fields, is_folder)
-        label = _number(fields, "label")
+        label, class_name = read_class(fields.get("label"))
         return SourceRow(
             id=path if "total" in fields else clip_id(path, start, end),
             path=file,
             media=media,
             start=start,
             end=end,
-            label=None if label < 0 else label,
+            label=label,
+            class_name=class_name,
             video=path,
             attributes={"source": fields["source"]} if "source" in fields else {},
             frame_rate=self.fps if is_folder else None,
@@ -102,11 +106,20 @@ def split_line(line: str, count: int, separator: str | None = None) -> Sequence[
         separator = "," if "," in line else None
     fields = [field.strip() for field in line.split(separator)]
     if len(fields) > count and separator is None and count == 2:
-        # Kinetics' folders are called after classes, such as "riding a bike".
-        fields = line.rsplit(None, 1)
+        fields = split_path(line)
     if len(fields) != count:
         raise ValueError(f"it has {len(fields)} fields, not {count}")
     return fields
+
+
+def split_path(line: str) -> list[str]:
+    """Returns the path at the start of a line, and the rest; either may hold blanks.
+
+    Kinetics' classes, after which its folders are called, are words such as "riding a bike".
+    """
+    ends = (space.start() for space in re.finditer(r"\s+", line))
+    path = next((line[:end] for end in ends if media_of(line[:end])), None)
+    return line.rsplit(None, 1) if path is None else [path, line[len(path) :].strip()]
 
 
 def _number(fields: dict[str, str], name: str) -> int:
@@ -122,7 +135,7 @@ def _seconds(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Folder:
-    """Every video and image below a folder; the name of a file's own folder is its attribute `folder`.
+    """Every video and image below a folder; a file's own folder is its class, and its attribute `folder`.
 
     Attributes:
         root: the folder.
@@ -157,6 +170,7 @@ class Folder:
             path=path,
             media=media,
             video=name,
+            class_name=parent,
             attributes={"folder": parent} if parent else {},
             frame_rate=self.fps if Path(path).is_dir() else None,
         )

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from ivjax.data_pipelines.sources.columns import has_column, plain
 from ivjax.data_pipelines.sources.conversations import is_instruction
 from ivjax.data_pipelines.sources.instructions import LIST_SUFFIXES, InstructionLists, Instructions
 from ivjax.data_pipelines.sources.internvid import InternVid
-from ivjax.data_pipelines.sources.lists import FileList, Folder
+from ivjax.data_pipelines.sources.lists import FileList, Folder, split_path
+from ivjax.data_pipelines.sources.media import media_of
 from ivjax.data_pipelines.sources.row import BadRow, Source
 from ivjax.data_pipelines.sources.tables import TABLE_SUFFIXES, Record, read_table
 from ivjax.data_pipelines.sources.webdataset import WebDataset
@@ -114,11 +115,29 @@ def _by_fields(path: Path) -> str | None:
         line = next((line.strip() for line in file if line.strip()), "")
     fields = [field.strip() for field in line.split("," if "," in line else None)]
     whole = [field.removeprefix("-").isdecimal() for field in fields]
-    if not whole or not whole[-1]:
+    if len(fields) < 2:
         return None
+    if not whole[-1]:
+        return _by_class_name(line, fields)
     if len(fields) == 3 and not whole[1]:
         return "kinetics"  # a path with a blank
     return _FIELDS_OF_LISTS.get(len(fields))
+
+
+def _by_class_name(line: str, fields: Sequence[str]) -> str | None:
+    """Returns the kind of a list whose lines end with the name of a class; None if they may not."""
+    if len(fields) in (5, 6) and all(map(_is_number, fields[-4:-1])):
+        return _FIELDS_OF_LISTS[len(fields)]
+    path, *label = fields if "," in line else split_path(line)
+    # A line of column names has no path.
+    return "kinetics" if len(label) == 1 and media_of(path) else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _by_columns(path: Path, options: Mapping[str, Any]) -> str | None:

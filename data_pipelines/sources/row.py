@@ -21,6 +21,7 @@ class SourceRow:
         captions: texts that describe it.
         conversation: turns about it.
         label: number of its class.
+        class_name: name of its class, which has no number yet (`classes.ClassNumbers`).
         video: name of the source video; clips of one video share it.
         scores: numbers that filters use.
         attributes: words that probes and filters use.
@@ -35,6 +36,7 @@ class SourceRow:
     captions: tuple[str, ...] = ()
     conversation: tuple[Turn, ...] = ()
     label: int | None = None
+    class_name: str = ""
     video: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)

@@ -10,8 +10,9 @@ from typing import Any
 from ivjax.data_pipelines.sources.columns import (
     attributes_of,
     captions_of,
+    class_of,
     column,
-    label_of,
+    read_class,
     scores_of,
     times_of,
 )
@@ -67,6 +68,7 @@ def _row(tar: Path, key: str, members: Mapping[str, str]) -> SourceRow:
     start, end = times_of(facts)
     kind = media_of(media[0])
     assert kind is not None
+    label, class_name = read_class(_text(tar, members["cls"])) if "cls" in members else class_of(facts)
     return SourceRow(
         id=f"{tar.stem}/{key}",
         path=member_path(tar, media[0]),
@@ -74,7 +76,8 @@ def _row(tar: Path, key: str, members: Mapping[str, str]) -> SourceRow:
         start=start,
         end=end,
         captions=() if text is None else captions_of(text),
-        label=_class(tar, members["cls"]) if "cls" in members else label_of(facts),
+        label=label,
+        class_name=class_name,
         video=f"{tar.stem}/{key}",
         scores=scores_of(facts),
         attributes=attributes_of(facts),
@@ -91,13 +94,6 @@ def _facts(tar: Path, members: Mapping[str, str]) -> Mapping[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError("its .json is not an object")
     return facts
-
-
-def _class(tar: Path, member: str) -> int:
-    text = _text(tar, member)
-    if not text.isdecimal():
-        raise ValueError(f"its .cls {text!r} is not a class number")
-    return int(text)
 
 
 def _text(tar: Path, member: str) -> str:

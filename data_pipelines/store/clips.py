@@ -1,11 +1,13 @@
 """Random access to the clips of a corpus folder, written by `ivjax data build` or by TFDS."""
 
+import json
 from pathlib import Path
 from typing import Protocol
 
 from ivjax.data_pipelines.store.records import Clip, unpack
-from ivjax.data_pipelines.store.shards import MANIFEST, open_shards
+from ivjax.data_pipelines.store.shards import MANIFEST, open_shards, read_manifest
 
+CLASSES_FILE = "classes.json"  # beside the shards of TFDS, which have no manifest
 _TFDS_INFO = "dataset_info.json"  # what a TFDS builder leaves in its folder
 
 
@@ -52,6 +54,15 @@ def is_corpus(path: str) -> bool:
     """Whether `open_clips` can open a path."""
     folder = Path(path).expanduser()
     return any((folder / name).is_file() for name in (MANIFEST, _TFDS_INFO))
+
+
+def class_names(folder: str) -> tuple[str, ...]:
+    """Returns the class names of a corpus in the order of their numbers; none if its labels are numbers."""
+    path = Path(folder).expanduser()
+    if (path / MANIFEST).is_file() or not (path / _TFDS_INFO).is_file():
+        return read_manifest(path).classes
+    names = path / CLASSES_FILE
+    return tuple(json.loads(names.read_text("utf-8"))) if names.is_file() else ()
 
 
 def open_clips(folder: str) -> Clips:

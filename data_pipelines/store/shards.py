@@ -37,10 +37,18 @@ class ShardInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The manifest of a corpus: its shards in order, and the options that it was made with."""
+    """The manifest of a corpus.
+
+    Attributes:
+        shards: the shards in order.
+        made_with: the options that it was made with.
+        classes: class names in the order of the labels' numbers; empty: none.
+        schema: that of the records.
+    """
 
     shards: tuple[ShardInfo, ...]
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     @property
@@ -157,9 +165,11 @@ def open_shards(folder: Path) -> Shards:
     return Shards(folder, manifest)
 
 
-def write_manifest(folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any]) -> Manifest:
+def write_manifest(
+    folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any], classes: Iterable[str] = ()
+) -> Manifest:
     """Stores the manifest atomically."""
-    manifest = Manifest(tuple(shards), dict(made_with))
+    manifest = Manifest(tuple(shards), dict(made_with), tuple(classes))
     store(folder / MANIFEST, json.dumps(asdict(manifest) | {"clips": manifest.clips}, indent=1) + "\n")
     return manifest
 
@@ -174,7 +184,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         stored = json.loads(path.read_text())
         shards = tuple(ShardInfo(**shard) for shard in stored["shards"])
-        manifest = Manifest(shards, stored["made_with"], stored["schema"])
+        # Corpora of earlier versions have no class names.
+        classes = tuple(stored.get("classes", ()))
+        manifest = Manifest(shards, stored["made_with"], classes, stored["schema"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}); build the corpus again"

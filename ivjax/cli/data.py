@@ -42,6 +42,11 @@ def _add_build(what: argparse._SubParsersAction) -> None:
     build.add_argument("--kind", default="auto", help="the source's format (default: recognised)")
     build.add_argument("--videos", help="where the videos lie")
     build.add_argument(
+        "--classes",
+        metavar="FILE|CORPUS",
+        help="class names in the order of their numbers: a name a line, or a corpus's (default: sorted)",
+    )
+    build.add_argument(
         "--set", nargs="+", default=[], type=pair, metavar="name=value", help="options of the source"
     )
     build.add_argument(
@@ -118,6 +123,7 @@ def _build(options: argparse.Namespace) -> int:
         out=options.out,
         kind=options.kind,
         videos=options.videos,
+        classes=options.classes,
         source_options=dict(options.set),
         recipe=ClipRecipe(shots=ShotRule() if options.shots else None),
         filters=Filters(min_scores=scores),

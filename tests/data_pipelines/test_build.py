@@ -17,12 +17,15 @@ from ivjax.data_pipelines.build.options import BuildOptions, Filters
 from ivjax.data_pipelines.build.output_folder import locked
 from ivjax.data_pipelines.build.shard_jobs import NOTES
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
+from ivjax.data_pipelines.store.clips import class_names
 from ivjax.data_pipelines.store.shards import MANIFEST, check_files, read_manifest, sha256
+from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import (
     QUICK,
     build_small,
     clips_of,
+    coded,
     contents,
     numbers_of,
     some_rows,
@@ -73,6 +76,30 @@ def test_an_annotation_file_is_built_by_its_path(rows, tmp_path):
     assert report.dropped == {"bad row": 1} and said[0].startswith("3 clips to make of 4 rows, 1 shards, 0")
     assert [clip.captions for clip in clips_of(tmp_path / "out")] == [row.captions for row in rows[:3]]
     assert [clip.start for clip in clips_of(tmp_path / "out")] == [row.start for row in rows[:3]]
+
+
+def test_a_folder_for_each_class_gives_labels_and_their_names(tmp_path):
+    for name in ("walk/a", "jump/b", "walk/c"):
+        path = tmp_path / "videos" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_image(coded(ord(name[-1]))))
+    train = BuildOptions(str(tmp_path / "videos"), tmp_path / "train", recipe=QUICK, workers=1)
+    said = []
+    build(train, said.append)
+    assert "2 classes: 0 jump, 1 walk" in said
+    labels = {clip.id: clip.label for clip in clips_of(train.out)}
+    assert labels == {"jump/b.png": 0, "walk/a.png": 1, "walk/c.png": 1}
+    assert class_names(str(train.out)) == ("jump", "walk")
+    # A test set without jumps takes the numbers of the training set.
+    shutil.rmtree(tmp_path / "videos" / "jump")
+    test = replace(train, out=tmp_path / "test", classes=str(train.out))
+    build(test, said.append)
+    assert {clip.label for clip in clips_of(test.out)} == {1} and class_names(str(test.out)) == (
+        "jump",
+        "walk",
+    )
+    with pytest.raises(UserError, match="another corpus, which differs in classes"):
+        build(replace(test, classes=None), said.append)
 
 
 def test_a_finished_corpus_is_left_alone(rows, corpus):

@@ -103,3 +103,21 @@ def test_a_streaming_draw_gives_every_video_the_same_chance():
 def test_a_draw_of_more_than_there_is_is_an_error():
     with pytest.raises(UserError, match="cannot draw 5 clips"):
         plan([SourceRow("a", "a.mp4")], draw=Draw(5))
+
+
+def test_class_names_are_numbered_and_filters_do_not_change_the_numbers():
+    rows = [
+        SourceRow(str(n), f"{n}.mp4", class_name=name, scores={"umt": n}) for n, name in enumerate("cabd")
+    ]
+    whole, filtered = plan(rows), plan(rows, filters=Filters(min_scores={"umt": 2}))
+    assert whole.classes == filtered.classes == ("a", "b", "c", "d")
+    assert [row.label for row in whole.jobs[0].rows] == [2, 0, 1, 3]
+    assert [row.label for row in filtered.jobs[0].rows] == [1, 3]
+
+
+def test_rows_of_other_classes_than_the_given_ones_are_left_out(tmp_path):
+    (tmp_path / "names.txt").write_text("d\nb\n")
+    rows = [SourceRow(name, f"{name}.mp4", class_name=name) for name in "abcd"]
+    found = plan(rows, classes=str(tmp_path / "names.txt"))
+    assert found.classes == ("d", "b") and causes(found) == dict.fromkeys("ac", "other class")
+    assert [(row.id, row.label) for row in found.jobs[0].rows] == [("b", 1), ("d", 0)]

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ivjax.data_pipelines.inspect.show import contact_sheet
+from ivjax.data_pipelines.inspect.show import contact_sheet, describe_clip
 from ivjax.data_pipelines.inspect.stats import collect
 from ivjax.data_pipelines.inspect.summary import Distribution
 from ivjax.data_pipelines.store.records import Turn, pack, split
+from ivjax.data_pipelines.store.shards import read_manifest, write_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, picture, write_corpus
@@ -81,6 +82,29 @@ def test_the_table_has_a_line_for_each_quantity(corpus):
     assert lines[0] == "4 clips (4 video), 0 with sound" and "2 records cannot be read" in lines
     (row,) = (line.split() for line in lines if line.startswith("duration (s) "))
     assert row[2:] == ["1.75", "1", "1", "1", "1", "1", "2", "3", "3", "3"]
+
+
+def test_stats_count_the_clips_of_each_class(tmp_path):
+    records = [pack(make_clip(n, 1, label=label)) for n, label in enumerate((1, 1, 3, None))]
+    folder = write_corpus(tmp_path / "corpus", records, 1)
+    write_manifest(folder, read_manifest(folder).shards, {}, ("archery", "riding a bike"))
+    stats = collect(folder)
+    assert stats.table().splitlines()[-5:] == [
+        f" class  {'name':30}    clips",
+        f"     0  {'archery':30}        0",
+        f"     1  {'riding a bike':30}        2",
+        f"     3  {'':30}        1",
+        f"        {'without a class':30}        1",
+    ]
+    found = [(row["class"], row["name"], row["clips"]) for row in stats.as_dict()["classes"]]
+    assert found == [(0, "archery", 0), (1, "riding a bike", 2), (3, "", 1)]
+    assert stats.as_dict()["unlabelled"] == 1
+
+
+def test_a_sheet_names_the_class_of_a_clip():
+    clip = make_clip(0, 1, label=1)
+    assert describe_clip(clip, ("archery", "riding a bike"))[0].endswith(", 1 frames, class 1 riding a bike")
+    assert describe_clip(clip, ())[0].endswith(", class 1")
 
 
 def test_an_empty_corpus_has_statistics_too(tmp_path):
