@@ -23,7 +23,10 @@ class Box(NamedTuple):
 
 
 class Crop(Protocol):
-    """Chooses a box inside frames of width x height."""
+    """Chooses a box inside frames of width x height.
+
+    One that draws may have a method `for_tests()` that returns its counterpart without draws.
+    """
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """The box, inside the frame and at least one pixel large."""
@@ -37,6 +40,10 @@ class Whole:
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """Returns the whole frame."""
         return Box(0, 0, width, height)
+
+    def for_tests(self) -> Crop:
+        """Returns the crop itself, which draws nothing."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,10 @@ class View:
         # int and not round, as the originals' test reader.
         start = spare // 2 if self.views == 1 else int(self.number * spare / (self.views - 1))
         return Box(start, 0, side, side) if width > height else Box(0, start, side, side)
+
+    def for_tests(self) -> Crop:
+        """Returns the crop itself, which draws nothing."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,12 @@ class RandomResizedCrop:
                 return Box(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
         return self._centre(width, height)
 
+    def for_tests(self) -> Crop:
+        """Returns the originals' crop of tests: all of the frame after large parts, else the centre."""
+        # Stage 2 trains on half of the frame or more, and tests on all of it, squeezed into a square.
+        # Fine-tuning trains on parts from 8 %, and tests on squares.
+        return Whole() if self.scale[0] >= 0.5 else View()
+
     def _centre(self, width: int, height: int) -> Box:
         """Returns the largest box in the middle that keeps to the ratio."""
         ratio = min(max(width / height, self.ratio[0]), self.ratio[1])
@@ -116,6 +133,20 @@ class MultiScaleCrop:
         places = anchors(width, height, w, h)
         x, y = places[rng.integers(len(places))]
         return Box(x, y, w, h)
+
+    def for_tests(self) -> Crop:
+        """Returns the square in the centre."""
+        return View()
+
+
+def crop_for_tests(crop: Crop) -> Crop:
+    """Returns the crop of tests that belongs to `crop`: it draws nothing.
+
+    A crop says it with a method `for_tests`; of one without it, tests see the square in the centre.
+    """
+    counterpart = getattr(crop, "for_tests", None)
+    found: Crop = View() if counterpart is None else counterpart()
+    return found
 
 
 def crop_pairs(width: int, height: int, size: int) -> list[tuple[int, int]]:

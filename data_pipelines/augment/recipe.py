@@ -5,7 +5,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from ivjax.data_pipelines.augment.geometry import Box, Crop, MultiScaleCrop, RandomResizedCrop, View, Whole
+from ivjax.data_pipelines.augment.geometry import (
+    Box,
+    Crop,
+    MultiScaleCrop,
+    RandomResizedCrop,
+    View,
+    Whole,
+    crop_for_tests,
+)
 from ivjax.data_pipelines.augment.pixels import ColourJitter, Erasing, mirror
 from ivjax.data_pipelines.augment.randaugment import RandAugment
 from ivjax.errors import UserError
@@ -51,6 +59,10 @@ class Augment:
         if self.flip and rng.random() < self.flip:
             video = mirror(video)
         return video if self.erase is None else self.erase.apply(video, rng)
+
+    def for_tests(self) -> "Augment":
+        """Returns the crop of tests alone: what was trained so is tested without changes of the pixels."""
+        return Augment(crop_for_tests(self.crop))
 
 
 TEST = Augment()

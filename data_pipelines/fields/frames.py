@@ -7,7 +7,7 @@ import numpy as np
 
 from ivjax.data_pipelines.augment.recipe import TEST, Augment
 from ivjax.data_pipelines.fields.field import ArraySpec, ReadableClip, RowDraw, SingleArray
-from ivjax.data_pipelines.sampling import FrameRule
+from ivjax.data_pipelines.sampling import FrameRule, rule_for_tests
 from ivjax.errors import UserError
 
 
@@ -41,3 +41,7 @@ class Frames(SingleArray):
         box = self.augment.box(probe.width, probe.height, draw("crop"))
         video = clip.video.read(chosen, box, (spec.shape[1], spec.shape[2]))
         return self.augment.pixels(video, draw("pixels"))
+
+    def for_tests(self) -> "Frames":
+        """Returns the field that reads clips in tests as this one does in training: it draws nothing."""
+        return Frames(rule_for_tests(self.rule), self.augment.for_tests())

@@ -1,12 +1,15 @@
 """Frame rules of the originals' VideoMAE and classification readers."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 
 import ivjax.data_pipelines.sampling.indices as indices
-from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view, fill
+from ivjax.data_pipelines.sampling.for_tests import MiddleDraws
+from ivjax.data_pipelines.sampling.frame_rule import FrameRule, check_counts, check_view, fill
+
+P = TypeVar("P", bound="_Picking")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,13 @@ class Segments:
         # The remainder turns frame -1 of `original_numbers` into the last one, as decord reads it.
         return indices.walk(starts, self.length, self.step, length, origin) % length
 
+    def for_tests(self) -> FrameRule:
+        """Returns the rule that reads the middle of each segment."""
+        if self.original_numbers or min(self.segments, self.length) > 1:
+            return MiddleDraws(self)
+        # Dense reading takes the middle of the clip, sparse reading the middle of each segment.
+        return Ticks(self.segments, "middle") if self.length == 1 else Dense(self.length, self.step, view=0)
+
 
 @dataclass(frozen=True)
 class _Picking:
@@ -65,6 +75,14 @@ class _Picking:
     def __post_init__(self) -> None:
         check_counts(frames=self.frames)
         check_view(self.view, self.views)
+
+    def for_tests(self: P) -> P:
+        """Returns the rule that takes the middle of each interval, if this one draws."""
+        return replace(self, pick="middle") if self.pick == "random" else self
+
+    def view_for_tests(self: P, view: int, views: int) -> P:
+        """Returns the rule of one view of several; of a single one, the rule of validation."""
+        return self.for_tests() if views == 1 else replace(self, pick="view", view=view, views=views)
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,14 @@ class Dense:
             start = int(self.view * room / (self.views - 1))
         return fill(np.arange(start, length, self.rate)[: self.frames], self.frames, length)
 
+    def for_tests(self) -> FrameRule:
+        """Returns the rule that reads the middle of the clip, if this one draws its start."""
+        return self.view_for_tests(0, 1) if self.view is None else self
+
+    def view_for_tests(self, view: int, views: int) -> FrameRule:
+        """Returns the rule of one view of several, at evenly spaced starts."""
+        return replace(self, view=view, views=views)
+
 
 @dataclass(frozen=True)
 class Stretched:
@@ -154,6 +180,14 @@ class Stretched:
         room = length - window
         start = room // 2 if self.pick == "middle" else int(rng.integers(room))
         return indices.stretched(start, window, self.frames)
+
+    def for_tests(self) -> FrameRule:
+        """Returns the rule that reads the window in the middle."""
+        return replace(self, pick="middle")
+
+    def view_for_tests(self, view: int, views: int) -> FrameRule:
+        """Returns one of several views, which are those of `Dense`."""
+        return Dense(self.frames, self.rate, view, views)
 
 
 @dataclass(frozen=True)

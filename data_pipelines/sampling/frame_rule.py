@@ -8,7 +8,11 @@ from ivjax.errors import UserError
 
 
 class FrameRule(Protocol):
-    """An option that chooses frames of a clip. A frozen dataclass, so configs can hold it."""
+    """An option that chooses frames of a clip. A frozen dataclass, so configs can hold it.
+
+    One that draws may have a method `for_tests()` that returns its counterpart without draws, and one with
+    several views of a clip `view_for_tests(view, views)`: ivjax/data_pipelines/sampling/for_tests.py.
+    """
 
     @property
     def frames(self) -> int:

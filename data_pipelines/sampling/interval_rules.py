@@ -1,11 +1,12 @@
 """Frame rules of stages 2 and 3: equal intervals, frames per second, by duration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 import ivjax.data_pipelines.sampling.indices as indices
+from ivjax.data_pipelines.sampling.for_tests import rule_for_tests
 from ivjax.data_pipelines.sampling.frame_rule import FrameRule, check_counts, fill
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
@@ -49,6 +50,10 @@ class Intervals:
             found = np.sort(rng.permutation(length)[: len(first)])
         return fill(found, self.frames, length)
 
+    def for_tests(self) -> FrameRule:
+        """Returns the rule that takes the middle of each interval, if this one draws."""
+        return replace(self, pick="middle", original_draw=False) if self.pick == "random" else self
+
 
 @dataclass(frozen=True)
 class PerSecond:
@@ -79,6 +84,10 @@ class PerSecond:
         elif len(found) > self.frames and self.longer == "spread":
             found = found[indices.interval_bounds(len(found), self.frames).sum(1) // 2]
         return fill(found[: self.frames], self.frames, length)
+
+    def for_tests(self) -> FrameRule:
+        """Returns the rule itself, which draws nothing."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,10 @@ class ByDuration:
         if self.pick == "even":
             return fill(indices.spread(length, count), self.frames, length)
         return fill(indices.interval_bounds(length, count).sum(1) // 2, self.frames, length)
+
+    def for_tests(self) -> FrameRule:
+        """Returns the rule itself, which draws nothing."""
+        return self
 
 
 # Presets for stage 3, which the project does not train yet. Their limits are those of the originals:
@@ -163,6 +176,10 @@ class Within:
         if self.original_lazy and first > 0:
             return fill(first + np.arange(self.frames), self.frames, length)
         return first + self.rule.choose(part, fps, rng)
+
+    def for_tests(self) -> FrameRule:
+        """Returns the rule of tests for the same span."""
+        return replace(self, rule=rule_for_tests(self.rule))
 
 
 def _known(fps: float) -> float:

@@ -14,6 +14,7 @@ from ivjax.convert.origins import params_of_run
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
 from ivjax.evals.encoding import TokenEncoder
+from ivjax.evals.own_frames import split_branch
 from ivjax.evals.pair_model import PairModel
 from ivjax.evals.suites.suite import Dtype, Feature, FeatureSuite
 from ivjax.experiment.computing import Compute
@@ -122,7 +123,7 @@ def _features(path: str, found: FoundEncoder, feature: Feature | None, batch: in
 
 def find_encoder(path: str, preset: str | None = None, dtype: Dtype = "float32") -> FoundEncoder:
     """Returns the encoder of FILE, RUN, or of a branch of either: PATH#BRANCH."""
-    place, branch = _split(path)
+    place, branch = split_branch(path)
     folder = Path(place).expanduser()
     if not is_run(folder):
         model, params, _ = load(folder, preset, dtype=dtype, on_host=True)
@@ -168,13 +169,6 @@ def _states(model: VideoEncoder) -> Function:
         return model.encode(params, video).tokens
 
     return states
-
-
-def _split(path: str) -> tuple[str, str]:
-    """PATH and BRANCH; a name that is a file with a # in it is a path."""
-    place, _, branch = path.rpartition("#")
-    # Names of videos and checkpoints may hold a #.
-    return (place, branch) if place and not Path(path).expanduser().exists() else (path, "")
 
 
 def _encoder_of_file(path: str, model: Any, params: Params, branch: str, dtype: Dtype) -> FoundEncoder:

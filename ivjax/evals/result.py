@@ -61,6 +61,7 @@ def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any
         "clips a video": setting.clips,
         "frames": encoder.frames,
         "image": list(encoder.image),
+        **setting.read_by.facts(),
         **(cleaning if words else {}),
         "broken share allowed": setting.broken,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

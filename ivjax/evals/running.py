@@ -11,6 +11,7 @@ from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.items import EvalData, open_items
+from ivjax.evals.own_frames import OwnFrames, Reading, own_frames, own_frames_of
 from ivjax.evals.result import Result
 from ivjax.evals.suites.suite import EvalSuite
 from ivjax.evals.vectors import Setting
@@ -37,7 +38,7 @@ def run_on_weights(
     """
     mesh = build_mesh(MeshShape(fsdp=fsdp))
     model: ClipModel = late.call(suite.READER, "of_weights", suite, weights, preset, tokenizer, mesh)
-    return run_on_model(suite, model, data, weights, say)
+    return run_on_model(suite, model, data, weights, say, own_frames_of(weights))
 
 
 def run_in_memory(
@@ -45,12 +46,24 @@ def run_in_memory(
 ) -> Mapping[str, float]:
     """Returns the metrics of the parameters of an experiment's stage; all processes of the mesh call it."""
     model: ClipModel = late.call(suite.READER, "of_experiment", suite, experiment, params, mesh)
-    return run_on_model(suite, model, EvalData(data), "in memory", say).metrics
+    own = own_frames(experiment)
+    return run_on_model(suite, model, EvalData(data), "in memory", say, own).metrics
 
 
-def run_on_model(suite: EvalSuite, model: ClipModel, data: EvalData, name: str, say: Say) -> Result:
-    """Returns the result of a compiled model; every process gets the same one, and process 0 reports."""
+def run_on_model(
+    suite: EvalSuite,
+    model: ClipModel,
+    data: EvalData,
+    name: str,
+    say: Say,
+    own: OwnFrames | None = None,
+) -> Result:
+    """Returns the result of a compiled model; every process gets the same one, and process 0 reports.
+
+    own: how the run that the model comes from reads clips.
+    """
     _check_sources(suite, data, model.hosts)
+    reading: Reading = suite.reading(own, model.frames)
     setting: Setting[Any] = Setting(
         encoder=model,
         data=data if suite.limit is None else dataclasses.replace(data, limit=suite.limit),
@@ -59,8 +72,10 @@ def run_on_model(suite: EvalSuite, model: ClipModel, data: EvalData, name: str, 
         batch=model.rows,
         broken=suite.broken,
         hosts=model.hosts,
+        reading=reading,
         say=say if jax.process_index() == 0 else lambda line: None,
     )
+    setting.say(str(reading))
     result: Result = suite.score(setting)
     return result
 

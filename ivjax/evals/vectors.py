@@ -13,6 +13,7 @@ from ivjax.errors import UserError
 from ivjax.evals.encoding import ClipEncoder, PairEncoder, in_batches
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.items import EvalData, Item, UnscoredClip
+from ivjax.evals.own_frames import Reading, reading_of
 from ivjax.evals.views import VideoView, read_views
 from ivjax.progress import Progress, Say
 
@@ -33,6 +34,7 @@ class Setting(Generic[E]):
         batch: clips that this process has in memory at once.
         broken: share of the clips that may be unusable.
         hosts: which clips this process reads.
+        reading: which frames and which part of the picture are read (None: middle frames, all of it).
         read: reads views of videos.
         say: takes lines for the person who waits.
     """
@@ -44,8 +46,14 @@ class Setting(Generic[E]):
     batch: int = 32
     broken: float = 0.01
     hosts: Hosts = Hosts()
+    reading: Reading | None = None
     read: Reader = read_views
     say: Say = print
+
+    @property
+    def read_by(self) -> Reading:
+        """How clips are read, where a suite has no rules of its own."""
+        return self.reading or reading_of(None, self.encoder.frames, self.clips)
 
 
 @dataclass(frozen=True)
@@ -106,11 +114,11 @@ def embed(
         setting: the model and the reader.
         items: the test set. Each process draws all of them, and reads its share.
         total: the most items there can be.
-        views: the views of each item, but for its medium and times; by default the setting's equal parts.
+        views: the views of each item, but for its medium and times; by default those of the setting.
         fold: makes of an item's vectors (views, D) float32 what is kept of them; by default all.
     """
     hosts = setting.hosts
-    views = views or [VideoView("", parts=setting.clips, part=part) for part in range(setting.clips)]
+    views = views or setting.read_by.views
     numbered = hosts.share(enumerate(items))
     # Closing the reader ends its threads also where the model or the scoring fails.
     with (

@@ -31,6 +31,14 @@ def show(value: Any) -> str:
     return str(value)
 
 
+def options_text(options: Any) -> str:
+    """Returns a dataclass of options by its name and the values that differ from the defaults."""
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    set_here = (f"{name}={show(value)}" for name, value in values.items() if value != defaults[name])
+    return f"{type(options).__name__}({', '.join(set_here)})"
+
+
 def resolved_text(experiment: Any) -> str:
     """Returns the whole experiment, one `path = value` a line."""
     return "".join(f"{path} = {show(value)}\n" for path, value in leaves(experiment).items())

@@ -1,6 +1,5 @@
 """The ten lines about a run that a start prints, and the table of its parameters."""
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import jax
 
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.listing import show
+from ivjax.experiment.listing import options_text
 from ivjax.progress import Say
 from ivjax.train import sharding
 from ivjax.train.program import Program
@@ -35,8 +34,8 @@ def summary(
         "mesh": f"{axes} on {mesh.size} x {getattr(device, 'device_kind', 'device')}",
         "memory": f"{_size(sum(bytes_of.values()))} per device: {parts}",
         "batch": f"{experiment.batch} clips of {', '.join(media)}{sliced}, in {experiment.dtype}",
-        "steps": f"{experiment.steps:,}, {_options(experiment.schedule)}",
-        "optimizer": _options(experiment.optimizer),
+        "steps": f"{experiment.steps:,}, {options_text(experiment.schedule)}",
+        "optimizer": options_text(experiment.optimizer),
         "data": f"{type(experiment.data).__name__}, seed {experiment.seed}",
         "start": f"continuing from step {step}" if step else _start_weights(experiment),
         "folder": str(folder),
@@ -57,14 +56,6 @@ def parameter_table(program: Program, folder: Path, say: Say) -> None:
 def _start_weights(experiment: Experiment) -> str:
     files = ", ".join(experiment.init_from)
     return f"from {files}" if files else f"parameters drawn from seed {experiment.seed}"
-
-
-def _options(options: Any) -> str:
-    """A dataclass of options by its name and the values that differ from the defaults."""
-    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    defaults = {field.name: field.default for field in dataclasses.fields(options)}
-    set_here = (f"{name}={show(value)}" for name, value in values.items() if value != defaults[name])
-    return f"{type(options).__name__}({', '.join(set_here)})"
 
 
 def _count(tree: Any) -> int:

@@ -10,7 +10,7 @@ from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, Spread, Ticks
 from ivjax.data_pipelines.store.records import pack
 from ivjax.errors import UserError
-from ivjax.evals.scoring.classifying import class_accuracies, merged, score, views_of_video
+from ivjax.evals.scoring.classifying import class_accuracies, merged, reading_of_views, score
 from ivjax.evals.suites import ViewClassification
 from ivjax.evals.suites.suite import NAMING
 from ivjax.evals.views import read_views
@@ -165,10 +165,10 @@ def test_folders_of_frames_are_classified_like_videos(tmp_path):
     "sampling, rule", [("kinetics", Spread(8, "view", 1, 2)), ("ssv2", Ticks(8, "view", 1, 2))]
 )
 def test_views_follow_the_originals_rules_clip_by_clip(sampling, rule):
-    plan = views_of_video(8, ViewClassification(clips=2, crops=3, sampling=sampling))
+    plan = reading_of_views(ViewClassification(clips=2, crops=3, sampling=sampling), None, 8).views
     assert [view.crop for view in plan] == [Square(number, 3) for number in range(3)] * 2
     assert [view.rule for view in plan[3:]] == [rule] * 3 and plan[0].rule.view == 0
-    dense = views_of_video(8, ViewClassification(clips=2, sampling="ucf"))
+    dense = reading_of_views(ViewClassification(clips=2, sampling="ucf"), None, 8).views
     assert [view.rule for view in dense] == [Dense(8, 4, 0, 2), Dense(8, 4, 1, 2)]
 
 

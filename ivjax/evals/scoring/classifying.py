@@ -14,6 +14,7 @@ from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.evals.encoding import ClipEncoder
 from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items
+from ivjax.evals.own_frames import OwnFrames, Reading, default_origin, origin_of, views_of
 from ivjax.evals.result import Result, facts_of
 from ivjax.evals.scoring.rank_metrics import average_precisions, find_ranks
 from ivjax.evals.scoring.recognising import naming_metrics
@@ -21,6 +22,7 @@ from ivjax.evals.scoring.similarity import softmax
 from ivjax.evals.suites.classify import Sampling, ViewClassification
 from ivjax.evals.vectors import Setting, embed
 from ivjax.evals.views import VideoView
+from ivjax.experiment.listing import options_text
 
 _RULES: Mapping[Sampling, Callable[[int, int, int], FrameRule]] = {
     "kinetics": lambda frames, clip, clips: Spread(frames, "view", clip, clips),
@@ -41,17 +43,17 @@ def score(setting: Setting[ClipEncoder], suite: ViewClassification = ViewClassif
     items = open_items(setting.data)
     several = suite.labels == "several"
     labelled = _Labelled(merge_labels(items) if several else items, classes)
-    views = views_of_video(setting.encoder.frames, suite)
-    embedded = embed(setting, labelled, len(items), views, merged)
+    reading: Reading = setting.reading or suite.reading(None, setting.encoder.frames)
+    embedded = embed(setting, labelled, len(items), reading.views, merged)
     if not embedded.items:
         raise UserError(f"no clip of {setting.data.path} has a label; give a test set with labels")
     if suite.predictions is not None and jax.process_index() == 0:
         store(Path(suite.predictions), predictions_text(embedded.items, embedded.vectors))
     right = [labels_of(item) for item in embedded.items]
     facts = facts_of(setting, len(right), words=False) | {
-        "crops a clip": suite.crops,
-        "views a video": len(views),
-        "frames are": _SAID[suite.sampling],
+        **reading.facts(),
+        "crops a clip": suite.crops or 1,
+        "views a video": len(reading.views),
         "classes": classes,
         "views are merged": "mean of their softmax",
         "labels of a video": "those of all its rows; any of them is right" if several else "one",
@@ -61,11 +63,30 @@ def score(setting: Setting[ClipEncoder], suite: ViewClassification = ViewClassif
     return Result(suite.name, facts, class_accuracies(embedded.vectors, right), embedded.unscored)
 
 
-def views_of_video(frames: int, suite: ViewClassification) -> list[VideoView]:
-    """Returns all crops of the first clip, then of the second: views of the same frames are neighbours."""
-    rules = [_RULES[suite.sampling](frames, clip, suite.clips) for clip in range(suite.clips)]
-    crops = [Square(number, suite.crops) for number in range(suite.crops)]
-    return [VideoView("", rule=rule, crop=crop) for rule in rules for crop in crops]
+def reading_of_views(suite: ViewClassification, own: OwnFrames | None, frames: int) -> Reading:
+    """Returns the views of a video: by what the suite was told, else by the run, else by the defaults."""
+    fitted = None if own is None else own.fitted(frames)
+    crop = fitted.crop if fitted else Square()
+    squares = [Square(number, suite.crops) for number in range(suite.crops or 0)]
+    if fitted and suite.sampling is None:
+        views = views_of(fitted.rule, squares or [crop], suite.clips)
+        told = options_text(fitted.rule)
+    else:
+        sampling = suite.sampling or "kinetics"
+        rules = [_RULES[sampling](frames, clip, suite.clips) for clip in range(suite.clips)]
+        views = tuple(VideoView("", rule=rule, crop=one) for rule in rules for one in squares or [crop])
+        told = _SAID[sampling]
+    pictures = f"{suite.crops} squares along the longer side" if suite.crops else options_text(crop)
+    return Reading(views, told, pictures, _origin(suite, own, fitted))
+
+
+def _origin(suite: ViewClassification, own: OwnFrames | None, fitted: OwnFrames | None) -> str:
+    asked = {"--sampling": suite.sampling, "--crops": suite.crops}
+    flags = " and ".join(flag for flag, value in asked.items() if value is not None)
+    if all(asked.values()):
+        return flags
+    default = origin_of(fitted) if fitted else default_origin(own)
+    return f"{flags}, else {default}" if flags else default
 
 
 def merged(logits: np.ndarray) -> np.ndarray:

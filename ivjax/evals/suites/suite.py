@@ -22,6 +22,7 @@ NAMING = (
     *("single_top1", "single_chance"),
 )
 Dtype = Literal["float32", "bfloat16"]  # what a model under test computes in
+Preprocessing = Literal["own", "suite"]  # whose frame rule and crop clips are read by
 Feature = Literal["pooled", "mean"]  # which vector of a clip is read
 
 
@@ -45,6 +46,8 @@ class EvalSuite:
         batch: clips at a time, over all devices.
         broken: share of the clips that may be unusable.
         dtype: what the model computes in.
+        preprocessing: `own`: clips are read by the frame rule and the crop of the run that the model comes
+            from, without its draws; those of weight files, and with `suite` all, by the rules of the suite.
     """
 
     # Class variables, so that they are no fields: a stored experiment need not hold them.
@@ -61,6 +64,9 @@ class EvalSuite:
     broken: float = option(0.01, "share of the clips that may fail", metavar="SHARE")
     # float32, because ranks of near ties differ in bfloat16.
     dtype: Dtype = option("float32", "what the model computes in")
+    preprocessing: Preprocessing = option(
+        "own", "whose frame rule and crop: a run's own, where weights are those of a run, or the suite's"
+    )
 
     def __post_init__(self) -> None:
         self.check_at_least_one("clips", "batch", "limit")
@@ -96,6 +102,11 @@ class EvalSuite:
     def sources(self, data: str) -> tuple[str, ...]:
         """Returns everything that the suite reads clips from; `data` is the test set."""
         return (data,)
+
+    def reading(self, own: Any, frames: int) -> Any:
+        """Returns the Reading of clips of `frames` frames for a model whose run reads them by `own`."""
+        own = own if self.preprocessing == "own" else None
+        return late.call("ivjax.evals.own_frames", "reading_of", own, frames, self.clips)
 
     def score(self, setting: Any) -> Any:
         """Returns the Result of the model and test set of a Setting."""
