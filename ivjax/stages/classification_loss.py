@@ -23,10 +23,14 @@ def build(stage: Classification, compute: Compute) -> Objective:
     def loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         return _loss(stage, model, params, batch, key)
 
+    def eval_loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        return _loss(stage, model, params, batch, None)
+
     tokens = encoder.class_tokens + encoder.patches
     return Objective(
         init=lambda key: model.init(key, stage.head_scale),
         loss=loss,
+        eval_loss=eval_loss,
         media={"video": Medium(batch_of(stage), tokens=tokens, flops=stage.flops())},
         rules=stage.classifier.rules,
         frozen=_frozen(stage, model),
@@ -76,13 +80,16 @@ def _running(stage: Classification) -> tuple[str, ...]:
 
 
 def _loss(
-    stage: Classification, model: Classifier, params: Params, batch: Batch, key: jax.Array
+    stage: Classification, model: Classifier, params: Params, batch: Batch, key: jax.Array | None
 ) -> tuple[jax.Array, Metrics]:
+    """The loss; without a key that of evaluation, where nothing is dropped."""
     video, index, tower = batch["video"], batch["index"], model.tower
-    keep = drop_path(sample_keys(key, index, "drop_path"), stage.drop_path, tower.size.depth)
-    # A key for each clip and purpose: no draw depends on the device, or on the
-    # micro-batch, that a clip is in.
-    keys = sample_keys(key, index, "dropout")
+    keep = keys = None
+    if key is not None:
+        keep = drop_path(sample_keys(key, index, "drop_path"), stage.drop_path, tower.size.depth)
+        # A key for each clip and purpose: no draw depends on the device, or on the
+        # micro-batch, that a clip is in.
+        keys = sample_keys(key, index, "dropout")
     # A stack is one array per parameter, so its first layers cannot be frozen by path.
     if stage.frozen_blocks:
         encoded = tower.encode_above(params["encoder"], video, keep, stage.frozen_blocks)

@@ -1,5 +1,6 @@
 """The loss of clips and captions."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -28,12 +29,18 @@ def build(stage: DualEncoder, compute: Compute) -> Objective:
     def loss(params: Params, embedded: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
         return _loss(stage, params, embedded, batch)
 
+    undropped = dataclasses.replace(stage, drop_path=0.0)
+
+    def eval_embed(params: Params, batch: Batch, key: jax.Array) -> PerClip:
+        return _embed(undropped, model, params, batch, key)
+
     joint = Joint(embed, loss)
     # This rule goes first, so that it decides; the model's own knows no bounds.
     bounded = Rule("temperature", bounds=(contrast.least, contrast.most))
     return Objective(
         init=model.init,
         loss=joint_loss(joint),
+        eval_loss=joint_loss(Joint(eval_embed, loss)),
         media=_media(stage),
         rules=(*stated_in(__name__, [bounded]), *model.size.rules),
         frozen=() if stage.train_text else ("text",),

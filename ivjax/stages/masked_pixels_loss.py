@@ -1,5 +1,6 @@
 """The loss of VideoMAE's pre-training: masks, predictions and the pixels that they should be."""
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
@@ -31,17 +32,18 @@ def build(stage: MaskedPixels, compute: Compute) -> Objective:
     """Returns the stage's parameters, loss and batch."""
     model = stage.model(compute)
 
-    def errors(params: Params, batch: Batch, key: jax.Array) -> PerClip:
-        index, rate = batch["index"], stage.drop_path
+    def errors(params: Params, batch: Batch, key: jax.Array, rate: float = stage.drop_path) -> PerClip:
+        index = batch["index"]
         keep = drop_path(sample_keys(key, index, "drop_path"), rate, stage.encoder.depth)
         decoder_keep = drop_path(sample_keys(key, index, "decoder_drop_path"), rate, stage.decoder.depth)
         roles = draw_roles(stage, index, key)
         return errors_of(stage, model, params, batch["video"], roles, keep, decoder_keep)
 
-    joint = Joint(errors, mean_error)
+    joint, evaluated = Joint(errors, mean_error), Joint(functools.partial(errors, rate=0.0), mean_error)
     return Objective(
         init=model.init,
         loss=joint_loss(joint),
+        eval_loss=joint_loss(evaluated),
         media={"video": Medium(batch_of(stage), tokens=stage.visible, flops=_flops(stage))},
         rules=stage.size.rules,
         # Where all clips count as many tokens, micro-batches can simply be averaged.

@@ -1,5 +1,6 @@
 """The loss of stage 1: teachers, mask, targets at the visible tokens, student."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -26,10 +27,12 @@ Targets = dict[str, jax.Array]
 def build(stage: MaskedReconstruction, compute: Compute) -> Objective:
     """Returns the stage's parameters, loss and batch."""
     reconstruction = reconstruction_of(stage, compute)
+    evaluated = dataclasses.replace(reconstruction, stage=_without_drops(stage))
     tokens = 1 + stage.visible
     return Objective(
         init=reconstruction.init,
         loss=reconstruction.loss,
+        eval_loss=evaluated.loss,
         media={"video": Medium(batch_of(stage), tokens=tokens, flops=stage.flops())},
         rules=stage.rules,
         # By name of the branch, which covers all that lies below it.
@@ -46,6 +49,12 @@ def reconstruction_of(stage: MaskedReconstruction, compute: Compute) -> "Reconst
     if stage.mae_teacher:
         teachers["mae_teacher"] = stage.mae_teacher.model(stage.mae, compute)
     return Reconstruction(stage, stage.model(compute), teachers)
+
+
+def _without_drops(stage: MaskedReconstruction) -> MaskedReconstruction:
+    """The stage in evaluation: neither student nor teacher drops paths."""
+    teacher = stage.clip_teacher and dataclasses.replace(stage.clip_teacher, drop_path=0.0)
+    return dataclasses.replace(stage, drop_path=0.0, clip_teacher=teacher)
 
 
 def batch_of(stage: MaskedReconstruction) -> Mapping[str, jax.ShapeDtypeStruct]:

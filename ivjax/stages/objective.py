@@ -62,6 +62,8 @@ class Objective:
         running: paths of parameters that no gradient moves: each step moves them by the share `MOMENTUM`
             towards the term of the same name.
         joint: the loss in two halves, where it compares the rows of a batch with each other.
+        eval_loss: the loss on clips that are not trained on: without dropout and drop-path, batch norms by
+            their running statistics, masks as in training (None: `loss`, which has none of these).
         grid: the patch grid that position tables of weight files are resized to.
         vocabulary: name of a field of words -> the number of words that the stage knows; the ids of that
             field are below it. A stage of several vocabularies states each.
@@ -79,6 +81,7 @@ class Objective:
     # Kept among the parameters, so that checkpoints, averages and weight files hold them like any other.
     running: tuple[str, ...] = ()
     joint: Joint | None = None
+    eval_loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]] | None = None
     grid: tuple[int, int, int] | None = None
     vocabulary: Mapping[str, int] = field(default_factory=dict)
 

@@ -98,10 +98,11 @@ def step_of(experiment: Experiment) -> Step:
 
 
 def loss_of(experiment: Experiment) -> Loss:
-    """The loss as a pure function of (trained, frozen, batch); its random key is that of the seed."""
+    """The loss of evaluation as a pure function of (trained, frozen, batch); its key is that of the seed."""
 
     def loss(trained: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
         objective = objective_of(experiment)
-        return objective.loss(joined(trained, frozen), batch, jax.random.key(experiment.seed))
+        evaluated = objective.eval_loss or objective.loss
+        return evaluated(joined(trained, frozen), batch, jax.random.key(experiment.seed))
 
     return loss
