@@ -12,8 +12,9 @@ if (_ROOT / "setup.py").is_file() and (_ROOT / "data_pipelines").is_dir():
 
 if TYPE_CHECKING:
     from ivjax.convert.loading import Loaded, load
+    from ivjax.embed.video_features import features
 
-__all__ = ["Loaded", "__version__", "load"]
+__all__ = ["Loaded", "__version__", "features", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,13 @@ def __getattr__(name: str) -> Any:
         from ivjax.convert import loading
 
         return getattr(loading, name)
+    if name == "features":
+        from ivjax.embed.video_features import features
+
+        return features
     raise AttributeError(f"module 'ivjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # Else only what is imported already would be listed, and how this module is made.
+    return list(__all__)

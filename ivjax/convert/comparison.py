@@ -13,6 +13,7 @@ from ivjax.convert.engine.fits import Fitting
 from ivjax.convert.engine.match_report import MatchReport
 from ivjax.convert.engine.matching import Match, MatchRequest
 from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.models.sizes import Grid
@@ -34,6 +35,7 @@ class ImportChoices:
         dtype: floats are cast to it; None keeps them as stored.
         frames: the frames that a joint position table in the file stands for.
         inflate: how image kernels become video kernels.
+        sizes: sizes of the family's models, in place of a preset.
     """
 
     family: str | None = None
@@ -43,6 +45,7 @@ class ImportChoices:
     dtype: str | None = None
     frames: int | None = None
     inflate: Inflation = "centre"
+    sizes: Any = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def compare(
 
     `what` is the file's name in errors.
     """
-    file = recognise(tensors, what, choices.family)
+    likely = [family for family in FAMILIES.values() if family.fits(choices.sizes)]
+    file = recognise(tensors, what, choices.family, likely)
     family, dtype = file.family, _dtype(choices.dtype)
     frames = (choices.frames,) if choices.frames else file.frames
     fitting = Fitting(grid, frames, choices.inflate)
@@ -110,6 +114,8 @@ def compare(
 
 def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tuple[Any, str]:
     """Returns the sizes of the model that the file is to fit, and what they are called."""
+    if choices.sizes is not None:
+        return _given_sizes(file, choices), "the given sizes"
     stored = file.stored_sizes() if choices.preset is None else None
     if stored is not None:
         # A file of this project names its sizes, which may be those of no preset.
@@ -119,6 +125,18 @@ def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tu
         sizes = preset_named(file.family, preset)
     changed = apply_overrides(sizes, choices.overrides)
     return changed, preset if changed == sizes else f"{preset} with {' '.join(choices.overrides)}"
+
+
+def _given_sizes(file: OpenedFile, choices: ImportChoices) -> Any:
+    family, given = file.family, choices.sizes
+    if choices.preset is not None or choices.overrides:
+        raise UserError("sizes take the place of a preset and of overrides; give one of them")
+    if not family.fits(given):
+        raise UserError(
+            f"the file is of {family.name}, whose sizes are a {family.kind.__name__}, not a "
+            f"{type(given).__name__}; give those, or name another family"
+        )
+    return given
 
 
 def _unequal_copies(tensors: Tensors, ties: Mapping[str, str]) -> list[str]:

@@ -40,6 +40,8 @@ def import_weights(
     grid: Grid | None = None,
     frames: int | None = None,
     inflate: Inflation = "centre",
+    sizes: Any = None,
+    overrides: Sequence[str] = (),
 ) -> Imported:
     """Reads a file of the originals or of this project. Names and shapes are checked before bytes are read.
 
@@ -54,8 +56,10 @@ def import_weights(
         grid: the patch grid (T, H, W) of `target`, where its shapes leave a choice.
         frames: the frames that the file's joint position table stands for, where its shape leaves a choice.
         inflate: how image kernels become video kernels.
+        sizes: sizes of the model, in place of a preset.
+        overrides: other sizes than the preset's, such as `vision.frames=16`.
     """
-    choices = ImportChoices(family, preset, (), fresh, dtype, frames, inflate)
+    choices = ImportChoices(family, preset, overrides, fresh, dtype, frames, inflate, sizes)
     shapes = None if target is None else shapes_by_path(target)
     compared = compare(open_weights(path), str(path), choices, shapes, grid)
     compared.report.check(str(path))

@@ -16,7 +16,7 @@ from ivjax.ops.layout import ACTIVATION_AXES, batch_spec
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import replicate
 
-Function = Callable[[Params, jax.Array], jax.Array]  # (parameters, rows) -> an array with as many rows
+Function = Callable[[Params, jax.Array], Any]  # (parameters, rows) -> an array, or some, with as many rows
 
 
 class ClipModel:
@@ -35,15 +35,18 @@ class ClipModel:
         image: tuple[int, int],
         batch: int,
         mesh: Mesh,
+        small_steps: bool = False,
     ):
         """Takes `function` of parameters and clips (B, T, H, W, 3) uint8, which gives vectors (B, D).
 
         The same function must come for the same model, so that it is compiled once in a process. `batch` is
-        rounded up to what the mesh divides.
+        rounded up to what the mesh divides. With `small_steps` a batch of fewer clips is filled up to a power
+        of two only: a single clip does not cost a whole batch, and some more shapes are compiled.
         """
         self.frames, self.image = frames, image
-        ways = math.prod(mesh.shape[axis] for axis in ACTIVATION_AXES["batch"])
+        self._ways = ways = math.prod(mesh.shape[axis] for axis in ACTIVATION_AXES["batch"])
         self._batch = -(-batch // ways) * ways
+        self._small_steps = small_steps
         self._mesh = mesh
         self._params = placed(params, mesh)
         self._function = function
@@ -61,20 +64,31 @@ class ClipModel:
         """
         return self.on_own(self._function, clips)
 
-    def on_own(self, function: Function, rows: np.ndarray) -> np.ndarray:
-        """Returns what a function makes of this process's rows, float32."""
+    def on_own(self, function: Function, rows: np.ndarray) -> Any:
+        """Returns what a function makes of this process's rows: an array, or a tuple of them; float32."""
         found = []
         # At least once: a process without clips must still join the collectives of the others.
         for start in range(0, max(len(rows), 1), self.rows):
             part = rows[start : start + self.rows]
-            # Filled up, because another shape would be compiled anew.
-            full = np.zeros((self.rows, *rows.shape[1:]), rows.dtype)
+            # Filled up, because every other shape is compiled anew.
+            full = np.zeros((self._filled(len(part)), *rows.shape[1:]), rows.dtype)
             full[: len(part)] = part
             split = NamedSharding(self._mesh, batch_spec())
-            shape = (self._batch, *rows.shape[1:])
+            shape = (len(full) * self.hosts.count, *rows.shape[1:])
             batch = jax.make_array_from_process_local_data(split, full, shape)
-            found.append(_own_rows(self._called(function, batch, split))[: len(part)])
-        return np.concatenate(found)
+            made = self._called(function, batch, split)
+            found.append(jax.tree.map(lambda array, count=len(part): _own_rows(array)[:count], made))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *found)
+
+    def _filled(self, count: int) -> int:
+        """Returns the rows that a part of a batch is filled up to."""
+        # Processes that read different clips would not agree on the shape of their last batches.
+        if not self._small_steps or self.hosts.count > 1:
+            return self.rows
+        filled = self._ways
+        while filled < count:
+            filled *= 2
+        return min(filled, self.rows)
 
     def on_shared(self, function: Function, rows: np.ndarray) -> np.ndarray:
         """Returns in every process what a function makes of rows that every process has, float32."""

@@ -45,6 +45,10 @@ class TokenEncoder(ClipEncoder, Protocol):
         """Returns the last states of all tokens (n, N, C) float32, class tokens first."""
         ...
 
+    def video_and_tokens(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `video` and `tokens` return, for the price of one of them."""
+        ...
+
 
 class PairEncoder(TokenEncoder, Protocol):
     """Embeds clips and texts in one space: rows of `video` and of `text` have unit length."""

@@ -1,28 +1,23 @@
 """Encoders as probes and `ivjax embed` read them: one vector a clip, or the states of its tokens."""
 
 import functools
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ivjax.convert.loading import load
-from ivjax.convert.origins import params_of_run
+from ivjax.convert.loading import Loaded, load, tower_inside, tower_of_stage
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
 from ivjax.evals.encoding import TokenEncoder
-from ivjax.evals.own_frames import split_branch
 from ivjax.evals.pair_model import PairModel
 from ivjax.evals.suites.suite import Dtype, Feature, FeatureSuite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment, Stage
-from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.dual_tower import DualTower
-from ivjax.models.sizes import ComposedSize
-from ivjax.models.tower import VideoEncoder, VideoTower
+from ivjax.models.tower import Encoded, VideoEncoder
 from ivjax.ops.cut import Params
 
 _ENCODER = "encoder"  # the branch of a larger model that is read unless another is named
@@ -39,14 +34,29 @@ class FoundEncoder(NamedTuple):
 class Features(ClipModel):
     """A TokenEncoder of features that are not made for any task; `feature` says which they are."""
 
-    def __init__(self, model: VideoEncoder, params: Params, feature: Feature, batch: int, mesh: Mesh):
-        super().__init__(_reader(model, feature), params, model.frames, model.image, batch, mesh)
+    def __init__(
+        self,
+        model: VideoEncoder,
+        params: Params,
+        feature: Feature,
+        batch: int,
+        mesh: Mesh,
+        small_steps: bool = False,
+    ):
+        function = _functions(model, feature)[0]
+        super().__init__(function, params, model.frames, model.image, batch, mesh, small_steps)
         self.feature = feature
         self._model, self._asked = model, batch
 
     def tokens(self, clips: np.ndarray) -> np.ndarray:
         """Returns the last states of all tokens (n, N, C) float32, class tokens first."""
-        return self.on_own(_states(self._model), clips)
+        found: np.ndarray = self.on_own(_functions(self._model, self.feature)[1], clips)
+        return found
+
+    def video_and_tokens(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `video` and `tokens` return, in one pass."""
+        found: tuple[np.ndarray, np.ndarray] = self.on_own(_functions(self._model, self.feature)[2], clips)
+        return found
 
     def fresh(self) -> "Features":
         """Returns the same model with random parameters, always the same ones."""
@@ -73,7 +83,7 @@ def check_experiment(suite: FeatureSuite, experiment: Experiment) -> None:
     """Raises UserError if an experiment's stage has no such encoder."""
     stage, compute = experiment.stage, Compute(suite.dtype)
     if suite.branch or not isinstance(stage.model(compute), VideoEncoder):
-        _branch(type(stage).__name__, stage, suite.branch or _ENCODER, compute.dtype)
+        tower_of_stage(type(stage).__name__, stage, suite.branch or _ENCODER, compute.dtype)
 
 
 def open_features(
@@ -99,44 +109,49 @@ def open_features(
     return _features(path, find_encoder(path, preset, dtype), feature, batch, mesh or local_mesh())
 
 
-def open_embedder(path: str, preset: str | None = None, batch: int = 32) -> TokenEncoder:
-    """Returns the model that embeds clips: everything that `open_features` opens.
+def open_embedder(
+    path: str, preset: str | None = None, batch: int = 32, feature: Feature | None = None
+) -> TokenEncoder:
+    """Returns the model that embeds clips: everything that `open_features` opens; see `embedder_of`."""
+    return embedder_of(load(path, preset, on_host=True), feature, batch, local_mesh())
+
+
+def embedder_of(loaded: Loaded, feature: Feature | None, batch: int, mesh: Mesh) -> TokenEncoder:
+    """Returns what embeds clips by the video tower of a model.
 
     The rows of a pair of towers have unit length, because texts are compared with them. Those of any other
-    model are its features as they are.
+    model are its features as they are, and so are the `mean` patches of a pair.
     """
-    found = find_encoder(path, preset)
-    if isinstance(found.model, DualTower):
+    found = encoder_of(loaded)
+    if isinstance(found.model, DualTower) and feature != "mean":
         # Without a tokenizer: videos can be embedded where the vocabulary is not at hand.
-        return PairModel(found.model, found.params, None, batch, local_mesh())
-    return _features(path, found, None, batch, local_mesh())
+        return PairModel(found.model, found.params, None, batch, mesh, small_steps=True)
+    return _features(loaded.path, found, feature, batch, mesh, small_steps=True)
 
 
-def _features(path: str, found: FoundEncoder, feature: Feature | None, batch: int, mesh: Mesh) -> Features:
+def _features(
+    path: str, found: FoundEncoder, feature: Feature | None, batch: int, mesh: Mesh, small_steps: bool = False
+) -> Features:
     """Returns pooled features where the pooling was trained, else the mean of the tokens."""
     if feature == "pooled" and not found.model.pools:
         name = type(found.model).__name__
-        raise UserError(f"{path} holds a {name}, which pools nothing; leave out --features")
+        raise UserError(f"{path} holds a {name}, which pools nothing; ask for the mean of its patches")
     default: Feature = "pooled" if found.model.pools and found.pools else "mean"
-    return Features(found.model, found.params, feature or default, batch, mesh)
+    return Features(found.model, found.params, feature or default, batch, mesh, small_steps)
 
 
 def find_encoder(path: str, preset: str | None = None, dtype: Dtype = "float32") -> FoundEncoder:
     """Returns the encoder of FILE, RUN, or of a branch of either: PATH#BRANCH."""
-    place, branch = split_branch(path)
-    folder = Path(place).expanduser()
-    if not is_run(folder):
-        model, params, _ = load(folder, preset, dtype=dtype, on_host=True)
-        return _encoder_of_file(place, model, params, branch, dtype)
-    if preset:
-        raise UserError(f"{place} is a run, which knows its sizes: leave out the preset")
-    experiment = stored_experiment(folder)
-    model = experiment.stage.model(Compute(dtype))
-    if isinstance(model, VideoEncoder) and not branch:
-        return FoundEncoder(*load(folder, dtype=dtype, on_host=True)[:2])
-    encoder = _branch(str(folder), experiment.stage, branch or _ENCODER, dtype)
-    params = params_of_run(folder, experiment, branch=branch or _ENCODER)
-    return FoundEncoder(encoder, params[branch or _ENCODER], _pools(model, branch or _ENCODER))
+    # On the host: the devices of the mesh get their parts from there, and need not hold all of them at once.
+    return encoder_of(load(path, preset, dtype=dtype, on_host=True))
+
+
+def encoder_of(loaded: Loaded) -> FoundEncoder:
+    """Returns the video tower of a model: itself, or the one inside it."""
+    if isinstance(loaded.model, VideoEncoder):
+        return FoundEncoder(loaded.model, loaded.params, loaded.pools)
+    tower, pools = tower_inside(loaded, _ENCODER)
+    return FoundEncoder(tower, loaded.params[_ENCODER], pools)
 
 
 def encoder_in_memory(stage: Stage, params: Params, branch: str | None, compute: Compute) -> FoundEncoder:
@@ -145,53 +160,28 @@ def encoder_in_memory(stage: Stage, params: Params, branch: str | None, compute:
     if isinstance(model, VideoEncoder) and not branch:
         return FoundEncoder(model, params)
     branch = branch or _ENCODER
-    encoder = _branch(type(stage).__name__, stage, branch, compute.dtype)
-    return FoundEncoder(encoder, params[branch], _pools(model, branch))
+    tower, pools = tower_of_stage(type(stage).__name__, stage, branch, compute.dtype)
+    return FoundEncoder(tower, params[branch], pools)
 
 
-@functools.lru_cache(maxsize=8)  # the same function for the same model, so that it is compiled once
-def _reader(model: VideoEncoder, feature: Feature) -> Function:
+@functools.lru_cache(maxsize=16)  # the same functions for the same model, so that they are compiled once
+def _functions(model: VideoEncoder, feature: Feature) -> tuple[Function, Function, Function]:
+    """One vector of a clip, the last states of its tokens, and both."""
 
-    def mean(params: Params, video: jax.Array) -> jax.Array:
-        patches = model.encode(params, video).tokens[:, model.class_tokens :]
+    def vector(found: Encoded) -> jax.Array:
+        if feature == "pooled":
+            return found.pooled.astype(jnp.float32)
         # A mean over thousands of bfloat16 tokens would keep about two digits.
-        return patches.astype(jnp.float32).mean(1)
+        return found.tokens[:, model.class_tokens :].astype(jnp.float32).mean(1)
 
-    def pooled(params: Params, video: jax.Array) -> jax.Array:
-        return model.encode(params, video).pooled.astype(jnp.float32)
+    def video(params: Params, clips: jax.Array) -> jax.Array:
+        return vector(model.encode(params, clips))
 
-    return mean if feature == "mean" else pooled
+    def tokens(params: Params, clips: jax.Array) -> jax.Array:
+        return model.encode(params, clips).tokens
 
+    def both(params: Params, clips: jax.Array) -> tuple[jax.Array, jax.Array]:
+        found = model.encode(params, clips)
+        return vector(found), found.tokens
 
-@functools.lru_cache(maxsize=8)  # for the same reason
-def _states(model: VideoEncoder) -> Function:
-    def states(params: Params, video: jax.Array) -> jax.Array:
-        return model.encode(params, video).tokens
-
-    return states
-
-
-def _encoder_of_file(path: str, model: Any, params: Params, branch: str, dtype: Dtype) -> FoundEncoder:
-    if isinstance(model, VideoEncoder) and not branch:
-        return FoundEncoder(model, params)
-    composed: ComposedSize = model.size
-    size = composed.encoders().get(branch or _ENCODER)
-    if size is None:
-        named = f" #{branch}" if branch else ""
-        raise UserError(f"{path} holds a {type(model).__name__}, which has no video encoder{named}")
-    return FoundEncoder(size.build(Compute(dtype)), params[branch or _ENCODER], composed.trains_pooling())
-
-
-def _branch(name: str, stage: Stage, branch: str, dtype: Dtype) -> VideoTower:
-    """The tower at a branch of a stage's parameters."""
-    encoders = stage.encoders()
-    if branch not in encoders:
-        names = ", ".join(f"{name}#{other}" for other in encoders) or "none"
-        raise UserError(f"{name} has no encoder #{branch}; its encoders are {names}")
-    return encoders[branch].build(Compute(dtype))
-
-
-def _pools(model: Any, branch: str) -> bool:
-    """Whether the pooling of a branch was trained: teachers were, elsewhere."""
-    size: ComposedSize = model.size
-    return branch not in size.encoders() or size.trains_pooling()
+    return video, tokens, both

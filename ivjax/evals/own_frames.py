@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ivjax.convert.loading import split_branch
 from ivjax.data_pipelines.augment.geometry import Crop
 from ivjax.data_pipelines.load.mixture import CorpusFields, Mixture, mixtures_of, path_of_medium
 from ivjax.data_pipelines.sampling import EveryOf, FrameRule, rules_of_views
@@ -91,13 +92,6 @@ def own_frames_of(path: str | Path) -> OwnFrames | None:
     """Returns how the run at PATH, or at PATH#BRANCH, reads clips; None if the path is no run's."""
     folder = Path(split_branch(str(path))[0]).expanduser()
     return own_frames(stored_experiment(folder)) if is_run(folder) else None
-
-
-def split_branch(path: str) -> tuple[str, str]:
-    """Returns PATH and BRANCH of PATH#BRANCH; a name that is a file with a # in it is a path."""
-    place, _, branch = path.rpartition("#")
-    # Names of videos and checkpoints may hold a #.
-    return (place, branch) if place and not Path(path).expanduser().exists() else (path, "")
 
 
 def views_of(rule: FrameRule, crops: Sequence[Crop], clips: int) -> tuple[VideoView, ...]:

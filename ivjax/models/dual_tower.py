@@ -11,6 +11,7 @@ from ivjax.models.dual_size import DualSize
 from ivjax.models.segments import Segmented, encode_segments
 from ivjax.models.tower import Encoded, TextTower, VideoEncoder, VideoTower
 from ivjax.ops.cut import Params
+from ivjax.ops.losses import l2_normalise
 
 
 class _Pair(nn.Module):
@@ -98,6 +99,14 @@ class DualTower(VideoEncoder):
     def words(self, params: Params, ids: jax.Array) -> jax.Array:
         """Token ids (B, L) -> embeddings (B, out), not normalised."""
         return self.text.encode(params["text"], ids)
+
+    def unit_video(self, params: Params, video: jax.Array) -> jax.Array:
+        """Clips (B, T, H, W, 3) -> embeddings (B, out) of unit length, whose products are cosines."""
+        return l2_normalise(self.video(params, video))
+
+    def unit_words(self, params: Params, ids: jax.Array) -> jax.Array:
+        """Token ids (B, L) -> embeddings (B, out) of unit length."""
+        return l2_normalise(self.words(params, ids))
 
     def tokens(self, params: Params, video: jax.Array) -> jax.Array:
         """Clips (B, T, H, W, 3) -> the last states of all tokens (B, n, width), class tokens first."""

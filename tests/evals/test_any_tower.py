@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.convert.loading import Loaded
 from ivjax.embed.embed_videos import EmbedOptions
 from ivjax.embed.embedding_job import EmbeddingJob, run_job
 from ivjax.embed.index import read_index
@@ -105,7 +106,7 @@ def test_any_tower_is_probed_by_what_it_pools_or_by_its_patches(out):
     assert np.abs(found.fresh().video(CLIPS) - expected).max() > 0.01
     if out is None:
         suite = LinearProbe(train="x", features="pooled")
-        with pytest.raises(UserError, match="holds a TintTower, which pools nothing; leave out --features"):
+        with pytest.raises(UserError, match="holds a TintTower, which pools nothing; ask for the mean"):
             features.of_experiment(suite, experiment, params, local_mesh())
 
 
@@ -113,7 +114,7 @@ def test_any_tower_is_probed_by_what_it_pools_or_by_its_patches(out):
 def test_any_tower_embeds_videos_for_the_embed_command(out, tmp_path, monkeypatch):
     tower = TintSize(out).build(COMPUTE)
     params = drawn(tower, 1)
-    monkeypatch.setattr(features, "find_encoder", lambda path, preset: features.FoundEncoder(tower, params))
+    monkeypatch.setattr(features, "load", lambda path, preset, on_host: Loaded(tower, params, None, path))
     video = write_coloured(tmp_path / "red.mp4", "red")
     job = EmbeddingJob((video,), (), None, tmp_path / "i.npz", "w", options=EmbedOptions(batch=2))
     said = []

@@ -1,0 +1,106 @@
+"""A loaded model in a few lines: what it is, what it reads and gives, and how it is used."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
+from ivjax.models.dual_tower import DualTower
+from ivjax.models.sizes import VideoTowerSize
+from ivjax.ops.cut import Params
+from ivjax.ops.trees import paths_of
+
+_MIB = 2**20
+
+
+def summary(title: str, model: Any, params: Params, tokenizer: Tokenizer | None) -> str:
+    """Returns the lines that a loaded model prints as; `title` is the first one."""
+    size = getattr(model, "size", None)
+    tower = _video_size(size)
+    lines = {"model": f"{type(model).__name__}, {_counted(params)}", **_sizes(size)}
+    if tower is not None:
+        frames, (height, width) = getattr(model, "frames", tower.frames), tower.image
+        lines["reads"] = f"clips (n, {frames}, {height}, {width}, 3) uint8{_words(model, tokenizer)}"
+        lines["gives"] = _gives(model, size, tower)
+    lines |= {
+        "use": ", ".join(_shortcuts(model, tower)),
+        "methods": f"{', '.join(_methods(model))} of .model",
+    }
+    return "\n".join([title, *(f"  {name:8} {text}" for name, text in lines.items() if text)])
+
+
+def _counted(params: Params) -> str:
+    leaves = [leaf for _, leaf in paths_of(params)]
+    count, size = sum(leaf.size for leaf in leaves), sum(leaf.nbytes for leaf in leaves)
+    dtypes = ", ".join(sorted({str(leaf.dtype) for leaf in leaves}))
+    return f"{count:,} parameters in {len(leaves)} arrays, {size / _MIB:,.1f} MiB {dtypes}"
+
+
+def _video_size(size: Any) -> VideoTowerSize | None:
+    """The size of the video tower that clips go to."""
+    if not hasattr(size, "encoders"):
+        return None
+    if hasattr(size, "image"):
+        tower: VideoTowerSize = size
+        return tower
+    return next(iter(size.encoders().values()), None)
+
+
+def _sizes(size: Any) -> dict[str, str]:
+    """A line for each part of a size that is one itself, and one for the rest."""
+    if not dataclasses.is_dataclass(size):
+        return {}
+    inside = {
+        field.name: value
+        for field in dataclasses.fields(size)
+        if dataclasses.is_dataclass(value := getattr(size, field.name))
+    }
+    own = _stated(size, without=inside)
+    lines = {name: _stated(each) for name, each in inside.items()}
+    return {"size": own} | lines if own or not lines else lines
+
+
+def _stated(size: Any, without: Mapping[str, Any] = {}) -> str:
+    """The values that are not their field's default, because released sizes have twenty of those."""
+    fields = [field for field in dataclasses.fields(size) if field.name not in without]
+    values = ((field, getattr(size, field.name)) for field in fields)
+    return ", ".join(f"{field.name} {_plain(value)}" for field, value in values if value != field.default)
+
+
+def _plain(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return f"({_stated(value)})"
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _words(model: Any, tokenizer: Tokenizer | None) -> str:
+    if tokenizer is None:
+        return ""
+    file = getattr(tokenizer, "path", "") or "without its vocabulary: give tokenizer=FILE"
+    return f"; captions as {tokenizer.length} ids ({type(tokenizer).__name__} {file})"
+
+
+def _gives(model: Any, size: Any, tower: VideoTowerSize) -> str:
+    tokens = f"tokens (n, {tower.class_tokens + tower.patches}, {tower.width})"
+    if isinstance(model, DualTower):
+        return f"embedding (n, {tower.out}), beside that of captions; {tokens} of each {tower.frames} frames"
+    pooled = "" if tower.out is None else f"pooled (n, {tower.out}); "
+    logits = f"logits (n, {size.classes}); " if hasattr(size, "classes") else ""
+    return f"{logits}{pooled}mean (n, {tower.width}); {tokens}"
+
+
+def _shortcuts(model: Any, tower: VideoTowerSize | None) -> list[str]:
+    videos = [] if tower is None else ["ivjax.features(model, videos)"]
+    return [*videos, "model.text(words)"] if isinstance(model, DualTower) else videos
+
+
+def _methods(model: Any) -> list[str]:
+    """The methods that take parameters, by their signatures: a new kind of model needs no edit here."""
+    found = []
+    for name, method in inspect.getmembers(type(model), inspect.isfunction):
+        arguments = [*inspect.signature(method).parameters.values()][1:]
+        if not name.startswith("_") and arguments and arguments[0].name == "params" and len(arguments) > 1:
+            needed = (each.name for each in arguments if each.default is inspect.Parameter.empty)
+            found.append(f"{name}({', '.join(needed)})")
+    return found
