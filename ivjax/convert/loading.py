@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,12 @@ from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.load.tokenizers_in_use import caption_tokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
-from ivjax.experiment.computing import Compute
+from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.run_folder import checkpoint_steps, folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.sizes import ComposedSize
 from ivjax.ops.cut import Params
-
-Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -2,10 +2,10 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
+from ivjax.experiment.listing import options_text, show
 from ivjax.models.dual_tower import DualTower
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.ops.cut import Params
@@ -51,27 +51,13 @@ def _sizes(size: Any) -> dict[str, str]:
     """A line for each part of a size that is one itself, and one for the rest."""
     if not dataclasses.is_dataclass(size):
         return {}
-    inside = {
-        field.name: value
-        for field in dataclasses.fields(size)
-        if dataclasses.is_dataclass(value := getattr(size, field.name))
+    values = {field.name: (getattr(size, field.name), field.default) for field in dataclasses.fields(size)}
+    lines = {
+        name: options_text(value) for name, (value, _) in values.items() if dataclasses.is_dataclass(value)
     }
-    own = _stated(size, without=inside)
-    lines = {name: _stated(each) for name, each in inside.items()}
-    return {"size": own} | lines if own or not lines else lines
-
-
-def _stated(size: Any, without: Mapping[str, Any] = {}) -> str:
-    """The values that are not their field's default, because released sizes have twenty of those."""
-    fields = [field for field in dataclasses.fields(size) if field.name not in without]
-    values = ((field, getattr(size, field.name)) for field in fields)
-    return ", ".join(f"{field.name} {_plain(value)}" for field, value in values if value != field.default)
-
-
-def _plain(value: Any) -> str:
-    if dataclasses.is_dataclass(value):
-        return f"({_stated(value)})"
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    # Those that are their field's default go without saying: released sizes have twenty fields.
+    own = [f"{name}={show(v)}" for name, (v, default) in values.items() if name not in lines and v != default]
+    return ({"size": f"{type(size).__name__}({', '.join(own)})"} if own or not lines else {}) | lines
 
 
 def _words(model: Any, tokenizer: Tokenizer | None) -> str:

@@ -9,8 +9,8 @@ from jax.sharding import Mesh
 from ivjax.convert.loading import load
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
-from ivjax.evals.suites.suite import Dtype, EvalSuite
-from ivjax.experiment.computing import Compute
+from ivjax.evals.suites.suite import EvalSuite
+from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment
 from ivjax.models.classifier import Classifier
 from ivjax.ops.cut import Params

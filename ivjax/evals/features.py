@@ -13,8 +13,8 @@ from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
 from ivjax.evals.encoding import TokenEncoder
 from ivjax.evals.pair_model import PairModel
-from ivjax.evals.suites.suite import Dtype, Feature, FeatureSuite
-from ivjax.experiment.computing import Compute
+from ivjax.evals.suites.suite import Feature, FeatureSuite
+from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.models.dual_tower import DualTower
 from ivjax.models.tower import Encoded, VideoEncoder

@@ -13,8 +13,8 @@ from ivjax.data_pipelines.load.tokenizers_in_use import caption_tokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
-from ivjax.evals.suites.suite import Dtype, EvalSuite
-from ivjax.experiment.computing import Compute
+from ivjax.evals.suites.suite import EvalSuite
+from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment
 from ivjax.models.dual_tower import DualTower
 from ivjax.ops.cut import Params

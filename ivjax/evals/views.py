@@ -19,9 +19,12 @@ from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import Video, VideoFacts, to_rgb
 from ivjax.data_pipelines.video.footage import TOLERANCE, exact, fetch
+from ivjax.data_pipelines.video.frame_array import FrameArray
 from ivjax.data_pipelines.video.frame_folder import FrameFolder
 
-FrameReader: TypeAlias = Video | FrameFolder
+FrameReader: TypeAlias = Video | FrameFolder | FrameArray
+# A file, `archive.tar::member`, the bytes of one, a folder of images, or frames (T, H, W, 3) uint8.
+Media: TypeAlias = str | Path | bytes | np.ndarray
 _MOST_THREADS = 8
 _AHEAD_BYTES = 512 * 2**20  # of decoded views that wait for the consumer
 
@@ -31,17 +34,18 @@ class VideoView:
     """A part of a medium, and what of it is read.
 
     Attributes:
-        media: a file, `archive.tar::member`, the bytes of one, or a folder of images.
+        media: what is read.
         start: where the span begins, in seconds (None: where the medium does).
         end: where the span ends, in seconds (None: where the medium does).
         parts: into how many parts of equal length the span is cut.
         part: which of them is read.
         rule: which of its frames; must draw no random numbers (None: the middle ones of equal parts).
         crop: which part of the upright picture; must draw no random numbers either (None: all of it).
-        frame_rate: how many images of a folder are shown a second (None: the medium is no folder).
+        frame_rate: how many images of a folder, or frames of an array, are shown a second: 0 if that is not
+            known, which rules that count seconds refuse (None: the medium is neither).
     """
 
-    media: str | Path | bytes = field(repr=False)
+    media: Media = field(repr=False)
     start: float | None = None
     end: float | None = None
     parts: int = 1
@@ -168,15 +172,17 @@ def _dealt(views: Iterable[VideoView], lanes: list["_Lane"]) -> Iterator[tuple["
         yield lanes[place], view
 
 
-def _same(one: str | Path | bytes, other: str | Path | bytes) -> bool:
+def _same(one: Media, other: Media) -> bool:
     # By identity: comparing megabytes for every view would cost more than it saves.
-    if isinstance(one, bytes) or isinstance(other, bytes):
+    if isinstance(one, bytes | np.ndarray) or isinstance(other, bytes | np.ndarray):
         return one is other
     return str(one) == str(other)
 
 
 def _footage(view: VideoView) -> FrameReader:
     media = view.media
+    if isinstance(media, np.ndarray):
+        return FrameArray(media, view.frame_rate or 0.0)
     if view.frame_rate is not None:
         return FrameFolder(str(media), exact(view.frame_rate))
     return Video(media if isinstance(media, bytes) else fetch(str(media)))
@@ -191,7 +197,7 @@ class _Lane:
         self._image = image
         # Threads and not processes: PyAV releases the interpreter lock while it decodes and scales.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="view")
-        self._media: str | Path | bytes | None = None
+        self._media: Media | None = None
         self._opened: FrameReader | ClipError = _NOT_YET
         self._decoded: tuple[tuple[int, ...], list[av.VideoFrame]] = ((), [])
 

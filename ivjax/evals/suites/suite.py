@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.experiment import late
+from ivjax.experiment.computing import Dtype
 from ivjax.progress import Say
 
 Aggregate = Literal["embedding", "mean", "max", "logsumexp"]  # what several clips of a video become
@@ -21,7 +22,6 @@ NAMING = (
     *("top1", "top5", "mean", "chance", "times_chance", "most_frequent"),
     *("single_top1", "single_chance"),
 )
-Dtype = Literal["float32", "bfloat16"]  # what a model under test computes in
 Preprocessing = Literal["own", "suite"]  # whose frame rule and crop clips are read by
 Feature = Literal["pooled", "mean"]  # which vector of a clip is read
 
