@@ -5,7 +5,7 @@ from its own `init_from`, which may name another run. Hence they share a module.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,15 @@ from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.formats.safetensors_files import open_tensors
-from ivjax.convert.formats.tensors import Arrays, Shape, Tensors
+from ivjax.convert.formats.tensors import Arrays, LazyTensor, Shape, Tensors
+from ivjax.convert.formats.writing import write_safetensors
 from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage
 from ivjax.convert.starting import shapes_of, starting_params
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment, Stage
+from ivjax.experiment.kept_files import FROZEN
 from ivjax.experiment.patterns import covers
+from ivjax.experiment.run_folder import folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
 from ivjax.models.sizes import Grid
 from ivjax.ops.cut import Params, joined
@@ -71,8 +74,8 @@ def params_of_run(
 ) -> Params:
     """Returns the parameters of a run's model in the host's memory; with `branch`, also those of that branch.
 
-    Checkpoints hold what was trained. The rest comes from where the run had it, but for its teachers, which
-    are read only if they are the branch.
+    Checkpoints hold what was trained, and the folder the rest of the model. Teachers are read from where the
+    run had them, and only if they are the branch.
     """
     objective = objective_of(experiment)
     # In the host's memory, because a whole model may not fit on one accelerator.
@@ -80,11 +83,51 @@ def params_of_run(
     params = restore_params(folder, sharding, ema)
     shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, branch)
     if shapes:
-        read = read_weights(objective, experiment, shapes)
+        read = weights_of_run(folder, objective, experiment, shapes)
         # Frozen parameters in no file come from the seed, as they did when the run started.
         places = jax.tree.map(lambda _: sharding, shapes)
         params = joined(params, starting_params(objective, shapes, read, experiment.seed, places))
     return params
+
+
+def keep_frozen(folder: Path, objective: Objective, experiment: Experiment) -> None:
+    """Stores in a run folder what its model has and the run never trains, unless it is there.
+
+    Once and not in every checkpoint. Teachers are left out: they are no part of the model, and many times as
+    large. What `init_fresh` draws comes from the seed again.
+    """
+    shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, None)
+    if not shapes or (folder / FROZEN).exists():
+        return
+    read = read_weights(objective, experiment, shapes)
+    tensors = [LazyTensor(path, leaf.shape, leaf.dtype, _chunks(leaf)) for path, leaf in read.items()]
+    if tensors:
+        write_safetensors(folder / FROZEN, tensors, {}, shard_bytes=sum(t.nbytes for t in tensors) + 1)
+
+
+def _chunks(leaf: np.ndarray) -> Callable[[], list[np.ndarray]]:
+    return lambda: [leaf]
+
+
+def weights_of_run(
+    folder: Path, objective: Objective, experiment: Experiment, target: Params
+) -> dict[str, np.ndarray]:
+    """Returns leaves of `target` by path that a run did not train: from its folder, else from `init_from`."""
+    file, wanted = folder_with_weights(folder) / FROZEN, dict(paths_of(target))
+    found: dict[str, np.ndarray] = {}
+    if file.is_file():
+        tensors = open_tensors(file)
+        found = {path: tensors[path] for path in wanted if path in tensors}
+        # All that was read is in the file; the rest of the model was drawn.
+        wanted = {path: leaf for path, leaf in wanted.items() if not covers(experiment.init_fresh, path)}
+    missing = {path: leaf for path, leaf in wanted.items() if path not in found}
+    if not missing:
+        return found
+    try:
+        return found | read_weights(objective, experiment, unflatten(missing))
+    except UserError as error:
+        branches = ", ".join(dict.fromkeys(path.split("/")[0] for path in missing))
+        raise UserError(f"{folder} reads its {branches} from init_from, as at its start: {error}") from None
 
 
 def _needed(frozen: Params, stage: Stage, branch: str | None) -> Params:

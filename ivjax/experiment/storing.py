@@ -11,6 +11,7 @@ from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.kept_files import with_kept_files
 from ivjax.experiment.listing import resolved_text
 from ivjax.experiment.run_folder import folder_with_weights
 
@@ -27,7 +28,10 @@ def store_experiment(experiment: Experiment, folder: Path) -> None:
 
 
 def stored_experiment(folder: Path) -> Experiment:
-    """The experiment that a run folder was trained with; of a run in phases, that of its last phase."""
+    """The experiment that a run folder was trained with; of a run in phases, that of its last phase.
+
+    Vocabularies are those that the folder holds.
+    """
     folder = folder_with_weights(folder)
     file = folder / _FILE
     if not file.is_file():
@@ -42,7 +46,7 @@ def stored_experiment(folder: Path) -> Experiment:
         ) from None
     if not isinstance(found, Experiment):
         raise UserError(f"{file} describes a {type(found).__name__}, not an experiment")
-    return found
+    return with_kept_files(found, folder)
 
 
 def is_run(path: Path) -> bool:

@@ -38,6 +38,7 @@ def build(stage: Classification, compute: Compute) -> Objective:
         frozen_layers={f"encoder/{_STACK}": stage.frozen_blocks} if stage.frozen_blocks else {},
         running=_running(stage),
         grid=encoder.grid,
+        classes={"stage.classifier.classes": stage.classifier.classes},
     )
 
 

@@ -67,6 +67,7 @@ class Objective:
         grid: the patch grid that position tables of weight files are resized to.
         vocabulary: name of a field of words -> the number of words that the stage knows; the ids of that
             field are below it. A stage of several vocabularies states each.
+        classes: the option of the stage that says how many classes its labels have -> that number.
     """
 
     init: Callable[[jax.Array], Params]
@@ -84,6 +85,7 @@ class Objective:
     eval_loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]] | None = None
     grid: tuple[int, int, int] | None = None
     vocabulary: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def main(self) -> Medium:

@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from ivjax.drafts import store
 from ivjax.errors import nearest
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.kept_files import hand_on
 from ivjax.experiment.run_folder import BEST, CHECKPOINTS, checkpoint_steps
 from ivjax.experiment.storing import store_experiment
 from ivjax.train.step import State
@@ -69,6 +70,7 @@ class BestCheckpoint:
         # In this order: whenever a kill comes, best.json names a checkpoint that is whole.
         if jax.process_index() == 0:
             store_experiment(self._experiment, self._folder)
+            hand_on(self._folder.parent, self._folder)
             kept = {"metric": self._metric, "value": value, "step": step}
             store(self._folder / _FILE, json.dumps(kept, indent=1) + "\n")
             self._remove_all_but(step)

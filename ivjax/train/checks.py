@@ -2,7 +2,9 @@
 
 import jax
 
+from ivjax.data_pipelines.load.mixture import folders_of
 from ivjax.data_pipelines.load.tokenizers_in_use import tokenizers_of
+from ivjax.data_pipelines.store.clips import class_names, is_corpus
 from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.run_options import EvalRun
@@ -20,6 +22,30 @@ def check_words(experiment: Experiment, objective: Objective) -> None:
                 f"{path}.tokenizer has {tokenizer.vocabulary_size} pieces and the stage knows {known} words "
                 f"of {name}; make its vocabulary as large, or name the tokenizer that belongs to it"
             )
+
+
+def check_classes(experiment: Experiment, objective: Objective) -> tuple[str, ...]:
+    """Returns the class names of the corpora in the order of their numbers; none if their labels are numbers.
+
+    Raises UserError if corpora number their classes differently, or if the stage has another number of them.
+    """
+    named = {folder: class_names(folder) for folder in folders_of(experiment.data) if is_corpus(folder)}
+    named = {folder: names for folder, names in named.items() if names}
+    if not objective.classes or not named:
+        return ()
+    first, names = next(iter(named.items()))
+    for folder, others in named.items():
+        if others != names:
+            raise UserError(
+                f"{first} and {folder} number their classes differently; build one with the classes of the "
+                f"other: ivjax data build ... --classes {first}"
+            )
+    for option, count in objective.classes.items():
+        if count != len(names):
+            raise UserError(
+                f"{first} has {len(names)} classes and {option} is {count}; set {option}={len(names)}"
+            )
+    return names
 
 
 def check_evals(experiment: Experiment) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ivjax.convert.origins import read_weights
+from ivjax.convert.origins import read_weights, weights_of_run
 from ivjax.convert.starting import starting_params
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import diff, to_json
@@ -18,8 +18,9 @@ from ivjax.ops.cut import Params, cut, joined
 from ivjax.progress import Say
 from ivjax.train.best import BestCheckpoint
 from ivjax.train.checkpoint import Checkpoints, Restored
-from ivjax.train.checks import check_best, check_evals, check_words
+from ivjax.train.checks import check_best, check_classes, check_evals, check_words
 from ivjax.train.feed import Feed, open_feed
+from ivjax.train.keeping import continued, keep
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.metrics import MetricsLog, open_workdir
@@ -35,7 +36,8 @@ class Session:
     """One start of a run; `state`, `step` and `position` change with every step.
 
     Attributes:
-        experiment: What is trained.
+        experiment: What is trained, with vocabularies out of the run folder where it holds them.
+        config: The same as the user gave it, for messages and files.
         folder: The run folder.
         say: Receives the lines for a person.
         program: The functions of the run, and the shapes that go into them.
@@ -52,6 +54,7 @@ class Session:
     """
 
     experiment: Experiment
+    config: Experiment
     folder: Path
     say: Say
     program: Program
@@ -69,7 +72,7 @@ class Session:
     def meta(self) -> dict[str, Any]:
         """Returns the description of the run that each checkpoint holds."""
         return {
-            "experiment": to_json(self.experiment),
+            "experiment": to_json(self.config),
             "mesh": {axis: int(size) for axis, size in self.program.mesh.shape.items()},
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self.state["params"])),
             "versions": {name: _version(name) for name in _PACKAGES},
@@ -78,7 +81,7 @@ class Session:
 
 @contextlib.contextmanager
 def start_session(
-    experiment: Experiment,
+    config: Experiment,
     folder: Path,
     say: Say,
     devices: Sequence[jax.Device] | None,
@@ -88,6 +91,7 @@ def start_session(
     """Prepares a run, from its newest checkpoint if it has one, and closes all that it opened at the end."""
     main = jax.process_index() == 0
     open_workdir(folder)  # first, so that a folder which cannot be written is found in a second
+    experiment = continued(config, folder)
     ledger = TimeLedger(folder if main else None)
     _keep_compiled_programs(folder)
     mesh = build_mesh(experiment.mesh, devices)
@@ -99,6 +103,7 @@ def start_session(
         for medium in feed.media:
             check_context(program.objective.media[medium].tokens, mesh)
         check_words(experiment, program.objective)
+        names = check_classes(experiment, program.objective)
         check_evals(experiment)
         check_best(experiment, program)
         checkpoints = Checkpoints(folder, experiment.checkpoint)
@@ -113,24 +118,26 @@ def start_session(
             say(line)
         if main:
             parameter_table(program, folder, say if verbose else lambda line: None)
-        state, frozen = _parameters(experiment, program, restored)
+        state, frozen = _parameters(experiment, folder, program, restored)
         if restored:
             feed.restore(restored.data)
-            for change in diff(restored.meta["experiment"], to_json(experiment)):
+            for change in diff(restored.meta["experiment"], to_json(config)):
                 say(f"  changed: {change}")
         if main:
             # Only now: a config that does not fit the checkpoints must not replace the one that does.
-            store_experiment(experiment, folder)
+            store_experiment(config, folder)
+            keep(config, folder, program.objective, names)
         log = MetricsLog(folder, step)
         stack.callback(log.close)
         yield Session(
             experiment=experiment,
+            config=config,
             folder=folder,
             say=say,
             program=program,
             ledger=ledger,
             checkpoints=checkpoints,
-            best=BestCheckpoint(experiment, folder),
+            best=BestCheckpoint(config, folder),
             log=log,
             feed=feed,
             # Last, because it takes long: mistakes that a check can find have been found by now.
@@ -142,12 +149,17 @@ def start_session(
         )
 
 
-def _parameters(experiment: Experiment, program: Program, restored: Restored | None) -> tuple[State, Params]:
+def _parameters(
+    experiment: Experiment, folder: Path, program: Program, restored: Restored | None
+) -> tuple[State, Params]:
     """The state to go on from, and the frozen parameters."""
     objective, seed = program.objective, experiment.seed
-    # A restored run reads its weight files again only for what its checkpoints do not hold.
+    # A restored run reads its weight files again only for what neither its checkpoints nor its folder hold.
     wanted = program.frozen if restored else joined(program.state["params"], program.frozen)
-    weights = read_weights(objective, experiment, wanted)
+    if restored:
+        weights = weights_of_run(folder, objective, experiment, wanted)
+    else:
+        weights = read_weights(objective, experiment, wanted)
     places = jax.tree.map(lambda leaf: leaf.sharding, wanted)
     params = starting_params(objective, wanted, weights, seed, places)
     if restored:

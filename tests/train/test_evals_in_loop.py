@@ -81,7 +81,8 @@ def best(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    evals = (*EXPERIMENT.evals, EvalRun(Unreadable(), 4, "somewhere"))
+    seldom = EvalRun(NormOfParameters(), 1000, "somewhere", name="seldom")
+    evals = (*EXPERIMENT.evals, EvalRun(Unreadable(), 4, "somewhere"), seldom)
     said = run(folder, dataclasses.replace(EXPERIMENT, evals=evals))
     (folder / "said.txt").write_text("\n".join(said))
     return folder
@@ -90,6 +91,7 @@ def whole(tmp_path_factory):
 def test_evals_run_at_their_steps_and_at_the_end(whole):
     assert list(metric(whole, "norm/square")) == [2, 4, 6, 8, 9]
     assert list(metric(whole, "eval/loss")) == [4, 8, 9]
+    assert list(metric(whole, "seldom/square")) == [9]  # although its `every` was never reached
 
 
 def test_an_eval_that_fails_is_said_and_ends_no_training(whole):
