@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ivjax.cli import convert
-from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.errors import UserError
 from tests.convert.originals import originals, use_small_families, write_originals
 

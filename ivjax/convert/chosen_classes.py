@@ -15,6 +15,8 @@ from ivjax.convert.formats.tensors import Renamed, Shape, Tensors
 from ivjax.errors import UserError
 
 _MARK = "?head="
+# As the originals and as transformers call it.
+_HEADS = ("head.weight", "head.bias", "classifier.weight", "classifier.bias")
 
 
 def split_classes(path: str) -> tuple[str, str] | None:
@@ -26,7 +28,7 @@ def split_classes(path: str) -> tuple[str, str] | None:
 def with_classes(whole: Tensors, asked: str, what: str) -> Tensors:
     """Returns the tensors of file `what` with the head that is asked for."""
     in_own_format = is_own(whole)
-    names = ("head/kernel", "head/bias") if in_own_format else ("head.weight", "head.bias")
+    names = ("head/kernel", "head/bias") if in_own_format else _HEADS
     head = [p + name for p in ("", *WRAPPERS) for name in names if p + name in whole]
     if not head:
         raise UserError(f"{what} holds no head whose classes could be chosen; leave out {_MARK}{asked}")

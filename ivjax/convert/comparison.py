@@ -120,6 +120,8 @@ def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tu
     if stored is not None:
         # A file of this project names its sizes, which may be those of no preset.
         sizes, preset = stored, file.tensors.metadata.get("preset", "")
+    elif choices.preset is None and (configured := file.configured()):
+        sizes, preset = configured
     else:
         preset = choices.preset or nearest_preset(file, wanted)
         sizes = preset_named(file.family, preset)

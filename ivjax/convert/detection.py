@@ -74,6 +74,14 @@ class OpenedFile:
             for row, there in zip(rows, inside, strict=True)
         ]
 
+    def configured(self) -> tuple[Any, str] | None:
+        """Returns the sizes that the config.json beside the file names, and what they are called."""
+        sizes = self.family.configured(self.tensors.config)
+        if sizes is None:
+            return None
+        alike = (name for name, preset in self.family.presets.items() if preset == sizes)
+        return sizes, next(alike, "config.json")
+
     def stored_sizes(self) -> Any:
         """Returns the sizes that a file in this project's format names, or None."""
         return stored_sizes(self.tensors, self.family) if self.in_own_format else None
@@ -97,6 +105,11 @@ def recognise(
         _check_agrees(what, family, wanted)
         return OpenedFile(tensors, family, "", in_own_format=True)
     family, prefix = _best_fit(tensors, what, wanted, [f.name for f in likely])
+    try:
+        # Here too, where a model's sizes are known: a file may have the right shapes and another arithmetic.
+        family.configured(tensors.config)
+    except UserError as error:
+        raise UserError(f"{what} is no {family.name} that is computed here: {error}") from None
     return OpenedFile(stripped(tensors, prefix), family, prefix, in_own_format=False)
 
 

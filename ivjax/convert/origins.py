@@ -20,8 +20,8 @@ from ivjax.convert.engine.fits import Fitting
 from ivjax.convert.engine.matching import MatchRequest
 from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.orbax_files import restore_params
-from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.formats.tensors import Arrays, LazyTensor, Shape, Tensors
 from ivjax.convert.formats.writing import write_safetensors
 from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage

@@ -13,7 +13,7 @@ import numpy as np
 from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.detection import recognise
 from ivjax.convert.engine.rows import unflatten
-from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import below
 from ivjax.errors import UserError
 

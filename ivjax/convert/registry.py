@@ -32,8 +32,10 @@ FAMILIES = _discovered()
 
 
 def family_of_sizes(sizes: Any) -> Family | None:
-    """Returns the family whose models have sizes of this type."""
-    return next((family for family in FAMILIES.values() if family.fits(sizes)), None)
+    """Returns the family that stores the models of such sizes."""
+    # Several have models of the same sizes under other names: those of ViCLIP and of CLIP, for one.
+    fitting = (family for family in FAMILIES.values() if family.stores_runs and family.fits(sizes))
+    return next(fitting, None)
 
 
 def family_of_stage(stage: Any) -> tuple[Family, Any] | None:

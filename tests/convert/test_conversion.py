@@ -13,7 +13,7 @@ import pytest
 
 from ivjax.convert.comparison import ImportChoices
 from ivjax.convert.conversion import export_file, import_file, inspect_file
-from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.convert.formats.torch_files import write_torch
 from ivjax.errors import UserError

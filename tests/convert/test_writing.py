@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from ivjax.convert.formats.safetensors_files import open_tensors
+from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.convert.formats.torch_files import write_torch
 from ivjax.convert.formats.writing import bytes_of, write_safetensors

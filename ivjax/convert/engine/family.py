@@ -44,6 +44,19 @@ class FixtureRun:
 
 
 @dataclass(frozen=True)
+class HubConfig:
+    """What the config.json says that lies beside a file of the transformers library.
+
+    Attributes:
+        model_type: the library's name of the model.
+        sizes: config -> sizes of the model; raises UserError for a model that is not computed here.
+    """
+
+    model_type: str
+    sizes: Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True)
 class Family:
     """A checkpoint family: files whose tensors one table can read.
 
@@ -60,6 +73,9 @@ class Family:
         frames: numbers of frames that its joint position tables were released for.
         added: paths of parameters that no file of the originals holds.
         parity: how the model is run on fixtures; None where there are none.
+        about: what its files are, for the list of families.
+        stores_runs: whether a run of such a model is exported under these names unless others are asked for.
+        hub: how the config.json beside its files is read; None for files that have none.
     """
 
     name: str
@@ -74,6 +90,9 @@ class Family:
     frames: tuple[int, ...] = (8,)
     added: tuple[str, ...] = ()
     parity: FixtureRun | None = None
+    about: str = ""
+    stores_runs: bool = True
+    hub: HubConfig | None = None
 
     @property
     def kind(self) -> type:
@@ -123,6 +142,12 @@ class Family:
         """Returns the tensors of a public file, still to be read, made of parameters by path."""
         tensors = original_tensors(self.rows, leaves, self.ties, self.added)
         return [dataclasses.replace(tensor, name=f"{self.prefix}{tensor.name}") for tensor in tensors]
+
+    def configured(self, config: Mapping[str, Any]) -> Any:
+        """Returns the sizes that a config.json names; None if it is of no such model."""
+        if self.hub is None or config.get("model_type") != self.hub.model_type:
+            return None
+        return self.hub.sizes(config)
 
     def own_rows(self) -> list[Row]:
         """Returns the table of files in this project's own format: paths are names."""

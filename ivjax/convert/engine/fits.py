@@ -92,10 +92,13 @@ def first_rows(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
 
 
 def over_time(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
-    """Rule of a patch kernel (O, I, h, w) or (O, I, 1, h, w) for a video kernel (O, I, t, h, w)."""
+    """Rule of a patch kernel (O, I, h, w) or (O, I, 1, h, w) for a kernel of images (O, I, h, w) or of videos
+    (O, I, t, h, w)."""
     single = len(have) == 4 or (len(have) == 5 and have[2] == 1)
-    if not single or len(want) != 5 or have[:2] + have[-2:] != want[:2] + want[-2:]:
+    if not single or len(want) not in (4, 5) or have[:2] + have[-2:] != want[:2] + want[-2:]:
         return None
+    if len(want) == 4:
+        return Change("without its axis of time, which has one tap", lambda kernel: kernel[:, :, 0])
     how = fitting.inflate
     text = f"inflated to {want[2]} taps in time ({how})"
     return Change(text, lambda kernel: inflate_kernel(kernel, want[2], how))

@@ -83,7 +83,7 @@ class MatchReport:
     def problems(self) -> list[str]:
         """Returns one clause for each error; layers that fail alike share one."""
         shapes = _merged({shape.name: shape.text() for shape in self.shapes})
-        missing = [f"{name} is missing, which fills {path}" for name, path in _merged(self.missing)]
+        missing = [_absent(name, path) for name, path in _merged(self.missing)]
         surplus = [f"{name} is left over: {why}" for name, why in _merged(self.surplus)]
         return [*self.conflicts, *(f"{name} {text}" for name, text in shapes), *missing, *surplus]
 
@@ -119,6 +119,12 @@ class MatchReport:
     def as_dict(self) -> dict[str, Any]:
         """Returns the report as plain values, for programs."""
         return dataclasses.asdict(self) | {"fits": self.fits, "errors": self.errors}
+
+
+def _absent(name: str, path: str) -> str:
+    if name == path:
+        return f"no such file holds {path}: name it as fresh (--fresh {path})"
+    return f"{name} is missing, which fills {path}"
 
 
 def _merged(named: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from ivjax.convert.formats.tensors import Shape, Tensors
 from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
 
-Layers = dict[int, str]  # layer -> name of the tensor
+Places = dict[int, str]  # place in a leaf, by layers and parts -> name of the tensor
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class _Matching:
 
     def __init__(self, table: Table, tensors: Tensors, wanted: MatchRequest):
         self._table, self._tensors, self._wanted = table, tensors, wanted
-        self._found: dict[str, Layers] = {}
+        self._found: dict[str, Places] = {}
         self._rows: dict[str, Row] = {}
         self._missing: dict[str, str] = {}
         self._surplus: dict[str, str] = {}
@@ -80,9 +80,9 @@ class _Matching:
         self._fresh: list[str] = []
 
     def sort_names(self) -> None:
-        """Finds for each tensor the leaf and the layer that it fills."""
+        """Finds for each tensor the leaf that it fills, and the place in it."""
         for name in self._tensors:
-            row, layer = self._table.find(name) or (None, 0)
+            row, place = self._table.find(name) or (None, 0)
             if row is None:
                 self._set_aside(name)
             elif self._rows.setdefault(row.target, row) is not row:
@@ -90,7 +90,7 @@ class _Matching:
                 other = self._rows[row.target].source
                 self._conflicts.append(f"both {other} and {row.source} would fill {row.target}")
             else:
-                self._found.setdefault(row.target, {})[layer] = name
+                self._found.setdefault(row.target, {})[place] = name
 
     def _set_aside(self, name: str) -> None:
         """Notes a tensor that no row takes: a tied copy, one to ignore, or an error."""
@@ -114,32 +114,31 @@ class _Matching:
     def shapes_in_file(self) -> dict[str, Shape]:
         """Returns the shapes of the leaves that the file's tensors make by themselves."""
         shapes: dict[str, Shape] = {}
-        for path, layers in self._found.items():
-            row, first = self._rows[path], next(iter(layers.values()))
+        for path, places in self._found.items():
+            row, first = self._rows[path], next(iter(places.values()))
             try:
-                shape = row.transform.loaded_shape(self._tensors.shape(first))
+                shapes[path] = row.leaf_shape(self._tensors.shape(first), len(places))
             except ValueError:
                 have = self._tensors.shape(first)
                 raise UserError(
                     f"{first} of shape {have} cannot become {path}: it has the wrong number of axes"
                 ) from None
-            shapes[path] = (len(layers), *shape) if row.layered else shape
         return shapes
 
     def leaf(self, path: str, shape: Shape) -> Leaf | None:
         """Returns the leaf at `path`; None if it is fresh or, noted, does not fit."""
-        layers = self._found.pop(path, {})
+        places = self._found.pop(path, {})
         # Before the row is looked up, because fresh parameters need none.
         if covers(self._wanted.fresh, path):
             self._fresh.append(path)
-            self._unused |= {name: "its parameter is initialised afresh" for name in layers.values()}
+            self._unused |= {name: "its parameter is initialised afresh" for name in places.values()}
             return None
         row = self._rows.get(path) or self._table.by_target.get(path)
         if row is None:
             if not self._wanted.partial:
-                self._note_missing(path, path)
+                self._missing[path] = path
             return None
-        names = self._layer_names(row, layers, range(shape[0] if row.layered else 1))
+        names = self._names(row, places, row.count(shape))
         if names is None:
             return None
         wanted = row.source_shape(shape)
@@ -151,18 +150,18 @@ class _Matching:
         }
         return Leaf(path, shape, self._dtype(path, names), row, tuple(names), needed)
 
-    def _layer_names(self, row: Row, layers: Layers, numbers: range) -> list[str] | None:
-        """Returns the names of all layers; None if one is missing. Notes missing and surplus layers."""
-        for layer in layers.keys() - set(numbers):
+    def _names(self, row: Row, places: Places, count: int) -> list[str] | None:
+        """Returns the names of all places; None if one is missing. Notes missing and surplus ones."""
+        for place in places.keys() - set(range(count)):
             # A deeper file is an error and not cut off: its last layers are what
             # the others were trained for.
-            self._surplus[layers[layer]] = f"the model has {len(numbers)} layers there"
-        absent = [row.name(number) for number in numbers if number not in layers]
-        if self._wanted.partial and not layers:
+            self._surplus[places[place]] = f"the model has {count // len(row.sources)} layers there"
+        absent = [row.name(place) for place in range(count) if place not in places]
+        if self._wanted.partial and not places:
             return None
         for name in absent:
             self._note_missing(name, row.target)
-        return None if absent else [layers[number] for number in numbers]
+        return None if absent else [places[place] for place in range(count)]
 
     def _note_missing(self, name: str, path: str) -> None:
         # A partial file may lack whole parameters. One that has some layers of a stack is an error: nobody
@@ -199,7 +198,7 @@ class _Matching:
 
     def account_for_the_rest(self, target: Mapping[str, Shape]) -> None:
         """Notes tensors whose parameter the model lacks, and patterns of fresh parameters that match none."""
-        rest = {name: path for path, layers in self._found.items() for name in layers.values()}
+        rest = {name: path for path, places in self._found.items() for name in places.values()}
         for name, path in rest.items():
             optional = self._wanted.partial or covers(self._wanted.ignored, path)
             (self._unused if optional else self._surplus)[name] = f"the model has no {path}"

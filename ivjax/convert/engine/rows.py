@@ -1,8 +1,9 @@
 """A family's table: one row for each kind of tensor, applied in both directions.
 
 A row maps one tensor of the original, or with `{i}` in its name one tensor for each layer, to one leaf of the
-parameter tree; layers are stacked on a leading axis. `matching` decides on shapes alone what fits; here the
-tensors are moved, one at a time.
+parameter tree; layers are stacked on a leading axis. With `{part}` in its name, a row takes several tensors
+of each layer, such as queries, keys and values, and stacks them on the next axis. `matching` decides on
+shapes alone what fits; here the tensors are moved, one at a time.
 """
 
 import functools
@@ -19,6 +20,7 @@ from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.errors import UserError
 
 LAYER = "{i}"
+PART = "{part}"
 
 
 @dataclass(frozen=True)
@@ -52,40 +54,73 @@ class Row:
     """One line of a family's table.
 
     Attributes:
-        source: name of the original tensor, with `{i}` for the layer.
+        source: name of the original tensor, with `{i}` for the layer and `{part}` for one of the parts.
         target: path of the leaf in the parameter tree.
         transform: how one becomes the other.
         fit: the rule by which a tensor of another shape may be made to fit; None for no rule.
+        parts: the words that stand for `{part}`, in the order in which the leaf holds them.
     """
 
     source: str
     target: str
     transform: Transform = field(default=SAME)
     fit: Fit | None = None
+    parts: tuple[str, ...] = ()
 
     @property
     def layered(self) -> bool:
         """Whether the leaf has a leading layer axis."""
         return LAYER in self.source
 
-    def name(self, layer: int) -> str:
-        """Returns the original name of a layer; a row without layers has only layer 0."""
-        return self.source.replace(LAYER, str(layer))
+    @functools.cached_property
+    def sources(self) -> list[str]:
+        """The original names, with `{i}` for the layer: one for each part."""
+        return [self.source.replace(PART, part) for part in self.parts] or [self.source]
 
-    def layer_of(self, name: str) -> int | None:
-        """Returns the layer number in a name of this row, 0 for a row without layers; else None."""
-        found = self._pattern.fullmatch(name)
-        return None if found is None else int(found[1]) if self.layered else 0
+    def count(self, leaf: Shape) -> int:
+        """Returns the number of original tensors of a leaf: its layers times its parts."""
+        return (leaf[0] if self.layered else 1) * len(self.sources)
+
+    def name(self, place: int) -> str:
+        """Returns the original name of a place: parts count fastest, then layers."""
+        layer, part = divmod(place, len(self.sources))
+        return self.sources[part].replace(LAYER, str(layer))
+
+    def place_of(self, name: str) -> int | None:
+        """Returns the place of a name of this row, 0 for a row without layers and parts; else None."""
+        for part, pattern in enumerate(self._patterns):
+            if found := pattern.fullmatch(name):
+                return (int(found[1]) if self.layered else 0) * len(self.sources) + part
+        return None
 
     # Kept: every name of a file is looked up for each of up to 48 presets.
     @functools.cached_property
-    def _pattern(self) -> re.Pattern[str]:
+    def _patterns(self) -> list[re.Pattern[str]]:
         # At most six digits without leading zeros: int() of an attacker's million digits would take minutes.
-        return re.compile(re.escape(self.source).replace(re.escape(LAYER), r"(0|[1-9]\d{0,5})"))
+        number = r"(0|[1-9]\d{0,5})"
+        return [re.compile(re.escape(name).replace(re.escape(LAYER), number)) for name in self.sources]
+
+    @property
+    def _stacked(self) -> int:
+        """The number of leading axes of a leaf that count its tensors."""
+        return int(self.layered) + bool(self.parts)
 
     def source_shape(self, leaf: Shape) -> Shape:
         """Returns the shape of each original tensor of a leaf."""
-        return self.transform.saved_shape(leaf[1:] if self.layered else leaf)
+        return self.transform.saved_shape(leaf[self._stacked :])
+
+    def leaf_shape(self, source: Shape, count: int) -> Shape:
+        """Returns the shape of the leaf of `count` original tensors; raises ValueError if there is none."""
+        layers = (count // len(self.sources),) if self.layered else ()
+        parts = (len(self.parts),) if self.parts else ()
+        return (*layers, *parts, *self.transform.loaded_shape(source))
+
+    def saved(self, leaves: Tensors, place: int) -> np.ndarray:
+        """Returns the original tensor of a place, out of leaves by path."""
+        layer, part = divmod(place, len(self.sources))
+        # Layer by layer: the stack of a large model need not fit in memory.
+        leaf = leaves.layer(self.target, layer) if self.layered else leaves[self.target]
+        return self.transform.save(leaf[part] if self.parts else leaf)
 
 
 @dataclass(frozen=True)
@@ -97,7 +132,7 @@ class Leaf:
         shape: its shape, layers included.
         dtype: the dtype that it is read in.
         row: the row of the table that it comes by.
-        names: the original tensors, in the order of the layers.
+        names: the original tensors, in the order of their places.
         changes: original name -> what makes a tensor of another shape fit.
     """
 
@@ -130,22 +165,22 @@ class Table:
 
     def __init__(self, rows: Iterable[Row]):
         rows = tuple(rows)
-        self._by_source = {row.source: row for row in rows}
+        self._by_source = {source: row for row in rows for source in row.sources}
         self.by_target: dict[str, Row] = {}
         for row in rows:
             self.by_target.setdefault(row.target, row)
         # A mistake in a family's table, not in a file, hence no UserError.
-        if len(self._by_source) < len(rows):
+        if len(self._by_source) < sum(len(row.sources) for row in rows):
             raise ValueError("two rows of the table take the same tensor")
 
     def find(self, name: str) -> tuple[Row, int] | None:
-        """Returns the row that takes tensor `name`, and the layer; None if no row does."""
+        """Returns the row that takes tensor `name`, and the place in it; None if no row does."""
         # Any of the numbers in a name may be the layer: blocks.3.mlp.0.weight.
         layered = (name[: n.start()] + LAYER + name[n.end() :] for n in re.finditer(r"\d+", name))
         for source in (name, *layered):
             row = self._by_source.get(source)
-            if row and (layer := row.layer_of(name)) is not None:
-                return row, layer
+            if row and (place := row.place_of(name)) is not None:
+                return row, place
         return None
 
 
@@ -184,13 +219,11 @@ def _saved(row: Row, leaves: Tensors) -> Iterator[LazyTensor]:
     whole, dtype = leaves.shape(row.target), leaves.dtype(row.target)
     shape = row.source_shape(whole)
 
-    def chunks(layer: int) -> Iterator[np.ndarray]:
-        # Layer by layer: the stack of a large model need not fit in memory.
-        leaf = leaves.layer(row.target, layer) if row.layered else leaves[row.target]
-        yield row.transform.save(leaf)
+    def chunks(place: int) -> Iterator[np.ndarray]:
+        yield row.saved(leaves, place)
 
-    for layer in range(whole[0] if row.layered else 1):
-        yield LazyTensor(row.name(layer), shape, dtype, functools.partial(chunks, layer))
+    for place in range(row.count(whole)):
+        yield LazyTensor(row.name(place), shape, dtype, functools.partial(chunks, place))
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:

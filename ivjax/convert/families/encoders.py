@@ -87,6 +87,7 @@ ENCODER = Family(
         ),
     },
     parity=FixtureRun(_encoder_size, encoders_parity.run_encoder),
+    about="an InternVideo2 encoder with its pooling; InternVL-C's image tower, which reads frame by frame",
 )
 
 STAGE2 = replace(
@@ -95,6 +96,7 @@ STAGE2 = replace(
     rows=tuple(replace(row, source=f"vision_encoder.{row.source}") for row in ENCODER.rows),
     presets=STAGE2_ENCODERS,
     frames=(4, 8, 16),
+    about="the vision encoder in stage 2's files, of 4 frames",
     ignored={
         **BUFFERS,
         **dict.fromkeys(
@@ -124,6 +126,7 @@ VIDEOMAE = Family(
         "mask_token": "a teacher does not decode",
     },
     parity=FixtureRun(_videomae_size, encoders_parity.run_videomae),
+    about="a VideoMAE encoder, with or without `encoder.` before its names",
 )
 
 FAMILIES = (ENCODER, STAGE2, VIDEOMAE)

@@ -136,6 +136,7 @@ PRETRAIN = Family(
     # Stage 1 has 8 frames, stage 2 has 4, and some fine-tuned models have 16.
     frames=(8, 4, 16),
     parity=FixtureRun(_size_of, internvideo2_parity.run),
+    about="stage 1's students: pretrained (1B, 6B) and distilled (S14, B14, L14)",
 )
 
 FAMILIES = (PRETRAIN,)

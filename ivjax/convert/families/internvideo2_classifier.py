@@ -84,6 +84,7 @@ CLASSIFIER = Family(
     container="module",
     frames=(8, 4, 16),
     parity=FixtureRun(_size_of, _run),
+    about="classifiers that were fine-tuned from stage 1, and probes",
 )
 
 FAMILIES = (CLASSIFIER,)

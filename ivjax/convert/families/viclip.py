@@ -6,13 +6,13 @@ from typing import Any
 
 from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import first_rows, over_time, places, times
-from ivjax.convert.engine.rows import Row
+from ivjax.convert.engine.rows import Row, Transform
 from ivjax.convert.families import viclip_parity
 from ivjax.convert.families.internvideo2 import image_size
-from ivjax.convert.families.layers import PATCH, QKV, QKV_BIAS, linear, norm
+from ivjax.convert.families.layers import IMAGE_PATCH, PATCH, QKV, QKV_BIAS, linear, norm
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.models.dual_size import DualSize
-from ivjax.models.viclip.sizes import PAIRS, TextSize, VisionSize
+from ivjax.models.viclip.sizes import CLIP_PAIRS, PAIRS, TextSize, VisionSize
 
 
 def blocks(source: str, target: str) -> list[Row]:
@@ -37,12 +37,12 @@ def viclip_rows() -> list[Row]:
     ]
 
 
-def towers(vision: str, text: str) -> list[Row]:
+def towers(vision: str, text: str, patch: Transform = PATCH) -> list[Row]:
     """Rows of CLIP's two towers, whose names start with `vision` and `text`."""
     return [
         Row(f"{vision}class_embedding", "vision/cls_token"),
         Row(f"{vision}positional_embedding", "vision/spatial_embed", fit=places(kept=1)),
-        Row(f"{vision}conv1.weight", "vision/patch_embed/kernel", PATCH, fit=over_time),
+        Row(f"{vision}conv1.weight", "vision/patch_embed/kernel", patch, fit=over_time),
         Row(f"{vision}proj", "vision/proj/kernel"),
         *norm(f"{vision}ln_pre", "vision/norm_pre"),
         *norm(f"{vision}ln_post", "vision/norm_post"),
@@ -90,12 +90,14 @@ VICLIP = Family(
     # The bias of the sigmoid loss, with which nothing was released.
     added=("bias",),
     parity=FixtureRun(_size_of, viclip_parity.run),
+    about="ViCLIP's released files",
 )
 
 CLIP = replace(
     VICLIP,
     name="clip",
-    rows=tuple(towers("visual.", "")),
+    rows=tuple(towers("visual.", "", IMAGE_PATCH)),
+    presets=CLIP_PAIRS,
     container="flat",
     ignored={
         **VICLIP.ignored,
@@ -104,6 +106,8 @@ CLIP = replace(
     },
     added=("temperature", "vision/temporal_embed", "bias"),
     parity=None,
+    about="OpenAI's CLIP, as a state dict or as the published archive: what ViCLIP's training starts from",
+    stores_runs=False,
 )
 
 FAMILIES = (VICLIP, CLIP)

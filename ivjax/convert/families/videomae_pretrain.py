@@ -50,6 +50,7 @@ VIDEOMAE_PRETRAIN = Family(
     presets=AutoencoderSize.PRESETS,
     container="model",
     parity=FixtureRun(_size_of, videomae_pretrain_parity.run),
+    about="VideoMAE's pre-training files, both versions: encoder and decoder",
 )
 
 FAMILIES = (VIDEOMAE_PRETRAIN,)

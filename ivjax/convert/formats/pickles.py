@@ -1,7 +1,8 @@
 """Reads torch's zip files without torch, and without running anything that the pickle asks for.
 
 Only the calls that rebuild tensors are understood. Settings that training scripts store beside the weights
-become inert placeholders. Everything else that a pickle names is refused, because it could be any function.
+become inert placeholders, and modules of a TorchScript program become their attributes (`torch_script`).
+Everything else that a pickle names is refused, because it could be any function.
 """
 
 import collections
@@ -16,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from ivjax.convert.formats.tensors import Listed
+from ivjax.convert.formats.torch_script import HELPERS, ScriptObject, is_script_class, parameters_of
 from ivjax.errors import UserError
 
 # The keys under which training scripts store a model's tensors.
@@ -154,17 +156,16 @@ def open_torch(path: Path) -> TorchTensors:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
-        raise UserError(
-            f"{path} is no whole torch file: it is truncated (fetch it again), or older than torch 1.6 "
-            "(load and save it once with torch)"
-        ) from None
+        raise UserError(f"{path} is no whole torch file: it is truncated; fetch it again") from None
     listings = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
     if len(listings) != 1:
-        raise UserError(f"{path} is a zip file, but not torch's: it has no single data.pkl")
+        raise UserError(
+            f"{path} is a zip file, but not torch's: it has no single data.pkl; give the file inside, if any"
+        )
     root = listings[0].filename.rpartition("/")[0]
     _check_plain(listings[0], str(path))
     _check_byte_order(archive, root)
-    container, tensors = _state_dict(_unpickled(archive, listings[0]), path)
+    container, tensors = _unpickled(archive, listings[0], path)
     return TorchTensors(archive, root, tensors, container)
 
 
@@ -180,16 +181,22 @@ def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
         raise UserError(f"{archive.filename} was written on a big-endian machine; save it again with torch")
 
 
-def _unpickled(archive: zipfile.ZipFile, listing: zipfile.ZipInfo) -> Any:
+def _unpickled(
+    archive: zipfile.ZipFile, listing: zipfile.ZipInfo, path: Path
+) -> tuple[str, dict[str, Stored]]:
+    """Returns the key that holds the tensors, and these tensors."""
     try:
         with archive.open(listing) as file:
-            return _Unpickler(file, str(archive.filename)).load()
+            content = _Unpickler(file, str(archive.filename)).load()
+        if isinstance(content, ScriptObject):
+            return "torchscript", parameters_of(content, Stored, str(path))
     except (UserError, OSError):
         raise
     except Exception as error:  # a damaged pickle may raise anything
         raise UserError(
             f"the pickle in {archive.filename} is damaged ({type(error).__name__}: {error})"
         ) from None
+    return _state_dict(content, path)
 
 
 def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
@@ -245,6 +252,8 @@ class _Unpickler(pickle.Unpickler):
             return collections.OrderedDict
         if (module, name) in _FUNCTIONS:
             return _Callable(_FUNCTIONS[module, name])
+        if is_script_class(module):
+            return ScriptObject
         # Unknown storages pass here, and are refused below with a message about their dtype.
         if module in ("torch", "torch.storage") and (name in STORAGES or name.endswith("Storage")):
             return name
@@ -275,4 +284,5 @@ _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
     ("torch", "Size"): tuple,
+    **HELPERS,
 }

@@ -1,7 +1,4 @@
-"""Reads the tensors of a weight file one at a time: .safetensors, sharded .safetensors, and torch files.
-
-Torch is not needed, and nothing that a pickle asks for is ever run: see `pickles`.
-"""
+"""Reads the tensors of .safetensors files one at a time."""
 
 import json
 import math
@@ -14,8 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ivjax.convert.formats.pickles import open_torch
-from ivjax.convert.formats.tensors import Listed, Tensors
+from ivjax.convert.formats.tensors import Listed
 from ivjax.errors import UserError
 
 DTYPES: dict[str, Any] = {
@@ -46,7 +42,7 @@ class FileRange:
 
 
 class SafeTensors(Listed[FileRange]):
-    """Tensors of one .safetensors file or of several."""
+    """Tensors of one .safetensors file."""
 
     def __init__(self, entries: Mapping[str, FileRange], metadata: Mapping[str, str]):
         super().__init__(entries)
@@ -70,88 +66,22 @@ class SafeTensors(Listed[FileRange]):
                 file.seek(start)
                 data = file.read(end - start)
         except OSError as error:
-            raise _unreadable(entry.path, error) from None
+            raise unreadable(entry.path, error) from None
         # The size was checked when the file was opened, but it may still be copied over or downloaded.
         if len(data) < end - start:
             raise UserError(f"{entry.path} was cut short while it was read: it ends before {name} does")
         return np.frombuffer(data, entry.dtype)
 
 
-def open_tensors(path: Path) -> Tensors:
-    """Returns the tensors of a weight file, an index of shards, or a folder that holds one of these.
-
-    FILE.safetensors may also be stored as shards, which FILE.safetensors.index.json lists.
-    """
-    try:
-        return _opened(path.expanduser())
-    except OSError as error:
-        raise _unreadable(path, error) from None
+def open_safetensors(path: Path) -> SafeTensors:
+    """Returns the tensors of one .safetensors file."""
+    return SafeTensors(*_read_header(path))
 
 
-def _unreadable(path: Path, error: OSError) -> UserError:
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Returns what to say of a file that the system does not give out."""
     where, reason = error.filename or path, error.strerror or error
     return UserError(f"{where} cannot be read ({reason}); check its permissions and its disk")
-
-
-def _opened(path: Path) -> Tensors:
-    if path.is_dir():
-        path = _file_of(path)
-    # So a user may name FILE.safetensors whether or not it was too large for one file.
-    if not path.exists() and index_of(path).is_file():
-        path = index_of(path)
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; give a .safetensors, .pt, .pth or .bin file")
-    if path.name.endswith(".index.json"):
-        return _sharded(path)
-    if path.suffix == ".safetensors":
-        return SafeTensors(*_read_header(path))
-    return open_torch(path)
-
-
-def index_of(path: Path) -> Path:
-    """Returns the index of the shards that FILE.safetensors may be split into."""
-    return path.with_name(f"{path.name}.index.json")
-
-
-def _file_of(folder: Path) -> Path:
-    indices = sorted(folder.glob("*.safetensors.index.json"))
-    files = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", ".pt", ".pth", ".bin"))
-    # The index first: beside it lie its shards, none of which is the whole.
-    if len(indices) == 1:
-        return indices[0]
-    if len(files) == 1:
-        return files[0]
-    found = ", ".join(f.name for f in [*indices, *files]) or "no weight file"
-    raise UserError(f"{folder} holds {found}; name the one file to read")
-
-
-def _sharded(index: Path) -> SafeTensors:
-    try:
-        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        files = sorted(set(places.values()))
-        if not all(isinstance(file, str) for file in files):
-            raise TypeError("the name of a shard is not a string")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index} is no index of shards ({type(error).__name__}: {error})") from None
-    shards = {name: _read_header(_shard(index, name)) for name in files}
-    missing = sorted(name for name, shard in places.items() if name not in shards[shard][0])
-    if missing:
-        raise UserError(f"{places[missing[0]]} lacks {missing[0]}, which {index.name} says it holds")
-    # A tensor that the index does not name would silently be left out.
-    extra = sorted(name for entries, _ in shards.values() for name in entries if name not in places)
-    if extra:
-        raise UserError(
-            f"{index.name} does not name {extra[0]}, which is in one of its shards; write the index again"
-        )
-    metadata = {key: value for _, said in shards.values() for key, value in said.items()}
-    return SafeTensors({name: shards[shard][0][name] for name, shard in places.items()}, metadata)
-
-
-def _shard(index: Path, name: str) -> Path:
-    path = index.parent / name
-    if not path.is_file():
-        raise UserError(f"{index.name} names {name}, which is missing beside it; fetch that shard")
-    return path
 
 
 def _read_header(path: Path) -> tuple[dict[str, FileRange], dict[str, str]]:

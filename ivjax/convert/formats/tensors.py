@@ -17,10 +17,12 @@ class Tensors(Mapping[str, np.ndarray]):
     Attributes:
         container: the key that held them in their file; `flat` for none.
         metadata: what the file says of itself.
+        config: what the config.json beside the file says, which files of the transformers library have.
     """
 
     container = "flat"
     metadata: Mapping[str, str] = {}
+    config: Mapping[str, Any] = {}
 
     @abstractmethod
     def shape(self, name: str) -> Shape:
@@ -93,6 +95,7 @@ class Renamed(Tensors):
         self._names = names
         self.container = whole.container
         self.metadata = whole.metadata
+        self.config = whole.config
 
     def shape(self, name: str) -> Shape:
         return self._whole.shape(self._names[name])
@@ -114,6 +117,35 @@ class Renamed(Tensors):
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+class Joined(Tensors):
+    """The tensors of several files: shards of one."""
+
+    def __init__(self, places: Mapping[str, Tensors], metadata: Mapping[str, str]):
+        self._places = places
+        self.metadata = metadata
+
+    def shape(self, name: str) -> Shape:
+        return self._places[name].shape(name)
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._places[name].dtype(name)
+
+    def layer(self, name: str, number: int) -> np.ndarray:
+        return self._places[name].layer(name, number)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._places[name][name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def below(whole: Tensors, prefix: str) -> Tensors:

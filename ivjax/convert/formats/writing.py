@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.convert.formats.safetensors_files import DTYPES, index_of
+from ivjax.convert.formats.opening import index_of
+from ivjax.convert.formats.safetensors_files import DTYPES
 from ivjax.convert.formats.tensors import LazyTensor
 from ivjax.drafts import draft_of
 from ivjax.errors import UserError

@@ -1,7 +1,7 @@
 """Sizes of ViCLIP's two towers, and the released pairs of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ivjax.experiment import late
@@ -132,7 +132,9 @@ class TextSize:
 
 VisionSize.PRESETS = {
     "B16": VisionSize(width=768, depth=12, heads=12, out=512, patch=16),
+    "B32": VisionSize(width=768, depth=12, heads=12, out=512, patch=32),
     "L14": VisionSize(width=1024, depth=24, heads=16, out=768, patch=14),
+    "L14_336": VisionSize(width=1024, depth=24, heads=16, out=768, patch=14, image=(336, 336)),
 }
 TextSize.PRESETS = {
     "B": TextSize(width=512, depth=12, heads=8, out=512),
@@ -141,4 +143,9 @@ TextSize.PRESETS = {
 PAIRS = {
     "B16": DualSize(VisionSize.PRESETS["B16"], TextSize.PRESETS["B"]),
     "L14": DualSize(VisionSize.PRESETS["L14"], TextSize.PRESETS["L"]),
+}
+# CLIP's own texts are longer than ViCLIP's, and it was released in more sizes.
+CLIP_PAIRS = {
+    name: DualSize(vision, replace(TextSize.PRESETS[name[0]], context=77))
+    for name, vision in VisionSize.PRESETS.items()
 }

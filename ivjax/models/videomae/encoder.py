@@ -115,7 +115,8 @@ class VideoMaeEncoder(nn.Module):
 
         video (B, T, H, W, 3): uint8, or float that is already normalised. visible (B, n): the patches that
         are seen, ascending; None for all. keep (depth, 2, B): drop-path multipliers. wanted (B, m): which of
-        the tokens the taps keep; None for all. The tokens are normalised, and so is the last layer's tap.
+        the tokens the taps keep; None for all. The tokens are normalised, and so is the last layer's tap,
+        unless the size says that there is no such norm.
         """
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
         patches = patchify(video, size.tubelet, size.patch)
@@ -128,6 +129,8 @@ class VideoMaeEncoder(nn.Module):
             size.heads, size.mlp_width, size.layer_scale, size.attention, dtype, name="blocks"
         )
         x, taps = run_blocks(block, size.depth, x, self.compute, keep, self.taps, wanted)
+        if not size.final_norm:
+            return Encoded(x, taps, None, None)
         norm = layer_norm("norm", dtype, EPSILON)
         # The originals' teacher normalises its last layer, and returns the earlier ones as they are.
         if (last := size.depth - 1) in self.taps:

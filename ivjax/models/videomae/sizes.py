@@ -33,6 +33,8 @@ class VideoMaeSize(PatchGrid):
         attention: `cosine` compares directions, under a learned factor for each head; `released_head_axis` is
             the arithmetic of the originals' teacher code, which attends over the heads of each token instead
             of over the tokens of each head.
+        final_norm: whether tokens are normalised after the last block; false in classifiers, which normalise
+            the mean of the tokens.
     """
 
     width: int
@@ -46,6 +48,7 @@ class VideoMaeSize(PatchGrid):
     layer_scale: float | None = None
     positions: Literal["fixed", "learned"] = "fixed"
     attention: AttentionKind = "standard"
+    final_norm: bool = True
 
     PRESETS: ClassVar[dict[str, "VideoMaeSize"]]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.videomae.encoder"
