@@ -13,10 +13,11 @@ from ivjax.data_pipelines.build.output_folder import claim, discard, identity, l
 from ivjax.data_pipelines.build.process_pool import run_pool
 from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
 from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, ShardNote, finished
+from ivjax.data_pipelines.build.source_identity import libraries, source_digest
 from ivjax.data_pipelines.sources.classes import describe_classes
 from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
-from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, write_manifest
+from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, store_manifest
 from ivjax.errors import UserError
 from ivjax.progress import Progress, Say
 
@@ -83,7 +84,14 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
             raise UserError(f"{work.folder / job.name} was not built; run the same command again to go on")
         notes.append(note)
     drops = [*plan.drops, *(drop for note in notes for drop in note.drops)]
-    manifest = Manifest(tuple(note.shard for note in notes), made_with, plan.classes)
+    remarks = [remark for note in notes for remark in note.remarks]
+    manifest = Manifest(
+        shards=tuple(note.shard for note in notes),
+        made_with=made_with,
+        classes=plan.classes,
+        source_digest=source_digest(plan.jobs, work.recipe, plan.classes),
+        libraries=libraries(),
+    )
     if not manifest.clips:
         discard(work.folder)
         raise UserError(f"{made_with['source']} gives an empty corpus: {_describe(plan, drops)}")
@@ -94,11 +102,12 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
         bytes=sum(shard.bytes for shard in manifest.shards),
         shards=len(manifest.shards),
         dropped=count_causes(drops, plan.not_drawn),
+        remarks=count_causes(remarks),
         digest=manifest.digest,
     )
     # The manifest comes last: a folder that has one is whole.
-    write_report(report, drops)
-    write_manifest(work.folder, manifest.shards, made_with, plan.classes)
+    write_report(report, [*drops, *remarks])
+    store_manifest(work.folder, manifest)
     return report
 
 

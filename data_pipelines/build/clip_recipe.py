@@ -1,16 +1,34 @@
 """Options of the steps that make clips of a row, and the results of the steps."""
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ivjax.data_pipelines.store.records import Clip
 from ivjax.data_pipelines.video.encode import Encoding
 from ivjax.data_pipelines.video.shots import ShotRule
 from ivjax.errors import UserError
 
+_SHORTEST = 0.001  # seconds; an endless number of windows would be no error
 Captioner = Callable[[Clip], str | Sequence[str]]  # a user's function that writes the captions of a clip
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """Options of cutting long rows into windows. A row that is no longer than a window stays whole.
+
+    Attributes:
+        seconds: length of a window.
+        stride: seconds from the start of a window to that of the next; None: one begins where another ends.
+        rest: what becomes of the end of a row that fills no window: `keep` it as a shorter clip, `drop` it,
+            or `shift` the last window back until it ends with the row.
+    """
+
+    seconds: float = 10.0
+    stride: float | None = None
+    rest: Literal["keep", "drop", "shift"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class ClipRecipe:
         still: clips whose luma changes less than this on average (of 255, in a quarter of a second) are
             dropped. 0 keeps all, 1 drops pictures with nothing but coding noise.
         shots: splits rows where the camera cuts; None does not.
+        windows: cuts rows, or their shots, into windows; None does not.
         captioner: `module:function` that returns the captions of a finished clip.
     """
 
@@ -40,7 +59,13 @@ class ClipRecipe:
     max_seconds: float | None = None
     still: float = 0.0
     shots: ShotRule | None = None
+    windows: WindowRule | None = None
     captioner: str | None = None
+
+    @property
+    def splits(self) -> bool:
+        """Whether a row may become several clips."""
+        return self.shots is not None or self.windows is not None
 
 
 class Drop(NamedTuple):
@@ -52,11 +77,21 @@ class Drop(NamedTuple):
     detail: str
 
 
+class Remark(NamedTuple):
+    """A clip that is kept and is not quite what its row asks for: its id, its file and the cause."""
+
+    id: str
+    where: str
+    cause: str
+    detail: str
+
+
 class Outcome(NamedTuple):
-    """The result of one row: records of its clips, and drops."""
+    """The result of one row: records of its clips, drops, and remarks."""
 
     records: tuple[bytes, ...] = ()
     drops: tuple[Drop, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
 
 def check_recipe(recipe: ClipRecipe) -> None:
@@ -70,8 +105,27 @@ def check_recipe(recipe: ClipRecipe) -> None:
         raise UserError(
             f"max_seconds={recipe.max_seconds} is below min_seconds={recipe.min_seconds}; swap them"
         )
+    if recipe.windows is not None:
+        _check_windows(recipe, recipe.windows)
     if recipe.captioner is not None:
         find_captioner(recipe.captioner)
+
+
+def _check_windows(recipe: ClipRecipe, windows: WindowRule) -> None:
+    for name in ("seconds", "stride"):
+        value = getattr(windows, name)
+        if value is not None and not _SHORTEST <= value < math.inf:
+            raise UserError(f"windows.{name}={value} is not above 0; choose a length in seconds")
+    if recipe.max_seconds is not None and recipe.max_seconds < windows.seconds:
+        raise UserError(
+            f"windows.seconds={windows.seconds} is above max_seconds={recipe.max_seconds}, so all windows "
+            "would be dropped; make it no longer"
+        )
+    if windows.seconds < recipe.min_seconds:
+        raise UserError(
+            f"windows.seconds={windows.seconds} is below min_seconds={recipe.min_seconds}, so all windows "
+            "would be dropped; make it no shorter"
+        )
 
 
 def find_captioner(name: str) -> Captioner:

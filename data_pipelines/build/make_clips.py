@@ -7,74 +7,65 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import PurePosixPath
 
-import numpy as np
-
-from ivjax.data_pipelines.build.clip_recipe import Captioner, ClipRecipe, Drop, Outcome, find_captioner
+from ivjax.data_pipelines.build.clip_recipe import (
+    Captioner,
+    ClipRecipe,
+    Drop,
+    Outcome,
+    Remark,
+    find_captioner,
+)
 from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk, steady
+from ivjax.data_pipelines.build.pieces import bounds_of, footage_of, shortened, split_row
 from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import Clip, ClipError, pack
 from ivjax.data_pipelines.video.decode import probe, read_frames
 from ivjax.data_pipelines.video.encode import encode_image, encode_video
 from ivjax.data_pipelines.video.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact, fetch
 from ivjax.data_pipelines.video.frame_folder import FrameFolder
-from ivjax.data_pipelines.video.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
 from ivjax.data_pipelines.video.sound import read_sound
 
 
 def make_outcome(row: SourceRow, recipe: ClipRecipe) -> Outcome:
-    """Returns the records and drops of a row; a damaged video is a drop, not an error."""
+    """Returns the records, drops and remarks of a row; a damaged video is a drop, not an error."""
     records: list[bytes] = []
     drops: list[Drop] = []
+    remarks: list[Remark] = []
     for made in make_clips(row, recipe):
-        if isinstance(made, Drop):
-            drops.append(made)
-        else:
-            records.append(pack(made))
-    return Outcome(tuple(records), tuple(drops))
+        match made:
+            case Drop():
+                drops.append(made)
+            case Remark():
+                remarks.append(made)
+            case Clip():
+                records.append(pack(made))
+    return Outcome(tuple(records), tuple(drops), tuple(remarks))
 
 
-def make_clips(row: SourceRow, recipe: ClipRecipe) -> Iterator[Clip | Drop]:
-    """Yields the finished clips of a row, one for each shot if the recipe splits shots."""
+def make_clips(row: SourceRow, recipe: ClipRecipe) -> Iterator[Clip | Drop | Remark]:
+    """Yields the finished clips of a row, one for each shot and window, and what is not as the row asks."""
     try:
-        pieces = split_shots(row, recipe.shots) if recipe.shots and row.media == "video" else [row]
+        pieces, remarks = split_row(row, recipe)
     except ClipError as error:
         yield Drop(row.id, row.path, error.cause, error.detail)
         return
+    yield from remarks
     for piece in pieces:
         try:
-            clip = image_clip(piece, recipe) if piece.media == "image" else video_clip(piece, recipe)
-            yield captioned(clip, recipe.captioner)
+            if piece.media == "image":
+                yield captioned(image_clip(piece, recipe), recipe.captioner)
+            else:
+                clip, remarks = video_clip(piece, recipe)
+                yield captioned(clip, recipe.captioner)
+                yield from remarks
         except ClipError as error:
             yield Drop(piece.id, piece.path, error.cause, error.detail)
 
 
-def split_shots(row: SourceRow, rule: ShotRule) -> list[SourceRow]:
-    """Returns a row for each shot of a row; the row itself if the camera never cuts."""
-    begins: list[Fraction] = []
-
-    def pictures(footage: Footage | FrameFolder) -> Iterator[np.ndarray]:
-        for shown in footage.frames(*_bounds(row)):
-            begins.append(shown.begins)
-            width = min(shown.picture.width, DETECTION_WIDTH)
-            height = max(round(shown.picture.height * width / shown.picture.width), 1)
-            yield shown.picture.reformat(width, height, "rgb24").to_ndarray()
-
-    with _footage(row) as footage:
-        scores = list(content_scores(pictures(footage)))
-    inner = [float(begins[cut]) for cut in find_cuts(scores, rule)]
-    if not inner:
-        return [row]
-    spans = itertools.pairwise([row.start, *inner, row.end])
-    return [
-        replace(row, id=f"{row.id}-{number:03d}", start=start, end=end)
-        for number, (start, end) in enumerate(spans)
-    ]
-
-
-def video_clip(row: SourceRow, recipe: ClipRecipe) -> Clip:
-    """Cuts a row out of its video and encodes it."""
-    start, end = _bounds(row)
-    with _footage(row) as footage:
+def video_clip(row: SourceRow, recipe: ClipRecipe) -> tuple[Clip, list[Remark]]:
+    """Cuts a row out of its video and encodes it; returns also what is not as the row asks."""
+    start, end = bounds_of(row)
+    with footage_of(row) as footage:
         frames = footage.frames(start, end)
         first = next(frames, None)
         if first is None:
@@ -90,7 +81,8 @@ def video_clip(row: SourceRow, recipe: ClipRecipe) -> Clip:
         payload = encode_video(pictures, fps, recipe.encoding, sound)
     begins = first.begins if start is None else start
     _check(watch, begins, recipe)
-    return replace(
+    remarks = shortened(row, watch.ends, fps)
+    clip = replace(
         _described(row, payload),
         start=float(begins),
         end=float(watch.ends),
@@ -100,17 +92,7 @@ def video_clip(row: SourceRow, recipe: ClipRecipe) -> Clip:
         height=watch.height,
         audio=sound is not None,
     )
-
-
-def _footage(row: SourceRow) -> Footage | FrameFolder:
-    return Footage(row.path) if row.frame_rate is None else FrameFolder(row.path, exact(row.frame_rate))
-
-
-def _bounds(row: SourceRow) -> tuple[Fraction | None, Fraction | None]:
-    return (
-        None if row.start is None else exact(row.start),
-        None if row.end is None else exact(row.end),
-    )
+    return clip, remarks
 
 
 def _nothing_there(row: SourceRow, footage: Footage | FrameFolder) -> ClipError:

@@ -85,8 +85,8 @@ class _Sieve:
         seconds, recipe = end - start, self._recipe
         if seconds + TOLERANCE < recipe.min_seconds:
             return "too short", f"it lasts {seconds:.3f} s, less than {recipe.min_seconds:g} s"
-        # Shots may be short enough, and where a file ends is not known yet
-        if recipe.max_seconds is None or recipe.shots is not None or row.end is None:
+        # Shots and windows may be short enough, and where a file ends is not known yet
+        if recipe.max_seconds is None or recipe.splits or row.end is None:
             return None
         if seconds - TOLERANCE > recipe.max_seconds:
             return "too long", f"it lasts {seconds:.3f} s, more than {recipe.max_seconds:g} s"

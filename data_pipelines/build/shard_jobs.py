@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome, Remark
 from ivjax.data_pipelines.build.guard import GuardedMaker
 from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import SCHEMA
@@ -14,7 +14,7 @@ from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter
 from ivjax.drafts import store
 
 NOTES = "build"  # the folder inside a corpus where finished shards are noted
-_STEPS = 1  # raise it when the code makes other clips of the same row and recipe
+_STEPS = 2  # raise it when the code makes other clips of the same row and recipe
 
 RunRows = Callable[[Sequence[SourceRow]], Iterable[Outcome]]  # makes the clips of rows, in their order
 
@@ -52,11 +52,12 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class ShardNote:
-    """The note of a finished shard, with the fingerprint of its job."""
+    """The note of a finished shard: its drops, its remarks, and the fingerprint of its job."""
 
     shard: ShardInfo
     rows: int
     drops: tuple[Drop, ...]
+    remarks: tuple[Remark, ...]
     fingerprint: str
 
 
@@ -82,12 +83,14 @@ def build_shard(job: ShardJob, work: BuildSettings, run_rows: RunRows | None = N
     """Writes a shard and then its note. Without `run_rows`, a child process makes the rows."""
     outcomes = _guarded(job.rows, work) if run_rows is None else run_rows(job.rows)
     drops: list[Drop] = []
+    remarks: list[Remark] = []
     with ShardWriter(work.folder / job.name) as shard:
         for outcome in outcomes:
             for record in outcome.records:
                 shard.write(record)
             drops += outcome.drops
-    note = ShardNote(shard.info, len(job.rows), tuple(drops), job.fingerprint)
+            remarks += outcome.remarks
+    note = ShardNote(shard.info, len(job.rows), tuple(drops), tuple(remarks), job.fingerprint)
     # After the shard has its name; a note without a shard would be believed.
     _write_note(work.folder, note)
     return note
@@ -123,4 +126,5 @@ def _read_note(folder: Path, shard: str) -> ShardNote:
     stored = json.loads(_note_path(folder, shard).read_text("utf-8"))
     stored["shard"] = ShardInfo(**stored["shard"])
     stored["drops"] = tuple(Drop(*drop) for drop in stored["drops"])
+    stored["remarks"] = tuple(Remark(*remark) for remark in stored["remarks"])
     return ShardNote(**stored)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from ivjax.data_pipelines.build.build_report import REPORT_LINES, count_causes, report_lines
-from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome, Remark
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters, check_options
 from ivjax.data_pipelines.build.process_pool import Makers
 from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
@@ -67,18 +67,18 @@ class Internvid(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
         config, folder = self._config(), Path(self.data_dir)
         options, plan = _planned(config, folder)
-        drops = list(plan.drops)
+        told: list[Drop | Remark] = list(plan.drops)
         digest, number = hashlib.sha256(), -1
         with Makers(config.recipe, config.row_seconds, options.processes) as makers:
             outcomes = makers.run([row for job in plan.jobs for row in job.rows])
-            for number, record in enumerate(_records(outcomes, drops)):
+            for number, record in enumerate(_records(outcomes, told)):
                 # A digest of our own: TFDS stores none, and a resumed run must recognise its corpus.
                 digest.update(record)
                 yield f"{number:012d}", clip_to_example(unpack(record))
         if number < 0:
-            counts = count_causes(drops, plan.not_drawn)
+            counts = count_causes(told, plan.not_drawn)
             raise UserError(f"{config.source} gives no clip: of {plan.rows} rows, {counts}")
-        store(folder / REPORT_LINES, report_lines(drops))
+        store(folder / REPORT_LINES, report_lines(told))
         store(folder / CLASSES_FILE, json.dumps(plan.classes) + "\n")
         store(folder / DIGEST_FILE, digest.hexdigest())
 
@@ -107,7 +107,7 @@ def _planned(config: InternvidConfig, folder: Path) -> tuple[BuildOptions, Build
     return options, make_plan(rows, options)
 
 
-def _records(outcomes: Iterable[Outcome], drops: list[Drop]) -> Iterator[bytes]:
+def _records(outcomes: Iterable[Outcome], told: list[Drop | Remark]) -> Iterator[bytes]:
     for outcome in outcomes:
-        drops += outcome.drops
+        told += (*outcome.drops, *outcome.remarks)
         yield from outcome.records

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from ivjax.data_pipelines.fields.field import ArraySpec, ReadableClip, RowDraw, SingleArray
-from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
@@ -37,11 +37,15 @@ class Caption(SingleArray):
                     f"{spec.shape[0]} tokens; make them equal"
                 )
 
+    def check_record(self, record: Clip) -> None:
+        """Raises ClipError for a clip without captions."""
+        if not record.captions:
+            raise ClipError("no caption", f"clip {record.id} has none")
+
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """Returns the token ids of a caption, (L,) int32; raises ClipError for a clip without captions."""
+        self.check_record(clip.record)
         captions = clip.record.captions
-        if not captions:
-            raise ClipError("no caption", f"clip {clip.record.id} has none")
         # Nothing is drawn for `first`; draws by purpose do not disturb each other.
         place = int(draw("caption").integers(len(captions))) if self.which == "random" else 0
         return self.tokenizer.encode(clean_caption(captions[place]) if self.clean else captions[place])
@@ -56,8 +60,12 @@ class Label(SingleArray):
         """The shape of a single number."""
         return ()
 
+    def check_record(self, record: Clip) -> None:
+        """Raises ClipError for a clip without a label."""
+        if record.label is None:
+            raise ClipError("no label", f"clip {record.id} has none")
+
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """Returns the number of the class, (); raises ClipError for a clip without one."""
-        if clip.record.label is None:
-            raise ClipError("no label", f"clip {clip.record.id} has none")
+        self.check_record(clip.record)
         return np.asarray(clip.record.label)

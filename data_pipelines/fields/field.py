@@ -129,6 +129,13 @@ class SingleArray(abc.ABC):
         """Returns the one array of a row, under its name."""
         return {name: self.array(clip, spec, draw) for name, spec in wanted.items()}
 
+    def check_record(self, record: Clip) -> None:
+        """Raises ClipError if the record lacks what the field reads, as far as that shows without its media.
+
+        Asked of some records at a start, where a corpus that has none of it is an error.
+        """
+        return None
+
     @property
     def shape(self) -> tuple[int, ...] | None:
         """The shape that comes out; None: whatever the stage wants."""

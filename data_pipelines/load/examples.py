@@ -1,6 +1,7 @@
 """Makes examples from stored clips. Runs in worker processes: neither jax nor grain is imported here."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -8,12 +9,14 @@ import numpy as np
 from ivjax.data_pipelines.fields.field import ArraySpec, Field, RowDraw, generator
 from ivjax.data_pipelines.load.batch_rows import PLACED
 from ivjax.data_pipelines.load.mixture import CorpusFields
-from ivjax.data_pipelines.store.clips import open_clips
+from ivjax.data_pipelines.store.clips import Clips, open_clips
 from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import Clip, ClipError, check_times
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.data_pipelines.video.frame_cache import CachedVideo, FrameCache
 from ivjax.errors import UserError
+
+_LOOKED_AT = 16  # records of a corpus, at a start
 
 
 class OpenClip:
@@ -78,7 +81,7 @@ class ExampleMaker:
             check_times(record)
             with OpenClip(record, number, self.cache) as clip:
                 # The record is opened once for all fields, and its video only if one of them asks for it.
-                for field, wanted in self._fields[corpus]:
+                for _, field, wanted in self._fields[corpus]:
                     arrays = field.make(clip, wanted, draw)
                     for name, spec in wanted.items():
                         example[name] = arrays[name].astype(spec.dtype, copy=False)
@@ -87,6 +90,22 @@ class ExampleMaker:
         except Exception as error:  # whatever a strange clip provokes must not end the run
             raise ClipError("error", f"{type(error).__name__}: {error}") from error
         return example
+
+    def check_records(self, path: str) -> None:
+        """Raises UserError if no record of a corpus has what a field reads; the corpora stand at `path`.
+
+        Looks at a few records of each corpus, and at no media: workers may crash over these.
+        """
+        for number, corpus in enumerate(self.corpora):
+            records = list(_readable(corpus))
+            for name, field, _ in self._fields[number]:
+                faults = _faults(field, records)
+                if records and len(faults) == len(records):
+                    raise UserError(
+                        f"{path}.{number}.path={self.folders[number]}: none of {len(records)} clips has what "
+                        f"the field {name} reads ({faults[0]}); build the corpus from annotations that have "
+                        "it, or name another one"
+                    )
 
     @property
     def clips(self) -> int:
@@ -120,7 +139,28 @@ class ExampleMaker:
             corpus.close()
 
 
-FieldArrays = tuple[Field, dict[str, ArraySpec]]  # a field, and those of its arrays that the stage wants
+# A field by name, and those of its arrays that the stage wants.
+FieldArrays = tuple[str, Field, dict[str, ArraySpec]]
+
+
+def _readable(corpus: Clips) -> Iterator[Clip]:
+    """Yields some records at even distances; a damaged one is left to the run, which counts them."""
+    for place in range(0, len(corpus), max(len(corpus) // _LOOKED_AT, 1)):
+        with contextlib.suppress(ClipError):
+            yield corpus[place]
+
+
+def _faults(field: Field, records: Iterable[Clip]) -> list[ClipError]:
+    """Returns why records are of no use to a field."""
+    # Fields that are no SingleArray may leave it out.
+    check = getattr(field, "check_record", None)
+    faults: list[ClipError] = []
+    for record in records if check else ():
+        try:
+            check(record)
+        except ClipError as error:
+            faults.append(error)
+    return faults
 
 
 def _wanted(corpus: CorpusFields, spec: Mapping[str, ArraySpec]) -> list[FieldArrays]:
@@ -136,7 +176,7 @@ def _wanted(corpus: CorpusFields, spec: Mapping[str, ArraySpec]) -> list[FieldAr
         wanted = {array: spec[array] for array in field.arrays(name) if array in spec}
         if wanted:
             field.check(corpus.path_of(name), wanted)
-            found.append((field, wanted))
+            found.append((name, field, wanted))
     if missing := sorted(set(spec) - PLACED - set(given)):
         raise UserError(
             f"the stage wants {', '.join(missing)} in its batch, which no field of {corpus.path} gives; "

@@ -57,6 +57,18 @@ def read_media(path: str) -> bytes:
         return file.read(size)
 
 
+def media_size(path: str) -> int | None:
+    """Returns the bytes of a file, of a member of a tar, or of a folder's files; None if it is not there."""
+    archive, separator, member = path.partition(f".tar{_SEPARATOR}")
+    try:
+        if separator:
+            return tar_members(Path(f"{archive}.tar"))[member][1]
+        place = Path(path)
+        return sum(file.stat().st_size for file in (place.iterdir() if place.is_dir() else [place]))
+    except (OSError, KeyError):
+        return None
+
+
 def tar_members(archive: Path) -> Mapping[str, tuple[int, int]]:
     """Returns offset and size of each file of a tar, in order; OSError if it is damaged or compressed."""
     return _members(str(archive), archive.stat().st_mtime_ns)

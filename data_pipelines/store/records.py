@@ -139,4 +139,4 @@ def check_times(clip: Clip) -> None:
     """Raises ClipError unless 0 <= start <= end < infinity."""
     # Written so that NaN fails too.
     if not (0 <= clip.start <= clip.end) or clip.end - clip.start == float("inf"):
-        raise ClipError("wrong times", f"the clip runs from {clip.start} s to {clip.end} s")
+        raise ClipError("wrong times", f"clip {clip.id} runs from {clip.start} s to {clip.end} s")

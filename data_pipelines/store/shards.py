@@ -43,12 +43,16 @@ class Manifest:
         shards: the shards in order.
         made_with: the options that it was made with.
         classes: class names in the order of the labels' numbers; empty: none.
+        source_digest: hash of what it was made of: rows, sizes of their files, recipe; empty: unknown.
+        libraries: versions of the libraries that decoded and encoded, on which the shards' bytes depend.
         schema: that of the records.
     """
 
     shards: tuple[ShardInfo, ...]
     made_with: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    source_digest: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property
@@ -58,7 +62,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Hash over all shards; equal corpora have equal digests."""
+        """Hash over the bytes of all shards."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
 
@@ -168,10 +172,17 @@ def open_shards(folder: Path) -> Shards:
 def write_manifest(
     folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any], classes: Iterable[str] = ()
 ) -> Manifest:
-    """Stores the manifest atomically."""
+    """Stores the manifest of shards atomically."""
     manifest = Manifest(tuple(shards), dict(made_with), tuple(classes))
-    store(folder / MANIFEST, json.dumps(asdict(manifest) | {"clips": manifest.clips}, indent=1) + "\n")
+    store_manifest(folder, manifest)
     return manifest
+
+
+def store_manifest(folder: Path, manifest: Manifest) -> None:
+    """Stores the manifest atomically."""
+    # Its number of clips and its digest are there for people; they are computed anew when it is read.
+    read_by_people = {"clips": manifest.clips, "digest": manifest.digest}
+    store(folder / MANIFEST, json.dumps(asdict(manifest) | read_by_people, indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -184,9 +195,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         stored = json.loads(path.read_text())
         shards = tuple(ShardInfo(**shard) for shard in stored["shards"])
-        # Corpora of earlier versions have no class names.
-        classes = tuple(stored.get("classes", ()))
-        manifest = Manifest(shards, stored["made_with"], classes, stored["schema"])
+        manifest = Manifest(
+            shards=shards,
+            made_with=stored["made_with"],
+            # Corpora of earlier versions have none of these.
+            classes=tuple(stored.get("classes", ())),
+            source_digest=stored.get("source_digest", ""),
+            libraries=stored.get("libraries", {}),
+            schema=stored["schema"],
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is damaged ({type(error).__name__}: {error}); build the corpus again"

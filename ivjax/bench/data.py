@@ -25,10 +25,11 @@ from ivjax.data_pipelines.load.loader import BATCHES_AHEAD, BatchRequest, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, CorpusFields, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.clips import open_clips
-from ivjax.data_pipelines.store.records import Clip, pack
+from ivjax.data_pipelines.store.records import Clip, ClipError, pack
 from ivjax.data_pipelines.store.shards import ShardWriter, write_manifest
 from ivjax.data_pipelines.video.decode import Video, to_rgb
 from ivjax.data_pipelines.video.encode import encode_video
+from ivjax.errors import UserError
 
 _BATCH = 16
 _DIFFERENT = 16  # clips of a drawn corpus; the others repeat them
@@ -72,6 +73,19 @@ def bench_data(
             draw_corpus(Path(drawn))
             yield from bench_data(Path(drawn), wanted, clips, workers, records, cache_gib)
         return
+    try:
+        yield from _measure(folder, wanted, clips, workers, records, cache_gib)
+    except ClipError as error:
+        raise UserError(
+            f"{folder} holds a clip that cannot be read ({error}); `ivjax data validate {folder}` lists all "
+            "of them, build the corpus again without them"
+        ) from None
+
+
+def _measure(
+    folder: Path, wanted: ClipShape, clips: int, workers: Sequence[int], records: int, cache_gib: float
+) -> Iterator[str]:
+    """Yields the lines of `bench_data` for a corpus."""
     sample = _Sample(folder, wanted, clips)
     times = sample.measure()
     yield json.dumps({"what": "CPU ms per clip", **_rounded(times)})

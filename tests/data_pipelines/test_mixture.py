@@ -8,7 +8,7 @@ import pytest
 
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.augment.recipe import Augment
-from ivjax.data_pipelines.fields import ArraySpec, Frames, Label
+from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames, Label
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
 from ivjax.data_pipelines.load.mixture import Corpus, Media
@@ -20,6 +20,7 @@ from ivjax.experiment.overrides import apply_overrides
 from ivjax.train.feed import Feed
 from ivjax.train.mesh import build_mesh
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
+from tests.data_pipelines.further_fields import Letters
 from tests.data_pipelines.reading import FIELDS, SPEC, batches_of, mixture
 
 
@@ -137,6 +138,26 @@ def test_arrays_that_no_field_gives_are_refused(corpus):
         mixture(corpus).open(BatchRequest({"video": ArraySpec((8, 24, 24, 3), np.dtype(np.uint8))}, 8))
     with pytest.raises(UserError, match="data.eval_corpora is empty"):
         mixture(corpus).open(BatchRequest(SPEC, 8), eval_clips=True)
+
+
+def test_a_corpus_without_labels_or_captions_is_refused_before_a_clip_is_read(tmp_path, corpus):
+    bare = corpus_of(tmp_path / "bare", [make_clip(n, 1, label=None, captions=()) for n in range(40)])
+    label = {"label": ArraySpec((), np.dtype(np.int32))}
+
+    def opened(*corpora, spec=SPEC, fields=FIELDS):
+        mixture(*corpora, fields=fields).open(BatchRequest(spec, 2)).close()
+
+    message = r"data.corpora.1.path=.*bare: none of 20 clips has what the field label reads .no label"
+    with pytest.raises(UserError, match=message):
+        opened(corpus, bare, spec=label)
+    opened(bare, spec={"video": SPEC["video"]})
+    fields = {"text": Caption(Letters())}
+    with pytest.raises(UserError, match="the field text reads .no caption: clip clip0 has none"):
+        opened(bare, spec={"text": ArraySpec((4,), np.dtype(np.int32))}, fields=fields)
+    # One clip that has what is read, and a damaged record, are left to the run, which counts broken clips.
+    clips = [make_clip(n, 1, label=n or None) for n in range(2)]
+    some = write_corpus(tmp_path / "some", [*map(pack, clips), b"nothing"], 1)
+    opened(some, spec=label)
 
 
 def test_a_missing_or_short_shard_is_named_before_the_first_step(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
+from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, WindowRule
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters
 from ivjax.data_pipelines.build.selection import make_plan, overlap
 from ivjax.data_pipelines.sampling.diversity import original_draw
@@ -103,6 +103,12 @@ def test_a_streaming_draw_gives_every_video_the_same_chance():
 def test_a_draw_of_more_than_there_is_is_an_error():
     with pytest.raises(UserError, match="cannot draw 5 clips"):
         plan([SourceRow("a", "a.mp4")], draw=Draw(5))
+
+
+def test_long_rows_are_kept_where_windows_cut_them():
+    rows = [SourceRow("long", "a.mp4", start=0, end=50)]
+    assert causes(plan(rows, recipe=ClipRecipe(max_seconds=10.0))) == {"long": "too long"}
+    assert ids(plan(rows, recipe=ClipRecipe(max_seconds=10.0, windows=WindowRule(10.0)))) == [["long"]]
 
 
 def test_class_names_are_numbered_and_filters_do_not_change_the_numbers():

@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.build.make_clips import make_clips, split_shots
+from ivjax.data_pipelines.build.make_clips import make_clips
+from ivjax.data_pipelines.build.pieces import split_shots
 from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import Clip
 from ivjax.data_pipelines.video.encode import Encoding, encode_video

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
 
-from ivjax.data_pipelines.build.clip_recipe import Drop, find_captioner
+from ivjax.data_pipelines.build.clip_recipe import Drop, Remark, find_captioner
 from ivjax.data_pipelines.build.frames import fitted
 from ivjax.data_pipelines.build.make_clips import make_clips, make_outcome
 from ivjax.data_pipelines.sources.row import SourceRow
@@ -52,7 +52,7 @@ def video(tmp_path_factory):
         (0.96, 1.0, 24, 24),
         (1.1, None, 28, 49),  # the float 1.1 is a little more than 11/10
         (1.5601, 1.7199, 39, 42),  # rounded to tenths of a millisecond, both ways
-        (1.9, 7.5, 48, 49),  # beyond the end of the file
+        (1.9, 2.04, 48, 49),  # by a frame beyond the end of the file
     ],
 )
 def test_a_cut_holds_exactly_the_frames_that_begin_in_it(video, start, end, first, last):
@@ -61,6 +61,20 @@ def test_a_cut_holds_exactly_the_frames_that_begin_in_it(video, start, end, firs
     assert (clip.frames, clip.fps, clip.width, clip.height) == (last + 1 - first, 25.0, 96, 64)
     assert clip.start == (start or 0.0)
     assert clip.end == (2.0 if end is None or end > 2 else end)
+
+
+def test_a_row_that_ends_after_its_file_is_shortened_and_told_or_dropped(video):
+    clip, remark = make_clips(SourceRow("a", video, start=1.0, end=2.5), QUICK)
+    assert numbers_of(clip.payload) == list(range(25, 50)) and clip.end == 2.0
+    detail = "it ends at 2.000 s where its file does, and its row says 2.500 s"
+    assert remark == Remark("a", video, "shortened", detail)
+    assert make_outcome(SourceRow("a", video, start=1.0, end=2.5), QUICK).remarks == (remark,)
+    # Half of the caption's time is the least.
+    assert [type(made) for made in make_clips(SourceRow("a", video, end=4.0), QUICK)] == [Clip, Remark]
+    drop = dropped(SourceRow("a", video, end=4.1))
+    assert drop.cause == "past the end" and drop.detail.endswith(
+        "says 4.100 s; less than half of it is there"
+    )
 
 
 def test_frames_of_a_varying_rate_are_taken_by_time_and_stand_as_long_as_they_did(tmp_path):
