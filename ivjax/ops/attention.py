@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ivjax.ops.layout import activation_spec, one_device
+from ivjax.ops.layout import activation_spec, one_device, platform
 
 _LANES = 128  # splash works on blocks of 128 tokens
 _SHORT = 128  # below this many queries or keys a fused kernel does not pay
@@ -47,22 +47,15 @@ def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.A
     return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v), weights
 
 
-def _platform() -> str:
-    """Platform of the mesh in context (it may be a topology that is only compiled for), else jax's own."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    platform = jax.default_backend() if device is None else device.platform
-    return platform if platform in ("cpu", "tpu") else "gpu"
-
-
 def _choose(q: jax.Array, k: jax.Array) -> str:
-    platform, width = _platform(), q.shape[-1]
-    if platform == "cpu":
+    backend, width = platform(), q.shape[-1]
+    if backend == "cpu":
         # The loop joins clips and heads to one axis and walks it. Over several devices that axis is split,
         # and each turn of a loop would have to fetch its slice from another device.
         return "loop" if one_device() else "xla"
     if min(q.shape[1], k.shape[1]) < _SHORT:
         return "xla"
-    if platform == "tpu":
+    if backend == "tpu":
         return "splash"
     # cuDNN's attention takes half precision only, in heads of a multiple of 8 channels, at most 128. It
     # raises on anything else, and so does a CPU, rather than fall back.

@@ -34,6 +34,13 @@ def activation_spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> Pa
     return PartitionSpec(*spec)
 
 
+def platform() -> str:
+    """Platform of the mesh in context (it may be a topology that is only compiled for), else jax's own."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    name = jax.default_backend() if device is None else device.platform
+    return name if name in ("cpu", "tpu") else "gpu"
+
+
 def one_device() -> bool:
     """Whether there is no mesh in context, or one of a single device."""
     mesh = jax.sharding.get_abstract_mesh()

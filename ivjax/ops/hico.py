@@ -1,0 +1,159 @@
+"""Clip-level HiCo: merges the most similar tokens of a clip, step by step, down to a fixed number.
+
+The schedule is static, so all shapes are. The decisions carry no gradient; the merged tokens are weighted
+means, and the gradient is theirs.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.ops.layout import constrain, one_device, platform
+
+
+class Merged(NamedTuple):
+    """The tokens of clips after merging.
+
+    Attributes:
+        tokens: (B, K, C), means of the tokens that were merged into each.
+        sizes: (B, K) float32, how many tokens each stands for.
+        assignment: (B, N) int32, the output token that each input token went into.
+        similarity: for each step (B, r) float32, the cosines of the pairs that it merged, best first.
+    """
+
+    tokens: jax.Array
+    sizes: jax.Array
+    assignment: jax.Array
+    similarity: tuple[jax.Array, ...]
+
+
+def merge_schedule(tokens: int, target: int) -> tuple[int, ...]:
+    """Returns how many tokens each step merges, at most half of those that are left."""
+    if not 1 <= target <= tokens:
+        raise ValueError(f"{tokens} tokens cannot be merged to {target}; the target must be 1 to {tokens}")
+    steps = []
+    while tokens > target:
+        steps.append(min(tokens - target, tokens // 2))
+        tokens -= steps[-1]
+    return tuple(steps)
+
+
+def merge_tokens(x: jax.Array, target: int, heads: int) -> Merged:
+    """Merges the tokens of each clip: x (B, N, C) -> (B, target, C).
+
+    A step splits the tokens by their places into even and odd ones. Each even token picks the most similar
+    odd one, by the cosine of their means over `heads`, and the even tokens with the highest cosines are
+    merged into their choice. The order afterwards: the even tokens that are left, by falling cosine, then all
+    odd ones as they were. Of equal cosines the earlier token wins, both as choice and in the order.
+    """
+    # Over clips alone: a clip's tokens are all compared with each other.
+    x = constrain(x, "batch", None, None)
+    batch, count, width = x.shape
+    # The mean over heads is linear in the tokens and a merge is a weighted mean. So the metric of merged
+    # tokens is the merged metric: all decisions are made on it alone, and the wide tokens are summed once, at
+    # the end.
+    metric = jax.lax.stop_gradient(x).reshape(batch, count, heads, width // heads)
+    metric = jnp.mean(metric, axis=2, dtype=jnp.float32)
+    sizes = jnp.ones((batch, count), jnp.float32)
+    assignment = jnp.broadcast_to(jnp.arange(count, dtype=jnp.int32), (batch, count))
+    similarity = []
+    for merges in merge_schedule(count, target):
+        places, best = _places(metric, merges)
+        weighted = jnp.concatenate([metric * sizes[..., None], sizes[..., None]], axis=-1)
+        sums = segment_sum(weighted, places, metric.shape[1] - merges)
+        metric, sizes = sums[..., :-1] / sums[..., -1:], sums[..., -1]
+        assignment = jnp.take_along_axis(places, assignment, axis=1)
+        similarity.append(best)
+    tokens = segment_sum(x, assignment, target) / sizes[..., None]
+    return Merged(tokens.astype(x.dtype), sizes, assignment, tuple(similarity))
+
+
+def unmerge(tokens: jax.Array, assignment: jax.Array) -> jax.Array:
+    """Returns for each input token the output token that it went into: (B, K, C), (B, N) -> (B, N, C)."""
+    return jnp.take_along_axis(tokens, assignment[..., None], axis=1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def segment_sum(x: jax.Array, places: jax.Array, count: int) -> jax.Array:
+    """Sums rows by place: x (B, N, C), places (B, N) in [0, count) -> (B, count, C) float32."""
+    x = x.astype(jnp.float32) if platform() == "cpu" else x
+    if platform() == "cpu" and one_device():
+        return _row_by_row(x, places, count)
+    # A product with a one-hot matrix, which is exact: a scatter-add is serial on a TPU, and on a GPU the
+    # order of its sums changes from run to run.
+    rows = jnp.arange(count, dtype=places.dtype)[:, None]
+    one_hot = (places[:, None] == rows).astype(x.dtype)
+    return jnp.einsum("bkn,bnc->bkc", one_hot, x, precision="highest", preferred_element_type=jnp.float32)
+
+
+def _segment_sum_forward(x, places, count):
+    # The dtype travels as an empty array, because residuals must be arrays.
+    return segment_sum(x, places, count), (places, jnp.zeros((0,), x.dtype))
+
+
+def _segment_sum_backward(count, saved, gradient):
+    places, like = saved
+    return unmerge(gradient.astype(like.dtype), places), None
+
+
+segment_sum.defvjp(_segment_sum_forward, _segment_sum_backward)
+
+
+def _row_by_row(x: jax.Array, places: jax.Array, count: int) -> jax.Array:
+    """The sums on one CPU: a loop that adds each row in place.
+
+    At 8 clips of 1024 tokens of 4096 channels it takes 35 ms, a scatter-add 190 and a one-hot product 135.
+    """
+
+    def clip(rows_and_places: tuple[jax.Array, jax.Array]) -> jax.Array:
+        rows, places = rows_and_places
+
+        def add(i: jax.Array, sums: jax.Array) -> jax.Array:
+            row = jax.lax.dynamic_slice(sums, (places[i], 0), (1, x.shape[2])) + rows[i]
+            return jax.lax.dynamic_update_slice(sums, row, (places[i], 0))
+
+        return jax.lax.fori_loop(0, len(places), add, jnp.zeros((count, x.shape[2]), jnp.float32))
+
+    return jax.lax.map(clip, (x, places))
+
+
+def _places(metric: jax.Array, merges: int) -> tuple[jax.Array, jax.Array]:
+    """The place of each token after a step (B, p), and the cosines of the pairs it merges (B, merges)."""
+    # No epsilon, as in the original.
+    unit = metric / jnp.linalg.norm(metric, axis=-1, keepdims=True)
+    even, odd = unit[:, ::2], unit[:, 1::2]
+    # In true float32 everywhere: rounded cosines would flip decisions.
+    scores = jnp.einsum("bid,bjd->bij", even, odd, precision="highest")
+    best, choice = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    # A stable sort: of equal similarities the earlier token comes first, on every platform.
+    order = jnp.argsort(-best, axis=-1, stable=True)
+    rank = jnp.argsort(order, axis=-1).astype(jnp.int32)
+    left = even.shape[1] - merges
+    moved = jnp.where(rank < merges, left + choice, rank - merges)
+    stays = jnp.broadcast_to(left + jnp.arange(odd.shape[1], dtype=jnp.int32), odd.shape[:2])
+    # Even and odd take turns again; of an odd number of tokens the last one is even.
+    stays = jnp.pad(stays, ((0, 0), (0, even.shape[1] - odd.shape[1])))
+    places = jnp.stack([moved, stays], axis=-1).reshape(len(metric), -1)[:, : metric.shape[1]]
+    return places, jnp.take_along_axis(best, order[:, :merges], axis=1)
+
+
+def merge_report(merged: Merged, frames: int) -> dict[str, jax.Array]:
+    """Returns what merging did, as means over clips of `frames` frames with equally many tokens.
+
+    similarity: the mean cosine of the pairs that were merged; largest: tokens in the largest output token;
+    across_frames: the share of output tokens of several tokens that hold more than one frame.
+    """
+    target, per_frame = merged.sizes.shape[1], merged.assignment.shape[1] // frames
+    pairs = jnp.concatenate([jnp.zeros((len(merged.sizes), 0)), *merged.similarity], axis=1)
+    by_frame = merged.assignment.reshape(-1, frames, per_frame)
+    # Whether an output token holds a token of a frame: (B, frames, K).
+    holds = jax.vmap(jax.vmap(lambda places: jnp.zeros(target, bool).at[places].set(True)))(by_frame)
+    joined = merged.sizes > 1
+    crossing = jnp.sum(joined & (jnp.sum(holds, axis=1) > 1), axis=1)
+    return {
+        "similarity": jnp.mean(pairs),
+        "largest": jnp.mean(jnp.max(merged.sizes, axis=1)),
+        "across_frames": jnp.mean(crossing / jnp.maximum(jnp.sum(joined, axis=1), 1)),
+    }
