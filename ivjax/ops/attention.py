@@ -5,9 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from ivjax.ops.blockwise import Places, attend_in_blocks, visible
 from ivjax.ops.layout import activation_spec, one_device, platform
 
 _LANES = 128  # splash works on blocks of 128 tokens
+_MATRIX = 2048 * 2048  # logits of a head that are computed at once; beyond it, block by block
 _SHORT = 128  # below this many queries or keys a fused kernel does not pay
 
 
@@ -17,6 +19,8 @@ def attend(
     v: jax.Array,
     *,
     causal: bool = False,
+    window: int | None = None,
+    start: jax.Array | None = None,
     q_segments: jax.Array | None = None,
     kv_segments: jax.Array | None = None,
 ) -> jax.Array:
@@ -24,9 +28,16 @@ def attend(
 
     H is a multiple of G (grouped heads). With segment ids (B, N) and (B, M) a query sees only the
     keys of its own segment. Logits and softmax are float32.
+
+    Args:
+        causal: a query sees no key after its own place.
+        window: with `causal`, how many keys up to its own place a query sees (None: all).
+        start: the place of the first query among the keys (None: 0), as keys of a cache go before it.
     """
     if (q_segments is None) != (kv_segments is None):
         raise ValueError("attend needs segment ids for both queries and keys, or for neither")
+    if start is not None or window is not None or _is_long(q, k):
+        return _by_places(q, k, v, causal, window, start, q_segments, kv_segments)
     # The loop's hand-written gradient knows neither masks nor grouped heads.
     plain = not causal and q_segments is None and q.shape[2] == k.shape[2]
     kernel = _choose(q, k)
@@ -37,6 +48,23 @@ def attend(
     if kernel == "cudnn":
         return in_pairs(q, k, v, causal, q_segments, kv_segments, "cudnn")
     return _dense(q, k, v, causal, q_segments, kv_segments, "xla")
+
+
+def _is_long(q: jax.Array, k: jax.Array) -> bool:
+    """Whether a matrix of all queries and keys is too large to hold, where no fused kernel spares it."""
+    return _choose(q, k) in ("loop", "xla") and q.shape[1] * k.shape[1] > _MATRIX
+
+
+def _by_places(q, k, v, causal, window, start, q_segments, kv_segments) -> jax.Array:
+    """Attention of queries that stand anywhere among the keys, in a window or not."""
+    if q_segments is None:
+        q_segments, kv_segments = (jnp.zeros(x.shape[:2], jnp.int32) for x in (q, k))
+    start = jnp.asarray(0 if start is None else start, jnp.int32)
+    if q.shape[1] * k.shape[1] > _MATRIX:
+        return attend_in_blocks(q, k, v, q_segments, kv_segments, causal, window, start)
+    places = Places(causal, window, start)
+    seen = visible(places, jnp.arange(q.shape[1]), jnp.arange(k.shape[1]), q_segments, kv_segments)
+    return jax.nn.dot_product_attention(q, k, v, mask=seen[:, None], implementation="xla")
 
 
 def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:

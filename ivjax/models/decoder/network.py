@@ -1,0 +1,267 @@
+"""The language model: embeddings, gated blocks with rotary positions, norm and head."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.computing import Compute
+from ivjax.models.decoder.sizes import DecoderSize, Rotary
+from ivjax.models.layers import RMSNorm, checkpointed, dense, enter_block
+from ivjax.ops import rotary
+from ivjax.ops.attention import attend
+from ivjax.ops.cut import Params
+from ivjax.ops.layout import constrain
+
+
+class Turns(NamedTuple):
+    """Cosines and sines (B, L, D / 2) float32 of the angles of L tokens."""
+
+    cosine: jax.Array
+    sine: jax.Array
+
+
+class Text(NamedTuple):
+    """Where the tokens of a text stand.
+
+    Attributes:
+        turns: of their positions.
+        segments: (B, L) int32; a token sees tokens of its own segment alone. None: one text per row.
+    """
+
+    turns: Turns
+    segments: jax.Array | None = None
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens before, for a run of layers.
+
+    Attributes:
+        keys: (layers, B, M, G, D), already turned.
+        values: (layers, B, M, G, D).
+    """
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Written(NamedTuple):
+    """Where a call writes into a cache: `start`, the slot of its first token in every row; segments of all
+    slots (B, M), which tell padding from text."""
+
+    start: jax.Array
+    segments: jax.Array
+
+
+def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | int) -> Turns:
+    """Returns the angles of positions (B, L) in a text of `length` tokens, on which some scalings depend."""
+    magnitude: Any = 1.0
+    if size.scaling == "dynamic":
+        length = jnp.asarray(length, jnp.float32)
+        frequencies = rotary.dynamic_frequencies(width, size.base, size.factor, size.trained, length)
+    elif size.scaling == "yarn":
+        frequencies = rotary.yarn_frequencies(width, size.base, size.factor, size.trained)
+        magnitude = rotary.yarn_magnitude(size.factor)
+    elif size.scaling == "long":
+        plain = rotary.plain_frequencies(width, size.base)
+        short, long = (plain / jnp.asarray(f) for f in (size.short_factors, size.long_factors))
+        frequencies = jnp.where(jnp.asarray(length) > size.trained, long, short)
+        magnitude = rotary.long_rope_magnitude(size.limit, size.trained)
+    else:
+        frequencies = rotary.plain_frequencies(width, size.base)
+    angles = positions.astype(jnp.float32)[..., None] * jnp.asarray(frequencies, jnp.float32)
+    return Turns(jnp.cos(angles) * magnitude, jnp.sin(angles) * magnitude)
+
+
+class SharedAttention(nn.Module):
+    """Causal attention whose query heads share heads of keys and values."""
+
+    size: DecoderSize
+    dtype: Any
+
+    def setup(self) -> None:
+        size = self.size
+        self.q = dense(size.heads * size.head, self.dtype, "q", size.qkv_bias)
+        self.k = dense(size.kv_heads * size.head, self.dtype, "k", size.qkv_bias)
+        self.v = dense(size.kv_heads * size.head, self.dtype, "v", size.qkv_bias)
+        self.proj = dense(size.width, self.dtype, "proj", size.bias)
+
+    def queries_and_keys(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array]:
+        """x (B, L, C) -> turned queries (B, L, H, D) and keys (B, L, G, D)."""
+        q, k = (y.reshape(*y.shape[:2], -1, self.size.head) for y in (self.q(x), self.k(x)))
+        return rotary.rotate(q, *turns), rotary.rotate(k, *turns)
+
+    def __call__(self, x: jax.Array, text: Text, cache: Cache | None, written: Written | None) -> Any:
+        """x (B, L, C) -> (B, L, C), and the layer's cache with the new keys and values, if there is one."""
+        q, k = self.queries_and_keys(x, text.turns)
+        v = self.v(x).reshape(*k.shape)
+        q = constrain(q, "batch", "tokens", "heads", None)
+        k, v = constrain(k, "batch", None, "heads", None), constrain(v, "batch", None, "heads", None)
+        if cache is None:
+            segments = text.segments
+            out = attend(
+                q, k, v, causal=True, window=self.size.window, q_segments=segments, kv_segments=segments
+            )
+        else:
+            assert written is not None
+            start = written.start
+            cache = Cache(*(_put(old, new, start) for old, new in zip(cache, (k, v), strict=True)))
+            segments = text.segments
+            out = attend(
+                q,
+                cache.keys.astype(q.dtype),
+                cache.values.astype(q.dtype),
+                causal=True,
+                window=self.size.window,
+                start=start,
+                q_segments=segments,
+                kv_segments=written.segments,
+            )
+        return self.proj(out.reshape(*x.shape[:2], -1)), cache
+
+
+def _put(old: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
+
+
+class GatedMlp(nn.Module):
+    """down(silu(gate) * up)."""
+
+    size: DecoderSize
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(B, L, C) -> (B, L, C)."""
+        size = self.size
+        gate = dense(size.mlp_width, self.dtype, "gate", size.bias)(x)
+        up = dense(size.mlp_width, self.dtype, "up", size.bias)(x)
+        return dense(size.width, self.dtype, "down", size.bias)(jax.nn.silu(gate) * up)
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm block: attention, gated MLP."""
+
+    size: DecoderSize
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        self.norm1 = RMSNorm(self.size.epsilon, self.dtype)
+        self.attn = SharedAttention(self.size, self.dtype)
+        self.norm2 = RMSNorm(self.size.epsilon, self.dtype)
+        self.mlp = GatedMlp(self.size, self.dtype)
+
+    def __call__(
+        self, x: jax.Array, text: Text, cache: Cache | None = None, written: Written | None = None
+    ) -> Any:
+        """x (B, L, C) -> (B, L, C), and the layer's cache with this call's tokens, if there is one."""
+        x = enter_block(x)
+        attended, cache = self.attn(self.norm1(x), text, cache, written)
+        x = x + attended
+        return x + self.mlp(self.norm2(x)), cache
+
+    def queries_and_keys(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array]:
+        """Returns what this block's attention would compare: queries (B, L, H, D) and keys (B, L, G, D)."""
+        return self.attn.queries_and_keys(self.norm1(x), turns)
+
+
+class _Decoder(nn.Module):
+    """All parameters, for `init`."""
+
+    size: DecoderSize
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> None:
+        size = self.size
+        words = self.param("word_embed", nn.initializers.normal(0.02), (size.vocabulary, size.width))
+        text = Text(turns(size.rotary, size.head, jnp.arange(1)[None], 1))
+        stack = nn.scan(
+            lambda block, x, _: (block(x, text)[0], None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=size.depth,
+        )
+        x, _ = stack(DecoderBlock(size, name="blocks"), words[ids], None)
+        x = RMSNorm(size.epsilon, name="norm")(x)
+        if not size.tied:
+            dense(size.vocabulary, jnp.float32, "head", bias=False)(x)
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A decoder-only language model: a frozen size; parameters are passed in.
+
+    Attributes:
+        size: its size.
+        compute: precision, and what is computed again in the backward pass.
+    """
+
+    size: DecoderSize
+    compute: Compute
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        found: Params = _Decoder(self.size).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+        return found
+
+    @property
+    def dtype(self) -> Any:
+        """What the layers compute in."""
+        return jnp.dtype(self.compute.dtype)
+
+    def embed(self, params: Params, ids: jax.Array) -> jax.Array:
+        """Token ids (B, L) -> embeddings (B, L, C)."""
+        return params["word_embed"][ids].astype(self.dtype)
+
+    def turns(self, positions: jax.Array, length: jax.Array | int) -> Turns:
+        """Returns the angles of positions (B, L) in texts of at most `length` tokens."""
+        return turns(self.size.rotary, self.size.head, positions, length)
+
+    def layers(
+        self, params: Params, x: jax.Array, text: Text, first: int = 0, last: int | None = None
+    ) -> Any:
+        """Runs the blocks from `first` to before `last`: x (B, L, C) -> (B, L, C)."""
+        last = self.size.depth if last is None else last
+        looped = self.compute.scan and last - first > 1
+        block = DecoderBlock(self.size, self.dtype)
+        run = checkpointed(lambda p, x: block.apply({"params": p}, x, text)[0], self.compute.remat, looped)
+        stacked = jax.tree.map(lambda leaf: leaf[first:last], params["blocks"])
+        unroll = 1 if self.compute.scan else last - first
+        return jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked, unroll=unroll)[0]
+
+    def cached_layers(
+        self, params: Params, x: jax.Array, text: Text, cache: Cache, written: Written, first: int, last: int
+    ) -> tuple[jax.Array, Cache]:
+        """As `layers`, with the keys and values of the tokens before; returns the cache with these tokens."""
+        block = DecoderBlock(self.size, self.dtype)
+
+        def layer(carry: tuple[jax.Array, Cache], per_layer: Any) -> tuple[Any, None]:
+            (x, cache), (p, i) = carry, per_layer
+            mine = Cache(*(jax.lax.dynamic_index_in_dim(c, i, keepdims=False) for c in cache))
+            x, mine = block.apply({"params": p}, x, text, mine, written)
+            # In the carry and not as an output of the scan, so that the donated buffer is updated in place.
+            cache = Cache(
+                *(jax.lax.dynamic_update_index_in_dim(c, m, i, 0) for c, m in zip(cache, mine, strict=True))
+            )
+            return (x, cache), None
+
+        stacked = jax.tree.map(lambda leaf: leaf[first:last], params["blocks"])
+        return jax.lax.scan(layer, (x, cache), (stacked, jnp.arange(last - first)))[0]
+
+    def normed(self, params: Params, x: jax.Array) -> jax.Array:
+        """The final norm: (B, L, C) -> (B, L, C)."""
+        norm = RMSNorm(self.size.epsilon, self.dtype)
+        out: jax.Array = norm.apply({"params": params["norm"]}, x)
+        return out
+
+    def logits(self, params: Params, states: jax.Array) -> jax.Array:
+        """Normed states (..., C) -> logits of the next token (..., vocabulary) float32."""
+        head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
+        return jnp.dot(states, head.astype(states.dtype), preferred_element_type=jnp.float32)
+
+
+def build(size: DecoderSize, compute: Compute) -> LanguageModel:
+    """Returns the model of a size; see DecoderSize.build."""
+    return LanguageModel(size, compute)

@@ -1,0 +1,138 @@
+"""Sizes of language models. One network is all of the released families; what differs stands here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from ivjax.errors import UserError
+from ivjax.experiment import late
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rules
+from ivjax.models.decoder.rules import DECODER
+from ivjax.models.sizes import VideoTowerSize
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """How positions turn queries and keys.
+
+    Attributes:
+        base: of the geometric row of wavelengths.
+        scaling: what happens beyond `trained` tokens: nothing, dynamic NTK, YaRN, or LongRoPE's tables.
+        factor: of dynamic NTK and YaRN.
+        trained: tokens that the frequencies were trained with; only scalings ask for it.
+        limit: tokens that a model with LongRoPE reads.
+        short_factors: LongRoPE's divisors of the frequencies for texts up to `trained` tokens.
+        long_factors: the same for longer texts.
+    """
+
+    base: float = 10000.0
+    scaling: Literal["none", "dynamic", "yarn", "long"] = "none"
+    factor: float = 1.0
+    trained: int = 4096
+    limit: int = 4096
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class DecoderSize:
+    """Everything that shapes a language model. Released sizes: `PRESETS`.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks.
+        heads: heads of the queries.
+        kv_heads: heads of keys and values, each shared by heads / kv_heads query heads.
+        mlp_width: hidden channels of the gated MLP.
+        vocabulary: token ids are below it.
+        rotary: how positions enter.
+        head_width: channels of a head (None: width / heads).
+        window: each token sees only so many tokens back, itself counted (None: all).
+        qkv_bias: whether queries, keys and values have biases.
+        bias: whether the other linear layers of the blocks have biases.
+        tied: whether the word embeddings are also the head.
+        epsilon: of the norms.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    kv_heads: int
+    mlp_width: int
+    vocabulary: int
+    rotary: Rotary = Rotary()
+    head_width: int | None = None
+    window: int | None = None
+    qkv_bias: bool = False
+    bias: bool = False
+    tied: bool = False
+    epsilon: float = 1e-5
+
+    PRESETS: ClassVar[dict[str, "DecoderSize"]]
+
+    grid: ClassVar[None] = None
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the model's parameters."""
+        return DECODER
+
+    @property
+    def head(self) -> int:
+        """Channels of a head."""
+        return self.width // self.heads if self.head_width is None else self.head_width
+
+    def build(self, compute: Compute) -> Any:
+        """Returns the LanguageModel."""
+        return late.call("ivjax.models.decoder.network", "build", self, compute)
+
+    def encoders(self) -> Mapping[str, VideoTowerSize]:
+        """Returns nothing: there is no video tower inside."""
+        return {}
+
+    def flops(self, tokens: int, keys: int | None = None) -> dict[str, float]:
+        """Forward FLOPs of `tokens` tokens that see `keys` before them in the cache (None: none), by layer."""
+        q, kv = self.heads * self.head, self.kv_heads * self.head
+        per_token = self.width * (2 * q + 2 * kv) + 3 * self.width * self.mlp_width
+        # Causal attention: on average a token sees half of its own text, and all of the cache.
+        seen = (0 if keys is None else keys) + tokens / 2
+        if self.window is not None:
+            seen = min(seen, self.window)
+        return {
+            "blocks": self.depth * 2.0 * tokens * per_token,
+            "attention": self.depth * 4.0 * tokens * seen * q,
+            "head": 2.0 * tokens * self.width * self.vocabulary,
+        }
+
+    def check(self, name: str) -> None:
+        """Raises if the size at `stage.<name>` is impossible."""
+        if self.heads % self.kv_heads:
+            raise UserError(
+                f"stage.{name}.heads={self.heads} cannot share {self.kv_heads} kv_heads evenly; "
+                "make heads a multiple of kv_heads"
+            )
+        if self.head % 2 or (self.head_width is None and self.width % self.heads):
+            raise UserError(
+                f"stage.{name}.width={self.width} does not divide into {self.heads} heads of an even width; "
+                "change width or heads"
+            )
+
+
+_INTERNLM2 = DecoderSize(4096, 32, 32, 8, 14336, 92544, Rotary(1e6, "dynamic", 2.0, 32768))
+_VICUNA = DecoderSize(4096, 32, 32, 32, 11008, 32000, epsilon=1e-6)
+_QWEN2 = DecoderSize(3584, 28, 28, 4, 18944, 152064, Rotary(1e6, trained=32768), qkv_bias=True, epsilon=1e-6)
+
+DecoderSize.PRESETS = {
+    "internlm2_5_7b": _INTERNLM2,
+    # With the nine tokens that InternVL adds.
+    "internvl_internlm2_5_7b": replace(_INTERNLM2, vocabulary=92553),
+    "vicuna_7b": _VICUNA,
+    "mistral_7b": DecoderSize(4096, 32, 32, 8, 14336, 32000, Rotary(1e6)),
+    "qwen2_7b": _QWEN2,
+    "qwen2_5_7b": _QWEN2,
+    "qwen2_5_1_5b": replace(
+        _QWEN2, width=1536, heads=12, kv_heads=2, mlp_width=8960, vocabulary=151936, tied=True
+    ),
+    "tiny": DecoderSize(64, 4, 4, 2, 128, 512, Rotary(10000.0, trained=4096)),
+}

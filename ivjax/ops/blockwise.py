@@ -1,0 +1,197 @@
+"""Attention in blocks of queries and keys: memory grows with the tokens, not with their square."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_BLOCK = 512  # queries and keys of a block
+
+
+class Places(NamedTuple):
+    """Which keys a query sees, beside those of its own segment.
+
+    Attributes:
+        causal: whether a query sees no key after its own place.
+        window: how many keys up to its own place it sees (None: all); only with `causal`.
+        start: the place of the first query among the keys, int32.
+    """
+
+    causal: bool
+    window: int | None
+    start: jax.Array
+
+
+def visible(
+    places: Places, queries: jax.Array, keys: jax.Array, q_segments: jax.Array, kv_segments: jax.Array
+) -> jax.Array:
+    """Whether queries (n,) see keys (m,), counted from the first of each; segments (B, n), (B, m): (B, n, m)."""
+    seen = q_segments[:, :, None] == kv_segments[:, None, :]
+    if places.causal:
+        ahead = places.start + queries[:, None] - keys[None, :]
+        seen &= ahead >= 0
+        if places.window is not None:
+            seen &= ahead < places.window
+    return seen
+
+
+def attend_in_blocks(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    q_segments: jax.Array,
+    kv_segments: jax.Array,
+    causal: bool,
+    window: int | None,
+    start: jax.Array,
+) -> jax.Array:
+    """q (B, N, H, D), k and v (B, M, G, D), segments (B, N) and (B, M) -> (B, N, H, D).
+
+    `start` is the place of the first query among the keys. A query that sees no key gets zeros.
+    """
+    count, groups = q.shape[1], k.shape[2]
+    # Segments count from 0: padding of queries and of keys is in different segments, so that nothing sees it.
+    q, q_segments = _padded(q), _padded(q_segments, -1)
+    k, v, kv_segments = _padded(k), _padded(v), _padded(kv_segments, -2)
+    # Query heads beside the group of keys that they share.
+    q = q.reshape(*q.shape[:2], groups, -1, q.shape[3])
+    out = _blocks(q, k, v, q_segments, kv_segments, start, causal, window)
+    return out.reshape(*out.shape[:2], -1, out.shape[-1])[:, :count]
+
+
+def _padded(x: jax.Array, value: int = 0) -> jax.Array:
+    block = min(_BLOCK, -(-x.shape[1] // 8) * 8)
+    widths = [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2)
+    return jnp.pad(x, widths, constant_values=value)
+
+
+def _size(x: jax.Array) -> int:
+    return min(_BLOCK, x.shape[1])
+
+
+def _block(x: jax.Array, number: jax.Array) -> jax.Array:
+    size = _size(x)
+    return jax.lax.dynamic_slice_in_dim(x, number * size, size, axis=1)
+
+    weights: jax.Array  # (B, G, R, n, m) float32, unnormalised: exp(logits - shift), 0 where nothing is seen
+    seen: jax.Array  # (B, n, m)
+
+
+# The loops have bounds that depend on `start`, which jax's own gradient does not allow; and it would keep the
+# weights of all blocks.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+def _blocks(q, k, v, q_segments, kv_segments, start, causal, window):
+    return _forward(q, k, v, q_segments, kv_segments, start, causal, window)[0]
+
+
+def _forward(q, k, v, q_segments, kv_segments, start, causal, window):
+    places = Places(causal, window, start)
+    n, m = _size(q), _size(k)
+    scale = q.shape[-1] ** -0.5
+
+    def queries(number):
+        mine, segments = _block(q, number), _block(q_segments, number)
+
+        def keys(other, state):
+            total, top, out = state
+            logits, seen = _logits(places, mine, k, segments, kv_segments, number, other, scale)
+            new = jnp.maximum(top, jnp.max(jnp.where(seen, logits, -jnp.inf), axis=-1))
+            # Before the first key that is seen the maximum is -inf, and a difference of two of them is no number.
+            shift = jnp.where(jnp.isfinite(new), new, 0.0)
+            weights = jnp.where(seen, jnp.exp(logits - shift[..., None]), 0.0)
+            kept = jnp.exp(top - shift)
+            value = jnp.einsum(
+                "bgrnm,bmgd->bgrnd",
+                weights.astype(v.dtype),
+                _block(v, other),
+                preferred_element_type=jnp.float32,
+            )
+            return total * kept + weights.sum(-1), new, out * kept[..., None] + value
+
+        shape = (len(q), q.shape[2], q.shape[3], n)
+        state = jnp.zeros(shape), jnp.full(shape, -jnp.inf), jnp.zeros((*shape, v.shape[-1]))
+        first, last = _range(places, number, n, m, k.shape[1] // m)
+        total, top, out = jax.lax.fori_loop(first, last, keys, state)
+        safe = jnp.where(total > 0, total, 1.0)
+        out = jnp.moveaxis(out / safe[..., None], 3, 1).astype(q.dtype)
+        return out, jnp.where(total > 0, top + jnp.log(safe), jnp.inf)
+
+    out, totals = jax.lax.map(queries, jnp.arange(q.shape[1] // n))
+    # (blocks, B, n, G, R, D) -> (B, N, G, R, D)
+    out = jnp.moveaxis(out, 0, 1).reshape(q.shape)
+    return out, (q, k, v, q_segments, kv_segments, start, out, totals)
+
+
+def _range(places, number, n, m, blocks):
+    """The first block of keys that a block of queries may see, and the one after the last."""
+    if not places.causal:
+        return 0, blocks
+    last = jnp.minimum((places.start + (number + 1) * n - 1) // m + 1, blocks)
+    if places.window is None:
+        return 0, last
+    return jnp.maximum(places.start + number * n - places.window + 1, 0) // m, last
+
+
+def _logits(places, mine, k, segments, kv_segments, number, other, scale):
+    n, m = mine.shape[1], _size(k)
+    logits = jnp.einsum("bngrd,bmgd->bgrnm", mine, _block(k, other), preferred_element_type=jnp.float32)
+    seen = visible(
+        places, number * n + jnp.arange(n), other * m + jnp.arange(m), segments, _block(kv_segments, other)
+    )
+    return logits * scale, seen[:, None, None]
+
+
+def _backward(causal, window, saved, gradient):
+    q, k, v, q_segments, kv_segments, start, out, totals = saved
+    places = Places(causal, window, start)
+    n, m, scale = _size(q), _size(k), q.shape[-1] ** -0.5
+    # The softmax's gradient needs the sum over keys of weight times gradient, which is this product.
+    centre = jnp.sum(gradient.astype(jnp.float32) * out, axis=-1)
+
+    def pair(number, other):
+        """Weights and gradients of the logits of two blocks (B, G, R, n, m), and the gradient's block."""
+        mine, segments = _block(q, number), _block(q_segments, number)
+        logits, seen = _logits(places, mine, k, segments, kv_segments, number, other, scale)
+        weights = jnp.where(seen, jnp.exp(logits - totals[number][..., None]), 0.0)
+        g = _block(gradient, number)
+        d_weights = jnp.einsum("bngrd,bmgd->bgrnm", g, _block(v, other), preferred_element_type=jnp.float32)
+        middle = jnp.moveaxis(_block(centre, number), 1, 3)[..., None]
+        d_logits = (weights * (d_weights - middle) * scale).astype(q.dtype)
+        return mine, g, weights.astype(v.dtype), d_logits
+
+    wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+    def queries(number):
+        first, last = _range(places, number, n, m, k.shape[1] // m)
+
+        def keys(other, total):
+            *_, d_logits = pair(number, other)
+            return total + wide("bgrnm,bmgd->bngrd", d_logits, _block(k, other))
+
+        zeros = jnp.zeros((len(q), n, *q.shape[2:]), jnp.float32)
+        return jax.lax.fori_loop(first, last, keys, zeros).astype(q.dtype)
+
+    def keys(other):
+        def queries(number, totals):
+            mine, g, weights, d_logits = pair(number, other)
+            d_k = wide("bgrnm,bngrd->bmgd", d_logits, mine)
+            d_v = wide("bgrnm,bngrd->bmgd", weights, g)
+            return totals[0] + d_k, totals[1] + d_v
+
+        zeros = tuple(jnp.zeros((len(k), m, *x.shape[2:]), jnp.float32) for x in (k, v))
+        # The queries that see these keys: from the first one at their place on.
+        first = jnp.maximum(other * m - start, 0) // n if causal else 0
+        last = q.shape[1] // n
+        if causal and window is not None:
+            last = jnp.clip((other * m + m + window - 2 - start) // n + 1, 0, last)
+        d_k, d_v = jax.lax.fori_loop(first, last, queries, zeros)
+        return d_k.astype(k.dtype), d_v.astype(v.dtype)
+
+    d_q = jax.lax.map(queries, jnp.arange(q.shape[1] // n))
+    d_k, d_v = jax.lax.map(keys, jnp.arange(k.shape[1] // m))
+    whole = (jnp.moveaxis(d, 0, 1).reshape(x.shape) for d, x in ((d_q, q), (d_k, k), (d_v, v)))
+    return (*whole, None, None, None)
+
+
+_blocks.defvjp(_forward, _backward)
