@@ -167,7 +167,7 @@ def _backward(causal, window, saved, gradient):
 
         def keys(other, total):
             *_, d_logits = pair(number, other)
-            return total + wide("bgrnm,bmgd->bngrd", d_logits, _block(k, other))
+            return total + _wide("bgrnm,bmgd->bngrd", d_logits, _block(k, other))
 
         zeros = jnp.zeros((len(q), n, *q.shape[2:]), jnp.float32)
         return jax.lax.fori_loop(first, last, keys, zeros).astype(q.dtype)
@@ -175,8 +175,8 @@ def _backward(causal, window, saved, gradient):
     def keys(other):
         def queries(number, totals):
             mine, g, weights, d_logits = pair(number, other)
-            d_k = wide("bgrnm,bngrd->bmgd", d_logits, mine)
-            d_v = wide("bgrnm,bngrd->bmgd", weights, g)
+            d_k = _wide("bgrnm,bngrd->bmgd", d_logits, mine)
+            d_v = _wide("bgrnm,bngrd->bmgd", weights, g)
             return totals[0] + d_k, totals[1] + d_v
 
         zeros = tuple(jnp.zeros((len(k), m, *x.shape[2:]), jnp.float32) for x in (k, v))

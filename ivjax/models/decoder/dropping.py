@@ -1,0 +1,111 @@
+"""The language model with visual dropout: segments of layers, and fewer visual tokens after each."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text
+from ivjax.ops.cut import Params
+from ivjax.ops.visual_dropout import attention_to, best_of, compacted, positions_in
+
+PADDING = -1  # the segment of what stands behind a row's last text
+
+
+@dataclass(frozen=True)
+class VisualDropout:
+    """After which layers visual tokens are dropped, and how.
+
+    Attributes:
+        layers: how many layers have run before each drop, ascending.
+        ratios: which share of all visual tokens is there before the first drop (1) and after each.
+        kind: how tokens are chosen: `uniform`, evenly spaced; `attention`, by how much the tokens before an
+            answer attend to them in the next layer; `uniform0_attention` and `uniform1_attention`, the first
+            or the first two drops uniform and the others by attention.
+    """
+
+    layers: tuple[int, ...]
+    ratios: tuple[float, ...]
+    kind: Literal["uniform", "attention", "uniform0_attention", "uniform1_attention"] = "attention"
+
+    @property
+    def uniform_drops(self) -> int:
+        """How many of the first drops are uniform."""
+        known = {
+            "uniform": len(self.layers),
+            "attention": 0,
+            "uniform0_attention": 1,
+            "uniform1_attention": 2,
+        }
+        return min(known[self.kind], len(self.layers))
+
+
+class Tokens(NamedTuple):
+    """What is known of the tokens of packed texts.
+
+    Attributes:
+        segments: (B, L) int32, the text that each belongs to, from 0; PADDING behind the last.
+        visual: (B, L) bool, whether it is a visual token.
+        losses: (B, L) int32, the drop that takes it, for uniform drops (from 1; 0: none).
+        asking: (B, L) bool, whether it is the last before an answer.
+        labels: (B, L) int32, what the model should have said for it; -100: nothing.
+    """
+
+    segments: jax.Array
+    visual: jax.Array
+    losses: jax.Array
+    asking: jax.Array
+    labels: jax.Array
+
+
+_FILL = Tokens(PADDING, False, 0, False, -100)
+
+
+def run_dropping(
+    model: LanguageModel,
+    params: Params,
+    x: jax.Array,
+    tokens: Tokens,
+    dropout: VisualDropout,
+    quotas: jax.Array,
+    lengths: tuple[int, ...],
+    questions: int,
+) -> tuple[jax.Array, Tokens]:
+    """Runs all layers on embeddings x (B, L, C); returns the last states (B, l, C) and the tokens left.
+
+    quotas (drops, B, texts): visual tokens of each text after each drop. lengths: the row length after each
+    drop, at least that of the longest row. questions: at most so many answers start in a row.
+    """
+    edges = (0, *dropout.layers, model.size.depth)
+    for number, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
+        positions = positions_in(tokens.segments)
+        text = Text(model.turns(positions, x.shape[1]), tokens.segments)
+        if number:
+            keep = _kept(model, params, x, text, tokens, dropout, number, quotas[number - 1], questions)
+            x, tokens = compacted(
+                keep & (tokens.segments >= 0), lengths[number - 1], (x, tokens), (0.0, _FILL)
+            )
+            text = Text(model.turns(positions_in(tokens.segments), x.shape[1]), tokens.segments)
+        x = model.layers(params, x, text, first, last)
+    return x, tokens
+
+
+def _kept(model, params, x, text, tokens, dropout, number, quotas, questions) -> jax.Array:
+    """Whether each token is there after drop `number`, from 1: (B, L) bool."""
+    if number <= dropout.uniform_drops:
+        return tokens.losses != number
+    # The next layer's own norm and projections compare the tokens. Without gradient: a choice has none.
+    layer = jax.tree.map(lambda leaf: leaf[dropout.layers[number - 1]], params["blocks"])
+    block = DecoderBlock(model.size, model.dtype)
+    asking = jnp.argsort(~tokens.asking, axis=1, stable=True)[:, :questions]
+    valid = jnp.take_along_axis(tokens.asking, asking, axis=1)
+    q, k = block.apply(
+        {"params": jax.lax.stop_gradient(layer)},
+        jax.lax.stop_gradient(x),
+        text.turns,
+        method=DecoderBlock.queries_and_keys,
+    )
+    q = jnp.take_along_axis(q, asking[:, :, None, None], axis=1)
+    scores = attention_to(q, k, asking, valid, tokens.segments)
+    return ~tokens.visual | best_of(scores, tokens.visual, tokens.segments, quotas)

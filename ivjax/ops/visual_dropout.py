@@ -1,0 +1,97 @@
+"""Video-level HiCo: which visual tokens a language model goes on with after some of its layers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def evenly_spaced(count: int, kept: int) -> np.ndarray:
+    """Returns the places of `kept` of `count` tokens, evenly spaced, as torch's integer linspace gives them."""
+    if kept < 2:
+        return np.zeros(kept, np.int64)
+    # In double precision and from both ends, as torch does; a division of integers differs in rare cases.
+    step, i = (count - 1) / (kept - 1), np.arange(kept)
+    up, down = np.trunc(step * i), np.trunc((count - 1) - step * (kept - 1 - i))
+    return np.where(i < kept // 2, up, down).astype(np.int64)
+
+
+def kept_counts(count: int, ratios: Sequence[float]) -> tuple[int, ...]:
+    """Returns how many of `count` visual tokens are there in each stage; the first ratio is 1."""
+    return tuple(int(count * ratio) for ratio in ratios)
+
+
+def uniform_losses(count: int, ratios: Sequence[float], stages: int) -> np.ndarray:
+    """Returns for each of `count` visual tokens the stage that drops it, 1 or later, of the first `stages`
+    drops, which are uniform; 0 for those that stay: (count,) int32."""
+    counts, left = kept_counts(count, ratios), np.arange(count)
+    losses = np.zeros(count, np.int32)
+    for stage in range(stages):
+        kept = left[evenly_spaced(counts[stage], counts[stage + 1])]
+        losses[np.setdiff1d(left, kept)] = stage + 1
+        left = kept
+    return losses
+
+
+def attention_to(
+    q: jax.Array, k: jax.Array, asking: jax.Array, valid: jax.Array, segments: jax.Array | None = None
+) -> jax.Array:
+    """Returns how much a few queries attend to each token, mean of heads and queries: (B, L) float32.
+
+    q (B, R, H, D) stand at places `asking` (B, R) and count where `valid` (B, R); k (B, L, G, D). A query sees
+    the keys of its own segment up to its place.
+    """
+    q = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
+    logits = jnp.einsum("brgad,blgd->bgarl", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    seen = jnp.arange(k.shape[1]) <= asking[..., None]
+    if segments is not None:
+        seen &= jnp.take_along_axis(segments, asking, axis=1)[..., None] == segments[:, None]
+    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, -jnp.inf), axis=-1).mean((1, 2))
+    count = jnp.maximum(valid.sum(1), 1)
+    return jnp.einsum("brl,br->bl", weights, valid / count[:, None], precision="highest")
+
+
+def best_of(scores: jax.Array, candidates: jax.Array, segments: jax.Array, quotas: jax.Array) -> jax.Array:
+    """Whether a token is among the best candidates of its segment: (B, L) bool.
+
+    scores (B, L), candidates (B, L) bool, segments (B, L) in [0, S), quotas (B, S): how many are kept. Of equal
+    scores the earlier token wins.
+    """
+    length, count = scores.shape[1], quotas.shape[1]
+    # Sorted by segment, then by score; whatever is no candidate comes last.
+    group = jnp.where(candidates, segments, count)
+    places = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), scores.shape)
+    *_, order = jax.lax.sort((group, -scores, places), dimension=1, is_stable=True, num_keys=2)
+    rank = jnp.argsort(order, axis=1)
+    sizes = jnp.sum(group[..., None] == jnp.arange(count), axis=1)
+    before = jnp.cumsum(sizes, axis=1) - sizes
+    mine = jnp.clip(segments, 0, count - 1)
+    rank = rank - jnp.take_along_axis(before, mine, axis=1)
+    return candidates & (rank < jnp.take_along_axis(quotas, mine, axis=1))
+
+
+def compacted(keep: jax.Array, length: int, arrays: Any, fill: Any) -> Any:
+    """Moves the kept tokens of each row to its front and cuts the rows to `length`, in order.
+
+    keep (B, L) bool; `arrays` is a tree of (B, L, ...), `fill` one of what stands behind the last kept token.
+    """
+    order = jnp.argsort(~keep, axis=1, stable=True)[:, :length]
+    there = jnp.arange(length) < keep.sum(1, keepdims=True)
+
+    def taken(array: jax.Array, value: Any) -> jax.Array:
+        extra = (1,) * (array.ndim - 2)
+        found = jnp.take_along_axis(array, order.reshape(*order.shape, *extra), axis=1)
+        return jnp.where(there.reshape(*there.shape, *extra), found, jnp.asarray(value, array.dtype))
+
+    return jax.tree.map(taken, arrays, fill)
+
+
+def positions_in(segments: jax.Array) -> jax.Array:
+    """Returns positions that restart in each segment: (B, L) with equal segments side by side -> (B, L)."""
+    places = jnp.broadcast_to(jnp.arange(segments.shape[1], dtype=jnp.int32), segments.shape)
+    starts = jnp.concatenate(
+        [jnp.ones_like(segments[:, :1], bool), segments[:, 1:] != segments[:, :-1]], axis=1
+    )
+    return places - jax.lax.cummax(jnp.where(starts, places, 0), axis=1)
