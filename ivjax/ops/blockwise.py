@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 _BLOCK = 512  # queries and keys of a block
+_wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 class Places(NamedTuple):
@@ -26,7 +27,7 @@ class Places(NamedTuple):
 def visible(
     places: Places, queries: jax.Array, keys: jax.Array, q_segments: jax.Array, kv_segments: jax.Array
 ) -> jax.Array:
-    """Whether queries (n,) see keys (m,), counted from the first of each; segments (B, n), (B, m): (B, n, m)."""
+    """Whether queries see keys: their places (n,) and (m,), segments (B, n) and (B, m) -> (B, n, m)."""
     seen = q_segments[:, :, None] == kv_segments[:, None, :]
     if places.causal:
         ahead = places.start + queries[:, None] - keys[None, :]
@@ -74,9 +75,6 @@ def _block(x: jax.Array, number: jax.Array) -> jax.Array:
     size = _size(x)
     return jax.lax.dynamic_slice_in_dim(x, number * size, size, axis=1)
 
-    weights: jax.Array  # (B, G, R, n, m) float32, unnormalised: exp(logits - shift), 0 where nothing is seen
-    seen: jax.Array  # (B, n, m)
-
 
 # The loops have bounds that depend on `start`, which jax's own gradient does not allow; and it would keep the
 # weights of all blocks.
@@ -97,16 +95,11 @@ def _forward(q, k, v, q_segments, kv_segments, start, causal, window):
             total, top, out = state
             logits, seen = _logits(places, mine, k, segments, kv_segments, number, other, scale)
             new = jnp.maximum(top, jnp.max(jnp.where(seen, logits, -jnp.inf), axis=-1))
-            # Before the first key that is seen the maximum is -inf, and a difference of two of them is no number.
+            # Before the first key that is seen the maximum is -inf; a difference of two of them is nan.
             shift = jnp.where(jnp.isfinite(new), new, 0.0)
             weights = jnp.where(seen, jnp.exp(logits - shift[..., None]), 0.0)
             kept = jnp.exp(top - shift)
-            value = jnp.einsum(
-                "bgrnm,bmgd->bgrnd",
-                weights.astype(v.dtype),
-                _block(v, other),
-                preferred_element_type=jnp.float32,
-            )
+            value = _wide("bgrnm,bmgd->bgrnd", weights.astype(v.dtype), _block(v, other))
             return total * kept + weights.sum(-1), new, out * kept[..., None] + value
 
         shape = (len(q), q.shape[2], q.shape[3], n)
@@ -135,7 +128,7 @@ def _range(places, number, n, m, blocks):
 
 def _logits(places, mine, k, segments, kv_segments, number, other, scale):
     n, m = mine.shape[1], _size(k)
-    logits = jnp.einsum("bngrd,bmgd->bgrnm", mine, _block(k, other), preferred_element_type=jnp.float32)
+    logits = _wide("bngrd,bmgd->bgrnm", mine, _block(k, other))
     seen = visible(
         places, number * n + jnp.arange(n), other * m + jnp.arange(m), segments, _block(kv_segments, other)
     )
@@ -155,12 +148,10 @@ def _backward(causal, window, saved, gradient):
         logits, seen = _logits(places, mine, k, segments, kv_segments, number, other, scale)
         weights = jnp.where(seen, jnp.exp(logits - totals[number][..., None]), 0.0)
         g = _block(gradient, number)
-        d_weights = jnp.einsum("bngrd,bmgd->bgrnm", g, _block(v, other), preferred_element_type=jnp.float32)
+        d_weights = _wide("bngrd,bmgd->bgrnm", g, _block(v, other))
         middle = jnp.moveaxis(_block(centre, number), 1, 3)[..., None]
         d_logits = (weights * (d_weights - middle) * scale).astype(q.dtype)
         return mine, g, weights.astype(v.dtype), d_logits
-
-    wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     def queries(number):
         first, last = _range(places, number, n, m, k.shape[1] // m)

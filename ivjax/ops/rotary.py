@@ -13,8 +13,11 @@ def plain_frequencies(width: int, base: float) -> np.ndarray:
 
 
 def dynamic_frequencies(width: int, base: float, factor: float, trained: int, length: jax.Array) -> jax.Array:
-    """Dynamic NTK: beyond `trained` tokens the base grows with the `length` of the text, so that slow channels
-    turn no further than they did in training: (width / 2,) float32."""
+    """Returns the angles of dynamic NTK: (width / 2,) float32.
+
+    Beyond `trained` tokens the base grows with the `length` of the text, so that slow channels turn no
+    further than they did in training.
+    """
     ratio = jnp.maximum(factor * length / trained - (factor - 1), 1.0)
     # In logarithms, because the base itself leaves the range of float32 for long texts.
     log_base = math.log(base) + jnp.log(ratio) * (width / (width - 2))
@@ -24,8 +27,11 @@ def dynamic_frequencies(width: int, base: float, factor: float, trained: int, le
 def yarn_frequencies(
     width: int, base: float, factor: float, trained: int, fast: float = 32.0, slow: float = 1.0
 ) -> np.ndarray:
-    """YaRN: channels that turn more than `fast` times in `trained` tokens stay as they are, those below `slow`
-    turns are slowed down by `factor`, and a ramp lies between: (width / 2,)."""
+    """Returns the angles of YaRN: (width / 2,).
+
+    Channels that turn more than `fast` times in `trained` tokens stay as they are, those below `slow` turns
+    are slowed down by `factor`, and a ramp lies between.
+    """
 
     def channel(turns: float) -> float:
         return width * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(base))

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def evenly_spaced(count: int, kept: int) -> np.ndarray:
-    """Returns the places of `kept` of `count` tokens, evenly spaced, as torch's integer linspace gives them."""
+    """Returns the places of `kept` of `count` tokens, evenly spaced as by torch's integer linspace."""
     if kept < 2:
         return np.zeros(kept, np.int64)
     # In double precision and from both ends, as torch does; a division of integers differs in rare cases.
@@ -40,8 +40,8 @@ def attention_to(
 ) -> jax.Array:
     """Returns how much a few queries attend to each token, mean of heads and queries: (B, L) float32.
 
-    q (B, R, H, D) stand at places `asking` (B, R) and count where `valid` (B, R); k (B, L, G, D). A query sees
-    the keys of its own segment up to its place.
+    q (B, R, H, D) stand at places `asking` (B, R) and count where `valid` (B, R); k (B, L, G, D). A query
+    sees the keys of its own segment up to its place.
     """
     q = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
     logits = jnp.einsum("brgad,blgd->bgarl", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
@@ -56,8 +56,8 @@ def attention_to(
 def best_of(scores: jax.Array, candidates: jax.Array, segments: jax.Array, quotas: jax.Array) -> jax.Array:
     """Whether a token is among the best candidates of its segment: (B, L) bool.
 
-    scores (B, L), candidates (B, L) bool, segments (B, L) in [0, S), quotas (B, S): how many are kept. Of equal
-    scores the earlier token wins.
+    scores (B, L), candidates (B, L) bool, segments (B, L) in [0, S), quotas (B, S): how many are kept. Of
+    equal scores the earlier token wins.
     """
     length, count = scores.shape[1], quotas.shape[1]
     # Sorted by segment, then by score; whatever is no candidate comes last.

@@ -92,7 +92,7 @@ class DecoderSize:
         return {}
 
     def flops(self, tokens: int, keys: int | None = None) -> dict[str, float]:
-        """Forward FLOPs of `tokens` tokens that see `keys` before them in the cache (None: none), by layer."""
+        """Forward FLOPs of `tokens` tokens with `keys` before them in the cache (None: none), by layer."""
         q, kv = self.heads * self.head, self.kv_heads * self.head
         per_token = self.width * (2 * q + 2 * kv) + 3 * self.width * self.mlp_width
         # Causal attention: on average a token sees half of its own text, and all of the cache.
