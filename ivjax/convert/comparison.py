@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -104,6 +104,7 @@ def compare(
         sizes, preset = _sizes(file, choices, wanted)
         target, grid = family.shapes(sizes), family.grid(sizes)
         wanted = replace(wanted, target=target, fitting=replace(wanted.fitting, grid=grid))
+    file = file.unpacked(choices.sizes if sizes is None else sizes)
     found = file.match(wanted)
     # The only tensors that are read for a comparison: of two that are tied, shapes
     # cannot tell that they agree.
@@ -125,8 +126,23 @@ def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tu
     else:
         preset = choices.preset or nearest_preset(file, wanted)
         sizes = preset_named(file.family, preset)
+    if not file.in_own_format:
+        sizes, preset = _measured(file, sizes, preset)
     changed = apply_overrides(sizes, choices.overrides)
     return changed, preset if changed == sizes else f"{preset} with {' '.join(choices.overrides)}"
+
+
+def _measured(file: OpenedFile, sizes: Any, preset: str) -> tuple[Any, str]:
+    """Returns the sizes with what only the file's tensors tell, and what they are called then."""
+    found = file.family.measured(sizes, file.unpacked(sizes).tensors)
+    if found == sizes:
+        return sizes, preset
+    told = [
+        f"{f.name}={getattr(found, f.name)} instead of {getattr(sizes, f.name)}, as in the file"
+        for f in fields(sizes)
+        if getattr(found, f.name) != getattr(sizes, f.name)
+    ]
+    return found, f"{preset} with {' and '.join(told)}"
 
 
 def _given_sizes(file: OpenedFile, choices: ImportChoices) -> Any:

@@ -79,7 +79,7 @@ def export_file(weights: Path, out: Path, say: Say = print) -> Converted:
     family = compared.file.family
     left_out = {name: "the originals have no place for it" for name in tensors if name in family.added}
     report = replace(compared.report, unused={**compared.report.unused, **left_out})
-    leaves = family.original_tensors(tensors)
+    leaves = family.original_tensors(tensors, compared.sizes)
     with Progress(len(leaves), "tensors", say) as progress:
         if out.suffix in _TORCH_SUFFIXES:
             files = write_torch(out, leaves, family.container, progress.advance)

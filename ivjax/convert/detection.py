@@ -7,6 +7,7 @@ from typing import Any
 from ivjax.convert.engine.family import Family
 from ivjax.convert.engine.matching import Match, MatchRequest, match
 from ivjax.convert.engine.own_format import is_own, stored_sizes
+from ivjax.convert.engine.packing import part_names
 from ivjax.convert.engine.rows import Row, Table
 from ivjax.convert.formats.tensors import Tensors, stripped
 from ivjax.convert.registry import FAMILIES, family_named
@@ -40,7 +41,8 @@ class OpenedFile:
     def frames(self) -> tuple[int, ...]:
         """The numbers of frames that its joint position tables may stand for."""
         sizes = self.stored_sizes()
-        return self.family.frames if sizes is None else (self.family.grid(sizes)[0],)
+        grid = None if sizes is None else self.family.grid(sizes)
+        return self.family.frames if grid is None else (grid[0],)
 
     def at(self, branch: str) -> "OpenedFile":
         """Returns the same file, of which only a branch is wanted."""
@@ -49,6 +51,17 @@ class OpenedFile:
             others = f"its branches are {', '.join(branches)}" if branches else f"leave out #{branch}"
             raise UserError(f"a file of {self.family.name} has no branch #{branch}; {others}")
         return replace(self, branch=branch)
+
+    def unpacked(self, sizes: Any = None) -> "OpenedFile":
+        """Returns the same file under the names of its family's table, for a model of `sizes`.
+
+        What the file's own config.json says comes first: how tensors are packed is the file's affair.
+        """
+        if self.in_own_format or not self.family.packed:
+            return self
+        configured = self.family.configured(self.tensors.config)
+        known = next(s for s in (configured, sizes, *self.family.presets.values()) if s is not None)
+        return replace(self, tensors=self.family.unpacked(self.tensors, known))
 
     def match(self, wanted: MatchRequest) -> Match:
         """Compares the file with a model."""
@@ -161,18 +174,24 @@ def _shares(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[floa
     if not counted:
         return 0.0, 0.0, 0.0
     table = Table(family.rows)
-    found = [taken[0].source for name in counted if (taken := table.find(name[len(prefix) :]))]
+    bare = (part_names(family.packed, name[len(prefix) :])[0] for name in counted)
+    found = [taken[0].source for name in bare if (taken := table.find(name))]
     return len(found) / len(counted), len(found) / len(names), len(set(found)) / len(family.rows)
 
 
 def nearest_preset(file: OpenedFile, wanted: MatchRequest) -> str:
-    """Returns the preset that the file fits with the fewest errors; ties go to the least resizing."""
+    """Returns the preset that the file fits with the fewest errors.
+
+    Ties go to the least resizing, then to the one whose sizes are the file's.
+    """
     family, efforts = file.family, {}
     for name, sizes in family.presets.items():
         fitting = replace(wanted.fitting, grid=family.grid(sizes))
+        seen = file.unpacked(sizes)
+        measured = family.measured(sizes, seen.tensors)
         # Shapes alone are compared, so trying all released sizes costs no reading.
-        report = file.match(replace(wanted, target=family.shapes(sizes), fitting=fitting)).report
-        efforts[name] = (report.errors, len(report.resized))
+        report = seen.match(replace(wanted, target=family.shapes(measured), fitting=fitting)).report
+        efforts[name] = (report.errors, len(report.resized), measured != sizes)
     return min(efforts, key=lambda name: efforts[name])
 
 

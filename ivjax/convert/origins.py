@@ -192,7 +192,7 @@ def _read_entry(
         raise UserError(f"init_from={entry}: the stage has no branch {into}; its branches are {branches}")
     below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
     try:
-        leaves = import_into(path, below, sizes.grid, there, type(sizes)) if below else {}
+        leaves = import_into(path, below, sizes.grid, there, type(sizes), sizes) if below else {}
     except UserError as error:
         raise UserError(f"init_from={entry}: {error}") from None
     return {f"{into}/{name}": leaf for name, leaf in leaves.items()}
@@ -204,6 +204,7 @@ def import_into(
     grid: Grid | None = None,
     branch: str = "",
     kind: type | None = None,
+    sizes: Any = None,
 ) -> dict[str, np.ndarray]:
     """Returns leaves of `target` by path in its dtypes, as far as a weight file or a run folder holds them.
 
@@ -214,8 +215,9 @@ def import_into(
         branch: the branch of the file that is wanted.
         kind: type of the sizes of the model at `target`. A file of another model is an error then, and so is
             one that holds nothing of it.
+        sizes: sizes of that model, where its files pack several parameters into one tensor.
     """
-    file = _open_file(Path(path).expanduser(), str(path), branch, kind)
+    file = _open_file(Path(path).expanduser(), str(path), branch, kind).unpacked(sizes)
     fitting = Fitting(grid, file.frames)
     found = file.match(
         # Matched in float32, so that layers which are stored in several dtypes do not disagree. Each leaf is

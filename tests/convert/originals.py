@@ -50,7 +50,7 @@ def originals(family: Family = SMALL_VICLIP, size=SMALL, dtype=np.float32) -> di
     """Random tensors under the original names."""
     rng = np.random.default_rng(0)
     leaves = {path: rng.normal(size=shape).astype(dtype) for path, shape in family.shapes(size).items()}
-    return {lazy.name: lazy.read() for lazy in family.original_tensors(Arrays(leaves))}
+    return {lazy.name: lazy.read() for lazy in family.original_tensors(Arrays(leaves), size)}
 
 
 def write_originals(path: Path, tensors: dict[str, np.ndarray], container: str = "model") -> Path:

@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ivjax.convert.engine.packing import Packed, Unpacked, packed_again
 from ivjax.convert.engine.rows import SAME, Row, original_tensors
 from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
@@ -48,11 +49,11 @@ class HubConfig:
     """What the config.json says that lies beside a file of the transformers library.
 
     Attributes:
-        model_type: the library's name of the model.
+        model_types: the library's names of the models.
         sizes: config -> sizes of the model; raises UserError for a model that is not computed here.
     """
 
-    model_type: str
+    model_types: tuple[str, ...]
     sizes: Callable[[Mapping[str, Any]], Any]
 
 
@@ -69,13 +70,18 @@ class Family:
         prefix: what the names in the public files begin with; export writes it.
         ignored: patterns of original names -> why they are not needed.
         prefixes: what else files may put before all names.
-        ties: copy -> the original tensor that it repeats.
+        ties: copy -> the original tensor that it repeats. A copy that has a row of its own is one only for
+            models without the row's parameter, whose files may leave it out.
         frames: numbers of frames that its joint position tables were released for.
         added: paths of parameters that no file of the originals holds.
         parity: how the model is run on fixtures; None where there are none.
         about: what its files are, for the list of families.
         stores_runs: whether a run of such a model is exported under these names unless others are asked for.
         hub: how the config.json beside its files is read; None for files that have none.
+        packed: original tensors that hold several parameters; rows name their parts.
+        before_export: (parameters, sizes) -> the parameters that the originals have a place for.
+        measured: (sizes, tensors under the table's names) -> the sizes with what only the tensors tell, such
+            as how many words there are.
     """
 
     name: str
@@ -93,6 +99,9 @@ class Family:
     about: str = ""
     stores_runs: bool = True
     hub: HubConfig | None = None
+    packed: tuple[Packed, ...] = ()
+    before_export: Callable[[Tensors, Any], Tensors] = lambda leaves, sizes: leaves
+    measured: Callable[[Any, Tensors], Any] = lambda sizes, tensors: sizes
 
     @property
     def kind(self) -> type:
@@ -122,8 +131,8 @@ class Family:
         """Fresh parameters of the model of these sizes."""
         return self.model(sizes, "float32").init(jax.random.key(0))
 
-    def grid(self, sizes: Any) -> Grid:
-        """The patch grid of the model of these sizes."""
+    def grid(self, sizes: Any) -> Grid | None:
+        """The patch grid of the model of these sizes; None for one that sees nothing."""
         return sizes.grid
 
     def holds(self, kind: type, branch: str = "") -> bool:
@@ -138,16 +147,31 @@ class Family:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"no {self.name} of these sizes can be built: {reason}; mend {sizes}") from error
 
-    def original_tensors(self, leaves: Tensors) -> list[LazyTensor]:
-        """Returns the tensors of a public file, still to be read, made of parameters by path."""
-        tensors = original_tensors(self.rows, leaves, self.ties, self.added)
+    def unpacked(self, tensors: Tensors, sizes: Any) -> Tensors:
+        """Returns a file's tensors under the table's names, for a model of `sizes`."""
+        return Unpacked(tensors, self.packed, sizes) if self.packed else tensors
+
+    def original_tensors(self, leaves: Tensors, sizes: Any = None) -> list[LazyTensor]:
+        """Returns the tensors of a public file, still to be read, made of parameters by path.
+
+        `sizes` of the model are needed where the originals pack several parameters into one tensor.
+        """
+        leaves = self.before_export(leaves, sizes)
+        rowless = {alias: owner for alias, owner in self.ties.items() if alias not in self._sources}
+        tensors: Sequence[LazyTensor] = original_tensors(self.rows, leaves, rowless, self.added)
+        if self.packed:
+            tensors = packed_again(tensors, self.packed, sizes)
         return [dataclasses.replace(tensor, name=f"{self.prefix}{tensor.name}") for tensor in tensors]
 
     def configured(self, config: Mapping[str, Any]) -> Any:
         """Returns the sizes that a config.json names; None if it is of no such model."""
-        if self.hub is None or config.get("model_type") != self.hub.model_type:
+        if self.hub is None or config.get("model_type") not in self.hub.model_types:
             return None
         return self.hub.sizes(config)
+
+    @property
+    def _sources(self) -> set[str]:
+        return {source for row in self.rows for source in row.sources}
 
     def own_rows(self) -> list[Row]:
         """Returns the table of files in this project's own format: paths are names."""

@@ -200,6 +200,10 @@ class _Matching:
         """Notes tensors whose parameter the model lacks, and patterns of fresh parameters that match none."""
         rest = {name: path for path, places in self._found.items() for name in places.values()}
         for name, path in rest.items():
+            if name in self._wanted.ties:
+                # The model has one parameter for both tensors.
+                self._tie(name, self._wanted.ties[name])
+                continue
             optional = self._wanted.partial or covers(self._wanted.ignored, path)
             (self._unused if optional else self._surplus)[name] = f"the model has no {path}"
         for pattern in self._wanted.fresh:

@@ -106,7 +106,7 @@ CLIP_HUB = replace(
     rows=tuple(_rows()),
     ignored={**BUFFERS, "logit_scale": CLIP.ignored["logit_scale"]},
     about="CLIP from the Hugging Face Hub, under the names of transformers",
-    hub=HubConfig("clip", _sizes),
+    hub=HubConfig(("clip",), _sizes),
 )
 
 FAMILIES = (CLIP_HUB,)

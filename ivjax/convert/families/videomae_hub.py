@@ -115,7 +115,7 @@ ENCODER_HUB = replace(
     parity=None,
     about="a VideoMAE encoder from the Hugging Face Hub, under the names of transformers",
     stores_runs=False,
-    hub=HubConfig("videomae", _encoder_size),
+    hub=HubConfig(("videomae",), _encoder_size),
 )
 
 PRETRAIN_HUB = replace(
@@ -133,7 +133,7 @@ PRETRAIN_HUB = replace(
     parity=None,
     about="VideoMAE's pre-training model from the Hugging Face Hub: encoder and decoder",
     stores_runs=False,
-    hub=HubConfig("videomae", _pretrain_size),
+    hub=HubConfig(("videomae",), _pretrain_size),
 )
 
 CLASSIFIER_HUB = replace(
@@ -143,7 +143,7 @@ CLASSIFIER_HUB = replace(
     container="flat",
     about="classifiers that were fine-tuned from VideoMAE, from the Hugging Face Hub",
     stores_runs=False,
-    hub=HubConfig("videomae", _classifier_size),
+    hub=HubConfig(("videomae",), _classifier_size),
 )
 
 FAMILIES = (ENCODER_HUB, PRETRAIN_HUB, CLASSIFIER_HUB)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text
+from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text, stacked_variables
 from ivjax.ops.cut import Params
 from ivjax.ops.visual_dropout import attention_to, best_of, compacted, positions_in
 
@@ -96,12 +96,12 @@ def _kept(model, params, x, text, tokens, dropout, number, quotas, questions) ->
     if number <= dropout.uniform_drops:
         return tokens.losses != number
     # The next layer's own norm and projections compare the tokens. Without gradient: a choice has none.
-    layer = jax.tree.map(lambda leaf: leaf[dropout.layers[number - 1]], params["blocks"])
+    layer = jax.tree.map(lambda leaf: leaf[dropout.layers[number - 1]], stacked_variables(params))
     block = DecoderBlock(model.size, model.dtype)
     asking = jnp.argsort(~tokens.asking, axis=1, stable=True)[:, :questions]
     valid = jnp.take_along_axis(tokens.asking, asking, axis=1)
     q, k = block.apply(
-        {"params": jax.lax.stop_gradient(layer)},
+        jax.lax.stop_gradient(layer),
         jax.lax.stop_gradient(x),
         text.turns,
         method=DecoderBlock.queries_and_keys,

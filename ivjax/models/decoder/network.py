@@ -1,15 +1,15 @@
 """The language model: embeddings, gated blocks with rotary positions, norm and head."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.sizes import DecoderSize, Rotary
-from ivjax.models.layers import RMSNorm, checkpointed, dense, enter_block
+from ivjax.models.decoder.sizes import DecoderSize, Lora, Rotary
+from ivjax.models.layers import KERNEL_STD, RMSNorm, checkpointed, enter_block
 from ivjax.ops import rotary
 from ivjax.ops.attention import attend
 from ivjax.ops.cut import Params
@@ -62,7 +62,7 @@ def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | in
         length = jnp.asarray(length, jnp.float32)
         frequencies = rotary.dynamic_frequencies(width, size.base, size.factor, size.trained, length)
     elif size.scaling == "yarn":
-        frequencies = rotary.yarn_frequencies(width, size.base, size.factor, size.trained)
+        frequencies = rotary.yarn_frequencies(width, size.base, size.factor, size.trained, *size.ramp)
         magnitude = rotary.yarn_magnitude(size.factor)
     elif size.scaling == "long":
         plain = rotary.plain_frequencies(width, size.base)
@@ -71,8 +71,47 @@ def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | in
         magnitude = rotary.long_rope_magnitude(size.limit, size.trained)
     else:
         frequencies = rotary.plain_frequencies(width, size.base)
+    if size.magnitude is not None:
+        magnitude = size.magnitude
     angles = positions.astype(jnp.float32)[..., None] * jnp.asarray(frequencies, jnp.float32)
     return Turns(jnp.cos(angles) * magnitude, jnp.sin(angles) * magnitude)
+
+
+class Linear(nn.Module):
+    """A linear layer, with an addition of low rank where the collection `lora` has its factors."""
+
+    features: int
+    lora: Lora | None
+    dtype: Any
+    bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(..., C) -> (..., features)."""
+        x = x.astype(self.dtype)
+        shape = (x.shape[-1], self.features)
+        y = x @ self.param("kernel", nn.initializers.normal(KERNEL_STD), shape).astype(self.dtype)
+        if self.bias:
+            y = y + self.param("bias", nn.initializers.zeros, shape[1:]).astype(self.dtype)
+        wanted = self.lora is not None and self.name in self.lora.layers
+        # Looked for when traced, so that a model whose factors are merged, or that has none, pays nothing.
+        if not wanted or not (self.is_initializing() or self.has_variable("lora", "a")):
+            return y
+        assert self.lora is not None
+        a = self.variable("lora", "a", self._first, (shape[0], self.lora.rank)).value
+        b = self.variable("lora", "b", jnp.zeros, (self.lora.rank, shape[1])).value
+        return y + added(x, a, b, self.lora.scale)
+
+    def _first(self, shape: tuple[int, int]) -> jax.Array:
+        # As torch starts a linear layer, and so peft this factor. The other starts at zero: nothing is added.
+        bound = shape[0] ** -0.5
+        return jax.random.uniform(self.make_rng("params"), shape, jnp.float32, -bound, bound)
+
+
+def added(x: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
+    """Returns what factors a (C, r) and b (r, O) of a LoRA add to a layer's output for x (..., C)."""
+    # The factors one after the other: their product would be as large as the kernel, and so its gradient.
+    return (x @ a.astype(x.dtype)) @ b.astype(x.dtype) * scale
 
 
 class SharedAttention(nn.Module):
@@ -82,11 +121,11 @@ class SharedAttention(nn.Module):
     dtype: Any
 
     def setup(self) -> None:
-        size = self.size
-        self.q = dense(size.heads * size.head, self.dtype, "q", size.qkv_bias)
-        self.k = dense(size.kv_heads * size.head, self.dtype, "k", size.qkv_bias)
-        self.v = dense(size.kv_heads * size.head, self.dtype, "v", size.qkv_bias)
-        self.proj = dense(size.width, self.dtype, "proj", size.bias)
+        size, lora, dtype = self.size, self.size.lora, self.dtype
+        self.q = Linear(size.heads * size.head, lora, dtype, size.qkv_bias)
+        self.k = Linear(size.kv_heads * size.head, lora, dtype, size.qkv_bias)
+        self.v = Linear(size.kv_heads * size.head, lora, dtype, size.qkv_bias)
+        self.proj = Linear(size.width, lora, dtype, size.bias)
 
     def queries_and_keys(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array]:
         """x (B, L, C) -> turned queries (B, L, H, D) and keys (B, L, G, D)."""
@@ -135,10 +174,12 @@ class GatedMlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, L, C) -> (B, L, C)."""
-        size = self.size
-        gate = dense(size.mlp_width, self.dtype, "gate", size.bias)(x)
-        up = dense(size.mlp_width, self.dtype, "up", size.bias)(x)
-        return dense(size.width, self.dtype, "down", size.bias)(jax.nn.silu(gate) * up)
+        size, lora, dtype = self.size, self.size.lora, self.dtype
+        gate = Linear(size.mlp_width, lora, dtype, size.bias, name="gate")(x)
+        up = Linear(size.mlp_width, lora, dtype, size.bias, name="up")(x)
+        return cast(
+            jax.Array, Linear(size.width, lora, dtype, size.bias, name="down")(jax.nn.silu(gate) * up)
+        )
 
 
 class DecoderBlock(nn.Module):
@@ -179,14 +220,14 @@ class _Decoder(nn.Module):
         text = Text(turns(size.rotary, size.head, jnp.arange(1)[None], 1))
         stack = nn.scan(
             lambda block, x, _: (block(x, text)[0], None),
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
             length=size.depth,
         )
         x, _ = stack(DecoderBlock(size, name="blocks"), words[ids], None)
         x = RMSNorm(size.epsilon, name="norm")(x)
         if not size.tied:
-            dense(size.vocabulary, jnp.float32, "head", bias=False)(x)
+            Linear(size.vocabulary, size.lora, jnp.float32, name="head")(x)
 
 
 @dataclass(frozen=True)
@@ -203,8 +244,8 @@ class LanguageModel:
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
-        found: Params = _Decoder(self.size).init(key, jnp.zeros((1, 1), jnp.int32))["params"]
-        return found
+        found = _Decoder(self.size).init(key, jnp.zeros((1, 1), jnp.int32))
+        return {**found["params"], **({"lora": found["lora"]} if "lora" in found else {})}
 
     @property
     def dtype(self) -> Any:
@@ -226,8 +267,8 @@ class LanguageModel:
         last = self.size.depth if last is None else last
         looped = self.compute.scan and last - first > 1
         block = DecoderBlock(self.size, self.dtype)
-        run = checkpointed(lambda p, x: block.apply({"params": p}, x, text)[0], self.compute.remat, looped)
-        stacked = jax.tree.map(lambda leaf: leaf[first:last], params["blocks"])
+        run = checkpointed(lambda p, x: block.apply(p, x, text)[0], self.compute.remat, looped)
+        stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked_variables(params))
         unroll = 1 if self.compute.scan else last - first
         return jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked, unroll=unroll)[0]
 
@@ -240,14 +281,14 @@ class LanguageModel:
         def layer(carry: tuple[jax.Array, Cache], per_layer: Any) -> tuple[Any, None]:
             (x, cache), (p, i) = carry, per_layer
             mine = Cache(*(jax.lax.dynamic_index_in_dim(c, i, keepdims=False) for c in cache))
-            x, mine = block.apply({"params": p}, x, text, mine, written)
+            x, mine = block.apply(p, x, text, mine, written)
             # In the carry and not as an output of the scan, so that the donated buffer is updated in place.
             cache = Cache(
                 *(jax.lax.dynamic_update_index_in_dim(c, m, i, 0) for c, m in zip(cache, mine, strict=True))
             )
             return (x, cache), None
 
-        stacked = jax.tree.map(lambda leaf: leaf[first:last], params["blocks"])
+        stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked_variables(params))
         return jax.lax.scan(layer, (x, cache), (stacked, jnp.arange(last - first)))[0]
 
     def normed(self, params: Params, x: jax.Array) -> jax.Array:
@@ -259,7 +300,18 @@ class LanguageModel:
     def logits(self, params: Params, states: jax.Array) -> jax.Array:
         """Normed states (..., C) -> logits of the next token (..., vocabulary) float32."""
         head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
-        return jnp.dot(states, head.astype(states.dtype), preferred_element_type=jnp.float32)
+        logits = jnp.dot(states, head.astype(states.dtype), preferred_element_type=jnp.float32)
+        factors = params.get("lora", {}).get("head")
+        if factors is None:
+            return logits
+        assert self.size.lora is not None
+        return logits + added(states, factors["a"], factors["b"], self.size.lora.scale).astype(jnp.float32)
+
+
+def stacked_variables(params: Params) -> Params:
+    """Returns the variables of all blocks, stacked on a leading axis, as a block's `apply` takes them."""
+    lora = params.get("lora", {}).get("blocks")
+    return {"params": params["blocks"], **({} if lora is None else {"lora": lora})}
 
 
 def build(size: DecoderSize, compute: Compute) -> LanguageModel:

@@ -19,5 +19,14 @@ DECODER: Rules = stated_in(
         Rule("blocks/*/scale", depth="stacked"),
         Rule("norm/scale"),
         Rule("head/kernel", ("fsdp", "tensor"), decays=True),
+        # The side of a LoRA that is as wide as the model is split as the kernel is; its rank stays whole.
+        Rule("lora/blocks/attn/proj/a", (None, "tensor"), decays=True, depth="stacked"),
+        Rule("lora/blocks/mlp/down/a", (None, "tensor"), decays=True, depth="stacked"),
+        Rule("lora/blocks/*/a", (None, "fsdp"), decays=True, depth="stacked"),
+        Rule("lora/blocks/attn/proj/b", (None, None, "fsdp"), decays=True, depth="stacked"),
+        Rule("lora/blocks/mlp/down/b", (None, None, "fsdp"), decays=True, depth="stacked"),
+        Rule("lora/blocks/*/b", (None, None, "tensor"), decays=True, depth="stacked"),
+        Rule("lora/head/a", ("fsdp",), decays=True),
+        Rule("lora/head/b", (None, "tensor"), decays=True),
     ),
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from ivjax.errors import UserError
 from ivjax.experiment import late
@@ -24,6 +24,8 @@ class Rotary:
         limit: tokens that a model with LongRoPE reads.
         short_factors: LongRoPE's divisors of the frequencies for texts up to `trained` tokens.
         long_factors: the same for longer texts.
+        magnitude: what YaRN and LongRoPE multiply sines and cosines by (None: as in their papers).
+        ramp: turns in `trained` tokens between which YaRN goes from whole to slowed-down frequencies.
     """
 
     base: float = 10000.0
@@ -33,6 +35,32 @@ class Rotary:
     limit: int = 4096
     short_factors: tuple[float, ...] = ()
     long_factors: tuple[float, ...] = ()
+    magnitude: float | None = None
+    ramp: tuple[float, float] = (32.0, 1.0)
+
+
+LoraLayer = Literal["q", "k", "v", "proj", "gate", "up", "down", "head"]
+LORA_LAYERS: tuple[LoraLayer, ...] = get_args(LoraLayer)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Additions of low rank to linear layers: y + alpha / rank * (x a) b.
+
+    Attributes:
+        rank: columns of a, and rows of b.
+        alpha: their product counts alpha / rank.
+        layers: the linear layers that have one.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    layers: tuple[LoraLayer, ...] = LORA_LAYERS
+
+    @property
+    def scale(self) -> float:
+        """What the product of both factors is multiplied by."""
+        return self.alpha / self.rank
 
 
 @dataclass(frozen=True)
@@ -53,6 +81,7 @@ class DecoderSize:
         bias: whether the other linear layers of the blocks have biases.
         tied: whether the word embeddings are also the head.
         epsilon: of the norms.
+        lora: additions of low rank to its linear layers (None: none).
     """
 
     width: int
@@ -68,6 +97,7 @@ class DecoderSize:
     bias: bool = False
     tied: bool = False
     epsilon: float = 1e-5
+    lora: Lora | None = None
 
     PRESETS: ClassVar[dict[str, "DecoderSize"]]
 
@@ -129,6 +159,10 @@ DecoderSize.PRESETS = {
     "internvl_internlm2_5_7b": replace(_INTERNLM2, vocabulary=92553),
     "vicuna_7b": _VICUNA,
     "mistral_7b": DecoderSize(4096, 32, 32, 8, 14336, 32000, Rotary(1e6)),
+    # Version 0.3 has more words. Version 0.1 has a window of 4096 and a base of 10000.
+    "mistral_7b_v03": DecoderSize(4096, 32, 32, 8, 14336, 32768, Rotary(1e6)),
+    # The 128k form has tables of LongRoPE, which come from the config.json beside its weights.
+    "phi3_mini_4k": DecoderSize(3072, 32, 32, 32, 8192, 32064, window=2047),
     "qwen2_7b": _QWEN2,
     "qwen2_5_7b": _QWEN2,
     "qwen2_5_1_5b": replace(

@@ -1,0 +1,58 @@
+"""Factors of low rank at export: the originals' plain names have no place for them, so they are merged."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ivjax.convert.formats.tensors import Shape, Tensors
+from ivjax.models.decoder.lora import kernel_with_lora
+
+_BRANCH = "lora/"
+
+
+class MergedLora(Tensors):
+    """The parameters of a language model, whose kernels contain the factors that lie beside them."""
+
+    def __init__(self, whole: Tensors, scale: float):
+        self._whole, self._scale = whole, scale
+        self.metadata = whole.metadata
+
+    def _factors(self, name: str) -> str | None:
+        """Returns the branch of the factors that belong to a kernel."""
+        branch = f"{_BRANCH}{name.removesuffix('/kernel')}"
+        return branch if name.endswith("/kernel") and f"{branch}/a" in self._whole else None
+
+    def layer(self, name: str, number: int) -> np.ndarray:
+        kernel, branch = self._whole.layer(name, number), self._factors(name)
+        if branch is None:
+            return kernel
+        factors = (self._whole.layer(f"{branch}/{factor}", number) for factor in ("a", "b"))
+        return kernel_with_lora(kernel, *factors, self._scale)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        kernel, branch = self._whole[name], self._factors(name)
+        if branch is None:
+            return kernel
+        return kernel_with_lora(kernel, self._whole[f"{branch}/a"], self._whole[f"{branch}/b"], self._scale)
+
+    def shape(self, name: str) -> Shape:
+        return self._whole.shape(name)
+
+    def dtype(self, name: str) -> np.dtype:
+        return self._whole.dtype(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._whole and not str(name).startswith(_BRANCH)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._whole if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def merged_lora(leaves: Tensors, size: Any) -> Tensors:
+    """Returns the parameters of a language model of some size, with its LoRA merged into the kernels."""
+    lora = getattr(size, "lora", None)
+    return leaves if lora is None else MergedLora(leaves, lora.scale)
