@@ -157,6 +157,45 @@ class TextTowerSize(ModelSize, Protocol):
         ...
 
 
+class BridgeSize(Protocol):
+    """The size of a bridge.
+
+    A video of F frames is read in segments of the tower's own number of frames. `grid` is the patch grid of
+    one segment.
+    """
+
+    @property
+    def width(self) -> int:
+        """Channels of the tower's tokens."""
+        ...
+
+    @property
+    def out(self) -> int:
+        """Channels of the language model's tokens."""
+        ...
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of the bridge's parameters."""
+        ...
+
+    def tokens(self, frames: int, grid: Grid) -> int:
+        """Visual tokens that a video of so many frames becomes."""
+        ...
+
+    def build(self, compute: Compute) -> Any:
+        """Returns the Bridge."""
+        ...
+
+    def flops(self, frames: int, grid: Grid) -> float:
+        """Forward FLOPs per video of so many frames."""
+        ...
+
+    def check(self, name: str, vision: VideoTowerSize) -> None:
+        """Raises if the bridge at `stage.<name>` cannot stand behind the tower."""
+        ...
+
+
 class PatchGrid:
     """The patch grid of a size with frames, image, tubelet and patch."""
 

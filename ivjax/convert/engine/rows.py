@@ -59,6 +59,7 @@ class Row:
         transform: how one becomes the other.
         fit: the rule by which a tensor of another shape may be made to fit; None for no rule.
         parts: the words that stand for `{part}`, in the order in which the leaf holds them.
+        step: the original has such a tensor in every so many layers, from layer 0 on; the leaf stacks those.
     """
 
     source: str
@@ -66,6 +67,7 @@ class Row:
     transform: Transform = field(default=SAME)
     fit: Fit | None = None
     parts: tuple[str, ...] = ()
+    step: int = 1
 
     @property
     def layered(self) -> bool:
@@ -84,13 +86,14 @@ class Row:
     def name(self, place: int) -> str:
         """Returns the original name of a place: parts count fastest, then layers."""
         layer, part = divmod(place, len(self.sources))
-        return self.sources[part].replace(LAYER, str(layer))
+        return self.sources[part].replace(LAYER, str(layer * self.step))
 
     def place_of(self, name: str) -> int | None:
         """Returns the place of a name of this row, 0 for a row without layers and parts; else None."""
         for part, pattern in enumerate(self._patterns):
             if found := pattern.fullmatch(name):
-                return (int(found[1]) if self.layered else 0) * len(self.sources) + part
+                layer, between = divmod(int(found[1]) if self.layered else 0, self.step)
+                return None if between else layer * len(self.sources) + part
         return None
 
     # Kept: every name of a file is looked up for each of up to 48 presets.

@@ -1,0 +1,102 @@
+"""The projector: joining and merging of tokens, and an MLP on what is left."""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.computing import Compute
+from ivjax.models.bridge import Bridge, Instruction
+from ivjax.models.dialogue.projector_size import ProjectorSize
+from ivjax.models.layers import Mlp, layer_norm
+from ivjax.models.sizes import Grid
+from ivjax.ops.cut import Params
+from ivjax.ops.hico import Merged, merge_tokens
+from ivjax.ops.layout import constrain
+from ivjax.ops.pixel_shuffle import pixel_shuffle
+
+
+def join_neighbours(size: ProjectorSize, patches: jax.Array) -> jax.Array:
+    """Joins squares of patches: (V, F, H, W, C) -> tokens of frames (V, F, L, joined)."""
+    if size.shuffle > 1:
+        frames = patches.reshape(-1, *patches.shape[2:])
+        frames = pixel_shuffle(frames, size.shuffle, size.shuffle_version)
+        patches = frames.reshape(*patches.shape[:2], *frames.shape[1:])
+    return patches.reshape(*patches.shape[:2], -1, patches.shape[-1])
+
+
+def merge_clips(size: ProjectorSize, tokens: jax.Array) -> Merged:
+    """Merges the tokens of each clip of the videos (V, F, L, C); the result's rows are V * clips.
+
+    It tells beside the tokens what was merged. Only for sizes that merge.
+    """
+    videos, frames, patches, width = tokens.shape
+    clips = size.clips(frames)
+    target = size.image_tokens if frames == 1 else size.frame_tokens
+    if target is None:
+        raise ValueError("this projector merges nothing")
+    rows = tokens.reshape(videos * clips, -1, width)
+    return merge_tokens(rows, target * (frames // clips), size.heads)
+
+
+class ProjectorModule(nn.Module):
+    """Norm, joining, merging, norm and MLP."""
+
+    size: ProjectorSize
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, patches: jax.Array) -> jax.Array:
+        """(V, F, H, W, C) -> (V, n, out)."""
+        size, videos = self.size, len(patches)
+        if size.input_norm:
+            patches = layer_norm("input_norm", self.dtype, 1e-12)(patches)
+        tokens = join_neighbours(size, patches)
+        if (size.image_tokens if patches.shape[1] == 1 else size.frame_tokens) is None:
+            tokens = tokens.reshape(-1, *tokens.shape[2:])
+        else:
+            tokens = merge_clips(size, tokens).tokens
+        # Rows are still clips here and not videos, so that the clips of one video are spread over devices.
+        tokens = constrain(tokens, "batch", None, None)
+        if size.norm:
+            tokens = layer_norm("norm", self.dtype)(tokens)
+        tokens = Mlp(size.out, size.out, "erf", self.dtype, name="mlp")(tokens)
+        return tokens.reshape(videos, -1, size.out)
+
+
+@dataclass(frozen=True)
+class Projector(Bridge):
+    """The projector as a bridge.
+
+    Attributes:
+        size: its size.
+        module: its layers.
+    """
+
+    size: ProjectorSize
+    module: ProjectorModule
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        # Of a still image of one token: parameters depend on no number of tokens.
+        side = self.size.shuffle
+        module = self.module.clone(size=replace(self.size, image_tokens=None))
+        found: Params = module.init(key, jnp.zeros((1, 1, side, side, self.size.width)))["params"]
+        return found
+
+    def project(
+        self, params: Params, tokens: jax.Array, grid: Grid, instruction: Instruction | None = None
+    ) -> jax.Array:
+        """See Bridge.project. Class tokens are left out, and so is the instruction."""
+        times, rows, columns = grid
+        patches = tokens[:, :, tokens.shape[2] - times * rows * columns :]
+        patches = patches.reshape(len(tokens), -1, rows, columns, tokens.shape[-1])
+        found = cast(jax.Array, self.module.apply({"params": params}, patches))
+        return constrain(found, "batch", None, None)
+
+
+def build(size: ProjectorSize, compute: Compute) -> Projector:
+    """Returns the bridge of a size; see ProjectorSize.build."""
+    return Projector(size, ProjectorModule(size, jnp.dtype(compute.dtype)))

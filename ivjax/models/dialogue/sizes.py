@@ -1,0 +1,110 @@
+"""The size of a dialogue model: any vision tower, a bridge and a language model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ivjax.errors import UserError
+from ivjax.experiment import late
+from ivjax.experiment.computing import Compute
+from ivjax.experiment.rules import Rules, prefixed
+from ivjax.models.decoder.sizes import DecoderSize
+from ivjax.models.sizes import BridgeSize, Grid, VideoTowerSize
+
+
+@dataclass(frozen=True)
+class DialogueSize:
+    """The size of a model that answers questions about videos. Released sizes: `PRESETS` in presets.py.
+
+    Attributes:
+        vision: size of the vision tower. A video is read in segments of its number of frames.
+        bridge: size of what makes visual tokens of the tower's.
+        language: size of the language model.
+        visual_token: the id at whose places in a prompt visual tokens stand. It need not be a word.
+        start_vector: the id of a text's start whose slot holds a vector of that number, as in the originals
+            of VideoChat2, and not its embedding (None: its embedding).
+    """
+
+    vision: VideoTowerSize
+    bridge: BridgeSize
+    language: DecoderSize
+    visual_token: int = -200
+    start_vector: int | None = None
+
+    IMPLEMENTATION: ClassVar[str] = "ivjax.models.dialogue.model"
+
+    @property
+    def grid(self) -> Grid:
+        """The vision tower's patch grid."""
+        return self.vision.grid
+
+    @property
+    def rules(self) -> Rules:
+        """Rules of all three parts' parameters."""
+        return (
+            *prefixed("vision", self.vision.rules),
+            *prefixed("bridge", self.bridge.rules),
+            *prefixed("language", self.language.rules),
+        )
+
+    def build(self, compute: Compute) -> Any:
+        """Returns the DialogueModel."""
+        return late.call(self.IMPLEMENTATION, "build", self, compute)
+
+    def encoders(self) -> Mapping[str, VideoTowerSize]:
+        """Returns the vision tower, which can stand alone."""
+        return {"vision": self.vision}
+
+    def trains_pooling(self) -> bool:
+        """False: a bridge reads tokens."""
+        return False
+
+    def segment(self, frames: int) -> tuple[int, Grid]:
+        """Frames and patch grid of one segment of a video of so many frames; raises if none are whole."""
+        times, rows, columns = self.vision.grid
+        if frames == 1 and self.vision.reads_images:
+            return 1, (1, rows, columns)
+        own = self.vision.frames
+        if frames % own:
+            fewer = frames - frames % own
+            raise UserError(
+                f"a video of {frames} frames does not divide into the tower's clips of {own}; "
+                f"take {fewer or own} frames or {fewer + own}"
+            )
+        return own, (times, rows, columns)
+
+    def visual_tokens(self, frames: int) -> int:
+        """Visual tokens that a video of so many frames becomes."""
+        return self.bridge.tokens(frames, self.segment(frames)[1])
+
+    def flops(self, frames: int, tokens: int) -> dict[str, float]:
+        """Forward FLOPs of one video of so many frames in a text of so many tokens, by layer."""
+        own, grid = self.segment(frames)
+        vision = sum(self.vision.flops().values()) * frames / own
+        return {
+            "vision": vision,
+            "bridge": self.bridge.flops(frames, grid),
+            **self.language.flops(tokens),
+        }
+
+    def check(self, name: str) -> None:
+        """Raises if the size at `stage.<name>` is impossible."""
+        self.vision.check(f"{name}.vision")
+        self.bridge.check(f"{name}.bridge", self.vision)
+        self.language.check(f"{name}.language")
+        if self.bridge.out != self.language.width:
+            raise UserError(
+                f"stage.{name}.bridge.out={self.bridge.out}, but the language model's tokens have "
+                f"{self.language.width} channels; make them equal"
+            )
+
+    def check_prompt(self, ids: np.ndarray, visual: int) -> None:
+        """Raises if a row of a prompt (B, L) has not as many places for visual tokens as there are."""
+        for row, places in enumerate(np.sum(np.asarray(ids) == self.visual_token, axis=-1)):
+            if places != visual:
+                raise UserError(
+                    f"row {row} of the prompt has {places} places for visual tokens (id "
+                    f"{self.visual_token}), and its videos become {visual}; write the id as often"
+                )

@@ -1,0 +1,217 @@
+"""The Q-Former: a BERT whose learned queries also look at a vision tower's tokens.
+
+It is post-norm. Queries and words attend to each other, and have MLPs of their own.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.computing import Compute
+from ivjax.models.bridge import Bridge, Instruction
+from ivjax.models.layers import Mlp, QueryKeyValue, checkpointed, dense, enter_block, layer_norm
+from ivjax.models.qformer.sizes import QFormerSize
+from ivjax.models.sizes import Grid
+from ivjax.ops.attention import attend
+from ivjax.ops.cut import Params
+from ivjax.ops.layout import constrain
+
+_EPSILON = 1e-12  # of all norms, as BERT's
+
+
+class JointAttention(nn.Module):
+    """Self-attention of queries and words."""
+
+    heads: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """x (B, N, C), mask (B, N): the keys that are seen, None for all -> (B, N, C)."""
+        q, k, v = QueryKeyValue(self.dtype, bias=True, name="qkv")(x)
+        q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
+        q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
+        # Every query sees the keys of segment 0. The originals add -10000 to the others' logits instead.
+        segments = None if mask is None else jnp.where(mask, 0, 1).astype(jnp.int32)
+        own = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
+        out = attend(q, k, v, q_segments=own, kv_segments=segments).reshape(x.shape)
+        return dense(x.shape[-1], self.dtype, "proj")(out)
+
+
+class CrossAttention(nn.Module):
+    """Attention of queries to the tower's tokens, with its residual and norm."""
+
+    heads: int
+    hidden: int
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, seen: jax.Array) -> jax.Array:
+        """x (B, n, C), seen (B, N, D) -> (B, n, C)."""
+        q, k, v = (
+            dense(self.hidden, self.dtype, name)(y).reshape(*y.shape[:2], self.heads, -1)
+            for name, y in (("q", x), ("k", seen), ("v", seen))
+        )
+        q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
+        out = dense(self.hidden, self.dtype, "proj")(attend(q, k, v).reshape(x.shape))
+        return cast(jax.Array, layer_norm("norm", self.dtype, _EPSILON)(x + out))
+
+    def draw(self) -> None:
+        """Touches all parameters, for `init`."""
+        self(jnp.zeros((1, 1, self.hidden)), jnp.zeros((1, 1, self.width)))
+
+
+class QFormerLayer(nn.Module):
+    """Everything of a layer but its cross-attention."""
+
+    size: QFormerSize
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        size = self.size
+        self.attn = JointAttention(size.heads, self.dtype)
+        self.norm1 = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+        self.mlp_query = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
+        self.norm2_query = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+        if size.reads_text:
+            self.mlp = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
+            self.norm2 = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+
+    def joint(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """Self-attention of queries and words: (B, N, C) -> (B, N, C)."""
+        x = enter_block(x)
+        return cast(jax.Array, self.norm1(x + self.attn(x, mask)))
+
+    def apart(self, queries: jax.Array, words: jax.Array) -> jax.Array:
+        """The MLPs: queries (B, n, C), words (B, L, C), maybe none -> (B, n + L, C)."""
+        queries = self.norm2_query(queries + self.mlp_query(queries))
+        if not words.shape[1]:
+            return cast(jax.Array, queries)
+        return jnp.concatenate([queries, self.norm2(words + self.mlp(words))], axis=1)
+
+    def draw(self) -> None:
+        """Touches all parameters, for `init`."""
+        x = jnp.zeros((1, 1, self.size.hidden))
+        self.apart(self.joint(x, None), x if self.size.reads_text else x[:, :0])
+
+
+class QFormer(nn.Module):
+    """Embeddings, layers, and the linear layer behind them."""
+
+    size: QFormerSize
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, seen: jax.Array, ids: jax.Array | None, mask: jax.Array | None) -> jax.Array:
+        """seen (B, N, D), ids and mask (B, L) or None -> (B, n, out) of the n queries."""
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
+        start = nn.initializers.normal(0.02)
+        queries = self.param("query_tokens", start, (1, size.queries, size.hidden))
+        if size.extra_queries:
+            # They start at zero, as in the originals.
+            shape = (1, size.extra_queries, size.hidden)
+            extra = self.param("extra_query_tokens", nn.initializers.zeros, shape)
+            queries = jnp.concatenate([queries, extra], axis=1)
+        x, seen_keys = jnp.broadcast_to(queries, (len(seen), *queries.shape[1:])), None
+        if size.reads_text:
+            words = self.param("word_embed", start, (size.vocabulary, size.hidden))
+            places = self.param("place_embed", start, (size.places, size.hidden))
+            if ids is not None and mask is not None:
+                # Queries have no places. Words count from the first slot, also where padding stands there.
+                x = jnp.concatenate([x, words[ids] + places[: ids.shape[1]]], axis=1)
+                all_queries = jnp.ones((len(ids), queries.shape[1]), bool)
+                seen_keys = jnp.concatenate([all_queries, mask > 0], axis=1)
+        x = layer_norm("norm", dtype, _EPSILON)(x.astype(dtype))
+        seen = layer_norm("input_norm", dtype, _EPSILON)(seen)
+        layer, cross = QFormerLayer(size, parent=None), _cross(size, jnp.float32)
+        blocks = self.param("blocks", lambda key: _draw(layer, key, size.depth))
+        across = self.param("cross", lambda key: _draw(cross, key, size.crosses))
+        x = run_layers(size, self.compute, {"blocks": blocks, "cross": across}, x, seen, seen_keys)
+        return dense(size.out, dtype, "proj")(x[:, : queries.shape[1]])
+
+
+def run_layers(
+    size: QFormerSize, compute: Compute, params: Params, x: jax.Array, seen: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    """Runs all layers on queries and words x (B, n + L, C), with the tower's tokens seen (B, N, D).
+
+    params: the stacks `blocks` and `cross`. mask (B, n + L): the keys that are seen; None for all.
+    """
+    dtype, every = jnp.dtype(compute.dtype), size.cross_every
+    layer, cross = QFormerLayer(size, dtype, parent=None), _cross(size, dtype)
+    count = size.queries + size.extra_queries
+
+    def group(x: jax.Array, layers: Params, across: Params) -> jax.Array:
+        """A few layers, of which the first looks at the tower's tokens."""
+        for number in range(len(jax.tree.leaves(layers)[0])):
+            own = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
+            x = layer.apply(own, x, mask, method="joint")
+            queries, words = x[:, :count], x[:, count:]
+            if number == 0:
+                queries = cross.apply({"params": across}, queries, seen)
+            x = layer.apply(own, queries, words, method="apart")
+        return x
+
+    whole = size.depth // every
+    # A scan over groups, because not all layers are alike.
+    grouped = jax.tree.map(
+        lambda leaf: leaf[: whole * every].reshape(whole, every, *leaf.shape[1:]), params["blocks"]
+    )
+    run = checkpointed(group, compute.remat, compute.scan and whole > 1)
+    stacked = grouped, jax.tree.map(lambda leaf: leaf[:whole], params["cross"])
+    unroll = 1 if compute.scan else max(whole, 1)
+    x, _ = jax.lax.scan(lambda x, p: (run(x, *p), None), x, stacked, unroll=unroll)
+    if whole * every < size.depth:
+        rest = jax.tree.map(lambda leaf: leaf[whole * every :], params["blocks"])
+        x = run(x, rest, jax.tree.map(lambda leaf: leaf[whole], params["cross"]))
+    return x
+
+
+def _cross(size: QFormerSize, dtype: Any) -> CrossAttention:
+    return CrossAttention(size.heads, size.hidden, size.width, dtype, parent=None)
+
+
+def _draw(layer: nn.Module, key: jax.Array, count: int) -> Params:
+    """Parameters of `count` layers, each by a key of its own."""
+    keys = jax.random.split(key, count)
+    found: Params = jax.vmap(lambda key: layer.init(key, method="draw")["params"])(keys)
+    return found
+
+
+@dataclass(frozen=True)
+class QFormerBridge(Bridge):
+    """The Q-Former as a bridge, with the linear layer behind it.
+
+    Attributes:
+        size: its size.
+        module: its layers.
+    """
+
+    size: QFormerSize
+    module: QFormer
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        found: Params = self.module.init(key, jnp.zeros((1, 1, self.size.width)), None, None)["params"]
+        return found
+
+    def project(
+        self, params: Params, tokens: jax.Array, grid: Grid, instruction: Instruction | None = None
+    ) -> jax.Array:
+        """See Bridge.project. Each segment has all queries; class tokens are seen as well."""
+        videos, segments = tokens.shape[:2]
+        ids = mask = None
+        if instruction is not None and self.size.reads_text:
+            ids, mask = (jnp.repeat(jnp.asarray(part), segments, axis=0) for part in instruction)
+        rows = constrain(tokens.reshape(-1, *tokens.shape[2:]), "batch", None, None)
+        found = cast(jax.Array, self.module.apply({"params": params}, rows, ids, mask))
+        return found.reshape(videos, -1, found.shape[-1])
+
+
+def build(size: QFormerSize, compute: Compute) -> QFormerBridge:
+    """Returns the bridge of a size; see QFormerSize.build."""
+    return QFormerBridge(size, QFormer(size, compute))

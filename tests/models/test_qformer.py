@@ -1,0 +1,157 @@
+"""The Q-Former against the original: with a text and without, padded on either side; and its stacks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.convert.families.dialogue_rows import qformer_rows
+from ivjax.errors import UserError
+from ivjax.experiment.computing import Compute
+from ivjax.models.bridge import Instruction
+from ivjax.models.internvit import InternVitSize
+from ivjax.models.qformer import QFormerSize, network
+from ivjax.models.qformer.network import run_layers
+from tests.convert.tables import export_tensors, import_tensors
+from tests.goldens import Golden, close, close_gradient
+from tests.models.params import any_params
+
+FLOAT32 = Compute("float32")
+SMALL = QFormerSize(
+    16, 8, hidden=12, depth=3, heads=2, mlp_width=20, queries=2, extra_queries=3, vocabulary=9
+)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return Golden("s3_qformer")
+
+
+@pytest.fixture(scope="module")
+def size(golden):
+    bert = golden.config["bert"]
+    return QFormerSize(
+        width=bert["encoder_width"],
+        out=golden.config["llm_hidden"],
+        hidden=bert["hidden_size"],
+        depth=bert["num_hidden_layers"],
+        heads=bert["num_attention_heads"],
+        mlp_width=bert["intermediate_size"],
+        queries=golden.config["num_query_token"],
+        extra_queries=golden.config["extra_num_query_token"],
+        reads_text=golden.config["qformer_text_input"],
+        vocabulary=bert["vocab_size"],
+        places=bert["max_position_embeddings"],
+        cross_every=bert["cross_attention_freq"],
+    )
+
+
+def rows_of(golden):
+    return qformer_rows("llama_proj", cross_every=golden.config["bert"]["cross_attention_freq"])
+
+
+def params_of(golden):
+    named = {name: x for name, x in golden.group("params").items() if not name.endswith("position_ids")}
+    return import_tensors(rows_of(golden), named)
+
+
+def instruction(golden):
+    return Instruction(golden["inputs/text_ids"].astype(np.int32), golden["inputs/text_mask"])
+
+
+@pytest.mark.golden
+def test_s3_qformer_tokens_loss_and_gradients_are_the_originals(golden, size):
+    bridge = size.build(FLOAT32)
+
+    def loss(params):
+        tokens = golden["inputs/image_embeds"][:, None]
+        found = bridge.project(params, tokens, (1, 1, 1), instruction(golden))
+        alone = bridge.project(params, tokens, (1, 1, 1))
+        return jnp.mean(found * golden["inputs/loss_weight"]), (found, alone)
+
+    (value, (found, alone)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params_of(golden))
+    close(found, golden["outputs/llm_tokens"])
+    close(alone, golden["outputs/llm_tokens_no_text"])
+    np.testing.assert_allclose(value, golden["losses/loss"], rtol=1e-4)
+    exported = export_tensors(rows_of(golden), jax.device_get(gradients))
+    wanted = golden.group("grads")
+    assert wanted and exported.keys() <= golden.group("params").keys()
+    for name, gradient in wanted.items():
+        close_gradient(exported[name], gradient)
+
+
+@pytest.mark.golden
+def test_s3_qformer_states_after_each_layer_are_the_originals(golden, size, monkeypatch):
+    params, bridge, given = params_of(golden), size.build(FLOAT32), []
+    monkeypatch.setattr(network, "run_layers", lambda *told: given.append(told[3:]) or told[3])
+    bridge.project(params, golden["inputs/image_embeds"][:, None], (1, 1, 1), instruction(golden))
+    x, seen, mask = given[0]
+    close(x, golden["outputs/hidden_states/0"])
+    close(seen, golden["outputs/vision_ln"])
+    for depth in range(1, size.depth + 1):
+        some = dataclasses.replace(size, depth=depth)
+        cut = {
+            "blocks": jax.tree.map(lambda leaf, depth=depth: leaf[:depth], params["blocks"]),
+            "cross": jax.tree.map(lambda leaf, n=some.crosses: leaf[:n], params["cross"]),
+        }
+        found = run_layers(some, FLOAT32, cut, x, seen, mask)
+        close(found, golden[f"outputs/hidden_states/{depth}"])
+    close(found, golden["outputs/last_hidden_state"])
+
+
+def test_segments_of_a_video_have_queries_of_their_own():
+    bridge = SMALL.build(FLOAT32)
+    params = any_params(bridge)
+    tokens = np.random.default_rng(0).normal(size=(2, 3, 5, 16)).astype(np.float32)
+    asked = Instruction(np.array([[1, 2, 0], [3, 4, 5]], np.int32), np.array([[1, 1, 0], [1, 1, 1]]))
+    found = jax.jit(lambda p: bridge.project(p, tokens, (1, 2, 2), asked))(params)
+    assert found.shape == (2, SMALL.tokens(3, (1, 2, 2)), 8) == (2, 15, 8)
+    last = jax.jit(lambda p: bridge.project(p, tokens[:, 2:], (1, 2, 2), asked))(params)
+    close(found[:, 10:], np.asarray(last))
+
+
+def test_words_behind_the_mask_change_nothing():
+    bridge = SMALL.build(FLOAT32)
+    params = any_params(bridge)
+    tokens = np.random.default_rng(0).normal(size=(1, 1, 5, 16)).astype(np.float32)
+    mask, run = np.array([[1, 0, 1]]), jax.jit(bridge.project, static_argnums=2)
+    one, other = (
+        run(params, tokens, (1, 2, 2), Instruction(np.array([[1, word, 3]]), mask)) for word in (2, 7)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert np.abs(one - run(params, tokens, (1, 2, 2))).max() > 1e-3
+
+
+def test_without_a_text_the_parts_that_read_it_are_missing():
+    shapes = jax.eval_shape(
+        dataclasses.replace(SMALL, reads_text=False).build(FLOAT32).init, jax.random.key(0)
+    )
+    assert shapes["blocks"].keys() == {"attn", "norm1", "mlp_query", "norm2_query"}
+    assert not {"word_embed", "place_embed"} & shapes.keys()
+    assert shapes["cross"]["k"]["kernel"].shape == (2, 16, 12)  # layers 0 and 2 of three
+
+
+@pytest.mark.parametrize(
+    ("width", "text", "parameters"),
+    [
+        (1024, True, 182_121_216),
+        (1024, False, 101_598_720),
+        (1408, True, 185_660_160),
+        (1408, False, 105_137_664),
+    ],
+)
+def test_released_sizes_have_as_many_parameters_as_the_originals(width, text, parameters):
+    size = QFormerSize(width, 8, reads_text=text)
+    shapes = jax.eval_shape(size.build(FLOAT32).init, jax.random.key(0))
+    count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    # The originals count neither the queries, the norm before nor the linear layer behind.
+    assert count - 96 * 768 - 2 * width - 769 * 8 == parameters
+
+
+def test_a_qformer_that_does_not_fit_its_tower_is_refused():
+    with pytest.raises(UserError, match="bridge.width=16, but the tower's tokens have 32 channels"):
+        SMALL.check("bridge", InternVitSize(32, 1, 2, 24, image=(28, 28)))
+    with pytest.raises(UserError, match="bridge.hidden=12 does not divide into 5 heads"):
+        dataclasses.replace(SMALL, heads=5).check("bridge", InternVitSize(16, 1, 2, 24, image=(28, 28)))
