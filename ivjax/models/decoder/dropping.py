@@ -79,33 +79,67 @@ def run_dropping(
     """
     edges = (0, *dropout.layers, model.size.depth)
     for number, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
-        positions = positions_in(tokens.segments)
-        text = Text(model.turns(positions, x.shape[1]), tokens.segments)
         if number:
-            keep = _kept(model, params, x, text, tokens, dropout, number, quotas[number - 1], questions)
-            x, tokens = compacted(
-                keep & (tokens.segments >= 0), lengths[number - 1], (x, tokens), (0.0, _FILL)
-            )
-            text = Text(model.turns(positions_in(tokens.segments), x.shape[1]), tokens.segments)
-        x = model.layers(params, x, text, first, last)
+            quota, length = quotas[number - 1], lengths[number - 1]
+            x, tokens = dropped(model, params, x, tokens, dropout, number, quota, length, questions)
+        x = model.layers(params, x, places_of(model, tokens), first, last)
     return x, tokens
 
 
-def _kept(model, params, x, text, tokens, dropout, number, quotas, questions) -> jax.Array:
-    """Whether each token is there after drop `number`, from 1: (B, L) bool."""
+def places_of(model: LanguageModel, tokens: Tokens) -> Text:
+    """Returns where tokens stand: their positions are counted anew in each text, as after every drop."""
+    positions = positions_in(tokens.segments)
+    return Text(model.turns(positions, positions.shape[1]), tokens.segments)
+
+
+def dropped(
+    model: LanguageModel,
+    params: Params,
+    x: jax.Array,
+    tokens: Tokens,
+    dropout: VisualDropout,
+    number: int,
+    quotas: jax.Array,
+    length: int,
+    questions: int,
+) -> tuple[jax.Array, Tokens]:
+    """Returns the states (B, `length`, C) and the tokens that drop `number`, from 1, leaves.
+
+    quotas (B, texts): visual tokens of each text that stay.
+    """
     if number <= dropout.uniform_drops:
-        return tokens.losses != number
+        keep = tokens.losses != number
+    else:
+        asking = jnp.argsort(~tokens.asking, axis=1, stable=True)[:, :questions]
+        valid = jnp.take_along_axis(tokens.asking, asking, axis=1)
+        text, layer = places_of(model, tokens), dropout.layers[number - 1]
+        scores = attended(model, params, x, text, layer, asking, valid)
+        keep = ~tokens.visual | best_of(scores, tokens.visual, tokens.segments, quotas)
+    x, tokens = compacted(keep & (tokens.segments >= 0), length, (x, tokens), (0.0, _FILL))
+    return x, tokens
+
+
+def attended(
+    model: LanguageModel,
+    params: Params,
+    x: jax.Array,
+    text: Text,
+    layer: int,
+    asking: jax.Array,
+    valid: jax.Array,
+) -> jax.Array:
+    """Returns how much the tokens at places `asking` (B, R) attend to each token in a layer: (B, L) float32.
+
+    x (B, L, C) is what that layer reads. Only queries that are `valid` (B, R) count.
+    """
     # The next layer's own norm and projections compare the tokens. Without gradient: a choice has none.
-    layer = jax.tree.map(lambda leaf: leaf[dropout.layers[number - 1]], stacked_variables(params))
+    mine = jax.tree.map(lambda leaf: leaf[layer], stacked_variables(params))
     block = DecoderBlock(model.size, model.dtype)
-    asking = jnp.argsort(~tokens.asking, axis=1, stable=True)[:, :questions]
-    valid = jnp.take_along_axis(tokens.asking, asking, axis=1)
     q, k = block.apply(
-        jax.lax.stop_gradient(layer),
+        jax.lax.stop_gradient(mine),
         jax.lax.stop_gradient(x),
         text.turns,
         method=DecoderBlock.queries_and_keys,
     )
     q = jnp.take_along_axis(q, asking[:, :, None, None], axis=1)
-    scores = attention_to(q, k, asking, valid, tokens.segments)
-    return ~tokens.visual | best_of(scores, tokens.visual, tokens.segments, quotas)
+    return attention_to(q, k, asking, valid, text.segments)
