@@ -5,6 +5,7 @@ from typing import Any
 
 from ivjax.errors import UserError
 from ivjax.models.decoder.sizes import DecoderSize, Rotary
+from ivjax.ops.rotary import long_rope_magnitude
 
 Config = Mapping[str, Any]
 
@@ -110,6 +111,8 @@ def _rotary(config: Config) -> Rotary:
     if kind in ("longrope", "su"):
         tables = tuple(said["short_factor"]), tuple(said["long_factor"])
         magnitude = said.get("attention_factor")
+        if magnitude is None and said.get("factor"):
+            magnitude = long_rope_magnitude(int(said["factor"] * (trained or limit)), trained or limit)
         return Rotary(base, "long", 1.0, trained or limit, limit, *tables, magnitude=magnitude)
     raise UserError(
         f"its config.json scales positions by {kind}; here there are default, dynamic, yarn and longrope"
