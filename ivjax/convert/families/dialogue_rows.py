@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+from ivjax.convert.engine.fits import places, times_and_places
 from ivjax.convert.engine.rows import Row
+from ivjax.convert.families.internvideo2 import trunk
 from ivjax.convert.families.layers import apart, linear, norm
 
 
@@ -40,3 +42,16 @@ def qformer_rows(proj: str, target: str = "", cross_every: int = 2) -> list[Row]
     cross += linear(f"{crossed}.output.dense", f"{target}cross/proj")
     cross += norm(f"{crossed}.output.LayerNorm", f"{target}cross/norm")
     return rows + [replace(row, step=cross_every) for row in cross]
+
+
+def token_encoder_rows(source: str, target: str) -> list[Row]:
+    """Rows of InternVideo2 as chat models have it: without pooling, with a table of images."""
+    # Their code calls LayerScale `weight`.
+    rows = [
+        replace(row, source=row.source.replace(".gamma", ".weight"))
+        for row in trunk("")
+        if not row.target.startswith("clip_projector") and not row.target.startswith("pos_embed/")
+    ]
+    rows.append(Row("pos_embed", "pos_embed/table", fit=times_and_places(kept=1)))
+    rows.append(Row("img_pos_embed", "img_pos_embed/table", fit=places(kept=1)))
+    return [replace(row, source=f"{source}{row.source}", target=f"{target}{row.target}") for row in rows]

@@ -12,15 +12,19 @@ _BRANCH = "lora/"
 
 
 class MergedLora(Tensors):
-    """The parameters of a language model, whose kernels contain the factors that lie beside them."""
+    """The parameters of a model, whose kernels contain the factors that lie beside them.
 
-    def __init__(self, whole: Tensors, scale: float):
-        self._whole, self._scale = whole, scale
+    `below` is the branch of the language model: what goes before the paths of its own parameters.
+    """
+
+    def __init__(self, whole: Tensors, scale: float, below: str = ""):
+        self._whole, self._scale, self._below = whole, scale, below
         self.metadata = whole.metadata
 
     def _factors(self, name: str) -> str | None:
         """Returns the branch of the factors that belong to a kernel."""
-        branch = f"{_BRANCH}{name.removesuffix('/kernel')}"
+        inner = name.removeprefix(self._below)
+        branch = f"{self._below}{_BRANCH}{inner.removesuffix('/kernel')}"
         return branch if name.endswith("/kernel") and f"{branch}/a" in self._whole else None
 
     def layer(self, name: str, number: int) -> np.ndarray:
@@ -43,7 +47,7 @@ class MergedLora(Tensors):
         return self._whole.dtype(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._whole and not str(name).startswith(_BRANCH)
+        return name in self._whole and not str(name).startswith(f"{self._below}{_BRANCH}")
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._whole if name in self)

@@ -1,5 +1,11 @@
 """InternVideo2's encoder, its stage-1 student, and their sizes."""
 
-from ivjax.models.internvideo2.sizes import EncoderSize, FeatureHeads, PooledHead, StudentSize
+from ivjax.models.internvideo2.sizes import (
+    EncoderSize,
+    FeatureHeads,
+    PooledHead,
+    StudentSize,
+    TokenEncoderSize,
+)
 
-__all__ = ["EncoderSize", "FeatureHeads", "PooledHead", "StudentSize"]
+__all__ = ["EncoderSize", "FeatureHeads", "PooledHead", "StudentSize", "TokenEncoderSize"]

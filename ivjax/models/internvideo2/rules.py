@@ -15,6 +15,7 @@ ENCODER: Rules = stated_in(
         # full rate.
         Rule("pos_embed/table", (None, None, "fsdp"), depth="first"),
         Rule("pos_embed", (None, None, "fsdp")),
+        Rule("img_pos_embed", (None, None, "fsdp"), depth="first"),
         Rule("clip_projector/[qkv]/kernel", ("fsdp", "tensor"), decays=True),
         Rule("clip_projector/proj/kernel", ("tensor", "fsdp"), decays=True),
         Rule("clip_projector/*/bias"),

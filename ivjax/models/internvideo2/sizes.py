@@ -103,6 +103,79 @@ EncoderSize.PRESETS = {
     "internvl_c": EncoderSize(width=3200, depth=48, heads=25, mlp_width=12800, frames=1, layer_scale=0.1),
 }
 
+
+@dataclass(frozen=True)
+class TokenEncoderSize(PatchGrid):
+    """Everything that shapes an InternVideo2 encoder whose tokens a language model reads. It pools nothing.
+
+    Attributes:
+        width: channels of a token.
+        depth: blocks. Chat models read the output of the block before the last, and leave that one out.
+        heads: attention heads of a block.
+        mlp_width: hidden channels of a block's MLP.
+        image: height and width of a frame.
+        patch: side of a patch.
+        frames: frames of a clip.
+        tubelet: frames of a patch.
+        image_table: whether a single frame is an image, with a position table of its own.
+        layer_scale: where LayerScale starts (None: there is none).
+        gelu: the GELU of the blocks; the chat models' code asks for the exact one.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    image: tuple[int, int] = (224, 224)
+    patch: int = 14
+    frames: int = 8
+    tubelet: int = 1
+    image_table: bool = True
+    layer_scale: float | None = 1e-5
+    gelu: Literal["erf", "tanh", "quick"] = "erf"
+
+    PRESETS: ClassVar[dict[str, "TokenEncoderSize"]]
+    IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvideo2.token_encoder"
+
+    class_tokens: ClassVar[int] = 1
+    pool_branches: ClassVar[tuple[str, ...]] = ()
+    pool_attends: ClassVar[bool] = False
+    out: ClassVar[None] = None
+    rules: ClassVar[Rules] = ENCODER
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether a single frame is a clip too."""
+        return self.image_table or self.frames == 1
+
+    def build(self, compute: Compute, taps: tuple[int, ...] = ()) -> Any:
+        """Returns the VideoTower."""
+        return late.call(self.IMPLEMENTATION, "build", self, compute, taps)
+
+    def encoders(self) -> "Mapping[str, EncoderSize]":
+        """Returns nothing: a tower has no tower inside."""
+        return {}
+
+    def flops(self, patches: int | None = None) -> dict[str, float]:
+        """Forward FLOPs per clip on so many visible patches (None: all), by layer."""
+        patches = self.patches if patches is None else patches
+        return {
+            "patch_embed": costs.patch_embed(self.tubelet * self.patch**2, self.width, patches),
+            "blocks": costs.blocks(self.width, self.depth, self.mlp_width, 1 + patches),
+        }
+
+    def check(self, name: str) -> None:
+        """Raises if the size at `stage.<name>` is impossible."""
+        check_patches(name, self)
+        # 16: see positions.sincos_3d, which starts the position tables.
+        check_width(name, self.width, {"heads": self.heads, "position codes": 16})
+
+
+TokenEncoderSize.PRESETS = {
+    "1B_chat_f8": TokenEncoderSize(width=1408, depth=39, heads=16, mlp_width=6144),
+    "1B_chat_f4": TokenEncoderSize(width=1408, depth=39, heads=16, mlp_width=6144, frames=4),
+}
+
 # The video encoders in stage 2's files, which read 4 frames.
 STAGE2_ENCODERS = {name: replace(EncoderSize.PRESETS[name], frames=4) for name in ("1B", "6B")}
 

@@ -120,7 +120,7 @@ class VideoMaeEncoder(nn.Module):
         """
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
         patches = patchify(video, size.tubelet, size.patch)
-        table = self._table()
+        table = self._table(video.shape[1] // size.tubelet)
         if visible is not None:
             patches, table = gather_tokens(patches, visible), table[0][visible]
         embed = PatchEmbed(size.tubelet, size.patch, size.width, dtype=dtype, name="patch_embed")
@@ -138,7 +138,8 @@ class VideoMaeEncoder(nn.Module):
             taps = taps.at[place].set(norm(taps[place]))
         return Encoded(norm(x), taps, None, None)
 
-    def _table(self) -> jax.Array:
+    def _table(self, times: int) -> jax.Array:
+        """Positions (1, N, C) of all patches of a clip of so many times."""
         size = self.size
         start = jnp.asarray(sinusoid_interleaved(size.patches, size.width))[None]
         if size.positions == "fixed":

@@ -1,0 +1,203 @@
+"""Dialogue models as a whole: vision tower, bridge and language model under the names of each release."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun, HubConfig
+from ivjax.convert.engine.packing import Packed
+from ivjax.convert.engine.rows import Row
+from ivjax.convert.families import dialogue_parity
+from ivjax.convert.families.dialogue_configs import fixture_size, internvl_size
+from ivjax.convert.families.dialogue_rows import projector_rows, qformer_rows, token_encoder_rows
+from ivjax.convert.families.encoders import videomae_rows
+from ivjax.convert.families.internvit import internvit_rows
+from ivjax.convert.families.language_models import (
+    INTERNLM2,
+    INTERNLM2_PACKED,
+    LLAMA,
+    PHI3,
+    internlm2_rows,
+    llama_rows,
+    lora_rows,
+    words_in_file,
+)
+from ivjax.convert.families.layers import norm
+from ivjax.convert.families.lora import MergedLora
+from ivjax.convert.formats.tensors import Tensors
+from ivjax.models.decoder.sizes import LORA_LAYERS
+from ivjax.models.dialogue import DialogueSize
+from ivjax.models.dialogue.presets import (
+    FLASH_INTERNVIDEO2,
+    FLASH_UMT,
+    INTERNVIDEO2_5,
+    INTERNVIDEO2_CHAT,
+    INTERNVIDEO2_CHAT_INTERNLM2,
+    VIDEOCHAT2_MISTRAL,
+    VIDEOCHAT2_PHI3,
+    VIDEOCHAT2_VICUNA,
+    with_tiny,
+)
+
+_IGNORED = {**BUFFERS, "*rotary_emb*": "rotary frequencies are computed"}
+# Task heads, which dialogue does not need.
+_TASKS = (
+    "action_embed*",
+    "temporal_embed*",
+    "track_embed*",
+    "*_token",
+    "cg_criterion*",
+    "cg_model*",
+    "loc_encoder*",
+    "loc_decoder*",
+    "sam.*",
+)
+
+
+def _words(embedding: str) -> Callable[[Any, Tensors], Any]:
+    """Returns what gives a size as many words as a file's embeddings have rows."""
+
+    def measured(size: DialogueSize, tensors: Tensors) -> DialogueSize:
+        return replace(size, language=words_in_file(size.language, tensors, embedding))
+
+    return measured
+
+
+def _merged(leaves: Tensors, size: DialogueSize | None) -> Tensors:
+    """Returns the parameters with the language model's LoRA merged, for files that have no place for it."""
+    lora = None if size is None else size.language.lora
+    return leaves if lora is None else MergedLora(leaves, lora.scale, "language/")
+
+
+def _below(packed: Sequence[Packed], prefix: str) -> tuple[Packed, ...]:
+    return tuple(pack.below(prefix, lambda size: size.language) for pack in packed)
+
+
+def _with_base(rows: Sequence[Row], layers: Sequence[str]) -> list[Row]:
+    """Rows of a language model in which peft has wrapped some layers, and of one in which it has not."""
+    found = []
+    for row in rows:
+        *_, layer, kind = ("", *row.target.split("/"))
+        if kind == "kernel" and layer in layers:
+            name, _, part = row.source.partition(".weight")
+            found.append(replace(row, source=f"{name}.base_layer.weight{part}"))
+        found.append(row)
+    return found
+
+
+INTERNVIDEO2_5_CHAT = Family(
+    name="internvideo2_5_chat",
+    rows=(
+        *internvit_rows("vision_model.", "vision/"),
+        *norm("mlp1.0", "bridge/norm"),
+        *projector_rows("mlp1.1", "mlp1.3", "bridge/"),
+        *internlm2_rows("language_model.", "language/"),
+    ),
+    presets=with_tiny(INTERNVIDEO2_5),
+    ignored=_IGNORED | dict.fromkeys(_TASKS, "only the task heads need it"),
+    frames=(1,),
+    about="InternVideo2.5-Chat and InternVL2.5 with HiCo: InternViT, merged tokens, InternLM2.5",
+    hub=HubConfig(("internvl_chat",), internvl_size),
+    parity=FixtureRun(fixture_size, dialogue_parity.run),
+    packed=_below(INTERNLM2_PACKED, "language_model."),
+    measured=_words("language_model.model.tok_embeddings.weight"),
+    before_export=_merged,
+)
+
+_TOWER = "model.vision_tower.vision_tower."
+_FLASH = (
+    *projector_rows("model.mm_projector.mlp.0", "model.mm_projector.mlp.2", "bridge/"),
+    *llama_rows("", "language/"),
+)
+
+VIDEOCHAT_FLASH = Family(
+    name="videochat_flash",
+    rows=(
+        *videomae_rows(f"{_TOWER}encoder.", "vision/"),
+        *norm(f"{_TOWER}encoder.vision_layernorm", "bridge/input_norm"),
+        *_FLASH,
+    ),
+    presets=with_tiny(FLASH_UMT),
+    ignored=_IGNORED,
+    frames=(4, 8),
+    ties={"lm_head.weight": "model.embed_tokens.weight"},
+    about="VideoChat-Flash with UMT-L: merged tokens, Qwen2",
+    measured=_words("model.embed_tokens.weight"),
+    before_export=_merged,
+)
+
+VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
+    VIDEOCHAT_FLASH,
+    name="videochat_flash_internvideo2",
+    rows=(*token_encoder_rows(_TOWER, "vision/"), *_FLASH),
+    presets=with_tiny(FLASH_INTERNVIDEO2),
+    about="VideoChat-Flash with InternVideo2-1B: merged tokens, Qwen2.5",
+)
+
+
+# Released files of VideoChat2 hold what was trained; the language model is in a file of its own.
+_ABOUT = "what VideoChat2 trains on {}: UMT-L, Q-Former, LoRA"
+
+
+def _queried(
+    name: str,
+    language: str,
+    proj: str,
+    vision: Sequence[Row],
+    presets: Mapping[str, DialogueSize],
+    about: str,
+    kind: Family = LLAMA,
+) -> Family:
+    """A family with a Q-Former and, in peft's wrapper `language`, a language model of the family `kind`."""
+    inner = [
+        replace(row, source=f"{language}{row.source}", target=f"language/{row.target}") for row in kind.rows
+    ]
+    embedding = next(row.source for row in inner if row.target == "language/word_embed")
+    return Family(
+        name=name,
+        rows=(
+            *vision,
+            *qformer_rows(proj, "bridge/"),
+            *_with_base(inner, LORA_LAYERS),
+            *lora_rows(language, "language/", kind, LORA_LAYERS),
+        ),
+        presets=with_tiny(presets),
+        ignored=_IGNORED | {"project_down.*": "the model does not use it"},
+        frames=(8, 4, 16),
+        about=about,
+        packed=_below(kind.packed, language),
+        measured=_words(embedding),
+    )
+
+
+_UMT = videomae_rows("vision_encoder.encoder.", "vision/")
+_1B = token_encoder_rows("vision_encoder.", "vision/")
+_PEFT = "base_model.model."
+
+VIDEOCHAT2_FAMILIES = tuple(
+    replace(
+        _queried(name, f"{language}_model.{_PEFT}", f"{proj}_proj", _UMT, presets, _ABOUT.format(told), kind),
+        container="model",
+    )
+    for name, language, proj, presets, told, kind in (
+        ("videochat2_mistral", "mistral", "mistral", VIDEOCHAT2_MISTRAL, "Mistral", LLAMA),
+        ("videochat2_phi3", "phi3", "mistral", VIDEOCHAT2_PHI3, "Phi-3-mini", PHI3),
+        ("videochat2_vicuna", "llama", "llama", VIDEOCHAT2_VICUNA, "Vicuna", LLAMA),
+    )
+)
+
+INTERNVIDEO2_CHAT_FAMILIES = tuple(
+    _queried(name, f"lm.{_PEFT}", "project_up", _1B, presets, f"InternVideo2-Chat with {told}", kind)
+    for name, presets, told, kind in (
+        ("internvideo2_chat", INTERNVIDEO2_CHAT, "Mistral", LLAMA),
+        ("internvideo2_chat_internlm2", INTERNVIDEO2_CHAT_INTERNLM2, "InternLM2.5", INTERNLM2),
+    )
+)
+
+FAMILIES = (
+    INTERNVIDEO2_5_CHAT,
+    VIDEOCHAT_FLASH,
+    VIDEOCHAT_FLASH_INTERNVIDEO2,
+    *VIDEOCHAT2_FAMILIES,
+    *INTERNVIDEO2_CHAT_FAMILIES,
+)
