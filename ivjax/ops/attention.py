@@ -9,7 +9,8 @@ from ivjax.ops.blockwise import Places, attend_in_blocks, visible
 from ivjax.ops.layout import activation_spec, one_device, platform
 
 _LANES = 128  # splash works on blocks of 128 tokens
-_MATRIX = 2048 * 2048  # logits of a head that are computed at once; beyond it, block by block
+_MATRIX = 2048 * 2048  # logits of a head that are computed at once where all heads are; beyond it, in blocks
+_HEAD_MATRIX = 8192 * 8192  # the same where one head is computed after the other
 _SHORT = 128  # below this many queries or keys a fused kernel does not pay
 
 
@@ -36,27 +37,26 @@ def attend(
     """
     if (q_segments is None) != (kv_segments is None):
         raise ValueError("attend needs segment ids for both queries and keys, or for neither")
-    if start is not None or window is not None or _is_long(q, k):
-        return _by_places(q, k, v, causal, window, start, q_segments, kv_segments)
+    if window is not None and not causal:
+        raise ValueError("attend has a window only where it is causal")
+    kernel, matrix = _choose(q, k), q.shape[1] * k.shape[1]
+    # The fused kernels count places of queries and keys from the same beginning.
+    if start is None and kernel == "splash":
+        return splash(q, k, v, causal, q_segments, kv_segments, window)
+    if start is None and kernel == "cudnn":
+        return in_pairs(q, k, v, causal, q_segments, kv_segments, "cudnn", window)
     # The loop's hand-written gradient knows neither masks nor grouped heads.
-    plain = not causal and q_segments is None and q.shape[2] == k.shape[2]
-    kernel = _choose(q, k)
-    if kernel == "splash":
-        return splash(q, k, v, causal, q_segments, kv_segments)
-    if kernel == "loop" and plain:
+    plain = not causal and q_segments is None and start is None and q.shape[2] == k.shape[2]
+    # For 8 heads of 4097 tokens it takes half the time of the blocks, forward and backward.
+    if kernel == "loop" and plain and matrix <= _HEAD_MATRIX:
         return _head_by_head(q, k, v)
-    if kernel == "cudnn":
-        return in_pairs(q, k, v, causal, q_segments, kv_segments, "cudnn")
-    return _dense(q, k, v, causal, q_segments, kv_segments, "xla")
-
-
-def _is_long(q: jax.Array, k: jax.Array) -> bool:
-    """Whether a matrix of all queries and keys is too large to hold, where no fused kernel spares it."""
-    return _choose(q, k) in ("loop", "xla") and q.shape[1] * k.shape[1] > _MATRIX
+    if start is None and window is None and matrix <= _MATRIX:
+        return _dense(q, k, v, causal, q_segments, kv_segments, "xla")
+    return _by_places(q, k, v, causal, window, start, q_segments, kv_segments)
 
 
 def _by_places(q, k, v, causal, window, start, q_segments, kv_segments) -> jax.Array:
-    """Attention of queries that stand anywhere among the keys, in a window or not."""
+    """Attention of queries that stand anywhere among the keys, in a window or not, of any length."""
     if q_segments is None:
         q_segments, kv_segments = (jnp.zeros(x.shape[:2], jnp.int32) for x in (q, k))
     start = jnp.asarray(0 if start is None else start, jnp.int32)
@@ -91,7 +91,9 @@ def _choose(q: jax.Array, k: jax.Array) -> str:
     return "cudnn" if fits_cudnn else "xla"
 
 
-def _dense(q, k, v, causal, q_segments, kv_segments, implementation, queries=None, keys=None):
+def _dense(
+    q, k, v, causal, q_segments, kv_segments, implementation, queries=None, keys=None, window=None
+) -> jax.Array:
     mask = None
     if q_segments is not None:
         mask = (q_segments[:, :, None] == kv_segments[:, None, :])[:, None]
@@ -103,22 +105,24 @@ def _dense(q, k, v, causal, q_segments, kv_segments, implementation, queries=Non
         is_causal=causal,
         query_seq_lengths=queries,
         key_value_seq_lengths=keys,
+        local_window_size=None if window is None else (window - 1, 0),
         implementation=implementation,
     )
 
 
-def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation) -> jax.Array:
+def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation, window=None) -> jax.Array:
     """Attention on an even number of tokens, as cuDNN needs for gradients; lengths hide the padding."""
     queries, keys = q.shape[1], k.shape[1]
     if queries % 2 == 0 and keys % 2 == 0:
-        return _dense(q, k, v, causal, q_segments, kv_segments, implementation)
+        return _dense(q, k, v, causal, q_segments, kv_segments, implementation, window=window)
     q, k, v = (_pad_axis1(x, 2) for x in (q, k, v))
     if q_segments is not None:
         # Segments count from 0, so padding is in none of them; -1 and -2 differ, so that
         # it does not see itself either.
         q_segments, kv_segments = _pad_axis1(q_segments, 2, value=-1), _pad_axis1(kv_segments, 2, value=-2)
     lengths = [jnp.full(len(q), length, jnp.int32) for length in (queries, keys)]
-    return _dense(q, k, v, causal, q_segments, kv_segments, implementation, *lengths)[:, :queries]
+    out = _dense(q, k, v, causal, q_segments, kv_segments, implementation, *lengths, window=window)
+    return out[:, :queries]
 
 
 def _head_by_head(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
@@ -168,7 +172,9 @@ def _looped_backward(saved, gradient):
 _looped.defvjp(_looped_forward, _looped_backward)
 
 
-def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) -> jax.Array:
+def splash(
+    q, k, v, causal, q_segments, kv_segments, window: int | None = None, interpret: bool = False
+) -> jax.Array:
     """Pallas splash attention for TPU; pads tokens to whole blocks and hides the padding by segment.
 
     Under a mesh it runs per device (rows over the batch axes, heads over `tensor`), since XLA
@@ -183,7 +189,7 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     # The kernel does not scale its logits, so the queries are scaled.
     q, k, v = (_pad_axis1(x, _LANES) for x in (q * jnp.asarray(width**-0.5, q.dtype), k, v))
-    local = functools.partial(_splash_local, causal=causal, interpret=interpret)
+    local = functools.partial(_splash_local, causal=causal, window=window, interpret=interpret)
     if not one_device():
         tokens = activation_spec(q.shape, ("batch", None, "heads", None))
         ids = activation_spec(q_ids.shape, ("batch", None))
@@ -195,7 +201,7 @@ def splash(q, k, v, causal, q_segments, kv_segments, interpret: bool = False) ->
     return local(q, k, v, q_ids, kv_ids)[:, :queries]
 
 
-def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
+def _splash_local(q, k, v, q_ids, kv_ids, *, causal, window, interpret):
     # Imported where it is used: no other platform needs Pallas' TPU modules.
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernels,
@@ -204,7 +210,11 @@ def _splash_local(q, k, v, q_ids, kv_ids, *, causal, interpret):
         splash_attention_mask as masks,
     )
 
-    mask = (masks.CausalMask if causal else masks.FullMask)((q.shape[1], k.shape[1]))
+    shape = q.shape[1], k.shape[1]
+    if window is not None:
+        mask = masks.LocalMask(shape, (window - 1, 0), offset=0)
+    else:
+        mask = (masks.CausalMask if causal else masks.FullMask)(shape)
     kernel = kernels.make_splash_mha(
         masks.MultiHeadMask([mask] * q.shape[2]), head_shards=1, q_seq_shards=1, interpret=interpret
     )

@@ -12,12 +12,14 @@ from ivjax.ops import attention
 from ivjax.train.mesh import build_mesh
 
 
-def written_out(q, k, v, causal=False, q_segments=None, kv_segments=None):
+def written_out(q, k, v, causal=False, q_segments=None, kv_segments=None, window=None):
     k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     logits = jnp.einsum("bnhd,bmhd->bhnm", q, k) / q.shape[-1] ** 0.5
     seen = jnp.ones(logits.shape[-2:], bool)
     if causal:
         seen = jnp.tril(seen)
+    if window is not None:
+        seen = seen & ~jnp.tril(seen, -window)
     if q_segments is not None:
         seen = seen & (q_segments[:, None, :, None] == kv_segments[:, None, None, :])
     return jnp.einsum("bhnm,bmhd->bnhd", jax.nn.softmax(jnp.where(seen, logits, -1e30)), v)
@@ -68,6 +70,7 @@ MASKS = {
     "causal": PLAIN | {"causal": True},
     "segments": PLAIN | IN_SEGMENTS,
     "both": IN_SEGMENTS | {"causal": True},
+    "window": IN_SEGMENTS | {"causal": True, "window": 6},
 }
 each_mask = pytest.mark.parametrize("mask", MASKS)
 
@@ -109,6 +112,31 @@ def test_bfloat16_stays_close_to_float32():
     rounded = jax.jit(attention.attend)(*(x.astype(jnp.bfloat16) for x in inputs(40, 40)))
     assert rounded.dtype == jnp.bfloat16
     np.testing.assert_allclose(rounded.astype(jnp.float32), exact, atol=0.03)
+
+
+def test_no_matrix_of_all_queries_and_keys_is_made_beyond_8k_tokens():
+    length = 8448
+    struct = jax.ShapeDtypeStruct
+    q, kv = struct((1, length, 2, 8), jnp.float32), struct((1, length, 1, 8), jnp.float32)
+    ids = struct((1, length), jnp.int32)
+
+    def attended(q, k, v, ids, **how):
+        return attention.attend(q, k, v, q_segments=ids, kv_segments=ids, **how).sum()
+
+    def plain(q, k, v, ids):
+        return attention.attend(q, jnp.repeat(k, 2, 2), jnp.repeat(v, 2, 2)).sum()
+
+    kinds = [functools.partial(attended, causal=True, window=window) for window in (None, 100)]
+    for kind in (*kinds, attended, plain):
+        compiled = jax.jit(jax.grad(kind, argnums=(0, 1, 2))).lower(q, kv, kv, ids).compile()
+        # A quarter of one head's logits.
+        assert compiled.memory_analysis().temp_size_in_bytes < length * length
+
+
+@pytest.mark.parametrize("how", [{"window": 4}, {"window": 4, "start": 3}])
+def test_a_window_without_causality_is_an_error(how):
+    with pytest.raises(ValueError, match="only where it is causal"):
+        attention.attend(*inputs(8, 8), **how)
 
 
 def test_segments_of_one_side_only_are_an_error():

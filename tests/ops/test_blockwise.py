@@ -1,0 +1,86 @@
+"""Attention in blocks agrees with the matrix of all queries and keys, in values and gradients."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.ops import attention, blockwise
+from ivjax.ops.blockwise import Places, attend_in_blocks, visible
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(blockwise, "_BLOCK", 16)
+
+
+def dense(q, k, v, q_segments, kv_segments, causal, window, start):
+    k, v = (jnp.repeat(x, q.shape[2] // k.shape[2], axis=2) for x in (k, v))
+    queries, keys = jnp.arange(q.shape[1]), jnp.arange(k.shape[1])
+    seen = visible(Places(causal, window, start), queries, keys, q_segments, kv_segments)[:, None]
+    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k) * q.shape[-1] ** -0.5
+    weights = jnp.where(seen, jax.nn.softmax(jnp.where(seen, logits, -1e30), axis=-1), 0)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights, v)
+
+
+def drawn(queries, keys, heads=4, groups=2, width=8, batch=2):
+    rng = np.random.default_rng(0)
+    shapes = [(batch, queries, heads, width), *[(batch, keys, groups, width)] * 2]
+    segments = [np.sort(rng.integers(0, 2, (batch, n)), axis=1) for n in (queries, keys)]
+    return [rng.normal(size=shape).astype("f") for shape in shapes], segments
+
+
+@pytest.mark.parametrize(
+    "queries, keys, causal, window, start",
+    [
+        (40, 40, True, None, 0),
+        (40, 40, False, None, 0),
+        # Queries behind keys of a cache: with the cache full, in a window, and far from its end.
+        (37, 91, True, None, 54),
+        (37, 91, True, 23, 54),
+        (5, 50, True, None, 20),
+        (70, 70, True, 9, 0),
+    ],
+)
+def test_values_and_gradients_are_those_of_the_whole_matrix(queries, keys, causal, window, start):
+    qkv, segments = drawn(queries, keys)
+    weight = np.random.default_rng(1).normal(size=qkv[0].shape).astype("f")
+
+    def run(kernel):
+        def loss(q, k, v, start):
+            out = kernel(q, k, v, *segments, causal, window, start)
+            return jnp.sum(weight * out), out
+
+        step = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))
+        (_, out), gradients = step(*qkv, jnp.int32(start))
+        return out, *gradients
+
+    for mine, wanted in zip(run(attend_in_blocks), run(dense), strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=2e-5)
+
+
+def test_a_query_that_sees_nothing_gets_zeros():
+    (q, k, v), (mine, _) = drawn(20, 40)
+    out = attend_in_blocks(q, k, v, mine, np.full((2, 40), 7), True, None, jnp.int32(0))
+    np.testing.assert_array_equal(out, np.zeros_like(q))
+
+
+def test_bfloat16_is_summed_in_float32():
+    qkv, segments = drawn(48, 48)
+    half = [x.astype(jnp.bfloat16) for x in qkv]
+    out = attend_in_blocks(*half, *segments, True, None, jnp.int32(0))
+    assert out.dtype == jnp.bfloat16
+    wanted = dense(*qkv, *segments, True, None, 0)
+    np.testing.assert_allclose(out.astype("f"), wanted, atol=0.03)
+
+
+def test_attend_takes_blocks_for_a_chunk_of_a_long_prompt(monkeypatch):
+    qkv, segments = drawn(24, 64)
+    how = {"causal": True, "q_segments": segments[0], "kv_segments": segments[1], "start": jnp.int32(40)}
+    whole = jax.jit(functools.partial(attention.attend, **how))(*qkv)
+    monkeypatch.setattr(attention, "_MATRIX", 24 * 64 - 1)
+    blocks = jax.jit(functools.partial(attention.attend, **how))(*qkv)
+    seen = visible(Places(True, None, 40), np.arange(24), np.arange(64), *segments).any(-1)
+    np.testing.assert_allclose(blocks[seen], whole[seen], rtol=1e-4, atol=2e-5)
