@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from ivjax.convert.engine.matching import Match, MatchRequest
 from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
+from ivjax.experiment.listing import show
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.models.sizes import Grid
 from ivjax.ops.resize import Inflation
@@ -137,12 +138,21 @@ def _measured(file: OpenedFile, sizes: Any, preset: str) -> tuple[Any, str]:
     found = file.family.measured(sizes, file.unpacked(sizes).tensors)
     if found == sizes:
         return sizes, preset
-    told = [
-        f"{f.name}={getattr(found, f.name)} instead of {getattr(sizes, f.name)}, as in the file"
-        for f in fields(sizes)
-        if getattr(found, f.name) != getattr(sizes, f.name)
-    ]
-    return found, f"{preset} with {' and '.join(told)}"
+    return found, f"{preset} with {' and '.join(_differences(sizes, found))}"
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Returns what a file tells of the sizes, by dotted path."""
+    told = []
+    for field in fields(old):
+        before, after = getattr(old, field.name), getattr(new, field.name)
+        if before == after:
+            continue
+        if is_dataclass(before) and type(before) is type(after):
+            told += _differences(before, after, f"{path}{field.name}.")
+        else:
+            told.append(f"{path}{field.name}={show(after)} instead of {show(before)}, as in the file")
+    return told
 
 
 def _given_sizes(file: OpenedFile, choices: ImportChoices) -> Any:

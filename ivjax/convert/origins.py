@@ -24,6 +24,7 @@ from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.formats.tensors import Arrays, LazyTensor, Shape, Tensors
 from ivjax.convert.formats.writing import write_safetensors
+from ivjax.convert.language_file import split_language, with_language
 from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage
 from ivjax.convert.starting import shapes_of, starting_params
 from ivjax.errors import UserError
@@ -45,8 +46,12 @@ _ENTRY = re.compile(r"(?:(?P<into>\w+)=)?(?P<path>.+?)(?:#(?P<there>[\w/]+))?", 
 def open_weights(path: Path | str) -> Tensors:
     """Returns the tensors of a weight file, or of a run folder under the names of this project's format.
 
-    FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head.
+    FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head, and
+    FILE?language=OTHER has the language model of another file.
     """
+    if with_other := split_language(str(path)):
+        file, other = with_other
+        return with_language(open_weights(file), open_weights(other), file, other)
     if chosen := split_classes(str(path)):
         file, asked = chosen
         return with_classes(open_weights(file), asked, file)

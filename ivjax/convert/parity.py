@@ -94,9 +94,9 @@ def check_parity(weights: Path, fixture: Path) -> ParityReport:
         raise UserError(
             f"{fixture} is no fixture of {family.name}: its config lacks {error}; give its own weights"
         ) from None
-    compared = compare(
-        source, str(weights), ImportChoices(dtype="float32"), family.shapes(sizes), family.grid(sizes)
-    )
+    # The sizes beside the shapes, for tensors that hold several parameters.
+    choices = ImportChoices(dtype="float32", sizes=sizes)
+    compared = compare(source, str(weights), choices, family.shapes(sizes), family.grid(sizes))
     compared.report.check(str(weights))
     params = unflatten({leaf.name: leaf.read() for leaf in compared.leaves()})
     inputs = dict(below(stored, "inputs/"))

@@ -12,6 +12,7 @@ from ivjax.convert.families.dialogue_configs import fixture_size, internvl_size
 from ivjax.convert.families.dialogue_rows import projector_rows, qformer_rows, token_encoder_rows
 from ivjax.convert.families.encoders import videomae_rows
 from ivjax.convert.families.internvit import internvit_rows
+from ivjax.convert.families.language_configs import LANGUAGE_KINDS, decoder_size
 from ivjax.convert.families.language_models import (
     INTERNLM2,
     INTERNLM2_PACKED,
@@ -45,7 +46,9 @@ _TASKS = (
     "action_embed*",
     "temporal_embed*",
     "track_embed*",
-    "*_token",
+    "box_token*",
+    "temporal_token*",
+    "track_token*",
     "cg_criterion*",
     "cg_model*",
     "loc_encoder*",
@@ -55,10 +58,15 @@ _TASKS = (
 
 
 def _words(embedding: str) -> Callable[[Any, Tensors], Any]:
-    """Returns what gives a size as many words as a file's embeddings have rows."""
+    """Returns what gives a size as many words as a file's embeddings have rows, and its language model the
+    positions that a config.json beside it tells."""
 
     def measured(size: DialogueSize, tensors: Tensors) -> DialogueSize:
-        return replace(size, language=words_in_file(size.language, tensors, embedding))
+        language = words_in_file(size.language, tensors, embedding)
+        if tensors.config.get("model_type") in LANGUAGE_KINDS:
+            told = decoder_size(tensors.config)
+            language = replace(language, rotary=told.rotary, window=told.window)
+        return replace(size, language=language)
 
     return measured
 

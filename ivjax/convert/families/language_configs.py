@@ -87,6 +87,9 @@ _KINDS: dict[Any, Callable[[Config], dict[str, Any]]] = {
 }
 
 
+LANGUAGE_KINDS = tuple(_KINDS)  # what the config.json of a language model calls it
+
+
 def _rotary(config: Config) -> Rotary:
     # New files say all of it in one place, older ones have the base beside the scaling.
     said = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
