@@ -50,6 +50,8 @@ def _add_export(what: argparse._SubParsersAction) -> None:
     parser = add_command(what, "export", about, "ivjax convert export viclip_b.safetensors viclip_b.pth")
     parser.add_argument("weights", type=Path, help="weights in this project's format")
     parser.add_argument("out", type=Path, help="the file to write")
+    about = "write a language model's LoRA alone, as peft does (default: merged into the kernels)"
+    parser.add_argument("--lora", action="store_true", help=about)
     _add_json(parser)
     parser.set_defaults(run=_export)
 
@@ -115,7 +117,7 @@ def _import(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from ivjax.convert.conversion import export_file
 
-    _show(export_file(options.weights, options.out, note), options.json)
+    _show(export_file(options.weights, options.out, note, options.lora), options.json)
     return 0
 
 

@@ -9,6 +9,7 @@ from ivjax.convert.engine.match_report import MatchReport
 from ivjax.convert.engine.own_format import is_own, metadata
 from ivjax.convert.formats.torch_files import write_torch
 from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
+from ivjax.convert.lora_files import write_lora
 from ivjax.convert.origins import open_weights
 from ivjax.errors import UserError
 from ivjax.progress import Progress, Say
@@ -63,10 +64,11 @@ def import_file(
     return Converted(tuple(files), sum(leaf.nbytes for leaf in leaves), compared.report)
 
 
-def export_file(weights: Path, out: Path, say: Say = print) -> Converted:
+def export_file(weights: Path, out: Path, say: Say = print, lora: bool = False) -> Converted:
     """Writes weights of this project, or of a run, under their original names, as .safetensors or torch file.
 
-    Parameters that the originals have no place for are left out, and listed as unused.
+    Parameters that the originals have no place for are left out, and listed as unused. A LoRA is merged into
+    the kernels; with `lora` it is written alone, as peft does.
     """
     tensors = open_weights(weights)
     # An original file is under original names already.
@@ -79,6 +81,9 @@ def export_file(weights: Path, out: Path, say: Say = print) -> Converted:
     family = compared.file.family
     left_out = {name: "the originals have no place for it" for name in tensors if name in family.added}
     report = replace(compared.report, unused={**compared.report.unused, **left_out})
+    if lora:
+        files = write_lora(out, tensors, family, compared.sizes)
+        return Converted(tuple(files), files[-1].stat().st_size, report)
     leaves = family.original_tensors(tensors, compared.sizes)
     with Progress(len(leaves), "tensors", say) as progress:
         if out.suffix in _TORCH_SUFFIXES:

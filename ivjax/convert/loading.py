@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ivjax.convert.lora_files import read_lora
 from ivjax.convert.model_summary import summary
 from ivjax.convert.origins import params_of_run
 from ivjax.convert.registry import family_named
@@ -42,6 +43,7 @@ class Loaded:
         dtype: what it computes in.
         pools: False if nobody has trained what its video tower pools with.
         experiment: what a run was trained with; None for a file.
+        family: the checkpoint family of a file; "" for a run.
     """
 
     model: Any
@@ -52,6 +54,7 @@ class Loaded:
     dtype: Dtype = "float32"
     pools: bool = True
     experiment: Experiment | None = None
+    family: str = ""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.model, self.params, self.tokenizer))
@@ -82,6 +85,7 @@ def load(
     dtype: Dtype = "float32",
     ema: bool = False,
     on_host: bool = False,
+    lora: str | Path | None = None,
 ) -> Loaded:
     """Loads the model of a run folder, of an original checkpoint, or of a file of this project's format.
 
@@ -96,6 +100,7 @@ def load(
         dtype: what the model computes in. Parameters are always float32.
         ema: loads the averaged parameters of a run instead of the last ones.
         on_host: leaves the parameters in the host's memory, for a caller that spreads them over devices.
+        lora: a file of factors of low rank, or a folder with one as peft writes it, for a language model.
 
     What a run did not train is read from its `init_from` again. Its teachers are left out, because they are
     no part of the model.
@@ -114,6 +119,8 @@ def load(
     found = dataclasses.replace(found, path=str(path))
     if tokenizer is not None:
         found = _with_tokenizer(found, tokenizer)
+    if lora is not None:
+        found = _with_lora(found, lora)
     if not on_host:
         device = jax.local_devices()[0]
         found = dataclasses.replace(found, params=jax.device_put(found.params, device))
@@ -172,7 +179,8 @@ def _of_file(
     found = family_named(imported.report.family)
     made = " ".join(filter(None, (found.name, imported.report.preset)))
     model = found.model(imported.sizes, jnp.dtype(dtype))
-    return Loaded(model, imported.params, found.tokenizer(imported.sizes), made=made, dtype=dtype)
+    words = found.tokenizer(imported.sizes)
+    return Loaded(model, imported.params, words, made=made, dtype=dtype, family=found.name)
 
 
 def _inside(whole: Loaded, branch: str) -> Loaded:
@@ -203,3 +211,12 @@ def _with_tokenizer(found: Loaded, tokenizer: str | Path | Tokenizer) -> Loaded:
         tokenizer = dataclasses.replace(options, path=str(tokenizer))
     check_reads_words(found.path, found.model, tokenizer)
     return dataclasses.replace(found, tokenizer=tokenizer)
+
+
+def _with_lora(found: Loaded, path: str | Path) -> Loaded:
+    """Returns a language model with the factors of a LoRA beside its parameters."""
+    if not found.family:
+        raise UserError(f"{found.path} is a run; a LoRA is added to the file of a language model")
+    size, factors = read_lora(path, family_named(found.family), getattr(found.model, "size", None))
+    params, made = {**found.params, "lora": factors}, f"{found.made} with the LoRA of {path}"
+    return dataclasses.replace(found, model=size.build(Compute(found.dtype)), params=params, made=made)

@@ -80,6 +80,7 @@ class Family:
         hub: how the config.json beside its files is read; None for files that have none.
         packed: original tensors that hold several parameters; rows name their parts.
         before_export: (parameters, sizes) -> the parameters that the originals have a place for.
+        merged: paths of parameters that it merges into others; files in this project's format hold them.
         measured: (sizes, tensors under the table's names) -> the sizes with what only the tensors tell, such
             as how many words there are.
     """
@@ -101,6 +102,7 @@ class Family:
     hub: HubConfig | None = None
     packed: tuple[Packed, ...] = ()
     before_export: Callable[[Tensors, Any], Tensors] = lambda leaves, sizes: leaves
+    merged: tuple[str, ...] = ()
     measured: Callable[[Any, Tensors], Any] = lambda sizes, tensors: sizes
 
     @property
@@ -178,7 +180,7 @@ class Family:
         # A rule of another shape holds only where nothing is transposed, because it sees original tensors.
         # Reversed, because of several rows of one path the first counts, and a dict keeps the last.
         fits = {row.target: row.fit if row.transform is SAME else None for row in reversed(self.rows)}
-        fits |= dict.fromkeys(self.added)
+        fits |= dict.fromkeys((*self.added, *self.merged))
         return [Row(path, path, fit=fit) for path, fit in fits.items()]
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:

@@ -24,7 +24,7 @@ from ivjax.convert.families.language_models import (
     words_in_file,
 )
 from ivjax.convert.families.layers import norm
-from ivjax.convert.families.lora import MergedLora
+from ivjax.convert.families.lora import LORA_PATHS, MergedLora
 from ivjax.convert.formats.tensors import Tensors
 from ivjax.models.decoder.sizes import LORA_LAYERS
 from ivjax.models.dialogue import DialogueSize
@@ -41,6 +41,7 @@ from ivjax.models.dialogue.presets import (
 )
 
 _IGNORED = {**BUFFERS, "*rotary_emb*": "rotary frequencies are computed"}
+_LORA_PATHS = tuple(f"language/{path}" for path in LORA_PATHS)
 # Task heads, which dialogue does not need.
 _TASKS = (
     "action_embed*",
@@ -110,6 +111,7 @@ INTERNVIDEO2_5_CHAT = Family(
     packed=_below(INTERNLM2_PACKED, "language_model."),
     measured=_words("language_model.model.tok_embeddings.weight"),
     before_export=_merged,
+    merged=_LORA_PATHS,
 )
 
 _TOWER = "model.vision_tower.vision_tower."
@@ -132,6 +134,7 @@ VIDEOCHAT_FLASH = Family(
     about="VideoChat-Flash with UMT-L: merged tokens, Qwen2",
     measured=_words("model.embed_tokens.weight"),
     before_export=_merged,
+    merged=_LORA_PATHS,
 )
 
 VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(

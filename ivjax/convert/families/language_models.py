@@ -11,7 +11,7 @@ from ivjax.convert.engine.packing import Packed, PartRows
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.language_configs import decoder_size
 from ivjax.convert.families.layers import linear, norm
-from ivjax.convert.families.lora import merged_lora
+from ivjax.convert.families.lora import LORA_PATHS, merged_lora
 from ivjax.convert.formats.tensors import Tensors
 from ivjax.models.decoder.sizes import DecoderSize
 
@@ -159,6 +159,7 @@ LLAMA = Family(
     hub=HubConfig(("llama", "mistral", "qwen2"), decoder_size),
     measured=lambda size, tensors: words_in_file(size, tensors, "model.embed_tokens.weight"),
     before_export=merged_lora,
+    merged=LORA_PATHS,
 )
 
 PHI3 = replace(

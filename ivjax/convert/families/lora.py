@@ -9,6 +9,11 @@ from ivjax.convert.formats.tensors import Shape, Tensors
 from ivjax.models.decoder.lora import kernel_with_lora
 
 _BRANCH = "lora/"
+_LAYERS = (*(f"blocks/attn/{name}" for name in ("q", "k", "v", "proj")), "blocks/mlp/gate", "blocks/mlp/up")
+# Paths of all factors that a language model may have.
+LORA_PATHS = tuple(
+    f"{_BRANCH}{layer}/{factor}" for layer in (*_LAYERS, "blocks/mlp/down", "head") for factor in ("a", "b")
+)
 
 
 class MergedLora(Tensors):
