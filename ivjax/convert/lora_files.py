@@ -18,7 +18,7 @@ from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Renamed, Tensors, stripped
 from ivjax.convert.formats.writing import Advance, no_progress, write_safetensors
 from ivjax.errors import UserError
-from ivjax.models.decoder.sizes import LORA_LAYERS, DecoderSize, Lora
+from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
 from ivjax.ops.cut import Params
 
 CONFIG = "adapter_config.json"
@@ -26,13 +26,13 @@ _WRAPPER = "base_model.model."  # what peft puts before all names of a model
 _BRANCH = "lora/"
 
 
-def read_lora(path: Path | str, family: Family, size: Any) -> tuple[DecoderSize, Params]:
+def read_lora(path: Path | str, family: Family, size: Any) -> tuple[LanguageSize, Params]:
     """Returns the size with the LoRA of a file, and its branch of parameters, in float32.
 
     path: the file, or a folder with one; peft's adapter_config.json lies beside it. family and size are those
     of the model that it is added to.
     """
-    if not isinstance(size, DecoderSize):
+    if not isinstance(size, LanguageSize):
         raise UserError(f"{path} is a LoRA for a language model, and {family.name} is none; leave out lora")
     tensors = open_tensors(Path(path).expanduser())
     said = _config(Path(path).expanduser())

@@ -19,12 +19,12 @@ from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.origins import import_into
 from ivjax.errors import UserError
-from ivjax.models.decoder.sizes import DecoderSize, Rotary
+from ivjax.models.decoder.sizes import LanguageSize, Rotary
 from tests.convert.originals import originals, write_originals
 from tests.convert.test_matching import Unread
 
 MANIFESTS = Path(__file__).parents[1] / "golden/manifests/language_models.json"
-TINY = DecoderSize.PRESETS["tiny"]
+TINY = LanguageSize.PRESETS["tiny"]
 SMALL = replace(TINY, width=24, depth=2, heads=6, kv_heads=2, mlp_width=20, vocabulary=30)
 EMBEDDING = {"llama": "model.embed_tokens.weight", "internlm2": "model.tok_embeddings.weight"}
 CONFIG = {
@@ -146,7 +146,7 @@ def test_a_folder_is_loaded_by_its_config(tmp_path):
         loaded.params["blocks"]["attn"]["k"]["kernel"][1], wqkv[:, 3].reshape(8, 24).T
     )
     # A branch of a larger model is filled from the same folder.
-    found = import_into(tmp_path, jax.eval_shape(loaded.model.init, jax.random.key(0)), kind=DecoderSize)
+    found = import_into(tmp_path, jax.eval_shape(loaded.model.init, jax.random.key(0)), kind=LanguageSize)
     np.testing.assert_array_equal(
         found["blocks/attn/k/kernel"], loaded.params["blocks"]["attn"]["k"]["kernel"]
     )

@@ -18,13 +18,13 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.decoder.lora import merged
 from ivjax.models.decoder.network import Text
-from ivjax.models.decoder.sizes import LORA_LAYERS, DecoderSize, Lora
+from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import originals, write_originals
 from tests.convert.tables import save_weights
 from tests.models.params import any_params
 
-PLAIN = replace(DecoderSize.PRESETS["tiny"], width=24, depth=2, heads=6, mlp_width=20, vocabulary=30)
+PLAIN = replace(LanguageSize.PRESETS["tiny"], width=24, depth=2, heads=6, mlp_width=20, vocabulary=30)
 SIZE = replace(PLAIN, lora=Lora(rank=3, alpha=6.0))
 IDS = np.random.default_rng(0).integers(0, 30, (2, 7))
 

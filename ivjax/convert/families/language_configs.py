@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ivjax.errors import UserError
-from ivjax.models.decoder.sizes import DecoderSize, Rotary
+from ivjax.models.decoder.sizes import LanguageSize, Rotary
 from ivjax.ops.rotary import long_rope_magnitude
 
 Config = Mapping[str, Any]
 
 
-def decoder_size(config: Config) -> DecoderSize:
+def decoder_size(config: Config) -> LanguageSize:
     """Returns the size of the language model that a config.json describes.
 
-    Raises UserError for a model whose arithmetic is another one than that of DecoderSize.
+    Raises UserError for a model whose arithmetic is another one than that of LanguageSize.
     """
     kind = config.get("model_type")
     if kind not in _KINDS:
@@ -36,7 +36,7 @@ def decoder_size(config: Config) -> DecoderSize:
         "head_width": None if head in (None, width // heads) else head,
         "epsilon": config.get("rms_norm_eps", 1e-6),
     }
-    return DecoderSize(**(common | _KINDS[kind](config)))
+    return LanguageSize(**(common | _KINDS[kind](config)))
 
 
 def _llama(config: Config) -> dict[str, Any]:

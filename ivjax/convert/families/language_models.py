@@ -13,7 +13,7 @@ from ivjax.convert.families.language_configs import decoder_size
 from ivjax.convert.families.layers import linear, norm
 from ivjax.convert.families.lora import LORA_PATHS, merged_lora
 from ivjax.convert.formats.tensors import Tensors
-from ivjax.models.decoder.sizes import DecoderSize
+from ivjax.models.decoder.sizes import LanguageSize
 
 # Our layers of a block -> the names in a block of LLaMA, as transformers has them.
 LLAMA_LAYERS: Mapping[str, str] = {
@@ -86,7 +86,7 @@ def _by_group(first: int, count: int | None) -> PartRows:
     """Returns the rows of some of the heads in each group of InternLM2's wqkv: first the query heads that
     share a key head, then the key head, then the value head. `count` None: all query heads."""
 
-    def rows(size: DecoderSize) -> np.ndarray:
+    def rows(size: LanguageSize) -> np.ndarray:
         shared = size.heads // size.kv_heads
         places = np.arange(size.kv_heads * (shared + 2) * size.head).reshape(size.kv_heads, shared + 2, -1)
         begin = 0 if count is None else shared + first
@@ -95,16 +95,16 @@ def _by_group(first: int, count: int | None) -> PartRows:
     return rows
 
 
-def _in_turn(place: int, heights: Callable[[DecoderSize], tuple[int, ...]]) -> PartRows:
+def _in_turn(place: int, heights: Callable[[LanguageSize], tuple[int, ...]]) -> PartRows:
     """Returns the rows of the part at a place among parts of some heights, one below the other."""
     return lambda size: np.arange(heights(size)[place]) + sum(heights(size)[:place])
 
 
-def _qkv_heights(size: DecoderSize) -> tuple[int, ...]:
+def _qkv_heights(size: LanguageSize) -> tuple[int, ...]:
     return size.heads * size.head, size.kv_heads * size.head, size.kv_heads * size.head
 
 
-def _mlp_heights(size: DecoderSize) -> tuple[int, ...]:
+def _mlp_heights(size: LanguageSize) -> tuple[int, ...]:
     return size.mlp_width, size.mlp_width
 
 
@@ -133,17 +133,17 @@ INTERNLM2_PACKED = _packed({"attention.wqkv": _WQKV})
 PHI3_PACKED = _packed({"self_attn.qkv_proj": _QKV, "mlp.gate_up_proj": _GATE_UP})
 
 
-def words_in_file(size: DecoderSize, tensors: Tensors, embedding: str) -> DecoderSize:
+def words_in_file(size: LanguageSize, tensors: Tensors, embedding: str) -> LanguageSize:
     """Returns the size with as many words as a file has embeddings: releases add words of their own."""
     if embedding not in tensors or len(tensors.shape(embedding)) != 2:
         return size
     return replace(size, vocabulary=tensors.shape(embedding)[0])
 
 
-_PRESETS = DecoderSize.PRESETS
+_PRESETS = LanguageSize.PRESETS
 
 
-def _named(*names: str) -> dict[str, DecoderSize]:
+def _named(*names: str) -> dict[str, LanguageSize]:
     return {name: _PRESETS[name] for name in names}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.models.decoder.sizes import DecoderSize
+from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.ops.cut import Params
 
 
@@ -18,7 +18,7 @@ def kernel_with_lora(kernel: Any, a: Any, b: Any, scale: float) -> Any:
     return wide.astype(kernel.dtype)
 
 
-def merged(params: Params, size: DecoderSize) -> tuple[Params, DecoderSize]:
+def merged(params: Params, size: LanguageSize) -> tuple[Params, LanguageSize]:
     """Returns parameters without a branch `lora`, which compute the same, and their size."""
     lora = size.lora
     if lora is None or "lora" not in params:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.sizes import DecoderSize, Lora, Rotary
+from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
 from ivjax.models.layers import KERNEL_STD, RMSNorm, checkpointed, enter_block
 from ivjax.ops import rotary
 from ivjax.ops.attention import attend
@@ -117,7 +117,7 @@ def added(x: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
 class SharedAttention(nn.Module):
     """Causal attention whose query heads share heads of keys and values."""
 
-    size: DecoderSize
+    size: LanguageSize
     dtype: Any
 
     def setup(self) -> None:
@@ -168,7 +168,7 @@ def _put(old: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
 class GatedMlp(nn.Module):
     """down(silu(gate) * up)."""
 
-    size: DecoderSize
+    size: LanguageSize
     dtype: Any
 
     @nn.compact
@@ -185,7 +185,7 @@ class GatedMlp(nn.Module):
 class DecoderBlock(nn.Module):
     """Pre-norm block: attention, gated MLP."""
 
-    size: DecoderSize
+    size: LanguageSize
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -211,7 +211,7 @@ class DecoderBlock(nn.Module):
 class _Decoder(nn.Module):
     """All parameters, for `init`."""
 
-    size: DecoderSize
+    size: LanguageSize
 
     @nn.compact
     def __call__(self, ids: jax.Array) -> None:
@@ -239,7 +239,7 @@ class LanguageModel:
         compute: precision, and what is computed again in the backward pass.
     """
 
-    size: DecoderSize
+    size: LanguageSize
     compute: Compute
 
     def init(self, key: jax.Array) -> Params:
@@ -314,6 +314,6 @@ def stacked_variables(params: Params) -> Params:
     return {"params": params["blocks"], **({} if lora is None else {"lora": lora})}
 
 
-def build(size: DecoderSize, compute: Compute) -> LanguageModel:
-    """Returns the model of a size; see DecoderSize.build."""
+def build(size: LanguageSize, compute: Compute) -> LanguageModel:
+    """Returns the model of a size; see LanguageSize.build."""
     return LanguageModel(size, compute)

@@ -64,7 +64,7 @@ class Lora:
 
 
 @dataclass(frozen=True)
-class DecoderSize:
+class LanguageSize:
     """Everything that shapes a language model. Released sizes: `PRESETS`.
 
     Attributes:
@@ -99,7 +99,7 @@ class DecoderSize:
     epsilon: float = 1e-5
     lora: Lora | None = None
 
-    PRESETS: ClassVar[dict[str, "DecoderSize"]]
+    PRESETS: ClassVar[dict[str, "LanguageSize"]]
 
     grid: ClassVar[None] = None
 
@@ -149,24 +149,24 @@ class DecoderSize:
             )
 
 
-_INTERNLM2 = DecoderSize(4096, 32, 32, 8, 14336, 92544, Rotary(1e6, "dynamic", 2.0, 32768))
-_VICUNA = DecoderSize(4096, 32, 32, 32, 11008, 32000, epsilon=1e-6)
-_QWEN2 = DecoderSize(3584, 28, 28, 4, 18944, 152064, Rotary(1e6, trained=32768), qkv_bias=True, epsilon=1e-6)
+_INTERNLM2 = LanguageSize(4096, 32, 32, 8, 14336, 92544, Rotary(1e6, "dynamic", 2.0, 32768))
+_VICUNA = LanguageSize(4096, 32, 32, 32, 11008, 32000, epsilon=1e-6)
+_QWEN2 = LanguageSize(3584, 28, 28, 4, 18944, 152064, Rotary(1e6, trained=32768), qkv_bias=True, epsilon=1e-6)
 
-DecoderSize.PRESETS = {
+LanguageSize.PRESETS = {
     "internlm2_5_7b": _INTERNLM2,
     # With the nine tokens that InternVL adds.
     "internvl_internlm2_5_7b": replace(_INTERNLM2, vocabulary=92553),
     "vicuna_7b": _VICUNA,
-    "mistral_7b": DecoderSize(4096, 32, 32, 8, 14336, 32000, Rotary(1e6)),
+    "mistral_7b": LanguageSize(4096, 32, 32, 8, 14336, 32000, Rotary(1e6)),
     # Version 0.3 has more words. Version 0.1 has a window of 4096 and a base of 10000.
-    "mistral_7b_v03": DecoderSize(4096, 32, 32, 8, 14336, 32768, Rotary(1e6)),
+    "mistral_7b_v03": LanguageSize(4096, 32, 32, 8, 14336, 32768, Rotary(1e6)),
     # The 128k form has tables of LongRoPE, which come from the config.json beside its weights.
-    "phi3_mini_4k": DecoderSize(3072, 32, 32, 32, 8192, 32064, window=2047),
+    "phi3_mini_4k": LanguageSize(3072, 32, 32, 32, 8192, 32064, window=2047),
     "qwen2_7b": _QWEN2,
     "qwen2_5_7b": _QWEN2,
     "qwen2_5_1_5b": replace(
         _QWEN2, width=1536, heads=12, kv_heads=2, mlp_width=8960, vocabulary=151936, tied=True
     ),
-    "tiny": DecoderSize(64, 4, 4, 2, 128, 512, Rotary(10000.0, trained=4096)),
+    "tiny": LanguageSize(64, 4, 4, 2, 128, 512, Rotary(10000.0, trained=4096)),
 }

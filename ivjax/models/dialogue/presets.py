@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ivjax.models.decoder.sizes import DecoderSize, Lora
+from ivjax.models.decoder.sizes import LanguageSize, Lora
 from ivjax.models.dialogue.projector_size import ProjectorSize
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.models.internvideo2 import TokenEncoderSize
@@ -11,7 +11,7 @@ from ivjax.models.internvit import InternVitSize
 from ivjax.models.qformer import QFormerSize
 from ivjax.models.umt import UmtSize
 
-_LANGUAGE = DecoderSize.PRESETS
+_LANGUAGE = LanguageSize.PRESETS
 _LORA = Lora()
 _TINY_LANGUAGE = replace(_LANGUAGE["tiny"], depth=2)
 
@@ -43,14 +43,14 @@ def _flash(vision: UmtSize | TokenEncoderSize, language: str) -> DialogueSize:
 
 
 def _queried(
-    vision: UmtSize | TokenEncoderSize, language: DecoderSize, start_vector: int | None = None
+    vision: UmtSize | TokenEncoderSize, language: LanguageSize, start_vector: int | None = None
 ) -> DialogueSize:
     """VideoChat2 and InternVideo2-Chat: 96 queries for each clip."""
     bridge = QFormerSize(vision.width, language.width)
     return DialogueSize(vision, bridge, language, start_vector=start_vector)
 
 
-def _with_lora(name: str) -> DecoderSize:
+def _with_lora(name: str) -> LanguageSize:
     return replace(_LANGUAGE[name], lora=_LORA)
 
 

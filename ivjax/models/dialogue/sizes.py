@@ -10,7 +10,7 @@ from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.rules import Rules, prefixed
-from ivjax.models.decoder.sizes import DecoderSize
+from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.models.sizes import BridgeSize, Grid, VideoTowerSize
 
 
@@ -29,7 +29,7 @@ class DialogueSize:
 
     vision: VideoTowerSize
     bridge: BridgeSize
-    language: DecoderSize
+    language: LanguageSize
     visual_token: int = -200
     start_vector: int | None = None
 
