@@ -72,13 +72,15 @@ def best_of(scores: jax.Array, candidates: jax.Array, segments: jax.Array, quota
     return candidates & (rank < jnp.take_along_axis(quotas, mine, axis=1))
 
 
-def compacted(keep: jax.Array, length: int, arrays: Any, fill: Any) -> Any:
-    """Moves the kept tokens of each row to its front and cuts the rows to `length`, in order.
+def compacted(keep: jax.Array, length: int, arrays: Any, fill: Any, right: bool = False) -> Any:
+    """Moves the kept tokens of each row to its front, or to its end, and cuts the rows to `length`.
 
-    keep (B, L) bool; `arrays` is a tree of (B, L, ...), `fill` one of what stands behind the last kept token.
+    keep (B, L) bool; `arrays` is a tree of (B, L, ...), `fill` one of what stands in the places left over.
+    Kept tokens stay in order; they go to the end if `right`.
     """
-    order = jnp.argsort(~keep, axis=1, stable=True)[:, :length]
-    there = jnp.arange(length) < keep.sum(1, keepdims=True)
+    order = jnp.argsort(keep if right else ~keep, axis=1, stable=True)
+    order = order[:, order.shape[1] - length :] if right else order[:, :length]
+    there = jnp.take_along_axis(keep, order, axis=1)
 
     def taken(array: jax.Array, value: Any) -> jax.Array:
         extra = (1,) * (array.ndim - 2)

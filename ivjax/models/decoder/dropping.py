@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text, stacked_variables
 from ivjax.ops.cut import Params
-from ivjax.ops.visual_dropout import attention_to, best_of, compacted, positions_in
+from ivjax.ops.visual_dropout import attention_to, best_of, compacted, kept_counts, positions_in
 
 PADDING = -1  # the segment of what stands behind a row's last text
 
@@ -39,6 +39,10 @@ class VisualDropout:
             "uniform1_attention": 2,
         }
         return min(known[self.kind], len(self.layers))
+
+    def counts(self, visual: int) -> tuple[int, ...]:
+        """Returns how many of `visual` tokens are there before the first drop and after each."""
+        return kept_counts(visual, self.ratios)
 
 
 class Tokens(NamedTuple):

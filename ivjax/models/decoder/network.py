@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
+from ivjax.models.decoder.cache import Cache, stored_tokens, with_tokens
 from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
 from ivjax.models.layers import KERNEL_STD, RMSNorm, checkpointed, enter_block
 from ivjax.ops import rotary
@@ -33,18 +34,6 @@ class Text(NamedTuple):
 
     turns: Turns
     segments: jax.Array | None = None
-
-
-class Cache(NamedTuple):
-    """Keys and values of the tokens before, for a run of layers.
-
-    Attributes:
-        keys: (layers, B, M, G, D), already turned.
-        values: (layers, B, M, G, D).
-    """
-
-    keys: jax.Array
-    values: jax.Array
 
 
 class Written(NamedTuple):
@@ -145,24 +134,19 @@ class SharedAttention(nn.Module):
             )
         else:
             assert written is not None
-            start = written.start
-            cache = Cache(*(_put(old, new, start) for old, new in zip(cache, (k, v), strict=True)))
-            segments = text.segments
+            cache = with_tokens(cache, k, v, written.start)
+            k, v = stored_tokens(cache, q.dtype)
             out = attend(
                 q,
-                cache.keys.astype(q.dtype),
-                cache.values.astype(q.dtype),
+                k,
+                v,
                 causal=True,
                 window=self.size.window,
-                start=start,
-                q_segments=segments,
+                start=written.start,
+                q_segments=text.segments,
                 kv_segments=written.segments,
             )
         return self.proj(out.reshape(*x.shape[:2], -1)), cache
-
-
-def _put(old: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
 
 
 class GatedMlp(nn.Module):
@@ -280,12 +264,10 @@ class LanguageModel:
 
         def layer(carry: tuple[jax.Array, Cache], per_layer: Any) -> tuple[Any, None]:
             (x, cache), (p, i) = carry, per_layer
-            mine = Cache(*(jax.lax.dynamic_index_in_dim(c, i, keepdims=False) for c in cache))
+            mine = jax.tree.map(lambda c: jax.lax.dynamic_index_in_dim(c, i, keepdims=False), cache)
             x, mine = block.apply(p, x, text, mine, written)
             # In the carry and not as an output of the scan, so that the donated buffer is updated in place.
-            cache = Cache(
-                *(jax.lax.dynamic_update_index_in_dim(c, m, i, 0) for c, m in zip(cache, mine, strict=True))
-            )
+            cache = jax.tree.map(lambda c, m: jax.lax.dynamic_update_index_in_dim(c, m, i, 0), cache, mine)
             return (x, cache), None
 
         stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked_variables(params))

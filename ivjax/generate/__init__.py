@@ -1,0 +1,1 @@
+"""Generation: prefill in chunks, decoding with a cache of fixed length, sampling."""

@@ -1,0 +1,52 @@
+"""Prompts of different lengths as one batch: filled up on the left, to one of a few lengths."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Prompts(NamedTuple):
+    """A batch of prompts. Their last tokens stand side by side, so that new tokens do too.
+
+    Attributes:
+        x: (B, L, C) embeddings, whatever stands before a prompt.
+        starts: (B,) int32, where each prompt starts.
+        visual: (B, L) bool, which tokens are visual; None: none.
+        seen: (B, V) bool, which tokens of the vocabulary are in the prompt; None: not asked for.
+    """
+
+    x: jax.Array
+    starts: jax.Array
+    visual: jax.Array | None = None
+    seen: jax.Array | None = None
+
+
+def padded_length(tokens: int, chunk: int) -> int:
+    """Returns the length that prompts of up to `tokens` tokens are filled up to.
+
+    A multiple of `chunk`, and at most an eighth more than needed: so few lengths are met, each of which is
+    compiled once.
+    """
+    chunks = max(-(-tokens // chunk), 1)
+    step = 1 << max(chunks.bit_length() - 4, 0)
+    return -(-chunks // step) * step * chunk
+
+
+def on_the_right(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns token ids (B, length) int32 that end together, and where each row starts (B,) int32."""
+    ids = np.full((len(rows), length), fill, np.int32)
+    for row, tokens in zip(ids, rows, strict=True):
+        if len(tokens):
+            row[-len(tokens) :] = tokens
+    return ids, np.array([length - len(tokens) for tokens in rows], np.int32)
+
+
+def tokens_in(ids: np.ndarray, starts: np.ndarray, vocabulary: int) -> jax.Array:
+    """Returns which tokens of the vocabulary are in each row: (B, vocabulary) bool."""
+    seen = np.zeros((len(ids), vocabulary), bool)
+    for row, tokens, start in zip(seen, ids, starts, strict=True):
+        row[tokens[start:]] = True
+    return jnp.asarray(seen)

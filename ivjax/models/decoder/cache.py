@@ -1,0 +1,80 @@
+"""Keys and values of the tokens before, in buffers of fixed length."""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.ops.layout import constrain
+
+CacheType = Literal[
+    "compute", "int8"
+]  # what keys and values are stored as; `compute`: what layers compute in
+
+
+class Cache(NamedTuple):
+    """Keys and values of all slots, for one layer or, with a leading axis, for a run of layers.
+
+    Attributes:
+        keys: (B, M, G, D), already turned to their positions.
+        values: (B, M, G, D).
+        key_scales: (B, M, G, 1) float32, what int8 keys are multiplied by; None: keys are no int8.
+        value_scales: (B, M, G, 1) float32, the same for values.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+    key_scales: jax.Array | None = None
+    value_scales: jax.Array | None = None
+
+
+def empty_cache(
+    layers: int,
+    batch: int,
+    slots: int,
+    heads: int,
+    width: int,
+    dtype: jnp.dtype,
+    stored: CacheType = "compute",
+) -> Cache:
+    """Returns a cache of `slots` tokens for `layers` layers; rows over the batch axes, heads over tensor."""
+    shape = (layers, batch, slots, heads, width)
+
+    def zeros(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+        return constrain(jnp.zeros(shape, dtype), None, "batch", None, "heads", None)
+
+    if stored == "compute":
+        return Cache(zeros(shape, dtype), zeros(shape, dtype))
+    scales = (*shape[:-1], 1)
+    return Cache(*(zeros(shape, jnp.int8) for _ in "kv"), *(zeros(scales, jnp.float32) for _ in "kv"))
+
+
+def with_tokens(cache: Cache, keys: jax.Array, values: jax.Array, start: jax.Array) -> Cache:
+    """Returns a layer's cache with the keys and values (B, n, G, D) of new tokens from slot `start` on."""
+    new = Cache(keys, values)
+    if cache.key_scales is not None:
+        (keys, key_scales), (values, value_scales) = _rounded(keys), _rounded(values)
+        new = Cache(keys, values, key_scales, value_scales)
+    return Cache(*(_put(old, fresh, start) for old, fresh in zip(cache, new, strict=True)))
+
+
+def stored_tokens(cache: Cache, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Returns a layer's keys and values (B, M, G, D) in `dtype`."""
+    if cache.key_scales is None:
+        return cache.keys.astype(dtype), cache.values.astype(dtype)
+    keys, values = cache.keys * cache.key_scales, cache.values * cache.value_scales
+    return keys.astype(dtype), values.astype(dtype)
+
+
+def _put(old: jax.Array | None, new: jax.Array | None, start: jax.Array) -> jax.Array | None:
+    if old is None or new is None:
+        return None
+    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
+
+
+def _rounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """int8 numbers, and the scale of each token and head."""
+    wide = x.astype(jnp.float32)
+    # The floor keeps a token of zeros from a division by zero.
+    scale = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1, keepdims=True), 1e-8) / 127
+    return jnp.round(wide / scale).astype(jnp.int8), scale
