@@ -85,7 +85,7 @@ def compacted(keep: jax.Array, length: int, arrays: Any, fill: Any, right: bool 
     def taken(array: jax.Array, value: Any) -> jax.Array:
         extra = (1,) * (array.ndim - 2)
         found = jnp.take_along_axis(array, order.reshape(*order.shape, *extra), axis=1)
-        return jnp.where(there.reshape(*there.shape, *extra), found, jnp.asarray(value, array.dtype))
+        return jnp.where(there.reshape(*there.shape, *extra), found, jnp.asarray(value, found.dtype))
 
     return jax.tree.map(taken, arrays, fill)
 

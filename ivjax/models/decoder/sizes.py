@@ -125,27 +125,56 @@ class LanguageSize:
         """Forward FLOPs of `tokens` tokens with `keys` before them in the cache (None: none), by layer."""
         q, kv = self.heads * self.head, self.kv_heads * self.head
         per_token = self.width * (2 * q + 2 * kv) + 3 * self.width * self.mlp_width
-        # Causal attention: on average a token sees half of its own text, and all of the cache.
-        seen = (0 if keys is None else keys) + tokens / 2
-        if self.window is not None:
-            seen = min(seen, self.window)
+        head = 0 if self.lora is None or "head" not in self.lora.layers else self.width + self.vocabulary
+        rank = 0 if self.lora is None else self.lora.rank
         return {
-            "blocks": self.depth * 2.0 * tokens * per_token,
-            "attention": self.depth * 4.0 * tokens * seen * q,
-            "head": 2.0 * tokens * self.width * self.vocabulary,
+            "blocks": self.depth * 2.0 * tokens * (per_token + rank * self._beside_lora),
+            "attention": self.depth * 4.0 * self._pairs(tokens, keys or 0) * q,
+            "head": 2.0 * tokens * (self.width * self.vocabulary + rank * head),
         }
+
+    def _pairs(self, tokens: int, keys: int) -> float:
+        """Queries times the keys that each sees on average: all of the cache, and half of their own text."""
+        # How many tokens see everything before them; the others see a whole window.
+        growing = tokens if self.window is None else min(max(self.window - keys, 0), tokens)
+        return growing * (keys + growing / 2) + (tokens - growing) * (self.window or 0)
+
+    @property
+    def _beside_lora(self) -> int:
+        """Inputs and outputs of all layers of a block that have an addition of low rank."""
+        q, kv = self.heads * self.head, self.kv_heads * self.head
+        ends = dict.fromkeys(("q", "proj"), self.width + q) | dict.fromkeys(("k", "v"), self.width + kv)
+        ends |= dict.fromkeys(("gate", "up", "down"), self.width + self.mlp_width)
+        return sum(ends.get(layer, 0) for layer in (self.lora.layers if self.lora else ()))
 
     def check(self, name: str) -> None:
         """Raises if the size at `stage.<name>` is impossible."""
+        where = f"stage.{name}"
         if self.heads % self.kv_heads:
             raise UserError(
-                f"stage.{name}.heads={self.heads} cannot share {self.kv_heads} kv_heads evenly; "
+                f"{where}.heads={self.heads} cannot share {self.kv_heads} kv_heads evenly; "
                 "make heads a multiple of kv_heads"
             )
         if self.head % 2 or (self.head_width is None and self.width % self.heads):
             raise UserError(
-                f"stage.{name}.width={self.width} does not divide into {self.heads} heads of an even width; "
+                f"{where}.width={self.width} does not divide into {self.heads} heads of an even width; "
                 "change width or heads"
+            )
+        if self.window is not None and self.window < 1:
+            raise UserError(
+                f"{where}.window={self.window} hides every token from itself; give 1 or more, or None"
+            )
+        if self.lora is not None and self.lora.rank < 1:
+            raise UserError(f"{where}.lora.rank={self.lora.rank} adds nothing; give 1 or more, or lora=None")
+        if self.lora is not None and self.tied and "head" in self.lora.layers:
+            raise UserError(
+                f"{where}.lora.layers names the head, which is tied to the embeddings; leave it out"
+            )
+        tables = self.rotary.short_factors, self.rotary.long_factors
+        if self.rotary.scaling == "long" and any(len(table) != self.head // 2 for table in tables):
+            raise UserError(
+                f"{where}.rotary has {len(tables[0])} short_factors and {len(tables[1])} long_factors for "
+                f"{self.head // 2} pairs of channels; take both from the model's config.json"
             )
 
 
