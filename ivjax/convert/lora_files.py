@@ -69,8 +69,8 @@ def write_lora(
     tensors = packed_again(original_tensors(rows, factors), packed, size)
     files = write_safetensors(path, tensors, {"format": "pt"}, advance=advance)
     modules = sorted({tensor.name.split(".lora_")[0].rpartition(".")[2] for tensor in tensors})
-    said = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "target_modules": modules}
-    said |= {"r": lora.rank, "lora_alpha": lora.alpha}
+    said: dict[str, Any] = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none"}
+    said |= {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": modules}
     (path.parent / CONFIG).write_text(json.dumps(said, indent=1))
     return [path.parent / CONFIG, *files]
 

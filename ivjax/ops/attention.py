@@ -43,7 +43,8 @@ def attend(
     # The fused kernels count places of queries and keys from the same beginning.
     if start is None and kernel == "splash":
         return splash(q, k, v, causal, q_segments, kv_segments, window)
-    if start is None and kernel == "cudnn":
+    # cuDNN's is given segments as a mask of all queries and keys.
+    if start is None and kernel == "cudnn" and (q_segments is None or matrix <= _HEAD_MATRIX):
         return in_pairs(q, k, v, causal, q_segments, kv_segments, "cudnn", window)
     # The loop's hand-written gradient knows neither masks nor grouped heads.
     plain = not causal and q_segments is None and start is None and q.shape[2] == k.shape[2]
@@ -120,8 +121,10 @@ def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation, window=No
         # Segments count from 0, so padding is in none of them; -1 and -2 differ, so that
         # it does not see itself either.
         q_segments, kv_segments = _pad_axis1(q_segments, 2, value=-1), _pad_axis1(kv_segments, 2, value=-2)
-    lengths = [jnp.full(len(q), length, jnp.int32) for length in (queries, keys)]
-    out = _dense(q, k, v, causal, q_segments, kv_segments, implementation, *lengths, window=window)
+    q_lengths, kv_lengths = (jnp.full(len(q), length, jnp.int32) for length in (queries, keys))
+    out = _dense(
+        q, k, v, causal, q_segments, kv_segments, implementation, q_lengths, kv_lengths, window=window
+    )
     return out[:, :queries]
 
 
@@ -211,10 +214,9 @@ def _splash_local(q, k, v, q_ids, kv_ids, *, causal, window, interpret):
     )
 
     shape = q.shape[1], k.shape[1]
+    mask: masks.Mask = (masks.CausalMask if causal else masks.FullMask)(shape)
     if window is not None:
         mask = masks.LocalMask(shape, (window - 1, 0), offset=0)
-    else:
-        mask = (masks.CausalMask if causal else masks.FullMask)(shape)
     kernel = kernels.make_splash_mha(
         masks.MultiHeadMask([mask] * q.shape[2]), head_shards=1, q_seq_shards=1, interpret=interpret
     )

@@ -35,7 +35,8 @@ INTERNLM2_LAYERS: Mapping[str, str] = {
     "mlp/up": "feed_forward.w3",
     "mlp/down": "feed_forward.w2",
 }
-PHI3_LAYERS: Mapping[str, str] = LLAMA_LAYERS | {
+PHI3_LAYERS: Mapping[str, str] = {
+    **LLAMA_LAYERS,
     "attn/q": "self_attn.qkv_proj[q]",
     "attn/k": "self_attn.qkv_proj[k]",
     "attn/v": "self_attn.qkv_proj[v]",

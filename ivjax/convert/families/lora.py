@@ -36,14 +36,17 @@ class MergedLora(Tensors):
         kernel, branch = self._whole.layer(name, number), self._factors(name)
         if branch is None:
             return kernel
-        factors = (self._whole.layer(f"{branch}/{factor}", number) for factor in ("a", "b"))
-        return kernel_with_lora(kernel, *factors, self._scale)
+        a, b = (self._whole.layer(f"{branch}/{factor}", number) for factor in ("a", "b"))
+        merged: np.ndarray = kernel_with_lora(kernel, a, b, self._scale)
+        return merged
 
     def __getitem__(self, name: str) -> np.ndarray:
         kernel, branch = self._whole[name], self._factors(name)
         if branch is None:
             return kernel
-        return kernel_with_lora(kernel, self._whole[f"{branch}/a"], self._whole[f"{branch}/b"], self._scale)
+        a, b = (self._whole[f"{branch}/{factor}"] for factor in ("a", "b"))
+        merged: np.ndarray = kernel_with_lora(kernel, a, b, self._scale)
+        return merged
 
     def shape(self, name: str) -> Shape:
         return self._whole.shape(name)

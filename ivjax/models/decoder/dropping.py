@@ -1,7 +1,7 @@
 """The language model with visual dropout: segments of layers, and fewer visual tokens after each."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,8 @@ class Tokens(NamedTuple):
     labels: jax.Array
 
 
-_FILL = Tokens(PADDING, False, 0, False, -100)
+# Of each field, what stands behind the last token.
+_FILL: tuple[Any, ...] = (PADDING, False, 0, False, -100)
 
 
 def run_dropping(
@@ -119,7 +120,7 @@ def dropped(
         text, layer = places_of(model, tokens), dropout.layers[number - 1]
         scores = attended(model, params, x, text, layer, asking, valid)
         keep = ~tokens.visual | best_of(scores, tokens.visual, tokens.segments, quotas)
-    x, tokens = compacted(keep & (tokens.segments >= 0), length, (x, tokens), (0.0, _FILL))
+    x, tokens = compacted(keep & (tokens.segments >= 0), length, (x, tokens), (0.0, Tokens(*_FILL)))
     return x, tokens
 
 
@@ -139,11 +140,12 @@ def attended(
     # The next layer's own norm and projections compare the tokens. Without gradient: a choice has none.
     mine = jax.tree.map(lambda leaf: leaf[layer], stacked_variables(params))
     block = DecoderBlock(model.size, model.dtype)
-    q, k = block.apply(
+    compared: Any = block.apply(
         jax.lax.stop_gradient(mine),
         jax.lax.stop_gradient(x),
         text.turns,
         method=DecoderBlock.queries_and_keys,
     )
+    q, k = compared
     q = jnp.take_along_axis(q, asking[:, :, None, None], axis=1)
     return attention_to(q, k, asking, valid, text.segments)

@@ -46,7 +46,8 @@ class Written(NamedTuple):
 
 def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | int) -> Turns:
     """Returns the angles of positions (B, L) in a text of `length` tokens, on which some scalings depend."""
-    magnitude: Any = 1.0
+    magnitude = 1.0
+    frequencies: Any  # of numpy where they are constants
     if size.scaling == "dynamic":
         length = jnp.asarray(length, jnp.float32)
         frequencies = rotary.dynamic_frequencies(width, size.base, size.factor, size.trained, length)
@@ -276,13 +277,12 @@ class LanguageModel:
     def normed(self, params: Params, x: jax.Array) -> jax.Array:
         """The final norm: (B, L, C) -> (B, L, C)."""
         norm = RMSNorm(self.size.epsilon, self.dtype)
-        out: jax.Array = norm.apply({"params": params["norm"]}, x)
-        return out
+        return cast(jax.Array, norm.apply({"params": params["norm"]}, x))
 
     def logits(self, params: Params, states: jax.Array) -> jax.Array:
         """Normed states (..., C) -> logits of the next token (..., vocabulary) float32."""
         head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
-        logits = jnp.dot(states, head.astype(states.dtype), preferred_element_type=jnp.float32)
+        logits: jax.Array = jnp.dot(states, head.astype(states.dtype), preferred_element_type=jnp.float32)
         factors = params.get("lora", {}).get("head")
         if factors is None:
             return logits
