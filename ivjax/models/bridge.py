@@ -9,7 +9,7 @@ from ivjax.models.sizes import Grid
 from ivjax.ops.cut import Params
 
 
-class Instruction(NamedTuple):
+class Question(NamedTuple):
     """What is asked about each video, in the words of a bridge that reads texts.
 
     Attributes:
@@ -30,7 +30,7 @@ class Bridge(abc.ABC):
 
     @abc.abstractmethod
     def project(
-        self, params: Params, tokens: jax.Array, grid: Grid, instruction: Instruction | None = None
+        self, params: Params, tokens: jax.Array, grid: Grid, question: Question | None = None
     ) -> jax.Array:
         """Returns visual tokens (V, n, out) of V videos.
 
@@ -38,5 +38,5 @@ class Bridge(abc.ABC):
             params: the bridge's parameters.
             tokens: (V, S, k + N, C), those of S segments of each video: k class tokens, then the N patches.
             grid: the patch grid of a segment.
-            instruction: what is asked about the videos; None for a bridge that does not read it.
+            question: what is asked about the videos; None for a bridge that does not read it.
         """

@@ -11,11 +11,15 @@ from ivjax.convert.families.dialogue import INTERNVIDEO2_5_CHAT
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
-from ivjax.models.bridge import Instruction
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.models.bridge import Question
 from ivjax.models.decoder.network import Text
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.models.dialogue.projector import join_neighbours, merge_clips
+from ivjax.ops.layout import batch_spec
 from ivjax.ops.trees import paths_of
+from ivjax.train.mesh import build_mesh
+from ivjax.train.sharding import shardings_of
 from tests.convert.tables import import_tensors
 from tests.goldens import Golden, close, close_gradient
 from tests.models.params import any_params
@@ -114,7 +118,7 @@ def some_input(size, frames):
     ids = np.full((2, visual + 3), size.visual_token, np.int32)
     ids[:, 0], ids[:, -2:] = 1, 5
     words, mask = np.array([[1, 2, 0], [3, 4, 5]], np.int32), np.array([[1, 1, 0], [1, 1, 1]])
-    return ids, video, Instruction(words, mask)
+    return ids, video, Question(words, mask)
 
 
 # One of each kind of tower, bridge and language model; the others differ in numbers alone.
@@ -134,6 +138,8 @@ def test_every_preset_reads_videos_and_images(name):
     size.check("model")
     model = size.build(FLOAT32)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
+    # Every parameter has a rule.
+    shardings_of(shapes, build_mesh(MeshShape(tensor=2)), size.rules)
     for frames in (2 * max(size.vision.frames, 4), 1):
         ids, video, asked = some_input(size, frames)
         logits = jax.eval_shape(model.logits, shapes, ids, video, asked)
@@ -158,6 +164,59 @@ def test_an_answer_depends_on_the_video_before_it(name, frames):
     logits, other = answer(params, video), answer(params, 255 - video)
     assert np.isfinite(logits).all() and np.abs(other - logits)[:, -1].max() > 1e-6
     np.testing.assert_array_equal(other[:, 0], logits[:, 0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "internvideo2_5_chat_8b_tiny",
+        pytest.param("internvideo2_chat_8b_tiny", marks=pytest.mark.slow),
+        pytest.param("videochat_flash_qwen2_7b_224_tiny", marks=pytest.mark.slow),
+    ],
+)
+def test_tensor_and_fsdp_give_what_one_device_gives(name):
+    """Rows of clips over fsdp, heads and words over tensor."""
+    size = TINY[name]
+    model, (ids, video, asked) = size.build(FLOAT32), some_input(size, 8)
+
+    def loss(params, ids, video):
+        logits = jax.nn.log_softmax(model.logits(params, ids, video, asked)[:, :-1])
+        return -jnp.mean(jnp.take_along_axis(logits, ids[:, 1:, None], axis=-1))
+
+    step, params = jax.value_and_grad(loss), any_params(model)
+    wanted = jax.jit(step)(params, ids, video)
+    mesh = build_mesh(MeshShape(fsdp=2, tensor=2), jax.devices()[:4])
+    places = shardings_of(params, mesh, size.rules)
+    split = sum(not place.is_fully_replicated for place in jax.tree.leaves(places))
+    assert split > len(jax.tree.leaves(places)) / 3
+    rows = jax.NamedSharding(mesh, batch_spec())
+    with jax.set_mesh(mesh):
+        given = jax.device_put(params, places), *jax.device_put((ids, video), rows)
+        found = jax.jit(step, out_shardings=(None, places))(*given)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5)
+    # Biases of keys have no gradient but rounding, so small is small beside the largest of all gradients.
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(wanted[1]))
+    for (path, leaf), other in zip(paths_of(found[1]), jax.tree.leaves(wanted[1]), strict=True):
+        atol = 1e-5 * np.abs(other).max() + 1e-7 * largest
+        np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=atol, err_msg=path)
+
+
+def test_clips_of_one_video_are_spread_over_the_devices_without_gathering_their_tokens():
+    size = TINY["internvideo2_5_chat_8b_tiny"]
+    model = size.build(FLOAT32)
+    params, mesh = any_params(model), build_mesh(MeshShape(fsdp=8))
+    with jax.set_mesh(mesh):
+        run = jax.jit(lambda p, v: model.bridge.project(p["bridge"], v, size.grid))
+        tokens = jax.ShapeDtypeStruct(
+            (1, 32, 1 + size.vision.patches, size.vision.width),
+            jnp.float32,
+            sharding=jax.NamedSharding(mesh, jax.P(None, "fsdp")),
+        )
+        text = run.lower(params, tokens).compile().as_text()
+    # The visual tokens of the one video are gathered, which are few; what is merged stays in its place.
+    gathered = [line for line in text.splitlines() if " all-gather(" in line or "all-to-all(" in line]
+    width = size.language.width
+    assert all(f",{width}]" in line.partition("=")[2].partition("all-")[0] for line in gathered), gathered
 
 
 def test_visual_tokens_take_their_places_in_reading_order():

@@ -10,7 +10,7 @@ import pytest
 from ivjax.convert.families.dialogue_rows import qformer_rows
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
-from ivjax.models.bridge import Instruction
+from ivjax.models.bridge import Question
 from ivjax.models.internvit import InternVitSize
 from ivjax.models.qformer import QFormerSize, network
 from ivjax.models.qformer.network import run_layers
@@ -57,8 +57,8 @@ def params_of(golden):
     return import_tensors(rows_of(golden), named)
 
 
-def instruction(golden):
-    return Instruction(golden["inputs/text_ids"].astype(np.int32), golden["inputs/text_mask"])
+def question(golden):
+    return Question(golden["inputs/text_ids"].astype(np.int32), golden["inputs/text_mask"])
 
 
 @pytest.mark.golden
@@ -67,7 +67,7 @@ def test_s3_qformer_tokens_loss_and_gradients_are_the_originals(golden, size):
 
     def loss(params):
         tokens = golden["inputs/image_embeds"][:, None]
-        found = bridge.project(params, tokens, (1, 1, 1), instruction(golden))
+        found = bridge.project(params, tokens, (1, 1, 1), question(golden))
         alone = bridge.project(params, tokens, (1, 1, 1))
         return jnp.mean(found * golden["inputs/loss_weight"]), (found, alone)
 
@@ -86,7 +86,7 @@ def test_s3_qformer_tokens_loss_and_gradients_are_the_originals(golden, size):
 def test_s3_qformer_states_after_each_layer_are_the_originals(golden, size, monkeypatch):
     params, bridge, given = params_of(golden), size.build(FLOAT32), []
     monkeypatch.setattr(network, "run_layers", lambda *told: given.append(told[3:]) or told[3])
-    bridge.project(params, golden["inputs/image_embeds"][:, None], (1, 1, 1), instruction(golden))
+    bridge.project(params, golden["inputs/image_embeds"][:, None], (1, 1, 1), question(golden))
     x, seen, mask = given[0]
     close(x, golden["outputs/hidden_states/0"])
     close(seen, golden["outputs/vision_ln"])
@@ -105,7 +105,7 @@ def test_segments_of_a_video_have_queries_of_their_own():
     bridge = SMALL.build(FLOAT32)
     params = any_params(bridge)
     tokens = np.random.default_rng(0).normal(size=(2, 3, 5, 16)).astype(np.float32)
-    asked = Instruction(np.array([[1, 2, 0], [3, 4, 5]], np.int32), np.array([[1, 1, 0], [1, 1, 1]]))
+    asked = Question(np.array([[1, 2, 0], [3, 4, 5]], np.int32), np.array([[1, 1, 0], [1, 1, 1]]))
     found = jax.jit(lambda p: bridge.project(p, tokens, (1, 2, 2), asked))(params)
     assert found.shape == (2, SMALL.tokens(3, (1, 2, 2)), 8) == (2, 15, 8)
     last = jax.jit(lambda p: bridge.project(p, tokens[:, 2:], (1, 2, 2), asked))(params)
@@ -117,9 +117,7 @@ def test_words_behind_the_mask_change_nothing():
     params = any_params(bridge)
     tokens = np.random.default_rng(0).normal(size=(1, 1, 5, 16)).astype(np.float32)
     mask, run = np.array([[1, 0, 1]]), jax.jit(bridge.project, static_argnums=2)
-    one, other = (
-        run(params, tokens, (1, 2, 2), Instruction(np.array([[1, word, 3]]), mask)) for word in (2, 7)
-    )
+    one, other = (run(params, tokens, (1, 2, 2), Question(np.array([[1, word, 3]]), mask)) for word in (2, 7))
     np.testing.assert_array_equal(one, other)
     assert np.abs(one - run(params, tokens, (1, 2, 2))).max() > 1e-3
 

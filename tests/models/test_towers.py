@@ -12,8 +12,9 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.dual_size import DualSize
-from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.internvideo2 import EncoderSize, UnpooledSize
 from ivjax.models.segments import encode_segments
+from ivjax.models.umt import UmtSize
 from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.models.videomae import VideoMaeSize
 from tests.goldens import close
@@ -26,6 +27,8 @@ TOWERS = {
     "viclip": VisionSize(**SHAPE, out=8),
     "viclip_tubelets": VisionSize(**SHAPE | {"frames": 4}, out=8, tubelet=2),
     "videomae": VideoMaeSize(**SHAPE, mlp_width=32, tubelet=1),
+    "umt": UmtSize(**SHAPE, mlp_width=32, table=(1, 4, 4)),
+    "internvideo2_unpooled": UnpooledSize(**SHAPE, mlp_width=32, layer_scale=0.1),
 }
 TEXT = TextSize(width=8, depth=1, heads=2, out=8, context=5, vocabulary=11)
 each_tower = pytest.mark.parametrize("name", TOWERS)
@@ -75,7 +78,7 @@ def test_a_classifier_sits_on_any_tower(name):
         return model.tower.encode(p["encoder"], v), model.logits(p, v)
 
     encoded, logits = jax.device_get(outputs(params, clips(size.encoder)))
-    pooled = encoded.pooled if size.encoder.out else encoded.tokens.mean(1)
+    pooled = encoded.pooled if size.encoder.out else encoded.tokens[:, size.encoder.class_tokens :].mean(1)
     normed = (pooled - pooled.mean(-1, keepdims=True)) / np.sqrt(pooled.var(-1, keepdims=True) + 1e-5)
     normed = normed * params["fc_norm"]["scale"] + params["fc_norm"]["bias"]
     close(logits, normed @ params["head"]["kernel"] + params["head"]["bias"])

@@ -9,7 +9,7 @@ from ivjax.convert.engine.packing import Packed
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families import dialogue_parity
 from ivjax.convert.families.dialogue_configs import fixture_size, internvl_size
-from ivjax.convert.families.dialogue_rows import projector_rows, qformer_rows, token_encoder_rows
+from ivjax.convert.families.dialogue_rows import projector_rows, qformer_rows, unpooled_rows
 from ivjax.convert.families.encoders import videomae_rows
 from ivjax.convert.families.internvit import internvit_rows
 from ivjax.convert.families.language_configs import LANGUAGE_KINDS, decoder_size
@@ -140,7 +140,7 @@ VIDEOCHAT_FLASH = Family(
 VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
     VIDEOCHAT_FLASH,
     name="videochat_flash_internvideo2",
-    rows=(*token_encoder_rows(_TOWER, "vision/"), *_FLASH),
+    rows=(*unpooled_rows(_TOWER, "vision/"), *_FLASH),
     presets=with_tiny(FLASH_INTERNVIDEO2),
     about="VideoChat-Flash with InternVideo2-1B: merged tokens, Qwen2.5",
 )
@@ -182,7 +182,7 @@ def _queried(
 
 
 _UMT = videomae_rows("vision_encoder.encoder.", "vision/")
-_1B = token_encoder_rows("vision_encoder.", "vision/")
+_1B = unpooled_rows("vision_encoder.", "vision/")
 _PEFT = "base_model.model."
 
 VIDEOCHAT2_FAMILIES = tuple(

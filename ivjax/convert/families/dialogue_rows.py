@@ -44,7 +44,7 @@ def qformer_rows(proj: str, target: str = "", cross_every: int = 2) -> list[Row]
     return rows + [replace(row, step=cross_every) for row in cross]
 
 
-def token_encoder_rows(source: str, target: str) -> list[Row]:
+def unpooled_rows(source: str, target: str) -> list[Row]:
     """Rows of InternVideo2 as chat models have it: without pooling, with a table of images."""
     # Their code calls LayerScale `weight`.
     rows = [

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.bridge import Bridge, Instruction
+from ivjax.models.bridge import Bridge, Question
 from ivjax.models.decoder.network import LanguageModel, Text
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.models.tower import VideoTower
@@ -36,17 +36,17 @@ class DialogueModel:
         parts = {"vision": self.tower, "bridge": self.bridge, "language": self.language}
         return {name: part.init(key) for (name, part), key in zip(parts.items(), keys, strict=True)}
 
-    def see(self, params: Params, video: jax.Array, instruction: Instruction | None = None) -> jax.Array:
+    def see(self, params: Params, video: jax.Array, question: Question | None = None) -> jax.Array:
         """Returns the visual tokens (V, n, C) of videos (V, F, H, W, 3), uint8 or normalised floats.
 
-        `instruction` is for bridges that read what is asked.
+        `question` is for bridges that read what is asked.
         """
         frames, grid = self.size.segment(video.shape[1])
         # Segments become rows of a larger batch, which the mesh spreads: one long video is many rows.
         rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "batch", None, None, None, None)
         tokens = self.tower.encode(params["vision"], rows).tokens
         tokens = tokens.reshape(len(video), -1, *tokens.shape[1:])
-        return self.bridge.project(params["bridge"], tokens, grid, instruction)
+        return self.bridge.project(params["bridge"], tokens, grid, question)
 
     def embed(self, params: Params, ids: jax.Array, visual: jax.Array | None = None) -> jax.Array:
         """Returns embeddings (B, L, C) of token ids (B, L), with visual tokens (B, n, C) at their places.
@@ -85,7 +85,7 @@ class DialogueModel:
         params: Params,
         ids: jax.Array,
         video: jax.Array | None = None,
-        instruction: Instruction | None = None,
+        question: Question | None = None,
         segments: jax.Array | None = None,
     ) -> jax.Array:
         """Returns logits of the next token (B, L, vocabulary) float32 of ids (B, L).
@@ -94,7 +94,7 @@ class DialogueModel:
         """
         visual = None
         if video is not None:
-            visual = self.see(params, video, instruction)
+            visual = self.see(params, video, question)
             visual = visual.reshape(len(ids), -1, visual.shape[-1])
         states = self.states(params, self.embed(params, ids, visual), segments)
         return self.language.logits(params["language"], states)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ivjax.models.decoder.sizes import LanguageSize, Lora
 from ivjax.models.dialogue.projector_size import ProjectorSize
 from ivjax.models.dialogue.sizes import DialogueSize
-from ivjax.models.internvideo2 import TokenEncoderSize
+from ivjax.models.internvideo2 import UnpooledSize
 from ivjax.models.internvit import InternVitSize
 from ivjax.models.qformer import QFormerSize
 from ivjax.models.umt import UmtSize
@@ -32,7 +32,7 @@ def _shuffled(frame_tokens: int) -> DialogueSize:
     return DialogueSize(InternVitSize.PRESETS["300M"], bridge, language, visual_token=92546)
 
 
-def _flash(vision: UmtSize | TokenEncoderSize, language: str) -> DialogueSize:
+def _flash(vision: UmtSize | UnpooledSize, language: str) -> DialogueSize:
     """VideoChat-Flash: merging by the tower's heads, and an MLP."""
     size = _LANGUAGE[language]
     # UMT has no norm of its own at its end; InternVideo2's tokens are merged as they are.
@@ -43,7 +43,7 @@ def _flash(vision: UmtSize | TokenEncoderSize, language: str) -> DialogueSize:
 
 
 def _queried(
-    vision: UmtSize | TokenEncoderSize, language: LanguageSize, start_vector: int | None = None
+    vision: UmtSize | UnpooledSize, language: LanguageSize, start_vector: int | None = None
 ) -> DialogueSize:
     """VideoChat2 and InternVideo2-Chat: 96 queries for each clip."""
     bridge = QFormerSize(vision.width, language.width)
@@ -55,8 +55,8 @@ def _with_lora(name: str) -> LanguageSize:
 
 
 _UMT, _UMT_8 = UmtSize.PRESETS["L16_chat"], replace(UmtSize.PRESETS["L16_chat"], frames=8)
-_1B = TokenEncoderSize.PRESETS["1B_chat_f8"]
-_1B_4 = TokenEncoderSize.PRESETS["1B_chat_f4"]
+_1B = UnpooledSize.PRESETS["1B_chat_f8"]
+_1B_4 = UnpooledSize.PRESETS["1B_chat_f4"]
 
 # What reads a clip, and what language model, by the name of the release.
 INTERNVIDEO2_5 = {"internvideo2_5_chat_8b": _shuffled(16), "internvl2_5_hico_r64": _shuffled(64)}

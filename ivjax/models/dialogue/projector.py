@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.bridge import Bridge, Instruction
+from ivjax.models.bridge import Bridge, Question
 from ivjax.models.dialogue.projector_size import ProjectorSize
 from ivjax.models.layers import Mlp, layer_norm
 from ivjax.models.sizes import Grid
@@ -87,9 +87,9 @@ class Projector(Bridge):
         return found
 
     def project(
-        self, params: Params, tokens: jax.Array, grid: Grid, instruction: Instruction | None = None
+        self, params: Params, tokens: jax.Array, grid: Grid, question: Question | None = None
     ) -> jax.Array:
-        """See Bridge.project. Class tokens are left out, and so is the instruction."""
+        """See Bridge.project. Class tokens are left out, and so is the question."""
         times, rows, columns = grid
         patches = tokens[:, :, tokens.shape[2] - times * rows * columns :]
         patches = patches.reshape(len(tokens), -1, rows, columns, tokens.shape[-1])

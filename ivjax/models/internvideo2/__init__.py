@@ -5,7 +5,7 @@ from ivjax.models.internvideo2.sizes import (
     FeatureHeads,
     PooledHead,
     StudentSize,
-    TokenEncoderSize,
+    UnpooledSize,
 )
 
-__all__ = ["EncoderSize", "FeatureHeads", "PooledHead", "StudentSize", "TokenEncoderSize"]
+__all__ = ["EncoderSize", "FeatureHeads", "PooledHead", "StudentSize", "UnpooledSize"]

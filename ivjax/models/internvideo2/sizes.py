@@ -105,7 +105,7 @@ EncoderSize.PRESETS = {
 
 
 @dataclass(frozen=True)
-class TokenEncoderSize(PatchGrid):
+class UnpooledSize(PatchGrid):
     """Everything that shapes an InternVideo2 encoder whose tokens a language model reads. It pools nothing.
 
     Attributes:
@@ -134,8 +134,8 @@ class TokenEncoderSize(PatchGrid):
     layer_scale: float | None = 1e-5
     gelu: Literal["erf", "tanh", "quick"] = "erf"
 
-    PRESETS: ClassVar[dict[str, "TokenEncoderSize"]]
-    IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvideo2.token_encoder"
+    PRESETS: ClassVar[dict[str, "UnpooledSize"]]
+    IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvideo2.unpooled"
 
     class_tokens: ClassVar[int] = 1
     pool_branches: ClassVar[tuple[str, ...]] = ()
@@ -171,9 +171,9 @@ class TokenEncoderSize(PatchGrid):
         check_width(name, self.width, {"heads": self.heads, "position codes": 16})
 
 
-TokenEncoderSize.PRESETS = {
-    "1B_chat_f8": TokenEncoderSize(width=1408, depth=39, heads=16, mlp_width=6144),
-    "1B_chat_f4": TokenEncoderSize(width=1408, depth=39, heads=16, mlp_width=6144, frames=4),
+UnpooledSize.PRESETS = {
+    "1B_chat_f8": UnpooledSize(width=1408, depth=39, heads=16, mlp_width=6144),
+    "1B_chat_f4": UnpooledSize(width=1408, depth=39, heads=16, mlp_width=6144, frames=4),
 }
 
 # The video encoders in stage 2's files, which read 4 frames.

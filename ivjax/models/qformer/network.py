@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.bridge import Bridge, Instruction
+from ivjax.models.bridge import Bridge, Question
 from ivjax.models.layers import Mlp, QueryKeyValue, checkpointed, dense, enter_block, layer_norm
 from ivjax.models.qformer.sizes import QFormerSize
 from ivjax.models.sizes import Grid
@@ -200,13 +200,13 @@ class QFormerBridge(Bridge):
         return found
 
     def project(
-        self, params: Params, tokens: jax.Array, grid: Grid, instruction: Instruction | None = None
+        self, params: Params, tokens: jax.Array, grid: Grid, question: Question | None = None
     ) -> jax.Array:
         """See Bridge.project. Each segment has all queries; class tokens are seen as well."""
         videos, segments = tokens.shape[:2]
         ids = mask = None
-        if instruction is not None and self.size.reads_text:
-            ids, mask = (jnp.repeat(jnp.asarray(part), segments, axis=0) for part in instruction)
+        if question is not None and self.size.reads_text:
+            ids, mask = (jnp.repeat(jnp.asarray(part), segments, axis=0) for part in question)
         rows = constrain(tokens.reshape(-1, *tokens.shape[2:]), "batch", None, None)
         found = cast(jax.Array, self.module.apply({"params": params}, rows, ids, mask))
         return found.reshape(videos, -1, found.shape[-1])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import PositionTable, with_scaled_residuals
-from ivjax.models.internvideo2.sizes import TokenEncoderSize
+from ivjax.models.internvideo2.sizes import UnpooledSize
 from ivjax.models.layers import Block, PatchEmbed, run_blocks
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops.cut import Params
@@ -16,10 +16,10 @@ from ivjax.ops.masking import gather_tokens
 from ivjax.ops.video import patchify, standardise
 
 
-class TokenEncoder(nn.Module):
+class UnpooledEncoder(nn.Module):
     """Tokens of a clip, or of an image, through the blocks."""
 
-    size: TokenEncoderSize
+    size: UnpooledSize
     compute: Compute
     taps: tuple[int, ...] = ()
 
@@ -49,7 +49,7 @@ class TokenEncoder(nn.Module):
         return Encoded(x, taps, None, None)
 
 
-class TokenEncoderTower(VideoTower):
+class UnpooledTower(VideoTower):
     """The encoder as a video tower; errors call it by this name."""
 
     def example(self) -> tuple[Any, ...]:
@@ -61,6 +61,6 @@ class TokenEncoderTower(VideoTower):
         return with_scaled_residuals(params)
 
 
-def build(size: TokenEncoderSize, compute: Compute, taps: tuple[int, ...] = ()) -> TokenEncoderTower:
-    """Returns the tower of a size; see TokenEncoderSize.build."""
-    return TokenEncoderTower(size, TokenEncoder(size, compute, taps))
+def build(size: UnpooledSize, compute: Compute, taps: tuple[int, ...] = ()) -> UnpooledTower:
+    """Returns the tower of a size; see UnpooledSize.build."""
+    return UnpooledTower(size, UnpooledEncoder(size, compute, taps))
