@@ -51,6 +51,7 @@ setup(
         "plan": ["jax[tpu]"],  # its libtpu compiles for TPUs that are not there
         "beam": ["apache-beam"],
         "convert": ["torch"],
+        "references": ["torch", "transformers>=5"],  # what some slow tests compare with
         "test": ["pytest", "pytest-xdist", "safetensors"],
         "lint": ["ruff", "mypy"],
         "docs": ["mkdocs"],

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.ops import attention, blockwise
 from ivjax.ops.blockwise import Places, attend_in_blocks, visible
+from ivjax.train.mesh import build_mesh
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +86,27 @@ def test_attend_takes_blocks_for_a_chunk_of_a_long_prompt(monkeypatch):
     blocks = jax.jit(functools.partial(attention.attend, **how))(*qkv)
     seen = visible(Places(True, None, 40), np.arange(24), np.arange(64), *segments).any(-1)
     np.testing.assert_allclose(blocks[seen], whole[seen], rtol=1e-4, atol=2e-5)
+
+
+def test_over_a_mesh_blocks_stay_where_their_rows_and_heads_are():
+    qkv, segments = drawn(40, 40)
+    weight = np.random.default_rng(1).normal(size=qkv[0].shape).astype("f")
+    mesh = build_mesh(MeshShape(data=1, fsdp=2, tensor=2), jax.devices()[:4])
+
+    def loss(q, k, v, q_segments, kv_segments):
+        out = attend_in_blocks(q, k, v, q_segments, kv_segments, True, 20, jnp.int32(0))
+        return jnp.sum(weight * out)
+
+    step = jax.value_and_grad(loss, argnums=(0, 1, 2))
+    value, gradients = jax.jit(step)(*qkv, *segments)
+    with jax.set_mesh(mesh):
+        heads, rows = (
+            jax.NamedSharding(mesh, jax.P(*axes)) for axes in (("fsdp", None, "tensor"), ("fsdp",))
+        )
+        spread = [jax.device_put(x, heads) for x in qkv] + [jax.device_put(x, rows) for x in segments]
+        compiled = jax.jit(step).lower(*spread).compile()
+        found, others = compiled(*spread)
+    assert not any(word in compiled.as_text() for word in ("all-gather", "all-to-all", "collective-permute"))
+    np.testing.assert_allclose(found, value, rtol=1e-4)
+    for mine, other in zip(gradients, others, strict=True):
+        np.testing.assert_allclose(other, mine, rtol=1e-4, atol=2e-5)
