@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.experiment.computing import Compute
+from ivjax.experiment.computing import Compute, Remat
 from ivjax.models.decoder.cache import Cache, stored_tokens, with_tokens
 from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
 from ivjax.models.layers import KERNEL_STD, RMSNorm, checkpointed, enter_block
@@ -250,9 +250,16 @@ class LanguageModel:
     ) -> Any:
         """Runs the blocks from `first` to before `last`: x (B, L, C) -> (B, L, C)."""
         last = self.size.depth if last is None else last
-        looped = self.compute.scan and last - first > 1
-        block = DecoderBlock(self.size, self.dtype)
-        run = checkpointed(lambda p, x: block.apply(p, x, text)[0], self.compute.remat, looped)
+        # A scan has one policy for all of its layers, so two policies are two scans.
+        cut = last if self.compute.remat_blocks is None else min(max(self.compute.remat_blocks, first), last)
+        x = self._run(params, x, text, first, cut, self.compute.remat)
+        return self._run(params, x, text, cut, last, "none")
+
+    def _run(self, params: Params, x: jax.Array, text: Text, first: int, last: int, policy: Remat) -> Any:
+        if first == last:
+            return x
+        block, looped = DecoderBlock(self.size, self.dtype), self.compute.scan and last - first > 1
+        run = checkpointed(lambda p, x: block.apply(p, x, text)[0], policy, looped)
         stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked_variables(params))
         unroll = 1 if self.compute.scan else last - first
         return jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked, unroll=unroll)[0]
