@@ -10,7 +10,8 @@ import pytest
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.models.decoder.network import Text
+from ivjax.models.decoder.cache import empty_cache
+from ivjax.models.decoder.network import Text, Written
 from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
 from ivjax.ops.trees import paths_of
 from ivjax.plan.products import block_flops
@@ -110,6 +111,27 @@ def test_flops_of_attention_count_the_cache_and_stop_at_the_window():
     assert narrow.flops(16)["attention"] == TINY.flops(16)["attention"]
     assert narrow.flops(8, keys=90)["attention"] == one * 8 * 16
     assert narrow.flops(40)["attention"] == one * (16 * 8 + 24 * 16)
+
+
+def test_a_run_of_some_layers_behind_a_cache_copies_no_weights():
+    size = replace(TINY, width=256, mlp_width=512, depth=6)
+    model = size.build(Compute("float32"))
+    params = jax.eval_shape(model.init, jax.random.key(0))
+
+    def run(params, x, cache, first, last):
+        text = Text(model.turns(jnp.arange(4)[None], 8), jnp.zeros((1, 4), jnp.int32))
+        written = Written(jnp.int32(0), jnp.zeros((1, 8), jnp.int32))
+        return model.cached_layers(params, x, text, cache, written, first, last)
+
+    def temporaries(first, last):
+        cache = jax.eval_shape(
+            lambda: empty_cache(last - first, 1, 8, size.kv_heads, size.head, jnp.dtype("float32"))
+        )
+        x = jax.ShapeDtypeStruct((1, 4, size.width), jnp.float32)
+        lowered = jax.jit(run, static_argnums=(3, 4)).lower(params, x, cache, first, last)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(1, 5) < 1.1 * temporaries(0, 6)
 
 
 @pytest.mark.parametrize(

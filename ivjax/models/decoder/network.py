@@ -270,16 +270,16 @@ class LanguageModel:
         """As `layers`, with the keys and values of the tokens before; returns the cache with these tokens."""
         block = DecoderBlock(self.size, self.dtype)
 
-        def layer(carry: tuple[jax.Array, Cache], per_layer: Any) -> tuple[Any, None]:
-            (x, cache), (p, i) = carry, per_layer
-            mine = jax.tree.map(lambda c: jax.lax.dynamic_index_in_dim(c, i, keepdims=False), cache)
-            x, mine = block.apply(p, x, text, mine, written)
+        def layer(carry: tuple[jax.Array, Cache], i: jax.Array) -> tuple[Any, None]:
+            x, cache = carry
+            # Of the whole stack: a part of it, sliced before the loop, would be a copy of those weights.
+            variables = _entry(stacked_variables(params), first + i)
+            x, mine = block.apply(variables, x, text, _entry(cache, i), written)
             # In the carry and not as an output of the scan, so that the donated buffer is updated in place.
             cache = jax.tree.map(lambda c, m: jax.lax.dynamic_update_index_in_dim(c, m, i, 0), cache, mine)
             return (x, cache), None
 
-        stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked_variables(params))
-        return jax.lax.scan(layer, (x, cache), (stacked, jnp.arange(last - first)))[0]
+        return jax.lax.scan(layer, (x, cache), jnp.arange(last - first))[0]
 
     def normed(self, params: Params, x: jax.Array) -> jax.Array:
         """The final norm: (B, L, C) -> (B, L, C)."""
@@ -295,6 +295,11 @@ class LanguageModel:
             return logits
         assert self.size.lora is not None
         return logits + added(states, factors["a"], factors["b"], self.size.lora.scale).astype(jnp.float32)
+
+
+def _entry(stacked: Any, number: jax.Array) -> Any:
+    """Returns entry `number` of the leading axes of a tree."""
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), stacked)
 
 
 def stacked_variables(params: Params) -> Params:
