@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
@@ -32,9 +33,12 @@ class DialogueModel:
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
-        keys = jax.random.split(key, 3)
-        parts = {"vision": self.tower, "bridge": self.bridge, "language": self.language}
-        return {name: part.init(key) for (name, part), key in zip(parts.items(), keys, strict=True)}
+        vision, bridge, language = jax.random.split(key, 3)
+        return {
+            "vision": self.tower.init(vision),
+            "bridge": self.bridge.init(bridge),
+            "language": self.language.init(language),
+        }
 
     def see(self, params: Params, video: jax.Array, question: Question | None = None) -> jax.Array:
         """Returns the visual tokens (V, n, C) of videos (V, F, H, W, 3), uint8 or normalised floats.
@@ -57,7 +61,7 @@ class DialogueModel:
         size = self.size
         # Under jit the ids are not known, so there it is the caller's business (DialogueSize.check_prompt).
         if not isinstance(ids, jax.core.Tracer):
-            size.check_prompt(ids, 0 if visual is None else visual.shape[1])
+            size.check_prompt(np.asarray(ids), 0 if visual is None else visual.shape[1])
         seen = ids == size.visual_token
         # The id of a visual token may be no word.
         words = self.language.embed(params["language"], jnp.where(seen, 0, ids))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ivjax.models.decoder.sizes import LanguageSize, Lora
 from ivjax.models.dialogue.projector_size import ProjectorSize
@@ -78,20 +79,21 @@ INTERNVIDEO2_CHAT_INTERNLM2 = {
 
 
 def tiny(size: DialogueSize) -> DialogueSize:
-    """Returns the sibling of a released size that computes the same with few channels, on images of 28 or 32
-    pixels a side."""
+    """Returns the sibling of a released size that computes the same with few channels, on 4 x 4 patches."""
     language = replace(
         _TINY_LANGUAGE,
         kv_heads=_TINY_LANGUAGE.heads * size.language.kv_heads // size.language.heads or 1,
         qkv_bias=size.language.qkv_bias,
         tied=size.language.tied,
         rotary=replace(size.language.rotary, trained=4096),
+        window=size.language.window,
         lora=size.language.lora and replace(size.language.lora, rank=4),
     )
-    shape = {"width": 32, "depth": 2, "heads": 2, "mlp_width": 64, "image": (4 * size.vision.patch,) * 2}
-    vision, bridge = replace(size.vision, **shape), size.bridge
+    tower: Any = size.vision  # the protocol does not say that sizes are dataclasses
+    image = (4 * tower.patch, 4 * tower.patch)
+    vision, bridge = replace(tower, width=32, depth=2, heads=2, mlp_width=64, image=image), size.bridge
     if isinstance(bridge, ProjectorSize):
-        heads = language.heads if bridge.shuffle > 1 else shape["heads"]
+        heads = language.heads if bridge.shuffle > 1 else vision.heads
         bridge = replace(bridge, width=32, out=language.width, frame_tokens=2, image_tokens=2, heads=heads)
     else:
         bridge = QFormerSize(32, language.width, 32, 4, 2, 64, queries=2, extra_queries=4, vocabulary=64)

@@ -58,7 +58,7 @@ class InternVitSize(PatchGrid):
     PRESETS: ClassVar[dict[str, "InternVitSize"]]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvit.tower"
 
-    tubelet: ClassVar[int] = 1
+    tubelet: ClassVar[int] = 1  # type: ignore[misc]
     pool_branches: ClassVar[tuple[str, ...]] = ()
     pool_attends: ClassVar[bool] = False
     rules: ClassVar[Rules] = RULES

@@ -149,11 +149,11 @@ def run_layers(
         """A few layers, of which the first looks at the tower's tokens."""
         for number in range(len(jax.tree.leaves(layers)[0])):
             own = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
-            x = layer.apply(own, x, mask, method="joint")
+            x = cast(jax.Array, layer.apply(own, x, mask, method="joint"))
             queries, words = x[:, :count], x[:, count:]
             if number == 0:
-                queries = cross.apply({"params": across}, queries, seen)
-            x = layer.apply(own, queries, words, method="apart")
+                queries = cast(jax.Array, cross.apply({"params": across}, queries, seen))
+            x = cast(jax.Array, layer.apply(own, queries, words, method="apart"))
         return x
 
     whole = size.depth // every

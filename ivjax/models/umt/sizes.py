@@ -23,7 +23,7 @@ class UmtSize(VideoMaeSize):
     final_norm: bool = False
     table: Grid = (4, 14, 14)
 
-    PRESETS: ClassVar[dict[str, "UmtSize"]]  # type: ignore[misc]
+    PRESETS: ClassVar[dict[str, "UmtSize"]]  # type: ignore[assignment]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.umt.tower"
 
     @property
