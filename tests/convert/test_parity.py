@@ -80,3 +80,15 @@ def test_viclip_tiny_without_its_inputs_is_an_error(tmp_path):
     write_originals(tmp_path / "part.safetensors", part)
     with pytest.raises(UserError, match="part.safetensors cannot be run: it holds no inputs/text_ids"):
         check_parity(fixture("viclip_tiny"), tmp_path / "part.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("s3_intern_vit_6b_style", {"hidden_states/1", "last_hidden_state"}),
+        ("s3_internvideo25_tiny", {"visual_tokens", "inputs_embeds", "logits"}),
+    ],
+)
+def test_models_of_stage_3_are_the_originals(name, layers):
+    found = parity.check_parity(fixture(name), fixture(name))
+    assert found.holds and layers <= {line.layer for line in found.layers}

@@ -166,37 +166,54 @@ def test_an_answer_depends_on_the_video_before_it(name, frames):
     np.testing.assert_array_equal(other[:, 0], logits[:, 0])
 
 
+class Spread:
+    """A model with parameters and inputs spread over four devices: rows over fsdp, heads and words over
+    tensor."""
+
+    def __init__(self, name):
+        self.size = TINY[name]
+        self.model, self.given = self.size.build(FLOAT32), some_input(self.size, 8)
+        self.params = any_params(self.model)
+        self.mesh = build_mesh(MeshShape(fsdp=2, tensor=2), jax.devices()[:4])
+        self.places = shardings_of(self.params, self.mesh, self.size.rules)
+
+    def logits(self, params, ids, video):
+        return self.model.logits(params, ids, video, self.given[2])
+
+    def loss(self, params, ids, video):
+        said = jax.nn.log_softmax(self.logits(params, ids, video)[:, :-1])
+        return -jnp.mean(jnp.take_along_axis(said, ids[:, 1:, None], axis=-1))
+
+    def run(self, function, **options):
+        """The function on one device, and on four."""
+        ids, video, _ = self.given
+        alone = jax.jit(function)(self.params, ids, video)
+        rows = jax.NamedSharding(self.mesh, batch_spec())
+        with jax.set_mesh(self.mesh):
+            params, given = jax.device_put(self.params, self.places), jax.device_put((ids, video), rows)
+            return alone, jax.jit(function, **options)(params, *given)
+
+
+def test_four_devices_give_the_logits_of_one():
+    spread = Spread("internvideo2_5_chat_8b_tiny")
+    split = [not place.is_fully_replicated for place in jax.tree.leaves(spread.places)]
+    assert sum(split) > len(split) / 3
+    alone, together = spread.run(spread.logits)
+    close(together, np.asarray(alone))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        "internvideo2_5_chat_8b_tiny",
-        pytest.param("internvideo2_chat_8b_tiny", marks=pytest.mark.slow),
-        pytest.param("videochat_flash_qwen2_7b_224_tiny", marks=pytest.mark.slow),
-    ],
+    ["internvideo2_5_chat_8b_tiny", "internvideo2_chat_8b_tiny", "videochat_flash_qwen2_7b_224_tiny"],
 )
-def test_tensor_and_fsdp_give_what_one_device_gives(name):
-    """Rows of clips over fsdp, heads and words over tensor."""
-    size = TINY[name]
-    model, (ids, video, asked) = size.build(FLOAT32), some_input(size, 8)
-
-    def loss(params, ids, video):
-        logits = jax.nn.log_softmax(model.logits(params, ids, video, asked)[:, :-1])
-        return -jnp.mean(jnp.take_along_axis(logits, ids[:, 1:, None], axis=-1))
-
-    step, params = jax.value_and_grad(loss), any_params(model)
-    wanted = jax.jit(step)(params, ids, video)
-    mesh = build_mesh(MeshShape(fsdp=2, tensor=2), jax.devices()[:4])
-    places = shardings_of(params, mesh, size.rules)
-    split = sum(not place.is_fully_replicated for place in jax.tree.leaves(places))
-    assert split > len(jax.tree.leaves(places)) / 3
-    rows = jax.NamedSharding(mesh, batch_spec())
-    with jax.set_mesh(mesh):
-        given = jax.device_put(params, places), *jax.device_put((ids, video), rows)
-        found = jax.jit(step, out_shardings=(None, places))(*given)
-    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5)
+def test_four_devices_give_the_gradients_of_one(name):
+    spread = Spread(name)
+    alone, together = spread.run(jax.value_and_grad(spread.loss), out_shardings=(None, spread.places))
+    np.testing.assert_allclose(together[0], alone[0], rtol=1e-5)
     # Biases of keys have no gradient but rounding, so small is small beside the largest of all gradients.
-    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(wanted[1]))
-    for (path, leaf), other in zip(paths_of(found[1]), jax.tree.leaves(wanted[1]), strict=True):
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(alone[1]))
+    for (path, leaf), other in zip(paths_of(together[1]), jax.tree.leaves(alone[1]), strict=True):
         atol = 1e-5 * np.abs(other).max() + 1e-7 * largest
         np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=atol, err_msg=path)
 
@@ -261,10 +278,21 @@ def test_places_that_the_prompt_lacks_are_told():
     ],
 )
 def test_frames_that_do_not_divide_into_clips_are_refused(name, frames, words):
+    video = np.zeros((1, frames, *TINY[name].vision.image, 3), np.uint8)
     with pytest.raises(UserError, match=words):
-        model = TINY[name].build(FLOAT32)
-        video = jnp.zeros((1, frames, *TINY[name].vision.image, 3))
-        jax.eval_shape(model.see, jax.eval_shape(model.init, jax.random.key(0)), video)
+        TINY[name].build(FLOAT32).see({}, video)
+
+
+def test_texts_that_share_a_row_are_read_as_if_alone():
+    size = TINY["internvideo2_5_chat_8b_tiny"]
+    model = size.build(FLOAT32)
+    params, x = any_params(model), np.random.default_rng(0).normal(size=(1, 7, size.language.width))
+    x, states = x.astype(np.float32), jax.jit(model.states)
+    packed = states(params, x, jnp.array([[0, 0, 0, 1, 1, -1, -1]]))
+    first = states(params, x, jnp.array([[0, 0, 0, -1, -1, -1, -1]]))
+    second = states(params, np.roll(x, -3, axis=1), jnp.array([[0, 0, -1, -1, -1, -1, -1]]))
+    close(packed[:, :3], np.asarray(first[:, :3]))
+    close(packed[:, 3:5], np.asarray(second[:, :2]))
 
 
 def test_parts_that_do_not_fit_are_refused():
@@ -272,5 +300,8 @@ def test_parts_that_do_not_fit_are_refused():
     wide = dataclasses.replace(size.language, width=128)
     with pytest.raises(UserError, match="model.bridge.out=64, but the language model's tokens have 128"):
         dataclasses.replace(size, language=wide).check("model")
+    video = np.zeros((1, 4, 28, 28, 3), np.uint8)
+    with pytest.raises(UserError, match="the frames are 28 x 28 and the tower reads 56 x 56; resize them"):
+        size.build(FLOAT32).see({}, video)
     with pytest.raises(UserError, match=r"stage.model.vision: 1 frames of \(30, 28\) do not divide into"):
         dataclasses.replace(size, vision=dataclasses.replace(size.vision, image=(30, 28))).check("model")

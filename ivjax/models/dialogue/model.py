@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
 from ivjax.models.decoder.network import LanguageModel, Text
@@ -13,6 +14,7 @@ from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.models.tower import VideoTower
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
+from ivjax.ops.visual_dropout import positions_in
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class DialogueModel:
         `question` is for bridges that read what is asked.
         """
         frames, grid = self.size.segment(video.shape[1])
+        self.size.visual_tokens(video.shape[1])  # raises before anything is encoded
+        if video.shape[2:4] != self.tower.image:
+            height, width = self.tower.image
+            raise UserError(
+                f"the frames are {video.shape[2]} x {video.shape[3]} and the tower reads {height} x {width}; "
+                "resize them, or change vision.image"
+            )
         # Segments become rows of a larger batch, which the mesh spreads: one long video is many rows.
         rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "batch", None, None, None, None)
         tokens = self.tower.encode(params["vision"], rows).tokens
@@ -77,9 +86,11 @@ class DialogueModel:
     def states(self, params: Params, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
         """Returns the normed last states (B, L, C) of embeddings (B, L, C).
 
-        With `segments` (B, L) a token sees tokens of its own segment alone, which tells texts from padding.
+        With `segments` (B, L) a token sees tokens of its own segment alone, and positions start again in
+        each. Texts count from 0, and -1 is padding.
         """
-        positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        whole = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        positions = whole if segments is None else positions_in(segments)
         text = Text(self.language.turns(positions, x.shape[1]), segments)
         language = params["language"]
         return self.language.normed(language, self.language.layers(language, x, text))

@@ -55,7 +55,8 @@ class ProjectorSize:
         return late.call(self.IMPLEMENTATION, "build", self, compute)
 
     def tokens(self, frames: int, grid: Grid) -> int:
-        """Visual tokens that a video of so many frames becomes."""
+        """Visual tokens that a video of so many frames becomes; raises if it has no whole clips."""
+        self.clips(frames)
         kept = self.image_tokens if frames == 1 else self.frame_tokens
         return frames * (self._frame(grid) if kept is None else kept)
 
