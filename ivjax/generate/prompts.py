@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
@@ -27,8 +26,8 @@ class Prompts(NamedTuple):
 def padded_length(tokens: int, chunk: int) -> int:
     """Returns the length that prompts of up to `tokens` tokens are filled up to.
 
-    A multiple of `chunk`, and at most an eighth more than needed: so few lengths are met, each of which is
-    compiled once.
+    A multiple of `chunk`; of 16 chunks and more, at most an eighth more than needed: so few lengths are met,
+    each of which is compiled once.
     """
     chunks = max(-(-tokens // chunk), 1)
     step = 1 << max(chunks.bit_length() - 4, 0)
@@ -44,9 +43,11 @@ def on_the_right(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> t
     return ids, np.array([length - len(tokens) for tokens in rows], np.int32)
 
 
-def tokens_in(ids: np.ndarray, starts: np.ndarray, vocabulary: int) -> jax.Array:
+def tokens_in(rows: Sequence[Sequence[int]], vocabulary: int) -> np.ndarray:
     """Returns which tokens of the vocabulary are in each row: (B, vocabulary) bool."""
-    seen = np.zeros((len(ids), vocabulary), bool)
-    for row, tokens, start in zip(seen, ids, starts, strict=True):
-        row[tokens[start:]] = True
-    return jnp.asarray(seen)
+    seen = np.zeros((len(rows), vocabulary), bool)
+    for row, tokens in zip(seen, rows, strict=True):
+        ids = np.asarray(tokens, np.int64)
+        # The id of a visual token may be no word.
+        row[ids[(ids >= 0) & (ids < vocabulary)]] = True
+    return seen

@@ -1,0 +1,150 @@
+"""Decoding with a cache against whole passes over the texts, for each kind of language model."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.generate.decoding import Decoding, decode, next_logits
+from ivjax.generate.generator import Generator, row_keys
+from ivjax.generate.prefill import prefill, prompt_logits
+from ivjax.generate.prompts import Prompts, on_the_right
+from ivjax.models.decoder.dropping import VisualDropout
+from ivjax.models.decoder.sizes import Rotary
+from ivjax.train.mesh import build_mesh
+from ivjax.train.sharding import shardings_of
+from tests.generate.whole_pass import (
+    SIZE,
+    VISUAL,
+    logits_after,
+    logits_after_dropping,
+    model_of,
+    texts,
+)
+from tests.goldens import Golden, close
+from tests.models.test_decoder_dropout import Case
+
+CASES = Golden("s3_visual_dropout").config["cases"]
+FAMILIES = {
+    "plain": replace(SIZE, kv_heads=4),
+    "grouped": SIZE,
+    "window": replace(SIZE, window=7, head_width=12),
+    "biases": replace(SIZE, qkv_bias=True, bias=True),
+    "tied": replace(SIZE, tied=True, rotary=Rotary(scaling="yarn", factor=4.0, trained=16)),
+    "dynamic": replace(SIZE, rotary=Rotary(1e4, "dynamic", 2.0, trained=64)),
+}
+PROMPTS = texts(5, 11, 20)
+DROPPING = [row[:2] + [VISUAL] * 8 + row[2:] for row in texts(3, 9, 12)]
+GREEDY = Decoding(new=6, chunk=8)
+read = jax.jit(prefill, static_argnums=(0, 4))
+scored = jax.jit(prompt_logits, static_argnums=(0, 4))
+scored_next = jax.jit(next_logits, static_argnums=(0, 3, 4))
+step = jax.jit(decode, static_argnums=(0, 3, 4))
+KEYS = row_keys(0, range(3))
+
+
+def padded(model, params, rows, length):
+    ids, starts = on_the_right(rows, length)
+    return Prompts(model.embed(params, ids), jnp.asarray(starts), jnp.asarray(ids == VISUAL))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ragged_prompts_go_on_as_whole_passes_say(name):
+    model, params = model_of(FAMILIES[name])
+    answers = Generator(model, params, GREEDY).generate(PROMPTS)
+    assert [len(answer) for answer in answers] == [6, 6, 6] and len(np.unique(answers)) > 3
+    np.testing.assert_array_equal(logits_after(model, params, PROMPTS, answers).argmax(-1), answers)
+
+
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        VisualDropout((1, 2), (1.0, 0.5, 0.25), "uniform0_attention"),
+        VisualDropout((1,), (1.0, 0.4), "uniform"),
+        VisualDropout((2,), (1.0, 0.5), "attention"),
+    ],
+    ids=["mixed", "uniform", "attention"],
+)
+def test_ragged_prompts_with_visual_dropout_go_on_as_whole_passes_say(dropout):
+    model, params = model_of(replace(SIZE, depth=3))
+    options = replace(GREEDY, dropout=dropout)
+    answers = Generator(model, params, options, visual_token=VISUAL).generate(DROPPING)
+    found = logits_after_dropping(model, params, DROPPING, answers, dropout)
+    np.testing.assert_array_equal(found.argmax(-1), answers)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if not case["train"]])
+def test_a_step_after_s3_visual_dropout_is_the_originals(name):
+    case = Case(name)
+    golden, (rows, length) = case.golden, case.x.shape[:2]
+    shift = 6  # as if the prompt were shorter than others beside it
+    visual = jnp.pad(case.tokens.visual, ((0, 0), (shift, 0)))
+    prompts = Prompts(jnp.pad(case.x, ((0, 0), (shift, 0), (0, 0))), jnp.full(rows, shift, jnp.int32), visual)
+    options = Decoding(3, chunk=8, dropout=case.dropout, visual=int(case.facts["nvis"][0]))
+    state, token = read(case.model, case.params, prompts, row_keys(0, range(rows)), options)
+    outputs = golden.group(f"outputs/{name}/decode")
+    np.testing.assert_array_equal(token, outputs["next_token"].reshape(-1))
+    close(
+        scored_next(case.model, case.params, state, length + shift, options)[0],
+        outputs["logits"].reshape(rows, -1),
+    )
+    # The original's caches, layer by layer.
+    runs = zip(options.runs(case.size.depth), options.lengths(length), strict=True)
+    lengths = [count for (first, last), count in runs for _ in range(first, last)]
+    np.testing.assert_array_equal(lengths, outputs["kv_lengths"].reshape(-1))
+    for run, count in zip(state.caches, options.lengths(length), strict=True):
+        np.testing.assert_array_equal(run.starts, shift)
+        assert run.cache.keys.shape[2] >= shift + count + options.new
+
+
+def test_chunks_of_a_prompt_give_what_the_whole_gives():
+    model, params = model_of(FAMILIES["window"])
+    prompts = padded(model, params, PROMPTS, 22)
+    whole, other = scored(model, params, prompts, KEYS, replace(GREEDY, chunk=22))
+    for chunk in (5, 8):
+        logits, state = scored(model, params, prompts, KEYS, replace(GREEDY, chunk=chunk))
+        close(logits, whole)
+        for row, start in enumerate(np.asarray(prompts.starts)):
+            mine, theirs = (s.caches[0].cache.keys[:, row, start:22] for s in (state, other))
+            close(mine, theirs)
+
+
+def test_an_int8_cache_is_close():
+    model, params = model_of(SIZE)
+    prompts, options = padded(model, params, PROMPTS, 24), replace(GREEDY, cache="int8")
+    exact, full = scored(model, params, prompts, KEYS, GREEDY)
+    logits, state = scored(model, params, prompts, KEYS, options)
+    mine, cache = state.caches[0].cache, full.caches[0].cache
+    assert mine.keys.dtype == mine.values.dtype == jnp.int8
+    # Of the first layer, whose inputs are the same: half a step of the largest number of a token and head.
+    for stored, scale, wanted in (
+        (mine.keys, mine.key_scales, cache.keys),
+        (mine.values, mine.value_scales, cache.values),
+    ):
+        bound = np.abs(wanted[0]).max(-1, keepdims=True) / 254
+        assert np.all(np.abs(stored[0] * scale[0] - wanted[0]) <= bound * 1.001 + 1e-9)
+    # Through all layers: a tenth of the spread of the logits.
+    assert np.abs(logits - exact).max() < 0.1 * np.std(exact)
+
+
+def test_four_devices_under_tensor_and_fsdp_go_on_as_one():
+    model, params = model_of(replace(SIZE, depth=3))
+    rows = [*DROPPING, DROPPING[0][::-1]]
+    options = replace(GREEDY, dropout=VisualDropout((1, 2), (1.0, 0.5, 0.25), "uniform0_attention"))
+    alone = Generator(model, params, options, visual_token=VISUAL).generate(rows)
+    mesh = build_mesh(MeshShape(data=1, fsdp=2, tensor=2), jax.devices()[:4])
+    with jax.set_mesh(mesh):
+        spread = jax.device_put(params, shardings_of(params, mesh, model.size.rules))
+        generator = Generator(model, spread, options, visual_token=VISUAL)
+        assert generator.generate(rows) == alone
+        prompts = padded(model, spread, rows, 24)
+        state, _ = read(model, spread, prompts, row_keys(0, range(4)), replace(options, visual=8))
+        state, _ = step(model, spread, state, 24, replace(options, visual=8))
+    for run in state.caches:
+        layers, batch, slots, heads, width = run.cache.keys.shape
+        held = run.cache.keys.sharding.shard_shape(run.cache.keys.shape)
+        assert held == (layers, batch // 2, slots, heads // 2, width)
