@@ -101,10 +101,12 @@ def found(case):
 
     @jax.jit
     def run(params, x):
-        step = case.loss(params, x), None
+        layers, before = case.layers(params, x, case.tokens._replace(labels=places))
         if case.facts["train"]:
             step = jax.value_and_grad(case.loss, argnums=(0, 1), has_aux=True)(params, x)
-        return step, *case.layers(params, x, case.tokens._replace(labels=places))
+        else:
+            step = (None, (case.model.logits(params, layers[-1][0]), layers[-1][1])), None
+        return step, layers, before
 
     return run(case.params, case.x)
 

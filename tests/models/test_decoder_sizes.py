@@ -19,6 +19,7 @@ from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.models.params import any_params
 
+SLOW = pytest.mark.slow
 TINY = LanguageSize.PRESETS["tiny"]
 LORA = replace(TINY, qkv_bias=True, lora=Lora(rank=4, alpha=8.0))
 
@@ -32,7 +33,9 @@ def logits(model, params, ids):
     return model.logits(params, model.normed(params, states))
 
 
-@pytest.mark.parametrize("size", [LORA, replace(TINY, tied=True)], ids=["lora", "tied"])
+@pytest.mark.parametrize(
+    "size", [pytest.param(LORA, id="lora"), pytest.param(replace(TINY, tied=True), id="tied", marks=SLOW)]
+)
 def test_four_devices_under_tensor_and_fsdp_equal_one(size):
     model, ids = size.build(Compute("float32")), np.random.default_rng(0).integers(0, 512, (4, 16))
     params = any_params(model)
