@@ -20,6 +20,7 @@ from ivjax.convert.families.language_models import INTERNLM2, LLAMA, PHI3
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Arrays, LazyTensor
 from ivjax.convert.formats.writing import write_safetensors
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
 from ivjax.models.decoder.sizes import Rotary
 from ivjax.models.dialogue.presets import DIALOGUES
@@ -104,6 +105,28 @@ def test_what_videochat2_trained_fits_all_but_the_language_model():
     assert total == listing["total_params"]
 
 
+def test_a_file_of_videochat2s_second_stage_has_no_parts_that_read_words():
+    _, shapes, _ = whole("videochat2_mistral_7b_stage3")
+    text = ("embeddings.word", "embeddings.position", ".intermediate.", ".output.dense", ".output.LayerNorm")
+    layers = ("attention.output", "crossattention.output")
+    second = {
+        name: shape
+        for name, shape in shapes.items()
+        if not any(t in name for t in text) or any(layer in name for layer in layers)
+    }
+    assert len(shapes) - len(second) == 2 + 12 * 6 + 1
+    size = DIALOGUES["videochat2_mistral_7b"]
+    size = replace(size, bridge=replace(size.bridge, reads_text=False))
+    report = (
+        recognise(Unread(second), "w")
+        .match(MatchRequest(BY_NAME["videochat2_mistral"].shapes(size), partial=True))
+        .report
+    )
+    assert report.fits and not report.unused and report.matched == len(second)
+    changed = ImportChoices("videochat2_mistral", "videochat2_mistral_7b", ("bridge.reads_text=false",))
+    assert compare(Unread(second), "w", changed).sizes == size
+
+
 def test_task_heads_in_a_file_of_internvideo2_5_are_listed_as_unused():
     listing, shapes, _ = whole("internvideo2_5_chat_8b")
     more = {f"{name}.0.weight": (1,) for name in listing["extra_prefixes_in_file"]}
@@ -121,10 +144,17 @@ def test_a_larger_vocabulary_is_taken_from_the_file_and_reported():
     assert compared.report.preset == f"internvideo2_5_chat_8b {told}"
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+TOWERS = {
+    "internvit": "internvideo2_5_chat_8b_tiny",
+    "umt_encoder": "videochat2_mistral_7b_tiny",
+    "internvideo2_unpooled": "internvideo2_chat_8b_tiny",
+}
+
+
+@pytest.mark.parametrize("name", [*BY_NAME, *TOWERS])
 def test_an_export_has_the_names_and_the_bits_of_the_file_that_was_imported(name, tmp_path):
-    family = BY_NAME[name]
-    size = tiny_of(family)
+    family = FAMILIES[name]
+    size = DIALOGUES[TOWERS[name]].vision if name in TOWERS else tiny_of(family)
     theirs = drawn(family, size, ml_dtypes.bfloat16)
     write_originals(tmp_path / "theirs.safetensors", theirs)
     choices = ImportChoices(name, sizes=size)
@@ -244,6 +274,13 @@ def test_a_tower_inside_a_file_stands_alone(tmp_path):
     write_originals(tmp_path / "w.safetensors", originals(INTERNVIDEO2_5_CHAT, size))
     tower, params, _ = ivjax.load(f"{tmp_path}/w.safetensors#vision", sizes=size)
     assert tower.size == size.vision and params["cls_token"].shape == (1, 1, 32)
+    # The same tower in a file of its own, under the names that it has in the whole.
+    whole = originals(INTERNVIDEO2_5_CHAT, size)
+    alone = {name: x for name, x in whole.items() if name.startswith("vision_model.")}
+    write_originals(tmp_path / "tower.safetensors", alone)
+    found = ivjax.load(tmp_path / "tower.safetensors", sizes=size.vision)
+    assert found.made == "internvit the given sizes"
+    jax.tree.map(np.testing.assert_array_equal, found.params, params)
 
 
 def test_how_positions_are_scaled_is_read_beside_the_language_model(tmp_path):

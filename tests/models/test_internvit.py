@@ -1,5 +1,7 @@
 """InternViT against the original, of both styles, and what it adds to the protocol of towers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,3 +120,8 @@ def test_an_image_that_does_not_divide_into_patches_is_refused():
 def test_the_300m_has_as_many_parameters_as_the_original():
     shapes = INTERNVIT.shapes(InternVitSize.PRESETS["300M"])
     assert sum(np.prod(shape, dtype=int) for shape in shapes.values()) == 304_012_288
+    # Of one frame of 448 pixels a side; all that frames share are the kernels.
+    size = InternVitSize.PRESETS["300M"]
+    flops = sum(size.flops().values())
+    assert 0.71e12 < flops < 0.74e12
+    assert sum(dataclasses.replace(size, frames=4).flops().values()) == 4 * flops

@@ -56,9 +56,11 @@ class ProjectorSize:
 
     def tokens(self, frames: int, grid: Grid) -> int:
         """Visual tokens that a video of so many frames becomes; raises if it has no whole clips."""
-        self.clips(frames)
         kept = self.image_tokens if frames == 1 else self.frame_tokens
-        return frames * (self._frame(grid) if kept is None else kept)
+        if kept is None:
+            return frames * self._frame(grid)
+        self.clips(frames)
+        return frames * kept
 
     def clips(self, frames: int) -> int:
         """The clips that a video of so many frames is cut into."""
