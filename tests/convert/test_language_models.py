@@ -57,9 +57,9 @@ def shapes_in(model):
 @pytest.mark.parametrize(
     "model, family",
     [
-        ("vicuna_7b", LLAMA),
-        ("mistral_7b", LLAMA),
-        ("qwen2_7b", LLAMA),
+        pytest.param("vicuna_7b", LLAMA, marks=pytest.mark.slow),
+        pytest.param("mistral_7b", LLAMA, marks=pytest.mark.slow),
+        pytest.param("qwen2_7b", LLAMA, marks=pytest.mark.slow),
         ("qwen2_5_1_5b", LLAMA),
         ("phi3_mini_4k", PHI3),
         ("internvl_internlm2_5_7b", INTERNLM2),

@@ -19,7 +19,6 @@ from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.models.params import any_params
 
-SLOW = pytest.mark.slow
 TINY = LanguageSize.PRESETS["tiny"]
 LORA = replace(TINY, qkv_bias=True, lora=Lora(rank=4, alpha=8.0))
 
@@ -33,9 +32,8 @@ def logits(model, params, ids):
     return model.logits(params, model.normed(params, states))
 
 
-@pytest.mark.parametrize(
-    "size", [pytest.param(LORA, id="lora"), pytest.param(replace(TINY, tied=True), id="tied", marks=SLOW)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [LORA, replace(TINY, tied=True)], ids=["lora", "tied"])
 def test_four_devices_under_tensor_and_fsdp_equal_one(size):
     model, ids = size.build(Compute("float32")), np.random.default_rng(0).integers(0, 512, (4, 16))
     params = any_params(model)
@@ -116,6 +114,7 @@ def test_flops_of_attention_count_the_cache_and_stop_at_the_window():
     assert narrow.flops(40)["attention"] == one * (16 * 8 + 24 * 16)
 
 
+@pytest.mark.slow
 def test_a_run_of_some_layers_behind_a_cache_copies_no_weights():
     size = replace(TINY, width=256, mlp_width=512, depth=6)
     model = size.build(Compute("float32"))

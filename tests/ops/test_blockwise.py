@@ -37,10 +37,10 @@ def drawn(queries, keys, heads=4, groups=2, width=8, batch=2):
 @pytest.mark.parametrize(
     "queries, keys, causal, window, start",
     [
-        (40, 40, True, None, 0),
+        pytest.param(40, 40, True, None, 0, marks=pytest.mark.slow),
         (40, 40, False, None, 0),
         # Queries behind keys of a cache: with the cache full, in a window, and far from its end.
-        (37, 91, True, None, 54),
+        pytest.param(37, 91, True, None, 54, marks=pytest.mark.slow),
         (37, 91, True, 23, 54),
         (5, 50, True, None, 20),
         pytest.param(70, 70, True, 9, 0, marks=pytest.mark.slow),
