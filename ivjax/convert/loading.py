@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.convert.lora_files import read_lora
+from ivjax.convert.lora_files import read_inner_lora, read_lora
 from ivjax.convert.model_summary import summary
 from ivjax.convert.origins import params_of_run
 from ivjax.convert.registry import family_named
@@ -23,6 +23,7 @@ from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.run_folder import checkpoint_steps, folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
+from ivjax.models.dialogue import DialogueSize
 from ivjax.models.sizes import ComposedSize
 from ivjax.ops.cut import Params
 
@@ -214,9 +215,15 @@ def _with_tokenizer(found: Loaded, tokenizer: str | Path | Tokenizer) -> Loaded:
 
 
 def _with_lora(found: Loaded, path: str | Path) -> Loaded:
-    """Returns a language model with the factors of a LoRA beside its parameters."""
+    """Returns a language model, or one inside another, with the factors of a LoRA beside its parameters."""
     if not found.family:
         raise UserError(f"{found.path} is a run; a LoRA is added to the file of a language model")
-    size, factors = read_lora(path, family_named(found.family), getattr(found.model, "size", None))
-    params, made = {**found.params, "lora": factors}, f"{found.made} with the LoRA of {path}"
+    whole, made = getattr(found.model, "size", None), f"{found.made} with the LoRA of {path}"
+    if isinstance(whole, DialogueSize):
+        language, factors = read_inner_lora(path, whole.language)
+        size: Any = dataclasses.replace(whole, language=language)
+        params = {**found.params, "language": {**found.params["language"], "lora": factors}}
+    else:
+        size, factors = read_lora(path, family_named(found.family), whole)
+        params = {**found.params, "lora": factors}
     return dataclasses.replace(found, model=size.build(Compute(found.dtype)), params=params, made=made)

@@ -17,6 +17,7 @@ from ivjax.convert.families.language_models import lora_rows
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Renamed, Tensors, stripped
 from ivjax.convert.formats.writing import Advance, no_progress, write_safetensors
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
 from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
 from ivjax.ops.cut import Params
@@ -51,6 +52,21 @@ def read_lora(path: Path | str, family: Family, size: Any) -> tuple[LanguageSize
         raise UserError(f"{path} is a LoRA for another model than this {family.name}: {problems[0]}")
     leaves = {leaf.path.removeprefix(_BRANCH): leaf.lazy(bare).read() for leaf in found.leaves}
     return sized, unflatten(leaves)
+
+
+def read_inner_lora(path: Path | str, size: LanguageSize) -> tuple[LanguageSize, Params]:
+    """Returns the same for a language model inside another one, of whichever family the file's names are."""
+    if size.lora is not None:
+        raise UserError(f"the model has a LoRA already; leave out {path}, or export it merged first")
+    errors = []
+    for family in FAMILIES.values():
+        if family.kind is LanguageSize:
+            try:
+                return read_lora(path, family, size)
+            except UserError as error:
+                errors.append(error)
+    # The family whose names these are tells what does not fit.
+    raise next((error for error in errors if "for another model" in str(error)), errors[0])
 
 
 def write_lora(

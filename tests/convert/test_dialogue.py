@@ -1,6 +1,7 @@
 """Files of dialogue models: names and shapes at full size, bits there and back, files in two parts."""
 
 import json
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -20,9 +21,10 @@ from ivjax.convert.families.language_models import INTERNLM2, LLAMA, PHI3
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Arrays, LazyTensor
 from ivjax.convert.formats.writing import write_safetensors
+from ivjax.convert.lora_files import write_lora
 from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
-from ivjax.models.decoder.sizes import Rotary
+from ivjax.models.decoder.sizes import Lora, Rotary
 from ivjax.models.dialogue.presets import DIALOGUES
 from tests.convert.originals import originals, pseudo_random, write_originals
 from tests.convert.test_language_models import shapes_in
@@ -313,3 +315,28 @@ def test_how_positions_are_scaled_is_read_beside_the_language_model(tmp_path):
     language = loaded.model.size.language
     assert language.rotary == Rotary(10000.0, "long", 1.0, 4096, 131072, (1.0,) * 8, (2.0,) * 8)
     assert language.window is None and language.lora == size.language.lora
+
+
+def test_a_lora_of_the_language_model_is_loaded_beside_it(tmp_path):
+    size = DIALOGUES["internvideo2_5_chat_8b_tiny"]
+    write_originals(tmp_path / "w.safetensors", originals(INTERNVIDEO2_5_CHAT, size))
+    tuned = replace(size.language, lora=Lora(4, 8.0, ("q", "k", "v", "down")))
+    rng = np.random.default_rng(0)
+    leaves = {path: rng.normal(size=shape) for path, shape in INTERNLM2.shapes(tuned).items()}
+    for path in leaves:
+        leaves[path] = leaves[re.sub("attn/[kv]/a", "attn/q/a", path)]
+    factors = Arrays({path: leaf.astype(np.float32) for path, leaf in leaves.items()})
+    (tmp_path / "adapter").mkdir()
+    write_lora(tmp_path / "adapter/adapter_model.safetensors", factors, INTERNLM2, tuned)
+    loaded = ivjax.load(tmp_path / "w.safetensors", sizes=size, lora=tmp_path / "adapter")
+    assert loaded.model.size == replace(size, language=tuned)
+    lora = loaded.params["language"]["lora"]
+    np.testing.assert_array_equal(lora["blocks"]["mlp"]["down"]["b"], factors["lora/blocks/mlp/down/b"])
+    other = replace(size, language=replace(size.language, width=32), bridge=replace(size.bridge, out=32))
+    write_originals(tmp_path / "other.safetensors", originals(INTERNVIDEO2_5_CHAT, other))
+    with pytest.raises(UserError, match="adapter is a LoRA for another model than this internlm2"):
+        ivjax.load(tmp_path / "other.safetensors", sizes=other, lora=tmp_path / "adapter")
+    family = BY_NAME["videochat2_mistral"]
+    write_originals(tmp_path / "chat.safetensors", drawn(family, tiny_of(family)))
+    with pytest.raises(UserError, match="the model has a LoRA already; leave out"):
+        ivjax.load(tmp_path / "chat.safetensors", sizes=tiny_of(family), lora=tmp_path / "adapter")
