@@ -1,7 +1,6 @@
 """Measures the three forms of the contrastive loss, forward and backward, by batch size: time and memory."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from ivjax.bench.memory import free_memory
 from ivjax.bench.timing import in_turn
 from ivjax.errors import UserError
 from ivjax.experiment.mesh_shape import MeshShape
@@ -51,7 +51,7 @@ class LossBench:
 def bench_loss(wanted: LossBench) -> Iterator[str]:
     """Yields JSON lines: one per size and form, then the ratios of the other forms to dense."""
     mesh = build_mesh(MeshShape(data=-1), _devices(wanted.devices))
-    limit = _free_memory(mesh) / 2 if wanted.limit_gib is None else wanted.limit_gib * 2**30
+    limit = free_memory(mesh.devices.flat[0]) / 2 if wanted.limit_gib is None else wanted.limit_gib * 2**30
     results: list[dict[str, Any]] = []
     with jax.set_mesh(mesh):
         for rows in sorted(wanted.rows):
@@ -169,12 +169,3 @@ def _devices(count: int | None) -> Sequence[jax.Device]:
 
 def _is_cpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "cpu"
-
-
-def _free_memory(mesh: Mesh) -> float:
-    """Returns the free bytes of a device of the mesh, or of the machine for a mesh of CPU devices."""
-    stats = mesh.devices.flat[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        return float(stats["bytes_limit"] - stats["bytes_in_use"])
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))

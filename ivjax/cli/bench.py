@@ -36,6 +36,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     step.set_defaults(run=_bench_step)
     _add_data(what)
     _add_loss(what)
+    _add_hico(what)
 
 
 def _add_data(what: argparse._SubParsersAction) -> None:
@@ -79,6 +80,33 @@ def _add_loss(what: argparse._SubParsersAction) -> None:
     loss.set_defaults(run=_bench_loss)
 
 
+def _add_hico(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Time merging of tokens (HiCo) beside a form that merges all tokens at every step as the originals "
+        "do, the products of its scores alone, and average pooling; forward, and forward with backward."
+    )
+    hico = add_command(what, "hico", about, "ivjax bench hico --sizes 8,1024,4096,32 --dtypes bfloat16")
+    hico.add_argument(
+        "--sizes",
+        nargs="+",
+        metavar="CLIPS,TOKENS,WIDTH,HEADS",
+        help="what is merged (default 1,1024,1024,16 8,1024,1024,16 8,1024,4096,32 64,1024,4096,32)",
+    )
+    hico.add_argument("--target", type=int, default=64, help="tokens that are left of a clip (default 64)")
+    dtypes = ("float32", "bfloat16")
+    hico.add_argument(
+        "--dtypes", nargs="+", choices=dtypes, default=dtypes, help="of the tokens (default both)"
+    )
+    hico.add_argument("--runs", type=int, default=5, help="timed runs of each form, at most (default 5)")
+    hico.add_argument(
+        "--seconds", type=float, default=30, help="time for each form and size, at most (default 30)"
+    )
+    hico.add_argument(
+        "--limit-gib", type=float, help="larger forms are only compiled (default: half of the free memory)"
+    )
+    hico.set_defaults(run=_bench_hico)
+
+
 def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.bench.step_speed import bench_step
     from ivjax.experiment.files import load_experiment
@@ -116,5 +144,17 @@ def _bench_loss(options: argparse.Namespace) -> int:
         options.limit_gib,
     )
     for line in bench_loss(wanted):
+        say(line)
+    return 0
+
+
+def _bench_hico(options: argparse.Namespace) -> int:
+    from ivjax.bench.hico_speed import SIZES, HicoBench, bench_hico, clip_sizes
+
+    sizes = SIZES if options.sizes is None else clip_sizes(options.sizes)
+    wanted = HicoBench(
+        sizes, options.target, tuple(options.dtypes), options.runs, options.seconds, options.limit_gib
+    )
+    for line in bench_hico(wanted):
         say(line)
     return 0

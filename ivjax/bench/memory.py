@@ -1,0 +1,14 @@
+"""Memory that a benchmark may use."""
+
+import os
+
+import jax
+
+
+def free_memory(device: jax.Device) -> float:
+    """Returns the free bytes of a device, or of the machine if it is a CPU."""
+    stats = device.memory_stats()
+    if stats and "bytes_limit" in stats:
+        return float(stats["bytes_limit"] - stats["bytes_in_use"])
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return float(os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE"))
