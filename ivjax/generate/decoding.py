@@ -90,7 +90,7 @@ class Decoded(NamedTuple):
     Attributes:
         caches: by run of layers.
         token: (B,) int32, the last token of each row, not yet in the caches.
-        count: tokens that were generated.
+        generated: tokens of each row so far.
         done: (B,) bool, whether the text has ended.
         seen: (B, V) bool, which tokens are in the text; None: not asked for.
         keys: (B,) of random numbers, one per row.
@@ -98,7 +98,7 @@ class Decoded(NamedTuple):
 
     caches: tuple[RunCache, ...]
     token: jax.Array
-    count: jax.Array
+    generated: jax.Array
     done: jax.Array
     seen: jax.Array | None
     keys: jax.Array
@@ -123,7 +123,7 @@ def next_logits(
     runs = zip(options.runs(model.size.depth), options.lengths(prompt), state.caches, strict=True)
     caches = []
     for (first, last), length, run in runs:
-        slot = length + state.count - 1
+        slot = length + state.generated - 1
         text, written = places_in(model, run, slot, 1, length + options.new)
         x, cache = model.cached_layers(params, x, text, run.cache, written, first, last)
         caches.append(RunCache(cache, run.starts))
@@ -134,7 +134,7 @@ def next_logits(
 def chosen(state: Decoded, logits: jax.Array, options: Decoding) -> tuple[Decoded, jax.Array]:
     """Returns the state with a token for each row from logits (B, V), and these tokens, as `decode` does."""
     # By row and step: the numbers that a row draws do not depend on what else is in the batch.
-    keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.count)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.generated)
     token = choose(options.sampling, logits, keys, state.seen)
     told = jnp.where(state.done, ENDED, token)
     # A row that has ended goes on with some token, because all rows keep one shape; nobody sees it.
@@ -142,7 +142,7 @@ def chosen(state: Decoded, logits: jax.Array, options: Decoding) -> tuple[Decode
     if seen is not None:
         seen = seen.at[jnp.arange(len(token)), token].set(True)
     done = state.done | jnp.any(token[:, None] == jnp.asarray(options.stops, jnp.int32), axis=1)
-    return state._replace(token=token, count=state.count + 1, done=done, seen=seen), told
+    return state._replace(token=token, generated=state.generated + 1, done=done, seen=seen), told
 
 
 def places_in(

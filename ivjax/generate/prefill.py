@@ -46,7 +46,7 @@ def prompt_logits(
     state = Decoded(
         caches=tuple(caches),
         token=jnp.zeros(rows, jnp.int32),
-        count=jnp.zeros((), jnp.int32),
+        generated=jnp.zeros((), jnp.int32),
         done=jnp.zeros(rows, bool),
         seen=prompts.seen,
         keys=keys,

@@ -55,20 +55,19 @@ def with_tokens(cache: Cache, keys: jax.Array, values: jax.Array, start: jax.Arr
     if cache.key_scales is not None:
         (keys, key_scales), (values, value_scales) = _rounded(keys), _rounded(values)
         new = Cache(keys, values, key_scales, value_scales)
-    return Cache(*(_put(old, fresh, start) for old, fresh in zip(cache, new, strict=True)))
+    # A tree leaves out scales that are None.
+    return jax.tree.map(lambda old, fresh: _put(old, fresh, start), cache, new)
 
 
 def stored_tokens(cache: Cache, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     """Returns a layer's keys and values (B, M, G, D) in `dtype`."""
-    if cache.key_scales is None:
+    if cache.key_scales is None or cache.value_scales is None:
         return cache.keys.astype(dtype), cache.values.astype(dtype)
     keys, values = cache.keys * cache.key_scales, cache.values * cache.value_scales
     return keys.astype(dtype), values.astype(dtype)
 
 
-def _put(old: jax.Array | None, new: jax.Array | None, start: jax.Array) -> jax.Array | None:
-    if old is None or new is None:
-        return None
+def _put(old: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
     return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
 
 
