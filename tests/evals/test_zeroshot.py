@@ -154,8 +154,8 @@ def test_what_cannot_be_named_is_an_error(tmp_path):
         score(setting(ColourEncoder(), one, read=read_views), ZeroShot(attribute="events"))
     with pytest.raises(UserError, match="'a video' has no {} where"):
         ZeroShot(attribute="colour", prompts=("a video",))
-    with pytest.raises(UserError, match="needs classes: give a file of names, or an attribute"):
-        ZeroShot()
+    with pytest.raises(UserError, match="has no class names; give a file of names with --classes, or an"):
+        score(setting(action_encoder(EYE), path), ZeroShot())
 
 
 def questions(answers):

@@ -14,7 +14,7 @@ class ZeroShot(RankingSuite):
     Attributes:
         attribute: its values are the classes, instead of numbered labels; `caption` stands for a row's only
             caption.
-        classes: a file of class names (None: all values of the attribute).
+        classes: a file of class names (None: all values of the attribute, or the test set's own names).
         prompts: templates with {} for the name (none: the 16 of action recognition, and one for attributes).
     """
 
@@ -36,5 +36,3 @@ class ZeroShot(RankingSuite):
         for template in self.prompts:
             if "{}" not in template:
                 raise UserError(f"the prompt {template!r} has no {{}} where the class name goes")
-        if self.attribute is None and self.classes is None:
-            raise UserError("zero-shot recognition needs classes: give a file of names, or an attribute")
