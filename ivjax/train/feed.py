@@ -1,6 +1,6 @@
 """Host batches -> global arrays on the mesh."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from ivjax.data_pipelines.load.examples import MissingArraysError
 from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
 from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
 from ivjax.errors import UserError
@@ -92,7 +93,19 @@ def open_loader(
         medium: BatchRequest(spec, experiment.batch, experiment.seed, host, broken)
         for medium, spec in _specs(objective).items()
     }
-    return open_media(experiment.data, requests, eval_clips)
+    try:
+        return open_media(experiment.data, requests, eval_clips)
+    except MissingArraysError as error:
+        raise UserError(f"{error}{_remedy(objective, error.names)}") from None
+
+
+def _remedy(objective: Objective, missing: Sequence[str]) -> str:
+    """The end of a sentence that says what to set, where the stage can do without what no field gives."""
+    known = {name: way for medium in objective.media.values() for name, way in medium.remedies.items()}
+    if any(name not in known for name in missing):
+        return ""
+    *first, last = (known[name] for name in missing)
+    return f"; to do without, set {', '.join(first)} and {last}" if first else f"; to do without, set {last}"
 
 
 def _specs(objective: Objective) -> dict[str, Spec]:
