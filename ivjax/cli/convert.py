@@ -19,11 +19,13 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _add_inspect(what: argparse._SubParsersAction) -> None:
     about = (
-        "Show a file's family and nearest preset, and account for every tensor; status 1 if it does not fit."
+        "Show a file's family and nearest preset, and account for every tensor; status 1 if it does not fit, "
+        "or holds NaN or infinities."
     )
     parser = add_command(what, "inspect", about, "ivjax convert inspect pretrain.pth")
     parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
     _add_choices(parser)
+    parser.add_argument("--quick", action="store_true", help="compare names and shapes alone; read no tensor")
     parser.set_defaults(run=_inspect)
 
 
@@ -50,6 +52,11 @@ def _add_export(what: argparse._SubParsersAction) -> None:
     parser = add_command(what, "export", about, "ivjax convert export viclip_b.safetensors viclip_b.pth")
     parser.add_argument("weights", type=Path, help="weights in this project's format")
     parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument(
+        "--names",
+        metavar="FAMILY",
+        help="write the names of this family, such as clip_hub (default: those that the weights came with)",
+    )
     _add_json(parser)
     parser.set_defaults(run=_export)
 
@@ -86,6 +93,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         default="centre",
         help="image kernels go to the middle of time, or are spread over it (default centre)",
     )
+    parser.add_argument("--allow-non-finite", action="store_true", help="read NaN and infinities as they are")
     _add_json(parser)
 
 
@@ -96,7 +104,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _inspect(options: argparse.Namespace) -> int:
     from ivjax.convert.conversion import inspect_file
 
-    report = inspect_file(options.file, _choices(options))
+    report = inspect_file(options.file, _choices(options), not options.quick, note)
     _show(report, options.json)
     # A status, so that scripts need not read the table.
     return 0 if report.fits else 1
@@ -115,7 +123,7 @@ def _import(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from ivjax.convert.conversion import export_file
 
-    _show(export_file(options.weights, options.out, note), options.json)
+    _show(export_file(options.weights, options.out, note, options.names), options.json)
     return 0
 
 
@@ -138,6 +146,7 @@ def _choices(options: argparse.Namespace) -> Any:
         options.dtype,
         options.frames,
         options.inflate,
+        allow_non_finite=options.allow_non_finite,
     )
 
 

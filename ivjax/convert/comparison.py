@@ -36,6 +36,7 @@ class ImportChoices:
         frames: the frames that a joint position table in the file stands for.
         inflate: how image kernels become video kernels.
         sizes: sizes of the family's models, in place of a preset.
+        allow_non_finite: whether NaN and infinities are read as they are.
     """
 
     family: str | None = None
@@ -46,6 +47,7 @@ class ImportChoices:
     frames: int | None = None
     inflate: Inflation = "centre"
     sizes: Any = None
+    allow_non_finite: bool = False
 
 
 @dataclass(frozen=True)

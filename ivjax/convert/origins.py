@@ -20,6 +20,7 @@ from ivjax.convert.engine.fits import Fitting
 from ivjax.convert.engine.matching import MatchRequest
 from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.formats.finite import FiniteTensors, split_allowed
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.formats.tensors import Arrays, LazyTensor, Shape, Tensors
@@ -42,14 +43,22 @@ from ivjax.stages.training_rates import objective_of
 _ENTRY = re.compile(r"(?:(?P<into>\w+)=)?(?P<path>.+?)(?:#(?P<there>[\w/]+))?", re.DOTALL)
 
 
-def open_weights(path: Path | str) -> Tensors:
+def open_weights(path: Path | str, finite: bool = True) -> Tensors:
     """Returns the tensors of a weight file, or of a run folder under the names of this project's format.
 
-    FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head.
+    FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head. Unless
+    `finite` is false, or FILE?nonfinite=allow is asked for, NaN and infinities raise when they are read.
     """
+    if allowed := split_allowed(str(path)):
+        return open_weights(allowed, finite=False)
+    tensors = _open_any(path)
+    return FiniteTensors(tensors, str(path)) if finite else tensors
+
+
+def _open_any(path: Path | str) -> Tensors:
     if chosen := split_classes(str(path)):
         file, asked = chosen
-        return with_classes(open_weights(file), asked, file)
+        return with_classes(_open_any(file), asked, file)
     folder = Path(path).expanduser()
     if not is_run(folder):
         return open_tensors(folder)
