@@ -13,7 +13,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "Convert checkpoints of the original models, and compare with them."
     convert = add_command(commands, "convert", about, "ivjax convert inspect ViCLIP-B_InternVid-FLT-10M.pth")
     what = convert.add_subparsers(dest="what", required=True)
-    for add_one in (_add_inspect, _add_import, _add_export, _add_parity):
+    for add_one in (_add_inspect, _add_import, _add_export, _add_parity, _add_families):
         add_one(what)
 
 
@@ -69,6 +69,16 @@ def _add_parity(what: argparse._SubParsersAction) -> None:
     parser.add_argument("--fixture", type=Path, required=True, help="NAME.safetensors, NAME.json beside it")
     _add_json(parser)
     parser.set_defaults(run=_parity)
+
+
+def _add_families(what: argparse._SubParsersAction) -> None:
+    about = (
+        "List the families of checkpoints: presets, names of tensors, and with FAMILY the options of sizes."
+    )
+    parser = add_command(what, "families", about, "ivjax convert families clip_hub")
+    parser.add_argument("family", nargs="?", metavar="FAMILY", help="one family, in detail (default: all)")
+    _add_json(parser)
+    parser.set_defaults(run=_families)
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +143,17 @@ def _parity(options: argparse.Namespace) -> int:
     report = check_parity(options.weights, options.fixture)
     _show(report, options.json)
     return 0 if report.holds else 1
+
+
+def _families(options: argparse.Namespace) -> int:
+    from ivjax.convert.catalogue import catalogue
+
+    entries = catalogue(options.family)
+    if options.json:
+        print(json.dumps([entry.as_dict() for entry in entries], indent=1))
+    else:
+        print("\n\n".join(entry.text() for entry in entries))
+    return 0
 
 
 def _choices(options: argparse.Namespace) -> Any:

@@ -43,10 +43,18 @@ def default_of(kind: Any) -> Any:
 
 def ways_to_write(kind: Any, old: Any) -> list[str]:
     """Returns what an override may write for a dataclass: presets, and calls with the required fields."""
-    classes = [
-        f"{c.__name__}({', '.join(f'{name}=...' for name in _required(c))})" for c in _classes(kind, old)
-    ]
-    return [*_presets(kind, old), *classes]
+    return [*_presets(kind, old), *map(way_to_write, _classes(kind, old))]
+
+
+def way_to_write(kind: type) -> str:
+    """Returns the call of a dataclass with the fields that it requires."""
+    return f"{kind.__name__}({', '.join(f'{name}=...' for name in _required(kind))})"
+
+
+def classes_that_follow(module: Any, kind: Any) -> list[type]:
+    """Returns the dataclasses that a module defines and that may stand where `kind` is declared."""
+    found = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+    return [c for c in found if dataclasses.is_dataclass(c) and _fits(c, kind)]
 
 
 def _read(kind: Any, old: Any, text: str) -> Any:

@@ -32,6 +32,11 @@ HUB = GOLDEN / "hub"
 MANIFESTS = json.loads((GOLDEN / "manifests/hub.json").read_text())["models"]
 NEW = ("temperature", "vision/temporal_embed")  # what ViCLIP has and CLIP lacks
 FRESH = {"clip": NEW}
+# Of the small CLIP.
+SIZES = {
+    "vision": "VisionSize(width=24, depth=2, heads=2, out=12, patch=8, image=(16, 16))",
+    "text": "TextSize(width=16, depth=2, heads=2, out=12, context=7, vocabulary=30)",
+}
 FAMILY = {
     "clip": "clip_hub",
     "videomae_pretrain": "videomae_pretrain_hub",
@@ -96,6 +101,25 @@ def test_an_export_has_the_names_and_the_bits_of_the_file_that_was_imported(mode
     assert set(ours) == set(theirs) - {"logit_scale"}
     for name in ours:
         assert ours[name].tobytes() == theirs[name].tobytes(), name
+
+
+def test_weights_of_the_hub_are_exported_under_the_originals_names_and_back(tmp_path):
+    own, openai, again = (tmp_path / f"{name}.safetensors" for name in ("own", "openai", "again"))
+    import_file(HUB / "clip", own, ImportChoices(fresh=NEW))
+    export_file(own, openai, names="clip")
+    tensors, theirs = open_tensors(openai), open_tensors(HUB / "clip")
+    assert tensors.shape("visual.conv1.weight") == (24, 3, 8, 8)  # of images, as OpenAI's
+    layer = "vision_model.encoder.layers.1.self_attn"
+    wanted = np.concatenate([theirs[f"{layer}.{part}_proj.weight"] for part in "qkv"])
+    found = tensors["visual.transformer.resblocks.1.attn.in_proj_weight"]
+    np.testing.assert_array_equal(found, wanted)
+    sizes = [f"{path}={value}" for path, value in SIZES.items()]
+    import_file(openai, tmp_path / "o.safetensors", ImportChoices("clip", "B16", sizes, NEW))
+    export_file(tmp_path / "o.safetensors", again, names="clip_hub")
+    back = open_tensors(again)
+    assert all(back[name].tobytes() == theirs[name].tobytes() for name in back) and len(back) == 77
+    with pytest.raises(UserError, match="videomae_encoder names no models as clip_hub has; choose one of"):
+        export_file(own, tmp_path / "x.pth", names="videomae_encoder")
 
 
 def test_clip_of_the_hub_embeds_as_the_library_does():
