@@ -12,13 +12,10 @@ from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
 from ivjax.data_pipelines.store.intact import intact_clip
-from ivjax.data_pipelines.store.records import Clip, ClipError
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
-from ivjax.data_pipelines.video.decode import Video, VideoFacts
+from ivjax.data_pipelines.video.stored_clip import check_media
 from ivjax.progress import Say
-
-# mp4 stores times in whole ticks, so that 29.97 comes back a little off.
-_FPS_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ class _Checks:
             self._ids.add(clip.id.encode("utf-8", "surrogatepass"), place)
             self._media.add(clip.payload, place)
             if self._is_chosen(place):
-                _check_media(clip)
+                check_media(clip)
         except ClipError as error:
             return [CorpusFault(shard, number, error.cause, error.detail)]
         except Exception as error:  # a strange clip must not end the check of the others
@@ -134,25 +131,3 @@ class _Checks:
                 shard, number = shards.place(place)
                 where = "{} record {}".format(*shards.place(first))
                 yield CorpusFault(shard, number, "duplicate", f"it has the {what} of {where}")
-
-
-def _check_media(clip: Clip) -> None:
-    """Decodes every frame; raises ClipError if one is missing or the header is wrong about the media."""
-    with Video(clip.payload) as media:
-        found = media.probe
-        _compare(clip, found)
-        # One after the other: all frames of a long clip would not fit into memory.
-        if any((frame.width, frame.height) != (found.width, found.height) for frame in media.all_frames()):
-            raise ClipError("undecodable", "the frames change their size")
-
-
-def _compare(clip: Clip, found: VideoFacts) -> None:
-    """Raises ClipError if the media differ from the header; values of 0 are not compared."""
-    for name in ("frames", "width", "height"):
-        said, held = getattr(clip, name), getattr(found, name)
-        if said and said != held:
-            raise ClipError("mismatch", f"the header says {name} {said}, the media have {held}")
-    if clip.media == "video" and clip.fps and abs(clip.fps - found.fps) > _FPS_TOLERANCE * clip.fps:
-        raise ClipError("mismatch", f"the header says {clip.fps} frames per second, the media {found.fps}")
-    if clip.audio and not found.audio:
-        raise ClipError("mismatch", "the header says there is sound, the media have none")
