@@ -42,7 +42,7 @@ def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> Buil
     kept: list[SourceRow] = []
     drops: list[Drop] = []
     for row in rows:
-        drop = Drop("", row.where, "bad row", row.reason) if isinstance(row, BadRow) else sieve.drop(row)
+        drop = Drop("", row.where, row.cause, row.reason) if isinstance(row, BadRow) else sieve.drop(row)
         if drop is not None:
             drops.append(drop)
         else:

@@ -83,5 +83,7 @@ def _pulled(graph: av.filter.Graph, waiting: deque[av.VideoFrame]) -> Iterator[a
             return
         source = waiting.popleft()
         # The filter counts in half ticks.
-        frame.pts, frame.time_base, frame.duration = source.pts, source.time_base, source.duration
+        frame.pts, frame.duration = source.pts, source.duration
+        if source.time_base is not None:
+            frame.time_base = source.time_base
         yield frame

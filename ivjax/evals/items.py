@@ -7,7 +7,7 @@ from typing import Any
 
 from ivjax.data_pipelines.sources.classes import number_classes
 from ivjax.data_pipelines.sources.open_source import open_source
-from ivjax.data_pipelines.sources.row import BadRow, SourceRow
+from ivjax.data_pipelines.sources.row import NOT_MEDIA, BadRow, SourceRow
 from ivjax.data_pipelines.store.clips import class_names, is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
@@ -80,7 +80,9 @@ class AnnotationItems:
 
     def __init__(self, data: EvalData):
         source = open_source(data.path, data.kind, data.videos, **data.options)
-        rows = list(itertools.islice(source, data.limit))
+        # Other files of a folder are no clips that could have been scored.
+        media = (row for row in source if not (isinstance(row, BadRow) and row.cause == NOT_MEDIA))
+        rows = list(itertools.islice(media, data.limit))
         self._classes: tuple[str, ...] | UserError
         try:
             rows, self._classes = number_classes(rows, data.path)

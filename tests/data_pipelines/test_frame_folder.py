@@ -63,7 +63,7 @@ def test_lists_of_frame_folders_name_folder_count_and_class(tmp_path):
     one, two = rows_of(source)
     assert (one.id, one.label, one.start, one.end, one.frame_rate) == ("one", 7, None, 0.25, 12.0)
     assert (two.id, two.label, two.end) == ("two", None, 4 / 12)
-    assert_reasons(source, [("train.csv line 3", "gone is neither a video nor an image")])
+    assert_reasons(source, [("train.csv line 3", "gone does not exist")])
     build_small([one, two], tmp_path / "shards")
     assert [numbers_of(clip.payload) for clip in clips_of(tmp_path / "shards")] == [[0, 1, 2], [0, 1, 2, 3]]
 
@@ -100,7 +100,7 @@ def test_lists_of_intervals_have_five_fields(tmp_path):
     """ANet_interval and HACS_interval: path, total time, start, end, label; -1 is the whole file."""
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"")
-    lines = "a.mp4,120.5,3.25,9.75,17\nb.mp4,60.0,-1,-1,2\nb.mp4,60.0,9,4,2\na.mp4,1,0,1,x\n"
+    lines = "a.mp4,120.5,3.25,9.75,17\nb.mp4,60.0,-1,-1,2\nb.mp4,60.0,9,4,2\n"
     (tmp_path / "anet.csv").write_text(lines)
     source = open_source(tmp_path / "anet.csv")
     first, second, third = rows_of(source)
