@@ -84,9 +84,9 @@ def video_clip(row: SourceRow, recipe: ClipRecipe) -> tuple[Clip, list[Remark]]:
         # From the first frame and not from `start`, so that sound and pictures begin together.
         sound = read_sound(row.path, recipe.audio_rate, first.begins, end) if has_sound else None
         payload = encode_video(pictures, fps, encoding, sound)
-        remarks = [*shortened(row, watch.ends, fps), *_changed(row, footage, rate, fps)]
     begins = max(first.begins, Fraction(0)) if start is None else start
     _check(watch, begins, recipe)
+    remarks = [*shortened(row, watch.ends, fps), *_changed(row, footage, rate, fps)]
     clip = replace(
         _described(row, payload),
         start=float(begins),

@@ -34,7 +34,7 @@ class Kind:
         draw: writes it.
         numbers: what its frames carry, at its rate.
         fps: its rate.
-        adjusted: what the builder's report says of it.
+        remarks: what the builder's report says of it.
         turns: quarter turns that bring its stored pictures upright.
     """
 
@@ -42,7 +42,7 @@ class Kind:
     draw: Callable[[Path], object]
     numbers: Sequence[int] = range(24)
     fps: int = 25
-    adjusted: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     turns: int = 0
 
 
@@ -194,7 +194,7 @@ KINDS = (
     Kind("delayed-by-edit-list.mp4", partial(drawn, first=Fraction(2, 5), sound=True)),
     Kind("cut-by-copying.mp4", cut_by_copying, range(17, 40)),
     Kind("late-start.mp4", late_start, fps=24),
-    Kind("uneven.mp4", partial(uneven, times=UNEVEN), _beats(UNEVEN, 25, 40), adjusted=STEADIED),
+    Kind("uneven.mp4", partial(uneven, times=UNEVEN), _beats(UNEVEN, 25, 40), remarks=STEADIED),
     Kind("interlaced.mpg", partial(interlaced, codec="mpeg2video", b="4M"), FIELDS, 25, DEINTERLACED),
     Kind("interlaced.mts", partial(interlaced, codec="libx264", crf="10"), FIELDS, 25, DEINTERLACED),
     Kind("one-frame.mp4", partial(drawn, pictures=[coded(7)]), [7]),

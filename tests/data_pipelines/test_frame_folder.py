@@ -100,7 +100,7 @@ def test_lists_of_intervals_have_five_fields(tmp_path):
     """ANet_interval and HACS_interval: path, total time, start, end, label; -1 is the whole file."""
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"")
-    lines = "a.mp4,120.5,3.25,9.75,17\nb.mp4,60.0,-1,-1,2\nb.mp4,60.0,9,4,2\n"
+    lines = "a.mp4,120.5,3.25,9.75,17\nb.mp4,60.0,-1,-1,2\nb.mp4,60.0,9,4,2\na.mp4,1,0,1,x\n"
     (tmp_path / "anet.csv").write_text(lines)
     source = open_source(tmp_path / "anet.csv")
     first, second, third = rows_of(source)

@@ -65,7 +65,7 @@ def test_every_kind_is_built_with_the_frames_and_the_rate_that_it_has(drawn, kin
     assert clip.fps == probe(clip.payload).fps == kind.fps
     assert 0 <= clip.start < clip.end
     assert clip.end - clip.start == pytest.approx(len(kind.numbers) / kind.fps, abs=0.6 / kind.fps)
-    assert tuple(each.adjusted for each in outcome.adjustments) == kind.adjusted
+    assert tuple(each.cause for each in outcome.remarks) == kind.remarks
     check_media(clip)
 
 
@@ -120,7 +120,7 @@ def test_jitter_and_rounded_times_are_no_uneven_rate(tmp_path):
     times = [round(1000 * n * 1001 / 30000 + (0, -4, 5, 3)[n % 4] * (n < 59)) for n in range(60)]
     path = write_timed_video(tmp_path / "phone.mkv", times)
     outcome, clip = built(path)
-    assert numbers_of(clip.payload) == list(range(60)) and not outcome.adjustments
+    assert numbers_of(clip.payload) == list(range(60)) and not outcome.remarks
 
 
 def test_a_lost_frame_is_filled_up_at_the_rate_of_the_others(tmp_path):
@@ -130,10 +130,10 @@ def test_a_lost_frame_is_filled_up_at_the_rate_of_the_others(tmp_path):
     whole = list(range(37))
     expected = [*whole[:7], 6, *whole[7:19], 18, 18, *whole[19:]]
     assert (numbers_of(clip.payload), clip.fps) == (expected, 25.0)
-    assert [each.adjusted for each in outcome.adjustments] == ["steadied"]
+    assert [each.cause for each in outcome.remarks] == ["steadied"]
     # The stretch after it is even, and is no adjustment.
     outcome, clip = built(path, start=1.0, end=1.4)
-    assert (numbers_of(clip.payload), outcome.adjustments) == (list(range(22, 32)), ())
+    assert (numbers_of(clip.payload), outcome.remarks) == (list(range(22, 32)), ())
 
 
 def test_times_that_jump_by_weeks_are_refused(tmp_path):
@@ -181,8 +181,8 @@ def test_interlaced_sources_are_whole_pictures_unless_that_is_switched_off(drawn
     path = drawn(name)
     outcome, clip = built(path)
     combed, other = built(path, replace(QUICK, deinterlace=False))
-    assert [each.adjusted for each in outcome.adjustments] == ["deinterlaced"]
-    assert combed.adjustments == () and other.frames == clip.frames
+    assert [each.cause for each in outcome.remarks] == ["deinterlaced"]
+    assert combed.remarks == () and other.frames == clip.frames
     with Video(clip.payload) as whole, Video(other.payload) as raw:
         assert combing(whole.read([5])[0]) < 3 < 20 < combing(raw.read([5])[0])
     with Video(path.read_bytes()) as whole, Video(path.read_bytes(), deinterlace=False) as raw:
@@ -207,15 +207,13 @@ def test_frames_of_other_sources_stay_at_four_to_two_to_zero(drawn):
             assert video.decode([0])[0].format.name == "yuv420p"
 
 
-def test_the_report_counts_and_lists_what_was_adjusted_and_shortened(drawn, tmp_path):
+def test_the_report_counts_and_lists_what_was_done_to_frames(drawn, tmp_path):
     rows = [SourceRow(name, str(drawn(name))) for name in ("plain.mp4", "interlaced.mpg", "uneven.mp4")]
-    rows.append(SourceRow("long", str(drawn("plain.mp4")), start=0.5, end=1.5))
     report = build_small(rows, tmp_path / "out")
-    assert report.adjusted == {"deinterlaced": 1, "steadied": 1, "shortened": 1}
-    assert "  deinterlaced: 1\n" in report.text() and "report.jsonl" in report.text()
+    assert report.remarks == {"deinterlaced": 1, "steadied": 1}
+    assert "  kept, deinterlaced: 1\n" in report.text() and "report.jsonl" in report.text()
     lines = (tmp_path / "out/report.jsonl").read_text()
-    assert '"adjusted": "shortened", "detail": "it ends with its file at 0.960 s, not at 1.500 s"' in lines
-    assert len(clips_of(tmp_path / "out")) == 4
+    assert '"cause": "steadied", "detail": "its frames come at uneven times; it shows 25 a second"' in lines
 
 
 def write_a_number(clip):
