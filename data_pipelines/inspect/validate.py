@@ -12,7 +12,7 @@ from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
 from ivjax.data_pipelines.store.intact import intact_clip
-from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.store.records import ClipError, split
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
 from ivjax.data_pipelines.video.stored_clip import check_media
 from ivjax.progress import Say
@@ -20,16 +20,25 @@ from ivjax.progress import Say
 
 @dataclass(frozen=True)
 class CorpusFault:
-    """A fault of a shard, or of one of its records."""
+    """A fault of a shard, or of one of its records.
+
+    Attributes:
+        shard: the file.
+        record: number of the record in it; None: the fault is the whole file's.
+        cause: one of a few words.
+        detail: says more.
+        clip: id of the record's clip, and its source video; empty if they cannot be read.
+    """
 
     shard: str
     record: int | None
     cause: str
     detail: str
+    clip: str = ""
 
     def __str__(self) -> str:
         place = self.shard if self.record is None else f"{self.shard} record {self.record}"
-        return f"{place}: {self.cause}: {self.detail}"
+        return f"{place}{f' ({self.clip})' if self.clip else ''}: {self.cause}: {self.detail}"
 
 
 def validate(folder: Path, decode: int | None, say: Say) -> list[CorpusFault]:
@@ -114,9 +123,10 @@ class _Checks:
             if self._is_chosen(place):
                 check_media(clip)
         except ClipError as error:
-            return [CorpusFault(shard, number, error.cause, error.detail)]
+            return [CorpusFault(shard, number, error.cause, error.detail, _name(record))]
         except Exception as error:  # a strange clip must not end the check of the others
-            return [CorpusFault(shard, number, "error", f"{type(error).__name__}: {error}")]
+            detail = f"{type(error).__name__}: {error}"
+            return [CorpusFault(shard, number, "error", detail, _name(record))]
         return []
 
     def _is_chosen(self, place: int) -> bool:
@@ -130,4 +140,20 @@ class _Checks:
             for place, first in sorted(pair for pair in repeats.pairs() if pair[0] < len(shards)):
                 shard, number = shards.place(place)
                 where = "{} record {}".format(*shards.place(first))
-                yield CorpusFault(shard, number, "duplicate", f"it has the {what} of {where}")
+                detail = f"it has the {what} of {where} ({_name(shards[first])})"
+                yield CorpusFault(shard, number, "duplicate", detail, _name(shards[place]))
+
+
+def _name(record: bytes | ClipError) -> str:
+    """Returns id and source video of a record's clip, as far as its header can be read."""
+    try:
+        header = {} if isinstance(record, ClipError) else split(record)[0]
+    except ClipError:
+        return ""
+    clip, video = header.get("id"), header.get("video")
+    # Half a character, or a line break, would spoil the line.
+    return f"clip {_plain(clip)} of video {_plain(video)}" if clip else ""
+
+
+def _plain(text: object) -> str:
+    return repr(str(text))[1:-1].encode(errors="backslashreplace").decode()

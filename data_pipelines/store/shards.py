@@ -65,6 +65,11 @@ class Manifest:
         """Hash over the bytes of all shards."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
 
+    def digest_lines(self) -> list[str]:
+        """Returns both digests, each with what it covers, as lines."""
+        source = self.source_digest or "unknown, an earlier version built it"
+        return [f"digest of the bytes:  {self.digest}", f"digest of the source: {source}"]
+
 
 class ShardWriter:
     """Writes one shard. The file gets its name only when the block ends without an error.

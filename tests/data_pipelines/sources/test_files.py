@@ -163,12 +163,39 @@ def test_what_cannot_be_opened_is_an_error_that_names_the_kinds(tmp_path, media)
     path = write_lines(tmp_path / "b.jsonl", [{"name": "x"}])
     with pytest.raises(UserError, match="no column for path .*; it has name"):
         list(open_source(path, "captions", media))
-    with pytest.raises(UserError, match=f"is not recognised; say which with --kind: {', '.join(KINDS)}"):
+    with pytest.raises(UserError, match=f"is not recognised: .*or say .* with --kind: {', '.join(KINDS)}"):
         open_source(path)
     with pytest.raises(UserError, match="no source of kind 'film'; choose one of internvid, captions"):
         open_source(path, "film")
     with pytest.raises(UserError, match="none.jsonl does not exist"):
         open_source(tmp_path / "none.jsonl")
+
+
+ODD = {
+    "ids.jsonl": ('{"YoutubeID": "x", "start": 1}', "internvid, and lacks a column for captions .any of"),
+    "texts.jsonl": (
+        '{"caption": "x"}',
+        "nearest to captions, and lacks a column for path .any of",
+    ),
+    "names.csv": (
+        "name,size\na,3\n",
+        "needs a column for path .any of.* or for the video's id .*; it has name",
+    ),
+    "list.csv": ("a.mp4,x,y,z\n", "its first line names no columns and is none of `path label`"),
+    "list.txt": ("some words here\n", "its first line is none of `path label`.*: 'some words here'"),
+    "bad.jsonl": ("{\n", "bad.jsonl line 1: it is not JSON"),
+    "empty.jsonl": ("", "it has no rows"),
+    "empty.txt": ("\n", "it is empty"),
+    "table.xlsx": ("PK", "its name ends in none of .json, .jsonl, .csv"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_source_that_is_not_recognised_is_told_what_it_lacks(tmp_path, name):
+    text, reason = ODD[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f"the format of .*{name} is not recognised: .*{reason}"):
+        open_source(tmp_path / name)
 
 
 @pytest.mark.parametrize(
