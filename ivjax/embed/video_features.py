@@ -21,7 +21,7 @@ from ivjax.evals.suites.suite import Feature
 from ivjax.evals.views import VideoView, read_views
 from ivjax.ops.cut import Params
 
-Kind = Literal["pooled", "mean", "tokens"]  # what is returned of each video
+FeatureKind = Literal["pooled", "mean", "tokens"]  # what is returned of each video
 
 # What has been made of a model, so that the next call copies no parameters and traces nothing.
 _OPENED: "weakref.WeakKeyDictionary[Loaded, dict[Any, Any]]" = weakref.WeakKeyDictionary()
@@ -30,7 +30,7 @@ _OPENED: "weakref.WeakKeyDictionary[Loaded, dict[Any, Any]]" = weakref.WeakKeyDi
 def features(
     model: Loaded,
     videos: Any,
-    kind: Kind | None = None,
+    kind: FeatureKind | None = None,
     *,
     batch: int = 16,
     rule: FrameRule | None = None,
@@ -111,7 +111,7 @@ def _check(model: Any, kind: str | None, batch: int, broken: str) -> None:
         raise UserError(f"broken must be raise or nan, got {broken!r}")
 
 
-def _encoder(model: Loaded, kind: Kind | None, batch: int, mesh: Mesh) -> TokenEncoder:
+def _encoder(model: Loaded, kind: FeatureKind | None, batch: int, mesh: Mesh) -> TokenEncoder:
     made = _OPENED.setdefault(model, {})
     feature: Feature | None = None if kind == "tokens" else kind
     if mesh not in made:
