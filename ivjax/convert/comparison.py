@@ -117,7 +117,7 @@ def compare(
 def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tuple[Any, str]:
     """Returns the sizes of the model that the file is to fit, and what they are called."""
     if choices.sizes is not None:
-        return _given_sizes(file, choices), "the given sizes"
+        return _given_sizes(file, choices), "of given sizes"
     stored = file.stored_sizes() if choices.preset is None else None
     if stored is not None:
         # A file of this project names its sizes, which may be those of no preset.

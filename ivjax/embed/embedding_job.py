@@ -91,7 +91,9 @@ def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
         )
     from ivjax.evals.own_frames import own_frames_of, reading_of  # imports jax too
 
-    reading = reading_of(own_frames_of(job.weights), encoder.frames, clips=1)
-    say(f"frames: {reading.frames}; pictures: {reading.crop}; by {reading.origin}")
-    origin = job.origin_of(encoder, f"frames: {reading.frames}; pictures: {reading.crop}")
+    own = own_frames_of(job.weights)
+    reading = reading_of(own, encoder.frames, clips=1)
+    read = f"frames: {reading.frames}; pictures: {reading.crop}"
+    say(f"{read} (by {reading.origin})" if own else read)
+    origin = job.origin_of(encoder, read)
     return embed_videos(encoder, media, job.out, origin, options, say, reading.views[0])
