@@ -85,10 +85,8 @@ def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
         return embed_captions(pair, texts, job.out, job.origin_of(pair), say)
     encoder = job.open_for_videos()
     if encoder.feature != "embedding" and "embeddings" in options.dtypes:
-        say(
-            f"the rows are {encoder.feature} features of {job.weights}: `ivjax search` finds them by video, "
-            "and by words those of two towers alone"
-        )
+        what = f"{encoder.feature} features of {job.weights}"
+        say(f"the rows are {what}; `ivjax search` finds them by video, not by words")
     from ivjax.evals.own_frames import own_frames_of, reading_of  # imports jax too
 
     own = own_frames_of(job.weights)
