@@ -85,6 +85,9 @@ class Slurm(Target):
     reservation: str = _option("reservation", "", "october")
     time: str = _option("time limit; the job saves before it and queues again", "24:00:00")
     container_mounts: str = _option("shared folders that the image sees", "", "/data:/data,/runs:/runs")
+    shared: str = _option(
+        "folders that all nodes share; launch warns about paths outside them", "", "/home,/data"
+    )
     cpus: int = _option("CPUs of a node; 0: the cluster's default", 0, 96)
 
 

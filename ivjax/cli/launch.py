@@ -71,7 +71,7 @@ def _launch(options: argparse.Namespace, parse: Parse) -> int:
     words = _given(options)
     parsed = _parsed(words, parse)
     job = LaunchedCommand(
-        tuple(words), getattr(parsed, "config", None), tuple(getattr(parsed, "overrides", ()))
+        tuple(words), getattr(parsed, "config", None), tuple(getattr(parsed, "overrides", ())), vars(parsed)
     )
     return launch(options.where, job, options.target, options.set, options.out, options.dry_run, say, note)
 
