@@ -165,8 +165,10 @@ def _faults(field: Field, records: Iterable[Clip]) -> list[ClipError]:
     """Returns why records are of no use to a field."""
     # Fields that are no SingleArray may leave it out.
     check = getattr(field, "check_record", None)
+    if check is None:
+        return []
     faults: list[ClipError] = []
-    for record in records if check else ():
+    for record in records:
         try:
             check(record)
         except ClipError as error:

@@ -104,9 +104,12 @@ class Footage:
 
     @property
     def seconds(self) -> Fraction | None:
-        """Length of the video as its file states it."""
+        """Second at which the video ends, as its file states it."""
         duration = self._stream.duration
-        return None if duration is None else duration * self._base
+        if duration is None:
+            return None
+        # Pictures may begin later than the sound, with which a player starts.
+        return (duration + (self._stream.start_time or 0)) * self._base - self._origin
 
     def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
         """Yields the frames that begin in [start, end); None is the start or the end of the file."""
