@@ -1,0 +1,84 @@
+"""Models whose files users try, and that no family reads: what they are called, and what to do instead."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ivjax.convert.formats.tensors import Shape, Tensors
+from ivjax.experiment.patterns import covers
+
+Describe = Callable[[Mapping[str, Shape]], str]  # shapes by tensor name -> what the model is
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """A model that no family reads.
+
+    Attributes:
+        needs: patterns of names; a file of the model has a tensor for each of them.
+        describe: what the model is, by its shapes.
+        remedy: what reads it, or what to give instead.
+    """
+
+    needs: tuple[str, ...]
+    describe: Describe
+    remedy: str
+
+    def knows(self, tensors: Tensors) -> bool:
+        """Whether a file is of this model."""
+        return all(any(covers([pattern], name) for name in tensors) for pattern in self.needs)
+
+
+_VOCABULARIES = {
+    30522: "uncased",
+    28996: "cased",
+    119547: "multilingual, cased",
+    105879: "multilingual, uncased",
+    21128: "Chinese",
+}
+_SIZES = {128: "tiny", 256: "mini", 768: "base", 1024: "large"}
+
+
+def _bert(shapes: Mapping[str, Shape]) -> str:
+    words, width = next(s for name, s in shapes.items() if name.endswith("embeddings.word_embeddings.weight"))
+    size, cased = _SIZES.get(width, f"width {width}"), _VOCABULARIES.get(words)
+    if words in (50265, 250002):  # the vocabularies of GPT-2's and of XLM's byte pairs
+        return f"RoBERTa {size}"
+    return f"BERT {size} ({f'{cased}, ' if cased else ''}a vocabulary of {words:,})"
+
+
+def _called(name: str) -> Describe:
+    return lambda shapes: name
+
+
+STRANGERS = (
+    Stranger(
+        ("*embeddings.word_embeddings.weight", "*encoder.layer.0.attention.self.query.weight"),
+        _bert,
+        "no model here reads it yet: it is the start of stage 2's text encoder, which is still to come",
+    ),
+    Stranger(
+        ("*lora_A*", "*lora_B*"),
+        _called("a set of LoRA adapters"),
+        "merge them into the weights that they were trained for, and give the whole",
+    ),
+    Stranger(
+        ("*vision_model.head.probe", "*vision_model.encoder.layers.0.self_attn.q_proj.weight"),
+        _called("SigLIP"),
+        "no model here reads it; ViCLIP starts from CLIP",
+    ),
+    Stranger(
+        ("*model.embed_tokens.weight", "*model.layers.0.self_attn.q_proj.weight"),
+        _called("a language model with the names of LLaMA"),
+        "no model here reads it",
+    ),
+    Stranger(
+        ("*layer1.0.conv1.weight", "*layer4.0.conv1.weight"),
+        _called("a ResNet"),
+        "no convolutional model is here; choose a vision transformer",
+    ),
+    Stranger(
+        ("*embeddings.patch_embeddings.projection.weight", "*embeddings.cls_token"),
+        _called("a vision transformer of images, such as ViT or DINOv2, from transformers"),
+        "no family reads these names; choose CLIP or VideoMAE",
+    ),
+)
