@@ -13,7 +13,7 @@ from ivjax.convert.registry import FAMILIES
 
 # Presets of a family that are compared. Classifiers have many more, and differ from encoders in the head.
 _MOST_PRESETS = 12
-_ALIKE = 0.8  # the share of a preset's tensors whose shapes a file must have
+_ALIKE = 0.85  # the share of a file's and of a preset's tensors that must have equal shapes
 
 
 def stranger_of(tensors: Tensors) -> str | None:
@@ -51,9 +51,10 @@ def shape_hint(tensors: Tensors) -> str:
             if not _widths(sizes) <= axes:
                 continue
             want = _canonical(_original_shapes(family, sizes))
-            share = (have & want).total() / want.total()
-            # Of equal ones the first counts. A file of many more tensors is of something larger.
-            if share > best and have.total() < 2 * want.total():
+            # Of both: BERT has all the shapes of a transformer of images, and a fourth more.
+            share = (have & want).total() / max(have.total(), want.total())
+            # Of equal ones the first counts.
+            if share > best:
                 best, shown = share, f"{family.name} {preset} ({share:.0%} of the tensors)"
     if best < _ALIKE:
         return ""

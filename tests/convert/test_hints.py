@@ -7,7 +7,7 @@ from ivjax.convert.comparison import compare
 from ivjax.convert.conversion import inspect_file
 from ivjax.convert.detection import recognise
 from ivjax.convert.formats.tensors import Arrays
-from ivjax.convert.hints import common_prefixes
+from ivjax.convert.hints import common_prefixes, shape_hint
 from ivjax.errors import UserError
 from tests.convert.originals import SMALL_VIDEOMAE, originals, use_small_families
 from tests.convert.test_hub import HUB, shapes_in
@@ -82,6 +82,11 @@ def test_known_shapes_under_unknown_names_are_named(monkeypatch):
     )
     with pytest.raises(UserError, match=words):
         recognise(Arrays(renamed), "w")
+
+
+def test_the_shapes_of_bert_are_not_taken_for_those_of_a_transformer_of_images():
+    shapes = {f"x{number}": shape for number, shape in enumerate(shapes_in("bert_base").values())}
+    assert shape_hint(Unread(shapes)) == ""
 
 
 def test_files_of_nothing_known_list_the_families():
