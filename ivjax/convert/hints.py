@@ -1,6 +1,7 @@
 """What to say of a file that no family reads: whose names or whose shapes it has."""
 
 import dataclasses
+import math
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -13,7 +14,9 @@ from ivjax.convert.registry import FAMILIES
 
 # Presets of a family that are compared. Classifiers have many more, and differ from encoders in the head.
 _MOST_PRESETS = 12
-_ALIKE = 0.85  # the share of a file's and of a preset's tensors that must have equal shapes
+# The share of the numbers of a file, and of a preset, that must lie in tensors of equal shapes. Of the tensors
+# BERT shares nine of ten with a transformer of images, but not its word embeddings.
+_ALIKE = 0.85
 
 
 def stranger_of(tensors: Tensors) -> str | None:
@@ -51,11 +54,10 @@ def shape_hint(tensors: Tensors) -> str:
             if not _widths(sizes) <= axes:
                 continue
             want = _canonical(_original_shapes(family, sizes))
-            # Of both: BERT has all the shapes of a transformer of images, and a fourth more.
-            share = (have & want).total() / max(have.total(), want.total())
+            share = _numbers(have & want) / max(_numbers(have), _numbers(want))
             # Of equal ones the first counts.
             if share > best:
-                best, shown = share, f"{family.name} {preset} ({share:.0%} of the tensors)"
+                best, shown = share, f"{family.name} {preset} ({share:.0%} of the numbers)"
     if best < _ALIKE:
         return ""
     name = shown.split()[0]
@@ -85,6 +87,10 @@ def _original_shapes(family: Family, sizes: Any) -> list[Shape]:
         if row := rows.get(path):
             found += [row.source_shape(shape)] * row.count(shape)
     return found
+
+
+def _numbers(shapes: Counter[tuple[int, ...]]) -> int:
+    return sum(count * math.prod(shape) for shape, count in shapes.items())
 
 
 def _canonical(shapes: Iterable[Shape]) -> Counter[tuple[int, ...]]:

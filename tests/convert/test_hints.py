@@ -78,7 +78,7 @@ def test_known_shapes_under_unknown_names_are_named(monkeypatch):
         parts = np.split(tensor, 3) if tensor.shape == (36, 12) else [tensor]
         renamed |= {f"layer_{number}/{part}": array.T for part, array in enumerate(parts)}
     words = (
-        r"shapes are those of videomae_encoder small \(100% of the tensors\), but the names are not: rename"
+        r"shapes are those of videomae_encoder small \(100% of the numbers\), but the names are not: rename"
     )
     with pytest.raises(UserError, match=words):
         recognise(Arrays(renamed), "w")
