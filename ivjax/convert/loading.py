@@ -172,7 +172,7 @@ def _of_file(
     found = family_named(imported.report.family)
     made = " ".join(filter(None, (found.name, imported.report.preset)))
     model = found.model(imported.sizes, jnp.dtype(dtype))
-    return Loaded(model, imported.params, found.tokenizer(imported.sizes), made=made, dtype=dtype)
+    return Loaded(model, imported.params, found.tokenizer(imported.sizes), path, made, dtype)
 
 
 def _inside(whole: Loaded, branch: str) -> Loaded:
@@ -193,13 +193,16 @@ def tower_inside(whole: Loaded, branch: str) -> tuple[Any, bool]:
 
 def _with_tokenizer(found: Loaded, tokenizer: str | Path | Tokenizer) -> Loaded:
     """Returns the model with another vocabulary, which must fit it."""
-    if isinstance(tokenizer, str | Path):
+    chosen: Tokenizer
+    if not isinstance(tokenizer, str | Path):
+        chosen = tokenizer
+    else:
         if found.tokenizer is None:
             raise UserError(
                 f"{found.path} does not say how captions become tokens, so a vocabulary file is not enough; "
                 "give a tokenizer, such as SentencePiece(FILE, length=32)"
             )
         options: Any = found.tokenizer  # the protocol does not say that tokenizers are dataclasses
-        tokenizer = dataclasses.replace(options, path=str(tokenizer))
-    check_reads_words(found.path, found.model, tokenizer)
-    return dataclasses.replace(found, tokenizer=tokenizer)
+        chosen = dataclasses.replace(options, path=str(tokenizer))
+    check_reads_words(found.path, found.model, chosen)
+    return dataclasses.replace(found, tokenizer=chosen)

@@ -15,6 +15,7 @@ from ivjax.cli import embed as embed_command
 from ivjax.cli import search as search_command
 from ivjax.embed.index import Index, IndexOrigin, IndexWriter, read_index
 from ivjax.embed.index_search import nearest, search
+from ivjax.embed.media_list import found_from
 from ivjax.errors import UserError
 from tests.embed.fake import ColourEncoder, write_coloured
 from tests.evals.fakes import unit
@@ -187,6 +188,8 @@ def test_a_search_from_elsewhere_finds_weights_and_videos(folder, opened, monkey
     monkeypatch.chdir(folder / "away")
     assert command("search", "../i.npz", "red", "--top", 1, "--png", "hits.png") == 0
     assert opened[-1][0] == str(folder / "w")
+    assert found_from("w#encoder", str(folder)) == f"{folder}/w#encoder"  # a branch of a file
+    assert found_from("gone#encoder", str(folder)) == "gone#encoder"
     with Image.open("hits.png") as image:
         assert np.abs(np.asarray(image)[60, 80].astype(int) - (220, 30, 30)).max() < 20
 
