@@ -10,6 +10,7 @@ from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_dra
 from ivjax.data_pipelines.sources.classes import ClassNumbers, read_classes
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.video.footage import TOLERANCE
+from ivjax.errors import UserError
 
 Span = tuple[float, float]  # first and last second of a row in its video
 _WHOLE: Span = (0.0, float("inf"))
@@ -48,6 +49,11 @@ def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> Buil
         else:
             assert isinstance(row, SourceRow)
             kept.append(row)
+    if options.classes and kept and not classes.met:
+        raise UserError(
+            f"classes={options.classes} gives class names, and no row of {options.source} has a class; leave "
+            "it out, or name a source with labels"
+        )
     drawn = classes.number(kept if options.draw is None else _drawn(kept, options.draw))
     jobs = make_jobs(_by_file(drawn), options.recipe, options.shard_clips)
     return BuildPlan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn), classes.names())

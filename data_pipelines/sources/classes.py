@@ -46,6 +46,11 @@ class ClassNumbers:
             return f"its class {row.label} is none of the {len(self._given)} given ones, which count from 0"
         return None
 
+    @property
+    def met(self) -> bool:
+        """Whether a row had a class."""
+        return self._word is not None or self._number is not None
+
     def names(self) -> tuple[str, ...]:
         """Returns the class names in the order of their numbers; none if all classes are numbers."""
         if self._given:

@@ -121,6 +121,12 @@ def test_class_names_are_numbered_and_filters_do_not_change_the_numbers():
     assert [row.label for row in filtered.jobs[0].rows] == [1, 3]
 
 
+def test_class_names_for_a_source_without_classes_are_refused(tmp_path):
+    (tmp_path / "names.txt").write_text("d\nb\n")
+    with pytest.raises(UserError, match="names.txt gives class names, and no row of test has a class"):
+        plan([SourceRow("a", "a.mp4")], classes=str(tmp_path / "names.txt"))
+
+
 def test_rows_of_other_classes_than_the_given_ones_are_left_out(tmp_path):
     (tmp_path / "names.txt").write_text("d\nb\n")
     rows = [SourceRow(name, f"{name}.mp4", class_name=name) for name in "abcd"]
