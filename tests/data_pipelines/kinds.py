@@ -58,11 +58,12 @@ def drawn(
     base: Fraction | None = None,
     container: dict[str, str] | None = None,
     sound: bool = False,
+    number: int = 0,
     **options: str,
 ) -> None:
-    """Writes pictures, 24 coded ones by default; `first` is the time of the first one in seconds."""
+    """Writes pictures, by default 24 from `number` on; `first` is the time of the first one in seconds."""
     base = base or Fraction(1, fps)
-    pictures = list(map(coded, range(24)) if pictures is None else pictures)
+    pictures = list(map(coded, range(number, number + 24)) if pictures is None else pictures)
     with av.open(str(path), "w", options=container or {}) as file:
         video = file.add_stream(codec, rate=fps, options=options)
         video.height, video.width = pictures[0].shape[:2]
@@ -190,7 +191,7 @@ KINDS = (
     Kind("no-presentation-times.avi", partial(drawn, codec="mpeg4", bf="2", b="4M")),
     Kind("ten-bit-422.mov", partial(drawn, codec="prores_ks", pixels="yuv422p10le")),
     Kind("ten-bit.mp4", partial(drawn, codec="libx265", pixels="yuv420p10le", **_HEVC)),
-    Kind("film.mkv", partial(drawn, sound=True, g="12")),
+    Kind("film.mkv", partial(drawn, number=30, sound=True, g="12"), range(30, 54)),
     Kind("delayed-by-edit-list.mp4", partial(drawn, first=Fraction(2, 5), sound=True)),
     Kind("cut-by-copying.mp4", cut_by_copying, range(17, 40)),
     Kind("late-start.mp4", late_start, fps=24),
@@ -199,9 +200,9 @@ KINDS = (
     Kind("interlaced.mts", partial(interlaced, codec="libx264", crf="10"), FIELDS, 25, DEINTERLACED),
     Kind("one-frame.mp4", partial(drawn, pictures=[coded(7)]), [7]),
     Kind("4k.mp4", four_k, range(2)),
-    Kind("broadcast.ts", partial(drawn, sound=True, g="12")),
+    Kind("broadcast.ts", partial(drawn, number=60, sound=True, g="12"), range(60, 84)),
     Kind("dithered.gif", dithered),
-    Kind("open-groups.mkv", partial(drawn, **_OPEN_GROUPS)),
+    Kind("open-groups.mkv", partial(drawn, number=90, **_OPEN_GROUPS), range(90, 114)),
     Kind("bare.h264", partial(drawn, bf="2")),
     Kind("windows.wmv", partial(drawn, codec="wmv2", b="4M")),
     Kind("flash.flv", partial(drawn, codec="flv", b="4M")),
