@@ -14,8 +14,8 @@ from ivjax.convert.registry import FAMILIES
 
 # Presets of a family that are compared. Classifiers have many more, and differ from encoders in the head.
 _MOST_PRESETS = 12
-# The share of the numbers of a file, and of a preset, that must lie in tensors of equal shapes. Of the tensors
-# BERT shares nine of ten with a transformer of images, but not its word embeddings.
+# The share of the numbers of a file, and of a preset, that must lie in tensors of equal shapes. BERT shares
+# nine of ten tensors with a transformer of images, but not its word embeddings.
 _ALIKE = 0.85
 
 

@@ -3,34 +3,14 @@
 import numpy as np
 import pytest
 
-from ivjax.convert.comparison import compare
-from ivjax.convert.conversion import inspect_file
 from ivjax.convert.detection import recognise
 from ivjax.convert.formats.tensors import Arrays
-from ivjax.convert.hints import common_prefixes, shape_hint
+from ivjax.convert.hints import common_prefixes
 from ivjax.errors import UserError
 from tests.convert.originals import SMALL_VIDEOMAE, originals, use_small_families
-from tests.convert.test_hub import HUB, shapes_in
 from tests.convert.test_matching import Unread
 
 QUERY = "layers.0.self_attn.q_proj.weight"
-
-
-@pytest.mark.parametrize(
-    "model, words",
-    [
-        ("bert_base", r"it is BERT base \(uncased, a vocabulary of 30,522\), and no model here reads it yet"),
-        ("bert_large", r"it is BERT large \(uncased"),
-    ],
-)
-def test_bert_is_called_by_its_name(model, words):
-    with pytest.raises(UserError, match=f"no checkpoint family matches w: {words}"):
-        recognise(Unread(shapes_in(model)), "w")
-
-
-def test_bert_of_the_hub_is_known_without_its_prefix():
-    with pytest.raises(UserError, match=r"it is BERT width 16 \(a vocabulary of 40\)"):
-        inspect_file(HUB / "bert")
 
 
 @pytest.mark.parametrize(
@@ -54,8 +34,9 @@ def test_any_prefix_that_all_names_share_is_removed(monkeypatch):
     use_small_families(monkeypatch)
     tensors = originals()
     wrapped = {f"module.model.student.{name}": tensor for name, tensor in tensors.items()}
-    report = compare(Arrays(wrapped), "w").report
-    assert (report.family, report.prefix, report.fits) == ("viclip", "module.model.student.", True)
+    file = recognise(Arrays(wrapped), "w")
+    assert (file.family.name, file.prefix) == ("viclip", "module.model.student.")
+    assert set(file.tensors) == set(tensors)
     assert common_prefixes(["a.b.c", "a.b.d"]) == ["a.b.", "a."] and common_prefixes(["ab", "ac"]) == []
 
 
@@ -82,11 +63,6 @@ def test_known_shapes_under_unknown_names_are_named(monkeypatch):
     )
     with pytest.raises(UserError, match=words):
         recognise(Arrays(renamed), "w")
-
-
-def test_the_shapes_of_bert_are_not_taken_for_those_of_a_transformer_of_images():
-    shapes = {f"x{number}": shape for number, shape in enumerate(shapes_in("bert_base").values())}
-    assert shape_hint(Unread(shapes)) == ""
 
 
 def test_files_of_nothing_known_list_the_families():

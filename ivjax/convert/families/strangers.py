@@ -28,34 +28,11 @@ class Stranger:
         return all(any(covers([pattern], name) for name in tensors) for pattern in self.needs)
 
 
-_VOCABULARIES = {
-    30522: "uncased",
-    28996: "cased",
-    119547: "multilingual, cased",
-    105879: "multilingual, uncased",
-    21128: "Chinese",
-}
-_SIZES = {128: "tiny", 256: "mini", 768: "base", 1024: "large"}
-
-
-def _bert(shapes: Mapping[str, Shape]) -> str:
-    words, width = next(s for name, s in shapes.items() if name.endswith("embeddings.word_embeddings.weight"))
-    size, cased = _SIZES.get(width, f"width {width}"), _VOCABULARIES.get(words)
-    if words in (50265, 250002):  # the vocabularies of GPT-2's and of XLM's byte pairs
-        return f"RoBERTa {size}"
-    return f"BERT {size} ({f'{cased}, ' if cased else ''}a vocabulary of {words:,})"
-
-
 def _called(name: str) -> Describe:
     return lambda shapes: name
 
 
 STRANGERS = (
-    Stranger(
-        ("*embeddings.word_embeddings.weight", "*encoder.layer.0.attention.self.query.weight"),
-        _bert,
-        "no model here reads it yet: it is the start of stage 2's text encoder, which is still to come",
-    ),
     Stranger(
         ("*lora_A*", "*lora_B*"),
         _called("a set of LoRA adapters"),
