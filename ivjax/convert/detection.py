@@ -44,7 +44,8 @@ class OpenedFile:
     def frames(self) -> tuple[int, ...]:
         """The numbers of frames that its joint position tables may stand for."""
         sizes = self.stored_sizes()
-        return self.family.frames if sizes is None else (self.family.grid(sizes)[0],)
+        grid = None if sizes is None else self.family.grid(sizes)
+        return self.family.frames if grid is None else (grid[0],)
 
     def at(self, branch: str) -> "OpenedFile":
         """Returns the same file, of which only a branch is wanted."""

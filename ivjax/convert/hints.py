@@ -23,8 +23,7 @@ def stranger_of(tensors: Tensors) -> str | None:
     """Returns what a known model is that no family reads, and what to do; None for any other file."""
     for stranger in STRANGERS:
         if stranger.knows(tensors):
-            shapes = {name: tensors.shape(name) for name in tensors}
-            return f"it is {stranger.describe(shapes)}, and {stranger.remedy}"
+            return f"it is {stranger.called}, and {stranger.remedy}"
     return None
 
 

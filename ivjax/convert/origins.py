@@ -33,6 +33,7 @@ from ivjax.experiment.kept_files import FROZEN
 from ivjax.experiment.patterns import covers
 from ivjax.experiment.run_folder import folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
+from ivjax.models.dual_size import DualSize
 from ivjax.models.sizes import Grid
 from ivjax.ops.cut import Params, joined
 from ivjax.ops.trees import paths_of
@@ -194,10 +195,10 @@ def _read_entry(
     into, path, there = _parsed(entry)
     if not into:
         return import_into(path, target, objective.grid, there)
-    encoders = experiment.stage.encoders()
-    sizes = encoders.get(into)
+    towers = _towers(experiment.stage)
+    sizes = towers.get(into)
     if sizes is None:
-        branches = ", ".join(encoders) or "none"
+        branches = ", ".join(towers) or "none"
         raise UserError(f"init_from={entry}: the stage has no branch {into}; its branches are {branches}")
     below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
     try:
@@ -205,6 +206,12 @@ def _read_entry(
     except UserError as error:
         raise UserError(f"init_from={entry}: {error}") from None
     return {f"{into}/{name}": leaf for name, leaf in leaves.items()}
+
+
+def _towers(stage: Stage) -> dict[str, Any]:
+    """Returns the sizes of the branches that a file may fill: video towers, and the text tower of a pair."""
+    text = {"text": stage.size.text} if isinstance(stage.size, DualSize) else {}
+    return {**stage.encoders(), **text}
 
 
 def import_into(

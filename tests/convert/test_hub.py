@@ -65,33 +65,43 @@ def clips(stored):
     return jnp.moveaxis(jnp.asarray(stored["inputs/pixels"]), 2, -1)
 
 
-@pytest.mark.parametrize(
-    "model, family, preset",
-    [
-        ("clip_b16", "clip_hub", "B16"),
-        ("clip_b32", "clip_hub", "B32"),
-        ("clip_l14", "clip_hub", "L14"),
-        ("clip_l14_336", "clip_hub", "L14_336"),
-        ("videomae_base", "videomae_pretrain_hub", "B16"),
-        ("videomae_large", "videomae_pretrain_hub", "L16"),
-        ("videomae_base_k400", "videomae_classifier_hub", "B16_k400"),
-        ("videomae_large_k400", "videomae_classifier_hub", "L16_k400"),
-        ("videomae_base_ssv2", "videomae_classifier_hub", "B16_ssv2"),
-        ("bert_base", "bert", "base"),
-        ("bert_large", "bert", "large"),
-    ],
-)
-def test_full_size_files_of_the_hub_fit_both_ways(model, family, preset):
-    wanted = shapes_in(model)
+FULL = {
+    "clip_b16": ("clip_hub", "B16"),
+    "clip_b32": ("clip_hub", "B32"),
+    "clip_l14": ("clip_hub", "L14"),
+    "clip_l14_336": ("clip_hub", "L14_336"),
+    "videomae_base": ("videomae_pretrain_hub", "B16"),
+    "videomae_large": ("videomae_pretrain_hub", "L16"),
+    "videomae_base_k400": ("videomae_classifier_hub", "B16_k400"),
+    "videomae_large_k400": ("videomae_classifier_hub", "L16_k400"),
+    "videomae_base_ssv2": ("videomae_classifier_hub", "B16_ssv2"),
+    "bert_base": ("bert", "base"),
+    "bert_large": ("bert", "large"),
+}
+
+
+def fits_both_ways(model, preset=None):
+    """Whether a full-size file and its family have the same names and shapes; the preset, found or given."""
+    wanted, (family, expected) = shapes_in(model), FULL[model]
     fresh = {"clip_hub": NEW, "bert": ("proj",)}.get(family, ())
-    report = compare(Unread(wanted), model, ImportChoices(fresh=fresh)).report
-    assert (report.family, report.preset) == (family, preset)
+    report = compare(Unread(wanted), model, ImportChoices(preset=preset, fresh=fresh)).report
+    assert (report.family, report.preset) == (family, expected)
     assert report.fits and not report.resized
     kind = FAMILIES[family]
-    leaves = kind.shapes(kind.presets[preset])
-    written = {lazy.name: lazy.shape for lazy in kind.original_tensors(Unread(leaves))}
-    assert written == {name: shape for name, shape in wanted.items() if name not in report.unused}
-    assert all(name == "logit_scale" or name.startswith("cls.") for name in report.unused)
+    written = kind.original_tensors(Unread(kind.shapes(kind.presets[expected])))
+    unused = set(report.unused)
+    return {lazy.name: lazy.shape for lazy in written} == {n: s for n, s in wanted.items() if n not in unused}
+
+
+@pytest.mark.parametrize("model", ["clip_b16", "videomae_base_k400", "bert_base"])
+def test_full_size_files_of_the_hub_fit_both_ways(model):
+    assert fits_both_ways(model, preset=FULL[model][1])
+
+
+@pytest.mark.slow  # all presets of a family are traced
+@pytest.mark.parametrize("model", FULL)
+def test_the_preset_of_a_full_size_file_of_the_hub_is_found(model):
+    assert fits_both_ways(model)
 
 
 @pytest.mark.parametrize("model", FAMILY)
@@ -154,6 +164,33 @@ def test_a_classifier_of_the_hub_has_the_librarys_logits_and_the_classes_of_its_
     assert model.size.classes == 5 and not model.size.encoder.final_norm
     with pytest.raises(UserError, match="class 7 is wanted of .*, which has 5 classes"):
         ivjax.load(f"{HUB / 'videomae_classifier'}?head=8")
+
+
+def test_bert_of_the_hub_has_the_librarys_states_and_sees_no_padding():
+    model, params, _ = ivjax.load(HUB / "bert", fresh=("proj",))
+    stored = outputs("bert")
+    ids, real = stored["inputs/ids"].astype(np.int32), stored["inputs/mask"] > 0
+    run = jax.jit(lambda ids: (model.tokens(params, ids), model.encode(params, ids)))
+    states, embeddings = map(np.asarray, run(ids))
+    close(states[real], stored["outputs/tokens"][real])
+    # The first text without its padding.
+    close(run(ids[:1, :4])[0], states[:1, :4])
+    close(embeddings, states[:, 0] @ params["proj"]["kernel"] + params["proj"]["bias"])
+
+
+def test_the_oldest_names_of_berts_norms_are_read():
+    tensors = dict(open_tensors(HUB / "bert"))
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    renamed = Arrays({re.sub(r"LayerNorm\.\w+", lambda n: old[n[0]], name): t for name, t in tensors.items()})
+    renamed.config = open_tensors(HUB / "bert").config
+    assert compare(renamed, "w", ImportChoices(fresh=("proj",))).report.fits
+
+
+def test_roberta_is_not_taken_for_bert():
+    shapes = shapes_in("bert_base")
+    table = "bert.embeddings.position_embeddings.weight"
+    report = compare(Unread(shapes | {table: (514, 768)}), "w", ImportChoices(fresh=("proj",))).report
+    assert [shape.name for shape in report.shapes] == [table.removeprefix("bert.")]
 
 
 def test_an_encoder_is_read_out_of_a_pretraining_file_of_the_hub():

@@ -122,8 +122,8 @@ class Family:
         """Fresh parameters of the model of these sizes."""
         return self.model(sizes, "float32").init(jax.random.key(0))
 
-    def grid(self, sizes: Any) -> Grid:
-        """The patch grid of the model of these sizes."""
+    def grid(self, sizes: Any) -> Grid | None:
+        """The patch grid of the model of these sizes; None for a text tower."""
         return sizes.grid
 
     def holds(self, kind: type, branch: str = "") -> bool:

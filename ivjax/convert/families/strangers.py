@@ -1,12 +1,9 @@
 """Models whose files users try, and that no family reads: what they are called, and what to do instead."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ivjax.convert.formats.tensors import Shape, Tensors
+from ivjax.convert.formats.tensors import Tensors
 from ivjax.experiment.patterns import covers
-
-Describe = Callable[[Mapping[str, Shape]], str]  # shapes by tensor name -> what the model is
 
 
 @dataclass(frozen=True)
@@ -15,12 +12,12 @@ class Stranger:
 
     Attributes:
         needs: patterns of names; a file of the model has a tensor for each of them.
-        describe: what the model is, by its shapes.
+        called: what the model is.
         remedy: what reads it, or what to give instead.
     """
 
     needs: tuple[str, ...]
-    describe: Describe
+    called: str
     remedy: str
 
     def knows(self, tensors: Tensors) -> bool:
@@ -28,34 +25,30 @@ class Stranger:
         return all(any(covers([pattern], name) for name in tensors) for pattern in self.needs)
 
 
-def _called(name: str) -> Describe:
-    return lambda shapes: name
-
-
 STRANGERS = (
     Stranger(
         ("*lora_A*", "*lora_B*"),
-        _called("a set of LoRA adapters"),
+        "a set of LoRA adapters",
         "merge them into the weights that they were trained for, and give the whole",
     ),
     Stranger(
         ("*vision_model.head.probe", "*vision_model.encoder.layers.0.self_attn.q_proj.weight"),
-        _called("SigLIP"),
+        "SigLIP",
         "no model here reads it; ViCLIP starts from CLIP",
     ),
     Stranger(
         ("*model.embed_tokens.weight", "*model.layers.0.self_attn.q_proj.weight"),
-        _called("a language model with the names of LLaMA"),
+        "a language model with the names of LLaMA",
         "no model here reads it",
     ),
     Stranger(
         ("*layer1.0.conv1.weight", "*layer4.0.conv1.weight"),
-        _called("a ResNet"),
+        "a ResNet",
         "no convolutional model is here; choose a vision transformer",
     ),
     Stranger(
         ("*embeddings.patch_embeddings.projection.weight", "*embeddings.cls_token"),
-        _called("a vision transformer of images, such as ViT or DINOv2, from transformers"),
+        "a vision transformer of images, such as ViT or DINOv2, from transformers",
         "no family reads these names; choose CLIP or VideoMAE",
     ),
 )
