@@ -104,6 +104,10 @@ def test_features_depend_on_neither_batch_nor_devices(folder, model):
     for batch, count in ((1, 1), (2, 1), (3, 4), (16, 4)):
         found = ivjax.features(model, iter(CLIPS), batch=batch, mesh=devices(count))
         np.testing.assert_allclose(found, expected, atol=2e-6)
+    same = np.stack([CLIPS[1]] * 2)  # an array of arrays is several videos
+    for several in (same, jax.numpy.asarray(same)):
+        found = ivjax.features(model, several, mesh=devices(4))
+        np.testing.assert_allclose(found, expected[[1, 1]], atol=2e-6)
     alone = np.concatenate([ivjax.features(model, clip, mesh=devices(4)) for clip in CLIPS])
     np.testing.assert_allclose(alone, expected, atol=2e-6)
 
