@@ -196,9 +196,7 @@ def test_a_student_that_never_pooled_gives_the_mean(tmp_path):
     expected = apply(TINY, params["encoder"], CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
     assert open_features(f"{tmp_path}/s.safetensors#encoder", feature="pooled").feature == "pooled"
-    with pytest.raises(
-        UserError, match="s.safetensors holds a StudentModel, which has no video encoder"
-    ):
+    with pytest.raises(UserError, match="s.safetensors holds a StudentModel, which has no video encoder"):
         open_features(f"{tmp_path}/s.safetensors#vision")
 
 
