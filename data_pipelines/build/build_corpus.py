@@ -89,6 +89,7 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
         shards=tuple(note.shard for note in notes),
         made_with=made_with,
         classes=plan.classes,
+        labels=plan.labels,
         source_digest=source_digest(plan.jobs, work.recipe, plan.classes),
         libraries=libraries(),
     )

@@ -34,6 +34,12 @@ class BuildPlan:
     not_drawn: int
     classes: tuple[str, ...] = ()
 
+    @property
+    def labels(self) -> int:
+        """One more than the highest class number of the rows; 0 if none has a class."""
+        numbers = (row.label for job in self.jobs for row in job.rows)
+        return max((number + 1 for number in numbers if number is not None), default=0)
+
 
 def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> BuildPlan:
     """Filters and draws rows, and deals them to shards; rows of one file stay together."""

@@ -65,6 +65,13 @@ def class_names(folder: str) -> tuple[str, ...]:
     return tuple(json.loads(names.read_text("utf-8"))) if names.is_file() else ()
 
 
+def label_count(folder: str) -> int:
+    """Returns one more than the highest class number of a corpus; 0 if it has no labels or does not say."""
+    path = Path(folder).expanduser()
+    labels = read_manifest(path).labels if (path / MANIFEST).is_file() else 0
+    return max(labels, len(class_names(folder)))
+
+
 def open_clips(folder: str) -> Clips:
     """Opens a folder that `ivjax data build` or a TFDS builder has written."""
     path = Path(folder).expanduser()

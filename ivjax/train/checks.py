@@ -2,7 +2,7 @@
 
 import jax
 
-from ivjax.data_pipelines.load.classes_in_use import classes_in_use
+from ivjax.data_pipelines.load.classes_in_use import classes_in_use, labels_in_use
 from ivjax.data_pipelines.load.tokenizers_in_use import tokenizers_of
 from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
@@ -28,6 +28,7 @@ def check_classes(experiment: Experiment, objective: Objective) -> tuple[str, ..
 
     Raises UserError if corpora number their classes differently, or if the stage has another number of them.
     """
+    _check_labels(experiment, objective)
     named = classes_in_use(experiment.data)
     if not objective.classes or not named:
         return ()
@@ -44,6 +45,17 @@ def check_classes(experiment: Experiment, objective: Objective) -> tuple[str, ..
                 f"{first} has {len(names)} classes and {option} is {count}; set {option}={len(names)}"
             )
     return names
+
+
+def _check_labels(experiment: Experiment, objective: Objective) -> None:
+    """Raises if a class number is beyond the stage's classes: such a clip would be trained towards none."""
+    for option, count in objective.classes.items():
+        for folder, labels in labels_in_use(experiment.data).items():
+            if labels > count:
+                raise UserError(
+                    f"{folder} has class numbers up to {labels - 1}, which count from 0, and {option} is "
+                    f"{count}; set {option}={labels}"
+                )
 
 
 def check_evals(experiment: Experiment) -> None:

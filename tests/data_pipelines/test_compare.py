@@ -142,7 +142,7 @@ def test_stats_print_both_digests_and_old_manifests_are_still_read(tmp_path):
     assert {f"digest of the bytes:  {digest}", "digest of the source: 5e"} <= set(stats.table().splitlines())
     assert (stats.as_dict()["digest"], stats.as_dict()["source_digest"]) == (digest, "5e")
     older = json.loads((folder / MANIFEST).read_text())
-    for name in ("classes", "source_digest", "libraries", "digest"):
+    for name in ("classes", "labels", "source_digest", "libraries", "digest"):
         del older[name]
     (folder / MANIFEST).write_text(json.dumps(older))
     manifest = read_manifest(folder)

@@ -117,6 +117,8 @@ def test_class_names_are_numbered_and_filters_do_not_change_the_numbers():
     ]
     whole, filtered = plan(rows), plan(rows, filters=Filters(min_scores={"umt": 2}))
     assert whole.classes == filtered.classes == ("a", "b", "c", "d")
+    assert whole.labels == 4 and plan([SourceRow("a", "a.mp4", label=9)]).labels == 10
+    assert plan([SourceRow("a", "a.mp4")]).labels == 0
     assert [row.label for row in whole.jobs[0].rows] == [2, 0, 1, 3]
     assert [row.label for row in filtered.jobs[0].rows] == [1, 3]
 

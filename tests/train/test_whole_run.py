@@ -13,7 +13,7 @@ from ivjax.convert.origins import params_of_run
 from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.store.shards import read_manifest, write_manifest
+from ivjax.data_pipelines.store.shards import read_manifest, store_manifest, write_manifest
 from ivjax.embed.embedding_job import EmbeddingJob, run_job
 from ivjax.errors import UserError
 from ivjax.evals.items import EvalData
@@ -174,6 +174,13 @@ def test_classes_that_do_not_fit_are_said_at_once(tmp_path):
 
     assert checked(2, one, one) == ("red", "blue")
     assert checked(3, str(corpus_of(tmp_path / "c", [make_clip(0)], shards=1))) == ()
+    numbers = corpus_of(tmp_path / "d", [make_clip(0)], shards=1)
+    store_manifest(numbers, dataclasses.replace(read_manifest(numbers), labels=5))
+    assert checked(5, str(numbers)) == ()
+    with pytest.raises(
+        UserError, match=r"d has class numbers up to 4, .*classes is 3; set stage.*classes=5$"
+    ):
+        checked(3, str(numbers))
     with pytest.raises(UserError, match=r"a has 2 classes and .*classes is 4; set stage.*classes=2$"):
         checked(4, one)
     with pytest.raises(UserError, match=f"{one} and {other} number their classes differently; .* {one}$"):
