@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.store.shards import MANIFEST, open_shards, read_manifest
+from ivjax.errors import UserError
 
 CLASSES_FILE = "classes.json"  # beside the shards of TFDS, which have no manifest
 _TFDS_INFO = "dataset_info.json"  # what a TFDS builder leaves in its folder
@@ -77,7 +78,9 @@ def open_clips(folder: str) -> Clips:
     path = Path(folder).expanduser()
     if not (path / MANIFEST).is_file() and (path / _TFDS_INFO).is_file():
         # TFDS takes seconds to import, and most corpora do not need it.
-        from ivjax.data_pipelines.store.tfds_clips import TfdsClips
-
+        try:
+            from ivjax.data_pipelines.store.tfds_clips import TfdsClips
+        except ImportError as error:
+            raise UserError(f"{folder} was made by TFDS: {error}") from None
         return TfdsClips(path)
     return ShardClips(path)

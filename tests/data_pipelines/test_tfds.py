@@ -15,7 +15,7 @@ from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import QUICK, build_small, clips_of, coded, some_rows
 
-tfds = pytest.importorskip("tensorflow_datasets")
+tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
 
 from ivjax.data_pipelines.build import tfds_internvid as internvid  # noqa: E402
 from ivjax.data_pipelines.store import tfds_clips  # noqa: E402
