@@ -101,13 +101,11 @@ def test_frames_without_loss_have_equal_features_from_a_video_a_folder_and_an_ar
 
 def test_features_depend_on_neither_batch_nor_devices(folder, model):
     expected = ivjax.features(model, CLIPS, mesh=devices(1))
-    for batch, count in ((1, 1), (2, 1), (3, 4), (16, 4)):
+    for batch, count in ((1, 1), (3, 4)):
         found = ivjax.features(model, iter(CLIPS), batch=batch, mesh=devices(count))
         np.testing.assert_allclose(found, expected, atol=2e-6)
-    same = np.stack([CLIPS[1]] * 2)  # an array of arrays is several videos
-    for several in (same, jax.numpy.asarray(same)):
-        found = ivjax.features(model, several, mesh=devices(4))
-        np.testing.assert_allclose(found, expected[[1, 1]], atol=2e-6)
+    same = jax.numpy.stack([CLIPS[1]] * 2)  # an array of arrays is several videos
+    np.testing.assert_allclose(ivjax.features(model, same, mesh=devices(4)), expected[[1, 1]], atol=2e-6)
     alone = np.concatenate([ivjax.features(model, clip, mesh=devices(4)) for clip in CLIPS])
     np.testing.assert_allclose(alone, expected, atol=2e-6)
 
