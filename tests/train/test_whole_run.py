@@ -178,7 +178,7 @@ def test_classes_that_do_not_fit_are_said_at_once(tmp_path):
     store_manifest(numbers, dataclasses.replace(read_manifest(numbers), labels=5))
     assert checked(5, str(numbers)) == ()
     with pytest.raises(
-        UserError, match=r"d has class numbers up to 4, .*classes is 3; set stage.*classes=5$"
+        UserError, match=r"d has class numbers up to 4, .* is 3; set stage.*classes=5$"
     ):
         checked(3, str(numbers))
     with pytest.raises(UserError, match=r"a has 2 classes and .*classes is 4; set stage.*classes=2$"):
