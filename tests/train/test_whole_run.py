@@ -177,9 +177,7 @@ def test_classes_that_do_not_fit_are_said_at_once(tmp_path):
     numbers = corpus_of(tmp_path / "d", [make_clip(0)], shards=1)
     store_manifest(numbers, dataclasses.replace(read_manifest(numbers), labels=5))
     assert checked(5, str(numbers)) == ()
-    with pytest.raises(
-        UserError, match=r"d has class numbers up to 4, .* is 3; set stage.*classes=5$"
-    ):
+    with pytest.raises(UserError, match=r"d has class numbers up to 4, .* is 3; set stage.*classes=5$"):
         checked(3, str(numbers))
     with pytest.raises(UserError, match=r"a has 2 classes and .*classes is 4; set stage.*classes=2$"):
         checked(4, one)
