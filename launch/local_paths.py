@@ -13,7 +13,7 @@ from ivjax.experiment.overrides import apply_overrides
 # Texts that name a file or a folder: the last parts of experiment paths, and places of command-line options.
 _FIELDS = ("path", "data", "train", "classes", "predictions")
 _OPTIONS = ("source", "data", "videos", "weights", "tokenizer", "train", "classes", "predictions")
-_WRITTEN = ("workdir", "out", "png", "page")
+_WRITTEN = ("workdir", "out", "png", "page", "predictions")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9]*:/+")  # pathlib has already made one slash of gs://'s two
 # BRANCH=FILE?head=CHOICE#BRANCH, as in init_from and --weights.
 _WEIGHTS = re.compile(r"(?:\w+=)?(?P<file>.+?)(?:\?head=(?P<head>.+?))?(?:#[\w/]+)?", re.DOTALL)
@@ -98,8 +98,9 @@ def _paths_of(values: Mapping[str, Any]) -> Iterator[NamedPath]:
             for entry in value:
                 yield from _weights(option, entry)
         elif isinstance(value, str):
-            if value and _is_path(option.rpartition(".")[2], value, _FIELDS):
-                yield NamedPath(option, value)
+            name = option.rpartition(".")[2]
+            if value and _is_path(name, value, _FIELDS):
+                yield NamedPath(option, value, name in _WRITTEN)
         elif isinstance(value, tuple):
             # Changes of one corpus are overrides of its fields.
             changes = [item.partition("=") for item in value if isinstance(item, str)]
