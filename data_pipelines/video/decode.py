@@ -18,20 +18,24 @@ import numpy as np
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.filters import Deinterlacer, filter_graph
-from ivjax.data_pipelines.video.footage import video_stream
+from ivjax.data_pipelines.video.footage import NO_TIMES, begin_of, video_stream
 from ivjax.data_pipelines.video.timeline import FrameRate, Shown, rate_of, steady
 
 _MOST_PIXELS = 8192 * 8192  # of one frame; a damaged header may ask for more memory than there is
 
 
 class VideoFacts(NamedTuple):
-    """Facts about a media file. An image is a video of one frame at 0 frames per second."""
+    """Facts about a media file. An image is a video of one frame at 0 frames per second.
+
+    `begins` is the second of a player's clock at which the first frame comes; above 0 if sound comes first.
+    """
 
     frames: int
     fps: float
     width: int
     height: int
     audio: bool
+    begins: float = 0.0
 
 
 def probe(payload: bytes) -> VideoFacts:
@@ -136,7 +140,14 @@ class Video:
             width=self._context.width,
             height=self._context.height,
             audio=bool(self._container.streams.audio),
+            begins=float(self._begins()),
         )
+
+    def _begins(self) -> Fraction:
+        base = self._stream.time_base
+        if not self._timed or base is None or self._container.format.name in NO_TIMES:
+            return Fraction(0)
+        return max(self._times[0] * base - begin_of(self._container), Fraction(0))
 
     def read(
         self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None

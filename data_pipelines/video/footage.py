@@ -19,7 +19,7 @@ from ivjax.errors import UserError
 # Annotations give milliseconds: a frame that is this close to a bound counts as being on it.
 TOLERANCE = Fraction(1, 2000)
 # AVI stores times in the order of decoding, which are wrong for frames that refer to later ones.
-_NO_TIMES = {"avi"}
+NO_TIMES = {"avi"}
 _NO_SEEKING = {"avi", "mpeg"}  # after a seek the times of their frames change
 MISSING_SECONDS = 1  # of video that may be missing at the end of a file
 
@@ -68,7 +68,7 @@ class Footage:
 
     def rate(self, start: Fraction | None, end: Fraction | None) -> FrameRate:
         """Returns the rate of the frames in [start, end), by the times of their packets."""
-        times = None if self._container.format.name in _NO_TIMES else self._packet_times(start, end)
+        times = None if self._container.format.name in NO_TIMES else self._packet_times(start, end)
         if times is None:
             return FrameRate(self.fps, True)
         finest = Fraction(self._stream.base_rate or 0).limit_denominator(1001)
@@ -192,7 +192,7 @@ class Footage:
     def _stamped(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Yields the frames with a time; the frame rate gives it to frames that have none."""
         for number, frame in enumerate(frames):
-            if frame.pts is None or self._container.format.name in _NO_TIMES:
+            if frame.pts is None or self._container.format.name in NO_TIMES:
                 time = number / (self.fps or UNKNOWN_FPS) + self._origin
                 frame.pts, frame.time_base = round(time / self._base), self._base
             yield frame

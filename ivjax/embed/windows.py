@@ -36,7 +36,7 @@ class Windowing:
         Raises ClipError for a video that does not say how fast it is, or whose frames are longer.
         """
         # Rounded to microseconds, so that times read as 0.1 and not 0.09999999999999998.
-        length = round(found.frames / found.fps, 6) if found.fps > 0 else 0.0
+        length = round(found.begins + found.frames / found.fps, 6) if found.fps > 0 else 0.0
         if self.seconds is None or found.frames == 1:
             return [(0.0, length)]
         if found.fps <= 0:

@@ -98,6 +98,19 @@ def test_a_cut_by_copying_is_embedded_and_evaluated_at_its_times(drawn):
     assert [number_of(picture) for picture in found] == list(range(22, 32))
 
 
+EVEN = [kind for kind in KINDS if len(kind.numbers) > 20 and "steadied" not in kind.remarks]
+
+
+@pytest.mark.parametrize("kind", EVEN, ids=lambda kind: kind.name)
+def test_a_span_shows_evals_the_frames_of_the_clip_that_is_built_of_it(drawn, kind):
+    path = drawn(kind)
+    begins = probe(path.read_bytes()).begins
+    start, end = begins + 12 / kind.fps, begins + 20 / kind.fps
+    _, clip = built(path, start=start, end=end)
+    (found,) = read_views([VideoView(path, start=start, end=end)], 8, (HEIGHT, WIDTH))
+    assert [number_of(picture) for picture in found] == list(kind.numbers)[12:20] == numbers_of(clip.payload)
+
+
 def test_a_start_between_two_microseconds_gives_no_time_before_zero(drawn):
     path = drawn("late-start.mp4")
     _, clip = built(path)
