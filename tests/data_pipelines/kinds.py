@@ -164,9 +164,8 @@ def four_k(path: Path) -> None:
 
 
 def late_start(path: Path) -> None:
-    """A file whose clock starts at 1020/12288 s, which no whole number of microseconds is."""
-    begin = Fraction(1020, 12288)
-    drawn(path, fps=24, first=begin, base=Fraction(1, 12288), container={"use_editlist": "0"})
+    """A file whose clock starts at 1/6 s, which in whole microseconds is later: 0.166667 s."""
+    drawn(path, fps=12, base=Fraction(1, 12288), container={"use_editlist": "0"})
 
 
 def uneven(path: Path, times: Sequence[int], codec: str = "libx264") -> None:
@@ -194,7 +193,7 @@ KINDS = (
     Kind("film.mkv", partial(drawn, number=30, sound=True, g="12"), range(30, 54)),
     Kind("delayed-by-edit-list.mp4", partial(drawn, first=Fraction(2, 5), sound=True)),
     Kind("cut-by-copying.mp4", cut_by_copying, range(17, 40)),
-    Kind("late-start.mp4", late_start, fps=24),
+    Kind("late-start.mp4", late_start, fps=12),
     Kind("uneven.mp4", partial(uneven, times=UNEVEN), _beats(UNEVEN, 25, 40), remarks=STEADIED),
     Kind("interlaced.mpg", partial(interlaced, codec="mpeg2video", b="4M"), FIELDS, 25, DEINTERLACED),
     Kind("interlaced.mts", partial(interlaced, codec="libx264", crf="10"), FIELDS, 25, DEINTERLACED),

@@ -114,11 +114,11 @@ def test_a_span_shows_evals_the_frames_of_the_clip_that_is_built_of_it(drawn, ki
 def test_a_start_between_two_microseconds_gives_no_time_before_zero(drawn):
     path = drawn("late-start.mp4")
     _, clip = built(path)
-    assert (clip.start, clip.end) == (0.0, 1.0)
-    _, clip = built(path, start=0.25, end=0.5)
+    assert (clip.start, clip.end) == (0.0, 2.0)
+    _, clip = built(path, start=0.5, end=1.0)
     assert numbers_of(clip.payload) == list(range(6, 12))
     with Footage(str(path)) as footage:
-        assert [shown.begins for shown in footage.frames(None, None)][:2] == [0, Fraction(1, 24)]
+        assert [shown.begins for shown in footage.frames(None, None)][:2] == [0, Fraction(1, 12)]
 
 
 def test_no_frame_of_a_slow_uneven_source_is_off_by_more_than_half_a_beat(drawn):
