@@ -184,6 +184,6 @@ def test_every_option_that_takes_a_file_is_known_as_a_path():
         takes_file = {"FILE", "PATH", "DIR", "WEIGHTS|RUN"} & {str(action.metavar)}
         if command.split(" ")[0] not in _LAUNCHED or not takes_file or action.type is Path:
             continue
-        # `sweep --launch` starts jobs from the machine that reads the target; `--options` takes a dotted path.
+        # `sweep --launch` reads its target on this machine; `--options` takes a dotted path.
         known = {*_OPTIONS, *_WRITTEN, "target", "options"}
         assert action.dest.removeprefix("suite_") in known, f"{command} {action.dest}: add it to _OPTIONS"
