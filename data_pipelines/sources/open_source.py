@@ -17,7 +17,8 @@ from ivjax.data_pipelines.sources.webdataset import WebDataset
 from ivjax.errors import UserError
 
 _FORMATS: Mapping[str, tuple[type, Mapping[str, Any]]] = {
-    "internvid": (InternVid, {}),
+    "internvid": (InternVid, {"captioned": True}),
+    "labelled_ids": (InternVid, {"captioned": False, "caption_from": None}),
     "captions": (Captions, {}),
     "paragraphs": (Captions, {"paragraph": True}),
     "labels": (Captions, {"captioned": False}),

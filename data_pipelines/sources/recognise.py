@@ -76,6 +76,8 @@ def _by_columns(path: Path, options: Mapping[str, Any]) -> str | None:
         return "instruction_lists"
     if "caption_from" in options or _is_internvid(record):
         return "internvid"
+    if has_column(record, "id") and has_column(record, "label") and not has_column(record, "path"):
+        return "labelled_ids"
     if has_column(record, "path"):
         return "captions" if has_column(record, "captions") or "option" in record else "labels"
     return None
@@ -106,7 +108,8 @@ def shortcoming(path: Path) -> str:
     if has_column(record, "id"):
         return (
             "with its video ids it comes nearest to internvid, and lacks a column for captions "
-            f"({_any('captions')}; any other is named by --set caption_from=COLUMN); {has}"
+            f"({_any('captions')}; any other is named by --set caption_from=COLUMN) or for a class "
+            f"({_any('label')}); {has}"
         )
     needed = f"a column for path ({_any('path')}) or for the video's id ({_any('id')})"
     if has_column(record, "captions"):
