@@ -182,4 +182,4 @@ def test_rows_of_kinetics_own_csv_have_classes(tmp_path, media):
     # A file that a downloader has cut is the clip: its times are those of the whole video.
     found = cut.class_name, cut.path, cut.start, cut.end
     assert found == ("swimming", str(media / f"{ID}_000004_000006.mp4"), None, None)
-    assert (cut.id, cut.captions, cut.attributes) == (f"{ID}_4_6", (), {"split": "train"})
+    assert (cut.id, cut.captions, cut.attributes) == (f"{ID}_4.000_6.000", (), {"split": "train"})
