@@ -150,8 +150,8 @@ def _ranks(
     """Returns the ranks of families and prefixes; the largest is the best."""
     ranks = {}
     for family, prefix in candidates:
-        known, *rest = _shares(family, tensors, prefix)
-        ranks[family.name, prefix] = (known, family.name in likely, *rest)
+        known, of_all, used = _shares(family, tensors, prefix)
+        ranks[family.name, prefix] = known, family.name in likely, of_all, used
     return ranks
 
 
