@@ -239,7 +239,7 @@ class Video:
                 cursor = start
             while time not in found and cursor <= len(self._packets):
                 for frame in self._feed(cursor, wanted):
-                    if frame.pts in wanted and not frame.is_corrupt:
+                    if frame.pts is not None and frame.pts in wanted and not frame.is_corrupt:
                         found[frame.pts] = frame
                 cursor += 1
         return found
