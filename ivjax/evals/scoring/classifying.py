@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ivjax.data_pipelines.augment.geometry import Crop
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, FrameRule, Spread, Ticks
 from ivjax.drafts import store
@@ -74,7 +75,8 @@ def reading_of_views(suite: ViewClassification, own: OwnFrames | None, frames: i
     """Returns the views of a video: by what the suite was told, else by the run, else by the defaults."""
     fitted = None if own is None else own.fitted(frames)
     crop = fitted.crop if fitted else Square()
-    squares = [Square(number, suite.crops) for number in range(suite.crops or 0)]
+    count = suite.crops or 0
+    squares: list[Crop] = [Square(number, count) for number in range(count)]
     if fitted and suite.sampling is None:
         views = views_of(fitted.rule, squares or [crop], suite.clips)
         told = options_text(fitted.rule)
