@@ -115,7 +115,7 @@ def paths_of_options(options: Mapping[str, Any], words: Sequence[str]) -> list[N
     `options` are the values as argparse stores them. Defaults are left out: they are not among the words.
     """
     given = {part for word in words for part in (word, word.partition("=")[2])}
-    found = []
+    found: list[NamedPath] = []
     for place, value in options.items():
         name = place.removeprefix("suite_")
         flag = f"--{name.replace('_', '-')}"
