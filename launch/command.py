@@ -16,6 +16,7 @@ from ivjax.launch.local_paths import NamedPath, paths_of_experiment, paths_of_op
 from ivjax.progress import Say
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
+_NAMELESS = re.compile(r"\b(gs|s3)://(?![\w.-])")
 # The rule of S3 and Cloud Storage; it refuses the BUCKET of an example that was left unedited.
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _WITH_RUN_FOLDER = ("train", "sweep")
@@ -136,6 +137,8 @@ class LaunchedCommand:
 
     def mounts(self, given: Mapping[str, str], schemes: Sequence[str]) -> list[Mount]:
         """Returns the target's own mounts, and one for every other bucket that the command names."""
+        if nameless := [word for word in self.words if _NAMELESS.search(word)]:
+            raise UserError(f"{nameless[0]} names no bucket; write gs://BUCKET/PATH")
         mounts = [_mount(path, url) for path, url in given.items()]
         for word in self.words:
             # Searched again after each new mount, because one word may name several buckets.
@@ -152,6 +155,10 @@ class LaunchedCommand:
         workdir = _with_mounts(str(self.workdir), mounts)
         # Mounts of S3 neither append to a file nor rename a folder, which is how checkpoints are committed.
         if not any(workdir.startswith(f"{mount.path}/") and mount.scheme == "gs" for mount in mounts):
+            if any(workdir == mount.path for mount in mounts):
+                raise UserError(
+                    f"--workdir {self.workdir} is a whole bucket; name a folder in it, such as {self.name}"
+                )
             raise UserError(
                 f"--workdir {self.workdir} is in no mounted bucket, and the machines come and go with their "
                 f"disks; give a folder such as gs://BUCKET/runs/{self.name}"

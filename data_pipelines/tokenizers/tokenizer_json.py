@@ -76,7 +76,7 @@ class _Opened(NamedTuple):
 
 @functools.cache
 def _load(path: str, added: tuple[str, ...], pieces: int | None) -> _Opened:
-    file = vocabulary_file(path, "language model's", PUBLIC_NAME)
+    file = vocabulary_file(path, "language model's", PUBLIC_NAME, "copy it from there")
     tokenizer = _read(file)
     # The file may hold the settings of whoever saved it last.
     tokenizer.no_truncation()

@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import inspect
+import math
+import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -81,7 +83,11 @@ def _read_one(kind: Any, old: Any, text: str) -> Any:
         # Not bool(text), which is true of every word.
         return {"true": True, "false": False}[text.lower()]
     if kind in (int, float):
-        return kind(text)
+        number = kind(text)
+        # float() reads nan too, which a run would only notice after its first step; inf means no limit.
+        if math.isnan(number):
+            raise _MisfitError
+        return number
     if kind is str:
         return _unquoted(text)
     if typing.get_origin(kind) is tuple or kind is tuple:
@@ -206,7 +212,10 @@ def _describe(kind: Any, old: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
     if typing.get_origin(kind) is tuple:
-        return f"a tuple like {kind}".replace("tuple[", "(").replace("]", ")")
+        # Classes by their own names, which is how an override writes them.
+        return re.sub(
+            r"[\w.]+\.(\w+)", r"\1", f"a tuple like {kind}".replace("tuple[", "(").replace("]", ")")
+        )
     if kind in _NAMES:
         return _NAMES[kind]
     fields = [field.name for field in dataclasses.fields(old)] if dataclasses.is_dataclass(old) else []

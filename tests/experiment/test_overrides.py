@@ -167,6 +167,8 @@ def test_a_bad_path_below_a_tuple_or_a_mapping_is_explained(override, message):
         ("stage.student.widht=1", "did you mean 'stage.student.width'"),
         ("steps=3.5", "steps=3.5: expected an integer, got '3.5'"),
         ("optimizer.decay=much", "expected a number"),
+        ("schedule.peak=nan", "schedule.peak=nan: expected a number, got 'nan'"),
+        ("trains=x", r"expected a tuple like \(Trains, ...\)"),
         ("scan_layers=1", "expected true or false"),
         ("remat=all", "expected one of none, dots, full, offload"),
         ("optimizer.betas=(0.9,)", "expected a tuple like"),

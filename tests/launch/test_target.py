@@ -125,6 +125,8 @@ def test_no_target_file_is_one_sentence(tmp_path):
         ("gke", TPU, train("s3://clips/1b"), "s3://clips: this kind of target mounts gs://; put"),
         ("skypilot", TPU, train("s3://clips/1b"), "in no mounted bucket"),
         ("gke", TPU, train("gs://BUCKET/1b"), "no bucket is called 'BUCKET'"),
+        ("gke", TPU, train("gs://clips-eu"), "gs://clips-eu is a whole bucket; name a folder in it"),
+        ("gke", TPU, train("gs:///runs/1b"), "gs:///runs/1b names no bucket; write gs://BUCKET/PATH"),
         (
             "slurm",
             {"topology": "h100:8"},
@@ -171,6 +173,20 @@ def test_an_impossible_launch_is_one_sentence(kind, values, job, words):
 def test_commands_of_one_process_are_not_started_in_several(capsys):
     assert main(["launch", "local", "--processes", "2", "sweep", "stage1_tiny", "--workdir", "runs"]) == 2
     assert "sweep runs in one process, and train and eval in several" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        (["trian", "stage1_tiny"], "'trian' cannot be launched .*did you mean 'train'"),
+        (["train", "stage9", "--workdir", "w"], "no config 'stage9'"),
+        (["train", "stage1_tiny", "lr=1", "--workdir", "w"], "did you mean 'schedule.peak'"),
+    ],
+)
+def test_a_local_launch_says_once_what_is_wrong(capsys, command, words):
+    assert main(["launch", "local", "--processes", "2", *command]) == 2
+    error = capsys.readouterr().err
+    assert re.search(words, error) and error.count("\n") == 1
 
 
 def test_the_users_own_config_travels_with_the_job(tmp_path):
