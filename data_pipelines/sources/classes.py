@@ -89,7 +89,7 @@ def number_classes(
 def read_classes(path: str) -> tuple[str, ...]:
     """Returns the class names of a file or of a corpus, in the order of their numbers.
 
-    A file holds a name a line; or, as JSON, a list of names or an object of names and numbers.
+    A file holds a name a line; or, as JSON, a list, {name: number} or {number: name}.
     """
     if is_corpus(path):
         names = class_names(path)
@@ -97,6 +97,9 @@ def read_classes(path: str) -> tuple[str, ...]:
             raise UserError(f"{path} has no class names; build it from a source whose labels are words")
         return names
     file = Path(path).expanduser()
+    # A table is read by lines without an error, and its lines are no names.
+    if file.suffix.lower() in (".csv", ".tsv"):
+        raise UserError(f"{path} is a table; write the class names alone, one a line, or as JSON")
     try:
         text = file.read_text("utf-8-sig")
         listed = _of_json(json.loads(text)) if file.suffix == ".json" else text.splitlines()
@@ -104,15 +107,18 @@ def read_classes(path: str) -> tuple[str, ...]:
         raise UserError(
             f"{path} is neither a file nor a corpus; name a file with a class name a line"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read as class names: {error}; write a name a line") from None
     return _checked(path, [name.strip() for name in listed])
 
 
 def _of_json(content: Any) -> list[str]:
     if isinstance(content, Mapping):
-        # Something-Something's labels are an object of names and numbers, which are text there.
-        numbers = {int(number): str(name) for name, number in content.items()}
+        # Something-Something's labels are an object of names and numbers, which are text there. Such objects
+        # come both ways round, and decimal keys tell them apart.
+        if not all(map(str.isdecimal, content)):
+            content = {number: name for name, number in content.items()}
+        numbers = {int(number): str(name) for number, name in content.items()}
         if sorted(numbers) != list(range(len(content))):
             raise ValueError("its numbers are not 0, 1, 2 ... without gaps")
         return [numbers[number] for number in range(len(numbers))]

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from ivjax.data_pipelines.sources.classes import read_classes
 from ivjax.errors import UserError, nearest
 from ivjax.evals.items import AnnotationItems, CorpusItems, Item, UnscoredClip
-from ivjax.evals.scoring.class_names import read_classes
 
 _TOLD = 20  # class names that a result lists
 
@@ -70,11 +69,11 @@ def known_classes(
         items: the test set.
         of_model: the class names that the model's run holds.
         classes: how many the model has.
-        file: a file of class names in the order of the model's numbers, which comes first.
+        file: a file or corpus of class names in the order of the model's numbers, which comes first.
     """
     names, origin = tuple(of_model), "the run"
     if file is not None:
-        names, origin = read_classes(Path(file)), file
+        names, origin = read_classes(file), file
     if names and len(names) != classes:
         raise UserError(
             f"{origin} names {len(names)} classes and the model has {classes}; give its own names"

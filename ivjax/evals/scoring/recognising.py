@@ -1,11 +1,11 @@
 """Scores zero-shot recognition: a clip gets the class whose prompts it resembles most."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ivjax.data_pipelines.sources.classes import read_classes
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import Item, open_items
@@ -15,7 +15,6 @@ from ivjax.evals.scoring.class_names import (
     ATTRIBUTE_PROMPTS,
     Labelled,
     prompts_of,
-    read_classes,
     right_of,
     sorted_values,
     values_of,
@@ -29,7 +28,9 @@ from ivjax.evals.vectors import Setting, embed, embed_texts
 
 def score(setting: Setting[PairEncoder], suite: ZeroShot) -> Result:
     """Returns top-1 (and top-5) accuracy in percent, and what chance would get."""
-    given = read_classes(Path(suite.classes)) if suite.classes else ()
+    given = read_classes(suite.classes) if suite.classes else ()
+    if len(given) == 1:
+        raise UserError(f"{suite.classes} names 1 class; naming needs 2 or more")
     items = open_items(setting.data)
     if suite.attribute is None:
         given = given or items.classes

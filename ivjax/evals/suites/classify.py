@@ -36,7 +36,9 @@ class ViewClassification(EvalSuite):
         None, "whose rule chooses the frames of a clip (default: that of the run, or kinetics)"
     )
     labels: Labels = option("one", "labels of a video; several: those of all its rows")
-    classes: str | None = option(None, "class names, one a line, or JSON", metavar="FILE")
+    classes: str | None = option(
+        None, "class names: a name a line, JSON, or a corpus's", metavar="FILE|CORPUS"
+    )
     predictions: str | None = option(
         None, "store what was said of each video, a JSON object a line", metavar="FILE"
     )

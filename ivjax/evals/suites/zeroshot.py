@@ -26,7 +26,9 @@ class ZeroShot(RankingSuite):
     attribute: str | None = option(
         None, "tell apart the values of this attribute, not the numbered labels", metavar="A"
     )
-    classes: str | None = option(None, "class names, one a line, or JSON", metavar="FILE")
+    classes: str | None = option(
+        None, "class names: a name a line, JSON, or a corpus's", metavar="FILE|CORPUS"
+    )
     prompts: tuple[str, ...] = option(
         (), 'a prompt for the class {}, such as "a video of a {}"; repeatable', flag="prompt", metavar="T"
     )

@@ -165,7 +165,9 @@ def test_what_cannot_be_opened_is_an_error_that_names_the_kinds(tmp_path, media)
         list(open_source(path, "captions", media))
     with pytest.raises(UserError, match=f"is not recognised: .*or say .* with --kind: {', '.join(KINDS)}"):
         open_source(path)
-    with pytest.raises(UserError, match="no source of kind 'film'; choose one of internvid, labelled_ids, captions"):
+    with pytest.raises(
+        UserError, match="no source of kind 'film'; choose one of internvid, labelled_ids, captions"
+    ):
         open_source(path, "film")
     with pytest.raises(UserError, match="none.jsonl does not exist"):
         open_source(tmp_path / "none.jsonl")
