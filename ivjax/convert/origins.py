@@ -106,10 +106,15 @@ def keep_frozen(folder: Path, objective: Objective, experiment: Experiment) -> N
     Once and not in every checkpoint. Teachers are left out: they are no part of the model, and many times as
     large. What `init_fresh` draws comes from the seed again.
     """
-    shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, None)
-    if not shapes or (folder / FROZEN).exists():
+    frozen = dict(paths_of(shapes_of(objective, "float32").frozen))
+    # Of the model's own parameters, and not by its family: a pair of towers of two families is of none.
+    init = getattr(experiment.stage.model(experiment.compute), "init", None)
+    if not frozen or init is None or (folder / FROZEN).exists():
         return
-    read = read_weights(objective, experiment, shapes)
+    own = [path for path, _ in paths_of(jax.eval_shape(init, jax.random.key(0))) if path in frozen]
+    if not own:
+        return
+    read = read_weights(objective, experiment, unflatten({path: frozen[path] for path in own}))
     tensors = [LazyTensor(path, leaf.shape, leaf.dtype, _chunks(leaf)) for path, leaf in read.items()]
     if tensors:
         write_safetensors(folder / FROZEN, tensors, {}, shard_bytes=sum(t.nbytes for t in tensors) + 1)
