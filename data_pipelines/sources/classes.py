@@ -80,8 +80,9 @@ def number_classes(
     classes = ClassNumbers(source, given)
     found: list[SourceRow | BadRow] = []
     for row in rows:
-        fault = classes.fault(row) if isinstance(row, SourceRow) else None
-        found.append(row if fault is None else BadRow(row.id, fault))
+        if isinstance(row, SourceRow) and (fault := classes.fault(row)) is not None:
+            row = BadRow(row.id, fault)
+        found.append(row)
     good = iter(classes.number(row for row in found if isinstance(row, SourceRow)))
     return [row if isinstance(row, BadRow) else next(good) for row in found], classes.names()
 
