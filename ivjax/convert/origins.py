@@ -107,9 +107,11 @@ def keep_frozen(folder: Path, objective: Objective, experiment: Experiment) -> N
     large. What `init_fresh` draws comes from the seed again.
     """
     frozen = dict(paths_of(shapes_of(objective, "float32").frozen))
+    if not frozen or (folder / FROZEN).exists():
+        return
     # Of the model's own parameters, and not by its family: a pair of towers of two families is of none.
     init = getattr(experiment.stage.model(experiment.compute), "init", None)
-    if not frozen or init is None or (folder / FROZEN).exists():
+    if init is None:
         return
     own = [path for path, _ in paths_of(jax.eval_shape(init, jax.random.key(0))) if path in frozen]
     if not own:
