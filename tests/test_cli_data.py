@@ -115,6 +115,8 @@ def test_windows_are_cut_by_the_command(made, capsys, tmp_path):
         "1.5",
     ]
     assert main([*words, "recipe.windows.rest=drop", "recipe.short_side=48", "workers=1"]) == 0
+    printed = capsys.readouterr()
+    assert "no row has a caption or a label; in a table" in printed.out + printed.err
     with open_shards(tmp_path / "out") as shards:
         clips = [unpack(shards[number]) for number in range(len(shards))]
     assert len(clips) > 1 and all(clip.start == 1.5 * n for n, clip in enumerate(clips))

@@ -40,6 +40,12 @@ class BuildPlan:
         numbers = (row.label for job in self.jobs for row in job.rows)
         return max((number + 1 for number in numbers if number is not None), default=0)
 
+    @property
+    def annotated(self) -> bool:
+        """Whether a row has a caption, a conversation or a class."""
+        rows = (row for job in self.jobs for row in job.rows)
+        return any(row.captions or row.conversation or row.label is not None for row in rows)
+
 
 def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> BuildPlan:
     """Filters and draws rows, and deals them to shards; rows of one file stay together."""

@@ -34,6 +34,19 @@ def test_rows_of_one_file_stay_together_and_in_order_of_time():
     assert [job.name for job in plan(rows).jobs] == [f"shard-0000{n}-of-00002.array_record" for n in (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        ({}, False),
+        ({"attributes": {"a": "b"}}, False),
+        ({"captions": ("x",)}, True),
+        ({"class_name": "x"}, True),
+    ],
+)
+def test_a_plan_tells_whether_a_row_has_a_caption_or_a_label(annotation, expected):
+    assert plan([SourceRow("a", "a.mp4"), SourceRow("b", "b.mp4", **annotation)]).annotated is expected
+
+
 def test_rows_without_use_are_named_and_never_raised():
     recipe = ClipRecipe(min_seconds=1.0, max_seconds=10.0)
     rows = [

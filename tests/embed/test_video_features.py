@@ -178,7 +178,13 @@ def test_options_that_do_not_fit_are_one_sentence(folder, model):
     ):
         with pytest.raises(UserError, match=message):
             ivjax.features(*arguments)
-    for options in ({"batch": 0}, {"broken": "skip"}):
+    for options in (
+        {"batch": 0},
+        {"broken": "skip"},
+        {"rule": "middle"},
+        {"frame_rate": -1.0},
+        {"threads": 0},
+    ):
         with pytest.raises(UserError, match="must be"):
             ivjax.features(model, CLIPS, **options)
 
