@@ -97,8 +97,8 @@ def load(
         ema: loads the averaged parameters of a run instead of the last ones.
         on_host: leaves the parameters in the host's memory, for a caller that spreads them over devices.
 
-    What a run did not train is read from its `init_from` again. Its teachers are left out, because they are
-    no part of the model.
+    What a run did not train is read from the copy in its folder, and of older runs, which have none, from
+    their `init_from`. Teachers are left out, because they are no part of the model.
     """
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"a model computes in float32 or bfloat16, not in {dtype!r}")
@@ -195,6 +195,8 @@ def _with_tokenizer(found: Loaded, tokenizer: str | Path | Tokenizer) -> Loaded:
     """Returns the model with another vocabulary, which must fit it."""
     chosen: Tokenizer
     if not isinstance(tokenizer, str | Path):
+        if not hasattr(tokenizer, "encode"):
+            raise UserError(f"tokenizer must be a vocabulary file or a tokenizer, got {tokenizer!r}")
         chosen = tokenizer
     else:
         if found.tokenizer is None:

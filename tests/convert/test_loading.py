@@ -109,6 +109,8 @@ def test_texts_have_the_vectors_of_evals_and_of_the_embed_command(run, tmp_path)
     assert loaded.text([]).shape == (0, 16)
     with pytest.raises(UserError, match=r"the text '\?!' has no words"):
         loaded.text(["a", "?!"])
+    with pytest.raises(UserError, match="a list of strings, and one of them is 7"):
+        loaded.text(["a", 7])
 
 
 def test_a_model_without_words_says_so(encoder):
@@ -131,6 +133,8 @@ def test_another_vocabulary_takes_the_place_of_the_models_own(run, tmp_path):
         ivjax.load(run, tokenizer=BertWordPiece(str(tmp_path / "large.txt"), length=8))
     with pytest.raises(UserError, match="gone.txt is missing: .*; name the file with --tokenizer"):
         ivjax.load(run, tokenizer="gone.txt")
+    with pytest.raises(UserError, match="must be a vocabulary file or a tokenizer, got 5"):
+        ivjax.load(run, tokenizer=5)
 
 
 def test_explicit_sizes_read_a_file_whose_preset_does_not_exist(encoder, tmp_path):
