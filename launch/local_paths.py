@@ -15,8 +15,10 @@ _FIELDS = ("path", "data", "train", "classes", "predictions")
 _OPTIONS = ("source", "data", "videos", "weights", "tokenizer", "train", "classes", "predictions")
 _WRITTEN = ("workdir", "out", "png", "page", "predictions")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9]*:/+")  # pathlib has already made one slash of gs://'s two
-# BRANCH=FILE?head=CHOICE#BRANCH, as in init_from and --weights.
-_WEIGHTS = re.compile(r"(?:\w+=)?(?P<file>.+?)(?:\?head=(?P<head>.+?))?(?:#[\w/]+)?", re.DOTALL)
+# BRANCH=FILE?head=CHOICE?nonfinite=allow#BRANCH, as in init_from and --weights.
+_WEIGHTS = re.compile(
+    r"(?:\w+=)?(?P<file>.+?)(?:\?head=(?P<head>.+?))?(?:\?nonfinite=allow)?(?:#[\w/]+)?", re.DOTALL
+)
 # Every node has its own of these.
 _OF_ONE_NODE = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 

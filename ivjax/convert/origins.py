@@ -1,6 +1,6 @@
 """Reads parameters from wherever a run may have them: weight files, other runs, and branches of both.
 
-The functions here call each other in a circle, because a run keeps only what it trained: the rest is read
+The functions here call each other in a circle, because a run keeps its model alone: its teachers are read
 from its own `init_from`, which may name another run. Hence they share a module.
 """
 

@@ -67,6 +67,14 @@ def test_weights_and_lists_of_classes_are_named_without_what_is_chosen_of_them(s
     ]
 
 
+def test_weights_are_named_without_what_is_allowed_of_them(said, tmp_path):
+    (tmp_path / "w.pth").touch()
+    entries = "('clip_teacher=w.pth?nonfinite=allow#encoder','gone.pth?head=none?nonfinite=allow')"
+    _, lines, _ = said(*SLURM, "train", "stage1_synthetic", f"init_from={entries}", "--workdir", "/shared/run")
+    inside = [line for line in lines if line.startswith("init_from is gone.pth, ")]
+    assert len(inside) == 1 and not any("?" in line for line in lines)
+
+
 def test_addresses_and_paths_below_a_mount_are_no_warning(said):
     corpora = ("data.corpora.0.path=gs://clips-eu/demo", "data.eval_corpora.0.path=/mnt/data/held_out")
     words = (
