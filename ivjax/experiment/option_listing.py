@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ivjax.errors import UserError, nearest
+from ivjax.errors import UserError
 from ivjax.experiment.alternatives import alternatives_of
 from ivjax.experiment.branches import Branch, branches_of, has_branches, options_of
 from ivjax.experiment.listing import show
+from ivjax.experiment.suggestions import suggestion
 from ivjax.experiment.values import default_of, ways_to_write
 
 _NAMES = {int: "integer", float: "number", bool: "true or false", str: "text", type(None): "none", Any: "any"}
@@ -56,8 +57,8 @@ def options_below(experiment: Any, prefix: str = "") -> list[Option]:
     found = list(_options(Branch(experiment, type(experiment)), "", "", False))
     chosen = [o for o in found if not prefix or o.path == prefix or o.path.startswith(f"{prefix}.")]
     if not chosen:
-        near = nearest(prefix, [option.path for option in found], cutoff=0.3)
-        raise UserError(f"the config has no option {prefix!r}{near}")
+        near = suggestion(prefix, [option.path for option in found])
+        raise UserError(f"the config has no option {prefix!r}{near or '; --options alone lists all of them'}")
     return chosen
 
 

@@ -71,6 +71,11 @@ def test_options_below_a_value_that_is_none_are_those_of_its_default():
 def test_the_command_lists_and_suggests_and_imports_no_jax(capsys):
     assert main(["train", "viclip_tiny", "--options", "stage.visio"]) == 2
     assert "no option 'stage.visio'; did you mean 'stage.vision" in capsys.readouterr().err
+    # As for overrides: by what is meant, and nothing rather than letters that are alike by chance.
+    assert main(["train", "viclip_tiny", "--options", "lr"]) == 2
+    assert "no option 'lr'; did you mean 'schedule.peak'?" in capsys.readouterr().err
+    assert main(["train", "viclip_tiny", "--options", "nonsense"]) == 2
+    assert "no option 'nonsense'; --options alone lists all of them" in capsys.readouterr().err
     assert main(["train", "viclip_tiny", "schedule.peak=0.5", "--options", "schedule.peak"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "schedule.peak = 0.5"
     code = (
