@@ -70,7 +70,9 @@ def test_weights_and_lists_of_classes_are_named_without_what_is_chosen_of_them(s
 def test_weights_are_named_without_what_is_allowed_of_them(said, tmp_path):
     (tmp_path / "w.pth").touch()
     entries = "('clip_teacher=w.pth?nonfinite=allow#encoder','gone.pth?head=none?nonfinite=allow')"
-    _, lines, _ = said(*SLURM, "train", "stage1_synthetic", f"init_from={entries}", "--workdir", "/shared/run")
+    _, lines, _ = said(
+        *SLURM, "train", "stage1_synthetic", f"init_from={entries}", "--workdir", "/shared/run"
+    )
     inside = [line for line in lines if line.startswith("init_from is gone.pth, ")]
     assert len(inside) == 1 and not any("?" in line for line in lines)
 
