@@ -1,5 +1,6 @@
 """Access to media files: plain files, members of tars, folders searched by id."""
 
+import contextlib
 import functools
 import os
 import tarfile
@@ -66,14 +67,11 @@ def probed_media(file: str) -> MediaKind:
     """Returns video or image by the content of a file; ValueError if it is neither."""
     import av  # here, because most lists name files whose ending is enough
 
-    try:
-        with av.open(file, "r") as container:
-            cover = av.stream.Disposition.attached_pic
-            streams = [s for s in container.streams.video if not s.disposition & cover]
-            if streams and container.format.name not in _TEXTS:
-                return "image" if container.format.name.endswith("_pipe") else "video"
-    except (av.FFmpegError, ValueError):
-        pass
+    with contextlib.suppress(av.FFmpegError, ValueError), av.open(file, "r") as container:
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in container.streams.video if not s.disposition & cover]
+        if streams and container.format.name not in _TEXTS:
+            return "image" if container.format.name.endswith("_pipe") else "video"
     raise ValueError(f"{file} is neither a video nor an image")
 
 
