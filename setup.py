@@ -34,7 +34,6 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "grain>=0.2.18",
-        "tensorflow-datasets>=4.9.10",
         "einops>=0.8",
         "sentencepiece>=0.2.1",
         "numpy>=2.0",
@@ -50,9 +49,10 @@ setup(
         "cuda": ["jax[cuda12]"],
         "plan": ["jax[tpu]"],  # its libtpu compiles for TPUs that are not there
         "beam": ["apache-beam"],
-        "convert": ["torch"],
         "references": ["torch", "transformers>=5"],  # what some slow tests compare with
-        "test": ["pytest", "pytest-xdist", "safetensors"],
+        "tfds": ["tensorflow-datasets>=4.9.10"],  # the TFDS builder, and reading what it made
+        "tokenizers": ["tokenizers>=0.21"],  # tokenizer.json files of language models
+        "test": ["pytest", "pytest-xdist", "safetensors", "tokenizers>=0.21"],
         "lint": ["ruff", "mypy"],
         "docs": ["mkdocs"],
     },

@@ -5,7 +5,8 @@ Command   (the corpora and the run of stage1_tiny, see there)
           ivjax eval runs/finetune --suite classify --data shards/demo_held_out
 Hardware  two CPU cores; two minutes
 Expect    top1 71 % on the 160 held-out clips, 64 % from nothing (init_from=() init_fresh=()), chance 12 %;
-          measured after 100 steps of stage1_synthetic, whose encoder has the same size
+          measured after 100 steps of stage1_synthetic, whose encoder has the same size, with
+          --preprocessing suite (squares from the centre, which the run itself does not cut)
 """
 
 from ivjax import experiment as ix

@@ -6,9 +6,10 @@ Command   ivjax train viclip_b16 --workdir runs/viclip \
 Hardware  64 accelerators (512 clips each; the originals do not say how many); never run here
 Expect    the originals report 58.5 % zero-shot on Kinetics-400; nothing has been trained with this file yet
 
-init_from is a state dict of CLIP ViT-B/16 with OpenAI's names (their own file is a program: load and save it
-once with torch). The originals then go on without a mask for half an epoch, at a fiftieth of the rate, 32
-clips on each accelerator: `unmask` does it with the run in runs/viclip, `two_phases` does both in one run.
+init_from is CLIP ViT-B/16: OpenAI's own ViT-B-16.pt, a state dict of it, or the Hub's folder
+clip-vit-base-patch16 as it is. The originals then go on without a mask for half an epoch, at a fiftieth of
+the rate, 32 clips on each accelerator: `unmask` does it with the run in runs/viclip, `two_phases` does both
+in one run.
 """
 
 from ivjax import experiment as ix

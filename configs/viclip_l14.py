@@ -8,9 +8,10 @@ Hardware  64 accelerators of 80 GB (the originals: 8 x 8 A100, 512 clips each); 
 Expect    the originals report 64.8 % zero-shot on Kinetics-400 for InternVid-FLT alone; nothing has been
           trained with this file yet
 
-init_from is a state dict of CLIP ViT-L/14 with OpenAI's names (their own file is a program: load and save it
-once with torch). The originals then go on without a mask for half an epoch, at a hundredth of the rate, 32
-clips on each accelerator: `unmask` does it with the run in runs/viclip, `two_phases` does both in one run.
+init_from is CLIP ViT-L/14: OpenAI's own ViT-L-14.pt, a state dict of it, or the Hub's folder
+clip-vit-large-patch14 as it is. The originals then go on without a mask for half an epoch, at a hundredth of
+the rate, 32 clips on each accelerator: `unmask` does it with the run in runs/viclip, `two_phases` does both
+in one run.
 `tuned_text` trains the words as well; it combines with any of the corpora: viclip_l14:webvid+tuned_text.
 That 200 million clips are also read ten times is a guess from the number of the originals' last checkpoint.
 

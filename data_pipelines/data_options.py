@@ -33,6 +33,7 @@ from ivjax.data_pipelines.sampling import (
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
+from ivjax.data_pipelines.tokenizers.tokenizer_json import TokenizerJson
 
 __all__ = [
     "FINETUNE",
@@ -65,6 +66,7 @@ __all__ = [
     "Stretched",
     "SyntheticClips",
     "Ticks",
+    "TokenizerJson",
     "View",
     "Whole",
     "Within",

@@ -38,6 +38,7 @@ class Progress:
         self._clock = clock
         self._lock = threading.Lock()
         self._kept = self.done = done
+        self._said: int | None = None  # what was done at the latest line
         self._began = self._shown = clock()
 
     def advance(self, count: int = 1) -> None:
@@ -51,12 +52,12 @@ class Progress:
         seconds = self._clock() - self._began
         rate = (self.done - self._kept) / seconds if seconds > 0 else 0.0
         if self._total is None:
-            return f"{self.done:,} {self._unit}, {rate:,.1f} {self._unit}/s, {duration(seconds)}"
+            return f"{self.done:,} {self._unit}, {_written(rate)} {self._unit}/s, {duration(seconds)}"
         share = self.done / self._total if self._total else 1.0
         left = duration((self._total - self.done) / rate) if rate > 0 else "?"
         return (
             f"{self.done:,} of {self._total:,} {self._unit} ({share:.0%}), "
-            f"{rate:,.1f} {self._unit}/s, {left} left"
+            f"{_written(rate)} {self._unit}/s, {left} left"
         )
 
     def _show(self) -> None:
@@ -67,6 +68,7 @@ class Progress:
         if self._terminal:
             self._draw()
         else:
+            self._said = self.done
             self._say(self.text())
 
     def _draw(self) -> None:
@@ -87,6 +89,14 @@ class Progress:
             self._draw()
             self._stream.write("\n")
             self._stream.flush()
+        elif self._said not in (None, self.done) and kind is None:
+            # A log that shows how far the work was shall also show its end.
+            self._say(self.text())
+
+
+def _written(rate: float) -> str:
+    # A large model may take minutes for a video.
+    return f"{rate:,.1f}" if rate >= 1 or rate == 0 else f"{rate:.2g}"
 
 
 def duration(seconds: float) -> str:

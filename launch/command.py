@@ -3,16 +3,20 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment, parse_name, with_each
+from ivjax.experiment.listing import leaves, show
 from ivjax.experiment.overrides import expand
+from ivjax.launch.local_paths import NamedPath, paths_of_experiment, paths_of_options
 from ivjax.progress import Say
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
+_NAMELESS = re.compile(r"\b(gs|s3)://(?![\w.-])")
 # The rule of S3 and Cloud Storage; it refuses the BUCKET of an example that was left unedited.
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _WITH_RUN_FOLDER = ("train", "sweep")
@@ -46,11 +50,13 @@ class LaunchedCommand:
         words: the words after `ivjax`.
         config: the config that it names; None for commands without one.
         overrides: its overrides.
+        options: all of its values, as argparse stores them.
     """
 
     words: tuple[str, ...]
     config: str | None = None
     overrides: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def workdir(self) -> str | None:
@@ -81,16 +87,42 @@ class LaunchedCommand:
         # Cut at 40 as `check_name` asks; the cut may fall behind a hyphen, which no name may end with.
         return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:40].rstrip("-")
 
-    def check(self, say: Say | None = None) -> None:
-        """Loads the config and applies the overrides, to find mistakes before machines are rented.
+    def experiments(self, say: Say | None = None) -> list[Experiment]:
+        """Returns the config with the overrides, to find mistakes before machines are rented.
 
         `say` is told what the user should know about them.
         """
         if self.config is None:
-            return
+            return []
         experiment = load_experiment(self.config)
         # Of a sweep every combination is tried: the last one's mistake would show after the others have run.
-        with_each(experiment, [self.overrides] if self.command == "train" else expand(self.overrides), say)
+        runs = [self.overrides] if self.command == "train" else expand(self.overrides)
+        return with_each(experiment, runs, say)
+
+    def with_buckets_of(self, experiments: Sequence[Experiment]) -> "LaunchedCommand":
+        """Returns the command with an override for each value of its config file that names a bucket.
+
+        Words are what buckets are mounted for and what their folders are put into, so these become words.
+        """
+        here = shlex.join(self.words)
+        values = {path: show(value) for path, value in leaves(experiments[0]).items()} if experiments else {}
+        added = [
+            f"{path}={repr(text) if ',' in text and not text.startswith('(') else text}"
+            for path, text in values.items()
+            if any(found[0] not in here for found in _BUCKET.finditer(text))
+        ]
+        if not added or self.config is None:
+            return self
+        # Behind the config and the overrides, which may have made the place that a path leads to.
+        known = {self.config, f"--config={self.config}", *self.overrides}
+        last = max(place for place, word in enumerate(self.words) if word in known)
+        words = (*self.words[: last + 1], *added, *self.words[last + 1 :])
+        return replace(self, words=words, overrides=(*self.overrides, *added))
+
+    def paths(self, experiments: Sequence[Experiment]) -> list[NamedPath]:
+        """Returns the files and folders that the command reads and writes."""
+        found = [named for experiment in experiments for named in paths_of_experiment(experiment)]
+        return [*paths_of_options(self.options, self.words), *found]
 
     def check_hosts(self, hosts: int) -> None:
         """Raises if this command cannot run on `hosts` hosts, or has no run folder."""
@@ -105,6 +137,8 @@ class LaunchedCommand:
 
     def mounts(self, given: Mapping[str, str], schemes: Sequence[str]) -> list[Mount]:
         """Returns the target's own mounts, and one for every other bucket that the command names."""
+        if nameless := [word for word in self.words if _NAMELESS.search(word)]:
+            raise UserError(f"{nameless[0]} names no bucket; write gs://BUCKET/PATH")
         mounts = [_mount(path, url) for path, url in given.items()]
         for word in self.words:
             # Searched again after each new mount, because one word may name several buckets.
@@ -121,6 +155,10 @@ class LaunchedCommand:
         workdir = _with_mounts(str(self.workdir), mounts)
         # Mounts of S3 neither append to a file nor rename a folder, which is how checkpoints are committed.
         if not any(workdir.startswith(f"{mount.path}/") and mount.scheme == "gs" for mount in mounts):
+            if any(workdir == mount.path for mount in mounts):
+                raise UserError(
+                    f"--workdir {self.workdir} is a whole bucket; name a folder in it, such as {self.name}"
+                )
             raise UserError(
                 f"--workdir {self.workdir} is in no mounted bucket, and the machines come and go with their "
                 f"disks; give a folder such as gs://BUCKET/runs/{self.name}"

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ivjax.launch import client, gke, skypilot, slurm, tpu_vm
+from ivjax.launch import client, gke, local_paths, skypilot, slurm, tpu_vm
 from ivjax.launch.command import LaunchedCommand
+from ivjax.launch.local_paths import Folders
 from ivjax.launch.render import Placement, Rendered
-from ivjax.launch.target import Target, check_name, read_target
+from ivjax.launch.slurm import seen_on_slurm
+from ivjax.launch.target import Slurm, Target, check_name, read_target
 from ivjax.plan.topology import parse
 from ivjax.progress import Say
 
@@ -28,6 +30,19 @@ def render(kind: str, target: Target, job: LaunchedCommand, out: Path | None = N
     return _RENDERERS[kind](target, Placement(job, name, topology, folder)), folder
 
 
+def _folders(target: Target, job: LaunchedCommand) -> Folders:
+    """The folders that the machines of a target see."""
+    if isinstance(target, Slurm):
+        return seen_on_slurm(target)
+    mounts = job.mounts(target.mounts, ("gs", "s3"))
+    brought = ", unless the image or setup brings it" if target.image or target.setup else ""
+    return Folders(
+        [mount.path for mount in mounts],
+        f"copy it into a bucket and write its address instead, such as gs://BUCKET/{{name}}{brought}",
+        "write a place in a bucket, such as gs://BUCKET/{name}",
+    )
+
+
 def launch(
     kind: str,
     job: LaunchedCommand,
@@ -45,8 +60,11 @@ def launch(
     """
     target = read_target(kind, file, changes)
     # The target first: reading it takes no time, while a config may import its stage.
-    job.check(note)
+    experiments = job.experiments(note)
+    job = job.with_buckets_of(experiments)
     rendered, folder = render(kind, target, job, out)
+    for line in local_paths.warnings(job.paths(experiments), _folders(target, job)):
+        note(line)
     if dry:
         client.show(rendered, folder, say)
     if out is not None or not dry:

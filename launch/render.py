@@ -79,9 +79,7 @@ class Placement:
         """Returns the wheel to bring along: a given one, or one to build in the job's folder; else None."""
         if target.wheel == "build":
             if not (_checkout() / "setup.py").is_file():
-                raise UserError(
-                    'wheel = "build" needs a checkout of ivjax; name a wheel file, or use pip = "ivjax"'
-                )
+                raise UserError('wheel = "build" needs a checkout of ivjax; name a wheel file, or an image')
             return self.folder / f"ivjax-{version.__version__}-py3-none-any.whl"
         if target.wheel and not Path(target.wheel).is_file():
             raise UserError(f'wheel = {target.wheel!r}: there is no such file; write its path, or "build"')

@@ -1,10 +1,12 @@
 """A batch script for Slurm."""
 
 import shlex
+from pathlib import Path
 
 from ivjax.errors import UserError
 from ivjax.launch.clouds import chips_per_host, is_tpu, refuse_cpu
 from ivjax.launch.host_entry import BAD_INPUT, STOPPED
+from ivjax.launch.local_paths import Folders
 from ivjax.launch.render import Placement, Rendered, ShellCommand
 from ivjax.launch.target import Slurm
 
@@ -116,13 +118,27 @@ def _run(target: Slurm, place: Placement) -> list[str]:
     ]
 
 
+def seen_on_slurm(target: Slurm) -> Folders:
+    """Returns the folders that the nodes, or the image on them, see."""
+    if target.image:
+        add = "add its folder to container_mounts, as in /data:/data"
+        # The folder of submission is always mounted.
+        return Folders([*_mounted(target), str(Path.cwd())], add, add, "tasks in the image", True)
+    put = "put it into a folder that all nodes share"
+    return Folders([folder for folder in target.shared.split(",") if folder], put, put, "the nodes", True)
+
+
+def _mounted(target: Slurm) -> list[str]:
+    """The folders of container_mounts as they are called inside the image."""
+    pairs = [pair.split(":") for pair in target.container_mounts.split(",") if pair]
+    return [pair[1] if len(pair) > 1 else pair[0] for pair in pairs]
+
+
 def _container(target: Slurm, place: Placement) -> list[str]:
     """Returns srun's options for an image. Its mounts must hold the run folder, or it would be lost."""
     if not target.image:
         return []
-    seen = [
-        pair.split(":")[-1 if ":" not in pair else 1] for pair in target.container_mounts.split(",") if pair
-    ]
+    seen = _mounted(target)
     paths = [path for path in (place.job.workdir, place.job.file and str(place.job.file)) if path]
     for path in paths:
         # A relative path lies under $PWD, which is always mounted.

@@ -9,15 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ivjax import version
 from ivjax.errors import UserError, nearest
 
 # Kubernetes allows 63 characters, and the pods of a JobSet append the replicated job, two indices and a tail.
 _LONGEST_NAME = 40
 
 
-def _option(about: str, default: Any = dataclasses.MISSING, example: Any = None) -> Any:
-    """Returns a field, with the description and the value that `--example` shows for it."""
-    metadata = {"about": about, "example": default if example is None else example}
+# Words of the example that stand for names of the user's own.
+_PLACEHOLDER = re.compile(
+    r"\b(PROJECT|CLUSTER|REGISTRY|ACCOUNT|BUCKET|HOST|PARTITION|RESERVATION|QOS|FEATURE)\b"
+)
+_PIP = "instead: what pip is to install, such as the address of a wheel (ivjax is in no package index)"
+_WHEEL = f"@ https://HOST/ivjax-{version.__version__}-py3-none-any.whl"
+
+
+def _option(about: str, default: Any = dataclasses.MISSING, example: Any = None, chosen: bool = False) -> Any:
+    """Returns a field, with the description and the value that `--example` shows for it.
+
+    A `chosen` one is set in the example although it has a default.
+    """
+    metadata = {"about": about, "example": default if example is None else example, "chosen": chosen}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -30,14 +42,14 @@ class Target:
     topology: str = _option("chips, as in ivjax plan --topology", example="v5e:4x4")
     name: str = _option("the job's name; by default that of the config", "", "stage1-1b")
     slices: int = _option("slices of that topology, joined over the data-centre network", 1)
-    image: str = _option("a container image that holds ivjax", "", "REGISTRY/ivjax:1")
-    wheel: str = _option('instead: a wheel to install, or "build" for one of this checkout', "", "build")
-    pip: str = _option("instead: what pip is to install", "", "ivjax[tpu]")
+    wheel: str = _option('a wheel to install, or "build" for one of this checkout', "", "build", chosen=True)
+    image: str = _option("instead: a container image that holds ivjax", "", "REGISTRY/ivjax:1")
+    pip: str = _option(_PIP, "", f"ivjax[tpu] {_WHEEL}")
     setup: str = _option("shell lines to run before the command", "", "ulimit -n 65536")
     env: Mapping[str, str] = _option(
         'environment; "$NAME" is taken from the shell that launches, and is never written to a file',
         {},
-        {"WANDB_API_KEY": "$WANDB_API_KEY"},
+        {"JAX_LOGGING_LEVEL": "INFO", "HTTPS_PROXY": "$HTTPS_PROXY"},
     )
     mounts: Mapping[str, str] = _option(
         "buckets by the folder they appear as; a gs:// path in the command is mounted by itself",
@@ -78,13 +90,18 @@ class Slurm(Target):
     """GPU nodes under Slurm, which share a filesystem. Without image, wheel or pip, `setup` brings ivjax."""
 
     topology: str = _option("GPUs in all, as in ivjax plan --topology", example="h200:64")
-    partition: str = _option("partition", "", "gpu")
-    account: str = _option("account", "", "vision")
-    qos: str = _option("quality of service", "", "long")
-    constraint: str = _option("node features", "", "ib")
-    reservation: str = _option("reservation", "", "october")
+    pip: str = _option(_PIP, "", f"ivjax[cuda] {_WHEEL}")
+    mounts: Mapping[str, str] = _option("none on Slurm, whose nodes share folders", {}, {})
+    partition: str = _option("partition", "", "PARTITION")
+    account: str = _option("account", "", "ACCOUNT")
+    qos: str = _option("quality of service", "", "QOS")
+    constraint: str = _option("node features", "", "FEATURE")
+    reservation: str = _option("reservation", "", "RESERVATION")
     time: str = _option("time limit; the job saves before it and queues again", "24:00:00")
     container_mounts: str = _option("shared folders that the image sees", "", "/data:/data,/runs:/runs")
+    shared: str = _option(
+        "folders that all nodes share; launch warns about paths outside them", "", "/home,/data"
+    )
     cpus: int = _option("CPUs of a node; 0: the cluster's default", 0, 96)
 
 
@@ -100,7 +117,7 @@ class TpuVm(Target):
     reserved: bool = _option("use reserved capacity", False)
     runtime: str = _option("software version of the VM; by default that of the chip", "", "v2-alpha-tpuv5")
     service_account: str = _option(
-        "account that may use the buckets", "", "NAME@PROJECT.iam.gserviceaccount.com"
+        "account that may use the buckets", "", "ACCOUNT@PROJECT.iam.gserviceaccount.com"
     )
     network: str = _option("network", "", "default")
     delete_when_done: bool = _option("delete the TPUs after a run that reached its end", True)
@@ -120,7 +137,7 @@ class Gke(Target):
     namespace: str = _option("namespace", "default")
     queue: str = _option("Kueue's local queue", "", "multislice-queue")
     priority: str = _option("priority class; xpk: very-low, low, medium, high or very-high", "", "medium")
-    service_account: str = _option("Kubernetes account that may use the buckets", "", "trainer")
+    service_account: str = _option("Kubernetes account that may use the buckets", "", "ACCOUNT")
     accelerator: str = _option(
         "GPU: the node label, where it is not the usual one", "", "nvidia-h100-mega-80gb"
     )
@@ -133,6 +150,7 @@ class SkyPilot(Target):
     """Any cloud that SkyPilot knows, as a managed job that recovers from preemptions."""
 
     topology: str = _option("GPUs in all, or a TPU slice, as in ivjax plan --topology", example="h200:16")
+    pip: str = _option(_PIP, "", f"ivjax[cuda] {_WHEEL}")
     infra: str = _option("cloud[/region[/zone]]; by default the cheapest", "", "gcp/us-central1")
     spot: bool = _option("run on spot machines", False)
     disk: int = _option("disk of each machine in GB; 0: SkyPilot's default", 0, 512)
@@ -174,6 +192,7 @@ def read_target(kind: str, file: Path | None, changes: Sequence[tuple[str, str]]
         if key not in kinds:
             raise UserError(f"a {kind} target has no {key!r}{nearest(key, kinds, cutoff=0.5)}")
         _check_type(kinds[key], key, value)
+        _check_names(KINDS[kind].__dataclass_fields__[key], value)
     return _made(kind, values)
 
 
@@ -212,16 +231,23 @@ def _check_type(kind: Any, key: str, value: Any) -> None:
         raise UserError(f"{key} = {value!r}: expected {wanted}")
 
 
+def _check_names(field: dataclasses.Field[Any], value: Any) -> None:
+    """Raises if a word of the example still stands where a name of the user's own belongs."""
+    for word in _PLACEHOLDER.findall(str(field.metadata["example"])):
+        if re.search(rf"\b{word}\b", str(value)):
+            raise UserError(f"{field.name} = {value!r}: {word} stands for a name of yours; put it there")
+
+
 def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def example(kind: str) -> str:
-    """Returns a target file to start from: needed keys are set, all others are commented out."""
-    fields = sorted(dataclasses.fields(KINDS[kind]), key=lambda field: not _required(field))
-    lines = [f"# A target of `ivjax launch {kind} --target FILE`."]
+    """Returns a target file to start from: what a launch needs is set, all else is commented out."""
+    fields = sorted(dataclasses.fields(KINDS[kind]), key=lambda field: not _is_set(field))
+    lines = [f"# A target of `ivjax launch {kind} --target FILE`. Put names of yours for words in capitals."]
     for field in fields:
-        mark = "" if _required(field) else "# "
+        mark = "" if _is_set(field) else "# "
         lines += [
             "",
             f"# {field.metadata['about']}",
@@ -230,9 +256,15 @@ def example(kind: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _is_set(field: dataclasses.Field[Any]) -> bool:
+    """Whether the example sets a key, and does not only show it."""
+    return _required(field) or field.metadata["chosen"]
+
+
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{ " + ", ".join(f'"{key}" = "{entry}"' for key, entry in value.items()) + " }"
+        entries = ", ".join(f'"{key}" = "{entry}"' for key, entry in value.items())
+        return f"{{ {entries} }}" if entries else "{}"
     return f'"{value}"' if isinstance(value, str) else str(value)

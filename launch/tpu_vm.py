@@ -23,7 +23,7 @@ def render(target: TpuVm, place: Placement) -> Rendered:
         )
     if not (target.image or target.wheel or target.pip):
         raise UserError(
-            'a tpu-vm target needs image, wheel or pip, as in wheel = "build" or pip = "ivjax[tpu]"'
+            'a tpu-vm target needs image, wheel or pip, as in wheel = "build" or image = "REGISTRY/ivjax:1"'
         )
     mounts = place.job.mounts(target.mounts, ("gs",))
     name = place.name

@@ -11,7 +11,7 @@ from tests.imports import parsed, statements
 ROOMS = ("ivjax", "data_pipelines", "launch")
 _NAME = re.compile(r"[A-Za-z_][\w.]*")
 # Model families, each a folder or a table of conversion.
-_FAMILY = re.compile(r"ivjax/(models/\w+/|convert/families/\w+\.py)")
+_FAMILY = re.compile(r"ivjax/(models/\w+/|convert/families/[\w/]+\.py)")
 # The line by which options of a stage or a suite name their module: see docs/architecture.md#late-binding.
 _NAMED = re.compile(r'^    IMPLEMENTATION.* = "(ivjax\.(?:stages|evals)\.[\w.]+)"$', re.MULTILINE)
 

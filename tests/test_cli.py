@@ -19,6 +19,13 @@ def alone(monkeypatch):
     monkeypatch.setattr("ivjax.train.distributed.join", lambda job: None)
 
 
+def test_a_setting_with_dashes_is_told_how_it_is_written(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["train", "stage1_tiny", "--lr", "3"])
+    assert left.value.code == 2
+    assert "unrecognized arguments: --lr 3; settings are written path=value" in capsys.readouterr().err
+
+
 def test_print_shows_the_resolved_config_and_the_difference(capsys):
     assert main(["train", "stage1_synthetic", "stage.mask.ratio=0.5", "--print"]) == 0
     printed = capsys.readouterr().out

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from ivjax.cli import convert
+from ivjax.cli import convert, main
 from ivjax.convert.formats.opening import open_tensors
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
 from tests.convert.originals import originals, use_small_families, write_originals
 
@@ -78,3 +79,19 @@ def test_bad_input_is_one_sentence_and_writes_nothing(weights, tmp_path, argumen
     with pytest.raises(UserError, match=words):
         run(*(names.get(a, a) for a in arguments))
     assert list(tmp_path.iterdir()) == [weights]
+
+
+def test_families_are_listed_and_one_of_them_with_the_options_of_its_sizes(capsys):
+    assert main(["convert", "families"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n{name}: {family.about}\n" in f"\n{listed}" for name, family in FAMILIES.items())
+    assert main(["convert", "families", "clip_hub"]) == 0
+    detail = capsys.readouterr().out
+    assert "import FILE clip_hub.safetensors --fresh temperature vision/temporal_embed" in detail
+    assert "vision.frames = 8" in detail and "integer: frames of a clip." in detail
+    assert main(["convert", "families", "--json"]) == 0
+    facts = {entry["family"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert facts.keys() == FAMILIES.keys()
+    assert facts["videomae_encoder"]["tensors"][0] == "encoder.pos_embed"
+    assert main(["convert", "families", "clipp"]) == 2
+    assert "there is no family 'clipp'" in capsys.readouterr().err

@@ -5,6 +5,9 @@ import json
 import pytest
 
 from ivjax.cli import main
+from ivjax.data_pipelines.store.records import unpack
+from ivjax.data_pipelines.store.shards import open_shards
+from tests.data_pipelines.corpora import corpus_of, make_clip
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,11 @@ def made(tmp_path_factory):
 
 def test_built_corpora_are_in_order_and_a_damaged_one_is_not(made, capsys, tmp_path):
     assert main(["data", "validate", str(made / "shards"), "--decode", "all"]) == 0
-    assert capsys.readouterr().out == f"{made / 'shards'}: in order\n"
+    *digests, verdict = capsys.readouterr().out.splitlines()
+    assert verdict == f"{made / 'shards'}: in order"
+    assert [line.rpartition(":")[0] for line in digests] == ["digest of the bytes", "digest of the source"]
+    assert main(["data", "compare", str(made / "shards"), str(made / "shards")]) == 0
+    assert capsys.readouterr().out.endswith("source: the same\nthe corpora are equal\n")
     for file in (made / "shards").iterdir():
         if file.is_file():
             (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -39,6 +46,8 @@ def test_built_corpora_are_in_order_and_a_damaged_one_is_not(made, capsys, tmp_p
     content = bytearray(shard.read_bytes())
     content[content.index(b"mdat") + 50] ^= 1
     shard.write_bytes(content)
+    assert main(["data", "compare", str(made / "shards"), str(tmp_path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["unreadable"] == 1
     assert main(["data", "validate", str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith(f"{shard.name} record 0: ") for line in lines)
@@ -69,6 +78,9 @@ def test_stats_show_and_tokenizer_write_their_files(made, capsys):
         (["build", "SOURCE", "SHARDS", "recipe.short_side=64"], "another"),
         (["demo", "OUT", "--clips", "0"], "clips"),
         (["tokenizer", "train", "SHARDS", "OUT", "--size", "9"], "no tokenizer of 9 pieces"),
+        (["build", "SOURCE", "OUT", "--stride", "2"], "--stride needs --window"),
+        (["build", "SOURCE", "OUT", "--window", "0"], "windows.seconds=0.0 is not above 0"),
+        (["build", "SOURCE", "OUT", "--classes", "NONE"], "is neither a file nor a corpus"),
         (["validate", "SHARDS", "--decode", "some"], "'some' is not a number"),
         (["validate", "SHARDS", "--decode", "nan"], "'nan' is not a number"),
     ],
@@ -86,6 +98,40 @@ def test_bad_input_is_one_sentence_and_status_two(made, arguments, words, capsys
     assert main(["data", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("ivjax data: ") and words in error and error.count("\n") == 1
+
+
+def test_windows_are_cut_by_the_command(made, capsys, tmp_path):
+    video = next((made / "demo/videos").glob("*.mp4"))
+    (tmp_path / "long").mkdir()
+    (tmp_path / "long" / "a.mp4").write_bytes(video.read_bytes())
+    words = [
+        "data",
+        "build",
+        str(tmp_path / "long"),
+        str(tmp_path / "out"),
+        "--window",
+        "2",
+        "--stride",
+        "1.5",
+    ]
+    assert main([*words, "recipe.windows.rest=drop", "recipe.short_side=48", "workers=1"]) == 0
+    printed = capsys.readouterr()
+    assert "no row has a caption or a label; in a table" in printed.out + printed.err
+    with open_shards(tmp_path / "out") as shards:
+        clips = [unpack(shards[number]) for number in range(len(shards))]
+    assert len(clips) > 1 and all(clip.start == 1.5 * n for n, clip in enumerate(clips))
+    assert all(clip.end - clip.start == 2.0 for clip in clips)
+    made_with = json.loads((tmp_path / "out/manifest.json").read_text())["made_with"]
+    assert made_with["recipe"]["windows"] == {"seconds": 2.0, "stride": 1.5, "rest": "drop"}
+
+
+def test_bench_data_says_in_a_sentence_that_a_clip_is_broken(tmp_path, capsys):
+    corpus_of(tmp_path, [make_clip(0, 2, start=-1.0)], 1)
+    options = ["--clips", "1", "--frames", "2", "--side", "32", "--workers", "0", "--records", "0"]
+    assert main(["bench", "data", str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "wrong times: clip clip0 runs from -1.0 s" in error
+    assert "`ivjax data validate" in error
 
 
 @pytest.mark.slow

@@ -57,6 +57,12 @@ def _build_missing(plan: BuildPlan, work: BuildSettings, options: BuildOptions, 
     say(f"{rows:,} clips to make of {plan.rows:,} rows, {len(plan.jobs):,} shards, {kept:,} of them there")
     if plan.classes:
         say(describe_classes(plan.classes))
+    elif not plan.annotated:
+        # A column of another name is left aside without an error, and a training on labels ends much later.
+        say(
+            "no row has a caption or a label; in a table they are the columns caption and label, in a folder "
+            "the subfolders are classes"
+        )
     if missing:
         # Gone while shards are missing, so that nobody trains on half a corpus.
         (work.folder / MANIFEST).unlink(missing_ok=True)
@@ -89,6 +95,7 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
         shards=tuple(note.shard for note in notes),
         made_with=made_with,
         classes=plan.classes,
+        labels=plan.labels,
         source_digest=source_digest(plan.jobs, work.recipe, plan.classes),
         libraries=libraries(),
     )

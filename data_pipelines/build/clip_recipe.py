@@ -39,6 +39,7 @@ class ClipRecipe:
         short_side: most pixels of the shorter side; smaller videos are not enlarged.
         fps: highest frame rate; slower videos keep theirs.
         encoding: options of x264.
+        deinterlace: makes whole pictures of interlaced frames, which else are combed where something moves.
         audio: keeps the sound, in mono.
         audio_rate: samples of the sound per second.
         min_seconds: shorter clips are dropped.
@@ -53,6 +54,7 @@ class ClipRecipe:
     short_side: int = 256
     fps: float = 30.0
     encoding: Encoding = Encoding()
+    deinterlace: bool = True
     audio: bool = False
     audio_rate: int = 16_000
     min_seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""Frames between decoder and encoder: constant rate, smaller size, and a measure of motion."""
+"""Frames between decoder and encoder: smaller, upright, with a measure of motion."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,44 +9,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.footage import Shown
+from ivjax.data_pipelines.video.timeline import Shown, nearest
 
 # Neighbouring frames of a slow scene hardly differ; a quarter of a second shows that something moves.
 _SAMPLES_PER_SECOND = 4  # of motion
-_SLACK = Fraction(1, 4)  # of a beat: time stamps are rounded
-
-
-def steady(frames: Iterable[Shown], fps: Fraction) -> Iterator[av.VideoFrame]:
-    """Yields frames at a constant rate, whose times are called beats.
-
-    Each frame goes to the nearest beat and is repeated until the next frame. Of several frames at one beat
-    the last is taken. At the rate of the source, every frame comes once.
-    """
-    origin, held, beat = Fraction(0), None, 0
-    for shown in frames:
-        origin = shown.begins if held is None else origin
-        place = _nearest((shown.begins - origin) * fps)
-        while held is not None and beat < place:
-            yield held.picture
-            beat += 1
-        held = shown
-    if held is not None:
-        for _ in range(_beats((held.begins - origin) * fps, (held.ends - origin) * fps) - beat):
-            yield held.picture
-
-
-def _beats(begins: Fraction, ends: Fraction) -> int:
-    """Returns the number of beats up to the end; `begins` and `ends` of the last frame are in beats.
-
-    Less than a quarter of a beat is dropped, unless the last frame is at its beat.
-    """
-    place = _nearest(begins)
-    at_its_beat = begins >= place - _SLACK
-    return max(math.ceil(ends - _SLACK), place + 1 if at_its_beat else 1)
-
-
-def _nearest(value: Fraction) -> int:
-    return math.floor(value + Fraction(1, 2))
 
 
 def fitted(width: int, height: int, pixel_shape: Fraction, short_side: int) -> tuple[int, int]:
@@ -59,33 +25,33 @@ def fitted(width: int, height: int, pixel_shape: Fraction, short_side: int) -> t
 
 def _even(length: Fraction, source: Fraction) -> int:
     """Returns the nearest even number of pixels that is not above the source's."""
-    return max(2 * min(_nearest(length / 2), math.floor(source / 2)), 2)
+    return max(2 * min(nearest(length / 2), math.floor(source / 2)), 2)
 
 
 def shrunk(
-    pictures: Iterable[av.VideoFrame], pixel_shape: Fraction, short_side: int
+    pictures: Iterable[av.VideoFrame], pixel_shape: Fraction, short_side: int, pixels: str
 ) -> Iterator[av.VideoFrame]:
-    """Yields pictures upright, with square pixels, in one size, and in the colours of the encoder."""
+    """Yields pictures upright, with square pixels, in one size, and in the encoder's format `pixels`."""
     last, size = None, None
     for picture in pictures:
         # A repeated frame is the same object, and is shrunk once.
         if picture is not last:
             size = size or fitted(picture.width, picture.height, pixel_shape, short_side)
-            last, small = picture, _small(picture, *size)
+            last, small = picture, _small(picture, *size, pixels)
         yield small
 
 
-def _small(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+def _small(picture: av.VideoFrame, width: int, height: int, pixels: str) -> av.VideoFrame:
     quarter_turns = picture.rotation // 90
     # Shrunk before it is turned, when there are fewer pixels to move.
     small = picture.reformat(
-        width, height, "yuv420p", dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
+        width, height, pixels, dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG
     )
     if not quarter_turns % 4:
         return small
     upright = np.rot90(small.to_ndarray(format="rgb24"), quarter_turns)
     turned = np.ascontiguousarray(upright, np.uint8)
-    return av.VideoFrame.from_ndarray(turned, "rgb24").reformat(format="yuv420p")
+    return av.VideoFrame.from_ndarray(turned, "rgb24").reformat(format=pixels)
 
 
 class Watch:

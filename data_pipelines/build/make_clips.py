@@ -15,15 +15,18 @@ from ivjax.data_pipelines.build.clip_recipe import (
     Remark,
     find_captioner,
 )
-from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk, steady
+from ivjax.data_pipelines.build.frames import Watch, fitted, shrunk
 from ivjax.data_pipelines.build.pieces import bounds_of, footage_of, shortened, split_row
 from ivjax.data_pipelines.sources.row import SourceRow
+from ivjax.data_pipelines.store.intact import intact_clip
 from ivjax.data_pipelines.store.records import Clip, ClipError, pack
 from ivjax.data_pipelines.video.decode import probe, read_frames
 from ivjax.data_pipelines.video.encode import encode_image, encode_video
-from ivjax.data_pipelines.video.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact, fetch
+from ivjax.data_pipelines.video.footage import TOLERANCE, Footage, exact, fetch
 from ivjax.data_pipelines.video.frame_folder import FrameFolder
 from ivjax.data_pipelines.video.sound import read_sound
+from ivjax.data_pipelines.video.stored_clip import check_media
+from ivjax.data_pipelines.video.timeline import UNKNOWN_FPS, FrameRate, steady
 
 
 def make_outcome(row: SourceRow, recipe: ClipRecipe) -> Outcome:
@@ -53,10 +56,10 @@ def make_clips(row: SourceRow, recipe: ClipRecipe) -> Iterator[Clip | Drop | Rem
     for piece in pieces:
         try:
             if piece.media == "image":
-                yield captioned(image_clip(piece, recipe), recipe.captioner)
+                yield checked(captioned(image_clip(piece, recipe), recipe.captioner))
             else:
                 clip, remarks = video_clip(piece, recipe)
-                yield captioned(clip, recipe.captioner)
+                yield checked(captioned(clip, recipe.captioner))
                 yield from remarks
         except ClipError as error:
             yield Drop(piece.id, piece.path, error.cause, error.detail)
@@ -65,23 +68,25 @@ def make_clips(row: SourceRow, recipe: ClipRecipe) -> Iterator[Clip | Drop | Rem
 def video_clip(row: SourceRow, recipe: ClipRecipe) -> tuple[Clip, list[Remark]]:
     """Cuts a row out of its video and encodes it; returns also what is not as the row asks."""
     start, end = bounds_of(row)
-    with footage_of(row) as footage:
+    with footage_of(row, recipe.deinterlace) as footage:
+        rate = footage.rate(start, end)
         frames = footage.frames(start, end)
         first = next(frames, None)
         if first is None:
             raise _nothing_there(row, footage)
         # Slower videos keep their rate: repeated frames would only cost space.
-        fps = min(footage.fps or UNKNOWN_FPS, exact(recipe.fps))
+        fps = min(rate.fps or UNKNOWN_FPS, exact(recipe.fps))
+        encoding = recipe.encoding.of_source(first.picture)
         watch = Watch(fps, recipe.max_seconds)
         beats = steady(watch.times(itertools.chain([first], frames)), fps)
-        pictures = watch.pictures(shrunk(beats, footage.pixel_shape, recipe.short_side))
+        pictures = watch.pictures(shrunk(beats, footage.pixel_shape, recipe.short_side, encoding.pixels))
         has_sound = recipe.audio and row.frame_rate is None
         # From the first frame and not from `start`, so that sound and pictures begin together.
         sound = read_sound(row.path, recipe.audio_rate, first.begins, end) if has_sound else None
-        payload = encode_video(pictures, fps, recipe.encoding, sound)
-    begins = first.begins if start is None else start
+        payload = encode_video(pictures, fps, encoding, sound)
+    begins = max(first.begins, Fraction(0)) if start is None else start
     _check(watch, begins, recipe)
-    remarks = shortened(row, watch.ends, fps)
+    remarks = [*shortened(row, watch.ends, fps), *_changed(row, footage, rate, fps)]
     clip = replace(
         _described(row, payload),
         start=float(begins),
@@ -93,6 +98,27 @@ def video_clip(row: SourceRow, recipe: ClipRecipe) -> tuple[Clip, list[Remark]]:
         audio=sound is not None,
     )
     return clip, remarks
+
+
+def _changed(
+    row: SourceRow, footage: Footage | FrameFolder, rate: FrameRate, fps: Fraction
+) -> Iterator[Remark]:
+    """Yields what was done to the frames or to their times."""
+    if footage.was_interlaced:
+        how = "its frames are interlaced; recipe.deinterlace=false keeps them combed"
+        yield Remark(row.id, row.path, "deinterlaced", how)
+    if not rate.is_constant:
+        how = f"its frames come at uneven times; it shows {float(fps):g} a second"
+        yield Remark(row.id, row.path, "steadied", how)
+
+
+def checked(clip: Clip) -> Clip:
+    """Returns a clip that passes all checks of readers; raises ClipError for one that must not be written."""
+    try:
+        check_media(intact_clip(pack(clip)))
+    except ClipError as error:
+        raise ClipError(error.cause, f"the finished clip: {error.detail}") from error
+    return clip
 
 
 def _nothing_there(row: SourceRow, footage: Footage | FrameFolder) -> ClipError:

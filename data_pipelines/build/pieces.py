@@ -12,9 +12,10 @@ import numpy as np
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Remark, WindowRule
 from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.footage import TOLERANCE, UNKNOWN_FPS, Footage, exact
+from ivjax.data_pipelines.video.footage import TOLERANCE, Footage, exact
 from ivjax.data_pipelines.video.frame_folder import FrameFolder
 from ivjax.data_pipelines.video.shots import DETECTION_WIDTH, ShotRule, content_scores, find_cuts
+from ivjax.data_pipelines.video.timeline import UNKNOWN_FPS
 
 # A caption says little about a clip of which less than this share is there.
 _LEAST_SHARE = Fraction(1, 2)
@@ -129,9 +130,11 @@ def shortened(row: SourceRow, ends: Fraction, fps: Fraction) -> list[Remark]:
     return [Remark(row.id, row.path, "shortened", told)]
 
 
-def footage_of(row: SourceRow) -> Footage | FrameFolder:
+def footage_of(row: SourceRow, deinterlace: bool = False) -> Footage | FrameFolder:
     """Opens the video of a row."""
-    return Footage(row.path) if row.frame_rate is None else FrameFolder(row.path, exact(row.frame_rate))
+    if row.frame_rate is not None:
+        return FrameFolder(row.path, exact(row.frame_rate))
+    return Footage(row.path, deinterlace)
 
 
 def bounds_of(row: SourceRow) -> tuple[Fraction | None, Fraction | None]:

@@ -10,6 +10,7 @@ from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_dra
 from ivjax.data_pipelines.sources.classes import ClassNumbers, read_classes
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.video.footage import TOLERANCE
+from ivjax.errors import UserError
 
 Span = tuple[float, float]  # first and last second of a row in its video
 _WHOLE: Span = (0.0, float("inf"))
@@ -33,6 +34,18 @@ class BuildPlan:
     not_drawn: int
     classes: tuple[str, ...] = ()
 
+    @property
+    def labels(self) -> int:
+        """One more than the highest class number of the rows; 0 if none has a class."""
+        numbers = (row.label for job in self.jobs for row in job.rows)
+        return max((number + 1 for number in numbers if number is not None), default=0)
+
+    @property
+    def annotated(self) -> bool:
+        """Whether a row has a caption, a conversation or a class."""
+        rows = (row for job in self.jobs for row in job.rows)
+        return any(row.captions or row.conversation or row.label is not None for row in rows)
+
 
 def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> BuildPlan:
     """Filters and draws rows, and deals them to shards; rows of one file stay together."""
@@ -42,12 +55,17 @@ def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> Buil
     kept: list[SourceRow] = []
     drops: list[Drop] = []
     for row in rows:
-        drop = Drop("", row.where, "bad row", row.reason) if isinstance(row, BadRow) else sieve.drop(row)
+        drop = Drop("", row.where, row.cause, row.reason) if isinstance(row, BadRow) else sieve.drop(row)
         if drop is not None:
             drops.append(drop)
         else:
             assert isinstance(row, SourceRow)
             kept.append(row)
+    if options.classes and kept and not classes.met:
+        raise UserError(
+            f"classes={options.classes} gives class names, and no row of {options.source} has a class; leave "
+            "it out, or name a source with labels"
+        )
     drawn = classes.number(kept if options.draw is None else _drawn(kept, options.draw))
     jobs = make_jobs(_by_file(drawn), options.recipe, options.shard_clips)
     return BuildPlan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn), classes.names())

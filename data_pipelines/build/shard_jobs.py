@@ -14,7 +14,7 @@ from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter
 from ivjax.drafts import store
 
 NOTES = "build"  # the folder inside a corpus where finished shards are noted
-_STEPS = 2  # raise it when the code makes other clips of the same row and recipe
+_STEPS = 3  # raise it when the code makes other clips of the same row and recipe
 
 RunRows = Callable[[Sequence[SourceRow]], Iterable[Outcome]]  # makes the clips of rows, in their order
 

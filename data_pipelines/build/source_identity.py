@@ -20,7 +20,8 @@ def source_digest(jobs: Sequence[ShardJob], recipe: ClipRecipe, classes: Sequenc
     Neither folders nor the number of clips in a shard change it.
     """
     digest = hashlib.sha256(repr((SCHEMA, recipe, tuple(classes))).encode())
-    path, size = "", 0
+    path: str | None = None
+    size: int | None = None
     for job in jobs:
         for row in job.rows:
             # Rows of one file stand together, so that each file is asked once.

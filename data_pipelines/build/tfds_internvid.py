@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import tensorflow_datasets as tfds
-
 from ivjax.data_pipelines.build.build_report import REPORT_LINES, count_causes, report_lines
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome, Remark
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters, check_options
@@ -26,7 +24,9 @@ from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
 from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.store.clips import CLASSES_FILE
 from ivjax.data_pipelines.store.records import unpack
-from ivjax.data_pipelines.store.tfds_clips import DIGEST_FILE, clip_to_example, features
+
+# TFDS through the module that says how to install it.
+from ivjax.data_pipelines.store.tfds_clips import DIGEST_FILE, clip_to_example, features, tfds
 from ivjax.drafts import store
 from ivjax.errors import UserError
 

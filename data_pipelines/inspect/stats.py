@@ -9,7 +9,7 @@ from typing import Any
 from ivjax.data_pipelines.inspect.summary import QUANTILES, Distribution
 from ivjax.data_pipelines.store.intact import intact_header
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.store.shards import open_shards
+from ivjax.data_pipelines.store.shards import Manifest, open_shards
 from ivjax.data_pipelines.tokenizers.caption_text import count_words
 
 _RESOLUTIONS = 8  # of the table; the dict has all
@@ -20,8 +20,7 @@ _BAR = 30  # characters of the tallest bar
 class Stats:
     """Counts and distributions of a corpus. A clip's `duration` is in seconds, its `size` in bytes.
 
-    `classes` are the class names in the order of their numbers, `labels` counts clips by class number; None
-    stands for no class.
+    `manifest` is that of the corpus, and `labels` counts clips by class number; None stands for no class.
     """
 
     clips: int = 0
@@ -31,7 +30,7 @@ class Stats:
     media: Counter[str] = field(default_factory=Counter)
     resolutions: Counter[str] = field(default_factory=Counter)
     distributions: dict[str, Distribution] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
+    manifest: Manifest = Manifest(())
     labels: Counter[int | None] = field(default_factory=Counter)
 
     def add(self, header: dict[str, Any]) -> None:
@@ -48,6 +47,9 @@ class Stats:
     def as_dict(self) -> dict[str, Any]:
         """Returns everything as a dict for JSON."""
         return {
+            "digest": self.manifest.digest,
+            "source_digest": self.manifest.source_digest,
+            "libraries": dict(self.manifest.libraries),
             "clips": self.clips,
             "unreadable": self.unreadable,
             "captions": self.captions,
@@ -68,6 +70,7 @@ class Stats:
         others = self.clips - sum(shown.values())
         counts += [f"sizes: {_joined(shown)}" + f", {others} others" * bool(others)]
         heads = ["mean", "least", *(f"{share:.0%}" for share in QUANTILES), "most"]
+        counts += self.manifest.digest_lines()
         lines = [f"{'':24}" + "".join(f"{head:>9}" for head in heads)]
         lines += [f"{name:24}" + "".join(f"{_short(v):>9}" for v in _row(d)) for name, d in self._filled()]
         varied = [(name, d) for name, d in self._filled() if d.least < d.most]
@@ -95,8 +98,9 @@ class Stats:
 
     def _classes(self) -> list[tuple[int, str, int]]:
         """Returns number, name and clips of each class, named or met."""
-        numbers = {number for number in self.labels if number is not None} | set(range(len(self.classes)))
-        named = dict(enumerate(self.classes))
+        met = {number for number in self.labels if number is not None}
+        numbers = met | set(range(len(self.manifest.classes)))
+        named = dict(enumerate(self.manifest.classes))
         return [(number, named.get(number, ""), self.labels[number]) for number in sorted(numbers)]
 
     def _class_table(self) -> list[str]:
@@ -113,7 +117,7 @@ class Stats:
 def collect(folder: Path) -> Stats:
     """Returns the statistics of a corpus; reads every record once."""
     with open_shards(folder) as shards:
-        stats = Stats(classes=shards.manifest.classes)
+        stats = Stats(manifest=shards.manifest)
         for number in range(len(shards)):
             try:
                 stats.add(intact_header(shards[number]))

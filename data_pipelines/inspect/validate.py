@@ -12,27 +12,33 @@ from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
 from ivjax.data_pipelines.store.intact import intact_clip
-from ivjax.data_pipelines.store.records import Clip, ClipError
+from ivjax.data_pipelines.store.records import ClipError, split
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
-from ivjax.data_pipelines.video.decode import Video, VideoFacts
+from ivjax.data_pipelines.video.stored_clip import check_media
 from ivjax.progress import Say
-
-# mp4 stores times in whole ticks, so that 29.97 comes back a little off.
-_FPS_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class CorpusFault:
-    """A fault of a shard, or of one of its records."""
+    """A fault of a shard, or of one of its records.
+
+    Attributes:
+        shard: the file.
+        record: number of the record in it; None: the fault is the whole file's.
+        cause: one of a few words.
+        detail: says more.
+        clip: id of the record's clip, and its source video; empty if they cannot be read.
+    """
 
     shard: str
     record: int | None
     cause: str
     detail: str
+    clip: str = ""
 
     def __str__(self) -> str:
         place = self.shard if self.record is None else f"{self.shard} record {self.record}"
-        return f"{place}: {self.cause}: {self.detail}"
+        return f"{place}{f' ({self.clip})' if self.clip else ''}: {self.cause}: {self.detail}"
 
 
 def validate(folder: Path, decode: int | None, say: Say) -> list[CorpusFault]:
@@ -115,11 +121,12 @@ class _Checks:
             self._ids.add(clip.id.encode("utf-8", "surrogatepass"), place)
             self._media.add(clip.payload, place)
             if self._is_chosen(place):
-                _check_media(clip)
+                check_media(clip)
         except ClipError as error:
-            return [CorpusFault(shard, number, error.cause, error.detail)]
+            return [CorpusFault(shard, number, error.cause, error.detail, _name(record))]
         except Exception as error:  # a strange clip must not end the check of the others
-            return [CorpusFault(shard, number, "error", f"{type(error).__name__}: {error}")]
+            detail = f"{type(error).__name__}: {error}"
+            return [CorpusFault(shard, number, "error", detail, _name(record))]
         return []
 
     def _is_chosen(self, place: int) -> bool:
@@ -133,26 +140,20 @@ class _Checks:
             for place, first in sorted(pair for pair in repeats.pairs() if pair[0] < len(shards)):
                 shard, number = shards.place(place)
                 where = "{} record {}".format(*shards.place(first))
-                yield CorpusFault(shard, number, "duplicate", f"it has the {what} of {where}")
+                detail = f"it has the {what} of {where} ({_name(shards[first])})"
+                yield CorpusFault(shard, number, "duplicate", detail, _name(shards[place]))
 
 
-def _check_media(clip: Clip) -> None:
-    """Decodes every frame; raises ClipError if one is missing or the header is wrong about the media."""
-    with Video(clip.payload) as media:
-        found = media.probe
-        _compare(clip, found)
-        # One after the other: all frames of a long clip would not fit into memory.
-        if any((frame.width, frame.height) != (found.width, found.height) for frame in media.all_frames()):
-            raise ClipError("undecodable", "the frames change their size")
+def _name(record: bytes | ClipError) -> str:
+    """Returns id and source video of a record's clip, as far as its header can be read."""
+    try:
+        header = {} if isinstance(record, ClipError) else split(record)[0]
+    except ClipError:
+        return ""
+    clip, video = header.get("id"), header.get("video")
+    # Half a character, or a line break, would spoil the line.
+    return f"clip {_plain(clip)} of video {_plain(video)}" if clip else ""
 
 
-def _compare(clip: Clip, found: VideoFacts) -> None:
-    """Raises ClipError if the media differ from the header; values of 0 are not compared."""
-    for name in ("frames", "width", "height"):
-        said, held = getattr(clip, name), getattr(found, name)
-        if said and said != held:
-            raise ClipError("mismatch", f"the header says {name} {said}, the media have {held}")
-    if clip.media == "video" and clip.fps and abs(clip.fps - found.fps) > _FPS_TOLERANCE * clip.fps:
-        raise ClipError("mismatch", f"the header says {clip.fps} frames per second, the media {found.fps}")
-    if clip.audio and not found.audio:
-        raise ClipError("mismatch", "the header says there is sound, the media have none")
+def _plain(text: object) -> str:
+    return repr(str(text))[1:-1].encode(errors="backslashreplace").decode()

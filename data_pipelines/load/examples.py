@@ -139,6 +139,17 @@ class ExampleMaker:
             corpus.close()
 
 
+class MissingArraysError(UserError):
+    """No field makes arrays that the stage wants. `names` are theirs, for who can do without them."""
+
+    def __init__(self, names: Sequence[str], path: str, given: Iterable[str]):
+        super().__init__(
+            f"the stage wants {', '.join(names)} in its batch, which no field of {path} gives; "
+            f"the fields give {', '.join(given)}"
+        )
+        self.names = tuple(names)
+
+
 # A field by name, and those of its arrays that the stage wants.
 FieldArrays = tuple[str, Field, dict[str, ArraySpec]]
 
@@ -154,8 +165,10 @@ def _faults(field: Field, records: Iterable[Clip]) -> list[ClipError]:
     """Returns why records are of no use to a field."""
     # Fields that are no SingleArray may leave it out.
     check = getattr(field, "check_record", None)
+    if check is None:
+        return []
     faults: list[ClipError] = []
-    for record in records if check else ():
+    for record in records:
         try:
             check(record)
         except ClipError as error:
@@ -178,8 +191,5 @@ def _wanted(corpus: CorpusFields, spec: Mapping[str, ArraySpec]) -> list[FieldAr
             field.check(corpus.path_of(name), wanted)
             found.append((name, field, wanted))
     if missing := sorted(set(spec) - PLACED - set(given)):
-        raise UserError(
-            f"the stage wants {', '.join(missing)} in its batch, which no field of {corpus.path} gives; "
-            f"the fields give {', '.join(given)}"
-        )
+        raise MissingArraysError(missing, corpus.path, given)
     return found

@@ -153,13 +153,6 @@ def mixtures_of(data: object) -> dict[str, Mixture]:
     return {path_of_medium(name): m for name, m in mixtures.items() if isinstance(m, Mixture)}
 
 
-def folders_of(data: object) -> list[str]:
-    """Returns the corpus folders of an experiment's data, those that are trained on first."""
-    mixtures = mixtures_of(data).values()
-    corpora = [corpus for mixture in mixtures for corpus in mixture.corpora]
-    return [corpus.path for corpus in (*corpora, *(c for m in mixtures for c in m.eval_corpora))]
-
-
 def path_of_medium(name: str) -> str:
     """Returns where the mixture of a medium stands in an experiment."""
     return f"data.mixtures.{name}"

@@ -46,6 +46,11 @@ class ClassNumbers:
             return f"its class {row.label} is none of the {len(self._given)} given ones, which count from 0"
         return None
 
+    @property
+    def met(self) -> bool:
+        """Whether a row had a class."""
+        return self._word is not None or self._number is not None
+
     def names(self) -> tuple[str, ...]:
         """Returns the class names in the order of their numbers; none if all classes are numbers."""
         if self._given:
@@ -75,8 +80,9 @@ def number_classes(
     classes = ClassNumbers(source, given)
     found: list[SourceRow | BadRow] = []
     for row in rows:
-        fault = classes.fault(row) if isinstance(row, SourceRow) else None
-        found.append(row if fault is None else BadRow(row.id, fault))
+        if isinstance(row, SourceRow) and (fault := classes.fault(row)) is not None:
+            row = BadRow(row.id, fault)
+        found.append(row)
     good = iter(classes.number(row for row in found if isinstance(row, SourceRow)))
     return [row if isinstance(row, BadRow) else next(good) for row in found], classes.names()
 
@@ -84,7 +90,7 @@ def number_classes(
 def read_classes(path: str) -> tuple[str, ...]:
     """Returns the class names of a file or of a corpus, in the order of their numbers.
 
-    A file holds a name a line; or, as JSON, a list of names or an object of names and numbers.
+    A file holds a name a line; or, as JSON, a list, {name: number} or {number: name}.
     """
     if is_corpus(path):
         names = class_names(path)
@@ -92,6 +98,9 @@ def read_classes(path: str) -> tuple[str, ...]:
             raise UserError(f"{path} has no class names; build it from a source whose labels are words")
         return names
     file = Path(path).expanduser()
+    # A table is read by lines without an error, and its lines are no names.
+    if file.suffix.lower() in (".csv", ".tsv"):
+        raise UserError(f"{path} is a table; write the class names alone, one a line, or as JSON")
     try:
         text = file.read_text("utf-8-sig")
         listed = _of_json(json.loads(text)) if file.suffix == ".json" else text.splitlines()
@@ -99,15 +108,18 @@ def read_classes(path: str) -> tuple[str, ...]:
         raise UserError(
             f"{path} is neither a file nor a corpus; name a file with a class name a line"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read as class names: {error}; write a name a line") from None
     return _checked(path, [name.strip() for name in listed])
 
 
 def _of_json(content: Any) -> list[str]:
     if isinstance(content, Mapping):
-        # Something-Something's labels are an object of names and numbers, which are text there.
-        numbers = {int(number): str(name) for name, number in content.items()}
+        # Something-Something's labels are an object of names and numbers, which are text there. Such objects
+        # come both ways round, and decimal keys tell them apart.
+        if not all(map(str.isdecimal, content)):
+            content = {number: name for name, number in content.items()}
+        numbers = {int(number): str(name) for number, name in content.items()}
         if sorted(numbers) != list(range(len(content))):
             raise ValueError("its numbers are not 0, 1, 2 ... without gaps")
         return [numbers[number] for number in range(len(numbers))]

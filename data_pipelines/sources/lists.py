@@ -1,5 +1,6 @@
 """Plain lists of files, one a line, and folders of files."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +9,8 @@ from typing import Literal
 
 from ivjax.data_pipelines.sources.columns import read_class
 from ivjax.data_pipelines.sources.convert import convert
-from ivjax.data_pipelines.sources.media import existing_media, media_files, media_of
-from ivjax.data_pipelines.sources.row import BadRow, SourceRow
+from ivjax.data_pipelines.sources.media import all_files, existing_media, media_of
+from ivjax.data_pipelines.sources.row import NOT_MEDIA, BadRow, SourceRow
 from ivjax.data_pipelines.sources.times import check_span, clip_id, parse_time
 from ivjax.errors import UserError
 
@@ -146,20 +147,25 @@ class Folder:
     fps: float | None = None
 
     def __iter__(self) -> Iterator[SourceRow | BadRow]:
-        names = self._names()
-        first = next(names, None)
-        if first is None:
+        found = 0
+        for row in convert(self._names(), lambda name: [self._row(name)]):
+            found += not (isinstance(row, BadRow) and row.cause == NOT_MEDIA)
+            yield row
+        if not found:
             raise UserError(f"{self.root} holds no videos and no images")
-        return convert(((name, name) for name in (first, *names)), lambda name: [self._row(name)])
 
-    def _names(self) -> Iterator[str]:
-        """Yields paths relative to the root, each once."""
+    def _names(self) -> Iterator[tuple[str, str] | BadRow]:
+        """Yields paths relative to the root, each once, and the files that are left aside."""
         last = None
-        for path in media_files(self.root):
-            is_frame = self.fps is not None and media_of(path.name) == "image"
+        for path in all_files(self.root):
+            media = media_of(path.name)
+            is_frame = self.fps is not None and media == "image"
             name = (path.parent if is_frame else path).relative_to(self.root).as_posix()
-            if name != last:
-                yield name
+            if media is None:
+                where = os.fsencode(name).decode(errors="backslashreplace")
+                yield BadRow(where, "its ending is that of no video or image; a list may name it", NOT_MEDIA)
+            elif name != last:
+                yield name, name
             last = name if is_frame else last
 
     def _row(self, name: str) -> SourceRow:

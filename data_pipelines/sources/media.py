@@ -1,5 +1,6 @@
 """Access to media files: plain files, members of tars, folders searched by id."""
 
+import contextlib
 import functools
 import os
 import tarfile
@@ -9,8 +10,31 @@ from pathlib import Path
 from ivjax.data_pipelines.store.records import MediaKind
 from ivjax.errors import UserError
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".gif")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+# What a folder is searched for. Fixed and not asked of FFmpeg, whose list also has texts and sound, and
+# differs between versions. Files that a list names may end otherwise.
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".ismv", ".mj2", ".mkv", ".mk3d", ".webm"),
+    *(
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".m2t",
+        ".mpg",
+        ".mpeg",
+        ".mpe",
+        ".m1v",
+        ".m2v",
+        ".mpv",
+        ".vob",
+        ".mod",
+        ".tod",
+    ),
+    *(".avi", ".divx", ".wmv", ".asf", ".flv", ".ogv", ".ogm", ".rm", ".rmvb", ".mxf", ".gxf", ".dv", ".nut"),
+    *(".h264", ".264", ".avc", ".h265", ".265", ".hevc", ".h266", ".266", ".vvc", ".ivf", ".obu", ".y4m"),
+    *(".mjpeg", ".mjpg", ".gif", ".apng"),
+)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
+_TEXTS = {"tty"}  # FFmpeg draws any text as a video
 _SEPARATOR = "::"
 
 
@@ -34,11 +58,21 @@ def existing_media(root: Path, path: object, frame_rate: float | None = None) ->
         if frame_rate is None:
             raise ValueError(f"{path} is a folder of frames; say how many a second with --set fps=12")
         return str(file), "video"
-    if media is None:
-        raise ValueError(f"{path} is neither a video nor an image")
     if not file.is_file():
         raise ValueError(f"{file} does not exist")
-    return str(file), media
+    return str(file), media or probed_media(str(file))
+
+
+def probed_media(file: str) -> MediaKind:
+    """Returns video or image by the content of a file; ValueError if it is neither."""
+    import av  # here, because most lists name files whose ending is enough
+
+    with contextlib.suppress(av.FFmpegError, ValueError), av.open(file, "r") as container:
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in container.streams.video if not s.disposition & cover]
+        if streams and container.format.name not in _TEXTS:
+            return "image" if container.format.name.endswith("_pipe") else "video"
+    raise ValueError(f"{file} is neither a video nor an image")
 
 
 def read_media(path: str) -> bytes:
@@ -118,7 +152,12 @@ class VideoFolder:
 
 
 def media_files(folder: Path) -> Iterator[Path]:
-    """Yields videos and images below a folder by name, a folder's own before its subfolders', none hidden."""
+    """Yields videos and images below a folder, in the order of `all_files`."""
+    return (path for path in all_files(folder) if media_of(path.name))
+
+
+def all_files(folder: Path) -> Iterator[Path]:
+    """Yields files below a folder by name, a folder's own before its subfolders', none hidden."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; name the one that holds the videos")
     for parent, folders, names in os.walk(folder, onerror=_unreadable):
@@ -126,7 +165,7 @@ def media_files(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if media_of(name) and not name.startswith(".") and path.is_file():
+            if not name.startswith(".") and path.is_file():
                 yield path
 
 

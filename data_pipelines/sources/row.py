@@ -43,12 +43,19 @@ class SourceRow:
     frame_rate: float | None = None
 
 
+NOT_MEDIA = "not a video or image"  # cause of the files of a folder that are left aside
+
+
 @dataclass(frozen=True)
 class BadRow:
-    """A row that is of no use: its place in the file, and what is wrong with it."""
+    """A row that is of no use: its place in the file, and what is wrong with it.
+
+    `cause` is the word under which reports count it.
+    """
 
     where: str
     reason: str
+    cause: str = "bad row"
 
 
 class Source(Protocol):

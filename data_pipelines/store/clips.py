@@ -6,6 +6,7 @@ from typing import Protocol
 
 from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.store.shards import MANIFEST, open_shards, read_manifest
+from ivjax.errors import UserError
 
 CLASSES_FILE = "classes.json"  # beside the shards of TFDS, which have no manifest
 _TFDS_INFO = "dataset_info.json"  # what a TFDS builder leaves in its folder
@@ -59,18 +60,36 @@ def is_corpus(path: str) -> bool:
 def class_names(folder: str) -> tuple[str, ...]:
     """Returns the class names of a corpus in the order of their numbers; none if its labels are numbers."""
     path = Path(folder).expanduser()
-    if (path / MANIFEST).is_file() or not (path / _TFDS_INFO).is_file():
-        return read_manifest(path).classes
-    names = path / CLASSES_FILE
-    return tuple(json.loads(names.read_text("utf-8"))) if names.is_file() else ()
+    return _names_of_tfds(path) if _is_of_tfds(path) else read_manifest(path).classes
+
+
+def label_count(folder: str) -> int:
+    """Returns one more than the highest class number of a corpus; 0 if it has no labels or does not say."""
+    path = Path(folder).expanduser()
+    if _is_of_tfds(path):
+        return len(_names_of_tfds(path))
+    manifest = read_manifest(path)
+    return max(manifest.labels, len(manifest.classes))
 
 
 def open_clips(folder: str) -> Clips:
     """Opens a folder that `ivjax data build` or a TFDS builder has written."""
     path = Path(folder).expanduser()
-    if not (path / MANIFEST).is_file() and (path / _TFDS_INFO).is_file():
+    if _is_of_tfds(path):
         # TFDS takes seconds to import, and most corpora do not need it.
-        from ivjax.data_pipelines.store.tfds_clips import TfdsClips
-
+        try:
+            from ivjax.data_pipelines.store.tfds_clips import TfdsClips
+        except ImportError as error:
+            raise UserError(f"{folder} was made by TFDS: {error}") from None
         return TfdsClips(path)
     return ShardClips(path)
+
+
+def _is_of_tfds(path: Path) -> bool:
+    """Whether a TFDS builder has written a corpus: a folder with a manifest is ours."""
+    return not (path / MANIFEST).is_file() and (path / _TFDS_INFO).is_file()
+
+
+def _names_of_tfds(path: Path) -> tuple[str, ...]:
+    names = path / CLASSES_FILE
+    return tuple(json.loads(names.read_text("utf-8"))) if names.is_file() else ()

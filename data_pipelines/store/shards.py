@@ -43,6 +43,7 @@ class Manifest:
         shards: the shards in order.
         made_with: the options that it was made with.
         classes: class names in the order of the labels' numbers; empty: none.
+        labels: one more than the highest class number; 0: there is none, or it is not known.
         source_digest: hash of what it was made of: rows, sizes of their files, recipe; empty: unknown.
         libraries: versions of the libraries that decoded and encoded, on which the shards' bytes depend.
         schema: that of the records.
@@ -51,6 +52,7 @@ class Manifest:
     shards: tuple[ShardInfo, ...]
     made_with: Mapping[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    labels: int = 0
     source_digest: str = ""
     libraries: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -64,6 +66,11 @@ class Manifest:
     def digest(self) -> str:
         """Hash over the bytes of all shards."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
+    def digest_lines(self) -> list[str]:
+        """Returns both digests, each with what it covers, as lines."""
+        source = self.source_digest or "unknown, an earlier version built it"
+        return [f"digest of the bytes:  {self.digest}", f"digest of the source: {source}"]
 
 
 class ShardWriter:
@@ -200,6 +207,7 @@ def read_manifest(folder: Path) -> Manifest:
             made_with=stored["made_with"],
             # Corpora of earlier versions have none of these.
             classes=tuple(stored.get("classes", ())),
+            labels=stored.get("labels", 0),
             source_digest=stored.get("source_digest", ""),
             libraries=stored.get("libraries", {}),
             schema=stored["schema"],

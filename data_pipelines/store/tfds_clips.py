@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import Clip, ClipError, Turn
 from ivjax.errors import UserError
+
+try:
+    import tensorflow_datasets as tfds
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "TFDS datasets are made and read by tensorflow-datasets, which is not installed: pip install "
+        "'ivjax[tfds]', or build shards with `ivjax data build`"
+    ) from error
 
 DIGEST_FILE = "clips.sha256"  # beside the shards: changes when the corpus does
 # TFDS's features have no missing values.

@@ -39,20 +39,23 @@ def fit(start: Sequence[int], ids: Sequence[int], end: Sequence[int], length: in
     return row
 
 
-def vocabulary_file(path: str, kind: str, public_name: str) -> Path:
+def vocabulary_file(
+    path: str,
+    kind: str,
+    public_name: str,
+    otherwise: str = "or train a SentencePiece model with `ivjax data tokenizer train` and use that",
+) -> Path:
     """Returns the path of a vocabulary; raises if no file is there.
 
-    `public_name` is what the file is called where it is published.
+    `public_name` is what the file is called where it is published; `otherwise` is what else a user can do.
     """
     if not path:
         raise UserError(
-            f"the {kind} tokenizer has no vocabulary file: set its path to {public_name}, or train a "
-            f"SentencePiece model with `ivjax data tokenizer train` and use that"
+            f"the {kind} tokenizer has no vocabulary file: set its path to {public_name}, {otherwise}"
         )
     found = Path(path).expanduser()
     if not found.is_file():
         raise UserError(
-            f"the {kind} vocabulary {found} is missing: it is published as {public_name}; or train a "
-            f"SentencePiece model with `ivjax data tokenizer train` and use that"
+            f"the {kind} vocabulary {found} is missing: it is published as {public_name}; {otherwise}"
         )
     return found

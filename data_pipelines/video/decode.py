@@ -6,7 +6,9 @@ within a group the frames that nothing refers to.
 
 import bisect
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence, Set
+from fractions import Fraction
 from types import TracebackType
 from typing import NamedTuple
 
@@ -15,19 +17,25 @@ import numpy as np
 
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.filters import filter_graph
+from ivjax.data_pipelines.video.filters import Deinterlacer, filter_graph
+from ivjax.data_pipelines.video.footage import NO_TIMES, begin_of, video_stream
+from ivjax.data_pipelines.video.timeline import FrameRate, Shown, rate_of, steady
 
 _MOST_PIXELS = 8192 * 8192  # of one frame; a damaged header may ask for more memory than there is
 
 
 class VideoFacts(NamedTuple):
-    """Facts about a media file. An image is a video of one frame at 0 frames per second."""
+    """Facts about a media file. An image is a video of one frame at 0 frames per second.
+
+    `begins` is the second of a player's clock at which the first frame comes; above 0 if sound comes first.
+    """
 
     frames: int
     fps: float
     width: int
     height: int
     audio: bool
+    begins: float = 0.0
 
 
 def probe(payload: bytes) -> VideoFacts:
@@ -57,9 +65,14 @@ def _unopened(payload: bytes, error: Exception) -> ClipError:
 
 
 class Video:
-    """An opened clip. Damaged bytes raise ClipError."""
+    """An opened clip. Damaged bytes raise ClipError.
 
-    def __init__(self, payload: bytes):
+    Frames count at a constant rate: those of a source of varying rate are repeated or left out, as `steady`
+    does. Interlaced frames come as whole pictures unless `deinterlace` is false.
+    """
+
+    def __init__(self, payload: bytes, deinterlace: bool = True):
+        self._deinterlace = deinterlace
         if not payload:
             raise ClipError("empty", "there are no media bytes")
         try:
@@ -76,9 +89,7 @@ class Video:
             raise
 
     def _open(self, size: int) -> None:
-        if not self._container.streams.video:
-            raise ClipError("no video stream", "the file holds no video")
-        self._stream = self._container.streams.video[0]
+        self._stream = video_stream(self._container, "the file")
         self._context = self._stream.codec_context
         if self._context is None:
             raise ClipError("unknown codec", "no decoder for this video's codec")
@@ -91,34 +102,52 @@ class Video:
         if ends and max(ends) > size:
             raise ClipError("truncated", f"{size} of at least {max(ends)} bytes are there")
         # All packets at once: a clip has a few hundred kilobytes, and its frames are counted this way.
-        self._packets = [p for p in self._container.demux(self._stream) if p.size and not p.is_discard]
+        self._packets = [p for p in self._container.demux(self._stream) if p.size]
         if any(p.is_corrupt for p in self._packets):
             raise ClipError("truncated", "the last packet is cut short")
-        if not self._packets:
+        # A cut without encoding keeps the frames before it that the decoder needs, marked as not to be shown.
+        shown = [p for p in self._packets if not p.is_discard]
+        if not shown:
             raise ClipError("no frames", "the video stream is empty")
-        self._timed = all(p.pts is not None for p in self._packets)
-        self._times = self._display_times()
+        self._timed = all(p.pts is not None for p in shown)
+        # Packets come in the order of decoding, and B-frames are shown in another one. Without times, places
+        # in the order of decoding.
+        durations = {p.pts if self._timed else n: p.duration or 0 for n, p in enumerate(shown)}
+        self._times: list[int] = sorted(time for time in durations if time is not None)
+        self._rate, self._places = self._timeline(durations[self._times[-1]])
 
-    def _display_times(self) -> list[int]:
-        """Returns the presentation times in order; places in decoding order if the file has no times."""
-        if not self._timed:
-            return list(range(len(self._packets)))
-        # Packets come in the order of decoding, and B-frames are shown in another one.
-        return sorted({p.pts for p in self._packets if p.pts is not None})
+    def _timeline(self, last: int) -> tuple[FrameRate, Sequence[int]]:
+        """Returns the rate, and which frame each beat shows; `last` is how long the last one stands."""
+        average, base = self._stream.average_rate or Fraction(0), self._stream.time_base
+        if not self._timed or base is None:
+            return FrameRate(average, True), range(len(self._times))
+        rate = rate_of(np.array(self._times), base, average, self._stream.base_rate or Fraction(0))
+        if rate.is_constant:
+            return rate, range(len(self._times))
+        ends = [*self._times[1:], self._times[-1] + (last or round(1 / (rate.fps * base)))]
+        spans = enumerate(zip(self._times, ends, strict=True))
+        shown = (Shown(number, begin * base, end * base) for number, (begin, end) in spans)
+        return rate, list(steady(shown, rate.fps))
 
     @property
     def probe(self) -> VideoFacts:
         """The facts about the file."""
-        rate = self._stream.average_rate
         # FFmpeg gives images a rate of 25; their formats are called png_pipe and the like.
         still = len(self._times) == 1 and self._container.format.name.endswith("_pipe")
         return VideoFacts(
-            frames=len(self._times),
-            fps=0.0 if still or rate is None else float(rate),
+            frames=len(self._places),
+            fps=0.0 if still else float(self._rate.fps),
             width=self._context.width,
             height=self._context.height,
             audio=bool(self._container.streams.audio),
+            begins=float(self._begins()),
         )
+
+    def _begins(self) -> Fraction:
+        base = self._stream.time_base
+        if not self._timed or base is None or self._container.format.name in NO_TIMES:
+            return Fraction(0)
+        return max(self._times[0] * base - begin_of(self._container), Fraction(0))
 
     def read(
         self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
@@ -129,16 +158,36 @@ class Video:
     def decode(self, indices: Sequence[int] | np.ndarray) -> list[av.VideoFrame]:
         """Returns frames by number in the decoder's pixel format."""
         wanted = [int(index) for index in indices]
-        if not wanted or min(wanted) < 0 or max(wanted) >= len(self._times):
-            raise ClipError("wrong frames", f"frames {wanted} of {len(self._times)}")
+        if not wanted or min(wanted) < 0 or max(wanted) >= len(self._places):
+            raise ClipError("wrong frames", f"frames {wanted} of {len(self._places)}")
+        places = [self._places[index] for index in wanted]
         try:
-            decoded = self._decode({self._times[index] for index in wanted})
+            decoded = self._decode(set(places))
+            if self._deinterlace and any(frame.interlaced_frame for frame in decoded.values()):
+                decoded = self._whole_pictures(set(places))
         except (av.FFmpegError, ValueError, MemoryError) as error:
             raise ClipError("undecodable", f"{type(error).__name__}: {error}") from None
-        return [decoded[self._times[index]] for index in wanted]
+        return [decoded[place] for place in places]
+
+    def _whole_pictures(self, places: set[int]) -> dict[int, av.VideoFrame]:
+        """Returns deinterlaced frames by place; the filter needs the neighbours of each."""
+        last = len(self._times) - 1
+        near = {place: range(max(place - 1, 0), min(place + 1, last) + 1) for place in places}
+        decoded = self._decode({number for numbers in near.values() for number in numbers})
+        return {
+            place: Deinterlacer().one([decoded[number] for number in numbers], numbers.index(place))
+            for place, numbers in near.items()
+        }
 
     def all_frames(self) -> Iterator[av.VideoFrame]:
         """Yields every frame in order of display; raises ClipError if one is damaged, missing or too many."""
+        repeats = Counter(self._places)
+        frames = self._all_decoded()
+        for place, frame in enumerate(Deinterlacer().all(frames) if self._deinterlace else frames):
+            for _ in range(repeats[place]):
+                yield frame
+
+    def _all_decoded(self) -> Iterator[av.VideoFrame]:
         self._context.flush_buffers()
         self._context.skip_frame = "DEFAULT"
         count = 0
@@ -160,22 +209,23 @@ class Video:
         self._packets = []
         self._container.close()
 
-    def _decode(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
+    def _decode(self, places: set[int]) -> dict[int, av.VideoFrame]:
+        """Returns frames by their place among those of the file."""
         self._context.flush_buffers()  # an earlier call may have left frames in the decoder
-        found = self._decode_by_time(wanted) if self._timed else self._decode_in_order(wanted)
-        if missing := sorted(wanted - found.keys()):
-            numbers = [bisect.bisect_left(self._times, time) for time in missing]
-            raise ClipError("undecodable", f"frames {numbers} of {len(self._times)} do not come out")
+        wanted = {self._times[place]: place for place in places}
+        found = self._decode_by_time(wanted.keys()) if self._timed else self._decode_in_order(wanted.keys())
+        if missing := sorted(wanted[time] for time in wanted.keys() - found.keys()):
+            raise ClipError("undecodable", f"frames {missing} of {len(self._times)} do not come out")
         size = (self._context.width, self._context.height)
         if any((frame.width, frame.height) != size for frame in found.values()):
             raise ClipError("undecodable", "the frames change their size")
-        return found
+        return {wanted[time]: frame for time, frame in found.items()}
 
-    def _decode_in_order(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
+    def _decode_in_order(self, wanted: Set[int]) -> dict[int, av.VideoFrame]:
         frames = (frame for packet in [*self._packets, None] for frame in self._context.decode(packet))
         return {number: frame for number, frame in enumerate(frames) if number in wanted}
 
-    def _decode_by_time(self, wanted: set[int]) -> dict[int, av.VideoFrame]:
+    def _decode_by_time(self, wanted: Set[int]) -> dict[int, av.VideoFrame]:
         keys = [place for place, packet in enumerate(self._packets) if packet.is_keyframe] or [0]
         key_times = [self._packets[place].pts or 0 for place in keys]
         found: dict[int, av.VideoFrame] = {}
@@ -189,12 +239,12 @@ class Video:
                 cursor = start
             while time not in found and cursor <= len(self._packets):
                 for frame in self._feed(cursor, wanted):
-                    if frame.pts in wanted and not frame.is_corrupt:
+                    if frame.pts is not None and frame.pts in wanted and not frame.is_corrupt:
                         found[frame.pts] = frame
                 cursor += 1
         return found
 
-    def _feed(self, place: int, wanted: set[int]) -> Iterable[av.VideoFrame]:
+    def _feed(self, place: int, wanted: Set[int]) -> Iterable[av.VideoFrame]:
         """Decodes the packet at `place`; after the last one, drains the decoder."""
         if place == len(self._packets):
             return self._context.decode(None)

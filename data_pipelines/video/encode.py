@@ -4,8 +4,9 @@ import heapq
 import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Literal
 
 import av
 import numpy as np
@@ -27,6 +28,7 @@ _PRESETS = [
     "veryslow",
     "placebo",
 ]
+_CHROMAS = ["auto", "4:2:0", "4:4:4"]
 _TUNES = ["film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"]
 # +bitexact leaves out the library's version and the date, which would change the bytes.
 _MP4 = {"movflags": "+faststart", "fflags": "+bitexact"}
@@ -34,13 +36,15 @@ _MP4 = {"movflags": "+faststart", "fflags": "+bitexact"}
 
 @dataclass(frozen=True)
 class Encoding:
-    """Options of x264; pixels are 4:2:0.
+    """Options of x264.
 
     Attributes:
         crf: quality, from 0 (lossless) to 51.
         gop: most frames from one keyframe to the next. Sparse reading decodes about half of it.
         preset: x264's trade of speed against size.
         tune: x264's tuning for a kind of picture; None tunes for none.
+        chroma: `4:4:4` keeps the colour of each pixel, `4:2:0` that of each four. `auto` builds 4:4:4 of
+            sources with a palette or RGB, such as GIFs, whose dither 4:2:0 would blur; else 4:2:0.
     """
 
     crf: int = 23
@@ -48,15 +52,28 @@ class Encoding:
     gop: int = 24
     preset: str = "veryfast"
     tune: str | None = None
+    chroma: Literal["auto", "4:2:0", "4:4:4"] = "auto"
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 51 or self.gop < 1:
             raise UserError(f"crf must be 0 to 51 and gop at least 1, got crf={self.crf} gop={self.gop}")
-        for name, value, known in (("preset", self.preset, _PRESETS), ("tune", self.tune, (None, *_TUNES))):
-            if value not in known:
+        for name, known in (("preset", _PRESETS), ("tune", (None, *_TUNES)), ("chroma", _CHROMAS)):
+            if (value := getattr(self, name)) not in known:
                 raise UserError(
                     f"x264 has no {name} {value!r}; choose one of {', '.join(filter(None, known))}"
                 )
+
+    @property
+    def pixels(self) -> str:
+        """FFmpeg's name of the pixel format."""
+        return "yuv444p" if self.chroma == "4:4:4" else "yuv420p"
+
+    def of_source(self, picture: av.VideoFrame) -> "Encoding":
+        """Returns the options for a source with pictures like this one; `auto` is decided."""
+        if self.chroma != "auto":
+            return self
+        own_colours = picture.format.is_rgb or picture.format.has_palette
+        return replace(self, chroma="4:4:4" if own_colours else "4:2:0")
 
     def options(self) -> dict[str, str]:
         """Returns the options by x264's names."""
@@ -85,14 +102,14 @@ def encode_video(
     even sides, so an odd last column or row is cut off. Sound becomes an AAC track that starts with the
     first frame. Raises ClipError if there are no frames or their sizes differ.
     """
-    pictures = _even_420(_video_frames(frames))
+    pictures = _even(_video_frames(frames), encoding.pixels)
     first = next(pictures, None)
     if first is None:
         raise ClipError("no frames", "there is nothing to encode")
     file = io.BytesIO()
     with av.open(file, "w", "mp4", options=_MP4, io_open=_reader_of(file)) as container:
         video = container.add_stream("libx264", rate=fps, options=encoding.options())
-        video.width, video.height, video.pix_fmt = first.width, first.height, "yuv420p"
+        video.width, video.height, video.pix_fmt = first.width, first.height, encoding.pixels
         streams = [_video_packets(video, itertools.chain([first], pictures), fps)]
         if audio is not None and len(audio.samples):
             track = container.add_stream("aac", rate=audio.rate, layout="mono", options=_AAC)
@@ -126,20 +143,20 @@ def _video_frames(frames: Iterable[np.ndarray | av.VideoFrame]) -> Iterator[av.V
         yield frame
 
 
-def _even_420(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+def _even(frames: Iterator[av.VideoFrame], pixels: str) -> Iterator[av.VideoFrame]:
     """Yields frames in the colours that players assume for untagged H.264, with even sides."""
     graph, alike = None, None
     for frame in frames:
         size = (frame.width, frame.height, frame.format.name)
         if graph is None:
-            graph, alike = _graph(frame), size
+            graph, alike = _graph(frame, pixels), size
         if size != alike:
             raise ClipError("undecodable", f"the frames change from {alike} to {size}")
         graph.push(frame)
         yield graph.vpull()
 
 
-def _graph(frame: av.VideoFrame) -> av.filter.Graph:
+def _graph(frame: av.VideoFrame, pixels: str) -> av.filter.Graph:
     width, height = frame.width & ~1, frame.height & ~1
     if not width or not height:
         raise ClipError("absurd size", f"frames of {frame.width} x {frame.height}")
@@ -149,7 +166,7 @@ def _graph(frame: av.VideoFrame) -> av.filter.Graph:
             ("crop", f"{width}:{height}:0:0:exact=1"),
             # Players take an untagged small video for BT.601 of limited range.
             ("scale", "flags=bicubic:out_range=tv:out_color_matrix=bt601:threads=1"),
-            ("format", "yuv420p"),
+            ("format", pixels),
         ],
     )
 

@@ -3,32 +3,25 @@
 import contextlib
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from types import TracebackType
-from typing import NamedTuple
 
 import av
+import numpy as np
 
 from ivjax.data_pipelines.sources.media import read_media
 from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.video.filters import Deinterlacer
+from ivjax.data_pipelines.video.timeline import UNKNOWN_FPS, FrameRate, Shown, rate_of
 from ivjax.errors import UserError
 
 # Annotations give milliseconds: a frame that is this close to a bound counts as being on it.
 TOLERANCE = Fraction(1, 2000)
-UNKNOWN_FPS = Fraction(25)  # for files that do not say
 # AVI stores times in the order of decoding, which are wrong for frames that refer to later ones.
-_NO_TIMES = {"avi"}
+NO_TIMES = {"avi"}
 _NO_SEEKING = {"avi", "mpeg"}  # after a seek the times of their frames change
 MISSING_SECONDS = 1  # of video that may be missing at the end of a file
-
-
-class Shown(NamedTuple):
-    """A frame, and the seconds of the video between which it is shown."""
-
-    picture: av.VideoFrame
-    begins: Fraction
-    ends: Fraction
 
 
 def exact(seconds: float) -> Fraction:
@@ -37,24 +30,26 @@ def exact(seconds: float) -> Fraction:
 
 
 class Footage:
-    """An opened source video. Time 0 is where a player starts. Damaged files raise ClipError."""
+    """An opened source video. Time 0 is where a player starts. Damaged files raise ClipError.
 
-    def __init__(self, path: str):
+    Interlaced frames come as whole pictures unless `deinterlace` is false.
+    """
+
+    def __init__(self, path: str, deinterlace: bool = True):
         self._path = path
-        self._fresh = True
-        self._container = open_media(path)
-        if not self._container.streams.video:
-            self._container.close()
-            raise ClipError("no video stream", f"{path} holds no video")
-        self._choose()
+        self._deinterlacer = Deinterlacer() if deinterlace else None
+        self._open()
 
-    def _choose(self) -> None:
-        self._stream = self._container.streams.video[0]
+    def _open(self) -> None:
+        self._fresh = True
+        self._container = open_media(self._path)
+        try:
+            self._stream = video_stream(self._container, self._path)
+        except ClipError:
+            self._container.close()
+            raise
         self._base = self._stream.time_base or Fraction(1, av.time_base)
         context = self._stream.codec_context
-        if context is None:
-            self._container.close()
-            raise ClipError("unknown codec", f"no decoder for the video in {self._path}")
         # One: builds and loaders run a process for each core already.
         context.thread_count = 1
         self._origin = begin_of(self._container)
@@ -67,15 +62,54 @@ class Footage:
         return Fraction(rate).limit_denominator(1001) if rate else Fraction(0)
 
     @property
+    def was_interlaced(self) -> bool:
+        """Whether interlaced frames have been made whole so far."""
+        return self._deinterlacer is not None and self._deinterlacer.met
+
+    def rate(self, start: Fraction | None, end: Fraction | None) -> FrameRate:
+        """Returns the rate of the frames in [start, end), by the times of their packets."""
+        times = None if self._container.format.name in NO_TIMES else self._packet_times(start, end)
+        if times is None:
+            return FrameRate(self.fps, True)
+        finest = Fraction(self._stream.base_rate or 0).limit_denominator(1001)
+        return rate_of(np.array(times), self._base, self.fps, finest)
+
+    def _packet_times(self, start: Fraction | None, end: Fraction | None) -> list[int] | None:
+        """Returns the times of the frames in [start, end) in the stream's units; None if some have none."""
+        if start is None or self._container.format.name in _NO_SEEKING:
+            self._reopen()
+        else:
+            self._seek(start)
+        self._fresh = False
+        first = 0 if start is None else (start - TOLERANCE + self._origin) / self._base
+        last = None if end is None else (end - TOLERANCE + self._origin) / self._base
+        times: set[int] = set()
+        # Not decoded: this costs a second reading of the span, and the system has its bytes by then.
+        with contextlib.suppress(av.FFmpegError):  # damage is for `frames` to find
+            for packet in self._container.demux(self._stream):
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    return None
+                if last is not None and packet.dts is not None and packet.dts >= last:
+                    break
+                if first <= packet.pts and (last is None or packet.pts < last):
+                    times.add(packet.pts)
+        return sorted(times)
+
+    @property
     def pixel_shape(self) -> Fraction:
         """Width of a pixel over its height."""
         return Fraction(self._stream.codec_context.sample_aspect_ratio or 1)
 
     @property
     def seconds(self) -> Fraction | None:
-        """Length of the video as its file states it."""
+        """Second at which the video ends, as its file states it."""
         duration = self._stream.duration
-        return None if duration is None else duration * self._base
+        if duration is None:
+            return None
+        # Pictures may begin later than the sound, with which a player starts.
+        return (duration + (self._stream.start_time or 0)) * self._base - self._origin
 
     def frames(self, start: Fraction | None, end: Fraction | None) -> Iterator[Shown]:
         """Yields the frames that begin in [start, end); None is the start or the end of the file."""
@@ -83,7 +117,8 @@ class Footage:
         held: Shown | None = None
         ends = Fraction(0)
         try:
-            for picture in self._decode_from(start):
+            decoded = self._decode_from(start)
+            for picture in decoded if self._deinterlacer is None else self._deinterlacer.all(decoded):
                 begins = self._time(picture)
                 if held is not None:
                     yield held._replace(ends=begins if end is None else min(begins, end))
@@ -145,17 +180,19 @@ class Footage:
 
     def _rewind(self) -> Iterator[av.VideoFrame]:
         """Yields all frames from the start."""
-        if not self._fresh:  # opening anew is the one way back to the start that every format has
-            self._container.close()
-            self._container = open_media(self._path)
-            self._choose()
+        self._reopen()
         self._fresh = False
         return self._stamped(self._container.decode(self._stream))
+
+    def _reopen(self) -> None:
+        if not self._fresh:  # opening anew is the one way back to the start that every format has
+            self._container.close()
+            self._open()
 
     def _stamped(self, frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         """Yields the frames with a time; the frame rate gives it to frames that have none."""
         for number, frame in enumerate(frames):
-            if frame.pts is None or self._container.format.name in _NO_TIMES:
+            if frame.pts is None or self._container.format.name in NO_TIMES:
                 time = number / (self.fps or UNKNOWN_FPS) + self._origin
                 frame.pts, frame.time_base = round(time / self._base), self._base
             yield frame
@@ -205,9 +242,28 @@ def _clip_errors(path: str) -> Iterator[None]:
         raise ClipError("unreadable", f"{path} cannot be opened: {reason}") from None
 
 
+def video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
+    """Returns the first video of a file; raises ClipError if it has none, or just a cover picture."""
+    for stream in container.streams.video:
+        if not stream.disposition & av.stream.Disposition.attached_pic:
+            return stream
+    only = " but the cover picture of its sound" if container.streams.video else ""
+    raise ClipError("no video stream", f"{name} holds no video{only}")
+
+
 def begin_of(container: av.container.InputContainer) -> Fraction:
-    """Returns where on the file's clock a player starts; frames before zero only help the decoder."""
-    return max(Fraction(container.start_time or 0, av.time_base), Fraction(0))
+    """Returns where on the file's clock a player starts: the start of its first stream, exactly."""
+    stated = Fraction(container.start_time or 0, av.time_base)
+    # The file's own time is rounded to microseconds, by which clips would begin before it.
+    begin = min(_starts(container.streams), key=lambda start: abs(start - stated), default=stated)
+    if abs(begin - stated) > Fraction(1, av.time_base):
+        begin = stated
+    # Sound before zero only prepares its decoder; pictures are shown.
+    return max(begin, min([Fraction(0), *_starts(container.streams.video)]))
+
+
+def _starts(streams: Iterable[av.stream.Stream]) -> list[Fraction]:
+    return [s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base]
 
 
 def _first(frames: Iterator[av.VideoFrame]) -> av.VideoFrame | None:

@@ -11,7 +11,8 @@ import av
 from ivjax.data_pipelines.sources.media import IMAGE_SUFFIXES
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import VideoFacts
-from ivjax.data_pipelines.video.footage import MISSING_SECONDS, TOLERANCE, Shown
+from ivjax.data_pipelines.video.footage import MISSING_SECONDS, TOLERANCE
+from ivjax.data_pipelines.video.timeline import FrameRate, Shown
 
 
 class FrameFolder:
@@ -21,6 +22,7 @@ class FrameFolder:
     """
 
     pixel_shape = Fraction(1)
+    was_interlaced = False
 
     def __init__(self, path: str, fps: Fraction):
         self.fps = fps
@@ -33,6 +35,10 @@ class FrameFolder:
             raise ClipError("missing", f"{path} cannot be read: {error.strerror}") from None
         if not self._names:
             raise ClipError("no frames", f"{path} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+
+    def rate(self, start: Fraction | None, end: Fraction | None) -> FrameRate:
+        """Returns the rate of the images, the same anywhere."""
+        return FrameRate(self.fps, True)
 
     @property
     def seconds(self) -> Fraction:

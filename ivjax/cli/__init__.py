@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has seen enough. Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -33,10 +38,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options, rest = parser.parse_known_args(argv)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown or (rest and not hasattr(options, "overrides")):
-        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
+        hint = "; settings are written path=value, without dashes" if _sets(options, unknown) else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}{hint}")
     if rest:
         options.overrides += rest
     return options
+
+
+def _sets(options: argparse.Namespace, unknown: Sequence[str]) -> bool:
+    """Whether unknown words may be settings of a config, which other programs take as flags."""
+    return hasattr(options, "overrides") and any(word.startswith("--") for word in unknown)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,17 +13,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "Convert checkpoints of the original models, and compare with them."
     convert = add_command(commands, "convert", about, "ivjax convert inspect ViCLIP-B_InternVid-FLT-10M.pth")
     what = convert.add_subparsers(dest="what", required=True)
-    for add_one in (_add_inspect, _add_import, _add_export, _add_parity):
+    for add_one in (_add_inspect, _add_import, _add_export, _add_parity, _add_families):
         add_one(what)
 
 
 def _add_inspect(what: argparse._SubParsersAction) -> None:
     about = (
-        "Show a file's family and nearest preset, and account for every tensor; status 1 if it does not fit."
+        "Show a file's family and nearest preset, and account for every tensor; status 1 if it does not fit, "
+        "or holds NaN or infinities."
     )
     parser = add_command(what, "inspect", about, "ivjax convert inspect pretrain.pth")
     parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
     _add_choices(parser)
+    parser.add_argument("--quick", action="store_true", help="compare names and shapes alone; read no tensor")
     parser.set_defaults(run=_inspect)
 
 
@@ -50,6 +52,11 @@ def _add_export(what: argparse._SubParsersAction) -> None:
     parser = add_command(what, "export", about, "ivjax convert export viclip_b.safetensors viclip_b.pth")
     parser.add_argument("weights", type=Path, help="weights in this project's format")
     parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument(
+        "--names",
+        metavar="FAMILY",
+        help="write the names of this family, such as clip_hub (default: those that the weights came with)",
+    )
     about = "write a language model's LoRA alone, as peft does (default: merged into the kernels)"
     parser.add_argument("--lora", action="store_true", help=about)
     _add_json(parser)
@@ -64,6 +71,16 @@ def _add_parity(what: argparse._SubParsersAction) -> None:
     parser.add_argument("--fixture", type=Path, required=True, help="NAME.safetensors, NAME.json beside it")
     _add_json(parser)
     parser.set_defaults(run=_parity)
+
+
+def _add_families(what: argparse._SubParsersAction) -> None:
+    about = (
+        "List the families of checkpoints: presets, names of tensors, and with FAMILY the options of sizes."
+    )
+    parser = add_command(what, "families", about, "ivjax convert families clip_hub")
+    parser.add_argument("family", nargs="?", metavar="FAMILY", help="one family, in detail (default: all)")
+    _add_json(parser)
+    parser.set_defaults(run=_families)
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +105,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         default="centre",
         help="image kernels go to the middle of time, or are spread over it (default centre)",
     )
+    parser.add_argument("--allow-non-finite", action="store_true", help="read NaN and infinities as they are")
     _add_json(parser)
 
 
@@ -98,7 +116,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _inspect(options: argparse.Namespace) -> int:
     from ivjax.convert.conversion import inspect_file
 
-    report = inspect_file(options.file, _choices(options))
+    report = inspect_file(options.file, _choices(options), not options.quick, note)
     _show(report, options.json)
     # A status, so that scripts need not read the table.
     return 0 if report.fits else 1
@@ -117,7 +135,7 @@ def _import(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from ivjax.convert.conversion import export_file
 
-    _show(export_file(options.weights, options.out, note, options.lora), options.json)
+    _show(export_file(options.weights, options.out, note, options.names, options.lora), options.json)
     return 0
 
 
@@ -127,6 +145,17 @@ def _parity(options: argparse.Namespace) -> int:
     report = check_parity(options.weights, options.fixture)
     _show(report, options.json)
     return 0 if report.holds else 1
+
+
+def _families(options: argparse.Namespace) -> int:
+    from ivjax.convert.catalogue import catalogue
+
+    entries = catalogue(options.family)
+    if options.json:
+        print(json.dumps([entry.as_dict() for entry in entries], indent=1))
+    else:
+        print("\n\n".join(entry.text() for entry in entries))
+    return 0
 
 
 def _choices(options: argparse.Namespace) -> Any:
@@ -140,6 +169,7 @@ def _choices(options: argparse.Namespace) -> Any:
         options.dtype,
         options.frames,
         options.inflate,
+        allow_non_finite=options.allow_non_finite,
     )
 
 

@@ -3,9 +3,13 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ivjax.cli.common import add_command, pair, say
 from ivjax.errors import UserError
+
+if TYPE_CHECKING:
+    from ivjax.data_pipelines.build.clip_recipe import WindowRule
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -13,7 +17,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "Make, build and inspect corpora."
     data = add_command(commands, "data", about, "ivjax data demo demo --clips 1000")
     what = data.add_subparsers(dest="what", required=True)
-    for add_one in (_add_demo, _add_build, _add_validate, _add_stats, _add_show, _add_tokenizer):
+    for add_one in (
+        _add_demo,
+        _add_build,
+        _add_validate,
+        _add_stats,
+        _add_compare,
+        _add_show,
+        _add_tokenizer,
+    ):
         add_one(what)
 
 
@@ -57,6 +69,12 @@ def _add_build(what: argparse._SubParsersAction) -> None:
         "--draw-method", choices=("original", "streaming"), default="original", help="method of the draw"
     )
     build.add_argument("--shots", action="store_true", help="split rows where the camera cuts")
+    build.add_argument(
+        "--window", type=float, metavar="SECONDS", help="cut rows, or their shots, into windows this long"
+    )
+    build.add_argument(
+        "--stride", type=float, metavar="SECONDS", help="from window to window (default: no overlap, no gap)"
+    )
     build.add_argument("--engine", choices=("pool", "beam"), default="pool", help="what runs the build")
     build.add_argument("--runner", default="DirectRunner", help="Beam's runner")
     build.add_argument("--beam", nargs="+", default=[], metavar="name=value", help="Beam's pipeline options")
@@ -79,6 +97,18 @@ def _add_stats(what: argparse._SubParsersAction) -> None:
     stats.add_argument("--json", action="store_true", help="print JSON")
     stats.add_argument("--png", type=Path, help="draw histograms into this file")
     stats.set_defaults(run=_stats)
+
+
+def _add_compare(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Compare two corpora clip by clip: annotations, times, pictures, bytes. Exit status 0 if they hold "
+        "the same clips with the same annotations; media bytes depend on the video libraries' versions."
+    )
+    compare = add_command(what, "compare", about, "ivjax data compare shards/demo /mnt/other/shards/demo")
+    compare.add_argument("corpus", type=Path, help="a corpus folder")
+    compare.add_argument("other", type=Path, help="another one")
+    compare.add_argument("--json", action="store_true", help="print JSON")
+    compare.set_defaults(run=_compare)
 
 
 def _add_show(what: argparse._SubParsersAction) -> None:
@@ -125,7 +155,7 @@ def _build(options: argparse.Namespace) -> int:
         videos=options.videos,
         classes=options.classes,
         source_options=dict(options.set),
-        recipe=ClipRecipe(shots=ShotRule() if options.shots else None),
+        recipe=ClipRecipe(shots=ShotRule() if options.shots else None, windows=_windows(options)),
         filters=Filters(min_scores=scores),
         draw=None if options.draw is None else Draw(options.draw, options.draw_method),
         engine=options.engine,
@@ -135,6 +165,14 @@ def _build(options: argparse.Namespace) -> int:
     )
     print(build(apply_overrides(plan, options.overrides), say).text())
     return 0
+
+
+def _windows(options: argparse.Namespace) -> "WindowRule | None":
+    from ivjax.data_pipelines.build.clip_recipe import WindowRule
+
+    if options.window is None and options.stride is not None:
+        raise UserError("--stride needs --window SECONDS, the length of a window")
+    return None if options.window is None else WindowRule(options.window, options.stride)
 
 
 def _number(text: str) -> float:
@@ -152,9 +190,12 @@ def _clips(text: str) -> int:
 
 def _validate(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.inspect.validate import validate
+    from ivjax.data_pipelines.store.shards import read_manifest
 
     decode = None if options.decode == "all" else _clips(options.decode)
     faults = validate(options.corpus, decode, say)
+    for line in read_manifest(options.corpus).digest_lines():
+        say(line)
     print(f"{options.corpus}: {f'{len(faults)} faults' if faults else 'in order'}")
     return 1 if faults else 0
 
@@ -167,6 +208,14 @@ def _stats(options: argparse.Namespace) -> int:
     if options.png:
         stats.plot(options.png)
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from ivjax.data_pipelines.inspect.compare import compare
+
+    found = compare(options.corpus, options.other)
+    print(found.as_json() if options.json else found.text())
+    return 0 if found.alike else 1
 
 
 def _show(options: argparse.Namespace) -> int:

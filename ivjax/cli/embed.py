@@ -9,10 +9,15 @@ from ivjax.cli.common import add_command, add_model, note
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     about = (
-        "Embed videos by any model with a video tower, or captions by a pair of towers, into one .npz file. "
-        "`ivjax search` reads what a pair of towers embedded."
+        "Embed videos by any model with a video tower, or captions by a pair of towers, into one .npz file, "
+        "which `ivjax search` searches."
     )
-    example = "ivjax embed videos/ --weights runs/tiny --window 8 --stride 4 --out index.npz"
+    example = "\n  ".join(
+        (
+            "ivjax embed videos/ --weights runs/tiny --window 8 --stride 4 --out index.npz",
+            "ivjax embed videos/ --weights videomae_g.pth --tokens --mean --float16 --out features.npz",
+        )
+    )
     parser = add_command(commands, "embed", about, example)
     parser.add_argument(
         "videos", nargs="*", metavar="VIDEO", help="videos, folders, globs, or corpus folders"
@@ -42,8 +47,21 @@ def _add_videos(parser: argparse.ArgumentParser) -> None:
     videos.add_argument(
         "--stride", type=float, metavar="SECONDS", help="from one window to the next (default: its length)"
     )
+    vector = videos.add_mutually_exclusive_group()
+    vector.add_argument(
+        "--pooled",
+        dest="feature",
+        action="store_const",
+        const="pooled",
+        help="keep the vector that the model pools (default, where its pooling was trained)",
+    )
+    vector.add_argument(
+        "--mean", dest="feature", action="store_const", const="mean", help="keep the mean of its patches"
+    )
     videos.add_argument(
-        "--tokens", action="store_true", help="keep the states of all tokens, not one embedding"
+        "--tokens",
+        action="store_true",
+        help="keep the states of all tokens; with --pooled or --mean beside that vector, else alone",
     )
     videos.add_argument("--float16", action="store_true", help="store the tokens in half the space")
     videos.add_argument(
@@ -70,6 +88,7 @@ def _embed(options: argparse.Namespace) -> int:
         EmbedOptions(
             Windowing(options.window, options.stride),
             options.batch,
+            options.feature,
             options.tokens,
             options.float16,
             options.threads,

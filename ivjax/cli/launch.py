@@ -4,9 +4,13 @@ import argparse
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ivjax.cli.common import add_command, note, pair, say
 from ivjax.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from ivjax.launch.command import LaunchedCommand
 
 Parse = Callable[[Sequence[str]], argparse.Namespace]  # reads a command line as `ivjax` does
 
@@ -30,7 +34,7 @@ def add(commands: argparse._SubParsersAction, parse: Parse) -> None:
     local.add_argument("--processes", type=int, required=True, help="how many processes")
     local.add_argument("--devices", type=int, help="fake CPU devices for each process, for trying out a mesh")
     _add_command_line(local)
-    local.set_defaults(run=_launch_local)
+    local.set_defaults(run=functools.partial(_launch_local, parse=parse))
     for kind in _ABOUT:
         _add_kind(where, kind, parse)
     about = "Run a command as clusters do on each host: status 75 says that it was stopped before its end."
@@ -61,19 +65,23 @@ def _add_command_line(parser: argparse.ArgumentParser) -> None:
 
 
 def _launch(options: argparse.Namespace, parse: Parse) -> int:
-    from ivjax.launch.command import LaunchedCommand
     from ivjax.launch.dispatch import launch
     from ivjax.launch.target import example
 
     if options.example:
         print(example(options.where), end="")
         return 0
-    words = _given(options)
-    parsed = _parsed(words, parse)
-    job = LaunchedCommand(
-        tuple(words), getattr(parsed, "config", None), tuple(getattr(parsed, "overrides", ()))
-    )
+    job = _job(_given(options), parse)
     return launch(options.where, job, options.target, options.set, options.out, options.dry_run, say, note)
+
+
+def _job(words: Sequence[str], parse: Parse) -> "LaunchedCommand":
+    """Returns a command line with what the machines will read in it."""
+    from ivjax.launch.command import LaunchedCommand
+
+    parsed = _parsed(words, parse)
+    overrides = tuple(getattr(parsed, "overrides", ()))
+    return LaunchedCommand(tuple(words), getattr(parsed, "config", None), overrides, vars(parsed))
 
 
 def _parsed(words: Sequence[str], parse: Parse) -> argparse.Namespace:
@@ -84,10 +92,13 @@ def _parsed(words: Sequence[str], parse: Parse) -> argparse.Namespace:
     return parse(words)
 
 
-def _launch_local(options: argparse.Namespace) -> int:
+def _launch_local(options: argparse.Namespace, parse: Parse) -> int:
     from ivjax.launch.local import run_local
 
-    return run_local(_given(options), options.processes, options.devices)
+    words = _given(options)
+    # Checked here once, or every process would say what is wrong.
+    _job(words, parse).experiments()
+    return run_local(words, options.processes, options.devices)
 
 
 def _launch_worker(options: argparse.Namespace) -> int:

@@ -9,11 +9,26 @@ from ivjax.cli.common import add_command, add_model
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
-    about = "Find the parts of videos that fit some words, in an index that `ivjax embed` wrote."
-    example = 'ivjax search index.npz "a red square" "a blue circle" --top 5 --png hits.png'
+    about = (
+        "Find the parts of videos that fit some words, or that look like other videos, in an index that "
+        "`ivjax embed` wrote. Words need an index of a pair of towers, videos do with any."
+    )
+    example = "\n  ".join(
+        (
+            'ivjax search index.npz "a red square" "a blue circle" --top 5 --png hits.png',
+            "ivjax search index.npz --video clip.mp4",
+        )
+    )
     parser = add_command(commands, "search", about, example)
     parser.add_argument("index", type=Path, help="the .npz file")
-    parser.add_argument("queries", nargs="+", metavar="WORDS", help="what to look for")
+    parser.add_argument("queries", nargs="*", metavar="WORDS", help="what to look for")
+    parser.add_argument(
+        "--video",
+        action="append",
+        default=[],
+        metavar="VIDEO",
+        help="a video to look for the like of; repeatable",
+    )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="hits of each query (default 5)")
     parser.add_argument("--weights", metavar="WEIGHTS|RUN", help="other weights than those of the index")
     add_model(parser)
@@ -25,12 +40,22 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _search(options: argparse.Namespace) -> int:
     from ivjax.embed.index import read_index
-    from ivjax.embed.index_search import open_for, search
+    from ivjax.embed.index_search import open_for, open_for_videos, search, search_by_videos
+    from ivjax.embed.media_list import MediaList
+    from ivjax.errors import UserError
 
-    index = read_index(options.index)
-    encoder = open_for(index, options.weights, options.preset, options.tokenizer)
-    found = search(index, encoder, options.queries, options.top)
-    for query, hits in zip(options.queries, found, strict=True):
+    if not options.queries and not options.video:
+        raise UserError("there is nothing to look for; give words, or a video with --video FILE")
+    index, media = read_index(options.index), MediaList(options.video)
+    names, found = list(options.queries), []
+    if names:
+        pair = open_for(index, options.weights, options.preset, options.tokenizer)
+        found = search(index, pair, names, options.top)
+    if options.video:
+        searcher = open_for_videos(index, options.weights, options.preset)
+        by_video = search_by_videos(index, searcher, media, options.top)
+        names, found = [*names, *by_video], [*found, *by_video.values()]
+    for query, hits in zip(names, found, strict=True):
         if options.json:
             print(json.dumps({"query": query, "hits": [hit.as_dict() for hit in hits]}))
         else:
@@ -38,5 +63,5 @@ def _search(options: argparse.Namespace) -> int:
     if options.png:
         from ivjax.embed.sheet import hits_sheet
 
-        hits_sheet(index, options.queries, found, options.png, options.font)
+        hits_sheet(index, names, found, options.png, options.font)
     return 0

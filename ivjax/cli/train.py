@@ -23,6 +23,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="show the table of all parameters")
     parser.add_argument("--print", action="store_true", help="show the resolved config, and exit")
+    parser.add_argument(
+        "--options",
+        nargs="?",
+        const="",
+        metavar="PATH",
+        help="list the options below a path, such as stage (default: all), with what each may be; and exit",
+    )
     add_job(parser)
     parser.set_defaults(run=_train)
 
@@ -33,6 +40,11 @@ def _train(options: argparse.Namespace) -> int:
     experiment = load_experiment(options.config, options.overrides, note)
     if options.print:
         _print(options.config, experiment)
+        return 0
+    if options.options is not None:
+        from ivjax.experiment.option_listing import options_below
+
+        print("\n".join(option.text() for option in options_below(experiment, options.options)))
         return 0
     if options.workdir is None:
         raise UserError("a run needs a folder: add --workdir RUN")

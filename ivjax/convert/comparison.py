@@ -37,6 +37,7 @@ class ImportChoices:
         frames: the frames that a joint position table in the file stands for.
         inflate: how image kernels become video kernels.
         sizes: sizes of the family's models, in place of a preset.
+        allow_non_finite: whether NaN and infinities are read as they are.
     """
 
     family: str | None = None
@@ -47,6 +48,7 @@ class ImportChoices:
     frames: int | None = None
     inflate: Inflation = "centre"
     sizes: Any = None
+    allow_non_finite: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def compare(
 def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tuple[Any, str]:
     """Returns the sizes of the model that the file is to fit, and what they are called."""
     if choices.sizes is not None:
-        return _given_sizes(file, choices), "the given sizes"
+        return _given_sizes(file, choices), "of given sizes"
     stored = file.stored_sizes() if choices.preset is None else None
     if stored is not None:
         # A file of this project names its sizes, which may be those of no preset.

@@ -4,13 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ivjax.convert.comparison import ImportChoices, compare
+from ivjax.convert.comparison import FileComparison, ImportChoices, compare
+from ivjax.convert.engine.family import Family
 from ivjax.convert.engine.match_report import MatchReport
 from ivjax.convert.engine.own_format import is_own, metadata
+from ivjax.convert.formats.finite import non_finite
 from ivjax.convert.formats.torch_files import write_torch
 from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
 from ivjax.convert.lora_files import write_lora
 from ivjax.convert.origins import open_weights
+from ivjax.convert.registry import FAMILIES, family_named
 from ivjax.errors import UserError
 from ivjax.progress import Progress, Say
 
@@ -41,9 +44,25 @@ class Converted:
         return self.report.as_dict() | {"files": [str(file) for file in self.files], "bytes": self.bytes}
 
 
-def inspect_file(path: Path, choices: ImportChoices = ImportChoices()) -> MatchReport:
-    """Compares a file with its family's nearest preset, or with what is chosen; reads no tensors."""
-    return compare(open_weights(path), str(path), choices).report
+def inspect_file(
+    path: Path, choices: ImportChoices = ImportChoices(), values: bool = True, say: Say = print
+) -> MatchReport:
+    """Compares a file with its family's nearest preset, or with what is chosen.
+
+    With `values`, also reads each tensor that is needed, one at a time, and reports those that hold NaN or
+    infinities.
+    """
+    compared = compare(open_weights(path, finite=False), str(path), choices)
+    if not values:
+        return compared.report
+    tensors, odd = compared.file.tensors, {}
+    names = [name for leaf in compared.match.leaves for name in leaf.names]
+    with Progress(len(names), "tensors", say) as progress:
+        for name in names:
+            if found := non_finite(tensors[name]):
+                odd[name] = found
+            progress.advance()
+    return replace(compared.report, non_finite=odd, allows_non_finite=choices.allow_non_finite)
 
 
 def import_file(
@@ -54,7 +73,7 @@ def import_file(
     say: Say = print,
 ) -> Converted:
     """Writes the weights of any file in this project's format: .safetensors with tree paths as names."""
-    compared = compare(open_weights(path), str(path), choices)
+    compared = compare(open_weights(path, not choices.allow_non_finite), str(path), choices)
     # Before anything is written: a file that does not fit leaves no half of a conversion.
     compared.report.check(str(path))
     leaves = compared.leaves()
@@ -64,11 +83,14 @@ def import_file(
     return Converted(tuple(files), sum(leaf.nbytes for leaf in leaves), compared.report)
 
 
-def export_file(weights: Path, out: Path, say: Say = print, lora: bool = False) -> Converted:
+def export_file(
+    weights: Path, out: Path, say: Say = print, names: str | None = None, lora: bool = False
+) -> Converted:
     """Writes weights of this project, or of a run, under their original names, as .safetensors or torch file.
 
-    Parameters that the originals have no place for are left out, and listed as unused. A LoRA is merged into
-    the kernels; with `lora` it is written alone, as peft does.
+    Parameters that the originals have no place for are left out, and listed as unused. `names` is the family
+    whose names are written, if not those that the weights came with; its models must be the same. A LoRA is
+    merged into the kernels; with `lora` it is written alone, as peft does.
     """
     tensors = open_weights(weights)
     # An original file is under original names already.
@@ -78,7 +100,7 @@ def export_file(weights: Path, out: Path, say: Say = print, lora: bool = False) 
         raise UserError(f"{out} must end in .safetensors, .pt or .pth; choose one of these")
     compared = compare(tensors, str(weights))
     compared.report.check(str(weights))
-    family = compared.file.family
+    family = _writing_family(compared, names)
     left_out = {name: "the originals have no place for it" for name in tensors if name in family.added}
     report = replace(compared.report, unused={**compared.report.unused, **left_out})
     if lora:
@@ -92,3 +114,15 @@ def export_file(weights: Path, out: Path, say: Say = print, lora: bool = False) 
             # transformers refuses files without this entry.
             files = write_safetensors(out, leaves, {"format": "pt"}, advance=progress.advance)
     return Converted(tuple(files), sum(leaf.nbytes for leaf in leaves), report)
+
+
+def _writing_family(compared: FileComparison, names: str | None) -> Family:
+    """Returns the family whose names an export writes."""
+    family = compared.file.family
+    if names is None:
+        return family
+    chosen = family_named(names)
+    if not chosen.fits(compared.sizes):
+        alike = [other.name for other in FAMILIES.values() if other.fits(compared.sizes)]
+        raise UserError(f"{names} names no models as {family.name} has; choose one of {', '.join(alike)}")
+    return chosen

@@ -1,7 +1,8 @@
 """Finds which family a file is of, which preset comes nearest, and how its tensors' names are wrapped."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 from ivjax.convert.engine.family import Family
@@ -9,7 +10,8 @@ from ivjax.convert.engine.matching import Match, MatchRequest, match
 from ivjax.convert.engine.own_format import is_own, stored_sizes
 from ivjax.convert.engine.packing import part_names
 from ivjax.convert.engine.rows import Row, Table
-from ivjax.convert.formats.tensors import Tensors, stripped
+from ivjax.convert.formats.tensors import Tensors, below, stripped
+from ivjax.convert.hints import common_prefixes, prefixes_of_some, shape_hint, stranger_of
 from ivjax.convert.registry import FAMILIES, family_named
 from ivjax.errors import UserError
 from ivjax.experiment.patterns import covers
@@ -17,6 +19,8 @@ from ivjax.experiment.patterns import covers
 # The smallest share of a file's names that a family must know before the file is taken for one of that
 # family. Half, because files may bring optimizer-like extras, but never mostly those.
 _LEAST_SHARE = 0.5
+# The same for tensors that are a part of a file.
+_CERTAIN_SHARE = 0.9
 
 
 @dataclass(frozen=True)
@@ -134,22 +138,52 @@ def _best_fit(
     Ties go to a likely family, then to the one that ignores the fewest names, then to the one with the fewest
     rows left over. What the user says counts, unless another family knows more names.
     """
-    shares = {(family.name, prefix): _shares(family, tensors, prefix) for family, prefix in _candidates()}
-    ranks = {key: (known, key[0] in likely, *rest) for key, (known, *rest) in shares.items()}
+    ranks = _ranks(tensors, likely, _candidates())
     best = max(ranks, key=lambda key: ranks[key])
+    if ranks[best][0] < _LEAST_SHARE:
+        # Tried only now: the names of one tower alone begin alike, too, and that belongs to them.
+        ranks |= _ranks(tensors, likely, product(FAMILIES.values(), common_prefixes(tensors)))
+        best = max(ranks, key=lambda key: ranks[key])
     if wanted is not None:
         chosen = max((key for key in ranks if key[0] == wanted.name), key=lambda key: ranks[key])
         # Trusted as long as it is no worse than the best guess: files may be cut down or extended.
-        if shares[best][0] >= _LEAST_SHARE and shares[chosen][0] < shares[best][0]:
+        if ranks[best][0] >= _LEAST_SHARE and ranks[chosen][0] < ranks[best][0]:
             _check_agrees(what, FAMILIES[best[0]], wanted)
         return wanted, chosen[1]
-    if shares[best][0] < _LEAST_SHARE:
-        first = ", ".join(list(tensors)[:3])
-        raise UserError(
-            f"no checkpoint family matches {what}: its tensors are called {first}, ...; "
-            f"the families are {', '.join(FAMILIES)}"
-        )
+    stranger = stranger_of(tensors) if ranks[best][0] < 1.0 else None
+    if stranger or ranks[best][0] < _LEAST_SHARE:
+        raise UserError(f"no checkpoint family matches {what}: {stranger or _hint(tensors)}")
     return FAMILIES[best[0]], best[1]
+
+
+def _ranks(
+    tensors: Tensors, likely: Sequence[str], candidates: Iterable[tuple[Family, str]]
+) -> dict[tuple[str, str], tuple[float, bool, float, float]]:
+    """Returns the ranks of families and prefixes; the largest is the best."""
+    ranks = {}
+    for family, prefix in candidates:
+        known, of_all, used = _shares(family, tensors, prefix)
+        ranks[family.name, prefix] = known, family.name in likely, of_all, used
+    return ranks
+
+
+def _hint(tensors: Tensors) -> str:
+    """Returns what is known of a file that no family reads."""
+    names = list(tensors)
+    first = f"its tensors are called {', '.join(names[:3])}, ..."
+    for prefix in prefixes_of_some(names):
+        inside = below(tensors, prefix)
+        ranks = _ranks(inside, (), _candidates())
+        best = max(ranks, key=lambda key: ranks[key])
+        if ranks[best][0] >= _CERTAIN_SHARE:
+            return (
+                f"of its {len(names)} tensors the {len(inside)} below {prefix} have the names of {best[0]}; "
+                "save those alone"
+            )
+    return (
+        f"{first}; {shape_hint(tensors) or 'neither names nor shapes are known here'}; the families are "
+        f"{', '.join(FAMILIES)}"
+    )
 
 
 def _check_agrees(what: str, found: Family, wanted: Family | None) -> None:

@@ -103,8 +103,8 @@ def load(
         on_host: leaves the parameters in the host's memory, for a caller that spreads them over devices.
         lora: a file of factors of low rank, or a folder with one as peft writes it, for a language model.
 
-    What a run did not train is read from its `init_from` again. Its teachers are left out, because they are
-    no part of the model.
+    What a run did not train is read from the copy in its folder, and of older runs, which have none, from
+    their `init_from`. Teachers are left out, because they are no part of the model.
     """
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"a model computes in float32 or bfloat16, not in {dtype!r}")
@@ -180,8 +180,8 @@ def _of_file(
     found = family_named(imported.report.family)
     made = " ".join(filter(None, (found.name, imported.report.preset)))
     model = found.model(imported.sizes, jnp.dtype(dtype))
-    words = found.tokenizer(imported.sizes)
-    return Loaded(model, imported.params, words, made=made, dtype=dtype, family=found.name)
+    tokenizer = found.tokenizer(imported.sizes)
+    return Loaded(model, imported.params, tokenizer, path, made, dtype, family=found.name)
 
 
 def _inside(whole: Loaded, branch: str) -> Loaded:
@@ -202,16 +202,21 @@ def tower_inside(whole: Loaded, branch: str) -> tuple[Any, bool]:
 
 def _with_tokenizer(found: Loaded, tokenizer: str | Path | Tokenizer) -> Loaded:
     """Returns the model with another vocabulary, which must fit it."""
-    if isinstance(tokenizer, str | Path):
+    chosen: Tokenizer
+    if not isinstance(tokenizer, str | Path):
+        if not hasattr(tokenizer, "encode"):
+            raise UserError(f"tokenizer must be a vocabulary file or a tokenizer, got {tokenizer!r}")
+        chosen = tokenizer
+    else:
         if found.tokenizer is None:
             raise UserError(
                 f"{found.path} does not say how captions become tokens, so a vocabulary file is not enough; "
                 "give a tokenizer, such as SentencePiece(FILE, length=32)"
             )
         options: Any = found.tokenizer  # the protocol does not say that tokenizers are dataclasses
-        tokenizer = dataclasses.replace(options, path=str(tokenizer))
-    check_reads_words(found.path, found.model, tokenizer)
-    return dataclasses.replace(found, tokenizer=tokenizer)
+        chosen = dataclasses.replace(options, path=str(tokenizer))
+    check_reads_words(found.path, found.model, chosen)
+    return dataclasses.replace(found, tokenizer=chosen)
 
 
 def _with_lora(found: Loaded, path: str | Path) -> Loaded:

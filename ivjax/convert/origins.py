@@ -1,6 +1,6 @@
 """Reads parameters from wherever a run may have them: weight files, other runs, and branches of both.
 
-The functions here call each other in a circle, because a run keeps only what it trained: the rest is read
+The functions here call each other in a circle, because a run keeps its model alone: its teachers are read
 from its own `init_from`, which may name another run. Hence they share a module.
 """
 
@@ -20,6 +20,7 @@ from ivjax.convert.engine.fits import Fitting
 from ivjax.convert.engine.matching import MatchRequest
 from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.formats.finite import FiniteTensors, split_allowed
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.formats.tensors import Arrays, LazyTensor, Shape, Tensors
@@ -33,6 +34,7 @@ from ivjax.experiment.kept_files import FROZEN
 from ivjax.experiment.patterns import covers
 from ivjax.experiment.run_folder import folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
+from ivjax.models.dual_size import DualSize
 from ivjax.models.sizes import Grid
 from ivjax.ops.cut import Params, joined
 from ivjax.ops.trees import paths_of
@@ -43,18 +45,26 @@ from ivjax.stages.training_rates import objective_of
 _ENTRY = re.compile(r"(?:(?P<into>\w+)=)?(?P<path>.+?)(?:#(?P<there>[\w/]+))?", re.DOTALL)
 
 
-def open_weights(path: Path | str) -> Tensors:
+def open_weights(path: Path | str, finite: bool = True) -> Tensors:
     """Returns the tensors of a weight file, or of a run folder under the names of this project's format.
 
     FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head, and
-    FILE?language=OTHER has the language model of another file.
+    FILE?language=OTHER has the language model of another file. Unless `finite` is false, or
+    FILE?nonfinite=allow is asked for, NaN and infinities raise when they are read.
     """
+    if allowed := split_allowed(str(path)):
+        return open_weights(allowed, finite=False)
+    tensors = _open_any(path)
+    return FiniteTensors(tensors, str(path)) if finite else tensors
+
+
+def _open_any(path: Path | str) -> Tensors:
     if with_other := split_language(str(path)):
         file, other = with_other
-        return with_language(open_weights(file), open_weights(other), file, other)
+        return with_language(_open_any(file), _open_any(other), file, other)
     if chosen := split_classes(str(path)):
         file, asked = chosen
-        return with_classes(open_weights(file), asked, file)
+        return with_classes(_open_any(file), asked, file)
     folder = Path(path).expanduser()
     if not is_run(folder):
         return open_tensors(folder)
@@ -101,10 +111,17 @@ def keep_frozen(folder: Path, objective: Objective, experiment: Experiment) -> N
     Once and not in every checkpoint. Teachers are left out: they are no part of the model, and many times as
     large. What `init_fresh` draws comes from the seed again.
     """
-    shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, None)
-    if not shapes or (folder / FROZEN).exists():
+    frozen = dict(paths_of(shapes_of(objective, "float32").frozen))
+    if not frozen or (folder / FROZEN).exists():
         return
-    read = read_weights(objective, experiment, shapes)
+    # Of the model's own parameters, and not by its family: a pair of towers of two families is of none.
+    init = getattr(experiment.stage.model(experiment.compute), "init", None)
+    if init is None:
+        return
+    own = [path for path, _ in paths_of(jax.eval_shape(init, jax.random.key(0))) if path in frozen]
+    if not own:
+        return
+    read = read_weights(objective, experiment, unflatten({path: frozen[path] for path in own}))
     tensors = [LazyTensor(path, leaf.shape, leaf.dtype, _chunks(leaf)) for path, leaf in read.items()]
     if tensors:
         write_safetensors(folder / FROZEN, tensors, {}, shard_bytes=sum(t.nbytes for t in tensors) + 1)
@@ -190,10 +207,10 @@ def _read_entry(
     into, path, there = _parsed(entry)
     if not into:
         return import_into(path, target, objective.grid, there)
-    encoders = experiment.stage.encoders()
-    sizes = encoders.get(into)
+    towers = _towers(experiment.stage)
+    sizes = towers.get(into)
     if sizes is None:
-        branches = ", ".join(encoders) or "none"
+        branches = ", ".join(towers) or "none"
         raise UserError(f"init_from={entry}: the stage has no branch {into}; its branches are {branches}")
     below = {name[len(into) + 1 :]: leaf for name, leaf in paths_of(target) if name.startswith(f"{into}/")}
     try:
@@ -201,6 +218,12 @@ def _read_entry(
     except UserError as error:
         raise UserError(f"init_from={entry}: {error}") from None
     return {f"{into}/{name}": leaf for name, leaf in leaves.items()}
+
+
+def _towers(stage: Stage) -> dict[str, Any]:
+    """Returns the sizes of the branches that a file may fill: video towers, and the text tower of a pair."""
+    text = {"text": stage.size.text} if isinstance(stage.size, DualSize) else {}
+    return {**stage.encoders(), **text}
 
 
 def import_into(

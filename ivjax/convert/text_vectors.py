@@ -37,6 +37,8 @@ def check_reads_words(name: str, model: Any, tokenizer: Tokenizer | None) -> Dua
 
 def text_vectors(model: DualTower, params: Params, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
     """Returns the unit vector of each text, cleaned as evals clean captions: (n, D) float32."""
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise UserError(f"texts are one string or a list of strings, and one of them is {wrong[0]!r}")
     cleaned = [clean_caption(text) for text in texts]
     if "" in cleaned:
         raise UserError(f"the text {texts[cleaned.index('')]!r} has no words; say something")

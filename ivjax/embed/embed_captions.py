@@ -25,7 +25,7 @@ def embed_captions(
     with IndexWriter(out) as writer, Progress(len(texts), "texts", say) as progress:
         for start in range(0, len(texts), _TEXTS):
             part = slice(start, start + _TEXTS)
-            writer.add(embed_texts(encoder, cleaned[part]), text=texts[part])
+            writer.add({"embeddings": embed_texts(encoder, cleaned[part])}, text=texts[part])
             progress.advance(len(texts[part]))
         writer.finish(origin)
     return EmbeddingOutcome(writer.count, len(texts), unit="texts")

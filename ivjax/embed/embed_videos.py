@@ -1,7 +1,7 @@
 """Embeds videos window by window into an index."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from ivjax.embed.windows import PlannedVideo, Window, Windowing, plan_windows
 from ivjax.errors import UserError
 from ivjax.evals.encoding import TokenEncoder, in_batches
 from ivjax.evals.items import UnscoredClip
+from ivjax.evals.suites.suite import Feature
 from ivjax.evals.views import VideoView, read_views
 from ivjax.progress import Progress, Say
 
@@ -25,13 +26,16 @@ class EmbedOptions:
     Attributes:
         windowing: which parts of each video.
         batch: windows at a time.
-        tokens: whether the last states of all tokens are kept, instead of one embedding.
+        feature: the vector that is kept, what the model `pooled` or the `mean` of its patches (None: the
+            model's own choice; not kept if tokens are).
+        tokens: whether the last states of all tokens are kept.
         half: whether tokens are stored as float16.
         threads: how many decode (None: one per core).
     """
 
     windowing: Windowing = Windowing()
     batch: int = 16
+    feature: Feature | None = None
     tokens: bool = False
     half: bool = False
     threads: int | None = None
@@ -42,6 +46,13 @@ class EmbedOptions:
                 raise UserError(f"{name} must be 1 or more, got {count}")
         if self.half and not self.tokens:
             raise UserError("--float16 needs --tokens; pooled embeddings are small and stay float32")
+
+    @property
+    def dtypes(self) -> dict[IndexContent, type]:
+        """The arrays that are kept, and how they are stored."""
+        vectors = self.feature is not None or not self.tokens
+        kept: dict[IndexContent, type] = {"embeddings": np.float32} if vectors else {}
+        return kept | ({"tokens": np.float16 if self.half else np.float32} if self.tokens else {})
 
 
 @dataclass(frozen=True)
@@ -66,25 +77,36 @@ class EmbeddingOutcome:
 
 
 def embed_videos(
-    encoder: TokenEncoder, media: MediaList, out: Path, origin: IndexOrigin, options: EmbedOptions, say: Say
+    encoder: TokenEncoder,
+    media: MediaList,
+    out: Path,
+    origin: IndexOrigin,
+    options: EmbedOptions,
+    say: Say,
+    view: VideoView = VideoView(""),
 ) -> EmbeddingOutcome:
-    """Writes the index of all windows that can be read; raises UserError if there are none."""
-    planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing)
+    """Writes the index of all windows that can be read; raises UserError if there are none.
+
+    view: how each window is read, but for its medium and times.
+    """
+    planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing, view)
     total, unit = len(media), "videos"
     if total == 1:  # of one video, the windows tell better how far the work is
         planned = list(planned)
         total, unit = sum(len(one.windows) for one in planned if isinstance(one, PlannedVideo)), "windows"
-    rows: IndexContent = "tokens" if options.tokens else "embeddings"
-    dtype = np.float16 if options.half else np.float32
-    with IndexWriter(out, rows, dtype) as writer, Progress(total, unit, say) as progress:
-        feed = _WindowFeed(planned, progress, by_window=unit == "windows")
+    with IndexWriter(out, options.dtypes) as writer, Progress(total, unit, say) as progress:
+        feed = _WindowFeed(planned)
         for read in in_batches(feed.read(encoder, options.threads), options.batch):
             frames = np.stack([pictures for _, pictures in read])
-            found = encoder.tokens(frames) if options.tokens else encoder.video(frames)
-            _add(writer, _finite(found, dtype), [window for window, _ in read])
+            windows = [window for window, _ in read]
+            _add(writer, _embedded(encoder, frames, options.dtypes), windows)
+            # After the model has seen them: readers run ahead of it.
+            done = writer.count if unit == "windows" else feed.settled(windows[-1])
+            progress.advance(done - progress.done)
         broken = tuple(feed.broken.values())
         if not writer.count:
             raise UserError(f"none of {len(media)} videos can be embedded; the first one: {broken[0]}")
+        progress.advance(total - progress.done)  # broken windows at the end
         writer.finish(origin)
     return EmbeddingOutcome(writer.count, len(media), broken)
 
@@ -92,19 +114,16 @@ def embed_videos(
 class _WindowFeed:
     """Reads planned windows in order; `broken` holds the first failure of each video that has one."""
 
-    def __init__(self, planned: Iterable[PlannedVideo | UnscoredClip], progress: Progress, by_window: bool):
+    def __init__(self, planned: Iterable[PlannedVideo | UnscoredClip]):
         self._planned = planned
-        self._progress = progress
-        self._by_window = by_window
         self._waiting: deque[Window] = deque()
+        self._numbers: dict[str, int] = {}
         self.broken: dict[str, UnscoredClip] = {}
 
     def read(self, encoder: TokenEncoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
         """Yields each window that can be read, and its frames (T, H, W, 3) uint8."""
         for found in read_views(self._views(), encoder.frames, encoder.image, threads):
             window = self._waiting.popleft()
-            if self._by_window or window.last:
-                self._progress.advance()
             if isinstance(found, ClipError):
                 place = f"{found.detail} (in the window from {window.start:g} s to {window.end:g} s)"
                 # The first failure of a video tells most; the later windows mostly fail for the same reason.
@@ -112,17 +131,35 @@ class _WindowFeed:
             else:
                 yield window, found
 
+    def settled(self, window: Window) -> int:
+        """Returns how many videos are done with this window."""
+        return self._numbers[window.video] - (not window.last)
+
     def _views(self) -> Iterator[VideoView]:
-        for planned in self._planned:
+        for number, planned in enumerate(self._planned, 1):
             if isinstance(planned, UnscoredClip):
                 self.broken[planned.clip] = planned
-                self._progress.advance()
-            else:
-                self._waiting.extend(planned.windows)
-                yield from planned.views
+                continue
+            self._numbers[planned.windows[0].video] = number
+            self._waiting.extend(planned.windows)
+            yield from planned.views
 
 
-def _add(writer: IndexWriter, rows: np.ndarray, windows: Sequence[Window]) -> None:
+def _embedded(
+    encoder: TokenEncoder, frames: np.ndarray, dtypes: Mapping[IndexContent, type]
+) -> dict[IndexContent, np.ndarray]:
+    """What is kept of a batch of windows, by name."""
+    if len(dtypes) == 2:
+        vectors, tokens = encoder.video_and_tokens(frames)
+        found: dict[IndexContent, np.ndarray] = {"embeddings": vectors, "tokens": tokens}
+    elif "tokens" in dtypes:
+        found = {"tokens": encoder.tokens(frames)}
+    else:
+        found = {"embeddings": encoder.video(frames)}
+    return {name: _finite(rows, dtypes[name]) for name, rows in found.items()}
+
+
+def _add(writer: IndexWriter, rows: Mapping[IndexContent, np.ndarray], windows: Sequence[Window]) -> None:
     writer.add(
         rows,
         video=[window.video for window in windows],

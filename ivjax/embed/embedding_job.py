@@ -44,7 +44,7 @@ class EmbeddingJob:
         # Imports jax, which takes a second; a wrong argument is reported before.
         from ivjax.evals.features import open_embedder
 
-        return open_embedder(self.weights, self.preset, self.options.batch)
+        return open_embedder(self.weights, self.preset, self.options.batch, self.options.feature)
 
     def open_for_texts(self) -> PairEncoder:
         """Returns the model, which must be a pair of towers."""
@@ -52,7 +52,7 @@ class EmbeddingJob:
 
         return open_pairs(self.weights, self.preset, self.tokenizer, self.options.batch)
 
-    def origin_of(self, encoder: TokenEncoder) -> IndexOrigin:
+    def origin_of(self, encoder: TokenEncoder, reading: str = "") -> IndexOrigin:
         """Returns what the index says of where it came from."""
         windowing = self.options.windowing
         return IndexOrigin(
@@ -67,6 +67,7 @@ class EmbeddingJob:
             window=windowing.seconds,
             stride=windowing.stride or windowing.seconds,
             feature=encoder.feature,
+            reading=reading,
         )
 
 
@@ -75,13 +76,22 @@ def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
     texts = [*job.texts, *(read_texts(job.texts_file) if job.texts_file else [])]
     if bool(job.videos) == bool(texts or job.texts_file):
         raise UserError("name videos, or texts with --text or --texts; one index holds one of the two")
-    if not job.videos and (job.options.tokens or job.options.windowing != Windowing()):
-        raise UserError("--tokens, --window and --stride are for videos; leave them out with texts")
+    options = job.options
+    if not job.videos and (options.tokens or options.feature or options.windowing != Windowing()):
+        raise UserError("--tokens, --pooled, --mean, --window and --stride are for videos; leave them out")
     media = MediaList(job.videos)
     if not job.videos:
         pair = job.open_for_texts()
         return embed_captions(pair, texts, job.out, job.origin_of(pair), say)
     encoder = job.open_for_videos()
-    if encoder.feature != "embedding" and not job.options.tokens:
-        say(f"the rows are {encoder.feature} features of {job.weights}; `ivjax search` needs two towers")
-    return embed_videos(encoder, media, job.out, job.origin_of(encoder), job.options, say)
+    if encoder.feature != "embedding" and "embeddings" in options.dtypes:
+        what = f"{encoder.feature} features of {job.weights}"
+        say(f"the rows are {what}; `ivjax search` finds them by video, not by words")
+    from ivjax.evals.own_frames import own_frames_of, reading_of  # imports jax too
+
+    own = own_frames_of(job.weights)
+    reading = reading_of(own, encoder.frames, clips=1)
+    read = f"frames: {reading.frames}; pictures: {reading.crop}"
+    say(f"{read} (by {reading.origin})" if own else read)
+    origin = job.origin_of(encoder, read)
+    return embed_videos(encoder, media, job.out, origin, options, say, reading.views[0])

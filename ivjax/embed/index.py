@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class IndexOrigin:
         stride: seconds from one window to the next.
         feature: what a row is: the `embedding` of a pair of towers, which texts are compared with, or what a
             tower `pooled`, or its `mean` patch.
+        reading: which frames and which part of the picture were read, in words.
     """
 
     weights: str
@@ -45,24 +46,26 @@ class IndexOrigin:
     window: float | None = None
     stride: float | None = None
     feature: str = "embedding"
+    reading: str = ""
 
 
 class IndexWriter:
     """Writes an index whose rows need not fit into memory.
 
-    Rows go to a raw file beside the index as they come, and from there into the .npz through a small buffer;
+    Rows go to raw files beside the index as they come, and from there into the .npz through a small buffer;
     only names and times stay in memory. The index takes its name at the end of `finish`; a block that is left
     before leaves no file.
     """
 
-    def __init__(self, path: Path, rows: IndexContent = "embeddings", dtype: type = np.float32):
+    def __init__(self, path: Path, dtypes: Mapping[IndexContent, type] | None = None):
+        """`dtypes` says which arrays are stored, and as what; embeddings as float32 if left out."""
         self._path = path
-        self._rows: IndexContent = rows
-        self._dtype = np.dtype(dtype)
-        # Beside the index and not in /tmp, which is often small or in memory.
-        self._raw = draft_of(path.with_name(f"{path.name}.{rows}"))
+        self._arrays = [
+            # Beside the index and not in /tmp, which is often small or in memory.
+            _RawArray(name, np.dtype(dtype), draft_of(path.with_name(f"{path.name}.{name}")))
+            for name, dtype in (dtypes or {"embeddings": np.float32}).items()
+        ]
         self._columns: dict[str, list[Any]] = {}
-        self._shape: tuple[int, ...] = ()
         self.count = 0
 
     def __enter__(self) -> "IndexWriter":
@@ -70,19 +73,20 @@ class IndexWriter:
             raise UserError(f"{self._path} is a folder; name a file such as {self._path / 'index.npz'}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._raw.open("wb")
+            for array in self._arrays:
+                array.open()
         except OSError as error:
             raise self._unwritten(error) from None
         return self
 
-    def add(self, rows: np.ndarray, **columns: Sequence[Any]) -> None:
-        """Appends rows (n, ...) and what is known of each."""
-        self._shape = rows.shape[1:]
-        self.count += len(rows)
+    def add(self, rows: Mapping[IndexContent, np.ndarray], **columns: Sequence[Any]) -> None:
+        """Appends rows (n, ...) to each array, and what is known of each row."""
+        self.count += len(next(iter(rows.values())))
         for name, values in columns.items():
             self._columns.setdefault(name, []).extend(values)
         try:
-            self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+            for array in self._arrays:
+                array.append(rows[array.name])
         except OSError as error:
             raise self._unwritten(error) from None
 
@@ -90,10 +94,9 @@ class IndexWriter:
         """Writes the index of the rows that were added."""
         draft = draft_of(self._path)
         try:
-            self._file.close()
             arrays: dict[str, Any] = {name: np.array(values) for name, values in self._columns.items()}
             # savez copies an array in small buffers, so that mapped rows never are in memory as a whole.
-            arrays[self._rows] = np.memmap(self._raw, self._dtype, "r", shape=(self.count, *self._shape))
+            arrays |= {array.name: array.mapped(self.count) for array in self._arrays}
             arrays["metadata"] = np.array(json.dumps(asdict(origin)))
             with draft.open("wb") as file:
                 np.savez(file, **arrays)
@@ -111,8 +114,37 @@ class IndexWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._raw.unlink(missing_ok=True)
+        for array in self._arrays:
+            array.remove()
+
+
+class _RawArray:
+    """Rows of one shape in a raw file."""
+
+    def __init__(self, name: IndexContent, dtype: np.dtype, path: Path):
+        self.name: IndexContent = name
+        self._dtype = dtype
+        self._path = path
+        self._shape: tuple[int, ...] = ()
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        self._file = self._path.open("wb")
+
+    def append(self, rows: np.ndarray) -> None:
+        assert self._file is not None
+        self._shape = rows.shape[1:]
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+
+    def mapped(self, count: int) -> np.ndarray:
+        assert self._file is not None
+        self._file.flush()
+        return np.memmap(self._path, self._dtype, "r", shape=(count, *self._shape))
+
+    def remove(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -154,7 +186,7 @@ def read_index(path: Path) -> Index:
         ) from None
     embeddings = arrays.pop("embeddings", None)
     if embeddings is None:
-        raise UserError(f"{path} holds no embeddings to search; embed the videos without --tokens")
+        raise UserError(f"{path} holds no embeddings to search; embed the videos with --pooled too")
     _check(path, embeddings, arrays)
     return Index(path, embeddings, arrays, origin)
 

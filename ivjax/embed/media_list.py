@@ -102,4 +102,8 @@ def find_medium(name: str, folder: str) -> str | bytes:
 def found_from(path: str, folder: str) -> str:
     """Returns a path that was given in `folder`, or the path as it is where that exists."""
     elsewhere = Path(folder, path)
-    return path if Path(path).expanduser().exists() or not elsewhere.exists() else str(elsewhere)
+    # Weights may name a branch of a file, PATH#BRANCH.
+    there = [place for place in (str(elsewhere), str(elsewhere).rpartition("#")[0]) if place]
+    if Path(path).expanduser().exists() or not any(Path(place).exists() for place in there):
+        return path
+    return str(elsewhere)

@@ -1,6 +1,7 @@
 """`ivjax.features`: features of videos on disk or in memory."""
 
 import dataclasses
+import math
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from ivjax.evals.suites.suite import Feature
 from ivjax.evals.views import VideoView, read_views
 from ivjax.ops.cut import Params
 
-Kind = Literal["pooled", "mean", "tokens"]  # what is returned of each video
+FeatureKind = Literal["pooled", "mean", "tokens"]  # what is returned of each video
 
 # What has been made of a model, so that the next call copies no parameters and traces nothing.
 _OPENED: "weakref.WeakKeyDictionary[Loaded, dict[Any, Any]]" = weakref.WeakKeyDictionary()
@@ -30,7 +31,7 @@ _OPENED: "weakref.WeakKeyDictionary[Loaded, dict[Any, Any]]" = weakref.WeakKeyDi
 def features(
     model: Loaded,
     videos: Any,
-    kind: Kind | None = None,
+    kind: FeatureKind | None = None,
     *,
     batch: int = 16,
     rule: FrameRule | None = None,
@@ -59,6 +60,7 @@ def features(
         threads: videos that are decoded at a time (None: by the cores).
     """
     _check(model, kind, batch, broken)
+    _check_reading(rule, frame_rate, threads)
     encoder = _encoder(model, kind, batch, mesh or local_mesh())
     base = _base_view(model, encoder.frames, rule)
     views = (_view(base, number, video, frame_rate) for number, video in enumerate(_listed(videos)))
@@ -111,7 +113,16 @@ def _check(model: Any, kind: str | None, batch: int, broken: str) -> None:
         raise UserError(f"broken must be raise or nan, got {broken!r}")
 
 
-def _encoder(model: Loaded, kind: Kind | None, batch: int, mesh: Mesh) -> TokenEncoder:
+def _check_reading(rule: Any, frame_rate: float, threads: int | None) -> None:
+    if rule is not None and not hasattr(rule, "choose"):
+        raise UserError(f"rule must be a frame rule, such as Intervals(8), got {rule!r}")
+    if not 0 <= frame_rate < math.inf:
+        raise UserError(f"frame_rate must be a number of frames a second, or 0 if unknown, got {frame_rate}")
+    if threads is not None and threads < 1:
+        raise UserError(f"threads must be 1 or more, got {threads}")
+
+
+def _encoder(model: Loaded, kind: FeatureKind | None, batch: int, mesh: Mesh) -> TokenEncoder:
     made = _OPENED.setdefault(model, {})
     feature: Feature | None = None if kind == "tokens" else kind
     if mesh not in made:

@@ -1,7 +1,7 @@
 """Sliding windows over videos, planned one video ahead of the reading."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import VideoFacts, probe
@@ -36,7 +36,7 @@ class Windowing:
         Raises ClipError for a video that does not say how fast it is, or whose frames are longer.
         """
         # Rounded to microseconds, so that times read as 0.1 and not 0.09999999999999998.
-        length = round(found.frames / found.fps, 6) if found.fps > 0 else 0.0
+        length = round(found.begins + found.frames / found.fps, 6) if found.fps > 0 else 0.0
         if self.seconds is None or found.frames == 1:
             return [(0.0, length)]
         if found.fps <= 0:
@@ -87,24 +87,28 @@ class PlannedVideo:
 
 
 def plan_windows(
-    media: Iterable[Item | UnscoredClip], windowing: Windowing
+    media: Iterable[Item | UnscoredClip], windowing: Windowing, view: VideoView = VideoView("")
 ) -> Iterator[PlannedVideo | UnscoredClip]:
-    """Yields the windows of each video, or why it has none."""
+    """Yields the windows of each video, or why it has none.
+
+    view: how each window is read, but for its medium and times.
+    """
     for item in media:
         if isinstance(item, UnscoredClip):
             yield item
             continue
         try:
-            yield _planned(item, windowing)
+            yield _planned(item, windowing, view)
         except ClipError as error:
             yield UnscoredClip(item.id, error.cause, error.detail)
 
 
-def _planned(item: Item, windowing: Windowing) -> PlannedVideo:
+def _planned(item: Item, windowing: Windowing, view: VideoView) -> PlannedVideo:
     media = item.media
     spans = windowing.spans(probe(media if isinstance(media, bytes) else fetch(media)))
     windows = [Window(item.id, *span, last=False) for span in spans[:-1]]
     windows.append(Window(item.id, *spans[-1], last=True))
     if len(spans) == 1:  # all of it, even where the times of an image mean nothing
-        return PlannedVideo(tuple(windows), (VideoView(media),))
-    return PlannedVideo(tuple(windows), tuple(VideoView(media, *span) for span in spans))
+        return PlannedVideo(tuple(windows), (replace(view, media=media),))
+    views = (replace(view, media=media, start=start, end=end) for start, end in spans)
+    return PlannedVideo(tuple(windows), tuple(views))

@@ -135,7 +135,10 @@ def _features(
     """Returns pooled features where the pooling was trained, else the mean of the tokens."""
     if feature == "pooled" and not found.model.pools:
         name = type(found.model).__name__
-        raise UserError(f"{path} holds a {name}, which pools nothing; ask for the mean of its patches")
+        raise UserError(
+            f"{path} holds a {name}, which pools nothing; ask for the mean of its patches (--mean of `ivjax "
+            "embed`, --features mean of `ivjax eval`, in Python 'mean')"
+        )
     default: Feature = "pooled" if found.model.pools and found.pools else "mean"
     return Features(found.model, found.params, feature or default, batch, mesh, small_steps)
 

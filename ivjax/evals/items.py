@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ivjax.data_pipelines.sources.classes import number_classes
 from ivjax.data_pipelines.sources.open_source import open_source
-from ivjax.data_pipelines.sources.row import BadRow, SourceRow
-from ivjax.data_pipelines.store.clips import is_corpus, open_clips
+from ivjax.data_pipelines.sources.row import NOT_MEDIA, BadRow, SourceRow
+from ivjax.data_pipelines.store.clips import class_names, is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 
@@ -79,7 +80,22 @@ class AnnotationItems:
 
     def __init__(self, data: EvalData):
         source = open_source(data.path, data.kind, data.videos, **data.options)
-        self._items = [_of_row(row) for row in itertools.islice(source, data.limit)]
+        # Other files of a folder are no clips that could have been scored.
+        media = (row for row in source if not (isinstance(row, BadRow) and row.cause == NOT_MEDIA))
+        rows = list(itertools.islice(media, data.limit))
+        self._classes: tuple[str, ...] | UserError
+        try:
+            rows, self._classes = number_classes(rows, data.path)
+        except UserError as error:  # of no matter to a suite that reads no labels
+            self._classes = error
+        self._items = [_of_row(row) for row in rows]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the order of the labels' numbers; none if the labels are numbers."""
+        if isinstance(self._classes, UserError):
+            raise self._classes
+        return self._classes
 
     def __len__(self) -> int:
         return len(self._items)
@@ -89,7 +105,11 @@ class AnnotationItems:
 
 
 class CorpusItems:
-    """The items of a corpus folder, read one at a time."""
+    """The items of a corpus folder, read one at a time.
+
+    Attributes:
+        classes: the class names in the order of the labels' numbers; none if the labels are numbers.
+    """
 
     def __init__(self, data: EvalData):
         if data.kind != "auto" or data.videos is not None or data.options:
@@ -97,6 +117,7 @@ class CorpusItems:
                 f"{data.path} is a corpus, which holds its videos; leave out the kind, folder and options"
             )
         self._folder = data.path
+        self.classes = class_names(data.path)
         clips = open_clips(data.path)
         self._length = min(len(clips), len(clips) if data.limit is None else data.limit)
         clips.close()

@@ -1,7 +1,7 @@
 """The result of a suite: the metrics, and all that decided them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from ivjax.drafts import store
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.vectors import Setting
 
+_MOST_CLASSES = 20  # that a table lists
 _SIDES = {"t2v": "text to video", "v2t": "video to text"}
 
 
@@ -23,12 +24,14 @@ class Result:
         protocol: what was scored and how, in words and numbers.
         metrics: percentages or ranks.
         broken: clips that could not be scored.
+        by_class: number, name, clips and top-1 accuracy in percent of each class of the test set.
     """
 
     suite: str
     protocol: Mapping[str, Any]
     metrics: Mapping[str, float]
     broken: tuple[UnscoredClip, ...] = ()
+    by_class: tuple[Mapping[str, Any], ...] = ()
 
     def json(self) -> str:
         """Returns the result as it is stored."""
@@ -46,7 +49,7 @@ class Result:
         facts = {"suite": self.suite, **self.protocol, "broken clips": len(self.broken)}
         width = max(map(len, facts))
         lines = [f"{name:{width}}  {_written(value)}" for name, value in facts.items()]
-        return "\n".join([*lines, "", *_metric_lines(self.metrics)])
+        return "\n".join([*lines, "", *_metric_lines(self.metrics), *_class_lines(self.by_class)])
 
 
 def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any]:
@@ -79,6 +82,22 @@ def _metric_lines(metrics: Mapping[str, float]) -> list[str]:
     rest = (name for name in metrics if name.split("_")[0] not in _SIDES)
     both = ", both" if sided else ""
     return lines + [f"{name + both:14}{metrics[name]:16.2f}" for name in rest]
+
+
+def _class_lines(classes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each class, or for the worst ones of many."""
+    if not any(one["name"] for one in classes):
+        return []
+    shown, title = list(classes), "by class"
+    if len(classes) > _MOST_CLASSES:
+        shown = sorted(classes, key=lambda one: one["top1"])[:_MOST_CLASSES]
+        title = f"the worst of {len(classes)} classes"
+    names = [str(one["name"] or one["class"]) for one in shown]
+    width = max(len(title), *map(len, names))
+    lines = [
+        f"{name:{width}}{one['clips']:8}{one['top1']:8.2f}" for name, one in zip(names, shown, strict=True)
+    ]
+    return ["", f"{title:{width}}{'clips':>8}{'top1':>8}", *lines]
 
 
 def _written(value: Any) -> str:

@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from ivjax.convert.loading import split_branch
+from ivjax.data_pipelines.load.classes_in_use import classes_in_use
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel
 from ivjax.evals.hosts import Hosts
@@ -17,7 +20,9 @@ from ivjax.evals.suites.suite import EvalSuite
 from ivjax.evals.vectors import Setting
 from ivjax.experiment import late
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.kept_files import kept_classes
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.run_folder import folder_with_weights
 from ivjax.ops.cut import Params
 from ivjax.progress import Say
 from ivjax.train.mesh import build_mesh
@@ -38,7 +43,7 @@ def run_on_weights(
     """
     mesh = build_mesh(MeshShape(fsdp=fsdp))
     model: ClipModel = late.call(suite.READER, "of_weights", suite, weights, preset, tokenizer, mesh)
-    return run_on_model(suite, model, data, weights, say, own_frames_of(weights))
+    return run_on_model(suite, model, data, weights, say, own_frames_of(weights), _classes_of(weights))
 
 
 def run_in_memory(
@@ -46,8 +51,9 @@ def run_in_memory(
 ) -> Mapping[str, float]:
     """Returns the metrics of the parameters of an experiment's stage; all processes of the mesh call it."""
     model: ClipModel = late.call(suite.READER, "of_experiment", suite, experiment, params, mesh)
-    own = own_frames(experiment)
-    return run_on_model(suite, model, EvalData(data), "in memory", say, own).metrics
+    own, named = own_frames(experiment), classes_in_use(experiment.data)
+    classes = next(iter(named.values()), ())
+    return run_on_model(suite, model, EvalData(data), "in memory", say, own, classes).metrics
 
 
 def run_on_model(
@@ -57,10 +63,18 @@ def run_on_model(
     name: str,
     say: Say,
     own: OwnFrames | None = None,
+    classes: tuple[str, ...] = (),
 ) -> Result:
     """Returns the result of a compiled model; every process gets the same one, and process 0 reports.
 
-    own: how the run that the model comes from reads clips.
+    Args:
+        suite: the suite.
+        model: the model.
+        data: the test set.
+        name: names the model in the result.
+        say: takes lines for the person who waits.
+        own: how the run that the model comes from reads clips.
+        classes: the class names that the run knows, in the order of their numbers.
     """
     _check_sources(suite, data, model.hosts)
     reading: Reading = suite.reading(own, model.frames)
@@ -73,11 +87,17 @@ def run_on_model(
         broken=suite.broken,
         hosts=model.hosts,
         reading=reading,
+        classes=classes,
         say=say if jax.process_index() == 0 else lambda line: None,
     )
     setting.say(str(reading))
     result: Result = suite.score(setting)
     return result
+
+
+def _classes_of(weights: str) -> tuple[str, ...]:
+    """The class names in the folder of a run; none of a weight file."""
+    return kept_classes(folder_with_weights(Path(split_branch(weights)[0]).expanduser()))
 
 
 def _check_sources(suite: EvalSuite, data: EvalData, hosts: Hosts) -> None:

@@ -35,6 +35,7 @@ class Setting(Generic[E]):
         broken: share of the clips that may be unusable.
         hosts: which clips this process reads.
         reading: which frames and which part of the picture are read (None: middle frames, all of it).
+        classes: the class names that the model's run holds, in the order of its numbers.
         read: reads views of videos.
         say: takes lines for the person who waits.
     """
@@ -47,6 +48,7 @@ class Setting(Generic[E]):
     broken: float = 0.01
     hosts: Hosts = Hosts()
     reading: Reading | None = None
+    classes: tuple[str, ...] = ()
     read: Reader = read_views
     say: Say = print
 

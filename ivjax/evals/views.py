@@ -151,14 +151,16 @@ def _between(start: float, end: float | None, found: VideoFacts) -> tuple[int, i
         raise ClipError("no frame rate", "the medium does not say how many frames a second has")
     # Restores rates such as 30000/1001 exactly, which a float of 29.97 misses by a frame after minutes.
     fps = Fraction(found.fps).limit_denominator(1001)
-    first = math.floor((exact(start) + TOLERANCE) * fps)
+    begins = exact(found.begins)  # sound may come before the pictures
+    since = max(exact(start), begins)
+    first = math.floor((since - begins + TOLERANCE) * fps)
     if first >= found.frames:
-        seconds = float(found.frames / fps)
+        seconds = float(begins + found.frames / fps)
         raise ClipError("past the end", f"the part starts at {start:g} s of {seconds:.3f} s")
     if end is None:
         return first, found.frames
     # By length and not by the end's own frame: spans of equal length then have equally many frames.
-    count = max(math.floor((exact(end) - exact(start) + TOLERANCE) * fps), 1)
+    count = max(math.floor((exact(end) - since + TOLERANCE) * fps), 1)
     return first, min(first + count, found.frames)
 
 

@@ -115,6 +115,9 @@ class Experiment:
         for path, count in counts.items():
             if count < 1:
                 raise UserError(f"{path}={count}; it must be at least 1")
+        # A sweep traces the step with the seed as an argument; a test of it would compile each seed anew.
+        if isinstance(self.seed, int) and self.seed < 0:
+            raise UserError(f"seed={self.seed}; it must be 0 or more")
         # An error rather than ignored, because a user who sets it expects to save memory.
         if self.remat_blocks is not None and (self.remat_blocks < 1 or self.remat == "none"):
             raise UserError(

@@ -74,7 +74,7 @@ def check_kept_files(experiment: Experiment, folder: Path) -> None:
     """Raises UserError if an option names a file of another content than the run began with."""
     known = leaves(experiment)
     for option, kept in kept_files(folder).items():
-        now, copy = Path(str(known.get(option, kept.was))).expanduser(), folder / _FILES / kept.file
+        now, copy = Path(str(known.get(option, ""))).expanduser(), folder / _FILES / kept.file
         # A file that is gone is no error: the copy is there for that.
         if now.is_file() and _digest(now) != kept.sha256:
             raise UserError(

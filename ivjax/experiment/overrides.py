@@ -5,12 +5,13 @@ mappings. Inside an optional value that is none, it starts from that value's def
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ivjax.errors import UserError, nearest
+from ivjax.errors import UserError
 from ivjax.experiment.branches import Branch, branches_of, replaced
 from ivjax.experiment.listing import leaves
+from ivjax.experiment.suggestions import suggestion
 from ivjax.experiment.values import default_of, read_value, ways_to_write
 
 T = TypeVar("T")
@@ -69,7 +70,9 @@ def _set(at: Branch, names: list[str], text: str, path: str, root: Any) -> Any:
         value = _started(kind, path, ".".join(path.split(".")[: -len(names)]))
     below = branches_of(value, kind)
     if names[0] not in below:
-        raise UserError(f"the config has no {path!r}{nearest(path, leaves(root), cutoff=0.3)}")
+        raise UserError(
+            f"the config has no {path!r}{_meant(path, path.split('.')[: -len(names)], below, root)}"
+        )
     old = below[names[0]]
     if len(names) > 1:
         new = _set(old, names[1:], text, path, root)
@@ -77,6 +80,14 @@ def _set(at: Branch, names: list[str], text: str, path: str, root: Any) -> Any:
         new = read_value(old.kind, old.value, text, path)
     # Rebuilt from the leaf up, so that the checks of every value around it run again.
     return replaced(value, names[:1], new)
+
+
+def _meant(path: str, place: list[str], below: Mapping[str, Branch], root: Any) -> str:
+    """The end of a sentence that says which path was meant, or else what the last known place has."""
+    # What lies below an optional value that is none is not among the leaves.
+    there = [".".join([*place, name]) for name in below]
+    listed = f"{'.'.join(place) or 'it'} has {', '.join(below) or 'nothing below it'}"
+    return suggestion(path, [*leaves(root), *there]) or f"; {listed}"
 
 
 def _started(kind: Any, path: str, where: str) -> Any:

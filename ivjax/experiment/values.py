@@ -3,6 +3,8 @@
 import ast
 import dataclasses
 import inspect
+import math
+import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -43,10 +45,18 @@ def default_of(kind: Any) -> Any:
 
 def ways_to_write(kind: Any, old: Any) -> list[str]:
     """Returns what an override may write for a dataclass: presets, and calls with the required fields."""
-    classes = [
-        f"{c.__name__}({', '.join(f'{name}=...' for name in _required(c))})" for c in _classes(kind, old)
-    ]
-    return [*_presets(kind, old), *classes]
+    return [*_presets(kind, old), *map(way_to_write, _classes(kind, old))]
+
+
+def way_to_write(kind: type) -> str:
+    """Returns the call of a dataclass with the fields that it requires."""
+    return f"{kind.__name__}({', '.join(f'{name}=...' for name in _required(kind))})"
+
+
+def classes_that_follow(module: Any, kind: Any) -> list[type]:
+    """Returns the dataclasses that a module defines and that may stand where `kind` is declared."""
+    found = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+    return [c for c in found if dataclasses.is_dataclass(c) and _fits(c, kind)]
 
 
 def _read(kind: Any, old: Any, text: str) -> Any:
@@ -73,7 +83,11 @@ def _read_one(kind: Any, old: Any, text: str) -> Any:
         # Not bool(text), which is true of every word.
         return {"true": True, "false": False}[text.lower()]
     if kind in (int, float):
-        return kind(text)
+        number = kind(text)
+        # float() reads nan too, which a run would only notice after its first step; inf means no limit.
+        if math.isnan(number):
+            raise _MisfitError
+        return number
     if kind is str:
         return _unquoted(text)
     if typing.get_origin(kind) is tuple or kind is tuple:
@@ -198,7 +212,10 @@ def _describe(kind: Any, old: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
     if typing.get_origin(kind) is tuple:
-        return f"a tuple like {kind}".replace("tuple[", "(").replace("]", ")")
+        # Classes by their own names, which is how an override writes them.
+        return re.sub(
+            r"[\w.]+\.(\w+)", r"\1", f"a tuple like {kind}".replace("tuple[", "(").replace("]", ")")
+        )
     if kind in _NAMES:
         return _NAMES[kind]
     fields = [field.name for field in dataclasses.fields(old)] if dataclasses.is_dataclass(old) else []

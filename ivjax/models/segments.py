@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.models.layers import mean_over
-from ivjax.models.tower import Encoded, VideoTower
+from ivjax.models.tower import Encoded, VideoTower, check_clips
 from ivjax.ops.cut import Params
 
 
@@ -72,6 +72,7 @@ def encode_segments(
     `visible` (B * S, n) and `keep` (depth, 2, B * S) are of the segments. A clip that is shorter than the
     tower's own is one segment: towers that read images take a single frame.
     """
+    check_clips(video.shape, tower.size, segments=True)
     frames = min(tower.size.frames, video.shape[1])
     # Segments become rows of a larger batch: one pass, where a loop over segments
     # would be several small ones.

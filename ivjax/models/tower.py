@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.errors import UserError
 from ivjax.models.sizes import TextTowerSize, VideoTowerSize
 from ivjax.ops.cut import Params
 from ivjax.ops.masking import with_class_tokens
@@ -55,6 +56,21 @@ class VideoEncoder(abc.ABC):
     @abc.abstractmethod
     def encode(self, params: Params, video: jax.Array) -> Encoded:
         """Encodes clips (B, T, H, W, 3) uint8, or float that is already normalised."""
+
+
+def check_clips(shape: tuple[int, ...], size: VideoTowerSize, segments: bool = False) -> None:
+    """Raises UserError for clips of a shape that a tower does not read; `segments` may be several of its own.
+
+    Clips of fewer frames pass: some towers read single images beside videos.
+    """
+    whole = len(shape) == 5 and shape[2:] == (*size.image, 3)
+    if whole and (shape[1] <= size.frames or (segments and shape[1] % size.frames == 0)):
+        return
+    frames, (height, width) = f"{size.frames} * n" if segments else size.frames, size.image
+    raise UserError(
+        f"clips are {tuple(shape)} and the model reads (B, {frames}, {height}, {width}, 3); "
+        "ivjax.features(model, videos) reads videos of any length and size"
+    )
 
 
 @dataclass(frozen=True)
@@ -119,6 +135,7 @@ class VideoTower(VideoEncoder):
             keep: (depth, 2, B) drop-path multipliers of the two branches of each block.
             wanted: (B, m) the patches that taps are taken at, where no patch is masked; None for all tokens.
         """
+        check_clips(video.shape, self.size)
         count = self.size.class_tokens
         visible, wanted = (x if x is None else with_class_tokens(x, count) for x in (visible, wanted))
         return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))

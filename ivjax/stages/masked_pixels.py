@@ -84,7 +84,9 @@ class MaskedPixels:
     def _check_masks(self) -> None:
         self.mask.check()
         if self.mask.kind == "attention":
-            raise UserError("stage.mask.kind=attention needs a teacher, which this stage lacks; choose tube")
+            raise UserError(
+                "stage.mask.kind=attention needs a teacher, which this stage lacks; set stage.mask.kind=tube"
+            )
         # Without hidden patches the loss would be a mean over nothing.
         if self.visible == self.encoder.patches:
             raise UserError(f"stage.mask.ratio={self.mask.ratio} hides no patch; raise it")

@@ -23,6 +23,14 @@ from ivjax.stages.objective import Batch, Medium, Metrics, Objective
 
 Targets = dict[str, jax.Array]
 
+# Without a teacher its features are wanted in the batch, which only a field of one's own gives.
+_REMEDIES = {
+    "attention": "stage.mask.kind=random (or stage.clip_teacher, whose attention guides the mask)",
+    "clip": "stage.clip=none",
+    "pooled": "stage.pooled=none",
+    "mae": "stage.mae=none",
+}
+
 
 def build(stage: MaskedReconstruction, compute: Compute) -> Objective:
     """Returns the stage's parameters, loss and batch."""
@@ -33,7 +41,7 @@ def build(stage: MaskedReconstruction, compute: Compute) -> Objective:
         init=reconstruction.init,
         loss=reconstruction.loss,
         eval_loss=evaluated.loss,
-        media={"video": Medium(batch_of(stage), tokens=tokens, flops=stage.flops())},
+        media={"video": Medium(batch_of(stage), tokens, stage.flops(), _REMEDIES)},
         rules=stage.rules,
         # By name of the branch, which covers all that lies below it.
         frozen=tuple(stage.teachers()),

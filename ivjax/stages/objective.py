@@ -22,12 +22,14 @@ class Medium:
     """One kind of batch: shape and dtype of one row of every array in it, and what a row costs.
 
     `tokens` is the length of the sequence that the trained encoder sees of a clip; `flops` are forward
-    and backward per clip, by layer, two per multiply-add.
+    and backward per clip, by layer, two per multiply-add. `remedies` are overrides, by array, with which the
+    stage does without it, for messages.
     """
 
     batch: Mapping[str, jax.ShapeDtypeStruct]
     tokens: int
     flops: Mapping[str, float]
+    remedies: Mapping[str, str] = field(default_factory=dict)
 
 
 class Joint(NamedTuple):

@@ -72,7 +72,8 @@ class ClipTeacher:
             )
         if guides_mask and not size.pool_attends:
             raise UserError(
-                "stage.mask.kind=attention needs a clip teacher that pools by attention; choose random"
+                "stage.mask.kind=attention needs a stage.clip_teacher.size that pools by attention; set "
+                "stage.mask.kind=random, or choose another size"
             )
         _check_width("clip", heads.width if heads else None, "clip_teacher.size.width", size.width)
         _check_width("pooled", pooled.width if pooled else None, "clip_teacher.size.out", size.out)

@@ -2,9 +2,8 @@
 
 import jax
 
-from ivjax.data_pipelines.load.mixture import folders_of
+from ivjax.data_pipelines.load.classes_in_use import classes_in_use, labels_in_use
 from ivjax.data_pipelines.load.tokenizers_in_use import tokenizers_of
-from ivjax.data_pipelines.store.clips import class_names, is_corpus
 from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.run_options import EvalRun
@@ -29,8 +28,8 @@ def check_classes(experiment: Experiment, objective: Objective) -> tuple[str, ..
 
     Raises UserError if corpora number their classes differently, or if the stage has another number of them.
     """
-    named = {folder: class_names(folder) for folder in folders_of(experiment.data) if is_corpus(folder)}
-    named = {folder: names for folder, names in named.items() if names}
+    _check_labels(experiment, objective)
+    named = classes_in_use(experiment.data)
     if not objective.classes or not named:
         return ()
     first, names = next(iter(named.items()))
@@ -46,6 +45,17 @@ def check_classes(experiment: Experiment, objective: Objective) -> tuple[str, ..
                 f"{first} has {len(names)} classes and {option} is {count}; set {option}={len(names)}"
             )
     return names
+
+
+def _check_labels(experiment: Experiment, objective: Objective) -> None:
+    """Raises if a class number is beyond the stage's classes: such a clip would be trained towards none."""
+    for option, count in objective.classes.items():
+        for folder, labels in labels_in_use(experiment.data).items():
+            if labels > count:
+                raise UserError(
+                    f"{folder} has class numbers up to {labels - 1}, which count from 0, and {option} is "
+                    f"{count}; set {option}={labels}"
+                )
 
 
 def check_evals(experiment: Experiment) -> None:

@@ -1,6 +1,6 @@
 """Host batches -> global arrays on the mesh."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from ivjax.data_pipelines.load.examples import MissingArraysError
 from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
 from ivjax.data_pipelines.load.media_loader import MediaLoader, open_media
 from ivjax.errors import UserError
@@ -16,6 +17,7 @@ from ivjax.ops.layout import batch_spec
 from ivjax.stages.objective import Objective
 
 Spec = Mapping[str, jax.ShapeDtypeStruct]  # shape and dtype of the arrays of a global batch, by name
+_LABEL = "label"  # the array of numbers of classes
 
 
 class Fed(NamedTuple):
@@ -30,8 +32,17 @@ class Fed(NamedTuple):
 class Feed:
     """Places this host's rows of each batch on its devices; other hosts place theirs."""
 
-    def __init__(self, loader: MediaLoader, mesh: Mesh, batch: int, specs: Mapping[str, Spec]):
+    def __init__(
+        self,
+        loader: MediaLoader,
+        mesh: Mesh,
+        batch: int,
+        specs: Mapping[str, Spec],
+        classes: Mapping[str, int] = {},
+    ):
+        """`classes` are those of an Objective."""
         self._loader = loader
+        self._classes = classes
         self._sharding = NamedSharding(mesh, batch_spec())
         self._batch = batch
         self._specs = {medium: specs[medium] for medium in loader.media}
@@ -39,6 +50,7 @@ class Feed:
     def __next__(self) -> Fed:
         medium, number, rows = next(self._loader)
         _check(rows, self._specs[medium])
+        _check_labels(rows, self._classes)
         arrays = {
             name: jax.make_array_from_process_local_data(
                 self._sharding, np.asarray(rows[name]), (self._batch, *spec.shape)
@@ -79,7 +91,7 @@ def open_feed(
 ) -> Feed:
     """The batches of an experiment from the beginning."""
     loader = open_loader(experiment, objective, mesh, folder, eval_clips)
-    return Feed(loader, mesh, experiment.batch, _specs(objective))
+    return Feed(loader, mesh, experiment.batch, _specs(objective), objective.classes)
 
 
 def open_loader(
@@ -92,7 +104,19 @@ def open_loader(
         medium: BatchRequest(spec, experiment.batch, experiment.seed, host, broken)
         for medium, spec in _specs(objective).items()
     }
-    return open_media(experiment.data, requests, eval_clips)
+    try:
+        return open_media(experiment.data, requests, eval_clips)
+    except MissingArraysError as error:
+        raise UserError(f"{error}{_remedy(objective, error.names)}") from None
+
+
+def _remedy(objective: Objective, missing: Sequence[str]) -> str:
+    """The end of a sentence that says what to set, where the stage can do without what no field gives."""
+    known = {name: way for medium in objective.media.values() for name, way in medium.remedies.items()}
+    if any(name not in known for name in missing):
+        return ""
+    *first, last = (known[name] for name in missing)
+    return f"; to do without, set {', '.join(first)} and {last}" if first else f"; to do without, set {last}"
 
 
 def _specs(objective: Objective) -> dict[str, Spec]:
@@ -107,6 +131,18 @@ def _check(rows: Mapping[str, np.ndarray], wanted: Spec) -> None:
             what = "nothing" if found is None else f"{found.dtype} {found.shape[1:]}"
             raise UserError(
                 f"the stage wants {name} as {spec.dtype} {spec.shape} per clip, the data source gives {what}"
+            )
+
+
+def _check_labels(rows: Mapping[str, np.ndarray], classes: Mapping[str, int]) -> None:
+    """Raises for a label that no class has: its loss would be that of a clip of no class."""
+    labels = rows.get(_LABEL, np.zeros(0, np.int32))
+    for option, count in classes.items():
+        wrong = [int(label) for label in labels if not 0 <= label < count]
+        if wrong:
+            raise UserError(
+                f"a clip has label {wrong[0]}, and {option}={count} numbers them from 0 to {count - 1}; "
+                "set it to the number of classes of the corpora"
             )
 
 

@@ -53,7 +53,7 @@ def test_a_box_is_cut_out_before_resizing(clip, whole):
 
 def test_an_image_is_a_video_of_one_frame():
     payload = encode_image(picture(0))
-    assert probe(payload) == (1, 0.0, 64, 48, False)
+    assert probe(payload) == (1, 0.0, 64, 48, False, 0.0)
     assert np.abs(read_frames(payload, [0])[0].astype(int) - picture(0)).mean() < 15
     with pytest.raises(ClipError, match="wrong frames: frames \\[1\\] of 1"):
         read_frames(payload, [1])

@@ -53,7 +53,7 @@ def test_frame_k_is_shown_at_k_over_fps(fps, sound):
     with av.open(io.BytesIO(payload)) as container:
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     assert times == [number / fps for number in range(40)]
-    assert probe(payload) == (40, float(fps), 64, 48, sound is not None)
+    assert probe(payload) == (40, float(fps), 64, 48, sound is not None, 0.0)
 
 
 def test_the_same_frames_give_the_same_bytes_with_the_index_in_front():
@@ -155,7 +155,7 @@ def test_a_jpeg_of_worse_quality_is_smaller():
     )
     sizes = [len(encode_image(picture, quality)) for quality in (1, 8, 31)]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > 2 * sizes[2]
-    assert probe(encode_image(picture)) == (1, 0.0, 64, 64, False)
+    assert probe(encode_image(picture)) == (1, 0.0, 64, 64, False, 0.0)
 
 
 @pytest.mark.parametrize(

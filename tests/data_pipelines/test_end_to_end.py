@@ -124,4 +124,4 @@ def test_a_byte_cut_out_of_a_shard_is_found_with_its_record(corpus, tmp_path):
     faults = validate(out, 0, said.append)
     assert {fault.shard for fault in faults} == {shard.name}
     assert min(fault.record for fault in faults if fault.record is not None) == 1
-    assert any(line.startswith(f"{shard.name} record 1: ") for line in said)
+    assert any(line.startswith(f"{shard.name} record 1 (clip ") for line in said)

@@ -63,7 +63,7 @@ def test_lists_of_frame_folders_name_folder_count_and_class(tmp_path):
     one, two = rows_of(source)
     assert (one.id, one.label, one.start, one.end, one.frame_rate) == ("one", 7, None, 0.25, 12.0)
     assert (two.id, two.label, two.end) == ("two", None, 4 / 12)
-    assert_reasons(source, [("train.csv line 3", "gone is neither a video nor an image")])
+    assert_reasons(source, [("train.csv line 3", "gone does not exist")])
     build_small([one, two], tmp_path / "shards")
     assert [numbers_of(clip.payload) for clip in clips_of(tmp_path / "shards")] == [[0, 1, 2], [0, 1, 2, 3]]
 

@@ -34,6 +34,19 @@ def test_rows_of_one_file_stay_together_and_in_order_of_time():
     assert [job.name for job in plan(rows).jobs] == [f"shard-0000{n}-of-00002.array_record" for n in (0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("annotation", "expected"),
+    [
+        ({}, False),
+        ({"attributes": {"a": "b"}}, False),
+        ({"captions": ("x",)}, True),
+        ({"class_name": "x"}, True),
+    ],
+)
+def test_a_plan_tells_whether_a_row_has_a_caption_or_a_label(annotation, expected):
+    assert plan([SourceRow("a", "a.mp4"), SourceRow("b", "b.mp4", **annotation)]).annotated is expected
+
+
 def test_rows_without_use_are_named_and_never_raised():
     recipe = ClipRecipe(min_seconds=1.0, max_seconds=10.0)
     rows = [
@@ -117,8 +130,16 @@ def test_class_names_are_numbered_and_filters_do_not_change_the_numbers():
     ]
     whole, filtered = plan(rows), plan(rows, filters=Filters(min_scores={"umt": 2}))
     assert whole.classes == filtered.classes == ("a", "b", "c", "d")
+    assert whole.labels == 4 and plan([SourceRow("a", "a.mp4", label=9)]).labels == 10
+    assert plan([SourceRow("a", "a.mp4")]).labels == 0
     assert [row.label for row in whole.jobs[0].rows] == [2, 0, 1, 3]
     assert [row.label for row in filtered.jobs[0].rows] == [1, 3]
+
+
+def test_class_names_for_a_source_without_classes_are_refused(tmp_path):
+    (tmp_path / "names.txt").write_text("d\nb\n")
+    with pytest.raises(UserError, match="names.txt gives class names, and no row of test has a class"):
+        plan([SourceRow("a", "a.mp4")], classes=str(tmp_path / "names.txt"))
 
 
 def test_rows_of_other_classes_than_the_given_ones_are_left_out(tmp_path):

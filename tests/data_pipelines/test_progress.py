@@ -32,6 +32,7 @@ def test_a_log_gets_a_line_every_ten_seconds_with_rate_and_time_left():
     assert lines == [
         "20 of 100 clips (20%), 2.0 clips/s, 40 s left",
         "40 of 100 clips (40%), 2.0 clips/s, 30 s left",
+        "50 of 100 clips (50%), 2.0 clips/s, 25 s left",
     ]
     assert stream.getvalue() == ""
 

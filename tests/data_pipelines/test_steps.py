@@ -25,7 +25,7 @@ VFR = [0, 40, 80, 200, 240, 500, 520, 560, 900, 1000, 1040, 1080, 1500, 1540]  #
 
 def made(row, recipe=QUICK) -> Clip:
     """The one clip of a row."""
-    (clip,) = make_clips(row, recipe)
+    (clip,) = (made for made in make_clips(row, recipe) if not isinstance(made, Remark))
     assert isinstance(clip, Clip), clip
     return clip
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.store.clips import open_clips
+from ivjax.data_pipelines.store.clips import class_names, open_clips
 from ivjax.data_pipelines.store.records import Clip, Turn
+from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
-from tests.data_pipelines.footage import QUICK, build_small, clips_of, some_rows
+from tests.data_pipelines.footage import QUICK, build_small, clips_of, coded, some_rows
 
-tfds = pytest.importorskip("tensorflow_datasets")
+tfds = pytest.importorskip("tensorflow_datasets", reason="tensorflow-datasets is not installed")
 
 from ivjax.data_pipelines.build import tfds_internvid as internvid  # noqa: E402
 from ivjax.data_pipelines.store import tfds_clips  # noqa: E402
@@ -152,3 +153,16 @@ def _lost(folder):
     path = folder / "lost.csv"
     path.write_text("YoutubeID,Start_timestamp,End_timestamp,Caption\nlostlostlos,0,1,nothing\n")
     return path
+
+
+def test_class_names_stand_beside_the_shards_of_tfds(tmp_path):
+    for name in ("walk/a", "jump/b"):
+        path = tmp_path / "videos" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(encode_image(coded(ord(name[0]))))
+    config = internvid.InternvidConfig(name="c", source=str(tmp_path / "videos"), recipe=QUICK, workers=1)
+    builder = tfds.builder("internvid", config=config, data_dir=str(tmp_path / "tfds"))
+    builder.download_and_prepare()
+    assert class_names(str(builder.data_dir)) == ("jump", "walk")
+    labels = {clip["id"]: int(clip["label"]) for clip in builder.as_data_source("train")}
+    assert labels == {b"jump/b.png": 0, b"walk/a.png": 1}

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,11 @@ def test_clip_reads_quotes_entities_and_wide_letters_as_plain_ones(clip_vocabula
 def test_clip_cuts_words_at_numerals_clitics_and_signs():
     words = clip_bpe._word_pattern().findall("dog's 42x² ½ten हिं_the!? don't 中文")
     assert words == ["dog", "'s", "4", "2", "x", "²", "½", "ten", "ह", "िं_", "the", "!?", "don", "'t", "中文"]
+
+
+def test_no_numeral_lies_above_the_planes_that_clip_looks_through():
+    assert not any(unicodedata.category(chr(c)).startswith("N") for c in range(0x20000, 0x110000))
+    assert clip_bpe._word_pattern().findall("x\U0001fbf9y") == ["x", "\U0001fbf9", "y"]
 
 
 def test_clip_merges_the_lowest_rank_first_and_all_its_occurrences(tmp_path):

@@ -56,7 +56,8 @@ def test_a_byte_cut_out_of_a_shard_is_found_in_its_record(tmp_path, record):
     assert found == [(shard.name, record, "altered"), *lost, (shard.name, None, "altered")]
     lines = []
     validate(folder, 0, lines.append)
-    assert lines[0].startswith(f"{shard.name} record {record}: altered: ")
+    clip = f"clip clip{record} of video video{record // 4:06d}"
+    assert lines[0].startswith(f"{shard.name} record {record} ({clip}): altered: ")
     assert f"it has {len(whole) - 1} bytes instead of {len(whole)}" in lines[-1]
 
 
@@ -146,10 +147,13 @@ def test_repeated_ids_and_media_are_named_with_the_first_of_them(tmp_path):
     folder = corpus_of(tmp_path, clips)
     lines = []
     validate(folder, 0, lines.append)
+    first, again = (f"clip clip0 of video video00000{video}" for video in (0, 1))
+    second = "clip clip1 of video video000000"
+    same = f"{NAMES[0]} record 1 ({second})"
     assert lines == [
-        f"{NAMES[1]} record 1: duplicate: it has the id of {NAMES[0]} record 0",
-        f"{NAMES[2]} record 0: duplicate: it has the id of {NAMES[0]} record 1",
-        f"{NAMES[2]} record 0: duplicate: it has the media bytes of {NAMES[0]} record 1",
+        f"{NAMES[1]} record 1 ({again}): duplicate: it has the id of {NAMES[0]} record 0 ({first})",
+        f"{NAMES[2]} record 0 ({second}): duplicate: it has the id of {same}",
+        f"{NAMES[2]} record 0 ({second}): duplicate: it has the media bytes of {same}",
     ]
 
 
@@ -195,3 +199,13 @@ def test_repeats_are_found_in_memory_and_among_more_values_than_it_holds(tmp_pat
     assert sorted(repeats.pairs()) == [(total, first[5]), (total + 1, first[99]), (total + 2, first[5])]
     stored = sum(file.stat().st_size for file in (tmp_path / "values").iterdir())
     assert stored == (24 * (total + 3) if total > 100 else 0)
+
+
+def test_a_clip_of_wrong_times_is_named_with_its_source(tmp_path):
+    clips = [CLIPS[0], replace(CLIPS[1], start=-1.9e-7, video="film\n2")]
+    lines = []
+    validate(corpus_of(tmp_path, clips, 1), 0, lines.append)
+    assert lines == [
+        "shard-00000-of-00001.array_record record 1 (clip clip1 of video film\\n2): wrong times: "
+        "clip clip1 runs from -1.9e-07 s to 0.5 s"
+    ]

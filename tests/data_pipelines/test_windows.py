@@ -3,6 +3,8 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import av
+import numpy as np
 import pytest
 
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Remark, WindowRule, check_recipe
@@ -14,7 +16,15 @@ from ivjax.data_pipelines.store.records import Clip, unpack
 from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.data_pipelines.video.shots import ShotRule
 from ivjax.errors import UserError
-from tests.data_pipelines.footage import QUICK, coded, numbers_of, write_timed_video, write_video
+from tests.data_pipelines.footage import (
+    HEIGHT,
+    QUICK,
+    WIDTH,
+    coded,
+    numbers_of,
+    write_timed_video,
+    write_video,
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +106,25 @@ def test_a_rest_below_the_shortest_clip_is_dropped_and_images_stay_whole(video, 
     (tmp_path / "a.png").write_bytes(encode_image(coded(1)))
     (image,) = made(SourceRow("i", str(tmp_path / "a.png"), media="image"), WindowRule(2.0))
     assert isinstance(image, Clip) and image.id == "i"
+
+
+def test_windows_reach_the_end_of_pictures_that_begin_after_the_sound(tmp_path):
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        video = container.add_stream("libx264", rate=25, options={"g": "12"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.time_base = video.codec_context.time_base = Fraction(1, 1000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.int16), "s16", "mono")
+        silence.sample_rate, silence.pts = 8000, 0
+        container.mux(sound.encode(silence))
+        for number in range(50):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(coded(number)), "rgb24")
+            picture.pts, picture.time_base = 1000 + 40 * number, Fraction(1, 1000)
+            container.mux(video.encode(picture))
+        container.mux(video.encode(None))
+    clips = made(SourceRow("a", str(path), start=1.0), WindowRule(1.0, rest="drop"))
+    assert [numbers_of(clip.payload) for clip in clips] == [list(range(25)), list(range(25, 50))]
 
 
 def test_shots_are_cut_into_windows_where_they_are_longer(tmp_path):

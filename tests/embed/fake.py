@@ -31,6 +31,9 @@ class ColourEncoder:
         self.seen.append(clips.shape)
         return clips.mean((2, 3)).astype(np.float32)
 
+    def video_and_tokens(self, clips):
+        return unit(clips.mean((1, 2, 3)) - 20), self.tokens(clips)
+
     def text(self, texts):
         return unit([np.sum([COLOURS.get(w, (1, 1, 1)) for w in text.split()], 0) - 20.0 for text in texts])
 

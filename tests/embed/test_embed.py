@@ -1,18 +1,23 @@
 """`ivjax embed`: what the index holds, in which order, and what broken videos do to it."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from ivjax import __version__
+from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import Clip
 from ivjax.embed.embed_captions import read_texts
 from ivjax.embed.embed_videos import EmbedOptions, embed_videos
-from ivjax.embed.index import IndexOrigin, IndexWriter
+from ivjax.embed.index import IndexOrigin, IndexWriter, read_index
 from ivjax.embed.media_list import MediaList
-from ivjax.embed.windows import Windowing
+from ivjax.embed.windows import Windowing, plan_windows
 from ivjax.errors import UserError
+from ivjax.evals.items import Item
+from ivjax.evals.views import VideoView, read_views
+from ivjax.progress import Progress
 from tests.data_pipelines.corpora import corpus_of
 from tests.embed.fake import COLOURS, ColourEncoder, coloured, write_coloured
 from tests.evals.fakes import unit
@@ -91,6 +96,43 @@ def test_tokens_are_stored_instead_of_embeddings(videos, tmp_path, half, dtype):
         np.testing.assert_allclose(row, np.tile(COLOURS[name], (4, 1)), atol=8)
 
 
+def test_tokens_and_a_vector_are_stored_together_in_one_pass(videos, tmp_path):
+    encoder = ColourEncoder()
+    options = {"tokens": True, "half": True, "feature": "pooled", "window": 1.0, "batch": 5}
+    _, found = run([str(videos / "a.mp4")], tmp_path / "i.npz", encoder, **options)
+    assert found["tokens"].shape == (5, 4, 3) and found["tokens"].dtype == np.float16
+    assert found["embeddings"].dtype == np.float32 and encoder.seen == [(5, 4, 16, 24, 3)]
+    close_to(found["embeddings"], ORDER)
+    np.testing.assert_array_equal(read_index(tmp_path / "i.npz").embeddings, found["embeddings"])
+
+
+def test_windows_are_read_by_the_view_that_is_given(videos, tmp_path):
+    """Here the left half of the picture."""
+    picture = np.zeros((1, 8, 8, 3), np.uint8)
+    picture[:, :, 4:] = 255
+
+    class Left:
+        def box(self, width, height, rng):
+            return Box(0, 0, width // 2, height)
+
+    item = Item("b", str(videos / "b.mp4"))
+    (planned,) = plan_windows([item], Windowing(0.5), VideoView("", crop=Left()))
+    assert [(view.media, view.start) for view in planned.views] == [(item.media, 0.0), (item.media, 0.5)]
+    (pictures,) = read_views([VideoView(picture, crop=planned.views[0].crop)], 1, (2, 2))
+    assert pictures.max() == 0
+
+
+def test_a_log_shows_rate_and_time_left_of_what_the_model_has_seen(videos, tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000, 11))  # every look at it shows a line
+    monkeypatch.setattr("ivjax.embed.embed_videos.Progress", partial(Progress, clock=lambda: next(clock)))
+    lines = []
+    options = EmbedOptions(Windowing(1.0), batch=2)
+    embed_videos(ColourEncoder(), MediaList([str(videos)]), tmp_path / "i.npz", MADE, options, lines.append)
+    # Two windows at a time: the fifth of the first video comes with the second video.
+    assert [line.split(" of")[0] for line in lines[:5]] == ["0", "0", "2", "3", "3"]
+    assert lines[2] == "2 of 3 videos (67%), 0.03 videos/s, 33 s left"
+
+
 def test_broken_videos_are_left_out_and_named_once(videos, tmp_path):
     whole = (videos / "a.mp4").read_bytes()
     (tmp_path / "noise.mp4").write_bytes(b"noise" * 50)
@@ -160,7 +202,7 @@ def test_an_index_is_written_without_holding_its_rows(tmp_path):
     tracemalloc.start()
     with IndexWriter(tmp_path / "i.npz") as writer:
         for number in range(64):
-            writer.add(block + number, text=["a"] * 1024)
+            writer.add({"embeddings": block + number}, text=["a"] * 1024)
         writer.finish(MADE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -197,7 +239,7 @@ def test_lines_of_a_file_are_texts(tmp_path):
 
 def test_the_origin_of_an_index_is_stored_as_json(tmp_path):
     with IndexWriter(tmp_path / "i.npz") as writer:
-        writer.add(np.ones((1, 2)), text=["a"])
+        writer.add({"embeddings": np.ones((1, 2))}, text=["a"])
         writer.finish(MADE)
     with np.load(tmp_path / "i.npz") as file:
         found = json.loads(file["metadata"].item())

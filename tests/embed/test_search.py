@@ -1,6 +1,7 @@
 """`ivjax search`, and both commands from end to end with an encoder of colours."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import types
@@ -13,7 +14,8 @@ from ivjax import __version__
 from ivjax.cli import embed as embed_command
 from ivjax.cli import search as search_command
 from ivjax.embed.index import Index, IndexOrigin, IndexWriter, read_index
-from ivjax.embed.index_search import search
+from ivjax.embed.index_search import nearest, search
+from ivjax.embed.media_list import found_from
 from ivjax.errors import UserError
 from tests.embed.fake import ColourEncoder, write_coloured
 from tests.evals.fakes import unit
@@ -99,8 +101,8 @@ def test_an_index_of_another_width_is_an_error():
 
 
 def write(path, rows, kind="embeddings", **columns):
-    with IndexWriter(path, kind) as writer:
-        writer.add(rows, **columns)
+    with IndexWriter(path, {kind: np.float32}) as writer:
+        writer.add({kind: rows}, **columns)
         writer.finish(MADE)
 
 
@@ -122,7 +124,7 @@ def test_files_that_are_no_index_are_errors(tmp_path):
     with pytest.raises(UserError, match="does not say what each embedding is"):
         read_index(path)
     write(path, np.ones((2, 5, 3)), "tokens", video=["a", "b"], start=[0, 0], end=[1, 1])
-    with pytest.raises(UserError, match="holds no embeddings to search; embed the videos without --tokens"):
+    with pytest.raises(UserError, match="holds no embeddings to search; embed the videos with --pooled too"):
         read_index(path)
 
 
@@ -135,9 +137,38 @@ def test_a_search_finds_the_red_clip(folder, opened, capsys):
     assert lines[1].endswith("  videos/a.mp4  1.00-2.00 s") and lines[4].endswith(
         "  videos/b.mp4  0.00-1.00 s"
     )
-    assert opened[0] == ("w", "p", 16) and opened[1][:3] == ("w", "p", None)
+    assert opened[0] == ("w", "p", 16, None) and opened[1][:3] == ("w", "p", None)
     origin = read_index(folder / "i.npz").origin
     assert (origin.version, origin.folder, origin.window, origin.stride) == (__version__, str(folder), 1, 1)
+
+
+def test_a_search_by_video_finds_what_looks_like_it_in_any_index(folder, opened, capsys):
+    write_coloured(folder / "query.mp4", "blue")
+    command("embed", "videos", "--weights", "w", "--window", 1, "--out", "i.npz")
+    capsys.readouterr()
+    assert command("search", "i.npz", "green", "--video", "query.mp4", "--top", 1, "--json") == 0
+    green, blue = map(json.loads, capsys.readouterr().out.splitlines())
+    assert green["query"] == "green" and green["hits"][0]["video"] == "videos/b.mp4"
+    assert blue["query"] == "query.mp4" and (blue["hits"][0]["video"], blue["hits"][0]["start"]) == (
+        "videos/a.mp4",
+        2.0,
+    )
+    assert 0.99 < blue["hits"][0]["score"] <= 1.0001
+    assert opened[-1] == ("w", None, 8, None)
+    (folder / "noise.mp4").write_bytes(b"noise" * 50)
+    with pytest.raises(UserError, match="the video noise.mp4 cannot be looked for: .*; name another one"):
+        command("search", "i.npz", "--video", "noise.mp4")
+    with pytest.raises(UserError, match="nothing to look for; give words, or a video with --video FILE"):
+        command("search", "i.npz")
+
+
+def test_features_that_are_no_unit_vectors_are_ranked_by_their_cosine():
+    rows = np.array([[100.0, 90, 90], [0.1, 0, 0], [0, 5, 0]])
+    origin = dataclasses.replace(MADE, feature="mean")
+    index = Index("i.npz", rows.astype(np.float32), {"text": np.array(["grey", "red", "green"])}, origin)
+    ((first, second, third),) = nearest(index, np.array([[1.0, 0, 0]], np.float32), 3)
+    assert (first.text, second.text, third.text) == ("red", "grey", "green")
+    np.testing.assert_allclose(first.score, 1, rtol=1e-6)
 
 
 def test_a_search_prints_json(folder, opened, capsys):
@@ -157,6 +188,8 @@ def test_a_search_from_elsewhere_finds_weights_and_videos(folder, opened, monkey
     monkeypatch.chdir(folder / "away")
     assert command("search", "../i.npz", "red", "--top", 1, "--png", "hits.png") == 0
     assert opened[-1][0] == str(folder / "w")
+    assert found_from("w#encoder", str(folder)) == f"{folder}/w#encoder"  # a branch of a file
+    assert found_from("gone#encoder", str(folder)) == "gone#encoder"
     with Image.open("hits.png") as image:
         assert np.abs(np.asarray(image)[60, 80].astype(int) - (220, 30, 30)).max() < 20
 

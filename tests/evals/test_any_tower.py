@@ -125,7 +125,8 @@ def test_any_tower_embeds_videos_for_the_embed_command(out, tmp_path, monkeypatc
     np.testing.assert_allclose(index.embeddings, [np.divide(COLOURS["red"], 255) @ kernel + bias], atol=0.03)
     kind = "mean" if out is None else "pooled"
     assert index.origin.feature == kind
-    assert said[0] == f"the rows are {kind} features of w; `ivjax search` needs two towers"
+    rows = f"the rows are {kind} features of w"
+    assert said[0] == f"{rows}; `ivjax search` finds them by video, not by words"
 
 
 def test_any_tower_embeds_clips_beside_any_text_tower(tmp_path):

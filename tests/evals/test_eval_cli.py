@@ -157,7 +157,6 @@ def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
             ("choice", "--protocol", "msrvtt"),
             "'msrvtt' is not one of choice; choose one of choice, msr",
         ),
-        (("zeroshot",), "give a file of names, or an attribute"),
         (("retrieval", "--limit", "0"), "limit must be 1 or more, got 0"),
         (("retrieval", "--clips", "0"), "clips must be 1 or more, got 0"),
         (("retrieval", "--crops", "3"), "has no --crops; classify has it"),

@@ -19,7 +19,7 @@ from ivjax.data_pipelines.sampling import Spread
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.embed.embedding_job import EmbeddingJob, run_job
 from ivjax.embed.index import read_index
-from ivjax.embed.index_search import open_for
+from ivjax.embed.index_search import open_for, open_for_videos, search_by_videos
 from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import Windowing, plan_windows
 from ivjax.errors import UserError
@@ -132,33 +132,54 @@ def embedded(path, video, out, *flags):
         return row, json.loads(file["metadata"].item())["feature"]
 
 
+def read(planned, path):
+    """The one clip of a planned video, three times, as large as the model reads it."""
+    side = 32 if Path(path).name == "m.safetensors" else 28
+    return np.stack([*read_views(planned.views, 2, (side, side))] * 3)
+
+
 def test_videos_are_embedded_by_whatever_has_a_video_tower(run, classifier, tmp_path):
     """By what a probe reads of it; a pair of towers needs no vocabulary, and gives unit vectors."""
     student, (classes, params) = run[0], classifier
-    for name, family, size in (("e", "internvideo2_encoder", TINY), ("v", "viclip", WORDS)):
+    for name, family, size in (
+        ("e", "internvideo2_encoder", TINY),
+        ("v", "viclip", WORDS),
+        ("m", "videomae_encoder", MAE),
+    ):
         stored(tmp_path / f"{name}.safetensors", family, size, 8)
     unpooled = dataclasses.replace(STUDENT, pooled=None)
     stored(tmp_path / "s.safetensors", "internvideo2_pretrain", unpooled, 8)
     video, out = write_video(tmp_path / "clip.mp4", frames=20), tmp_path / "i.npz"
-    (planned,) = plan_windows(MediaList((str(video),)), Windowing())
-    clips = np.stack([*read_views(planned.views, 2, (28, 28))] * 3)
+    media = MediaList((str(video),))
+    (planned,) = plan_windows(media, Windowing())
 
     pooled = (student, f"{student}#encoder", classes, f"{classes}#encoder", tmp_path / "e.safetensors")
-    for path, feature in (*((path, "pooled") for path in pooled), (tmp_path / "s.safetensors", "mean")):
+    means = (tmp_path / "s.safetensors", tmp_path / "m.safetensors")
+    for path, feature in (*((path, "pooled") for path in pooled), *((path, "mean") for path in means)):
+        clips = read(planned, path)
         expected = open_features(str(path), batch=2).video(clips[:1])[0]
         row, kind = embedded(path, video, out)
         assert kind == feature and row.std() > 0.01
         np.testing.assert_allclose(row, expected, atol=1e-5)
+        ((hit,),) = search_by_videos(read_index(out), open_for_videos(read_index(out)), media).values()
+        assert hit.video == str(video) and abs(hit.score - 1) < 1e-5
     with pytest.raises(UserError, match="holds mean features of .*, which have no likeness to words"):
         open_for(read_index(out))
 
+    clips = read(planned, student)
     row, kind = embedded(tmp_path / "v.safetensors", video, out)
     expected = open_features(f"{tmp_path}/v.safetensors", batch=2).video(clips[:1])[0]
     assert kind == "embedding"
     np.testing.assert_allclose(row, expected / np.linalg.norm(expected), atol=1e-5)
 
-    row, _ = embedded(classes, video, out, "--tokens")
-    np.testing.assert_allclose(row, apply(TINY, params["encoder"], clips).tokens[0], atol=1e-4)
+    row, _ = embedded(classes, video, out, "--tokens", "--mean", "--float16")
+    tokens = apply(TINY, params["encoder"], clips).tokens[0]
+    np.testing.assert_allclose(row, tokens, rtol=1e-3, atol=1e-4)
+    (mean,) = read_index(out).embeddings
+    np.testing.assert_allclose(mean, tokens[1:].mean(0), atol=1e-4)
+    embedded(classes, video, out)
+    with pytest.raises(UserError, match="i.npz holds pooled features and .* makes embedding ones"):
+        open_for_videos(read_index(out), f"{tmp_path}/v.safetensors")
 
 
 def test_texts_are_embedded_by_two_towers_alone(run, classifier, tmp_path):
@@ -175,7 +196,7 @@ def test_a_student_that_never_pooled_gives_the_mean(tmp_path):
     expected = apply(TINY, params["encoder"], CLIPS).tokens[:, 1:].mean(1)
     np.testing.assert_allclose(found.video(CLIPS), expected, atol=1e-4)
     assert open_features(f"{tmp_path}/s.safetensors#encoder", feature="pooled").feature == "pooled"
-    with pytest.raises(UserError, match="holds a StudentModel, which has no video encoder #vision"):
+    with pytest.raises(UserError, match="s.safetensors holds a StudentModel, which has no video encoder"):
         open_features(f"{tmp_path}/s.safetensors#vision")
 
 

@@ -1,7 +1,5 @@
 """Zero-shot naming: of numbered labels, of attributes, with prompts; multiple choice."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from ivjax.data_pipelines.tokenizers.caption_text import action_prompts
 from ivjax.errors import UserError
 from ivjax.evals.items import Item
 from ivjax.evals.scoring.choosing import score as choose
-from ivjax.evals.scoring.class_names import read_classes, right_of, values_of
+from ivjax.evals.scoring.class_names import right_of, values_of
 from ivjax.evals.scoring.recognising import class_vectors, score
 from ivjax.evals.suites import MultipleChoice, ZeroShot
 from ivjax.evals.views import read_views
@@ -56,31 +54,10 @@ def test_a_class_is_the_mean_of_its_prompts_and_not_of_unit_length():
     np.testing.assert_allclose(vectors, [[0.5, 0.5], [0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
 
-def test_classes_come_as_lines_lists_and_numbered_names(tmp_path):
-    for text, name in (
-        ("\ufeffwalking\nrunning\njuggling balls\n\n", "c.txt"),
-        (json.dumps(NAMES), "l.json"),
-        (json.dumps({"running": 1, "juggling balls": 2, "walking": 0}), "n.json"),
-        (json.dumps({"2": "juggling balls", "0": "walking", "1": "running"}), "r.json"),
-    ):
-        assert read_classes(class_file(tmp_path, text, name)) == NAMES
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "reason"),
-    [
-        ("one", "c.txt", "names 1 classes; naming needs 2"),
-        ("a\n\nb", "c.txt", "has no name for class 1"),
-        ("a\nb\na", "c.txt", "the class 'a' twice"),
-        ('{"a": 0, "b": 2}', "c.json", "does not number its classes 0 to 1"),
-        ("0,a\n1,b", "c.csv", "is a table; write the class names alone"),
-        ("[1, 2]", "c.json", "holds no class names"),
-        ("[1,", "c.json", "damaged JSON"),
-    ],
-)
-def test_a_bad_class_file_is_named(tmp_path, text, name, reason):
-    with pytest.raises(UserError, match=f"{name}.*{reason}"):
-        read_classes(class_file(tmp_path, text, name))
+def test_one_class_is_not_enough(tmp_path):
+    one = ZeroShot(classes=str(class_file(tmp_path, "one")))
+    with pytest.raises(UserError, match="classes.txt names 1 class; naming needs 2"):
+        score(setting(action_encoder(EYE), kinetics(tmp_path, [0])), one)
 
 
 def corpus(folder):
@@ -154,8 +131,8 @@ def test_what_cannot_be_named_is_an_error(tmp_path):
         score(setting(ColourEncoder(), one, read=read_views), ZeroShot(attribute="events"))
     with pytest.raises(UserError, match="'a video' has no {} where"):
         ZeroShot(attribute="colour", prompts=("a video",))
-    with pytest.raises(UserError, match="needs classes: give a file of names, or an attribute"):
-        ZeroShot()
+    with pytest.raises(UserError, match="has no class names; give a file of names with --classes, or an"):
+        score(setting(action_encoder(EYE), path), ZeroShot())
 
 
 def questions(answers):

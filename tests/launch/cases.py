@@ -20,6 +20,8 @@ def train(workdir: str, *words: str, config: str = "stage1_1b") -> LaunchedComma
     return LaunchedCommand(("train", config, *words, "--workdir", workdir), config, words)
 
 
+WHEEL = "@ https://wheels.example.org/ivjax-0.1.0-py3-none-any.whl"
+WHEEL_TPU, WHEEL_CUDA = f"ivjax[tpu] {WHEEL}", f"ivjax[cuda] {WHEEL}"
 BUCKET = "gs://clips-eu/runs/1b"
 CLOUD = {"project": "vision", "zone": "us-east5-a"}
 CASES = {
@@ -31,7 +33,7 @@ CASES = {
             "cpus": 96,
             "grace": 120,
             "setup": "source /shared/venv/bin/activate",
-            "env": {"NCCL_DEBUG": "WARN", "WANDB_API_KEY": "$WANDB_API_KEY"},
+            "env": {"NCCL_DEBUG": "WARN", "HTTPS_PROXY": "$HTTPS_PROXY"},
         },
         train("/shared/runs/1b", "mesh.fsdp=8", "data.path=/shared/shards, new"),
     ),
@@ -42,7 +44,7 @@ CASES = {
     ),
     "tpu-vm-one": (
         "tpu-vm",
-        {"topology": "v5e:4x4", "pip": "ivjax[tpu]", **CLOUD, "env": {"WANDB_API_KEY": "$WANDB_API_KEY"}},
+        {"topology": "v5e:4x4", "pip": WHEEL_TPU, **CLOUD, "env": {"HTTPS_PROXY": "$HTTPS_PROXY"}},
         train(BUCKET),
     ),
     "tpu-vm-slices": (
@@ -64,11 +66,11 @@ CASES = {
         {
             "topology": "v5p:4x4x8",
             "slices": 4,
-            "pip": "ivjax[tpu]",
+            "pip": WHEEL_TPU,
             "queue": "multislice-queue",
             "service_account": "trainer",
             "spot": True,
-            "env": {"LIBTPU_INIT_ARGS": "--a=1", "WANDB_API_KEY": "$WANDB_API_KEY"},
+            "env": {"LIBTPU_INIT_ARGS": "--a=1", "HTTPS_PROXY": "$HTTPS_PROXY"},
             "mounts": {"/mnt/shards": "gs://clips-us/shards"},
         },
         train(BUCKET, "mesh.slices=4"),
@@ -82,7 +84,7 @@ CASES = {
             "client": "xpk",
             "cluster": "pods",
             "image": "registry/ivjax:1",
-            "env": {"WANDB_API_KEY": "$WANDB_API_KEY"},
+            "env": {"HTTPS_PROXY": "$HTTPS_PROXY"},
             **CLOUD,
         },
         train(BUCKET),
@@ -91,13 +93,13 @@ CASES = {
         "skypilot",
         {
             "topology": "h200:16",
-            "pip": "ivjax[cuda]",
+            "pip": WHEEL_CUDA,
             "spot": True,
-            "env": {"WANDB_API_KEY": "$WANDB_API_KEY"},
+            "env": {"HTTPS_PROXY": "$HTTPS_PROXY"},
         },
         train(BUCKET, "data.path=s3://clips-us/shards"),
     ),
-    "skypilot-tpu": ("skypilot", {"topology": "v6e:4x4", "pip": "ivjax[tpu]"}, train(BUCKET)),
+    "skypilot-tpu": ("skypilot", {"topology": "v6e:4x4", "pip": WHEEL_TPU}, train(BUCKET)),
 }
 
 

@@ -96,10 +96,10 @@ def test_hosts_and_chips_follow_from_the_topology():
 
 
 def test_a_variable_of_this_shell_is_named_and_its_value_never_written(monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "do-not-tell")
+    monkeypatch.setenv("HTTPS_PROXY", "do-not-tell")
     for case in CASES:
         result = rendered(case)
         for text in [*result.files.values(), *map(str, result.steps)]:
             assert "do-not-tell" not in text
-        passed = "WANDB_API_KEY" in CASES[case][1].get("env", {})
-        assert any("WANDB_API_KEY" in text for text in result.files.values()) == passed
+        passed = "HTTPS_PROXY" in CASES[case][1].get("env", {})
+        assert any("HTTPS_PROXY" in text for text in result.files.values()) == passed

@@ -132,14 +132,14 @@ def test_a_missing_client_is_an_error_after_the_files_are_written(tmp_path, monk
 def test_a_variable_that_is_passed_on_must_be_set(tmp_path, monkeypatch):
     stand_in(tmp_path, "sbatch", "")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    with pytest.raises(UserError, match="passes on WANDB_API_KEY"):
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    with pytest.raises(UserError, match="passes on HTTPS_PROXY"):
         client.start(rendered("slurm-gpus"), tmp_path, print)
 
 
 def test_a_launch_returns_the_clients_status_and_passes_secrets_by_stdin(tmp_path, monkeypatch):
     stand_in(tmp_path, "kubectl", 'cat > "$HERE/input"; exit 3')
-    for name, value in environment(tmp_path, WANDB_API_KEY="hidden").items():
+    for name, value in environment(tmp_path, HTTPS_PROXY="hidden").items():
         monkeypatch.setenv(name, value)
     said = []
     assert client.start(rendered("gke-slices"), tmp_path, said.append) == 3
@@ -147,7 +147,7 @@ def test_a_launch_returns_the_clients_status_and_passes_secrets_by_stdin(tmp_pat
     secret = json.loads((tmp_path / "input").read_text())
     assert (secret["metadata"]["name"], secret["stringData"]) == (
         "gke-slices-env",
-        {"WANDB_API_KEY": "hidden"},
+        {"HTTPS_PROXY": "hidden"},
     )
     assert asked(tmp_path, "kubectl") == ["kubectl apply -f -"]
 

@@ -1,6 +1,9 @@
 """Targets and commands: what is read, and one clear sentence for what cannot be."""
 
+import dataclasses
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -9,18 +12,28 @@ from ivjax.errors import UserError
 from ivjax.launch.command import LaunchedCommand
 from ivjax.launch.dispatch import render
 from ivjax.launch.target import KINDS, example, read_target
-from tests.launch.cases import BUCKET, CLOUD, train
+from tests.launch.cases import BUCKET, CLOUD, WHEEL_TPU, train
 
-TPU = {"topology": "v5e:4x4", "pip": "ivjax[tpu]"}
+TPU = {"topology": "v5e:4x4", "pip": WHEEL_TPU}
+
+CAPITALS = (
+    *("PROJECT", "CLUSTER", "REGISTRY", "ACCOUNT", "BUCKET", "HOST"),
+    *("PARTITION", "RESERVATION", "QOS", "FEATURE"),
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_example_can_be_used_and_every_line_of_it_is_a_key(kind, tmp_path):
     file = tmp_path / "target.toml"
-    file.write_text(example(kind))
+    text = example(kind)
+    for word in CAPITALS:
+        text = text.replace(word, word.lower())
+    file.write_text(text)
     target = read_target(kind, file)
-    assert target == KINDS[kind](**tomllib.loads(example(kind)))
-    lines = [line.removeprefix("# ") for line in example(kind).splitlines() if " = " in line]
+    assert target == KINDS[kind](**tomllib.loads(text)) and target.wheel == "build"
+    # As it stands it renders, except for the names that only its user knows.
+    assert render(kind, target, train("/runs/1b" if kind == "slurm" else BUCKET))[0].files
+    lines = [line.removeprefix("# ") for line in text.splitlines() if " = " in line]
     values = {key: value for line in lines for key, value in tomllib.loads(line).items()}
     assert set(values) == {name for name in KINDS[kind].__dataclass_fields__}
     for ways in ({"image"}, {"wheel"}, {"pip"}):
@@ -28,6 +41,39 @@ def test_an_example_can_be_used_and_every_line_of_it_is_a_key(kind, tmp_path):
             "\n".join(line for line in lines if line.split()[0] not in {"image", "wheel", "pip"} - ways)
         )
         assert read_target(kind, file).name == "stage1-1b"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_example_names_nothing_that_does_not_exist(kind):
+    extras = declared_extras()
+    for field in dataclasses.fields(KINDS[kind]):
+        shown = str(field.metadata["example"])
+        assert not re.search("wandb", shown, re.IGNORECASE)
+        # No package index has ivjax: it comes as a wheel, with an extra that setup.py declares.
+        for extra in re.findall(r"ivjax\[(\w+)\]", shown):
+            assert extra in extras and "@ https://" in shown
+        assert not re.fullmatch(r"ivjax(\[\w+\])?", shown)
+        # Whatever only its user can know is in capitals.
+        if words := set(re.findall(r"\b[A-Z]{3,}\b", shown)) - {"INFO"}:
+            assert words <= set(CAPITALS), field.name
+
+
+@pytest.mark.parametrize(
+    "kind, key, value", [("tpu-vm", "project", "PROJECT"), ("gke", "image", "REGISTRY/ivjax:1")]
+)
+def test_a_word_of_the_example_that_was_left_is_refused(kind, key, value):
+    with pytest.raises(
+        UserError, match=f"{key} = '{value}': {value.split('/')[0]} stands for a name of yours"
+    ):
+        read_target(kind, None, [("topology", "v5e:4x4"), ("zone", "us-east5-a"), (key, value)])
+    setup = [("topology", "v5e:4x4"), ("setup", "echo $HOST PROJECT")]
+    assert read_target("gke", None, setup).setup == "echo $HOST PROJECT"
+
+
+def declared_extras():
+    """The extras of setup.py."""
+    text = (Path(__file__).parents[2] / "setup.py").read_text("utf-8")
+    return set(re.findall(r'^        "(\w+)": \[', text, re.MULTILINE))
 
 
 def test_keys_of_the_command_line_override_the_file(tmp_path):
@@ -79,6 +125,8 @@ def test_no_target_file_is_one_sentence(tmp_path):
         ("gke", TPU, train("s3://clips/1b"), "s3://clips: this kind of target mounts gs://; put"),
         ("skypilot", TPU, train("s3://clips/1b"), "in no mounted bucket"),
         ("gke", TPU, train("gs://BUCKET/1b"), "no bucket is called 'BUCKET'"),
+        ("gke", TPU, train("gs://clips-eu"), "gs://clips-eu is a whole bucket; name a folder in it"),
+        ("gke", TPU, train("gs:///runs/1b"), "gs:///runs/1b names no bucket; write gs://BUCKET/PATH"),
         (
             "slurm",
             {"topology": "h100:8"},
@@ -125,6 +173,20 @@ def test_an_impossible_launch_is_one_sentence(kind, values, job, words):
 def test_commands_of_one_process_are_not_started_in_several(capsys):
     assert main(["launch", "local", "--processes", "2", "sweep", "stage1_tiny", "--workdir", "runs"]) == 2
     assert "sweep runs in one process, and train and eval in several" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        (["trian", "stage1_tiny"], "'trian' cannot be launched .*did you mean 'train'"),
+        (["train", "stage9", "--workdir", "w"], "no config 'stage9'"),
+        (["train", "stage1_tiny", "lr=1", "--workdir", "w"], "did you mean 'schedule.peak'"),
+    ],
+)
+def test_a_local_launch_says_once_what_is_wrong(capsys, command, words):
+    assert main(["launch", "local", "--processes", "2", *command]) == 2
+    error = capsys.readouterr().err
+    assert re.search(words, error) and error.count("\n") == 1
 
 
 def test_the_users_own_config_travels_with_the_job(tmp_path):

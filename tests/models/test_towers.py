@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -148,3 +149,15 @@ def test_towers_that_do_not_go_together_are_errors():
         DualSize(TOWERS["viclip"], TEXT, frames=3).check()
     with pytest.raises(UserError, match="merge=cls_avg1 needs a class token"):
         ClassifierSize(TOWERS["videomae"], 5, merge="cls_avg1").check("classifier")
+
+
+def test_clips_of_another_shape_are_one_sentence():
+    tower = TOWERS["internvideo2"].build(FLOAT32)
+    pair = DualSize(TOWERS["viclip"], TEXT).build(FLOAT32)
+    for shape in ((2, 28, 28, 3), (1, 3, 28, 28, 3), (1, 2, 50, 70, 3), (1, 3, 2, 28, 28)):
+        clip = np.zeros(shape, np.uint8)
+        said = rf"^clips are {re.escape(str(shape))} and the model reads \(B, 2, 28, 28, 3\); ivjax.features"
+        with pytest.raises(UserError, match=said):
+            tower.encode({}, clip)
+        with pytest.raises(UserError, match=said.replace("B, 2", r"B, 2 \* n")):
+            pair.video({"vision": {}}, clip)

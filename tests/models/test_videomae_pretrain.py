@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.videomae_pretrain_parity import tokens_of
+from ivjax.convert.families.layerwise.videomae_pretrain_layers import tokens_of
 from ivjax.convert.registry import FAMILIES
 from ivjax.experiment.computing import Compute
 from ivjax.models.videomae import DecoderSize, VideoMaeSize

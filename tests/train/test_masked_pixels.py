@@ -127,7 +127,7 @@ def test_released_sizes_are_spread_evenly(preset):
         ("stage.encoder.heads=5", "stage.encoder.width=32 does not divide into 5 heads"),
         ("stage.decoder.heads=5", "stage.decoder.width=24 does not divide into 5 heads"),
         ("stage.encoder.attention=released_head_axis", "choose standard or cosine"),
-        ("stage.mask.kind=attention", "needs a teacher, which this stage lacks"),
+        ("stage.mask.kind=attention", "needs a teacher, which this stage lacks; set stage.mask.kind=tube"),
         ("stage.mask.ratio=0.05", "stage.mask.ratio=0.05 hides no patch"),
         ("stage.decode=0.2", "stage.decode=0.2; "),
         ("stage.encoder.image=(24,32)", "needs an even grid, and 3x4 patches are not"),

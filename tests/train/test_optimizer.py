@@ -85,7 +85,7 @@ def test_stage1_schedules_group_parameters_as_the_original_does():
         assert len(expected) > 20
         for name, rules in expected.items():
             row, layer = next(
-                (row, row.layer_of(name)) for row in CLASSIFIER_ROWS if row.layer_of(name) is not None
+                (row, row.place_of(name)) for row in CLASSIFIER_ROWS if row.place_of(name) is not None
             )
             scale = np.broadcast_to(scales[row.target], leaves[row.target].shape)
             scale = scale[layer].max() if "{i}" in row.source else scale.max()
@@ -103,7 +103,7 @@ def test_stage2_data_rules_decay_the_originals_parameters():
             rows = [
                 row
                 for row in pretrain_rows()
-                if row.layer_of(name.removeprefix("vision_encoder.")) is not None
+                if row.place_of(name.removeprefix("vision_encoder.")) is not None
             ]
             found += len(rows)
             assert all(rule_of(RULES, row.target).decays == decayed for row in rows), name

@@ -1,16 +1,20 @@
 """Both teachers in the step: the same losses on any mesh, and wherever their features are kept."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 from ivjax.errors import UserError
+from ivjax.experiment.files import load_experiment
 from ivjax.models.viclip import VisionSize
 from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
+from ivjax.train.feed import open_feed
+from ivjax.train.mesh import build_mesh
 from tests.train import micro
 
 STUDENT = micro.experiment.stage.student
@@ -75,5 +79,40 @@ def test_teachers_of_another_grid_are_errors():
         stage.build(EXPERIMENT.compute)
     mute = VisionSize(width=16, depth=2, heads=2, out=16, patch=14, image=(42, 42), frames=3)
     stage = dataclasses.replace(EXPERIMENT.stage, clip_teacher=ClipTeacher(mute))
-    with pytest.raises(UserError, match="needs a clip teacher that pools by attention"):
+    with pytest.raises(
+        UserError,
+        match="pools by attention; set stage.mask.kind=random, or",
+    ):
         stage.build(EXPERIMENT.compute)
+
+
+def open_batches(*overrides):
+    """Opens the batches of the first stage of the quickstart, whose corpus is not there."""
+    experiment = load_experiment("stage1_tiny", overrides)
+    mesh = build_mesh(experiment.mesh, jax.devices()[:1])
+    open_feed(experiment, experiment.stage.build(experiment.compute), mesh, Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    "without, missing, ways",
+    [
+        (
+            ["stage.clip_teacher=none", "stage.clip=none", "stage.pooled=none"],
+            "attention",
+            ["stage.mask.kind=random"],
+        ),
+        (
+            ["stage.clip_teacher=none"],
+            "attention, clip, pooled",
+            ["stage.mask.kind=random", "stage.clip=none", "stage.pooled=none"],
+        ),
+        (["stage.mae_teacher=none", "data.fields.video.rule.frames=4"], "mae", ["stage.mae=none"]),
+    ],
+)
+def test_a_stage_without_its_teacher_says_which_overrides_do_without_it(without, missing, ways):
+    with pytest.raises(UserError, match=f"wants {missing} in its batch, .* to do without, set") as raised:
+        open_batches(*without)
+    assert all(way in str(raised.value).partition("to do without")[2] for way in ways)
+    # With what the sentence names, the next thing that is missing is the corpus.
+    with pytest.raises(UserError, match="shards/demo is not a corpus"):
+        open_batches(*without, *ways)

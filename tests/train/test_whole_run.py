@@ -13,7 +13,7 @@ from ivjax.convert.origins import params_of_run
 from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.store.shards import read_manifest, write_manifest
+from ivjax.data_pipelines.store.shards import read_manifest, store_manifest, write_manifest
 from ivjax.embed.embedding_job import EmbeddingJob, run_job
 from ivjax.errors import UserError
 from ivjax.evals.items import EvalData
@@ -28,7 +28,9 @@ from ivjax.ops.trees import paths_of
 from ivjax.stages.classification import Classification
 from ivjax.stages.teachers import ClipTeacher
 from ivjax.train.checks import check_classes
+from ivjax.train.feed import open_feed
 from ivjax.train.loop import train
+from ivjax.train.mesh import build_mesh
 from tests.data_pipelines.corpora import corpus_of, make_clip
 from tests.data_pipelines.footage import write_video
 from tests.evals.small_run import save_small_run, write_test_set
@@ -174,10 +176,24 @@ def test_classes_that_do_not_fit_are_said_at_once(tmp_path):
 
     assert checked(2, one, one) == ("red", "blue")
     assert checked(3, str(corpus_of(tmp_path / "c", [make_clip(0)], shards=1))) == ()
+    numbers = corpus_of(tmp_path / "d", [make_clip(0)], shards=1)
+    store_manifest(numbers, dataclasses.replace(read_manifest(numbers), labels=5))
+    assert checked(5, str(numbers)) == ()
+    with pytest.raises(UserError, match=r"d has class numbers up to 4, .* is 3; set stage.*classes=5$"):
+        checked(3, str(numbers))
     with pytest.raises(UserError, match=r"a has 2 classes and .*classes is 4; set stage.*classes=2$"):
         checked(4, one)
     with pytest.raises(UserError, match=f"{one} and {other} number their classes differently; .* {one}$"):
         checked(2, one, other)
+
+
+def test_a_label_beyond_the_classes_is_an_error(tmp_path):
+    experiment = classifier(2, str(corpus_of(tmp_path / "c", [make_clip(n) for n in (1, 2)], shards=1)))
+    mesh = build_mesh(experiment.mesh, jax.devices()[:1])
+    feed = open_feed(experiment, experiment.stage.build(experiment.compute), mesh, tmp_path)
+    with pytest.raises(UserError, match="a clip has label 2, and stage.classifier.classes=2 numbers them"):
+        next(feed)
+    feed.close()
 
 
 @pytest.mark.slow

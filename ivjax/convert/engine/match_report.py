@@ -53,6 +53,8 @@ class MatchReport:
         preset: the name of the model's sizes; None if it was given by its shapes.
         container: the key that held the tensors in the file.
         prefix: what was removed from all names.
+        non_finite: tensor -> how many of its numbers are NaN or infinite. An error unless it is allowed.
+        allows_non_finite: whether such numbers are allowed.
     """
 
     matched: int
@@ -69,23 +71,30 @@ class MatchReport:
     preset: str | None = None
     container: str = "flat"
     prefix: str = ""
+    non_finite: Mapping[str, str] = field(default_factory=dict)
+    allows_non_finite: bool = False
 
     @property
     def fits(self) -> bool:
         """Whether the file gives the model all it needs, and nothing else."""
-        return not (self.missing or self.surplus or self.shapes or self.conflicts)
+        return not self.errors
 
     @property
     def errors(self) -> int:
         """The number of errors."""
-        return len(self.missing) + len(self.surplus) + len(self.shapes) + len(self.conflicts)
+        values = 0 if self.allows_non_finite else len(self.non_finite)
+        return len(self.missing) + len(self.surplus) + len(self.shapes) + len(self.conflicts) + values
 
     def problems(self) -> list[str]:
         """Returns one clause for each error; layers that fail alike share one."""
         shapes = _merged({shape.name: shape.text() for shape in self.shapes})
         missing = [_absent(name, path) for name, path in _merged(self.missing)]
         surplus = [f"{name} is left over: {why}" for name, why in _merged(self.surplus)]
-        return [*self.conflicts, *(f"{name} {text}" for name, text in shapes), *missing, *surplus]
+        odd = [] if self.allows_non_finite else self._odd_values()
+        return [*self.conflicts, *(f"{name} {text}" for name, text in shapes), *missing, *surplus, *odd]
+
+    def _odd_values(self) -> list[str]:
+        return [f"{name} holds {found}" for name, found in _merged(self.non_finite)]
 
     def check(self, what: str) -> None:
         """Raises an error that names what does not fit, unless all fits. `what` is the file's name."""
@@ -110,6 +119,8 @@ class MatchReport:
         for name in ("resized", "unused", "ties"):
             lines += [f"{name:<10}{tensor}: {what}" for tensor, what in _merged(getattr(self, name))]
         lines += [f"{'fresh':<10}{path}" for path in self.fresh]
+        if self.allows_non_finite:
+            lines += [f"{'allowed':<10}{clause}" for clause in self._odd_values()]
         problems = self.problems()
         lines += [f"{'error':<10}{problem}" for problem in problems[:_IN_REPORT]]
         if len(problems) > _IN_REPORT:

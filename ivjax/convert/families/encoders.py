@@ -8,9 +8,9 @@ from typing import Any
 from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun
 from ivjax.convert.engine.fits import over_time
 from ivjax.convert.engine.rows import Row, Transform
-from ivjax.convert.families import encoders_parity
 from ivjax.convert.families.internvideo2 import encoder_size, image_size, trunk
 from ivjax.convert.families.layers import PATCH, QKV, linear, norm
+from ivjax.convert.families.layerwise import encoders_layers
 from ivjax.models.internvideo2.sizes import STAGE2_ENCODERS, EncoderSize
 from ivjax.models.videomae import VideoMaeSize
 
@@ -86,7 +86,7 @@ ENCODER = Family(
             ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "only training used it"
         ),
     },
-    parity=FixtureRun(_encoder_size, encoders_parity.run_encoder),
+    parity=FixtureRun(_encoder_size, encoders_layers.run_encoder),
     about="an InternVideo2 encoder with its pooling; InternVL-C's image tower, which reads frame by frame",
 )
 
@@ -125,7 +125,7 @@ VIDEOMAE = Family(
         "encoder_to_decoder.*": "a teacher does not decode",
         "mask_token": "a teacher does not decode",
     },
-    parity=FixtureRun(_videomae_size, encoders_parity.run_videomae),
+    parity=FixtureRun(_videomae_size, encoders_layers.run_videomae),
     about="a VideoMAE encoder, with or without `encoder.` before its names",
 )
 

@@ -6,8 +6,8 @@ from typing import Any
 from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import over_time, places, times, times_and_places
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families import internvideo2_parity
 from ivjax.convert.families.layers import PATCH, QKV, linear, norm
+from ivjax.convert.families.layerwise import internvideo2_layers
 from ivjax.models.internvideo2.sizes import EncoderSize, FeatureHeads, Head, PooledHead, StudentSize
 
 
@@ -135,7 +135,7 @@ PRETRAIN = Family(
     container="module",
     # Stage 1 has 8 frames, stage 2 has 4, and some fine-tuned models have 16.
     frames=(8, 4, 16),
-    parity=FixtureRun(_size_of, internvideo2_parity.run),
+    parity=FixtureRun(_size_of, internvideo2_layers.run),
     about="stage 1's students: pretrained (1B, 6B) and distilled (S14, B14, L14)",
 )
 

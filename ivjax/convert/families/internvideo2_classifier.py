@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import Change, Fitting
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families.encoders_parity import embedded
 from ivjax.convert.families.internvideo2 import encoder_size, trunk
 from ivjax.convert.families.layers import linear, norm
+from ivjax.convert.families.layerwise.encoders_layers import embedded
 from ivjax.convert.formats.tensors import Shape
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute

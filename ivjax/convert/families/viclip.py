@@ -7,9 +7,9 @@ from typing import Any
 from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import first_rows, over_time, places, times
 from ivjax.convert.engine.rows import Row, Transform
-from ivjax.convert.families import viclip_parity
 from ivjax.convert.families.internvideo2 import image_size
 from ivjax.convert.families.layers import IMAGE_PATCH, PATCH, QKV, QKV_BIAS, linear, norm
+from ivjax.convert.families.layerwise import viclip_layers
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.models.dual_size import DualSize
 from ivjax.models.viclip.sizes import CLIP_PAIRS, PAIRS, TextSize, VisionSize
@@ -89,7 +89,7 @@ VICLIP = Family(
     container="model",
     # The bias of the sigmoid loss, with which nothing was released.
     added=("bias",),
-    parity=FixtureRun(_size_of, viclip_parity.run),
+    parity=FixtureRun(_size_of, viclip_layers.run),
     about="ViCLIP's released files",
 )
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families import videomae_pretrain_parity
 from ivjax.convert.families.encoders import videomae_blocks, videomae_rows
 from ivjax.convert.families.internvideo2 import image_size
 from ivjax.convert.families.layers import linear, norm
+from ivjax.convert.families.layerwise import videomae_pretrain_layers
 from ivjax.models.videomae import AutoencoderSize, DecoderSize, VideoMaeSize
 
 
@@ -49,7 +49,7 @@ VIDEOMAE_PRETRAIN = Family(
     rows=tuple(pretrain_rows()),
     presets=AutoencoderSize.PRESETS,
     container="model",
-    parity=FixtureRun(_size_of, videomae_pretrain_parity.run),
+    parity=FixtureRun(_size_of, videomae_pretrain_layers.run),
     about="VideoMAE's pre-training files, both versions: encoder and decoder",
 )
 

@@ -1,10 +1,7 @@
 """The classes of a zero-shot test: their names, the right ones of each clip, and their prompts."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-from ivjax.data_pipelines.sources.tables import load_json
 from ivjax.data_pipelines.tokenizers.caption_text import action_prompts, clean_caption
 from ivjax.errors import UserError, nearest
 from ivjax.evals.items import Item, UnscoredClip
@@ -12,53 +9,6 @@ from ivjax.evals.items import Item, UnscoredClip
 CAPTION = "caption"  # the attribute that a row's only caption stands for
 ACTIONS = (CAPTION, "folder")  # attributes that are the names of actions, as they stand
 ATTRIBUTE_PROMPTS = ("a video of a {}",)
-
-
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Returns class names in the order of their numbers.
-
-    The file holds one a line, or as JSON a list, {name: number} or {number: name}.
-    """
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; name a file of class names")
-    if path.suffix.lower() in (".csv", ".tsv"):
-        raise UserError(f"{path} is a table; write the class names alone, one a line, or as JSON")
-    if path.suffix.lower() == ".json":
-        names = _of_json(path, load_json(path))
-    else:
-        names = [line.strip() for line in _lines(path)]
-        # Blank lines at the end number no class; one in the middle would shift all later numbers.
-        while names and not names[-1]:
-            names.pop()
-    if not all(names):
-        raise UserError(f"{path} has no name for class {names.index('')}; every class needs one")
-    if len(names) < 2:
-        raise UserError(f"{path} names {len(names)} classes; naming needs 2 or more")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{path} names the class {twice!r} twice; every class needs a name of its own")
-    return tuple(names)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        # utf-8-sig: a byte order mark would otherwise become part of the first class's name.
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8; it should hold one class name a line") from None
-
-
-def _of_json(path: Path, content: Any) -> list[str]:
-    if isinstance(content, dict):
-        named = {str(value): name for name, value in content.items()}
-        # Lists of classes come both ways round; decimal keys tell them apart.
-        numbered = content if all(key.isdecimal() for key in content) else named
-        if sorted(numbered) != sorted(map(str, range(len(content)))):
-            raise UserError(f"{path} does not number its classes 0 to {len(content) - 1}, each once")
-        content = [numbered[str(number)] for number in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise UserError(f"{path} holds no class names; write a list, {{name: number}} or {{number: name}}")
-    return [name.strip() for name in content]
 
 
 def prompts_of(name: str, templates: Sequence[str]) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from ivjax.data_pipelines.augment.geometry import Crop
 from ivjax.data_pipelines.augment.geometry import View as Square
 from ivjax.data_pipelines.sampling import Dense, FrameRule, Spread, Ticks
 from ivjax.drafts import store
@@ -16,8 +18,9 @@ from ivjax.evals.encoding import ClipEncoder
 from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items
 from ivjax.evals.own_frames import OwnFrames, Reading, default_origin, origin_of, views_of
 from ivjax.evals.result import Result, facts_of
+from ivjax.evals.scoring.known_classes import KnownClasses, known_classes
 from ivjax.evals.scoring.rank_metrics import average_precisions, find_ranks
-from ivjax.evals.scoring.recognising import naming_metrics
+from ivjax.evals.scoring.recognising import naming_metrics, scores_by_class
 from ivjax.evals.scoring.similarity import softmax
 from ivjax.evals.suites.classify import Sampling, ViewClassification
 from ivjax.evals.vectors import Setting, embed
@@ -41,33 +44,39 @@ def score(setting: Setting[ClipEncoder], suite: ViewClassification = ViewClassif
     """Returns accuracies and mAP in percent of the mean probabilities of each video's views."""
     classes = setting.encoder.width
     items = open_items(setting.data)
+    known = known_classes(items, setting.classes, classes, suite.classes)
     several = suite.labels == "several"
-    labelled = _Labelled(merge_labels(items) if several else items, classes)
+    rows = known.renumbered(items)
+    labelled = _Labelled(merge_labels(rows) if several else rows, classes)
     reading: Reading = setting.reading or suite.reading(None, setting.encoder.frames)
     embedded = embed(setting, labelled, len(items), reading.views, merged)
     if not embedded.items:
         raise UserError(f"no clip of {setting.data.path} has a label; give a test set with labels")
     if suite.predictions is not None and jax.process_index() == 0:
-        store(Path(suite.predictions), predictions_text(embedded.items, embedded.vectors))
+        store(Path(suite.predictions), predictions_text(embedded.items, embedded.vectors, known))
     right = [labels_of(item) for item in embedded.items]
     facts = facts_of(setting, len(right), words=False) | {
         **reading.facts(),
         "crops a clip": suite.crops or 1,
         "views a video": len(reading.views),
         "classes": classes,
+        **known.facts(),
         "views are merged": "mean of their softmax",
         "labels of a video": "those of all its rows; any of them is right" if several else "one",
         "rows listed twice": labelled.twice,
         "clips without a label": labelled.without,
     }
-    return Result(suite.name, facts, class_accuracies(embedded.vectors, right), embedded.unscored)
+    places = find_ranks([embedded.vectors], right).places()
+    by_class = scores_by_class(places, right, known.name)
+    return Result(suite.name, facts, class_accuracies(embedded.vectors, right), embedded.unscored, by_class)
 
 
 def reading_of_views(suite: ViewClassification, own: OwnFrames | None, frames: int) -> Reading:
     """Returns the views of a video: by what the suite was told, else by the run, else by the defaults."""
     fitted = None if own is None else own.fitted(frames)
     crop = fitted.crop if fitted else Square()
-    squares = [Square(number, suite.crops) for number in range(suite.crops or 0)]
+    count = suite.crops or 0
+    squares: list[Crop] = [Square(number, count) for number in range(count)]
     if fitted and suite.sampling is None:
         views = views_of(fitted.rule, squares or [crop], suite.clips)
         told = options_text(fitted.rule)
@@ -138,14 +147,29 @@ def merge_labels(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | Unscor
     return iter(merged.values())
 
 
-def predictions_text(items: Sequence[Item], probabilities: np.ndarray) -> str:
-    """Returns a line of JSON for each video: id, label, likeliest classes and their probabilities."""
+def predictions_text(
+    items: Sequence[Item], probabilities: np.ndarray, known: KnownClasses = KnownClasses()
+) -> str:
+    """Returns a line of JSON for each video: id, label, likeliest classes and their probabilities.
+
+    Classes have their names beside their numbers where these are known.
+    """
+
+    def named(number: int) -> dict[str, str]:
+        name = known.name(number)
+        return {} if name is None else {"name": name}
+
     # Stable, so that equal probabilities give the same file on every machine.
     order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :_MOST]
     lines = []
     for item, row, first in zip(items, probabilities, order, strict=True):
-        top = [{"class": int(number), "probability": round(float(row[number]), 6)} for number in first]
-        labels = {"labels": labels_of(item)} if ANSWERS in item.attributes else {"label": item.label}
+        top = [
+            {"class": int(number), **named(number), "probability": round(float(row[number]), 6)}
+            for number in first
+        ]
+        labels: dict[str, Any] = {"labels": labels_of(item)}
+        if ANSWERS not in item.attributes:
+            labels = {"label": item.label, **named(labels_of(item)[0])}
         lines.append(json.dumps({"id": item.id, **labels, "top5": top}, ensure_ascii=False) + "\n")
     return "".join(lines)
 

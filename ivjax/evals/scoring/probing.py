@@ -41,6 +41,7 @@ class ProbeSet:
         by_encoder: features (n, D) of the clips, one array for each encoder.
         left_out: how many clips were left out, by reason.
         unscored: clips that could not be read.
+        named: whether its labels have names.
     """
 
     items: tuple[Item, ...]
@@ -48,6 +49,7 @@ class ProbeSet:
     by_encoder: tuple[np.ndarray, ...]
     left_out: dict[str, int]
     unscored: tuple[UnscoredClip, ...]
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
     # Decoding costs more than encoding, so both encoders see each batch of one pass.
     both: Setting[Any] = replace(cast(Setting[Any], setting), encoder=Beside(encoders))
     train, test = (_read(both, path, suite.attribute) for path in (suite.train, setting.data.path))
+    if train.named != test.named:
+        named, numbered = (suite.train, setting.data.path)[:: 1 if train.named else -1]
+        raise UserError(
+            f"the classes of {named} have names and those of {numbered} are numbers; build both from names, "
+            "the second with --classes and the first corpus"
+        )
     classes = _classes(train, test, suite)
     fits = [_fit(train, test, classes, number) for number in range(len(encoders))]
     facts = facts_of(setting, len(test.items), words=False) | _stated(setting, suite, train, test, classes)
@@ -114,8 +122,11 @@ class _Single:
                 yield item
 
 
-def _values(item: Item, attribute: str | None) -> tuple[str, ...]:
-    return (str(item.label),) if attribute is None else values_of(item, attribute)
+def _values(item: Item, attribute: str | None, classes: Sequence[str] = ()) -> tuple[str, ...]:
+    if attribute is not None:
+        return values_of(item, attribute)
+    # By name, where there are names: the training set and the test set may number them differently.
+    return (classes[item.label] if classes and item.label is not None else str(item.label),)
 
 
 def _read(setting: Setting[Beside], path: str, attribute: str | None) -> ProbeSet:
@@ -133,10 +144,11 @@ def _read(setting: Setting[Beside], path: str, attribute: str | None) -> ProbeSe
     ends = np.cumsum(setting.encoder.widths)[:-1]
     return ProbeSet(
         embedded.items,
-        tuple(_values(item, attribute)[0] for item in embedded.items),
+        tuple(_values(item, attribute, items.classes)[0] for item in embedded.items),
         tuple(np.split(embedded.vectors, ends, axis=-1)),
         {"several values": single.several, "no value": labelled.without},
         embedded.unscored,
+        attribute is None and bool(items.classes),
     )
 
 

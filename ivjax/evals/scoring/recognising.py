@@ -1,11 +1,11 @@
 """Scores zero-shot recognition: a clip gets the class whose prompts it resembles most."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ivjax.data_pipelines.sources.classes import read_classes
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import Item, open_items
@@ -15,11 +15,11 @@ from ivjax.evals.scoring.class_names import (
     ATTRIBUTE_PROMPTS,
     Labelled,
     prompts_of,
-    read_classes,
     right_of,
     sorted_values,
     values_of,
 )
+from ivjax.evals.scoring.known_classes import KnownClasses
 from ivjax.evals.scoring.rank_metrics import class_metrics, find_ranks
 from ivjax.evals.scoring.similarity import strips
 from ivjax.evals.suites.zeroshot import ZeroShot
@@ -28,9 +28,20 @@ from ivjax.evals.vectors import Setting, embed, embed_texts
 
 def score(setting: Setting[PairEncoder], suite: ZeroShot) -> Result:
     """Returns top-1 (and top-5) accuracy in percent, and what chance would get."""
-    given = read_classes(Path(suite.classes)) if suite.classes else ()
+    given = read_classes(suite.classes) if suite.classes else ()
+    if len(given) == 1:
+        raise UserError(f"{suite.classes} names 1 class; naming needs 2 or more")
     items = open_items(setting.data)
-    labelled = Labelled(items, suite.attribute, given)
+    if suite.attribute is None:
+        given = given or items.classes
+        if not given:
+            raise UserError(
+                f"{setting.data.path} has no class names; give a file of names with --classes, or an "
+                "--attribute"
+            )
+    # By name, where the test set has names: its numbers may be in another order than those of the file.
+    known = KnownClasses(given, items.classes if suite.attribute is None else ())
+    labelled = Labelled(known.renumbered(items), suite.attribute, given)
     embedded = embed(setting, labelled, len(items))
     if not embedded.items:
         raise labelled.missing(setting.data.path)
@@ -42,7 +53,9 @@ def score(setting: Setting[PairEncoder], suite: ZeroShot) -> Result:
         "clips without a label": labelled.without,
         **_stated(suite, classes, right),
     }
-    return Result(suite.name, facts, naming_metrics(places, right, len(classes)), embedded.unscored)
+    metrics = naming_metrics(places, right, len(classes))
+    by_class = scores_by_class(places, right, classes.__getitem__)
+    return Result(suite.name, facts, metrics, embedded.unscored, by_class)
 
 
 def templates_of(suite: ZeroShot) -> tuple[str, ...]:
@@ -71,6 +84,18 @@ def naming_metrics(places: np.ndarray, right: Sequence[Sequence[int]], classes: 
         found["single_top1"] = 100 * float(np.mean(places[single] == 0))
         found["single_chance"] = 100 / classes
     return {name: round(value, 2) for name, value in found.items()}
+
+
+def scores_by_class(
+    places: np.ndarray, right: Sequence[Sequence[int]], name: Callable[[int], str | None]
+) -> tuple[dict[str, Any], ...]:
+    """Returns number, name, clips and top-1 accuracy in percent of each class that some clip has."""
+    found = []
+    for number in sorted({number for some in right for number in some}):
+        hits = places[[number in some for some in right]] == 0
+        top1 = round(100 * float(np.mean(hits)), 2)
+        found.append({"class": number, "name": name(number), "clips": len(hits), "top1": top1})
+    return tuple(found)
 
 
 def _all_values(items: Sequence[Item], attribute: str | None) -> tuple[str, ...]:

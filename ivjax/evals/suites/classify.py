@@ -19,6 +19,7 @@ class ViewClassification(EvalSuite):
         crops: square windows along the longer side (None: the run's crop, or one square).
         sampling: whose test rule chooses the frames of a clip (None: the run's, or kinetics).
         labels: `several`: rows of one part of a file are one video with all their labels.
+        classes: a file of the model's class names (None: those of its run).
         predictions: a file for what was said of each video, one JSON object a line.
     """
 
@@ -35,6 +36,9 @@ class ViewClassification(EvalSuite):
         None, "whose rule chooses the frames of a clip (default: that of the run, or kinetics)"
     )
     labels: Labels = option("one", "labels of a video; several: those of all its rows")
+    classes: str | None = option(
+        None, "class names: a name a line, JSON, or a corpus's", metavar="FILE|CORPUS"
+    )
     predictions: str | None = option(
         None, "store what was said of each video, a JSON object a line", metavar="FILE"
     )

@@ -14,7 +14,7 @@ class ZeroShot(RankingSuite):
     Attributes:
         attribute: its values are the classes, instead of numbered labels; `caption` stands for a row's only
             caption.
-        classes: a file of class names (None: all values of the attribute).
+        classes: a file of class names (None: all values of the attribute, or the test set's own names).
         prompts: templates with {} for the name (none: the 16 of action recognition, and one for attributes).
     """
 
@@ -26,7 +26,9 @@ class ZeroShot(RankingSuite):
     attribute: str | None = option(
         None, "tell apart the values of this attribute, not the numbered labels", metavar="A"
     )
-    classes: str | None = option(None, "class names, one a line, or JSON", metavar="FILE")
+    classes: str | None = option(
+        None, "class names: a name a line, JSON, or a corpus's", metavar="FILE|CORPUS"
+    )
     prompts: tuple[str, ...] = option(
         (), 'a prompt for the class {}, such as "a video of a {}"; repeatable', flag="prompt", metavar="T"
     )
@@ -36,5 +38,3 @@ class ZeroShot(RankingSuite):
         for template in self.prompts:
             if "{}" not in template:
                 raise UserError(f"the prompt {template!r} has no {{}} where the class name goes")
-        if self.attribute is None and self.classes is None:
-            raise UserError("zero-shot recognition needs classes: give a file of names, or an attribute")

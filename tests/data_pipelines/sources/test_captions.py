@@ -45,7 +45,7 @@ def test_multi_modal_json_turns_frames_into_seconds_and_leaves_out_short_caption
             ("m.json row 3", "'again' has fewer than 2 words"),
             ("m.json row 4", "does not exist"),
             ("m.json row 5", "'Hm!' has fewer than 2 words"),
-            ("m.json row 6", "neither a video nor an image"),
+            ("m.json row 6", "notes.doc does not exist"),
             ("m.json row 7", "5 is not a path"),
             ("m.json row 8", "sub is a folder of frames"),
             ("m.json row 9", "it has no path"),

@@ -105,6 +105,7 @@ FILES = {
     "names.txt": "\ufeffzebra\n dog \n\n",
     "names.json": '["zebra", "dog"]',
     "labels.json": '{"dog": "1", "zebra": "0"}',
+    "numbered.json": '{"1": "dog", "0": "zebra"}',
 }
 
 
@@ -143,13 +144,16 @@ def test_files_of_names_with_gaps_or_repeats_are_refused(tmp_path, text, reason)
         read_classes(str(tmp_path / "c.txt"))
 
 
-@pytest.mark.parametrize("content", ['{"a": 1, "b": 2}', '{"a": "x"}', "[1]", "3", "{"])
+@pytest.mark.parametrize("content", ['{"a": 1, "b": 2}', '{"a": "x"}', '{"a": [0]}', "[1]", "3", "{"])
 def test_json_that_gives_no_numbers_from_0_is_refused(tmp_path, content):
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(UserError, match="cannot be read as class names"):
         read_classes(str(tmp_path / "c.json"))
     with pytest.raises(UserError, match="none.txt is neither a file nor a corpus"):
         read_classes(str(tmp_path / "none.txt"))
+    (tmp_path / "table.csv").write_text("0,a\n1,b")
+    with pytest.raises(UserError, match="table.csv is a table; write the class names alone"):
+        read_classes(str(tmp_path / "table.csv"))
 
 
 def test_the_first_classes_are_named_with_their_numbers():

@@ -8,7 +8,9 @@ import pytest
 
 from ivjax.data_pipelines.sources.media import read_media
 from ivjax.data_pipelines.sources.open_source import KINDS, open_source
+from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
+from tests.data_pipelines.footage import coded, write_video
 from tests.data_pipelines.sources.helpers import ID, assert_reasons, rows_of, write_lines, write_tar
 
 
@@ -54,13 +56,30 @@ def test_video_mae_and_multi_source_lists_give_labels_times_and_sources(tmp_path
 def test_a_bare_folder_gives_its_visible_media_in_order(tmp_path, media):
     (media / ".hidden.mp4").write_bytes(b"")
     (media / "notes.txt").write_text("")
-    found = list(open_source(media))
+    source = open_source(media)
+    found = rows_of(source)
     assert [row.id for row in found] == [f"{ID}.mp4", "a.mp4", "b.webm", "d.jpg", "sub/c.mp4"]
+    assert_reasons(source, [("notes.txt", "its ending is that of no video or image")])
     assert [row.attributes for row in found[3:]] == [{}, {"folder": "sub"}]
     assert [row.media for row in found[2:4]] == ["video", "image"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no videos and no images"):
         list(open_source(tmp_path / "empty"))
+
+
+def test_a_file_that_a_list_names_is_known_by_its_content_if_not_by_its_ending(tmp_path):
+    write_video(tmp_path / "source.mp4", frames=2)
+    (tmp_path / "source.mp4").rename(tmp_path / "clip.part")
+    (tmp_path / "still.upload").write_bytes(encode_image(coded(1)))
+    (tmp_path / "words.nfo").write_text("words\n" * 9)
+    (tmp_path / "list.csv").write_text("clip.part,1\nstill.upload,2\nwords.nfo,3\nlist.csv,4\n")
+    source = open_source(tmp_path / "list.csv", "kinetics")
+    assert [(row.id, row.media) for row in rows_of(source)] == [
+        ("clip.part", "video"),
+        ("still.upload", "image"),
+    ]
+    reason = "is neither a video nor an image"
+    assert_reasons(source, [("list.csv line 3", reason), ("list.csv line 4", reason)])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux only")
@@ -144,12 +163,41 @@ def test_what_cannot_be_opened_is_an_error_that_names_the_kinds(tmp_path, media)
     path = write_lines(tmp_path / "b.jsonl", [{"name": "x"}])
     with pytest.raises(UserError, match="no column for path .*; it has name"):
         list(open_source(path, "captions", media))
-    with pytest.raises(UserError, match=f"is not recognised; say which with --kind: {', '.join(KINDS)}"):
+    with pytest.raises(UserError, match=f"is not recognised: .*or say .* with --kind: {', '.join(KINDS)}"):
         open_source(path)
-    with pytest.raises(UserError, match="no source of kind 'film'; choose one of internvid, captions"):
+    with pytest.raises(
+        UserError, match="no source of kind 'film'; choose one of internvid, labelled_ids, captions"
+    ):
         open_source(path, "film")
     with pytest.raises(UserError, match="none.jsonl does not exist"):
         open_source(tmp_path / "none.jsonl")
+
+
+ODD = {
+    "ids.jsonl": ('{"YoutubeID": "x", "start": 1}', "internvid, and lacks a column for captions .any of"),
+    "texts.jsonl": (
+        '{"caption": "x"}',
+        "nearest to captions, and lacks a column for path .any of",
+    ),
+    "names.csv": (
+        "name,size\na,3\n",
+        "needs a column for path .any of.* or for the video's id .*; it has name",
+    ),
+    "list.csv": ("a.mp4,x,y,z\n", "its first line names no columns and is none of `path label`"),
+    "list.txt": ("some words here\n", "its first line is none of `path label`.*: 'some words here'"),
+    "bad.jsonl": ("{\n", "bad.jsonl line 1: it is not JSON"),
+    "empty.jsonl": ("", "it has no rows"),
+    "empty.txt": ("\n", "it is empty"),
+    "table.xlsx": ("PK", "its name ends in none of .json, .jsonl, .csv"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_source_that_is_not_recognised_is_told_what_it_lacks(tmp_path, name):
+    text, reason = ODD[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f"the format of .*{name} is not recognised: .*{reason}"):
+        open_source(tmp_path / name)
 
 
 @pytest.mark.parametrize(

@@ -168,3 +168,18 @@ def test_times_are_read_in_every_notation(text, seconds):
 def test_texts_that_are_no_time_are_errors(text):
     with pytest.raises(ValueError, match="is not a time"):
         parse_time(text)
+
+
+def test_rows_of_kinetics_own_csv_have_classes(tmp_path, media):
+    table = tmp_path / "train.csv"
+    table.write_text(
+        f"label,youtube_id,time_start,time_end,split\nriding a bike,{ID},1,3,train\nswimming,{ID},4,6,train\n"
+    )
+    (media / f"{ID}_000004_000006.mp4").write_bytes((media / f"{ID}.mp4").read_bytes())
+    whole, cut = open_source(table, videos=media)
+    found = whole.class_name, whole.path, whole.start, whole.end
+    assert found == ("riding a bike", str(media / f"{ID}.mp4"), 1, 3)
+    # A file that a downloader has cut is the clip: its times are those of the whole video.
+    found = cut.class_name, cut.path, cut.start, cut.end
+    assert found == ("swimming", str(media / f"{ID}_000004_000006.mp4"), None, None)
+    assert (cut.id, cut.captions, cut.attributes) == (f"{ID}_4.000_6.000", (), {"split": "train"})

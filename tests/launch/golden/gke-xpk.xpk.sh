@@ -19,5 +19,5 @@ xpk workload create "${where[@]}" \
   --max-restarts=20 \
   --restart-on-exit-codes=75 \
   --storage=clips-eu \
-  --env=WANDB_API_KEY="${WANDB_API_KEY:?is not set in this shell}" \
+  --env=HTTPS_PROXY="${HTTPS_PROXY:?is not set in this shell}" \
   --command='exec ivjax launch worker train stage1_1b --workdir /mnt/gs/clips-eu/runs/1b'

@@ -14,4 +14,4 @@ fi
 # The VM's own Python is older than ivjax asks for.
 python3 -m pip install -q uv
 [ -d venv ] || python3 -m uv venv -q --python 3.12 venv
-python3 -m uv pip install -q --reinstall-package ivjax --python venv/bin/python 'ivjax[tpu]'
+python3 -m uv pip install -q --reinstall-package ivjax --python venv/bin/python 'ivjax[tpu] @ https://wheels.example.org/ivjax-0.1.0-py3-none-any.whl'

@@ -14,7 +14,7 @@ READY=READY
 CREATE=(--accelerator-type=v5litepod-16 --version=v2-alpha-tpuv5-lite --scopes=https://www.googleapis.com/auth/cloud-platform)
 DELETE=(--quiet)
 FILES=(tpu-vm-one.setup.sh tpu-vm-one.run.sh tpu-vm-one.service)
-PASSED=(WANDB_API_KEY)
+PASSED=(HTTPS_PROXY)
 PLAIN=()
 DELETE_WHEN_DONE=true
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from ivjax.convert.families.watch import watch
+from ivjax.convert.families.layerwise.watch import watch
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.layers import PatchEmbed

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.convert.families.encoders_parity import embedded
+from ivjax.convert.families.layerwise.encoders_layers import embedded
 from ivjax.experiment.computing import Compute
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.convert.families.watch import after_blocks, watch
+from ivjax.convert.families.layerwise.watch import after_blocks, watch
 from ivjax.experiment.computing import Compute
 from ivjax.models.viclip.towers import ClipBlock
 

@@ -1,0 +1,1 @@
+"""What models make, layer by layer, under the names and in the layout of the originals' fixtures."""
