@@ -16,14 +16,14 @@ from ivjax.ops.hico import merge_tokens
 
 Pass = Literal["forward", "forward_backward"]
 # tokens (B, N, C), tokens that are left, heads -> an array
-Form = Callable[[jax.Array, int, int], jax.Array]
+MergeForm = Callable[[jax.Array, int, int], jax.Array]
 
 
 def _op(x: jax.Array, target: int, heads: int) -> jax.Array:
     return merge_tokens(x, target, heads).tokens
 
 
-FORMS: dict[str, Form] = {
+FORMS: dict[str, MergeForm] = {
     "op": _op,
     "step_by_step": step_by_step,
     "scores": scores_alone,
@@ -132,7 +132,7 @@ def _measure(wanted: HicoBench, size: ClipSize, dtype: str, done: Pass) -> list[
     return lines
 
 
-def _program(form: Form, done: Pass, target: int, heads: int) -> Any:
+def _program(form: MergeForm, done: Pass, target: int, heads: int) -> Any:
     if done == "forward":
         return jax.jit(lambda x: form(x, target, heads))
 

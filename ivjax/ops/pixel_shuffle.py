@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 from einops import rearrange
 
-ShuffleVersion = Literal["v1", "v2"]
+ShuffleVersion = Literal["v1", "v2"]  # InternVL's first version swaps rows and columns
 
 
 def pixel_shuffle(x: jax.Array, side: int = 2, version: ShuffleVersion = "v2") -> jax.Array:

@@ -67,7 +67,7 @@ BERT = Family(
     # Stage 2's projection beside BERT.
     added=("proj/kernel", "proj/bias"),
     about="BERT from the Hugging Face Hub, as a text tower: the start of stage 2's text encoder",
-    hub=HubConfig("bert", _sizes),
+    hub=HubConfig(("bert",), _sizes),
 )
 
 FAMILIES = (BERT,)
