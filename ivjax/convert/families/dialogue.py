@@ -7,7 +7,6 @@ from typing import Any
 from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun, HubConfig
 from ivjax.convert.engine.packing import Packed
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families import dialogue_parity
 from ivjax.convert.families.dialogue_configs import fixture_size, internvl_size
 from ivjax.convert.families.dialogue_rows import projector_rows, qformer_rows, unpooled_rows
 from ivjax.convert.families.encoders import videomae_rows
@@ -24,6 +23,7 @@ from ivjax.convert.families.language_models import (
     words_in_file,
 )
 from ivjax.convert.families.layers import norm
+from ivjax.convert.families.layerwise import dialogue_layers
 from ivjax.convert.families.lora import LORA_PATHS, MergedLora
 from ivjax.convert.formats.tensors import Tensors
 from ivjax.models.decoder.sizes import LORA_LAYERS
@@ -107,7 +107,7 @@ INTERNVIDEO2_5_CHAT = Family(
     frames=(1,),
     about="InternVideo2.5-Chat and InternVL2.5 with HiCo: InternViT, merged tokens, InternLM2.5",
     hub=HubConfig(("internvl_chat",), internvl_size),
-    parity=FixtureRun(fixture_size, dialogue_parity.run),
+    parity=FixtureRun(fixture_size, dialogue_layers.run),
     packed=_below(INTERNLM2_PACKED, "language_model."),
     measured=_words("language_model.model.tok_embeddings.weight"),
     before_export=_merged,

@@ -6,8 +6,8 @@ from typing import Any
 from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import over_time, places
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families import internvit_parity
 from ivjax.convert.families.layers import IMAGE_PATCH, QKV, QKV_BIAS, linear, norm
+from ivjax.convert.families.layerwise import internvit_layers
 from ivjax.models.internvit import InternVitSize
 
 
@@ -69,7 +69,7 @@ INTERNVIT = Family(
     # Chat models name their tower so.
     prefixes=("vision_model.", "module.", "model."),
     frames=(1,),
-    parity=FixtureRun(_fixture_size, internvit_parity.run),
+    parity=FixtureRun(_fixture_size, internvit_layers.run),
     about="InternViT (300M, 6B), the image encoder of InternVL and of InternVideo2.5's chat models",
 )
 

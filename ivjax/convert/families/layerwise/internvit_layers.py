@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ivjax.convert.families.watch import watch
+from ivjax.convert.families.layerwise.watch import watch
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvit import InternVitSize
 
