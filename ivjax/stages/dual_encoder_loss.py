@@ -26,7 +26,7 @@ def build(stage: DualEncoder, compute: Compute) -> Objective:
     def embed(params: Params, batch: Batch, key: jax.Array) -> PerClip:
         return _embed(stage, model, params, batch, key)
 
-    def loss(params: Params, embedded: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
+    def loss(params: Params, embedded: PerClip, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         return _loss(stage, params, embedded, batch)
 
     undropped = dataclasses.replace(stage, drop_path=0.0)

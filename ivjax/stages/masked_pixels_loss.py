@@ -125,6 +125,6 @@ def pixel_targets(patches: jax.Array, normalised: bool) -> jax.Array:
     return colours.reshape(patches.shape)
 
 
-def mean_error(params: Params, errors: PerClip, batch: Batch) -> tuple[jax.Array, Metrics]:
+def mean_error(params: Params, errors: PerClip, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
     """The mean error of all tokens of the batch that count."""
     return jnp.sum(errors["error"]) / jnp.maximum(jnp.sum(errors["tokens"]), 1.0), {}

@@ -40,11 +40,12 @@ class Joint(NamedTuple):
     Attributes:
         per_clip: `per_clip(params, batch, key)` returns arrays with one row per clip, each from its own clip
             alone.
-        loss: `loss(params, rows, batch)` returns the loss and its terms from the rows of the whole batch.
+        loss: `loss(params, rows, batch, key)` returns the loss and its terms from the rows of the whole batch;
+            rows that are drawn, such as negatives, are drawn here.
     """
 
     per_clip: Callable[[Params, Batch, jax.Array], PerClip]
-    loss: Callable[[Params, PerClip, Batch], tuple[jax.Array, Metrics]]
+    loss: Callable[[Params, PerClip, Batch, jax.Array], tuple[jax.Array, Metrics]]
 
 
 @dataclass(frozen=True)
@@ -101,4 +102,4 @@ class Objective:
 
 def joint_loss(joint: Joint) -> Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]:
     """The loss of a whole batch at once."""
-    return lambda params, batch, key: joint.loss(params, joint.per_clip(params, batch, key), batch)
+    return lambda params, batch, key: joint.loss(params, joint.per_clip(params, batch, key), batch, key)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.ops.cut import Params, joined
+from ivjax.ops.slices import merge_rows, split_rows, sum_of_slices
 from ivjax.stages.objective import Batch, Joint, Metrics, Objective
 
 # The loss with its metrics, and the gradient of each trained parameter.
@@ -38,8 +39,8 @@ def _mean_of_micro_batches(objective: Objective, count: int) -> Differentiate:
     grad = _whole(objective)
 
     def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> LossAndGradients:
-        micro_batches = _split(dict(batch), count)
-        total = _summed(lambda micro_batch: grad(trained, frozen, micro_batch, key), micro_batches)
+        micro_batches = split_rows(dict(batch), count)
+        total = sum_of_slices(lambda micro_batch: grad(trained, frozen, micro_batch, key), micro_batches)
         # The loss is a mean over rows and micro-batches are equally large, so the mean of means is the mean.
         return jax.tree.map(lambda x: x / count, total)
 
@@ -55,11 +56,13 @@ def _joint_in_micro_batches(joint: Joint, count: int) -> Differentiate:
     """
 
     def differentiate(trained: Params, frozen: Params, batch: Batch, key: jax.Array) -> LossAndGradients:
-        micro_batches = _split(dict(batch), count)
+        micro_batches = split_rows(dict(batch), count)
         # lax.map works on one micro-batch at a time, and so keeps the activations of one.
-        rows = _merged(jax.lax.map(lambda b: joint.per_clip(joined(trained, frozen), b, key), micro_batches))
+        rows = merge_rows(
+            jax.lax.map(lambda b: joint.per_clip(joined(trained, frozen), b, key), micro_batches)
+        )
         of_loss = jax.value_and_grad(
-            lambda t, r: joint.loss(joined(t, frozen), r, batch), argnums=(0, 1), has_aux=True
+            lambda t, r: joint.loss(joined(t, frozen), r, batch, key), argnums=(0, 1), has_aux=True
         )
         # `direct` is what the loss takes from the parameters themselves: temperature and bias.
         value, (direct, of_rows) = of_loss(trained, rows)
@@ -69,33 +72,7 @@ def _joint_in_micro_batches(joint: Joint, count: int) -> Differentiate:
             _, pull = jax.vjp(lambda t: joint.per_clip(joined(t, frozen), micro_batch, key), trained)
             return pull(gradient)[0]
 
-        through = _summed(back, (micro_batches, _split(of_rows, count)))
+        through = sum_of_slices(back, (micro_batches, split_rows(of_rows, count)))
         return value, jax.tree.map(jnp.add, direct, through)
 
     return differentiate
-
-
-def _split(rows: Any, count: int) -> Any:
-    """Returns the rows of a batch as `count` micro-batches on a leading axis.
-
-    Row r goes to micro-batch r % count. Contiguous slices would lie on few devices each, and every one of
-    them would have to be spread over the mesh again.
-    """
-    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0), rows)
-
-
-def _merged(micro_batches: Any) -> Any:
-    """Undoes `_split`."""
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:]), micro_batches)
-
-
-def _summed(function: Callable[[Any], Any], micro_batches: Any) -> Any:
-    """Returns the sum of function(micro_batch), one at a time."""
-    first = jax.tree.map(lambda x: x[0], micro_batches)
-    # A scan with a zero start, rather than the first micro-batch before the loop: the body is compiled once.
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first))
-
-    def add(total: Any, micro_batch: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, function(micro_batch)), None
-
-    return jax.lax.scan(add, zeros, micro_batches)[0]
