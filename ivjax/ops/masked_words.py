@@ -1,4 +1,4 @@
-"""Masked words: which tokens of a text are hidden, what stands in their place, and the loss of guessing them."""
+"""Masked words: which tokens are hidden, what stands in their place, and the loss of guessing them."""
 
 from typing import NamedTuple
 

@@ -28,7 +28,7 @@ class Negatives(NamedTuple):
 def negative_weights(logits: jax.Array, ids: jax.Array) -> jax.Array:
     """Logarithms of the weights (..., N, N) by which each row draws a column: -inf where ids are equal.
 
-    logits (..., N, N), ids (..., N). The weights are a softmax over all columns, of which some are then left out.
+    logits (..., N, N), ids (..., N). The weights are a softmax over all columns; some are then left out.
     """
     same = ids[..., :, None] == ids[..., None, :]
     # Logarithms, because weights at a low temperature underflow, and a row of zeros cannot be drawn from.
@@ -58,7 +58,7 @@ def draw_negatives(
 
 
 def drawn(weights: jax.Array, keys: jax.Array, side: str, group: int | None = None) -> jax.Array:
-    """Draws a column for each row of log weights (G, n, n), by keys (G, n): its number in the batch (G * n,)."""
+    """Draws a column for each row of log weights (G, n, n) by keys (G, n): numbers in the batch (G * n,)."""
     number = {"right": 0, "left": 1}[side]
     width = weights.shape[-1]
     noise = jax.vmap(jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, number), (width,))))(keys)

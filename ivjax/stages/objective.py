@@ -40,8 +40,8 @@ class Joint(NamedTuple):
     Attributes:
         per_clip: `per_clip(params, batch, key)` returns arrays with one row per clip, each from its own clip
             alone.
-        loss: `loss(params, rows, batch, key)` returns the loss and its terms from the rows of the whole batch;
-            rows that are drawn, such as negatives, are drawn here.
+        loss: `loss(params, rows, batch, key)` returns the loss and its terms from the rows of the whole
+            batch; what is drawn among rows, such as negatives, is drawn here.
     """
 
     per_clip: Callable[[Params, Batch, jax.Array], PerClip]
