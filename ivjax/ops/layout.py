@@ -10,6 +10,8 @@ ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
     # fsdp splits the clips as well as the parameters: its devices work on different clips, and gather the
     # parameters of a layer when they need them.
     "batch": ("data", "fsdp"),
+    # A video of many clips is many rows of the tower: where the tokens of a text are split, so are its clips.
+    "clips": ("data", "fsdp", "context"),
     "tokens": ("context",),
     "heads": ("tensor",),
 }
@@ -23,14 +25,16 @@ def batch_spec() -> PartitionSpec:
 def activation_spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpec:
     """The spec of an activation on the mesh in context, one name (or None) per axis.
 
-    A dimension that its mesh axes do not divide stays whole, because jax refuses uneven shards.
+    A dimension that its mesh axes do not divide is split over the first of them that do, or stays whole, because
+    jax refuses uneven shards.
     """
     mesh = jax.sharding.get_abstract_mesh()
     spec: list[tuple[str, ...] | None] = []
     for size, name in zip(shape, names, strict=True):
         axes = tuple(axis for axis in (ACTIVATION_AXES[name] if name else ()) if axis in mesh.axis_names)
-        ways = math.prod(mesh.shape[axis] for axis in axes)
-        spec.append(axes if ways > 1 and size % ways == 0 else None)
+        while axes and size % math.prod(mesh.shape[axis] for axis in axes):
+            axes = axes[:-1]
+        spec.append(axes if math.prod(mesh.shape[axis] for axis in axes) > 1 else None)
     return PartitionSpec(*spec)
 
 

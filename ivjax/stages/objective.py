@@ -65,6 +65,9 @@ class Objective:
         running: paths of parameters that no gradient moves: each step moves them by the share `MOMENTUM`
             towards the term of the same name.
         joint: the loss in two halves, where it compares the rows of a batch with each other.
+        prepare: adds arrays that depend on the whole batch, such as the weight of each token in a mean over all
+            of them; called before the batch is cut into micro-batches. With them the loss must be a mean over
+            rows.
         eval_loss: the loss on clips that are not trained on: without dropout and drop-path, batch norms by
             their running statistics, masks as in training (None: `loss`, which has none of these).
         grid: the patch grid that position tables of weight files are resized to.
@@ -85,6 +88,7 @@ class Objective:
     # Kept among the parameters, so that checkpoints, averages and weight files hold them like any other.
     running: tuple[str, ...] = ()
     joint: Joint | None = None
+    prepare: Callable[[Batch], Batch] = lambda batch: batch
     eval_loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]] | None = None
     grid: tuple[int, int, int] | None = None
     vocabulary: Mapping[str, int] = field(default_factory=dict)

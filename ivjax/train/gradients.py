@@ -18,6 +18,11 @@ Differentiate = Callable[[Params, Params, Batch, jax.Array], LossAndGradients]
 
 def gradients_of(objective: Objective, micro_batches: int) -> Differentiate:
     """Returns f(trained, frozen, batch, key) -> ((loss, terms), gradients of what is trained)."""
+    differentiate = _in_micro_batches(objective, micro_batches)
+    return lambda trained, frozen, batch, key: differentiate(trained, frozen, objective.prepare(batch), key)
+
+
+def _in_micro_batches(objective: Objective, micro_batches: int) -> Differentiate:
     if micro_batches == 1:
         return _whole(objective)
     if objective.joint is None:

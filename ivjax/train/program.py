@@ -103,6 +103,7 @@ def loss_of(experiment: Experiment) -> Loss:
     def loss(trained: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Metrics]:
         objective = objective_of(experiment)
         evaluated = objective.eval_loss or objective.loss
-        return evaluated(joined(trained, frozen), batch, jax.random.key(experiment.seed))
+        key = jax.random.key(experiment.seed)
+        return evaluated(joined(trained, frozen), objective.prepare(batch), key)
 
     return loss

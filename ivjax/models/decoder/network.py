@@ -286,6 +286,16 @@ class LanguageModel:
         norm = RMSNorm(self.size.epsilon, self.dtype)
         return cast(jax.Array, norm.apply({"params": params["norm"]}, x))
 
+    def logit_products(self, params: Params, states: jax.Array) -> tuple[Any, Any]:
+        """Returns what logits are the sum of products of: states (..., C) each, and kernels (C, vocabulary)."""
+        head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
+        factors = params.get("lora", {}).get("head")
+        if factors is None:
+            return (states,), (head,)
+        assert self.size.lora is not None
+        low = states @ factors["a"].astype(states.dtype) * self.size.lora.scale
+        return (states, low), (head, factors["b"])
+
     def logits(self, params: Params, states: jax.Array) -> jax.Array:
         """Normed states (..., C) -> logits of the next token (..., vocabulary) float32."""
         head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]

@@ -56,22 +56,28 @@ class DialogueModel:
                 "resize them, or change vision.image"
             )
         # Segments become rows of a larger batch, which the mesh spreads: one long video is many rows.
-        rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "batch", None, None, None, None)
+        rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "clips", None, None, None, None)
         tokens = self.tower.encode(params["vision"], rows).tokens
         tokens = tokens.reshape(len(video), -1, *tokens.shape[1:])
         return self.bridge.project(params["bridge"], tokens, grid, question)
 
-    def embed(self, params: Params, ids: jax.Array, visual: jax.Array | None = None) -> jax.Array:
+    def embed(
+        self,
+        params: Params,
+        ids: jax.Array,
+        visual: jax.Array | None = None,
+        places: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns embeddings (B, L, C) of token ids (B, L), with visual tokens (B, n, C) at their places.
 
         The k-th place of a row with `size.visual_token` takes the row's k-th visual token; several videos of
-        a row follow each other in `visual`.
+        a row follow each other in `visual`. `places` (B, L) says instead which one stands where, -1 for words.
         """
         size = self.size
         # Under jit the ids are not known, so there it is the caller's business (DialogueSize.check_prompt).
-        if not isinstance(ids, jax.core.Tracer):
+        if places is None and not isinstance(ids, jax.core.Tracer):
             size.check_prompt(np.asarray(ids), 0 if visual is None else visual.shape[1])
-        seen = ids == size.visual_token
+        seen = ids == size.visual_token if places is None else places >= 0
         # The id of a visual token may be no word.
         words = self.language.embed(params["language"], jnp.where(seen, 0, ids))
         if size.start_vector is not None:
@@ -79,7 +85,8 @@ class DialogueModel:
             words = jnp.where(start, jnp.asarray(size.start_vector, words.dtype), words)
         if visual is None:
             return words
-        number = jnp.clip(jnp.cumsum(seen, axis=1) - 1, 0, visual.shape[1] - 1)
+        number = jnp.cumsum(seen, axis=1) - 1 if places is None else places
+        number = jnp.clip(number, 0, visual.shape[1] - 1)
         placed = jnp.take_along_axis(visual.astype(words.dtype), number[..., None], axis=1)
         return jnp.where(seen[..., None], placed, words)
 
