@@ -179,6 +179,11 @@ class BridgeSize(Protocol):
         """Rules of the bridge's parameters."""
         ...
 
+    @property
+    def clip_frames(self) -> int | None:
+        """Frames that a token can come from; None: all those of a video."""
+        ...
+
     def tokens(self, frames: int, grid: Grid) -> int:
         """Visual tokens that a video of so many frames becomes."""
         ...

@@ -13,7 +13,7 @@ from ivjax.generate.decoding import Decoding
 from ivjax.generate.generator import Generator
 from ivjax.generate.prompts import padded_length
 from ivjax.generate.sampling import Sampling
-from ivjax.models.decoder.dropping import VisualDropout
+from ivjax.models.decoder.visual_dropout import VisualDropout
 from tests.generate.whole_pass import SIZE, VISUAL, model_of, texts
 
 OPTIONS = Decoding(new=4, chunk=8)

@@ -8,7 +8,8 @@ import pytest
 from ivjax.convert.families.language_configs import decoder_size
 from ivjax.convert.families.language_models import LLAMA
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.dropping import Tokens, VisualDropout, attended, dropped, places_of, run_dropping
+from ivjax.models.decoder.dropping import Tokens, attended, dropped, places_of, run_dropping
+from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.ops.visual_dropout import kept_counts, positions_in, uniform_losses
 from tests.convert.tables import import_tensors
 from tests.goldens import Golden, close, close_gradient

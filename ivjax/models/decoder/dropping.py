@@ -1,48 +1,16 @@
 """The language model with visual dropout: segments of layers, and fewer visual tokens after each."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text, stacked_variables
+from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.ops.cut import Params
-from ivjax.ops.visual_dropout import attention_to, best_of, compacted, kept_counts, positions_in
+from ivjax.ops.visual_dropout import attention_to, best_of, compacted, positions_in
 
 PADDING = -1  # the segment of what stands behind a row's last text
-
-
-@dataclass(frozen=True)
-class VisualDropout:
-    """After which layers visual tokens are dropped, and how.
-
-    Attributes:
-        layers: how many layers have run before each drop, ascending.
-        ratios: which share of all visual tokens is there before the first drop (1) and after each.
-        kind: how tokens are chosen: `uniform`, evenly spaced; `attention`, by how much the tokens before an
-            answer attend to them in the next layer; `uniform0_attention` and `uniform1_attention`, the first
-            or the first two drops uniform and the others by attention.
-    """
-
-    layers: tuple[int, ...]
-    ratios: tuple[float, ...]
-    kind: Literal["uniform", "attention", "uniform0_attention", "uniform1_attention"] = "attention"
-
-    @property
-    def uniform_drops(self) -> int:
-        """How many of the first drops are uniform."""
-        known = {
-            "uniform": len(self.layers),
-            "attention": 0,
-            "uniform0_attention": 1,
-            "uniform1_attention": 2,
-        }
-        return min(known[self.kind], len(self.layers))
-
-    def counts(self, visual: int) -> tuple[int, ...]:
-        """Returns how many of `visual` tokens are there before the first drop and after each."""
-        return kept_counts(visual, self.ratios)
 
 
 class Tokens(NamedTuple):

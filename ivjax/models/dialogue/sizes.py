@@ -1,5 +1,6 @@
 """The size of a dialogue model: any vision tower, a bridge and a language model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -48,6 +49,11 @@ class DialogueSize:
             *prefixed("bridge", self.bridge.rules),
             *prefixed("language", self.language.rules),
         )
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of the shortest video: those that the tower reads and the bridge merges."""
+        return math.lcm(self.vision.frames, self.bridge.clip_frames or 1)
 
     def build(self, compute: Compute) -> Any:
         """Returns the DialogueModel."""

@@ -46,6 +46,7 @@ class QFormerSize:
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.qformer.network"
 
+    clip_frames: ClassVar[int] = 1
     rules: ClassVar[Rules] = QFORMER
 
     @property

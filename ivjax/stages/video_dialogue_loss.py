@@ -1,0 +1,144 @@
+"""The loss of dialogue: cross entropy of the answers' tokens."""
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ivjax.experiment.computing import Compute
+from ivjax.models.bridge import Question
+from ivjax.models.costs import with_backward
+from ivjax.models.dialogue.model import DialogueModel
+from ivjax.ops.cut import Params
+from ivjax.ops.layout import constrain
+from ivjax.ops.word_losses import IGNORED, word_losses
+from ivjax.stages.objective import Batch, Medium, Metrics, Objective
+from ivjax.stages.video_dialogue import Bucket, VideoDialogue, Weighting
+from ivjax.stages.visual_dropping import drop_visual_tokens
+
+
+def build(stage: VideoDialogue, compute: Compute) -> Objective:
+    """Returns the stage's parameters, loss and batches."""
+    model: DialogueModel = stage.model(compute)
+
+    def loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        return answer_loss(stage, model, params, batch)
+
+    return Objective(
+        init=model.init,
+        loss=loss,
+        media={bucket.name: _medium(stage, bucket) for bucket in stage.buckets},
+        rules=stage.size.rules,
+        prepare=functools.partial(weighed, stage.weighting),
+        grid=stage.size.grid,
+        vocabulary={stage.dialogue_field: stage.size.language.vocabulary},
+    )
+
+
+def _medium(stage: VideoDialogue, bucket: Bucket) -> Medium:
+    return Medium(batch_of(stage, bucket), bucket.tokens, with_backward(_flops(stage, bucket)))
+
+
+def batch_of(stage: VideoDialogue, bucket: Bucket) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of one row of the batch."""
+    size, struct = stage.dialogue, jax.ShapeDtypeStruct
+    image = (*size.vision.image, 3)
+    words = struct((bucket.tokens,), jnp.int32)
+    arrays = {
+        "index": struct((), jnp.uint32),
+        "ids": words,
+        # What each token has to predict: labels that are shifted already, so that none crosses a conversation.
+        "targets": words,
+        "answer_tokens": words,
+        "segments": words,
+    }
+    if visual := stage.visual_tokens(bucket):
+        arrays |= {"places": words, "visual_segments": struct((visual,), jnp.int32)}
+    if bucket.clips:
+        arrays["video"] = struct((bucket.clips, size.clip_frames, *image), jnp.uint8)
+    if bucket.images:
+        arrays["images"] = struct((bucket.images, *image), jnp.uint8)
+    if bucket.clips and stage.question:
+        arrays["question"] = struct((bucket.clips, stage.question), jnp.int32)
+        arrays["question_mask"] = struct((bucket.clips, stage.question), jnp.bool_)
+    return arrays
+
+
+def _flops(stage: VideoDialogue, bucket: Bucket) -> dict[str, float]:
+    """Forward FLOPs of a row, by layer."""
+    size, frames = stage.dialogue, stage.dialogue.clip_frames
+    clip = size.flops(frames, 0)
+    found = {name: bucket.clips * clip[name] for name in ("vision", "bridge")}
+    if bucket.images:
+        _, rows, columns = size.vision.grid
+        found["vision"] += bucket.images * sum(size.vision.flops(rows * columns).values())
+        found["bridge"] += bucket.images * size.bridge.flops(1, (1, rows, columns))
+    return found | size.language.flops(bucket.tokens)
+
+
+def weighed(weighting: Weighting, batch: Batch) -> Batch:
+    """Returns the batch with `weights` (B, L): sums over the tokens of each row, and their mean over the rows, are
+    the mean that `weighting` asks for."""
+    tokens = jnp.maximum(batch["answer_tokens"], 1).astype(jnp.float32)
+    power = {"token": 0.0, "square_root": -0.5, "sample": -1.0}[weighting]
+    weights = jnp.where(batch["targets"] == IGNORED, 0.0, tokens**power)
+    # By the sum over the whole batch: micro-batches hold different numbers of answers.
+    return {**batch, "weights": weights * (len(weights) / jnp.maximum(weights.sum(), 1e-9))}
+
+
+class _Answers(NamedTuple):
+    """The last states (B, L, C) of a text, what each token has to predict (B, L), and what that counts (B, L)."""
+
+    states: jax.Array
+    targets: jax.Array
+    weights: jax.Array
+
+
+def answer_loss(
+    stage: VideoDialogue, model: DialogueModel, params: Params, batch: Batch
+) -> tuple[jax.Array, Metrics]:
+    """Returns the loss of a batch with weights, and the share of the tokens that would have been said."""
+    x = model.embed(params, batch["ids"], _visual_tokens(model, params, batch), batch.get("places"))
+    x = constrain(x, "batch", "tokens", None)
+    answers = _answers(stage, model, params, x, batch)
+    language = params["language"]
+    states, kernels = model.language.logit_products(language, answers.states)
+    found = word_losses(states, kernels, answers.targets)
+    loss, right = (jnp.sum(y * answers.weights) / len(x) for y in (found.loss, found.right))
+    return loss, {"right": right}
+
+
+def _visual_tokens(model: DialogueModel, params: Params, batch: Batch) -> jax.Array | None:
+    """Visual tokens (B, V, C) of the clips of each row, and of its images behind them."""
+    found, rows = [], len(batch["ids"])
+    if "video" in batch:
+        question = None
+        if "question" in batch:
+            words, mask = (batch[name] for name in ("question", "question_mask"))
+            question = Question(*(x.reshape(-1, x.shape[-1]) for x in (words, mask)))
+        found.append(model.see(params, batch["video"].reshape(-1, *batch["video"].shape[2:]), question))
+    if "images" in batch:
+        found.append(model.see(params, batch["images"].reshape(-1, 1, *batch["images"].shape[2:])))
+    if not found:
+        return None
+    visual = [x.reshape(rows, -1, x.shape[-1]) for x in found]
+    return constrain(jnp.concatenate(visual, axis=1), "batch", None, None)
+
+
+def _answers(
+    stage: VideoDialogue, model: DialogueModel, params: Params, x: jax.Array, batch: Batch
+) -> _Answers:
+    targets, weights = batch["targets"], batch["weights"]
+    if stage.dropout is None or "places" not in batch:
+        return _Answers(model.states(params, x, batch["segments"]), targets, weights)
+    language, unit = model.language, stage.visual_unit
+    states, left = drop_visual_tokens(
+        stage.dropout, unit, language, params["language"], x, batch["segments"], batch["places"] >= 0, targets
+    )
+    # `left` says where each token that is left stood before.
+    there, place = left >= 0, jnp.maximum(left, 0)
+    targets = jnp.where(there, jnp.take_along_axis(targets, place, axis=1), IGNORED)
+    weights = jnp.where(there, jnp.take_along_axis(weights, place, axis=1), 0.0)
+    return _Answers(language.normed(params["language"], states), targets, weights)
