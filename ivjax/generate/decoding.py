@@ -10,9 +10,9 @@ from ivjax.errors import UserError
 from ivjax.generate.sampling import Sampling, choose
 from ivjax.models.decoder.cache import Cache, CacheType
 from ivjax.models.decoder.dropping import PADDING
-from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.models.decoder.network import LanguageModel, Text, Written
 from ivjax.models.decoder.sizes import LanguageSize
+from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.ops.cut import Params
 
 ENDED = -1  # stands for the tokens of a row whose text has ended

@@ -4,9 +4,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from ivjax.ops.blockwise import Places, attend_in_blocks, visible
-from ivjax.ops.layout import activation_spec, one_device, platform
+from ivjax.ops.layout import activation_spec, one_device, platform, split_over
 
 _LANES = 128  # splash works on blocks of 128 tokens
 _MATRIX = 2048 * 2048  # logits of a head that are computed at once where all heads are; beyond it, in blocks
@@ -39,6 +40,9 @@ def attend(
         raise ValueError("attend needs segment ids for both queries and keys, or for neither")
     if window is not None and not causal:
         raise ValueError("attend has a window only where it is causal")
+    # The partitioner would gather the queries again, where a kernel or a loop walks along them.
+    if causal and start is None and q.shape[1] == k.shape[1] and split_over("tokens", q.shape[1]):
+        return _over_context(q, k, v, window, q_segments, kv_segments)
     kernel, matrix = _choose(q, k), q.shape[1] * k.shape[1]
     # The fused kernels count places of queries and keys from the same beginning.
     if start is None and kernel == "splash":
@@ -66,6 +70,28 @@ def _by_places(q, k, v, causal, window, start, q_segments, kv_segments) -> jax.A
     places = Places(causal, window, start)
     seen = visible(places, jnp.arange(q.shape[1]), jnp.arange(k.shape[1]), q_segments, kv_segments)
     return jax.nn.dot_product_attention(q, k, v, mask=seen[:, None], implementation="xla")
+
+
+def _over_context(q, k, v, window, q_segments, kv_segments) -> jax.Array:
+    """Causal attention whose queries are split over `context`: each device looks at the gathered keys.
+
+    Gathered and not sent round a ring, because heads share keys: of a quarter or an eighth as many heads
+    there is little to hold, and one gather overlaps with the projections.
+    """
+    if q_segments is None:
+        q_segments, kv_segments = (jnp.zeros(x.shape[:2], jnp.int32) for x in (q, k))
+    heads = "heads" if split_over("heads", k.shape[2]) else None
+    queries = activation_spec(q.shape, ("batch", "tokens", heads, None))
+    keys = activation_spec(k.shape, ("batch", None, heads, None))
+    ids = [PartitionSpec(*spec[:2]) for spec in (queries, keys)]
+
+    def local(q, k, v, q_segments, kv_segments):
+        start = jax.lax.axis_index("context") * q.shape[1]
+        return _by_places(q, k, v, True, window, start, q_segments, kv_segments)
+
+    # The loops of blocks do not say over which axes they vary, so the check of that would refuse them.
+    mapped = jax.shard_map(local, in_specs=(queries, keys, keys, *ids), out_specs=queries, check_vma=False)
+    return mapped(q, k, v, q_segments, kv_segments)
 
 
 def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:

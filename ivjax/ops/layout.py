@@ -25,8 +25,8 @@ def batch_spec() -> PartitionSpec:
 def activation_spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpec:
     """The spec of an activation on the mesh in context, one name (or None) per axis.
 
-    A dimension that its mesh axes do not divide is split over the first of them that do, or stays whole, because
-    jax refuses uneven shards.
+    A dimension that its mesh axes do not divide is split over the first of them that do, or stays whole,
+    because jax refuses uneven shards.
     """
     mesh = jax.sharding.get_abstract_mesh()
     spec: list[tuple[str, ...] | None] = []
@@ -36,6 +36,11 @@ def activation_spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> Pa
             axes = axes[:-1]
         spec.append(axes if math.prod(mesh.shape[axis] for axis in axes) > 1 else None)
     return PartitionSpec(*spec)
+
+
+def split_over(name: str, size: int) -> bool:
+    """Whether the mesh in context splits an activation axis of that name and size."""
+    return not one_device() and activation_spec((size,), (name,))[0] is not None
 
 
 def platform() -> str:

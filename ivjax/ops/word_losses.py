@@ -1,8 +1,8 @@
-"""Cross entropy of the next word, in blocks of the vocabulary: the logits of all tokens and words never exist.
+"""Cross entropy of the next word, in blocks of words: the logits of all tokens and words never exist.
 
-A language model's logits are its largest array: 8,192 tokens x 92,553 words are 3 GB in float32. Here a block of
-words is compared with all tokens at a time, and the backward pass makes its logits again. Blocks of words rather
-than of tokens, so that the head's gradient is made and summed over devices once, block by block.
+A language model's logits are its largest array: 8,192 tokens x 92,553 words are 3 GB in float32. Here a block
+of words is compared with all tokens at a time, and the backward pass makes its logits again. Blocks of words
+rather than of tokens, so that the head's gradient is made and summed over devices once, block by block.
 """
 
 import functools
@@ -22,8 +22,6 @@ _LOGITS = 2**25  # logits that a device holds at a time: 128 MiB in float32
 _LANES = 128
 _LOWEST = -1e30  # of a word that is hidden; finite, because a difference of two infinities is nan
 
-Arrays = tuple[jax.Array, ...]
-
 
 class WordLosses(NamedTuple):
     """For each token, its loss (B, L) float32, 0 where the label is IGNORED; and whether no word is likelier
@@ -33,11 +31,13 @@ class WordLosses(NamedTuple):
     right: jax.Array
 
 
-def word_losses(states: Arrays, kernels: Arrays, labels: jax.Array) -> WordLosses:
+def word_losses(
+    states: tuple[jax.Array, ...], kernels: tuple[jax.Array, ...], labels: jax.Array
+) -> WordLosses:
     """Cross entropies of labels (B, L) under logits that are the sum of states (B, L, C) @ kernel (C, V).
 
-    Several pairs of states and kernel are a head and additions of low rank to it. On a mesh, rows are split over
-    the batch axes, tokens over `context`, words over `tensor` and the kernels' channels over `fsdp`.
+    Several pairs of states and kernel are a head and additions of low rank to it. On a mesh, rows are split
+    over the batch axes, tokens over `context`, words over `tensor`, the kernels' channels over `fsdp`.
     """
     words = kernels[0].shape[1]
     ways = _ways("tensor")
@@ -48,11 +48,13 @@ def word_losses(states: Arrays, kernels: Arrays, labels: jax.Array) -> WordLosse
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _losses(words: int, states: Arrays, kernels: Arrays, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _losses(
+    words: int, states: tuple[jax.Array, ...], kernels: tuple[jax.Array, ...], labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     return _run(words, states, kernels, labels)[0]
 
 
-def _run(words: int, states: Arrays, kernels: Arrays, labels: jax.Array) -> Any:
+def _run(words: int, states: tuple[jax.Array, ...], kernels: tuple[jax.Array, ...], labels: jax.Array) -> Any:
     """Returns loss and rightness of each token, and the logarithm of its sum of exponentials."""
     split = _Split.of(states, kernels, words)
     rows, columns = split.tokens, split.kernels
@@ -116,7 +118,7 @@ class _Split(NamedTuple):
     gathered: tuple[bool, ...]
 
     @classmethod
-    def of(cls, states: Arrays, kernels: Arrays, words: int) -> "_Split":
+    def of(cls, states: tuple[jax.Array, ...], kernels: tuple[jax.Array, ...], words: int) -> "_Split":
         if one_device():
             one = PartitionSpec()
             return cls(words, one, (one,) * len(kernels), (), False, (False,) * len(kernels))
@@ -125,7 +127,7 @@ class _Split(NamedTuple):
         axes = (axis for part in tokens for axis in ((part,) if isinstance(part, str) else part or ()))
         sums = tuple(axis for axis in axes if _ways(axis) > 1)
         tensor = "tensor" if _ways("tensor") > 1 else None
-        # Channels stay split only where fsdp splits the tokens too, so that the gradient is scattered as it is summed.
+        # Only where fsdp splits the tokens too, so that the gradient is scattered as it is summed.
         gathered = tuple("fsdp" in sums and kernel.shape[0] % _ways("fsdp") == 0 for kernel in kernels)
         specs = tuple(PartitionSpec("fsdp" if whole else None, tensor) for whole in gathered)
         return cls(words, tokens, specs, sums, tensor is not None, gathered)
@@ -158,17 +160,28 @@ class _Blocks(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """One block: the logits (B, L, n), those of hidden words _LOWEST; whether each word is a token's label; the
-    kernels' columns, whole; and the first column."""
+    """One block of n words.
+
+    Attributes:
+        logits: (B, L, n) float32, those of hidden words _LOWEST.
+        is_label: (B, L, n) bool, whether a word is a token's label.
+        columns: of each kernel, all channels of the block.
+        start: its first column among the device's.
+    """
 
     logits: jax.Array
     is_label: jax.Array
-    columns: Arrays
+    columns: tuple[jax.Array, ...]
     start: jax.Array
 
 
 def _block(
-    split: _Split, states: Arrays, kernels: Arrays, labels: jax.Array, blocks: _Blocks, i: jax.Array
+    split: _Split,
+    states: tuple[jax.Array, ...],
+    kernels: tuple[jax.Array, ...],
+    labels: jax.Array,
+    blocks: _Blocks,
+    i: jax.Array,
 ) -> _Block:
     here = kernels[0].shape[1]
     start = jnp.minimum(i * blocks.size, here - blocks.size)
@@ -190,7 +203,9 @@ def _block(
     return _Block(jnp.where(counts, logits, _LOWEST), is_label, tuple(columns), start)
 
 
-def _forward(split: _Split, states: Arrays, kernels: Arrays, labels: jax.Array) -> Any:
+def _forward(
+    split: _Split, states: tuple[jax.Array, ...], kernels: tuple[jax.Array, ...], labels: jax.Array
+) -> Any:
     blocks = _Blocks.of(labels.size, kernels[0].shape[1])
 
     def add(i: jax.Array, sums: Any) -> Any:
@@ -214,8 +229,8 @@ def _forward(split: _Split, states: Arrays, kernels: Arrays, labels: jax.Array) 
 def _backward(
     split: _Split,
     wants: Any,
-    states: Arrays,
-    kernels: Arrays,
+    states: tuple[jax.Array, ...],
+    kernels: tuple[jax.Array, ...],
     labels: jax.Array,
     total: jax.Array,
     gradient: jax.Array,
@@ -256,7 +271,7 @@ def _backward(
 
 
 def _summed(split: _Split, part: jax.Array, scatter: bool) -> jax.Array:
-    """The sum over the devices that hold other tokens; `scatter` leaves each the channels that are its own."""
+    """The sum over devices that hold other tokens; with `scatter` each keeps the channels of its own."""
     others = tuple(axis for axis in split.sums if not (scatter and axis == "fsdp"))
     if scatter:
         part = jax.lax.psum_scatter(part, "fsdp", tiled=True)

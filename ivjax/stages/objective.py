@@ -65,9 +65,8 @@ class Objective:
         running: paths of parameters that no gradient moves: each step moves them by the share `MOMENTUM`
             towards the term of the same name.
         joint: the loss in two halves, where it compares the rows of a batch with each other.
-        prepare: adds arrays that depend on the whole batch, such as the weight of each token in a mean over all
-            of them; called before the batch is cut into micro-batches. With them the loss must be a mean over
-            rows.
+        prepare: adds arrays that depend on the whole batch, such as each token's weight in a mean over all of
+            them; called before the batch is cut into micro-batches. With them the loss is a mean over rows.
         eval_loss: the loss on clips that are not trained on: without dropout and drop-path, batch norms by
             their running statistics, masks as in training (None: `loss`, which has none of these).
         grid: the patch grid that position tables of weight files are resized to.

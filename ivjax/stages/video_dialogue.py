@@ -95,11 +95,13 @@ class VideoDialogue:
         """Raises if the options do not fit each other."""
         self.dialogue.check("dialogue")
         if not self.buckets:
-            raise UserError("stage.buckets is empty; name at least one, such as Bucket('main', 1024, clips=4)")
+            raise UserError(
+                "stage.buckets is empty; name at least one, such as Bucket('main', 1024, clips=4)"
+            )
         if self.dialogue.bridge.clip_frames is None:
             raise UserError(
-                "stage.dialogue.bridge.clip_frames=None merges a whole video at once, which a batch of several "
-                "videos cannot; give a number of frames"
+                "stage.dialogue.bridge.clip_frames=None merges a whole video at once, which a batch of "
+                "several videos cannot; give a number of frames"
             )
         if self.dropout is not None:
             self.dropout.check("stage.dropout", self.dialogue.language.depth)
@@ -112,18 +114,20 @@ class VideoDialogue:
         for number, bucket in enumerate(self.buckets):
             self._check_bucket(f"stage.buckets.{number}", bucket)
             if names.count(bucket.name) > 1:
-                raise UserError(
-                    f"stage.buckets: {bucket.name!r} is the name of several; give each its own"
-                )
+                raise UserError(f"stage.buckets: {bucket.name!r} is the name of several; give each its own")
 
     def _check_bucket(self, where: str, bucket: Bucket) -> None:
         if bucket.tokens < 2 or bucket.clips < 0 or bucket.images < 0:
-            raise UserError(f"{where}={bucket} is no row of a text; give tokens of 2 or more, and no negative")
+            raise UserError(
+                f"{where}={bucket} is no row of a text; give tokens of 2 or more, and no negative"
+            )
         if bucket.images and not self.dialogue.vision.reads_images:
-            raise UserError(f"{where}.images={bucket.images}, and the vision tower reads no images; set it to 0")
+            raise UserError(
+                f"{where}.images={bucket.images}, and the vision tower reads no images; set it to 0"
+            )
         visual = self.visual_tokens(bucket)
         if visual >= bucket.tokens:
             raise UserError(
-                f"{where} has {visual} visual tokens in rows of tokens={bucket.tokens}, which leaves no place for "
-                "words; take more tokens or fewer clips"
+                f"{where} has {visual} visual tokens in rows of tokens={bucket.tokens}, which leaves no place "
+                "for words; take more tokens or fewer clips"
             )

@@ -49,7 +49,7 @@ def batch_of(stage: VideoDialogue, bucket: Bucket) -> Mapping[str, jax.ShapeDtyp
     arrays = {
         "index": struct((), jnp.uint32),
         "ids": words,
-        # What each token has to predict: labels that are shifted already, so that none crosses a conversation.
+        # What each token has to predict: shifted already, so that no label crosses a conversation.
         "targets": words,
         "answer_tokens": words,
         "segments": words,
@@ -79,8 +79,8 @@ def _flops(stage: VideoDialogue, bucket: Bucket) -> dict[str, float]:
 
 
 def weighed(weighting: Weighting, batch: Batch) -> Batch:
-    """Returns the batch with `weights` (B, L): sums over the tokens of each row, and their mean over the rows, are
-    the mean that `weighting` asks for."""
+    """Returns the batch with `weights` (B, L): the mean over rows of the weighted sums of their tokens is the
+    mean that `weighting` asks for."""
     tokens = jnp.maximum(batch["answer_tokens"], 1).astype(jnp.float32)
     power = {"token": 0.0, "square_root": -0.5, "sample": -1.0}[weighting]
     weights = jnp.where(batch["targets"] == IGNORED, 0.0, tokens**power)
@@ -89,7 +89,13 @@ def weighed(weighting: Weighting, batch: Batch) -> Batch:
 
 
 class _Answers(NamedTuple):
-    """The last states (B, L, C) of a text, what each token has to predict (B, L), and what that counts (B, L)."""
+    """What is asked of a text's tokens.
+
+    Attributes:
+        states: (B, L, C), the last ones.
+        targets: (B, L), what each token has to predict.
+        weights: (B, L), what that counts.
+    """
 
     states: jax.Array
     targets: jax.Array

@@ -1,4 +1,4 @@
-"""Visual dropout of packed conversations: how many visual tokens of each go, and which the uniform drops take."""
+"""Visual dropout of packed conversations: how many visual tokens of each stay."""
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +25,20 @@ def drop_visual_tokens(
     visual: jax.Array,
     targets: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Runs all layers on embeddings x (B, L, C). Returns the last states (B, L, C), those that are left at the front,
-    and where each stood before (B, L) int32, negative for none.
+    """Runs all layers on embeddings x (B, L, C).
 
-    segments (B, L), visual (B, L) bool, targets (B, L): what tokens have to predict. Conversations have multiples of
-    `unit` visual tokens.
+    Returns the last states (B, L, C), with those that are left at the front, and where each stood before
+    (B, L) int32, negative for none.
+
+    Args:
+        dropout: which tokens are dropped.
+        unit: conversations have multiples of so many visual tokens.
+        model: the language model, with its parameters `params`.
+        params: those parameters.
+        x: the embeddings.
+        segments: (B, L), the conversation of each token.
+        visual: (B, L) bool, whether it is a visual token.
+        targets: (B, L), what it has to predict.
     """
     length = x.shape[1]
     conversations, mine = min(_CONVERSATIONS, length), jnp.maximum(segments, 0)

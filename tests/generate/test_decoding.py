@@ -12,8 +12,8 @@ from ivjax.generate.decoding import Decoding, decode, next_logits
 from ivjax.generate.generator import Generator, row_keys
 from ivjax.generate.prefill import prefill, prompt_logits
 from ivjax.generate.prompts import Prompts, on_the_right
-from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.models.decoder.sizes import Rotary
+from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.generate.whole_pass import (

@@ -19,8 +19,10 @@ class Conversation(NamedTuple):
     targets: np.ndarray
 
 
-def conversation(stage: VideoDialogue, seed: int, clips: int, question: int, answers: Sequence[int]) -> Conversation:
-    """A start, `clips` clips, then for each answer a question of so many tokens and an answer of its length."""
+def conversation(
+    stage: VideoDialogue, seed: int, clips: int, question: int, answers: Sequence[int]
+) -> Conversation:
+    """A start, `clips` clips, then for each answer a question of so many tokens and the answer."""
     rng, size = np.random.default_rng(seed), stage.dialogue
     video = rng.integers(0, 256, (clips, size.clip_frames, *size.vision.image, 3), np.uint8)
     visual = clips * stage.clip_tokens
@@ -37,7 +39,9 @@ def conversation(stage: VideoDialogue, seed: int, clips: int, question: int, ans
     return Conversation(video, ids, places, np.append(targets, IGNORED).astype(np.int32))
 
 
-def row_of(stage: VideoDialogue, bucket: Bucket, conversations: Sequence[Conversation], index: int = 0) -> dict:
+def row_of(
+    stage: VideoDialogue, bucket: Bucket, conversations: Sequence[Conversation], index: int = 0
+) -> dict:
     """The arrays of one row, by name."""
     row = {name: np.zeros(spec.shape, spec.dtype) for name, spec in batch_of(stage, bucket).items()}
     row["index"] = np.uint32(index)

@@ -1,20 +1,14 @@
 """The stage of dialogue: packed and unpacked, whole and in micro-batches, on one device and on four."""
 
-import dataclasses
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.ops.layout import batch_spec
 from ivjax.stages.video_dialogue import Bucket, VideoDialogue
-from ivjax.stages.video_dialogue_loss import weighed
 from ivjax.train.gradients import gradients_of
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
@@ -59,3 +53,19 @@ def test_packed_conversations_have_the_loss_and_the_gradients_of_single_ones(unp
     first, second, third, fourth = conversations()
     rows = [row_of(STAGE, PACKED, [first, second, third]), row_of(STAGE, PACKED, [fourth], 1)]
     same(loss_and_gradients(STAGE, batch(rows)), unpacked)
+
+
+def on_mesh(stage, rows, **shape):
+    mesh = build_mesh(MeshShape(**shape), jax.devices()[:4])
+    objective = stage.build(FLOAT32)
+    params = any_params(objective)
+    split = jax.sharding.NamedSharding(mesh, batch_spec())
+    with jax.set_mesh(mesh):
+        params = jax.device_put(params, shardings_of(params, mesh, objective.rules))
+        return loss_and_gradients(stage, jax.device_put(rows, split), params=params)
+
+
+def test_four_devices_that_split_tokens_words_and_clips_give_the_numbers_of_one(unpacked):
+    same(on_mesh(STAGE, apart(), data=1, tensor=2, context=2), unpacked)
+    same(on_mesh(STAGE, apart(), data=1, fsdp=2, context=2), unpacked)
+    same(on_mesh(STAGE, apart(), data=2, fsdp=2), unpacked)

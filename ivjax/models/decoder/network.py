@@ -287,7 +287,7 @@ class LanguageModel:
         return cast(jax.Array, norm.apply({"params": params["norm"]}, x))
 
     def logit_products(self, params: Params, states: jax.Array) -> tuple[Any, Any]:
-        """Returns what logits are the sum of products of: states (..., C) each, and kernels (C, vocabulary)."""
+        """Returns states (..., C) and kernels (C, vocabulary) whose products, added up, are the logits."""
         head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
         factors = params.get("lora", {}).get("head")
         if factors is None:

@@ -38,7 +38,7 @@ class VisualDropout:
         return tuple(int(visual * ratio) for ratio in self.ratios)
 
     def check(self, name: str, depth: int) -> None:
-        """Raises if a language model of so many layers cannot drop so; `name` is its path in the experiment."""
+        """Raises if a language model of `depth` layers cannot drop so; `name` is its path in messages."""
         inside = all(a < b for a, b in zip((0, *self.layers), (*self.layers, depth), strict=True))
         if not self.layers or not inside:
             raise UserError(

@@ -71,7 +71,7 @@ class DialogueModel:
         """Returns embeddings (B, L, C) of token ids (B, L), with visual tokens (B, n, C) at their places.
 
         The k-th place of a row with `size.visual_token` takes the row's k-th visual token; several videos of
-        a row follow each other in `visual`. `places` (B, L) says instead which one stands where, -1 for words.
+        a row follow each other in `visual`. `places` (B, L) says instead which one stands where; -1: a word.
         """
         size = self.size
         # Under jit the ids are not known, so there it is the caller's business (DialogueSize.check_prompt).
