@@ -128,6 +128,6 @@ class VideoDialogue:
         visual = self.visual_tokens(bucket)
         if visual >= bucket.tokens:
             raise UserError(
-                f"{where} has {visual} visual tokens in rows of tokens={bucket.tokens}, which leaves no place "
-                "for words; take more tokens or fewer clips"
+                f"{where} has {visual} visual tokens in rows of tokens={bucket.tokens}, which leaves no "
+                "place for words; take more tokens or fewer clips"
             )
