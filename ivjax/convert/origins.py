@@ -34,7 +34,6 @@ from ivjax.experiment.kept_files import FROZEN
 from ivjax.experiment.patterns import covers
 from ivjax.experiment.run_folder import folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
-from ivjax.models.dual_size import DualSize
 from ivjax.models.sizes import Grid
 from ivjax.ops.cut import Params, joined
 from ivjax.ops.trees import paths_of
@@ -221,9 +220,9 @@ def _read_entry(
 
 
 def _towers(stage: Stage) -> dict[str, Any]:
-    """Returns the sizes of the branches that a file may fill: video towers, and the text tower of a pair."""
-    text = {"text": stage.size.text} if isinstance(stage.size, DualSize) else {}
-    return {**stage.encoders(), **text}
+    """Returns the sizes of the branches that a file may fill: video towers, and what stands beside them."""
+    others = getattr(stage.size, "branches", dict)
+    return {**stage.encoders(), **others()}
 
 
 def import_into(
@@ -268,7 +267,7 @@ def shapes_by_path(tree: Mapping[str, Any]) -> dict[str, Shape]:
 def _open_file(path: Path, what: str, branch: str, kind: type | None) -> OpenedFile:
     """Opens a file or a run, or a branch of it. Of families that fit alike, takes one that holds `kind`."""
     likely = [family for family in FAMILIES.values() if kind and family.holds(kind, branch)]
-    if branch and is_run(path):
+    if branch and is_run(path) and not _is_part_of_run(path, branch):
         file = recognise(_branch_of_run(path, branch), what, likely=likely)
         branch = ""
     else:
@@ -276,6 +275,13 @@ def _open_file(path: Path, what: str, branch: str, kind: type | None) -> OpenedF
     if kind and not file.family.holds(kind, branch):
         raise UserError(f"{what} is of {file.family.name}: {_other_choice(file.family, what, kind)}")
     return file
+
+
+def _is_part_of_run(folder: Path, branch: str) -> bool:
+    """Whether a branch of what a run trained is no tower, but one of the parts that its family knows."""
+    stage = stored_experiment(folder).stage
+    found = family_of_stage(stage)
+    return branch not in stage.encoders() and found is not None and branch in found[0].branches
 
 
 def _branch_of_run(folder: Path, branch: str) -> Tensors:

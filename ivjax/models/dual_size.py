@@ -54,6 +54,10 @@ class DualSize:
         """Returns the video tower, which can stand alone."""
         return {"vision": self.vision}
 
+    def branches(self) -> Mapping[str, Any]:
+        """Returns the sizes of what a weight file may fill beside the video tower."""
+        return {"text": self.text}
+
     def trains_pooling(self) -> bool:
         """True: the loss compares pooled features."""
         return True

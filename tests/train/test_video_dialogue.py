@@ -1,20 +1,40 @@
 """The stage of dialogue: packed and unpacked, whole and in micro-batches, on one device and on four."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.convert.families.dialogue import INTERNVIDEO2_5_CHAT
+from ivjax.convert.families.language_models import LLAMA
+from ivjax.convert.formats.tensors import Arrays
+from ivjax.convert.origins import read_weights
+from ivjax.convert.starting import shapes_of
+from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.ops.layout import batch_spec
+from ivjax.ops.trees import paths_of
+from ivjax.ops.word_losses import IGNORED, word_losses
 from ivjax.stages.video_dialogue import Bucket, VideoDialogue
+from ivjax.stages.video_dialogue_loss import answer_loss, weighed
+from ivjax.stages.visual_dropping import drop_visual_tokens
 from ivjax.train.gradients import gradients_of
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
-from tests.goldens import close
+from tests.goldens import close, close_gradient
 from tests.models.params import any_params
+from tests.models.test_decoder import exported
+from tests.models.test_decoder_dropout import CASES
+from tests.models.test_decoder_dropout import Case as Dropping
+from tests.models.test_dialogue import Case as Whole
+from tests.train import micro
 from tests.train.dialogues import batch, conversation, row_of
+from tests.train.micro import saved
 
 FLOAT32 = Compute("float32")
 PACKED, SINGLE = Bucket("packed", 96, clips=4), Bucket("single", 64, clips=4)
@@ -65,7 +85,125 @@ def on_mesh(stage, rows, **shape):
         return loss_and_gradients(stage, jax.device_put(rows, split), params=params)
 
 
-def test_four_devices_that_split_tokens_words_and_clips_give_the_numbers_of_one(unpacked):
-    same(on_mesh(STAGE, apart(), data=1, tensor=2, context=2), unpacked)
-    same(on_mesh(STAGE, apart(), data=1, fsdp=2, context=2), unpacked)
-    same(on_mesh(STAGE, apart(), data=2, fsdp=2), unpacked)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"tensor": 2, "context": 2},
+        pytest.param({"fsdp": 2, "context": 2}, marks=pytest.mark.slow),
+        pytest.param({"context": 4}, marks=pytest.mark.slow),
+        pytest.param({"data": 2, "fsdp": 2}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_four_devices_that_split_tokens_words_and_clips_give_the_numbers_of_one(unpacked, shape):
+    same(on_mesh(STAGE, apart(), **{"data": 1, **shape}), unpacked)
+
+
+@pytest.mark.parametrize("weighting", ["token", "sample", "square_root"])
+def test_weights_make_a_sum_over_tokens_the_mean_that_is_asked_for(weighting):
+    rows = apart()
+    weights = weighed(weighting, jax.tree.map(jnp.asarray, rows))["weights"] / len(rows["ids"])
+    lengths = np.array([sum(answers) for _, _, answers in SHAPES])
+    power = {"token": 1.0, "sample": 0.0, "square_root": 0.5}[weighting]
+    close(weights.sum(1), lengths**power / np.sum(lengths**power))
+    assert not np.any(weights[rows["targets"] == IGNORED])
+
+
+@pytest.mark.slow
+def test_micro_batches_of_ragged_answers_have_the_gradient_of_the_whole_batch(unpacked):
+    same(loss_and_gradients(STAGE, apart(), micro_batches=2), unpacked)
+
+
+@pytest.mark.golden
+def test_s3_internvideo25_tiny_loss_and_gradients_of_the_stage_are_the_originals():
+    case = Whole()
+    labels, ids = np.asarray(case.golden["inputs/labels"], np.int32), np.asarray(case.ids)
+    targets = np.pad(labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
+    seen = ids == case.size.visual_token
+    rows = {
+        "ids": ids,
+        "targets": targets,
+        "answer_tokens": np.where(targets == IGNORED, 0, np.sum(targets != IGNORED, 1, keepdims=True)),
+        "segments": np.zeros_like(ids),
+        "places": np.where(seen, np.cumsum(seen, 1) - 1, -1),
+        "video": case.video.reshape(1, -1, case.size.clip_frames, *case.video.shape[2:]),
+    }
+    stage = VideoDialogue(case.size, (Bucket("main", ids.shape[1]),))
+    rows = weighed("token", jax.tree.map(jnp.asarray, rows))
+
+    loss, gradients = jax.jit(jax.value_and_grad(lambda p: answer_loss(stage, case.model, p, rows)[0]))(
+        case.params
+    )
+    np.testing.assert_allclose(loss, case.golden["losses/loss"], rtol=1e-4)
+    leaves = Arrays(dict(paths_of(jax.device_get(gradients))))
+    found = {lazy.name: lazy for lazy in INTERNVIDEO2_5_CHAT.original_tensors(leaves, case.size)}
+    for name, gradient in case.golden.group("grads").items():
+        close_gradient(found[name].read(), gradient)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", [name for name in CASES if Dropping(name).facts["train"]])
+def test_s3_visual_dropout_loss_and_gradients_of_packed_rows_are_the_originals(name):
+    case = Dropping(name)
+    targets = jnp.pad(case.tokens.labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
+    segments, visual = case.tokens.segments, case.tokens.visual
+
+    def loss(params, x):
+        states, left = drop_visual_tokens(case.dropout, 1, case.model, params, x, segments, visual, targets)
+        states, kernels = case.model.logit_products(params, case.model.normed(params, states))
+        kept = jnp.where(left >= 0, jnp.take_along_axis(targets, jnp.maximum(left, 0), axis=1), IGNORED)
+        return word_losses(states, kernels, kept).loss.sum() / jnp.sum(kept != IGNORED)
+
+    value, (gradients, of_x) = jax.jit(jax.value_and_grad(loss, (0, 1)))(case.params, case.x)
+    np.testing.assert_allclose(value, case.golden[f"losses/{name}"], rtol=1e-4)
+    named = exported(LLAMA, gradients, case.size) | {"inputs_embeds": of_x}
+    for tensor, gradient in case.golden.group(f"grads/{name}").items():
+        close_gradient(named[tensor], gradient)
+
+
+@pytest.mark.slow
+def test_packed_conversations_lose_the_visual_tokens_that_single_ones_lose():
+    stage = dataclasses.replace(STAGE, dropout=VisualDropout((1,), (1.0, 0.5), "uniform"))
+    first, second, third, fourth = conversations()
+    rows = [row_of(stage, PACKED, [first, second, third]), row_of(stage, PACKED, [fourth], 1)]
+    same(loss_and_gradients(stage, batch(rows)), loss_and_gradients(stage, apart(stage)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"buckets": ()}, "stage.buckets is empty"),
+        ({"buckets": (PACKED, PACKED)}, "'packed' is the name of several"),
+        ({"buckets": (Bucket("short", 8, clips=1),)}, "8 visual tokens in rows of tokens=8"),
+        ({"buckets": (Bucket("short", 8, clips=-1),)}, "is no row of a text"),
+        ({"question": 4}, "stage.question=4, and the bridge reads no questions"),
+        ({"dropout": VisualDropout((2,), (1.0, 0.5))}, r"stage.dropout.layers=\(2,\) must ascend"),
+        ({"dropout": VisualDropout((1,), (0.5, 1.0))}, r"stage.dropout.ratios=\(0.5, 1.0\) must be 2"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_sentence(changes, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(STAGE, **changes).build(FLOAT32)
+
+
+@pytest.mark.parametrize("by_parts", [True, False])
+def test_a_run_starts_from_files_of_its_parts(tmp_path, by_parts):
+    earlier = dataclasses.replace(micro.experiment, stage=STAGE)
+    params = saved(tmp_path, earlier)
+    names = ("vision", "bridge", "language")
+    entries = tuple(f"{name}={tmp_path}#{name}" for name in names) if by_parts else (str(tmp_path),)
+    later = dataclasses.replace(earlier, init_from=entries)
+    objective = STAGE.build(FLOAT32)
+    found = read_weights(objective, later, shapes_of(objective, "float32").trained)
+    assert found.keys() == params.keys()
+    for path, leaf in params.items():
+        np.testing.assert_array_equal(found[path], leaf)
+
+
+def test_a_part_that_no_file_gives_is_named(tmp_path):
+    earlier = dataclasses.replace(micro.experiment, stage=STAGE)
+    saved(tmp_path, earlier)
+    later = dataclasses.replace(earlier, init_from=(f"text={tmp_path}#language",))
+    objective = STAGE.build(FLOAT32)
+    with pytest.raises(UserError, match="no branch text; its branches are vision, bridge, language"):
+        read_weights(objective, later, shapes_of(objective, "float32").trained)

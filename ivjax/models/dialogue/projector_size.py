@@ -43,6 +43,7 @@ class ProjectorSize:
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.dialogue.projector"
 
+    grid: ClassVar[None] = None
     rules: ClassVar[Rules] = RULES
 
     @property

@@ -63,6 +63,10 @@ class DialogueSize:
         """Returns the vision tower, which can stand alone."""
         return {"vision": self.vision}
 
+    def branches(self) -> Mapping[str, Any]:
+        """Returns the sizes of what a weight file may fill beside the vision tower."""
+        return {"bridge": self.bridge, "language": self.language}
+
     def trains_pooling(self) -> bool:
         """False: a bridge reads tokens."""
         return False

@@ -47,6 +47,7 @@ class QFormerSize:
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.qformer.network"
 
     clip_frames: ClassVar[int] = 1
+    grid: ClassVar[None] = None
     rules: ClassVar[Rules] = QFORMER
 
     @property
