@@ -16,8 +16,12 @@ from ivjax.data_pipelines.augment.recipe import (
     VALIDATE,
     Augment,
 )
-from ivjax.data_pipelines.fields import Caption, Frames, Label
-from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
+from ivjax.data_pipelines.dialogue.seeing import Seeing
+from ivjax.data_pipelines.dialogue.templates import InternVl, Plain, QwenChat
+from ivjax.data_pipelines.dialogue.tiling import Tiling
+from ivjax.data_pipelines.dialogue.videochat2 import VideoChat2
+from ivjax.data_pipelines.fields import Caption, Frames, Label, Turns
+from ivjax.data_pipelines.load.mixture import Corpus, Dialogues, Media, Mixture
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.data_pipelines.sampling import (
     ByDuration,
@@ -31,11 +35,21 @@ from ivjax.data_pipelines.sampling import (
     Within,
 )
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
+from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 from ivjax.data_pipelines.tokenizers.tokenizer_json import TokenizerJson
 
 __all__ = [
+    "VideoChat2",
+    "Tiling",
+    "QwenChat",
+    "Plain",
+    "InternVl",
+    "Seeing",
+    "Turns",
+    "Dialogues",
+    "ChatTokenizer",
     "FINETUNE",
     "PROBE",
     "TEST",

@@ -5,18 +5,15 @@ Importable without any decoder: a config builds fields, worker processes run the
 
 import abc
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import Clip
+from ivjax.data_pipelines.video.clip_video import ClipVideo
 from ivjax.errors import UserError
-
-if TYPE_CHECKING:
-    from ivjax.data_pipelines.video.decode import VideoFacts
 
 
 class ArraySpec(NamedTuple):
@@ -54,21 +51,6 @@ class RowDraw(NamedTuple):
     def shared(self, purpose: str) -> np.random.Generator:
         """Random numbers for one purpose, the same in all repeats of a clip."""
         return generator(self.seed, self.first, purpose)
-
-
-class ClipVideo(Protocol):
-    """The opened pictures of a clip."""
-
-    @property
-    def probe(self) -> "VideoFacts":
-        """Frames, frame rate and size."""
-        ...
-
-    def read(
-        self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
-    ) -> np.ndarray:
-        """Frames by number, cropped to `box` and resized to `size` (height, width): (n, H, W, 3) uint8."""
-        ...
 
 
 class ReadableClip(Protocol):

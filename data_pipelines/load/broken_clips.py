@@ -34,14 +34,16 @@ class BrokenClipLog:
         limit: the share of broken clips above which `add` raises UserError.
         file: lists each broken clip once (JSON lines); None keeps no list.
         path: where the mixture stands in the experiment, for messages.
+        per_row: clips of a row, where several share one.
     """
 
-    def __init__(self, limit: float, file: Path | None = None, path: str = "data"):
+    def __init__(self, limit: float, file: Path | None = None, path: str = "data", per_row: float = 1.0):
         self._limit = limit
+        self._per_row = per_row
         self._file = file
         self._path = path
         self._named: dict[tuple[str, str, int], BrokenClip] = {}
-        self._clips = 0
+        self._rows = self._clips = 0
         self.causes: Counter[str] = Counter()
         if file is not None and file.is_file():
             self._remember(file)
@@ -51,9 +53,10 @@ class BrokenClipLog:
         """Each broken clip that was met, once."""
         return list(self._named.values())
 
-    def add(self, clips: int, broken: Sequence[BrokenClip]) -> None:
-        """Counts `clips` further clips; `broken` are those of them, and of their replacements, that are."""
-        self._clips += clips
+    def add(self, rows: int, broken: Sequence[BrokenClip]) -> None:
+        """Counts the clips of further rows; `broken` are those of them, and of their replacements, that are."""
+        self._rows += rows
+        self._clips = round(self._rows * self._per_row)
         for clip in broken:
             self.causes[clip.cause] += 1
             self._list(clip)

@@ -5,13 +5,13 @@ import queue
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from ivjax.data_pipelines.child import LOST_CAUSES, Child, LostError, SteadyChild
 from ivjax.data_pipelines.load.batch_rows import BatchRow, fill_row
 from ivjax.data_pipelines.load.broken_clips import BrokenClip
 from ivjax.data_pipelines.load.decode_worker import Answer, room, views
-from ivjax.data_pipelines.load.examples import ExampleMaker
+from ivjax.data_pipelines.load.examples import LeftOut, Maker
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import CacheCounts, FrameCache, cache_file
 from ivjax.data_pipelines.video.shared_memory import memory_file
@@ -21,12 +21,19 @@ _TIMES = 256  # clips whose decode time the log averages
 _ATTEMPTS = 32  # broken replacements in a row after which the corpus itself must be at fault
 
 
+class Ran(NamedTuple):
+    """The seconds that making an example took, and what was left out of it."""
+
+    seconds: float
+    left_out: tuple[LeftOut, ...] = ()
+
+
 class _Runner(Protocol):
-    """Writes one example into a row and returns the seconds that making it took; raises ClipError."""
+    """Writes one example into a row; raises ClipError."""
 
     threads: int
 
-    def run(self, index: int, number: int, row: BatchRow) -> float: ...
+    def run(self, index: int, number: int, row: BatchRow) -> Ran: ...
 
     def stop(self) -> None: ...
 
@@ -46,7 +53,7 @@ class ClipFiller:
 
     def __init__(
         self,
-        maker: ExampleMaker,
+        maker: Maker,
         workers: int,
         seconds: float,
         cache_gib: float = 0.0,
@@ -78,12 +85,14 @@ class ClipFiller:
         candidate = number
         for attempt in range(_ATTEMPTS):
             # The originals too take another random clip after any error, but a different one on each run.
-            error = self._try(index, candidate, row)
-            if error is None:
+            tried = self._try(index, candidate, row)
+            if isinstance(tried, Ran):
                 if "replaced" in row:
                     row["replaced"][...] = attempt > 0
-                return broken
-            broken.append(self._broken(candidate, error))
+                return [*broken, *map(self._broken_part, tried.left_out)]
+            broken.append(
+                self._broken_part(LeftOut(*self._maker.locate(candidate), tried.cause, tried.detail))
+            )
             # Of the clip whose turn it was, not of the last candidate: so it is the same after a restart.
             candidate = self._maker.replacement(number, index, attempt)
         raise UserError(
@@ -118,11 +127,11 @@ class ClipFiller:
         if self._cache_file is not None:
             self._cache_file.close()
 
-    def _try(self, index: int, number: int, row: BatchRow) -> ClipError | None:
+    def _try(self, index: int, number: int, row: BatchRow) -> Ran | ClipError:
         if number in self._costly:
             return self._costly[number]
         try:
-            self._times.append(self._runner.run(index, number, row))
+            ran = self._runner.run(index, number, row)
         except ClipError as error:
             if error.cause in LOST_CAUSES:
                 # A clip that takes too long to be decoded whole may still give the few frames of a row.
@@ -130,12 +139,12 @@ class ClipFiller:
                     return self._try(index, number, row)
                 self._costly[number] = error
             return error
-        return None
+        self._times.append(ran.seconds)
+        return ran
 
-    def _broken(self, number: int, error: ClipError) -> BrokenClip:
-        corpus, local = self._maker.locate(number)
-        shard, record = self._maker.corpora[corpus].place(local)
-        return BrokenClip(self._maker.folders[corpus], shard, record, error.cause, error.detail)
+    def _broken_part(self, part: LeftOut) -> BrokenClip:
+        shard, record = self._maker.corpora[part.corpus].place(part.record)
+        return BrokenClip(self._maker.folders[part.corpus], shard, record, part.cause, part.detail)
 
 
 class InProcess:
@@ -143,14 +152,15 @@ class InProcess:
 
     threads = 2
 
-    def __init__(self, maker: ExampleMaker):
+    def __init__(self, maker: Maker):
         self._maker = maker
 
-    def run(self, index: int, number: int, row: BatchRow) -> float:
-        """Fills a row in this thread; returns the seconds it took."""
+    def run(self, index: int, number: int, row: BatchRow) -> Ran:
+        """Fills a row in this thread."""
         started = time.perf_counter()
-        fill_row(row, self._maker.make(index, number), index, number)
-        return time.perf_counter() - started
+        example = self._maker.make(index, number)
+        fill_row(row, example, index, number)
+        return Ran(time.perf_counter() - started, example.left_out)
 
     def stop(self) -> None:
         """Does nothing: a decoder in a thread cannot be stopped."""
@@ -162,7 +172,7 @@ class InProcess:
 class Processes:
     """Worker processes, each busy with one clip at a time; one that dies or hangs is replaced."""
 
-    def __init__(self, maker: ExampleMaker, count: int, seconds: float, cache: IO[bytes] | None):
+    def __init__(self, maker: Maker, count: int, seconds: float, cache: IO[bytes] | None):
         self.threads = count + 1  # one copies a finished example while its worker is at the next
         self._seconds = seconds
         self._workers = [_Worker(maker, cache) for _ in range(count)]
@@ -170,17 +180,17 @@ class Processes:
         for worker in self._workers:
             self._idle.put(worker)
 
-    def run(self, index: int, number: int, row: BatchRow) -> float:
-        """Fills a row from the next idle worker; returns the seconds it took."""
+    def run(self, index: int, number: int, row: BatchRow) -> Ran:
+        """Fills a row from the next idle worker."""
         # A SimpleQueue hands each worker to one thread, and needs no lock around the choice.
         worker = self._idle.get()
         try:
-            error, taken = worker.make(index, number, self._seconds)
+            error, left_out, taken = worker.make(index, number, self._seconds)
             if error is not None:
                 raise error
             # Copied before the worker is given back: its next clip goes into the same memory.
             fill_row(row, worker.slot, index, number)
-            return taken
+            return Ran(taken, left_out)
         except LostError as lost:
             raise ClipError(lost.cause, lost.detail) from None
         finally:
@@ -200,7 +210,7 @@ class Processes:
 class _Worker:
     """A worker process, started again after a crash, and the memory that it shares with this one."""
 
-    def __init__(self, maker: ExampleMaker, cache: IO[bytes] | None):
+    def __init__(self, maker: Maker, cache: IO[bytes] | None):
         # It has no name, so a kill leaves nothing behind; every process of this worker maps it.
         self._memory = memory_file(room(maker.spec))
         self.slot = views(mmap.mmap(self._memory.fileno(), room(maker.spec)), maker.spec)

@@ -13,7 +13,7 @@ import numpy as np
 from ivjax.data_pipelines.child import serve
 from ivjax.data_pipelines.fields.field import ArraySpec
 from ivjax.data_pipelines.load.batch_rows import BatchRow, fill_row
-from ivjax.data_pipelines.load.examples import ExampleMaker
+from ivjax.data_pipelines.load.examples import LeftOut, Maker
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import FrameCache
 from ivjax.data_pipelines.video.shared_memory import aligned
@@ -37,14 +37,13 @@ def room(spec: Mapping[str, ArraySpec]) -> int:
     return max(sum(map(aligned, sizes)), 1)
 
 
-# The error of a broken clip or None, and the seconds that it took. A plain tuple, because the module of a
-# class would be __main__ in the worker and another one in its parent.
-Answer = tuple[ClipError | UserError | None, float]
+# The error of a broken clip or None, the parts of the example that are left out, and the seconds that it
+# took. A plain tuple, because the module of a class would be __main__ in the worker and another one in its
+# parent.
+Answer = tuple[ClipError | UserError | None, tuple[LeftOut, ...], float]
 
 
-def prepare(
-    maker: ExampleMaker, memory: int, cache: int | None = None
-) -> Callable[[tuple[int, int]], Answer]:
+def prepare(maker: Maker, memory: int, cache: int | None = None) -> Callable[[tuple[int, int]], Answer]:
     """Returns the function that makes example (index, number) and puts it into memory.
 
     `memory` and `cache` are the descriptors of the example's memory and of decoded frames.
@@ -55,20 +54,22 @@ def prepare(
 
     def answer(place: tuple[int, int]) -> Answer:
         started = time.perf_counter()
-        error = _fill(maker, slot, *place)
-        return error, time.perf_counter() - started
+        return *_fill(maker, slot, *place), time.perf_counter() - started
 
     return answer
 
 
-def _fill(maker: ExampleMaker, slot: BatchRow, index: int, number: int) -> ClipError | UserError | None:
-    """Fills the slot; returns the error of a broken clip."""
+def _fill(
+    maker: Maker, slot: BatchRow, index: int, number: int
+) -> tuple[ClipError | UserError | None, tuple[LeftOut, ...]]:
+    """Fills the slot; returns the error of a broken clip, and what is left out."""
     try:
-        fill_row(slot, maker.make(index, number), index, number)
+        example = maker.make(index, number)
+        fill_row(slot, example, index, number)
     # Returned and not raised: an exception would end the process, which takes a second to start.
     except (ClipError, UserError) as error:
-        return error
-    return None
+        return error, ()
+    return None, example.left_out
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,6 +47,67 @@ class OpenClip:
             self._video.__exit__(kind, error, trace)
 
 
+class LeftOut(NamedTuple):
+    """A part of an example that cannot be used: the numbers of corpus and record, and why."""
+
+    corpus: int
+    record: int
+    cause: str
+    detail: str
+
+
+class Example(dict[str, np.ndarray]):
+    """The arrays of an example by name, and the parts of it that are `left_out`."""
+
+    left_out: tuple[LeftOut, ...] = ()
+
+
+class Placed(Protocol):
+    """Records whose place in the files of a corpus is known."""
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Returns the shard's name and the record's number."""
+        ...
+
+    def close(self) -> None:
+        """Closes the files."""
+        ...
+
+
+class Maker(Protocol):
+    """Makes examples by number; a decode process gets a copy of it."""
+
+    cache: FrameCache | None
+    spec: Mapping[str, ArraySpec]
+    folders: Sequence[str]
+
+    @property
+    def corpora(self) -> Sequence[Placed]:
+        """The corpora, in the order of `folders`."""
+        ...
+
+    @property
+    def clips(self) -> int:
+        """The number of examples."""
+        ...
+
+    def make(self, index: int, number: int) -> Example:
+        """Returns example `number` at global place `index`; raises ClipError if it is broken."""
+        ...
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Returns the corpus of an example, and the number of a record that it is made of."""
+        ...
+
+    def replacement(self, number: int, index: int, attempt: int) -> int:
+        """Returns the example that stands in for a broken one: the same on every host."""
+        ...
+
+    def close(self) -> None:
+        """Closes the files."""
+        ...
+
+
 class ExampleMaker:
     """Makes the arrays of `spec` from clip numbers that run through all corpora. Can be pickled.
 
@@ -71,11 +133,11 @@ class ExampleMaker:
         self.corpora = [open_clips(folder) for folder in self.folders]
         self._parts = Concatenation(len(corpus) for corpus in self.corpora)
 
-    def make(self, index: int, number: int) -> dict[str, np.ndarray]:
+    def make(self, index: int, number: int) -> Example:
         """Returns the example of clip `number` at global place `index`; raises ClipError if it is broken."""
         corpus, local = self.locate(number)
         draw = RowDraw(self._seed, index, self._first(index))
-        example: dict[str, np.ndarray] = {}
+        example = Example()
         try:
             record = self.corpora[corpus][local]
             check_times(record)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ivjax.data_pipelines.load.loader import BatchRequest, Loader
-from ivjax.data_pipelines.load.mixture import Media, path_of_medium
+from ivjax.data_pipelines.load.mixture import Dialogues, Media, path_of_medium
 from ivjax.errors import UserError
 
 
@@ -105,6 +105,9 @@ class MediaLoader(Iterator[MediumBatch]):
 
 def open_media(data: Any, requests: Mapping[str, BatchRequest], eval_clips: bool = False) -> MediaLoader:
     """Opens the mixtures of a Media; a single source serves the first of `requests`, which are by medium."""
+    if isinstance(data, Dialogues):
+        served = data.open_media(requests, eval_clips)
+        return MediaLoader(served.loaders, served.steps, next(iter(requests.values())).seed)
     # A single source need not say which medium it is: it serves the one that the stage names first.
     if not isinstance(data, Media):
         name, request = next(iter(requests.items()))

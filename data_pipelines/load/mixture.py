@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from ivjax.data_pipelines.augment.mix import Mix
+from ivjax.data_pipelines.fields.conversation_field import ConversationField
 from ivjax.data_pipelines.fields.field import Field
 from ivjax.errors import UserError
 from ivjax.experiment import late
@@ -36,6 +37,18 @@ class Corpus:
         object.__setattr__(self, "fields", FrozenMap(self.fields))
 
 
+class Served(NamedTuple):
+    """Loaders of several media, and of how many steps each serves one.
+
+    Attributes:
+        loaders: one for each medium.
+        steps: of every `sum(steps.values())` steps, how many each medium serves.
+    """
+
+    loaders: "dict[str, Loader]"
+    steps: dict[str, int]
+
+
 class CorpusFields(NamedTuple):
     """A corpus folder and how its clips are read.
 
@@ -57,44 +70,27 @@ class CorpusFields(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Clips of several corpora, each shuffled anew every epoch, interleaved by weight.
+class CorpusReader:
+    """What a Mixture and Dialogues have in common; see there.
 
     Attributes:
         corpora: what is trained on.
-        fields: what is made of a clip: name of an array of the batch -> how it is made.
+        fields: what is made of what a corpus holds.
         eval_corpora: what the loss is measured on during training; never trained on.
         workers: decode processes; None: one for each core but one; 0: threads of this process.
-        seconds: a clip that takes longer is broken.
-        broken: the share of broken clips that ends the run when it is exceeded.
-        cache_gib: memory of this host for decoded clips, shared by the workers; 0 is off. Clips that fit
-            are decoded once, whole, and read from there at later visits. Eval corpora get as much again.
-        mix: with it the stage may ask for `targets` (classes,), the soft ones of mixed labels.
-        repeats: how often a clip stands in a batch, with the same frames and different augmentations.
+        seconds: an example that takes longer is broken.
+        broken: the share of broken ones that ends the run when it is exceeded.
     """
 
-    # Named and not imported, so that a config loads without grain and PyAV.
-    IMPLEMENTATION: ClassVar[str] = "ivjax.data_pipelines.load.mixture_loader"
-
     corpora: tuple[Corpus, ...]
-    fields: Mapping[str, Field]
+    fields: Mapping[str, Any]
     eval_corpora: tuple[Corpus, ...] = ()
     workers: int | None = None
     seconds: float = 60.0
     broken: float = 0.01
-    mix: Mix | None = None
-    repeats: int = 1
-    cache_gib: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", FrozenMap(self.fields))
-        if self.repeats < 1:
-            # Only an experiment knows where the mixture stands in it, so the class is named and no path.
-            raise UserError(f"Mixture.repeats={self.repeats}; it must be at least 1")
-
-    def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
-        """Opens a loader over the mixture, or over its eval corpora."""
-        return late.call(self.IMPLEMENTATION, "open_mixture", self, request, eval_clips)
 
     def corpus_fields(self, path: str, eval_clips: bool = False) -> Iterator[CorpusFields]:
         """Yields how each corpus, or each eval corpus, is read; the mixture stands at `path`."""
@@ -115,6 +111,66 @@ class Mixture:
         # Last, because changes are made to the corpus's own fields too.
         changed |= {name: f"{where}.changes: {name}" for name in touched}
         return CorpusFields(corpus.path, read.fields, f"{path}.fields", changed)
+
+
+@dataclass(frozen=True)
+class Mixture(CorpusReader):
+    """Clips of several corpora, each shuffled anew every epoch, interleaved by weight.
+
+    Attributes:
+        corpora: what is trained on.
+        fields: what is made of a clip: name of an array of the batch -> how it is made.
+        eval_corpora: what the loss is measured on during training; never trained on.
+        workers: decode processes; None: one for each core but one; 0: threads of this process.
+        seconds: a clip that takes longer is broken.
+        broken: the share of broken clips that ends the run when it is exceeded.
+        cache_gib: memory of this host for decoded clips, shared by the workers; 0 is off. Clips that fit
+            are decoded once, whole, and read from there at later visits. Eval corpora get as much again.
+        mix: with it the stage may ask for `targets` (classes,), the soft ones of mixed labels.
+        repeats: how often a clip stands in a batch, with the same frames and different augmentations.
+    """
+
+    # Named and not imported, so that a config loads without grain and PyAV.
+    IMPLEMENTATION: ClassVar[str] = "ivjax.data_pipelines.load.mixture_loader"
+
+    fields: Mapping[str, Field]
+    mix: Mix | None = None
+    repeats: int = 1
+    cache_gib: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.repeats < 1:
+            # Only an experiment knows where the mixture stands in it, so the class is named and no path.
+            raise UserError(f"Mixture.repeats={self.repeats}; it must be at least 1")
+
+    def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
+        """Opens a loader over the mixture, or over its eval corpora."""
+        return late.call(self.IMPLEMENTATION, "open_mixture", self, request, eval_clips)
+
+
+@dataclass(frozen=True)
+class Dialogues(CorpusReader):
+    """Conversations of several corpora, packed into rows of the sizes that the stage's media have.
+
+    Attributes:
+        corpora: what is trained on.
+        fields: one field of conversations (`Turns`).
+        eval_corpora: what the loss is measured on during training; never trained on.
+        workers: decode processes; None: one for each core but one; 0: threads of this process.
+        seconds: a row that takes longer is broken.
+        broken: the share of broken conversations that ends the run when it is exceeded.
+        pack: whether several conversations may share a row.
+    """
+
+    IMPLEMENTATION: ClassVar[str] = "ivjax.data_pipelines.load.dialogue_loader"
+
+    fields: Mapping[str, ConversationField]
+    pack: bool = True
+
+    def open_media(self, requests: "Mapping[str, BatchRequest]", eval_clips: bool = False) -> "Served":
+        """Opens a loader for each of the media, which are the buckets of the stage by name."""
+        return late.call(self.IMPLEMENTATION, "open_dialogues", self, requests, eval_clips)
 
 
 @dataclass(frozen=True)
@@ -143,6 +199,11 @@ class Media:
             )
         if min(self.steps.values(), default=1) < 1:
             raise UserError(f"data.steps is {dict(self.steps)}; each medium must have at least 1")
+
+
+def readers_of(data: object) -> dict[str, CorpusReader]:
+    """Returns what reads the corpora of an experiment's data, by the path where each stands."""
+    return {"data": data} if isinstance(data, Dialogues) else dict(mixtures_of(data))
 
 
 def mixtures_of(data: object) -> dict[str, Mixture]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -39,7 +40,7 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
     order = _order(corpora, f"{path}.{which}", maker, request.seed, mixture.repeats)
     # Clip numbers mean the same clips only as long as the corpora do not change.
     identity = {folder: clips.digest() for folder, clips in zip(maker.folders, maker.corpora, strict=True)}
-    workers = _worker_count(mixture.workers, path)
+    workers = worker_count(mixture.workers, path)
     filler = ClipFiller(maker, workers, mixture.seconds, mixture.cache_gib, path)
     request = dataclasses.replace(request, spec=spec)
     broken = BrokenClipLog(mixture.broken, request.broken_clips, path)
@@ -47,7 +48,8 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
     return Loader(order, filler, request, broken, identity, finish, rows)
 
 
-def _worker_count(asked: int | None, path: str) -> int:
+def worker_count(asked: int | None, path: str) -> int:
+    """Returns the number of decode processes."""
     if asked is None:
         return max(usable_cores() - 1, 1)  # one core is left to the train loop
     if asked < 0:
@@ -102,19 +104,39 @@ def _order(
     corpora: Sequence[Corpus], path: str, maker: ExampleMaker, seed: int, repeats: int
 ) -> grain.MapDataset:
     """Returns clip numbers without end: every corpus once an epoch, in a new order each time."""
-    shuffled, weights = [], []
+    parts: list[OrderedPart] = []
     for place, corpus in enumerate(corpora):
         numbers = maker.range(place)
         if not numbers:
             raise UserError(f"corpus {corpus.path} holds no clips; leave it out of {path}")
-        dataset = grain.MapDataset.range(numbers.start, numbers.stop)
+        weight = float(len(numbers)) if corpus.weight is None else corpus.weight
         # A seed of its own for each corpus: with the same one, corpora of equal size would run in step.
-        # repeat after shuffle, which gives every epoch an order of its own; and before mix, because a mix
-        # ends with its shortest part.
-        shuffled.append(dataset.seed((seed + place) % 2**32).shuffle().repeat())
-        weights.append(float(len(numbers)) if corpus.weight is None else corpus.weight)
-    if min(weights) <= 0:
-        raise UserError(f"{path} has a weight of {min(weights):g}; weights must be above 0")
-    order = shuffled[0] if len(shuffled) == 1 else grain.MapDataset.mix(shuffled, weights)
+        parts.append(OrderedPart(numbers, weight, seed + place))
+    order = endless_order(parts, path)
     # Not a FlatMapMapDataset: grain refuses to batch one, since a flat map may drop elements.
     return order if repeats == 1 else grain.MapDataset.source(_Repeated(order, repeats))
+
+
+class OrderedPart(NamedTuple):
+    """Numbers that come once an epoch in a new order each time, and how many of all numbers are of them."""
+
+    numbers: range
+    weight: float
+    seed: int
+
+
+def endless_order(parts: Sequence[OrderedPart], path: str) -> grain.MapDataset:
+    """Returns numbers without end, those of the parts mixed by weight; the parts are options at `path`."""
+    # repeat after shuffle, which gives every epoch an order of its own; and before mix, because a mix ends
+    # with its shortest part.
+    shuffled = [
+        grain.MapDataset.range(part.numbers.start, part.numbers.stop)
+        .seed(part.seed % 2**32)
+        .shuffle()
+        .repeat()
+        for part in parts
+    ]
+    weights = [part.weight for part in parts]
+    if min(weights) <= 0:
+        raise UserError(f"{path} has a weight of {min(weights):g}; weights must be above 0")
+    return shuffled[0] if len(shuffled) == 1 else grain.MapDataset.mix(shuffled, weights)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ivjax.data_pipelines.fields.field import Field
-from ivjax.data_pipelines.load.mixture import mixtures_of
+from ivjax.data_pipelines.load.mixture import readers_of
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.experiment.experiment import Experiment
 
@@ -25,7 +25,7 @@ class UsedTokenizer(NamedTuple):
 
 def tokenizers_of(data: object) -> Iterator[UsedTokenizer]:
     """Yields the tokenizers of all media: a mixture's own, then those of corpora that have others."""
-    for path, mixture in mixtures_of(data).items():
+    for path, mixture in readers_of(data).items():
         yield from _found(mixture.fields, {name: f"{path}.fields.{name}" for name in mixture.fields})
         for eval_clips in (False, True):
             for corpus in mixture.corpus_fields(path, eval_clips):

@@ -75,15 +75,22 @@ class PerSecond:
 
     def choose(self, length: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """Returns frame numbers of a clip: (frames,) int64."""
+        return fill(self._found(length, fps), self.frames, length)
+
+    def count(self, length: int, fps: float) -> int:
+        """Number of frames that are read of the clip, without the repeats."""
+        return len(self._found(length, fps))
+
+    def _found(self, length: int, fps: float) -> np.ndarray:
         # Images have a rate of 0, which no rule by seconds can use.
         if length == 1:
-            return np.zeros(self.frames, np.int64)
+            return np.zeros(1, np.int64)
         found = indices.per_second(length, _known(fps), self.rate)
         if len(found) == 0:
             found = np.array([length // 2])
         elif len(found) > self.frames and self.longer == "spread":
             found = found[indices.interval_bounds(len(found), self.frames).sum(1) // 2]
-        return fill(found[: self.frames], self.frames, length)
+        return found[: self.frames]
 
     def for_tests(self) -> FrameRule:
         """Returns the rule itself, which draws nothing."""

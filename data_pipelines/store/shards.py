@@ -46,6 +46,7 @@ class Manifest:
         labels: one more than the highest class number; 0: there is none, or it is not known.
         source_digest: hash of what it was made of: rows, sizes of their files, recipe; empty: unknown.
         libraries: versions of the libraries that decoded and encoded, on which the shards' bytes depend.
+        dialogues: the shards of conversations about the clips, in order.
         schema: that of the records.
     """
 
@@ -55,6 +56,7 @@ class Manifest:
     labels: int = 0
     source_digest: str = ""
     libraries: Mapping[str, str] = field(default_factory=dict)
+    dialogues: tuple[ShardInfo, ...] = ()
     schema: int = SCHEMA
 
     @property
@@ -65,7 +67,8 @@ class Manifest:
     @property
     def digest(self) -> str:
         """Hash over the bytes of all shards."""
-        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+        every = (*self.shards, *self.dialogues)
+        return hashlib.sha256("".join(shard.sha256 for shard in every).encode()).hexdigest()
 
     def digest_lines(self) -> list[str]:
         """Returns both digests, each with what it covers, as lines."""
@@ -210,6 +213,7 @@ def read_manifest(folder: Path) -> Manifest:
             labels=stored.get("labels", 0),
             source_digest=stored.get("source_digest", ""),
             libraries=stored.get("libraries", {}),
+            dialogues=tuple(ShardInfo(**shard) for shard in stored.get("dialogues", ())),
             schema=stored["schema"],
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -1,0 +1,122 @@
+"""The items of a conversation's text, and their token ids, learned places and places of visual tokens."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer
+
+NO_PLACE = -1  # stands where no visual token does
+
+
+class Text(NamedTuple):
+    """A stretch of text. `joined`: it is one text with the item before it, and cut from it afterwards."""
+
+    text: str
+    learned: bool = False
+    joined: bool = False
+
+
+class Token(NamedTuple):
+    """A special token by its name."""
+
+    name: str
+    learned: bool = False
+
+
+class Opening(NamedTuple):
+    """What the tokenizer begins a text with: its start token, or nothing."""
+
+
+class Ending(NamedTuple):
+    """The tokenizer's end token."""
+
+    learned: bool = False
+
+
+class Slots(NamedTuple):
+    """Places of visual tokens: numbers (n,) among those of the conversation."""
+
+    places: np.ndarray
+
+
+Item = Text | Token | Opening | Ending | Slots
+
+
+class Encoded(NamedTuple):
+    """A conversation as arrays of its length L.
+
+    Attributes:
+        ids: token ids (L,) int32; 0 where a visual token stands.
+        learned: whether a token is one that the model learns to say, (L,) bool.
+        places: number of the visual token that stands here, (L,) int32; -1 for words.
+    """
+
+    ids: np.ndarray
+    learned: np.ndarray
+    places: np.ndarray
+
+    def cut(self, length: int) -> "Encoded":
+        """Returns the first `length` tokens."""
+        return Encoded(*(array[:length] for array in self))
+
+
+def encode(items: Iterable[Item], tokenizer: LanguageTokenizer, always: Sequence[str] = ()) -> Encoded:
+    """Returns the arrays of a conversation. Tokens of the texts `always` are learned wherever they stand."""
+    ids: list[np.ndarray] = []
+    learned: list[np.ndarray] = []
+    places: list[np.ndarray] = []
+    for run in _runs(items):
+        found, says, stands = _run(run, tokenizer)
+        ids.append(np.asarray(found, np.int32))
+        learned.append(np.asarray(says, bool))
+        places.append(np.asarray(stands, np.int32))
+    whole = Encoded(*(np.concatenate(arrays) for arrays in (ids, learned, places)))
+    everywhere = [number for text in always for number in tokenizer.pieces(text, plain=True)]
+    return whole._replace(learned=whole.learned | (np.isin(whole.ids, everywhere) & (whole.places < 0)))
+
+
+def _runs(items: Iterable[Item]) -> list[list[Item]]:
+    """Returns items in runs: a text with the ones that are joined to it, anything else alone."""
+    runs: list[list[Item]] = []
+    for item in items:
+        if isinstance(item, Text) and item.joined and runs and isinstance(runs[-1][-1], Text):
+            runs[-1].append(item)
+        else:
+            runs.append([item])
+    return runs
+
+
+def _run(run: Sequence[Item], tokenizer: LanguageTokenizer) -> tuple[list[int], list[bool], list[int]]:
+    first = run[0]
+    if isinstance(first, Slots):
+        count = len(first.places)
+        return [0] * count, [False] * count, first.places.tolist()
+    if isinstance(first, Opening):
+        opening = list(tokenizer.opening)
+        return opening, [False] * len(opening), [NO_PLACE] * len(opening)
+    if isinstance(first, Token | Ending):
+        special = tokenizer.eos if isinstance(first, Ending) else tokenizer.special(first.name)
+        return [special], [first.learned], [NO_PLACE]
+    texts = [item for item in run if isinstance(item, Text)]
+    ids, counts = _joined([item.text for item in texts], tokenizer)
+    says = [item.learned for item, count in zip(texts, counts, strict=True) for _ in range(count)]
+    return ids, says, [NO_PLACE] * len(ids)
+
+
+def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer) -> tuple[list[int], list[int]]:
+    """Returns the ids of texts that follow each other, and how many of them are each text's."""
+    whole = tokenizer.pieces("".join(texts), plain=True)
+    if len(texts) == 1:
+        return whole, [len(whole)]
+    # SentencePiece puts a blank before every text, which stands for the one at the text's beginning here.
+    alone = [
+        tokenizer.pieces(text if number == 0 else text.removeprefix(" "), plain=True)
+        for number, text in enumerate(texts)
+    ]
+    counts = [len(ids) for ids in alone]
+    if sum(counts) == len(whole):
+        return whole, counts
+    # A token reaches over a border. The originals stop here with an error; the texts one by one are as good.
+    return [number for ids in alone for number in ids], counts

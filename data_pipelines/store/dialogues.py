@@ -1,0 +1,93 @@
+"""Stored conversations: what is said about parts of stored videos and images, each of which is stored once.
+
+A record is `IVJD` and a JSON object. Its parts name records of the same corpus by number.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ivjax.data_pipelines.store.records import ClipError, MediaKind, Turn
+
+MEDIA_MARK = "<media>"  # stands in a user's turn for the next of the conversation's media
+_MAGIC = b"IVJD"
+
+
+@dataclass(frozen=True)
+class MediaPart:
+    """A part of a stored clip, or all of it.
+
+    The facts about the clip are here too, so that a run can plan its batches without reading any media.
+
+    Attributes:
+        record: number of the clip in its corpus.
+        kind: what it is.
+        first: its first frame.
+        stop: the frame after its last one.
+        fps: frame rate; 0 for images.
+        width: pixels of a row.
+        height: pixels of a column.
+    """
+
+    record: int
+    kind: MediaKind
+    first: int
+    stop: int
+    fps: float
+    width: int
+    height: int
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.stop - self.first
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts; 0 for images."""
+        return self.frames / self.fps if self.fps else 0.0
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A stored conversation.
+
+    Attributes:
+        id: unique in its corpus.
+        media: what it is about, in the order in which it speaks of it.
+        turns: who says what; `MEDIA_MARK` stands for media where they do not come first of all.
+        attributes: words for evals and filters, such as the kind of question.
+    """
+
+    id: str
+    media: tuple[MediaPart, ...]
+    turns: tuple[Turn, ...]
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def pack_dialogue(dialogue: Dialogue) -> bytes:
+    """Returns the record of a conversation."""
+    content: dict[str, Any] = {
+        "id": dialogue.id,
+        "media": [asdict(part) for part in dialogue.media],
+        "turns": [[turn.role, turn.text] for turn in dialogue.turns],
+        "attributes": dict(dialogue.attributes),
+    }
+    return _MAGIC + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def unpack_dialogue(record: bytes) -> Dialogue:
+    """Returns the conversation of a record; raises ClipError if it is damaged."""
+    if not record.startswith(_MAGIC):
+        raise ClipError("not a record", f"it starts with {record[:4]!r}, not {_MAGIC!r}")
+    try:
+        content = json.loads(record[len(_MAGIC) :].decode())
+        return Dialogue(
+            content["id"],
+            tuple(MediaPart(**part) for part in content["media"]),
+            tuple(Turn(role, text) for role, text in content["turns"]),
+            content["attributes"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClipError("bad header", f"the conversation is damaged: {error}") from None
