@@ -14,6 +14,7 @@ from ivjax.data_pipelines.build.process_pool import run_pool
 from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
 from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, ShardNote, finished
 from ivjax.data_pipelines.build.source_identity import libraries, source_digest
+from ivjax.data_pipelines.build.talks import talks_digest, write_dialogues
 from ivjax.data_pipelines.sources.classes import describe_classes
 from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
@@ -41,7 +42,8 @@ def build_rows(rows: Iterable[SourceRow | BadRow], options: BuildOptions, say: S
     if not plan.jobs:
         raise UserError(f"{options.source} gives nothing to build: {_describe(plan, plan.drops)}")
     work = BuildSettings(options.out.absolute(), options.recipe, options.row_seconds)
-    made_with = _made_with(options, identity(plan.jobs, plan.classes))
+    digests = [talks_digest(plan.talks)] if plan.talks else []
+    made_with = _made_with(options, identity(plan.jobs, (*plan.classes, *digests)))
     with locked(work.folder):
         claim(work.folder, made_with, options.overwrite)
         kept = _build_missing(plan, work, options, say)
@@ -55,6 +57,8 @@ def _build_missing(plan: BuildPlan, work: BuildSettings, options: BuildOptions, 
     kept = len(plan.jobs) - len(missing)
     rows = sum(len(job.rows) for job in plan.jobs)
     say(f"{rows:,} clips to make of {plan.rows:,} rows, {len(plan.jobs):,} shards, {kept:,} of them there")
+    if plan.talks:
+        say(f"{len(plan.talks):,} conversations are about them; each video is stored once")
     if plan.classes:
         say(describe_classes(plan.classes))
     elif not plan.annotated:
@@ -96,16 +100,20 @@ def _finish(plan: BuildPlan, work: BuildSettings, made_with: Mapping[str, Any]) 
         made_with=made_with,
         classes=plan.classes,
         labels=plan.labels,
-        source_digest=source_digest(plan.jobs, work.recipe, plan.classes),
+        source_digest=source_digest(plan.jobs, work.recipe, plan.classes, plan.talks),
         libraries=libraries(),
     )
-    if not manifest.clips:
+    if plan.talks:
+        dialogues, without_media = write_dialogues(work.folder, manifest, plan.talks)
+        manifest, drops = replace(manifest, dialogues=dialogues), [*drops, *without_media]
+    if not manifest.clips or (plan.talks and not manifest.conversations):
         discard(work.folder)
         raise UserError(f"{made_with['source']} gives an empty corpus: {_describe(plan, drops)}")
     report = Report(
         folder=work.folder,
         rows=plan.rows,
         clips=manifest.clips,
+        conversations=manifest.conversations,
         bytes=sum(shard.bytes for shard in manifest.shards),
         shards=len(manifest.shards),
         dropped=count_causes(drops, plan.not_drawn),

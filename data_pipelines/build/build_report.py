@@ -26,6 +26,7 @@ class Report:
         dropped: cause -> rows or clips that were dropped for it.
         remarks: cause -> clips that are kept and not quite as their rows ask for.
         digest: hash of the corpus.
+        conversations: conversations about the clips.
         kept_shards: shards that were there before this call.
         seconds: time that this call took.
     """
@@ -38,14 +39,17 @@ class Report:
     dropped: Mapping[str, int]
     remarks: Mapping[str, int]
     digest: str
+    conversations: int = 0
     kept_shards: int = 0
     seconds: float = 0.0
 
     def text(self) -> str:
         """Returns the report as text: one line, and one more for each cause."""
+        talks = f", {self.conversations:,} conversations" if self.conversations else ""
         lines = [
-            f"{self.folder}: {self.clips:,} clips of {self.rows:,} rows, {self.bytes / 1e6:,.1f} MB in "
-            f"{self.shards:,} shards ({self.kept_shards:,} were there), {duration(self.seconds)}"
+            f"{self.folder}: {self.clips:,} clips{talks} of {self.rows:,} rows, "
+            f"{self.bytes / 1e6:,.1f} MB in {self.shards:,} shards ({self.kept_shards:,} were there), "
+            f"{duration(self.seconds)}"
         ]
         lines += [f"  dropped: {count:,} {cause}" for cause, count in self.dropped.items()]
         lines += [f"  kept, {cause}: {count:,}" for cause, count in self.remarks.items()]
@@ -68,6 +72,8 @@ def write_report(report: Report, drops: Iterable[Drop | Remark]) -> None:
         name: getattr(report, name)
         for name in ("rows", "clips", "bytes", "shards", "dropped", "remarks", "digest")
     }
+    if report.conversations:
+        totals["conversations"] = report.conversations
     store(report.folder / REPORT, json.dumps(totals, indent=1) + "\n")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.data_pipelines.build.options import BuildOptions, Draw
 from ivjax.data_pipelines.build.shard_jobs import ShardJob, make_jobs
+from ivjax.data_pipelines.build.talks import Separated, Talk, separate
 from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_draw
 from ivjax.data_pipelines.sources.classes import ClassNumbers, read_classes
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
@@ -26,6 +27,7 @@ class BuildPlan:
         drops: rows that are left out.
         not_drawn: number of good rows that the draw left out.
         classes: class names in the order of their numbers; empty: there are none.
+        talks: conversations about the rows' clips.
     """
 
     jobs: tuple[ShardJob, ...]
@@ -33,6 +35,7 @@ class BuildPlan:
     drops: tuple[Drop, ...]
     not_drawn: int
     classes: tuple[str, ...] = ()
+    talks: tuple[Talk, ...] = ()
 
     @property
     def labels(self) -> int:
@@ -44,7 +47,9 @@ class BuildPlan:
     def annotated(self) -> bool:
         """Whether a row has a caption, a conversation or a class."""
         rows = (row for job in self.jobs for row in job.rows)
-        return any(row.captions or row.conversation or row.label is not None for row in rows)
+        return bool(self.talks) or any(
+            row.captions or row.conversation or row.label is not None for row in rows
+        )
 
 
 def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> BuildPlan:
@@ -67,8 +72,11 @@ def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> Buil
             "it out, or name a source with labels"
         )
     drawn = classes.number(kept if options.draw is None else _drawn(kept, options.draw))
-    jobs = make_jobs(_by_file(drawn), options.recipe, options.shard_clips)
-    return BuildPlan(jobs, len(kept) + len(drops), tuple(drops), len(kept) - len(drawn), classes.names())
+    # Where rows are split, each piece keeps the whole conversation.
+    stored, talks = Separated(drawn, ()) if options.recipe.splits else separate(drawn)
+    jobs = make_jobs(_by_file(stored), options.recipe, options.shard_clips)
+    not_drawn = len(kept) - len(drawn)
+    return BuildPlan(jobs, len(kept) + len(drops), tuple(drops), not_drawn, classes.names(), talks)
 
 
 class _Sieve:

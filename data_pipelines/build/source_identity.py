@@ -9,13 +9,18 @@ import av
 
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
 from ivjax.data_pipelines.build.shard_jobs import ShardJob
+from ivjax.data_pipelines.build.talks import Talk, talks_digest
 from ivjax.data_pipelines.sources.media import media_size
 from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.store.records import SCHEMA
 
 
-def source_digest(jobs: Sequence[ShardJob], recipe: ClipRecipe, classes: Sequence[str]) -> str:
+def source_digest(
+    jobs: Sequence[ShardJob], recipe: ClipRecipe, classes: Sequence[str], talks: Sequence[Talk] = ()
+) -> str:
     """Returns a hash of the selected rows in order, the sizes of their files, the recipe and the class names.
+
+    Conversations about the rows' clips count too.
 
     Neither folders nor the number of clips in a shard change it.
     """
@@ -28,6 +33,8 @@ def source_digest(jobs: Sequence[ShardJob], recipe: ClipRecipe, classes: Sequenc
             if row.path != path:
                 path, size = row.path, media_size(row.path)
             digest.update(repr((_without_folder(row), size)).encode())
+    if talks:
+        digest.update(talks_digest(talks).encode())
     return digest.hexdigest()
 
 

@@ -4,13 +4,14 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class Demo:
 
     annotations: Path
     held_out: Path
+    dialogues: Path
+    held_out_dialogues: Path
     videos: Path
     clips: int
     held_out_clips: int
@@ -50,11 +53,14 @@ def make_demo(
     held_out = max(clips // 10, 1) if held_out is None else held_out
     _check(clips, held_out, seed)
     training, testing = list(_sources(seed, clips, False)), list(_sources(seed, held_out, True))
-    demo = Demo(out / "annotations.jsonl", out / "held_out.jsonl", out / "videos", clips, held_out)
+    names = ("annotations", "held_out", "dialogues", "held_out_dialogues")
+    demo = Demo(*(out / f"{name}.jsonl" for name in names), out / "videos", clips, held_out)
     missing = _missing(demo.videos, [*training, *testing])
     _draw(demo.videos, missing, clips + held_out, _processes(workers, len(missing)), say)
-    _write_rows(demo.annotations, training)
-    _write_rows(demo.held_out, testing)
+    for file, sources in ((demo.annotations, training), (demo.held_out, testing)):
+        _write_rows(file, [row for source in sources for row in source.rows()])
+    for file, sources in ((demo.dialogues, training), (demo.held_out_dialogues, testing)):
+        _write_rows(file, [row for source in sources for row in source.dialogues()])
     say(
         f"{clips:,} clips and {held_out:,} held out, in {len(training) + len(testing):,} videos, are in {out}"
     )
@@ -140,6 +146,5 @@ def _write_video(videos: Path, source: DemoVideo) -> int:
     return source.clips
 
 
-def _write_rows(path: Path, sources: Sequence[DemoVideo]) -> None:
-    lines = [json.dumps(row) + "\n" for source in sources for row in source.rows()]
-    store(path, "".join(lines).encode())
+def _write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    store(path, "".join(json.dumps(row) + "\n" for row in rows).encode())

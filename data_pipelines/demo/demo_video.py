@@ -14,6 +14,7 @@ import numpy as np
 from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frames
 from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions
+from ivjax.data_pipelines.demo.questions import choices_of, questions_of, training_turns
 from ivjax.data_pipelines.demo.scene import COLOURS, SOUNDS, Scene, draw_scene, pick
 from ivjax.data_pipelines.demo.sound import RATE, tone
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
@@ -25,6 +26,7 @@ _FPS = (8, 10, 12)
 _LONG = 0.15  # of the clips last 10 to 20 s, the others 2 to 10 s
 _FILLERS = 0.15  # of the clips have a still stretch before them
 _WITH_SOUND = 0.35  # of the videos
+_ASKED = 4  # most questions about a clip
 _SHUFFLED = 0.05  # of the training rows have the captions of something else
 
 
@@ -57,6 +59,28 @@ class DemoVideo:
     def rows(self) -> list[dict[str, Any]]:
         """Returns the annotation of every clip."""
         return [self._row(shot) for shot in self._film.shots if shot.captions]
+
+    def dialogues(self) -> list[dict[str, Any]]:
+        """Returns conversations about the clips: to train on, of a few questions each; to test on, of one."""
+        # Numbers of their own, so that videos and captions are those of versions without questions.
+        rng = np.random.default_rng([_VERSION, self.seed, self.number, self.held_out, 1])
+        rows: list[dict[str, Any]] = []
+        for shot in self._film.shots:
+            if not shot.captions:
+                continue
+            scene, begin = shot.scene, Fraction(shot.start, shot.scene.fps)
+            seconds = Fraction(scene.frames, scene.fps)
+            times = {"duration": float(seconds), "start": float(begin), "end": float(begin + seconds)}
+            place = {"id": f"{self.id}_{len(rows)}", "video": f"{self.id}.mp4", **times}
+            asked = questions_of(rng, scene)[:_ASKED]
+            if not self.held_out:
+                rows.append({**place, "conversations": training_turns(rng, asked)})
+                continue
+            for question in asked:
+                options, letter = choices_of(rng, question)
+                said = {"question": question.text, "options": options, "answer": letter}
+                rows.append({**place, "id": f"{self.id}_{len(rows)}", **said, "type": question.kind})
+        return rows
 
     def encode(self) -> bytes:
         """Returns the mp4."""

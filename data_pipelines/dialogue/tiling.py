@@ -29,8 +29,8 @@ class Tiling:
 
     Attributes:
         method: `hd` is VideoChat2-HD's: the grid nearest in shape, tiles first, then a smaller picture of the
-            same; `any` is that of VideoChat-Flash's images: the grid that keeps most of the picture, the whole
-            first, and the tokens of all tiles in rows across the whole picture.
+            same; `any` is that of VideoChat-Flash's images: the grid that keeps most of the picture, the
+            whole first, and then the tokens of all tiles in rows across the picture.
         tiles: most tiles (`hd`), or most rows and columns of tiles (`any`).
         videos: whether videos are cut too.
     """

@@ -47,6 +47,11 @@ class Turns:
         self.tokenizer.pieces("a")  # a missing vocabulary is better met now than in a worker
         seeing = self.seeing
         clips, images = (_count(wanted, name) for name in ("video", "images"))
+        if seeing.image_tokens and not images:
+            raise UserError(
+                f"{path}.seeing.image_tokens={seeing.image_tokens}, and the stage takes no still images; set "
+                "it to 0, which makes clips of them"
+            )
         if "visual_segments" in wanted:
             slots = wanted["visual_segments"].shape[0]
             if slots != clips * seeing.clip_tokens + images * seeing.image_tokens:
@@ -55,11 +60,6 @@ class Turns:
                     f"and the stage's {clips} clips and {images} images become {slots} visual tokens; give "
                     "the numbers of the stage's model"
                 )
-        if seeing.image_tokens and not images:
-            raise UserError(
-                f"{path}.seeing.image_tokens={seeing.image_tokens}, and the stage takes no still images; set "
-                "it to 0, which makes clips of them"
-            )
         if "question" in wanted:
             self._check_question(path, wanted["question"].shape[-1])
 

@@ -53,6 +53,7 @@ class Stats:
             "clips": self.clips,
             "unreadable": self.unreadable,
             "captions": self.captions,
+            "conversations": self.manifest.conversations,
             "with_audio": self.with_audio,
             "media": dict(self.media),
             "resolutions": dict(self.resolutions.most_common()),
@@ -65,6 +66,7 @@ class Stats:
         """Returns counts, a line of quantiles for each quantity, and a histogram of each that varies."""
         counts = [f"{self.clips} clips ({_joined(self.media)}), {self.with_audio} with sound"]
         counts += [f"{self.captions} captions"]
+        counts += [f"{self.manifest.conversations} conversations"] * bool(self.manifest.conversations)
         counts += [f"{self.unreadable} records cannot be read"] * bool(self.unreadable)
         shown = dict(self.resolutions.most_common(_RESOLUTIONS))
         others = self.clips - sum(shown.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
+from ivjax.data_pipelines.store.dialogues import check_dialogue, unpack_dialogue
 from ivjax.data_pipelines.store.intact import intact_clip
 from ivjax.data_pipelines.store.records import ClipError, split
 from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
@@ -73,11 +74,13 @@ class _Checks:
         with ThreadPoolExecutor(usable_cores()) as pool:
             for faults in pool.map(self._check_shard, shards, starts):
                 yield from faults
+        for shard in self._manifest.dialogues:
+            yield from self._check_dialogues(shard)
         yield from self._check_repeats()
 
     def _check_names(self) -> Iterator[CorpusFault]:
         """Yields differences between the files of the manifest and of the folder."""
-        names = Counter(shard.name for shard in self._manifest.shards)
+        names = Counter(shard.name for shard in (*self._manifest.shards, *self._manifest.dialogues))
         for name in (name for name, times in names.items() if times > 1):
             yield CorpusFault(name, None, "listed twice", "the manifest names this shard more than once")
         found = {path.name for path in self._folder.glob("*.array_record")}
@@ -110,6 +113,25 @@ class _Checks:
         sizes = "" if size == shard.bytes else f", it has {size} bytes instead of {shard.bytes}"
         rest = "" if explained else "; every record is intact, what lies between or behind them is not"
         return [CorpusFault(shard.name, None, "altered", f"its sha256 is not the manifest's{sizes}{rest}")]
+
+    def _check_dialogues(self, shard: ShardInfo) -> Iterator[CorpusFault]:
+        """Yields the faults of a shard of conversations."""
+        path = self._folder / shard.name
+        if not path.is_file():
+            yield CorpusFault(shard.name, None, "missing", "the file is not there")
+            return
+        number = -1
+        for number, record in enumerate(read_records(path, shard.count)):
+            try:
+                if isinstance(record, ClipError):
+                    raise record
+                check_dialogue(unpack_dialogue(record), self._manifest.clips)
+            except ClipError as error:
+                yield CorpusFault(shard.name, number, error.cause, error.detail)
+        if number + 1 != shard.count:
+            counted = f"{number + 1} records are there, the manifest says {shard.count}"
+            yield CorpusFault(shard.name, None, "wrong count", counted)
+        yield from self._check_hash(shard, path, False)
 
     def _check_record(
         self, shard: str, number: int, record: bytes | ClipError, place: int

@@ -54,7 +54,7 @@ class BrokenClipLog:
         return list(self._named.values())
 
     def add(self, rows: int, broken: Sequence[BrokenClip]) -> None:
-        """Counts the clips of further rows; `broken` are those of them, and of their replacements, that are."""
+        """Counts the clips of further rows; `broken` are those that are, replacements included."""
         self._rows += rows
         self._clips = round(self._rows * self._per_row)
         for clip in broken:

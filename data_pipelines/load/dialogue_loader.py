@@ -76,7 +76,7 @@ def _field(corpus: CorpusFields, specs: Specs) -> ConversationField:
     (name, field), *others = corpus.fields.items()
     if others or not hasattr(field, "measure"):
         raise UserError(
-            f"{corpus.path} has {', '.join(corpus.fields)}; conversations are read by one field, which is Turns"
+            f"{corpus.path} has {', '.join(corpus.fields)}; conversations are read by one field, a Turns"
         )
     for spec in specs.values():
         given = field.arrays(name)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from ivjax.data_pipelines.sources.row import BadRow, SourceRow
+from ivjax.data_pipelines.sources.row import BAD, BadRow, RowError, SourceRow
 
 T = TypeVar("T")
 
@@ -26,7 +26,8 @@ def convert(
         try:
             rows = [_storable(row) for row in make(record)]
         except _FAULTS as error:
-            yield BadRow(_plain_text(where), _plain_text(_reason(error)))
+            cause = error.cause if isinstance(error, RowError) else BAD
+            yield BadRow(_plain_text(where), _plain_text(_reason(error)), cause)
             continue
         for row in rows:
             yield _distinct(row, ids)
@@ -44,7 +45,7 @@ def _reason(error: Exception) -> str:
 
 def _storable(row: SourceRow) -> SourceRow:
     """Returns the row; ValueError if a text of it is not UTF-8, which every later step writes."""
-    texts = [row.id, row.path, row.video, row.class_name, *row.captions]
+    texts = [row.id, row.path, row.video, row.class_name, *row.captions, *row.more]
     texts += [*(turn.text for turn in row.conversation), *row.scores]
     texts += [*row.attributes, *row.attributes.values()]
     try:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ivjax.data_pipelines.sources.columns import times_of, with_columns
-from ivjax.data_pipelines.sources.conversations import COLUMNS, conversation_of
+from ivjax.data_pipelines.sources.conversations import COLUMNS, attributes_of, conversation_of
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import existing_media
-from ivjax.data_pipelines.sources.row import BadRow, SourceRow
+from ivjax.data_pipelines.sources.row import BadRow, RowError, SourceRow
 from ivjax.data_pipelines.sources.tables import Found, Record, load_json, read_table
 from ivjax.data_pipelines.sources.times import clip_id
+from ivjax.data_pipelines.store.records import MediaKind
 from ivjax.errors import UserError
 
 LIST_SUFFIXES = (".yaml", ".yml")
@@ -48,8 +49,11 @@ class Instructions:
 
     def _rows(self, numbered: tuple[int, Record]) -> Iterator[SourceRow]:
         number, record = numbered
-        path = _path(record)
-        file, media = existing_media(self.root, path, self.fps)
+        path, *others = _paths(record)
+        file, media = self._media(path)
+        more = [self._media(other) for other in others]
+        if any(kind != media for _, kind in more):
+            raise ValueError("it has images and videos, and a conversation is about media of one kind")
         start, end = times_of(_clip_times(record))
         prefix = f"{self.name}/" if self.name else ""
         yield SourceRow(
@@ -58,10 +62,17 @@ class Instructions:
             media=media,
             start=start,
             end=end,
-            conversation=conversation_of(record),
+            conversation=conversation_of(record, 1 + len(more)),
             video=path,
+            attributes=attributes_of(record),
             frame_rate=self.fps if Path(file).is_dir() else None,
+            more=tuple(file for file, _ in more),
         )
+
+    def _media(self, path: object) -> tuple[str, MediaKind]:
+        if isinstance(path, str) and path and not (self.root / path).exists():
+            raise RowError(f"{self.root / path} does not exist", "missing media")
+        return existing_media(self.root, path, self.fps)
 
 
 def _numbered(item: tuple[int, Found]) -> tuple[str, tuple[int, Record]] | BadRow:
@@ -70,15 +81,11 @@ def _numbered(item: tuple[int, Found]) -> tuple[str, tuple[int, Record]] | BadRo
     return found if isinstance(found, BadRow) else (found[0], (number, found[1]))
 
 
-def _path(record: Record) -> Any:
+def _paths(record: Record) -> list[Any]:
     path = record.get("video") or record.get("image")
     if not path:
         raise ValueError("it has neither a video nor an image")
-    if not isinstance(path, list):
-        return path
-    if len(path) != 1:
-        raise ValueError(f"it has {len(path)} images or videos, not one")
-    return path[0]
+    return path if isinstance(path, list) else [path]
 
 
 def _clip_times(record: Record) -> Record:

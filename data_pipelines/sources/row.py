@@ -26,6 +26,7 @@ class SourceRow:
         scores: numbers that filters use.
         attributes: words that probes and filters use.
         frame_rate: how many images of a folder are shown a second; None for a file.
+        more: further files that the conversation is about, of the same kind; `MEDIA_MARK` says where.
     """
 
     id: str
@@ -41,8 +42,11 @@ class SourceRow:
     scores: Mapping[str, float] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
     frame_rate: float | None = None
+    # Not in repr, from which the fingerprints of shards are made: rows with more files are in no shard.
+    more: tuple[str, ...] = field(default=(), repr=False)
 
 
+BAD = "bad row"  # cause of rows that are of no use for any other reason
 NOT_MEDIA = "not a video or image"  # cause of the files of a folder that are left aside
 
 
@@ -55,7 +59,15 @@ class BadRow:
 
     where: str
     reason: str
-    cause: str = "bad row"
+    cause: str = BAD
+
+
+class RowError(ValueError):
+    """Why a row is of no use, and the word under which reports count it."""
+
+    def __init__(self, reason: str, cause: str):
+        super().__init__(reason)
+        self.cause = cause
 
 
 class Source(Protocol):

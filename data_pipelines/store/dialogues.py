@@ -1,4 +1,4 @@
-"""Stored conversations: what is said about parts of stored videos and images, each of which is stored once.
+"""Stored conversations: what is said about parts of videos and images, each of which is stored once.
 
 A record is `IVJD` and a JSON object. Its parts name records of the same corpus by number.
 """
@@ -91,3 +91,13 @@ def unpack_dialogue(record: bytes) -> Dialogue:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ClipError("bad header", f"the conversation is damaged: {error}") from None
+
+
+def check_dialogue(dialogue: Dialogue, clips: int) -> None:
+    """Raises ClipError for one without an answer, or about what a corpus of so many clips lacks."""
+    if not any(turn.role == "assistant" and turn.text for turn in dialogue.turns):
+        raise ClipError("no answer", f"conversation {dialogue.id} has none")
+    for part in dialogue.media:
+        if not (0 <= part.record < clips and 0 <= part.first < part.stop):
+            asked = f"frames {part.first} to {part.stop} of clip {part.record} of {clips}"
+            raise ClipError("wrong media", f"conversation {dialogue.id} is about {asked}")

@@ -65,6 +65,11 @@ class Manifest:
         return sum(shard.count for shard in self.shards)
 
     @property
+    def conversations(self) -> int:
+        """Number of conversations about the clips."""
+        return sum(shard.count for shard in self.dialogues)
+
+    @property
     def digest(self) -> str:
         """Hash over the bytes of all shards."""
         every = (*self.shards, *self.dialogues)
