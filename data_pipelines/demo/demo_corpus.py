@@ -11,15 +11,37 @@ from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.demo.demo_video import DemoVideo
+from ivjax.data_pipelines.demo.needle_video import NeedleVideo
 from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
 from ivjax.progress import Progress, Say
+
+
+class DrawnVideo(Protocol):
+    """A video that is drawn from its number alone."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def clips(self) -> int:
+        """How many clips it has."""
+        ...
+
+    def encode(self) -> bytes:
+        """Returns the mp4."""
+        ...
+
+
+S = TypeVar("S", bound=DrawnVideo)
 
 _CLIPS_PER_VIDEO = (3, 8)  # from, to (not reached)
 
@@ -67,6 +89,49 @@ def make_demo(
     return demo
 
 
+@dataclass(frozen=True)
+class Needles:
+    """Options of long videos with an odd scene to find.
+
+    Attributes:
+        videos: how many.
+        frames: frames of each, one a second.
+        hops: odd scenes of each; more than one make a chain.
+        train: whether they are to train on; those to test on are others.
+    """
+
+    videos: int
+    frames: int = 1000
+    hops: int = 1
+    train: bool = False
+
+
+def make_needles(
+    out: Path, needles: Needles, seed: int, workers: int | None = None, say: Say = print
+) -> Path:
+    """Makes long videos, at depths that are spread evenly, and their questions; returns the annotation file.
+
+    The same call continues after an interruption.
+    """
+    if needles.videos < 1 or seed < 0:
+        raise UserError(f"videos must be at least 1 and seed at least 0, got {needles.videos} and {seed}")
+    depths = np.linspace(0, 1, needles.videos) if needles.videos > 1 else np.array([0.5])
+    # Even seeds of videos to train on, odd ones of those to test on.
+    sources = [
+        NeedleVideo(2 * seed + (not needles.train), number, needles.frames, float(depth), needles.hops)
+        for number, depth in enumerate(depths)
+    ]
+    name = f"needles_{needles.frames}" + ("" if needles.hops == 1 else f"_{needles.hops}_hops")
+    videos = out / name
+    missing = _missing(videos, sources)
+    _draw(videos, missing, len(sources), _processes(workers, len(missing)), say)
+    rows = [source.training_row() if needles.train else source.row() for source in sources]
+    file = out / f"{name}.jsonl"
+    _write_rows(file, rows)
+    say(f"{len(sources):,} videos of {needles.frames:,} frames are in {videos}, their questions in {file}")
+    return file
+
+
 def _check(clips: int, held_out: int, seed: int) -> None:
     if clips < 1 or held_out < 0:
         raise UserError(f"clips must be at least 1 and held_out at least 0, got {clips} and {held_out}")
@@ -86,7 +151,7 @@ def _sources(seed: int, clips: int, held_out: bool) -> Iterator[DemoVideo]:
         number += 1
 
 
-def _missing(videos: Path, sources: Sequence[DemoVideo]) -> list[DemoVideo]:
+def _missing(videos: Path, sources: Sequence[S]) -> list[S]:
     """Returns the videos that are not there yet; removes what a killed run left half-written."""
     try:
         videos.mkdir(parents=True, exist_ok=True)
@@ -107,7 +172,7 @@ def _processes(workers: int | None, videos: int) -> int:
     return min(usable_cores() if workers is None else max(workers, 1), videos)
 
 
-def _draw(videos: Path, sources: Sequence[DemoVideo], clips: int, processes: int, say: Say) -> None:
+def _draw(videos: Path, sources: Sequence[DrawnVideo], clips: int, processes: int, say: Say) -> None:
     kept = clips - sum(source.clips for source in sources)
     with Progress(clips, "clips", say, done=kept) as progress:
         if processes <= 1:
@@ -140,7 +205,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _write_video(videos: Path, source: DemoVideo) -> int:
+def _write_video(videos: Path, source: DrawnVideo) -> int:
     """Writes one video atomically and returns its number of clips."""
     store(videos / f"{source.id}.mp4", source.encode())
     return source.clips

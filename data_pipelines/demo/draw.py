@@ -31,11 +31,21 @@ def draw_frames(scene: Scene, width: int, height: int) -> Iterator[np.ndarray]:
     """Yields the frames of a scene, (height, width, 3) uint8; later events cover earlier ones."""
     behind = paint(scene.background, width, height)
     for number in range(scene.frames):
-        picture = behind.copy()
-        for event in scene.events:
-            for pose in poses(event, number / scene.fps, width, height):
-                stamp(picture, event.shape, event.rgb, pose)
-        yield picture
+        yield _over(behind, scene, number)
+
+
+def draw_frame(scene: Scene, number: int, width: int, height: int) -> np.ndarray:
+    """Returns one frame of a scene: (height, width, 3) uint8."""
+    return _over(paint(scene.background, width, height), scene, number)
+
+
+def _over(behind: np.ndarray, scene: Scene, number: int) -> np.ndarray:
+    picture = behind.copy()
+    height, width, _ = picture.shape
+    for event in scene.events:
+        for pose in poses(event, number / scene.fps, width, height):
+            stamp(picture, event.shape, event.rgb, pose)
+    return picture
 
 
 def poses(event: Event, time: float, width: int, height: int) -> list[Pose]:

@@ -1,12 +1,16 @@
-"""Trains a SentencePiece model on captions: `ivjax data tokenizer train`."""
+"""Trains a SentencePiece model on captions and conversations: `ivjax data tokenizer train`."""
 
+import contextlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from ivjax.data_pipelines.store.dialogues import MEDIA_MARK
 from ivjax.data_pipelines.store.intact import intact_header
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.store.shards import Shards, open_shards
+from ivjax.data_pipelines.store.shards import Shards, open_shards, read_manifest
+from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.drafts import store
 from ivjax.errors import UserError
@@ -14,6 +18,8 @@ from ivjax.errors import UserError
 PAD, START, END, UNKNOWN = range(4)
 """Special ids of a trained model: padding is 0 and no piece of a caption ever is."""
 
+# Normalisation would make one blank of several, and of a line end.
+_AS_IT_COMES: Mapping[str, Any] = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
 _FEWEST_SAMPLED = 101  # SentencePiece draws no smaller sample
 
 
@@ -24,6 +30,23 @@ def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
             yield from (clean_caption(c) if clean else c for c in _captions(shards, number))
 
 
+def corpus_turns(folder: Path) -> Iterator[str]:
+    """Yields what is said in the conversations of a corpus; leaves out broken records."""
+    dialogues = StoredDialogues(str(folder))
+    for number in range(len(dialogues)):
+        with contextlib.suppress(ClipError):
+            yield from (turn.text.replace(MEDIA_MARK, "") for turn in dialogues[number].turns)
+    dialogues.close()
+
+
+def train_on_corpus(folder: Path, out: Path, size: int) -> None:
+    """Writes a model of the captions of a corpus, or of its conversations if it has some."""
+    if read_manifest(folder).conversations:
+        train_sentencepiece(corpus_turns(folder), out, size, as_it_comes=True)
+    else:
+        train_sentencepiece(corpus_captions(folder), out, size)
+
+
 def _captions(shards: Shards, number: int) -> list[str]:
     try:
         return intact_header(shards[number])["captions"]
@@ -31,11 +54,14 @@ def _captions(shards: Shards, number: int) -> list[str]:
         return []
 
 
-def train_sentencepiece(captions: Iterable[str], out: Path, size: int, most: int = 2_000_000) -> None:
+def train_sentencepiece(
+    captions: Iterable[str], out: Path, size: int, most: int = 2_000_000, as_it_comes: bool = False
+) -> None:
     """Writes a byte-pair model of `size` pieces to `out`, whole or not at all.
 
     Rare characters fall back to bytes, so nothing is unknown. Of more than `most` captions a random sample
-    is used, always the same one: the same captions in the same order give the same bytes.
+    is used, always the same one: the same captions in the same order give the same bytes. `as_it_comes` keeps
+    blanks and line ends of what is encoded later, as language models want.
     """
     import sentencepiece
 
@@ -59,6 +85,7 @@ def train_sentencepiece(captions: Iterable[str], out: Path, size: int, most: int
             bos_id=START,
             eos_id=END,
             unk_id=UNKNOWN,
+            **(_AS_IT_COMES if as_it_comes else {}),
         )
     except (RuntimeError, OSError) as error:
         raise UserError(_describe(error, size)) from None

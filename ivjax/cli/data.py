@@ -30,12 +30,21 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_demo(what: argparse._SubParsersAction) -> None:
-    about = "Draw videos of moving shapes with captions, to try things out and for tests."
+    about = (
+        "Draw videos of moving shapes with captions, questions and answers, to try things out and for tests. "
+        "With --needles, long videos with one odd scene to find."
+    )
     demo = add_command(what, "demo", about, "ivjax data demo demo --clips 1000 --seed 0")
     demo.add_argument("out", type=Path, help="the folder to make")
     demo.add_argument("--clips", type=int, default=1000, help="clips to train on (default 1000)")
     demo.add_argument("--held-out", type=int, help="clips to test on (default: a tenth)")
     demo.add_argument("--seed", type=int, default=0, help="equal seeds give equal bytes (default 0)")
+    demo.add_argument("--needles", type=int, metavar="N", help="draw N long videos, and no clips")
+    demo.add_argument("--frames", type=int, default=1000, help="frames of a long video (default 1000)")
+    demo.add_argument(
+        "--hops", type=int, default=1, help="odd scenes of a long video, in a chain (default 1)"
+    )
+    demo.add_argument("--train", action="store_true", help="long videos to train on, and not to test on")
     demo.add_argument("--workers", type=int, help="processes (default: one per core)")
     demo.set_defaults(run=_demo)
 
@@ -126,7 +135,12 @@ def _add_tokenizer(what: argparse._SubParsersAction) -> None:
     example = "ivjax data tokenizer train shards/demo demo.model --size 400"
     tokenizer = add_command(what, "tokenizer", "Make a vocabulary.", example)
     action = tokenizer.add_subparsers(dest="action", required=True)
-    train = add_command(action, "train", "Train a SentencePiece model on a corpus's captions.", example)
+    train = add_command(
+        action,
+        "train",
+        "Train a SentencePiece model on the captions of a corpus, or on its conversations.",
+        example,
+    )
     train.add_argument("corpus", type=Path, help="the corpus folder")
     train.add_argument("out", type=Path, help="the model file to write")
     train.add_argument("--size", type=int, default=8000, help="pieces (default 8000)")
@@ -134,8 +148,12 @@ def _add_tokenizer(what: argparse._SubParsersAction) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from ivjax.data_pipelines.demo.demo_corpus import make_demo
+    from ivjax.data_pipelines.demo.demo_corpus import Needles, make_demo, make_needles
 
+    if options.needles is not None:
+        needles = Needles(options.needles, options.frames, options.hops, options.train)
+        make_needles(options.out, needles, options.seed, options.workers, say)
+        return 0
     make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, say)
     return 0
 
@@ -227,8 +245,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _train_tokenizer(options: argparse.Namespace) -> int:
-    from ivjax.data_pipelines.tokenizers.sentencepiece_training import corpus_captions, train_sentencepiece
+    from ivjax.data_pipelines.tokenizers.sentencepiece_training import train_on_corpus
 
-    train_sentencepiece(corpus_captions(options.corpus), options.out, options.size)
+    train_on_corpus(options.corpus, options.out, options.size)
     print(options.out)
     return 0
