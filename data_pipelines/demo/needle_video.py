@@ -17,7 +17,7 @@ import numpy as np
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frame
-from ivjax.data_pipelines.demo.questions import Question, choices_of, training_turns
+from ivjax.data_pipelines.demo.questions import SceneQuestion, choices_of, training_turns
 from ivjax.data_pipelines.demo.scene import COLOURS, Event, Order, Scene, draw_scene
 from ivjax.data_pipelines.video.decode import VideoFacts
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
@@ -124,7 +124,7 @@ class NeedleVideo:
     def _rng(self, purpose: int) -> np.random.Generator:
         return np.random.default_rng([_VERSION, self.seed, self.number, purpose])
 
-    def _question(self) -> Question:
+    def _question(self) -> SceneQuestion:
         first, *_, last = self._colours
         text = f"Somewhere in the video there is a {NEEDLE}. What colour is it?"
         answer = first
@@ -134,7 +134,7 @@ class NeedleVideo:
                 f"next {NEEDLE}. What colour is the last {POINTER}?"
             )
             answer = last
-        return Question("needle", text, answer, tuple(colour for colour in COLOURS if colour != answer))
+        return SceneQuestion("needle", text, answer, tuple(colour for colour in COLOURS if colour != answer))
 
     @property
     def starts(self) -> list[int]:

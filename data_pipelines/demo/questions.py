@@ -20,7 +20,7 @@ _MULTIPLE = 0.7  # of the questions to train on
 _NUMBERS = ("one", "two", "three", "four")
 
 
-class Question(NamedTuple):
+class SceneQuestion(NamedTuple):
     """A question about a scene.
 
     Attributes:
@@ -43,18 +43,18 @@ class Choices(NamedTuple):
     letter: str
 
 
-def questions_of(rng: np.random.Generator, scene: Scene) -> list[Question]:
+def questions_of(rng: np.random.Generator, scene: Scene) -> list[SceneQuestion]:
     """Returns all questions that a scene answers, in random order."""
     found = [question for event in scene.events for question in _about(event, scene)]
     found += [*_about_order(rng, scene), *_about_times(rng, scene)]
     pattern = scene.background.pattern
     found.append(
-        Question("background", "What is the background like?", pattern, _others(BACKGROUNDS, pattern))
+        SceneQuestion("background", "What is the background like?", pattern, _others(BACKGROUNDS, pattern))
     )
     return [found[place] for place in rng.permutation(len(found))]
 
 
-def _about(event: Event, scene: Scene) -> Iterator[Question]:
+def _about(event: Event, scene: Scene) -> Iterator[SceneQuestion]:
     several = event.count > 1
     is_, does = ("are", "do") if several else ("is", "does")
     name = f"the {event.colour} {_noun(event.shape, several)}"
@@ -62,24 +62,26 @@ def _about(event: Event, scene: Scene) -> Iterator[Question]:
     shapes = Counter(other.shape for other in scene.events)
     if colours[event.colour] == 1:
         things = f"{event.colour} things" if several else f"{event.colour} thing"
-        yield Question("what", f"What shape {is_} the {things}?", event.shape, _others(SHAPES, event.shape))
+        yield SceneQuestion(
+            "what", f"What shape {is_} the {things}?", event.shape, _others(SHAPES, event.shape)
+        )
     if shapes[event.shape] == 1:
         asked = f"What colour {is_} the {_noun(event.shape, several)}?"
-        yield Question("colour", asked, event.colour, _others(COLOURS, event.colour))
+        yield SceneQuestion("colour", asked, event.colour, _others(COLOURS, event.colour))
     number = _NUMBERS[event.count - 1]
     plural = f"{event.colour} {_noun(event.shape, True)}"
-    yield Question("number", f"How many {plural} are there?", number, _others(_NUMBERS, number))
+    yield SceneQuestion("number", f"How many {plural} are there?", number, _others(_NUMBERS, number))
     if event.motion in _SIDES:
         side = _SIDES[event.motion]
-        yield Question(
+        yield SceneQuestion(
             "where", f"From where {does} {name} come?", side, _others(tuple(_SIDES.values()), side)
         )
     motion = _verb(event.motion, several)
     wrong = tuple(_verb(other, several) for other in MOTIONS if other != event.motion)
-    yield Question("motion", f"What {does} {name} do?", motion, wrong)
+    yield SceneQuestion("motion", f"What {does} {name} do?", motion, wrong)
 
 
-def _about_order(rng: np.random.Generator, scene: Scene) -> Iterator[Question]:
+def _about_order(rng: np.random.Generator, scene: Scene) -> Iterator[SceneQuestion]:
     """Yields what comes first and last, of events that follow each other."""
     if scene.order != "then":
         return
@@ -90,10 +92,10 @@ def _about_order(rng: np.random.Generator, scene: Scene) -> Iterator[Question]:
     for word, place in (("first", 0), ("last", -1)):
         # What comes at another time is a wrong answer, and the best one.
         wrong = (*_others(names, names[place]), *strangers)
-        yield Question("order", f"What comes {word}?", names[place], wrong[: CHOICES - 1])
+        yield SceneQuestion("order", f"What comes {word}?", names[place], wrong[: CHOICES - 1])
 
 
-def _about_times(rng: np.random.Generator, scene: Scene) -> Iterator[Question]:
+def _about_times(rng: np.random.Generator, scene: Scene) -> Iterator[SceneQuestion]:
     if scene.order != "then":
         return
     middle = len(scene.events) - 2
@@ -102,7 +104,7 @@ def _about_times(rng: np.random.Generator, scene: Scene) -> Iterator[Question]:
     asked |= dict.fromkeys(_strangers(rng, scene, 1), _TIMES[3])
     for group, time in asked.items():
         does = "does" if group.startswith("one") else "do"
-        yield Question("when", f"When {does} {group} appear?", time, _others(_TIMES, time))
+        yield SceneQuestion("when", f"When {does} {group} appear?", time, _others(_TIMES, time))
 
 
 def _strangers(rng: np.random.Generator, scene: Scene, wanted: int) -> list[str]:
@@ -137,7 +139,7 @@ def _others(words: Sequence[str] | Any, word: str) -> tuple[str, ...]:
     return tuple(other for other in words if other != word)
 
 
-def choices_of(rng: np.random.Generator, question: Question) -> Choices:
+def choices_of(rng: np.random.Generator, question: SceneQuestion) -> Choices:
     """Returns the options of a question in random order."""
     wrong = rng.permutation(len(question.wrong))[: CHOICES - 1]
     options = [question.answer, *(question.wrong[place] for place in wrong)]
@@ -146,7 +148,7 @@ def choices_of(rng: np.random.Generator, question: Question) -> Choices:
     return Choices(mixed, string.ascii_uppercase[mixed.index(question.answer)])
 
 
-def training_turns(rng: np.random.Generator, questions: Sequence[Question]) -> list[dict[str, str]]:
+def training_turns(rng: np.random.Generator, questions: Sequence[SceneQuestion]) -> list[dict[str, str]]:
     """Returns the turns of a conversation in LLaVA's form; most questions are multiple choice."""
     turns: list[dict[str, str]] = []
     for question in questions:

@@ -10,7 +10,7 @@ from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer
 NO_PLACE = -1  # stands where no visual token does
 
 
-class Text(NamedTuple):
+class Words(NamedTuple):
     """A stretch of text. `joined`: it is one text with the item before it, and cut from it afterwards."""
 
     text: str
@@ -18,7 +18,7 @@ class Text(NamedTuple):
     joined: bool = False
 
 
-class Token(NamedTuple):
+class SpecialToken(NamedTuple):
     """A special token by its name."""
 
     name: str
@@ -41,10 +41,11 @@ class Slots(NamedTuple):
     places: np.ndarray
 
 
-Item = Text | Token | Opening | Ending | Slots
+# what a style writes: text, special tokens, places of visual tokens
+StyleItem = Words | SpecialToken | Opening | Ending | Slots
 
 
-class Encoded(NamedTuple):
+class DialogueTokens(NamedTuple):
     """A conversation as arrays of its length L.
 
     Attributes:
@@ -57,12 +58,14 @@ class Encoded(NamedTuple):
     learned: np.ndarray
     places: np.ndarray
 
-    def cut(self, length: int) -> "Encoded":
+    def cut(self, length: int) -> "DialogueTokens":
         """Returns the first `length` tokens."""
-        return Encoded(*(array[:length] for array in self))
+        return DialogueTokens(*(array[:length] for array in self))
 
 
-def encode(items: Iterable[Item], tokenizer: LanguageTokenizer, always: Sequence[str] = ()) -> Encoded:
+def encode(
+    items: Iterable[StyleItem], tokenizer: LanguageTokenizer, always: Sequence[str] = ()
+) -> DialogueTokens:
     """Returns the arrays of a conversation. Tokens of the texts `always` are learned wherever they stand."""
     ids: list[np.ndarray] = []
     learned: list[np.ndarray] = []
@@ -72,23 +75,23 @@ def encode(items: Iterable[Item], tokenizer: LanguageTokenizer, always: Sequence
         ids.append(np.asarray(found, np.int32))
         learned.append(np.asarray(says, bool))
         places.append(np.asarray(stands, np.int32))
-    whole = Encoded(*(np.concatenate(arrays) for arrays in (ids, learned, places)))
+    whole = DialogueTokens(*(np.concatenate(arrays) for arrays in (ids, learned, places)))
     everywhere = [number for text in always for number in tokenizer.pieces(text, plain=True)]
     return whole._replace(learned=whole.learned | (np.isin(whole.ids, everywhere) & (whole.places < 0)))
 
 
-def _runs(items: Iterable[Item]) -> list[list[Item]]:
+def _runs(items: Iterable[StyleItem]) -> list[list[StyleItem]]:
     """Returns items in runs: a text with the ones that are joined to it, anything else alone."""
-    runs: list[list[Item]] = []
+    runs: list[list[StyleItem]] = []
     for item in items:
-        if isinstance(item, Text) and item.joined and runs and isinstance(runs[-1][-1], Text):
+        if isinstance(item, Words) and item.joined and runs and isinstance(runs[-1][-1], Words):
             runs[-1].append(item)
         else:
             runs.append([item])
     return runs
 
 
-def _run(run: Sequence[Item], tokenizer: LanguageTokenizer) -> tuple[list[int], list[bool], list[int]]:
+def _run(run: Sequence[StyleItem], tokenizer: LanguageTokenizer) -> tuple[list[int], list[bool], list[int]]:
     first = run[0]
     if isinstance(first, Slots):
         count = len(first.places)
@@ -96,10 +99,10 @@ def _run(run: Sequence[Item], tokenizer: LanguageTokenizer) -> tuple[list[int], 
     if isinstance(first, Opening):
         opening = list(tokenizer.opening)
         return opening, [False] * len(opening), [NO_PLACE] * len(opening)
-    if isinstance(first, Token | Ending):
+    if isinstance(first, SpecialToken | Ending):
         special = tokenizer.eos if isinstance(first, Ending) else tokenizer.special(first.name)
         return [special], [first.learned], [NO_PLACE]
-    texts = [item for item in run if isinstance(item, Text)]
+    texts = [item for item in run if isinstance(item, Words)]
     ids, counts = _joined([item.text for item in texts], tokenizer)
     says = [item.learned for item, count in zip(texts, counts, strict=True) for _ in range(count)]
     return ids, says, [NO_PLACE] * len(ids)

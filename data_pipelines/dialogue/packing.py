@@ -11,41 +11,44 @@ _FULL = 0.9  # rows of a bucket that are less full are packed anew, into rows of
 _TRIED = 64  # rows that are looked at for each conversation; more would hardly find a better one
 
 
-class Size(NamedTuple):
+class TalkSize(NamedTuple):
     """The size of a conversation, or of a bucket's row: tokens, clips, still images."""
 
     tokens: int
     clips: int = 0
     images: int = 0
 
-    def fits(self, room: "Size") -> bool:
+    def fits(self, room: "TalkSize") -> bool:
         """Whether it fits into a room."""
         return self.tokens <= room.tokens and self.clips <= room.clips and self.images <= room.images
 
-    def without(self, other: "Size") -> "Size":
+    def without(self, other: "TalkSize") -> "TalkSize":
         """Returns the room that is left beside another."""
-        return Size(self.tokens - other.tokens, self.clips - other.clips, self.images - other.images)
+        return TalkSize(self.tokens - other.tokens, self.clips - other.clips, self.images - other.images)
 
 
 @dataclass
 class _Row:
     """A row that is being filled."""
 
-    room: Size
+    room: TalkSize
     members: list[int] = field(default_factory=list)
 
 
-Rows = dict[str, list[tuple[int, ...]]]  # bucket -> the conversations of each of its rows, by number
+BucketRows = dict[str, list[tuple[int, ...]]]  # bucket -> the conversations of each of its rows, by number
 
 
-def by_size(buckets: Mapping[str, Size]) -> list[str]:
+def by_size(buckets: Mapping[str, TalkSize]) -> list[str]:
     """Returns the names of buckets, the smallest first."""
     return sorted(buckets, key=lambda name: (buckets[name].tokens, buckets[name].clips, name))
 
 
 def pack(
-    sizes: Sequence[Size], buckets: Mapping[str, Size], rng: np.random.Generator, together: bool = True
-) -> Rows:
+    sizes: Sequence[TalkSize],
+    buckets: Mapping[str, TalkSize],
+    rng: np.random.Generator,
+    together: bool = True,
+) -> BucketRows:
     """Packs conversations, each of which fits a bucket; without `together` each has a row of its own.
 
     A conversation goes into the smallest bucket that holds it. What fills the rows of a bucket badly goes
@@ -57,7 +60,7 @@ def pack(
     homes: dict[str, list[int]] = {name: [] for name in names}
     for number, size in enumerate(sizes):
         homes[next(name for name in names if size.fits(buckets[name]))].append(number)
-    rows: Rows = {}
+    rows: BucketRows = {}
     for place, name in enumerate(names):
         room = buckets[name]
         found = _fill(homes[name], sizes, room, rank, together)
@@ -69,14 +72,14 @@ def pack(
     return {name: rows[name] for name in buckets}
 
 
-def _share(row: _Row, whole: Size) -> float:
+def _share(row: _Row, whole: TalkSize) -> float:
     """How full a row is, by whatever it is fullest of."""
     pairs = zip(row.room, whole, strict=True)
     return max(1 - left / most for left, most in pairs if most)
 
 
 def _fill(
-    numbers: Sequence[int], sizes: Sequence[Size], room: Size, rank: np.ndarray, together: bool
+    numbers: Sequence[int], sizes: Sequence[TalkSize], room: TalkSize, rank: np.ndarray, together: bool
 ) -> list[_Row]:
     """Best fit, the longest first: each conversation goes where it leaves least room."""
     rows: list[_Row] = []
@@ -99,7 +102,7 @@ def _fill(
     return rows
 
 
-def _best(size: Size, open_rows: Mapping[int, list[_Row]], rooms: Sequence[int]) -> _Row | None:
+def _best(size: TalkSize, open_rows: Mapping[int, list[_Row]], rooms: Sequence[int]) -> _Row | None:
     tried = 0
     for tokens in rooms[bisect.bisect_left(rooms, size.tokens) :]:
         for row in open_rows[tokens]:

@@ -25,7 +25,7 @@ class ClipForm(NamedTuple):
     width: int
 
 
-class View(NamedTuple):
+class MediaView(NamedTuple):
     """What is seen of one medium.
 
     Attributes:
@@ -75,13 +75,13 @@ class Seeing:
     augment: Augment = TEST
     tiling: Tiling | None = None
 
-    def view(self, part: MediaPart, form: ClipForm, rng: np.random.Generator) -> View:
+    def view(self, part: MediaPart, form: ClipForm, rng: np.random.Generator) -> MediaView:
         """Returns what is seen of a medium; raises ClipError for a video that is shorter than a clip."""
         grid = self._grid(part, form)
         views = 1 if grid is None else grid.count + 1
         if part.kind == "image":
             clips, images = (0, views) if self.image_tokens else (views, 0)
-            return View(part, np.full(1 if images else form.frames, part.first), 1, grid, clips, images)
+            return MediaView(part, np.full(1 if images else form.frames, part.first), 1, grid, clips, images)
         if part.frames < form.frames:
             raise ClipError(
                 "shorter than a clip",
@@ -92,7 +92,7 @@ class Seeing:
         chosen = chosen if count is None else chosen[: count(part.frames, part.fps)]
         seen = len(chosen)
         frames = np.pad(chosen, (0, -seen % form.frames), mode="edge") + part.first
-        return View(part, frames, seen, grid, views * len(frames) // form.frames, 0)
+        return MediaView(part, frames, seen, grid, views * len(frames) // form.frames, 0)
 
     def for_tests(self) -> "Seeing":
         """Returns the options that read media as these do, and draw nothing."""
@@ -103,7 +103,7 @@ class Seeing:
             return None
         return self.tiling.grid(part.width, part.height, form.height)
 
-    def tokens(self, views: Sequence[View]) -> list[SeenMedia]:
+    def tokens(self, views: Sequence[MediaView]) -> list[SeenMedia]:
         """Returns what a style knows of the media of a conversation.
 
         Its visual tokens are numbered with those of all clips first and those of all images behind them.
@@ -123,7 +123,9 @@ class Seeing:
             clip, image = (clip, image + count) if view.images else (clip + count, image)
         return found
 
-    def pictures(self, view: View, video: ClipVideo, form: ClipForm, rng: np.random.Generator) -> np.ndarray:
+    def pictures(
+        self, view: MediaView, video: ClipVideo, form: ClipForm, rng: np.random.Generator
+    ) -> np.ndarray:
         """Returns the clips (n, T, H, W, 3) or the images (n, H, W, 3) of a medium, uint8."""
         wanted, counts = np.unique(view.frames, return_counts=True)
         box = None if view.grid is not None else self.augment.box(view.part.width, view.part.height, rng)

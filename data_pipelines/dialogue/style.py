@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.dialogue.items import Encoded, Item, encode
+from ivjax.data_pipelines.dialogue.items import DialogueTokens, StyleItem, encode
 from ivjax.data_pipelines.store.dialogues import MEDIA_MARK
 from ivjax.data_pipelines.store.records import MediaKind, Turn
 from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer
@@ -43,7 +43,7 @@ class Style(abc.ABC):
     """How a conversation is written for a language model, and what of it the model learns to say."""
 
     @abc.abstractmethod
-    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[Item]:
+    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[StyleItem]:
         """Returns the text of a conversation. One that ends with a user's turn is left open for an answer."""
 
     def question(self, turns: Sequence[Turn]) -> str:
@@ -62,7 +62,7 @@ class Style(abc.ABC):
 
     def encode(
         self, turns: Sequence[Turn], media: Sequence[SeenMedia], tokenizer: LanguageTokenizer
-    ) -> Encoded:
+    ) -> DialogueTokens:
         """Returns the arrays of a conversation."""
         return encode(self.items(turns, media), tokenizer, self.always)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ivjax.data_pipelines.dialogue.items import Item, Opening, Slots, Text, Token
+from ivjax.data_pipelines.dialogue.items import Opening, Slots, SpecialToken, StyleItem, Words
 from ivjax.data_pipelines.dialogue.style import Content, SeenMedia, Style, contents, instruction_of, spoken
 from ivjax.data_pipelines.store.records import Turn
 
@@ -33,53 +33,53 @@ class InternVl(Style):
     frames: Literal["training", "chat"] = "training"
     slow: bool = False
 
-    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[Item]:
+    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[StyleItem]:
         """See Style."""
         system = instruction_of(turns) or _SYSTEMS[self.template]
-        items = [Opening(), Token(_START), Text(f"system\n{system}"), *self._end(False)]
+        items = [Opening(), SpecialToken(_START), Words(f"system\n{system}"), *self._end(False)]
         for turn, found in contents(turns, media):
-            items.append(Token(_START))
+            items.append(SpecialToken(_START))
             if turn.role == "assistant":
-                items += [Text("assistant\n"), Text(turn.text, True, self.slow), *self._end(True)]
+                items += [Words("assistant\n"), Words(turn.text, True, self.slow), *self._end(True)]
             else:
-                items += [Text("user\n"), *self._contents(found), *self._end(False)]
+                items += [Words("user\n"), *self._contents(found), *self._end(False)]
         if spoken(turns)[-1:] and spoken(turns)[-1].role == "user":
-            items += [Token(_START), Text("assistant\n")]
+            items += [SpecialToken(_START), Words("assistant\n")]
         return items
 
-    def _end(self, learned: bool) -> list[Item]:
-        line = [Text("\n", learned)] if self.template == "internvl2_5" else []
-        return [Token(_END, learned), *line]
+    def _end(self, learned: bool) -> list[StyleItem]:
+        line = [Words("\n", learned)] if self.template == "internvl2_5" else []
+        return [SpecialToken(_END, learned), *line]
 
-    def _contents(self, found: Sequence[Content]) -> Iterator[Item]:
+    def _contents(self, found: Sequence[Content]) -> Iterator[StyleItem]:
         for number, content in enumerate(found):
             if isinstance(content, str):
-                yield Text(content, joined=True)
+                yield Words(content, joined=True)
             elif content.kind == "video":
                 yield from self._video(content)
             else:
                 yield from _framed(Slots(content.places))
                 # An image without a mark in the text has a line of its own before the question.
                 if number + 1 < len(found) and _is_leading(found, number):
-                    yield Text("\n", joined=True)
+                    yield Words("\n", joined=True)
 
-    def _video(self, video: SeenMedia) -> Iterator[Item]:
+    def _video(self, video: SeenMedia) -> Iterator[StyleItem]:
         if self.frames == "training":
-            yield Text(
+            yield Words(
                 f"The video lasts for {video.seconds:.2f} seconds, and {video.frames} frames are uniformly "
                 "sampled from it.\n",
                 joined=True,
             )
         groups = video.groups()
         for number, places in enumerate(groups, 1):
-            yield Text(f"Frame{number}: ", joined=True)
+            yield Words(f"Frame{number}: ", joined=True)
             yield from _framed(Slots(places))
             if self.frames == "chat" or number < len(groups):
-                yield Text("\n")
+                yield Words("\n")
 
 
-def _framed(slots: Slots) -> list[Item]:
-    return [Token("<img>"), slots, Token("</img>")]
+def _framed(slots: Slots) -> list[StyleItem]:
+    return [SpecialToken("<img>"), slots, SpecialToken("</img>")]
 
 
 def _is_leading(found: Sequence[Content], number: int) -> bool:
@@ -106,44 +106,44 @@ class QwenChat(Style):
         """See Style."""
         return ("\n",)
 
-    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[Item]:
+    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[StyleItem]:
         """See Style."""
-        items = _turn([Text(f"system\n{instruction_of(turns) or self.system}")])
+        items = _turn([Words(f"system\n{instruction_of(turns) or self.system}")])
         for turn, found in contents(turns, media):
             if turn.role == "assistant":
-                items += _turn([Text(f"assistant\n{turn.text}", learned=True)])
+                items += _turn([Words(f"assistant\n{turn.text}", learned=True)])
             else:
-                items += _turn([Text("user\n"), *self._contents(found)])
+                items += _turn([Words("user\n"), *self._contents(found)])
         if spoken(turns)[-1:] and spoken(turns)[-1].role == "user":
-            items += [Token(_START, True), Text("assistant\n")]
+            items += [SpecialToken(_START, True), Words("assistant\n")]
         return items
 
-    def _contents(self, found: Sequence[Content]) -> Iterator[Item]:
+    def _contents(self, found: Sequence[Content]) -> Iterator[StyleItem]:
         for number, content in enumerate(found):
             if isinstance(content, str):
-                yield Text(content, joined=True)
+                yield Words(content, joined=True)
                 continue
             yield Slots(content.places)
             if self.times and content.kind == "video":
-                yield Text(
+                yield Words(
                     f"\nThe video lasts for {content.seconds:.2f} seconds, and {content.frames} frames are "
                     "uniformly sampled from it. ",
                     joined=True,
                 )
             elif _is_leading(found, number):
-                yield Text("\n", joined=True)
+                yield Words("\n", joined=True)
 
 
-def _turn(items: Sequence[Item]) -> list[Item]:
-    return [Token(_START, True), *items, Token(_END, True), Text("\n", True)]
+def _turn(items: Sequence[StyleItem]) -> list[StyleItem]:
+    return [SpecialToken(_START, True), *items, SpecialToken(_END, True), Words("\n", True)]
 
 
 @dataclass(frozen=True)
 class Plain(Style):
     """No conversation: the media, then the answer and a new line, as connectors are first trained."""
 
-    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[Item]:
+    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[StyleItem]:
         """See Style. Only the first answer counts."""
         answer = next((turn.text for turn in turns if turn.role == "assistant"), None)
-        slots: list[Item] = [Slots(seen.places) for seen in media]
-        return [Opening(), *slots, *([] if answer is None else [Text(f"{answer}\n", learned=True)])]
+        slots: list[StyleItem] = [Slots(seen.places) for seen in media]
+        return [Opening(), *slots, *([] if answer is None else [Words(f"{answer}\n", learned=True)])]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ivjax.data_pipelines.dialogue.items import Ending, Item, Opening, Slots, Text
+from ivjax.data_pipelines.dialogue.items import Ending, Opening, Slots, StyleItem, Words
 from ivjax.data_pipelines.dialogue.style import SeenMedia, Style, instruction_of, spoken, words_of
 from ivjax.data_pipelines.store.records import Turn
 
@@ -31,22 +31,22 @@ class VideoChat2(Style):
         """See Style."""
         return self.times
 
-    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[Item]:
+    def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[StyleItem]:
         """See Style. All media stand before the first question, each in a message of its own."""
         vicuna = self.language == "vicuna"
         instruction = instruction_of(turns)
         before = self.system + (f"{instruction} " if instruction else "")
-        items: list[Item] = [Opening()]
+        items: list[StyleItem] = [Opening()]
         for seen in media:
             name = "Video" if seen.kind == "video" else "Image"
             # One text up to the visual tokens, and another one behind them, as the originals tokenise.
             opening = "###Human:" if vicuna else "[INST]"
-            items += [Text(f"{before}{opening} <{name}>", joined=True), Slots(seen.places)]
+            items += [Words(f"{before}{opening} <{name}>", joined=True), Slots(seen.places)]
             closing = "" if vicuna else " [/INST]"
-            items.append(Text(f"</{name}>{self._time_message(seen)}{closing}"))
+            items.append(Words(f"</{name}>{self._time_message(seen)}{closing}"))
             before = " "
         if not media and before:
-            items.append(Text(before.rstrip()))
+            items.append(Words(before.rstrip()))
         talk = [(turn.role, words_of(turn)) for turn in spoken(turns)]
         return [*items, *(_vicuna(talk) if vicuna else _mistral(talk))]
 
@@ -66,28 +66,28 @@ class VideoChat2(Style):
         return f" The video contains {seen.frames} frames sampled at {times} seconds."
 
 
-Talk = Sequence[tuple[str, str]]  # role and words of each turn
+_Talk = Sequence[tuple[str, str]]  # role and words of each turn
 
 
-def _vicuna(talk: Talk) -> Iterator[Item]:
+def _vicuna(talk: _Talk) -> Iterator[StyleItem]:
     """Yields the turns. What opens a user's turn is learned too: it ends the answer before."""
     role = ""
     for role, words in talk:
         if role == "assistant":
-            yield Text(f" ###Assistant: {words}", learned=True, joined=True)
+            yield Words(f" ###Assistant: {words}", learned=True, joined=True)
         elif words:
-            yield Text(" ###Human:", learned=True, joined=True)
-            yield Text(f" {words}", joined=True)
+            yield Words(" ###Human:", learned=True, joined=True)
+            yield Words(f" {words}", joined=True)
     if role == "assistant":
-        yield Text(" ###", learned=True, joined=True)
+        yield Words(" ###", learned=True, joined=True)
     else:
-        yield Text(" ###Assistant:", joined=True)
+        yield Words(" ###Assistant:", joined=True)
 
 
-def _mistral(talk: Talk) -> Iterator[Item]:
+def _mistral(talk: _Talk) -> Iterator[StyleItem]:
     for role, words in talk:
         if role == "assistant":
-            yield Text(f" {words} ", learned=True, joined=True)
+            yield Words(f" {words} ", learned=True, joined=True)
             yield Ending(learned=True)
         elif words:
-            yield Text(f" [INST] {words} [/INST]", joined=True)
+            yield Words(f" [INST] {words} [/INST]", joined=True)

@@ -5,8 +5,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ivjax.data_pipelines.dialogue.items import Encoded
-from ivjax.data_pipelines.dialogue.packing import Size
+from ivjax.data_pipelines.dialogue.items import DialogueTokens
+from ivjax.data_pipelines.dialogue.packing import TalkSize
 from ivjax.data_pipelines.dialogue.seeing import ClipForm
 from ivjax.data_pipelines.fields.field import ArraySpec, RowDraw
 from ivjax.data_pipelines.store.dialogues import Dialogue
@@ -31,7 +31,7 @@ class Conversation(NamedTuple):
         question: what the bridge reads, (Q,) int32, and where there is a word; None: nothing.
     """
 
-    words: Encoded
+    words: DialogueTokens
     clips: np.ndarray
     images: np.ndarray
     question: tuple[np.ndarray, np.ndarray] | None = None
@@ -51,7 +51,7 @@ class ConversationField(Protocol):
         """Raises UserError if the field cannot make the `wanted` arrays; `path` is where its options are."""
         ...
 
-    def measure(self, dialogue: Dialogue, form: ClipForm) -> Size:
+    def measure(self, dialogue: Dialogue, form: ClipForm) -> TalkSize:
         """Returns the most room that a conversation may take; raises ClipError for one that is no use."""
         ...
 

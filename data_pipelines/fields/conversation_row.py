@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.dialogue.items import NO_PLACE, Encoded
+from ivjax.data_pipelines.dialogue.items import NO_PLACE, DialogueTokens
 from ivjax.data_pipelines.dialogue.seeing import Seeing
 from ivjax.data_pipelines.fields.conversation_field import Conversation
 
@@ -28,7 +28,7 @@ PADDING: Mapping[str, int] = {
     "question_mask": 0,
 }
 
-Row = Mapping[str, np.ndarray]  # the arrays of a row by name; a stage need not ask for all of PADDING
+RowArrays = Mapping[str, np.ndarray]  # the arrays of a row by name; a stage need not ask for all of PADDING
 
 
 class _Start(NamedTuple):
@@ -40,7 +40,7 @@ class _Start(NamedTuple):
     segment: int
 
 
-def write_row(row: Row, conversations: Sequence[Conversation], seeing: Seeing) -> None:
+def write_row(row: RowArrays, conversations: Sequence[Conversation], seeing: Seeing) -> None:
     """Writes conversations one after the other into the arrays of a row, and padding behind them."""
     for name, array in row.items():
         array[...] = PADDING[name]
@@ -57,7 +57,9 @@ def write_row(row: Row, conversations: Sequence[Conversation], seeing: Seeing) -
         )
 
 
-def _places(row: Row, found: Conversation, words: Encoded, seeing: Seeing, start: _Start) -> np.ndarray:
+def _places(
+    row: RowArrays, found: Conversation, words: DialogueTokens, seeing: Seeing, start: _Start
+) -> np.ndarray:
     """Returns the visual tokens of a conversation by their numbers in the row."""
     own_clips = len(found.clips) * seeing.clip_tokens
     # In a row, the tokens of all conversations' clips come before those of all images.
@@ -66,11 +68,11 @@ def _places(row: Row, found: Conversation, words: Encoded, seeing: Seeing, start
     return np.where(words.places >= 0, words.places + shift, NO_PLACE)
 
 
-def _first_image_token(row: Row, seeing: Seeing) -> int:
+def _first_image_token(row: RowArrays, seeing: Seeing) -> int:
     return len(row["video"]) * seeing.clip_tokens if "video" in row else 0
 
 
-def _write_words(row: Row, words: Encoded, places: np.ndarray, start: _Start) -> None:
+def _write_words(row: RowArrays, words: DialogueTokens, places: np.ndarray, start: _Start) -> None:
     # What a position has to say is the next token; the last one of a conversation says nothing.
     following = np.append(np.where(words.learned[1:], words.ids[1:], NOTHING), NOTHING)
     learned = following != NOTHING
@@ -87,7 +89,7 @@ def _write_words(row: Row, words: Encoded, places: np.ndarray, start: _Start) ->
         _write(row, name, here, value)
 
 
-def _write_media(row: Row, found: Conversation, seeing: Seeing, start: _Start) -> None:
+def _write_media(row: RowArrays, found: Conversation, seeing: Seeing, start: _Start) -> None:
     clips = slice(start.clip, start.clip + len(found.clips))
     images = slice(start.image, start.image + len(found.images))
     _write(row, "video", clips, found.clips)
@@ -106,6 +108,6 @@ def _slots(units: slice, tokens: int, first: int = 0) -> slice:
     return slice(first + units.start * tokens, first + units.stop * tokens)
 
 
-def _write(row: Row, name: str, where: slice, value: object) -> None:
+def _write(row: RowArrays, name: str, where: slice, value: object) -> None:
     if name in row:
         row[name][where] = value

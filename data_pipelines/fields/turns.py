@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ivjax.data_pipelines.dialogue.items import Encoded
-from ivjax.data_pipelines.dialogue.packing import Size
-from ivjax.data_pipelines.dialogue.seeing import ClipForm, Seeing, View
+from ivjax.data_pipelines.dialogue.items import DialogueTokens
+from ivjax.data_pipelines.dialogue.packing import TalkSize
+from ivjax.data_pipelines.dialogue.seeing import ClipForm, MediaView, Seeing
 from ivjax.data_pipelines.dialogue.style import Style, spoken
 from ivjax.data_pipelines.fields.conversation_field import Conversation, OpenMedia
 from ivjax.data_pipelines.fields.conversation_row import PADDING, write_row
@@ -72,7 +72,7 @@ class Turns:
                 "them equal"
             )
 
-    def measure(self, dialogue: Dialogue, form: ClipForm) -> Size:
+    def measure(self, dialogue: Dialogue, form: ClipForm) -> TalkSize:
         """Returns the most room that a conversation may take; raises ClipError for one that is no use."""
         views = self._views(dialogue, form)
         words = self._encode(dialogue.turns, views)
@@ -80,14 +80,14 @@ class Turns:
         drawn = self.style.writes_times and self.seeing.for_tests().rule != self.seeing.rule
         slack = sum(len(view.times) for view in views) if drawn else 0
         clips, images = sum(view.clips for view in views), sum(view.images for view in views)
-        return Size(len(words.ids) + slack, clips, images)
+        return TalkSize(len(words.ids) + slack, clips, images)
 
     def learned(self, dialogue: Dialogue, form: ClipForm, length: int) -> tuple[int, int]:
         """Returns how many tokens of a conversation are learned, and how many of its first `length`."""
         learned = self._encode(dialogue.turns, self._views(dialogue, form)).learned
         return int(learned.sum()), int(learned[:length].sum())
 
-    def _views(self, dialogue: Dialogue, form: ClipForm) -> list[View]:
+    def _views(self, dialogue: Dialogue, form: ClipForm) -> list[MediaView]:
         """What is seen where nothing is drawn."""
         seeing, rng = self.seeing.for_tests(), np.random.default_rng(0)
         return [seeing.view(part, form, rng) for part in dialogue.media]
@@ -113,7 +113,7 @@ class Turns:
             self._question(turns),
         )
 
-    def _encode(self, turns: Sequence[Turn], views: Sequence[View]) -> Encoded:
+    def _encode(self, turns: Sequence[Turn], views: Sequence[MediaView]) -> DialogueTokens:
         if not any(turn.role == "assistant" and turn.text for turn in turns):
             raise ClipError("no answer", "the conversation has no answer")
         try:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.dialogue.packing import Rows, Size, by_size, pack
+from ivjax.data_pipelines.dialogue.packing import BucketRows, TalkSize, by_size, pack
 from ivjax.data_pipelines.dialogue.seeing import ClipForm
 from ivjax.data_pipelines.fields.conversation_field import ConversationField
 from ivjax.data_pipelines.fields.field import ArraySpec
@@ -32,7 +32,7 @@ class DialoguePlan:
         tokens: bucket -> tokens of all its conversations.
     """
 
-    rows: Rows
+    rows: BucketRows
     cut: tuple[BrokenClip, ...]
     left_out: tuple[BrokenClip, ...]
     tokens: Mapping[str, int]
@@ -58,21 +58,21 @@ class PlanRequest(NamedTuple):
     """
 
     form: ClipForm
-    buckets: Mapping[str, Size]
+    buckets: Mapping[str, TalkSize]
     seed: int
     together: bool = True
 
 
-def bucket_of(spec: Mapping[str, ArraySpec]) -> Size:
+def bucket_of(spec: Mapping[str, ArraySpec]) -> TalkSize:
     """Returns the size of the rows of a medium."""
-    return Size(*(spec[name].shape[0] if name in spec else 0 for name in ("ids", "video", "images")))
+    return TalkSize(*(spec[name].shape[0] if name in spec else 0 for name in ("ids", "video", "images")))
 
 
 def plan_dialogues(folder: str, field: ConversationField, request: PlanRequest) -> DialoguePlan:
     """Returns the rows of a corpus: the same for the same request, on any host."""
     dialogues = StoredDialogues(folder)
     numbers: list[int] = []
-    sizes: list[Size] = []
+    sizes: list[TalkSize] = []
     cut: list[BrokenClip] = []
     left_out: list[BrokenClip] = []
     for number in range(len(dialogues)):
@@ -98,7 +98,7 @@ def plan_dialogues(folder: str, field: ConversationField, request: PlanRequest) 
     return DialoguePlan(rows, tuple(cut), tuple(left_out), tokens)
 
 
-def _measure(dialogue: Dialogue, field: ConversationField, request: PlanRequest) -> tuple[Size, str]:
+def _measure(dialogue: Dialogue, field: ConversationField, request: PlanRequest) -> tuple[TalkSize, str]:
     """Returns the room that a conversation takes, and what is lost of it; raises ClipError."""
     size = field.measure(dialogue, request.form)
     if any(size.fits(bucket) for bucket in request.buckets.values()):

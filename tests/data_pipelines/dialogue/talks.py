@@ -27,7 +27,7 @@ def ask(*pairs, instruction=""):
 
 
 def talk_rows():
-    """Rows of VideoChat2's format about two videos of 2 s and two images."""
+    """BucketRows of VideoChat2's format about two videos of 2 s and two images."""
     rows = [
         {"video": "a.mp4", "QA": ask(("What does the cat do ?", "It jumps ."), instruction="Describe .")},
         {"video": "a.mp4", "start": 0.4, "end": 1.6, "QA": ask(("Who ?", "The person ."), ("How ?", "."))},

@@ -149,9 +149,10 @@ def test_worker_processes_give_the_same_rows(corpus):
 
 
 def test_rows_packed_otherwise_are_no_continuation(corpus):
-    _, state, _ = batches(dialogues(corpus), 1)
+    row = {"long": BUCKETS["long"]}
+    _, state, _ = batches(dialogues(corpus), 1, buckets=row)
     with pytest.raises(UserError, match="is not the one that this run has been reading"):
-        batches(dialogues(corpus, pack=False), 1, state=state)
+        batches(dialogues(corpus, pack=False), 1, state=state, buckets=row)
 
 
 def test_long_conversations_are_cut_and_counted_and_listed(corpus, tmp_path):
