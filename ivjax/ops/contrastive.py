@@ -31,6 +31,19 @@ def contrastive_loss(
     form: Form = "gathered",
 ) -> jax.Array:
     """Loss of embeddings (N, D) and (N, D), normalised here, with ids (N,); logits are scale * cos + bias."""
+    return product_loss(l2_normalise(left), l2_normalise(right), ids, scale, bias, kind, form)
+
+
+def product_loss(
+    left: jax.Array,
+    right: jax.Array,
+    ids: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array | float = 0.0,
+    kind: Kind = "info_nce",
+    form: Form = "gathered",
+) -> jax.Array:
+    """As contrastive_loss, but nothing is normalised: logits are scale * the product of two rows + bias."""
     functions: dict[tuple[Kind, Form], Callable[..., jax.Array]] = {
         ("info_nce", "dense"): info_nce,
         ("info_nce", "gathered"): _gathered(_info_nce_rows),
@@ -40,7 +53,7 @@ def contrastive_loss(
         ("sigmoid", "ring"): ring_sigmoid,
     }
     values = (jnp.asarray(scale, jnp.float32), jnp.asarray(bias, jnp.float32))
-    return functions[kind, form](l2_normalise(left), l2_normalise(right), ids, *values)
+    return functions[kind, form](left, right, ids, *values)
 
 
 def soft_targets(rows: jax.Array, columns: jax.Array) -> jax.Array:

@@ -39,6 +39,14 @@ class Contrast:
     bias: float = -10.0
     gather_scale: float = 1.0
 
+    def check(self) -> None:
+        """Raises if the temperature at `stage.contrast` cannot start where it should."""
+        if not 0.0 < self.least <= self.temperature <= self.most:
+            raise UserError(
+                f"stage.contrast.temperature={self.temperature} lies outside [{self.least}, {self.most}], or "
+                "these are not above 0"
+            )
+
 
 @dataclass(frozen=True)
 class DualEncoder:
@@ -93,8 +101,4 @@ class DualEncoder:
         self.size.check()
         if not 0.0 <= self.mask < 1.0:
             raise UserError(f"stage.mask={self.mask}; it must be at least 0 and below 1")
-        if not 0.0 < self.contrast.least <= self.contrast.temperature <= self.contrast.most:
-            raise UserError(
-                f"stage.contrast.temperature={self.contrast.temperature} lies outside "
-                f"[{self.contrast.least}, {self.contrast.most}], or these are not above 0"
-            )
+        self.contrast.check()

@@ -19,7 +19,7 @@ from ivjax.ops.attention import attend
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
 
-_EPSILON = 1e-12  # of all norms, as BERT's
+EPSILON = 1e-12  # of all norms, as BERT's
 
 
 class JointAttention(nn.Module):
@@ -29,11 +29,19 @@ class JointAttention(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-        """x (B, N, C), mask (B, N): the keys that are seen, None for all -> (B, N, C)."""
+    def __call__(self, x: jax.Array, mask: jax.Array | None, said_after: int | None = None) -> jax.Array:
+        """x (B, N, C), mask (B, N): the keys that are seen, None for all -> (B, N, C).
+
+        With `said_after` that many queries see no words, and words no later ones: they are said one by one.
+        """
         q, k, v = QueryKeyValue(self.dtype, bias=True, name="qkv")(x)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
         q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
+        if said_after is not None:
+            start = jnp.asarray(said_after, jnp.int32)
+            said = attend(q[:, said_after:], k, v, causal=True, start=start)
+            out = jnp.concatenate([attend(*(y[:, :said_after] for y in (q, k, v))), said], axis=1)
+            return dense(x.shape[-1], self.dtype, "proj")(out.reshape(x.shape))
         # Every query sees the keys of segment 0. The originals add -10000 to the others' logits instead.
         segments = None if mask is None else jnp.where(mask, 0, 1).astype(jnp.int32)
         own = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
@@ -58,7 +66,7 @@ class CrossAttention(nn.Module):
         )
         q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
         out = dense(self.hidden, self.dtype, "proj")(attend(q, k, v).reshape(x.shape))
-        return cast(jax.Array, layer_norm("norm", self.dtype, _EPSILON)(x + out))
+        return cast(jax.Array, layer_norm("norm", self.dtype, EPSILON)(x + out))
 
     def draw(self) -> None:
         """Touches all parameters, for `init`."""
@@ -74,20 +82,22 @@ class QFormerLayer(nn.Module):
     def setup(self) -> None:
         size = self.size
         self.attn = JointAttention(size.heads, self.dtype)
-        self.norm1 = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+        self.norm1 = nn.LayerNorm(EPSILON, dtype=self.dtype)
         self.mlp_query = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
-        self.norm2_query = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+        self.norm2_query = nn.LayerNorm(EPSILON, dtype=self.dtype)
         if size.reads_text:
             self.mlp = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
-            self.norm2 = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+            self.norm2 = nn.LayerNorm(EPSILON, dtype=self.dtype)
 
-    def joint(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def joint(self, x: jax.Array, mask: jax.Array | None, said_after: int | None = None) -> jax.Array:
         """Self-attention of queries and words: (B, N, C) -> (B, N, C)."""
         x = enter_block(x)
-        return cast(jax.Array, self.norm1(x + self.attn(x, mask)))
+        return cast(jax.Array, self.norm1(x + self.attn(x, mask, said_after)))
 
     def apart(self, queries: jax.Array, words: jax.Array) -> jax.Array:
-        """The MLPs: queries (B, n, C), words (B, L, C), maybe none -> (B, n + L, C)."""
+        """The MLPs: queries (B, n, C), words (B, L, C), one of them maybe none -> (B, n + L, C)."""
+        if not queries.shape[1]:
+            return cast(jax.Array, self.norm2(words + self.mlp(words)))
         queries = self.norm2_query(queries + self.mlp_query(queries))
         if not words.shape[1]:
             return cast(jax.Array, queries)
@@ -125,8 +135,8 @@ class QFormer(nn.Module):
                 x = jnp.concatenate([x, words[ids] + places[: ids.shape[1]]], axis=1)
                 all_queries = jnp.ones((len(ids), queries.shape[1]), bool)
                 seen_keys = jnp.concatenate([all_queries, mask > 0], axis=1)
-        x = layer_norm("norm", dtype, _EPSILON)(x.astype(dtype))
-        seen = layer_norm("input_norm", dtype, _EPSILON)(seen)
+        x = layer_norm("norm", dtype, EPSILON)(x.astype(dtype))
+        seen = layer_norm("input_norm", dtype, EPSILON)(seen)
         layer, cross = QFormerLayer(size, parent=None), _cross(size, jnp.float32)
         blocks = self.param("blocks", lambda key: _draw(layer, key, size.depth))
         across = self.param("cross", lambda key: _draw(cross, key, size.crosses))
@@ -135,23 +145,37 @@ class QFormer(nn.Module):
 
 
 def run_layers(
-    size: QFormerSize, compute: Compute, params: Params, x: jax.Array, seen: jax.Array, mask: jax.Array | None
+    size: QFormerSize,
+    compute: Compute,
+    params: Params,
+    x: jax.Array,
+    seen: jax.Array | None,
+    mask: jax.Array | None,
+    said: bool = False,
 ) -> jax.Array:
     """Runs all layers on queries and words x (B, n + L, C), with the tower's tokens seen (B, N, D).
 
-    params: the stacks `blocks` and `cross`. mask (B, n + L): the keys that are seen; None for all.
+    Args:
+        size: the size.
+        compute: precision, and what is computed again in the backward pass.
+        params: the stacks `blocks` and `cross`.
+        x: all queries, and words behind them; without `seen`, words alone.
+        seen: the tower's tokens.
+        mask: (B, n + L), the keys that are seen; None for all.
+        said: whether the words are said one by one: queries do not see them, and a word no later ones.
     """
     dtype, every = jnp.dtype(compute.dtype), size.cross_every
     layer, cross = QFormerLayer(size, dtype, parent=None), _cross(size, dtype)
-    count = size.queries + size.extra_queries
+    count = 0 if seen is None else size.queries + size.extra_queries
+    said_after = count if said else None
 
     def group(x: jax.Array, layers: Params, across: Params) -> jax.Array:
         """A few layers, of which the first looks at the tower's tokens."""
         for number in range(len(jax.tree.leaves(layers)[0])):
             own = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
-            x = cast(jax.Array, layer.apply(own, x, mask, method="joint"))
+            x = cast(jax.Array, layer.apply(own, x, mask, said_after, method="joint"))
             queries, words = x[:, :count], x[:, count:]
-            if number == 0:
+            if number == 0 and seen is not None:
                 queries = cast(jax.Array, cross.apply({"params": across}, queries, seen))
             x = cast(jax.Array, layer.apply(own, queries, words, method="apart"))
         return x

@@ -73,6 +73,10 @@ class QFormerSize:
         one = layers + self.crosses * cross + 2.0 * queries * self.hidden * self.out
         return frames // grid[0] * one
 
+    def text_flops(self, words: int) -> float:
+        """Forward FLOPs of so many words among themselves."""
+        return costs.blocks(self.hidden, self.depth, self.mlp_width, words)
+
     def check(self, name: str, vision: VideoTowerSize) -> None:
         """Raises if the bridge at `stage.<name>` cannot stand behind the tower."""
         if self.width != vision.width:
