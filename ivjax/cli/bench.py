@@ -37,6 +37,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_data(what)
     _add_loss(what)
     _add_hico(what)
+    _add_dialogue(what)
 
 
 def _add_data(what: argparse._SubParsersAction) -> None:
@@ -107,6 +108,25 @@ def _add_hico(what: argparse._SubParsersAction) -> None:
     hico.set_defaults(run=_bench_hico)
 
 
+def _add_dialogue(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Time training on dialogue, forward and backward, with HiCo and without it: tokens/s, MFU, the share of "
+        "padding, and the shares of vision tower, bridge and language model. Conversations are drawn; no data."
+    )
+    example = "ivjax bench dialogue --config dialogue_tiny batch=4"
+    dialogue = add_command(what, "dialogue", about, example)
+    dialogue.add_argument("--config", required=True, help=CONFIG_HELP)
+    dialogue.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
+    dialogue.add_argument("--runs", type=int, default=5, help="timed runs of each part, at most (default 5)")
+    dialogue.add_argument(
+        "--seconds", type=float, default=30, help="time for each part, at most (default 30)"
+    )
+    dialogue.add_argument(
+        "--limit-gib", type=float, help="larger steps are only compiled (default: half of the free memory)"
+    )
+    dialogue.set_defaults(run=_bench_dialogue)
+
+
 def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.bench.step_speed import bench_step
     from ivjax.experiment.files import load_experiment
@@ -156,5 +176,15 @@ def _bench_hico(options: argparse.Namespace) -> int:
         sizes, options.target, tuple(options.dtypes), options.runs, options.seconds, options.limit_gib
     )
     for line in bench_hico(wanted):
+        say(line)
+    return 0
+
+
+def _bench_dialogue(options: argparse.Namespace) -> int:
+    from ivjax.bench.dialogue_speed import DialogueBench, bench_dialogue
+    from ivjax.experiment.files import load_experiment
+
+    experiment = load_experiment(options.config, options.overrides, note)
+    for line in bench_dialogue(DialogueBench(experiment, options.runs, options.seconds, options.limit_gib)):
         say(line)
     return 0

@@ -106,7 +106,14 @@ def answer_loss(
     stage: VideoDialogue, model: DialogueModel, params: Params, batch: Batch
 ) -> tuple[jax.Array, Metrics]:
     """Returns the loss of a batch with weights, and the share of the tokens that would have been said."""
-    x = model.embed(params, batch["ids"], _visual_tokens(model, params, batch), batch.get("places"))
+    return language_loss(stage, model, params, batch, visual_tokens(model, params, batch))
+
+
+def language_loss(
+    stage: VideoDialogue, model: DialogueModel, params: Params, batch: Batch, visual: jax.Array | None
+) -> tuple[jax.Array, Metrics]:
+    """As `answer_loss`, given the visual tokens (B, V, C)."""
+    x = model.embed(params, batch["ids"], visual, batch.get("places"))
     x = constrain(x, "batch", "tokens", None)
     answers = _answers(stage, model, params, x, batch)
     language = params["language"]
@@ -116,8 +123,8 @@ def answer_loss(
     return loss, {"right": right}
 
 
-def _visual_tokens(model: DialogueModel, params: Params, batch: Batch) -> jax.Array | None:
-    """Visual tokens (B, V, C) of the clips of each row, and of its images behind them."""
+def visual_tokens(model: DialogueModel, params: Params, batch: Batch) -> jax.Array | None:
+    """Returns the visual tokens (B, V, C) of the clips of each row, and of its images behind them."""
     found, rows = [], len(batch["ids"])
     if "video" in batch:
         question = None

@@ -93,14 +93,18 @@ class QueryPretrainModel:
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
-        vision, bridge, heads = jax.random.split(key, 3)
+        vision, bridge, heads, times, queries = jax.random.split(key, 5)
         queried = self.bridge.init(bridge)
-        times = self.size.vision.grid[0]
+        # Of deviation 1, as the originals draw both.
+        wide = nn.initializers.truncated_normal(1.0, lower=-2.0, upper=2.0)
         return {
             "vision": self.tower.init(vision),
-            "bridge": {name: branch for name, branch in queried.items() if name != "proj"},
+            "bridge": {
+                **{name: branch for name, branch in queried.items() if name != "proj"},
+                "query_tokens": wide(queries, queried["query_tokens"].shape),
+            },
             "heads": _Heads(self.size).init(heads, method="draw")["params"],
-            "time_embed": jnp.zeros((1, times, 1, self.size.vision.width)),
+            "time_embed": wide(times, (1, self.size.vision.grid[0], 1, self.size.vision.width)),
             "temperature": jnp.asarray(self.temperature, jnp.float32),
         }
 
@@ -108,12 +112,13 @@ class QueryPretrainModel:
         """Returns the tower's tokens (B, N, D) of clips (B, T, H, W, 3), with what tells their time."""
         tokens = self.tower.encode(params["vision"], video).tokens
         _, rows, columns = self.size.vision.grid
-        times = params["time_embed"].astype(tokens.dtype)
         first = tokens.shape[1] % (rows * columns)  # class tokens have no time
-        count = (tokens.shape[1] - first) // (rows * columns)
-        placed = jnp.broadcast_to(times[:, :count], (1, count, rows * columns, tokens.shape[-1]))
-        placed = placed.reshape(1, -1, tokens.shape[-1])
-        return jnp.concatenate([tokens[:, :first], tokens[:, first:] + placed], axis=1)
+        patches = tokens[:, first:].reshape(len(tokens), -1, rows * columns, tokens.shape[-1])
+        # An image is seen at all times of a clip, as in the originals.
+        patches = patches + params["time_embed"].astype(tokens.dtype)
+        return jnp.concatenate(
+            [tokens[:, :first], patches.reshape(len(tokens), -1, tokens.shape[-1])], axis=1
+        )
 
     def read(self, params: Params, seen: jax.Array, ids: jax.Array) -> QueryReading:
         """Reads the tower's tokens (B, N, D), and says texts (B, L) whose first id starts them."""
