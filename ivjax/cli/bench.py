@@ -110,8 +110,8 @@ def _add_hico(what: argparse._SubParsersAction) -> None:
 
 def _add_dialogue(what: argparse._SubParsersAction) -> None:
     about = (
-        "Time training on dialogue, forward and backward, with HiCo and without it: tokens/s, MFU, the share of "
-        "padding, and the shares of vision tower, bridge and language model. Conversations are drawn; no data."
+        "Time training on dialogue, forward and backward, with HiCo and without it: tokens/s, MFU, the share "
+        "of padding, and the shares of vision tower, bridge and language model. Conversations are drawn."
     )
     example = "ivjax bench dialogue --config dialogue_tiny batch=4"
     dialogue = add_command(what, "dialogue", about, example)

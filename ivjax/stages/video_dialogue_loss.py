@@ -60,9 +60,11 @@ def batch_of(stage: VideoDialogue, bucket: Bucket) -> Mapping[str, jax.ShapeDtyp
         arrays["video"] = struct((bucket.clips, size.clip_frames, *image), jnp.uint8)
     if bucket.images:
         arrays["images"] = struct((bucket.images, *image), jnp.uint8)
-    if bucket.clips and stage.question:
-        arrays["question"] = struct((bucket.clips, stage.question), jnp.int32)
-        arrays["question_mask"] = struct((bucket.clips, stage.question), jnp.bool_)
+    seen = bucket.clips + bucket.images
+    if seen and stage.question:
+        # Those of the clips, then those of the images.
+        arrays["question"] = struct((seen, stage.question), jnp.int32)
+        arrays["question_mask"] = struct((seen, stage.question), jnp.bool_)
     return arrays
 
 
@@ -125,19 +127,26 @@ def language_loss(
 
 def visual_tokens(model: DialogueModel, params: Params, batch: Batch) -> jax.Array | None:
     """Returns the visual tokens (B, V, C) of the clips of each row, and of its images behind them."""
-    found, rows = [], len(batch["ids"])
-    if "video" in batch:
-        question = None
-        if "question" in batch:
-            words, mask = (batch[name] for name in ("question", "question_mask"))
-            question = Question(*(x.reshape(-1, x.shape[-1]) for x in (words, mask)))
-        found.append(model.see(params, batch["video"].reshape(-1, *batch["video"].shape[2:]), question))
-    if "images" in batch:
-        found.append(model.see(params, batch["images"].reshape(-1, 1, *batch["images"].shape[2:])))
+    found, rows, before = [], len(batch["ids"]), 0
+    for name in ("video", "images"):
+        if name in batch:
+            seen = batch[name] if name == "video" else batch[name][:, :, None]
+            count = seen.shape[1]
+            question = _question(batch, slice(before, before + count))
+            found.append(model.see(params, seen.reshape(-1, *seen.shape[2:]), question))
+            before += count
     if not found:
         return None
     visual = [x.reshape(rows, -1, x.shape[-1]) for x in found]
     return constrain(jnp.concatenate(visual, axis=1), "batch", None, None)
+
+
+def _question(batch: Batch, which: slice) -> Question | None:
+    """What is asked about some of the clips and images of each row."""
+    if "question" not in batch:
+        return None
+    parts = (batch[name][:, which] for name in ("question", "question_mask"))
+    return Question(*(x.reshape(-1, x.shape[-1]) for x in parts))
 
 
 def _answers(
