@@ -1,13 +1,14 @@
 """The one attention switch: `attend` picks the kernel for the hardware; no config names one."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ivjax.ops.blockwise import Places, attend_in_blocks, visible
-from ivjax.ops.layout import activation_spec, one_device, platform, split_over
+from ivjax.ops.layout import ACTIVATION_AXES, activation_spec, one_device, platform, split_over
 
 _LANES = 128  # splash works on blocks of 128 tokens
 _MATRIX = 2048 * 2048  # logits of a head that are computed at once where all heads are; beyond it, in blocks
@@ -40,13 +41,13 @@ def attend(
         raise ValueError("attend needs segment ids for both queries and keys, or for neither")
     if window is not None and not causal:
         raise ValueError("attend has a window only where it is causal")
-    # The partitioner would gather the queries again, where a kernel or a loop walks along them.
-    if causal and start is None and q.shape[1] == k.shape[1] and split_over("tokens", q.shape[1]):
-        return _over_context(q, k, v, window, q_segments, kv_segments)
     kernel, matrix = _choose(q, k), q.shape[1] * k.shape[1]
     # The fused kernels count places of queries and keys from the same beginning.
     if start is None and kernel == "splash":
         return splash(q, k, v, causal, q_segments, kv_segments, window)
+    # The partitioner would gather the queries again, where a loop walks along them.
+    if causal and start is None and q.shape[1] == k.shape[1] and split_over("tokens", q.shape[1]):
+        return _over_context(q, k, v, window, q_segments, kv_segments)
     # cuDNN's is given segments as a mask of all queries and keys.
     if start is None and kernel == "cudnn" and (q_segments is None or matrix <= _HEAD_MATRIX):
         return in_pairs(q, k, v, causal, q_segments, kv_segments, "cudnn", window)
@@ -206,31 +207,42 @@ def splash(
 ) -> jax.Array:
     """Pallas splash attention for TPU; pads tokens to whole blocks and hides the padding by segment.
 
-    Under a mesh it runs per device (rows over the batch axes, heads over `tensor`), since XLA
-    cannot partition a hand-written kernel.
+    Under a mesh it runs per device (rows over the batch axes, heads over `tensor`, queries of causal
+    attention over `context`), since XLA cannot partition a hand-written kernel.
     """
     batch, queries, heads, width = q.shape
+    names = ("batch", "tokens" if causal else None, "heads", None)
+    shards = math.prod(_ways(axis) for axis in ACTIVATION_AXES["tokens"]) if causal else 1
     q_ids = jnp.zeros((batch, queries), jnp.int32) if q_segments is None else q_segments
     kv_ids = jnp.zeros((batch, k.shape[1]), jnp.int32) if kv_segments is None else kv_segments
     # Segments count from 0, so the padding is in a segment of its own.
-    q_ids, kv_ids = _pad_axis1(q_ids, _LANES, value=-1), _pad_axis1(kv_ids, _LANES, value=-1)
+    q_ids, kv_ids = _pad_axis1(q_ids, _LANES * shards, value=-1), _pad_axis1(kv_ids, _LANES, value=-1)
     # Every query head gets its own copy of its group's keys, so that heads can be split freely.
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     # The kernel does not scale its logits, so the queries are scaled.
-    q, k, v = (_pad_axis1(x, _LANES) for x in (q * jnp.asarray(width**-0.5, q.dtype), k, v))
-    local = functools.partial(_splash_local, causal=causal, window=window, interpret=interpret)
-    if not one_device():
-        tokens = activation_spec(q.shape, ("batch", None, "heads", None))
-        ids = activation_spec(q_ids.shape, ("batch", None))
-        # A Pallas kernel does not say over which axes its result varies, so the
-        # check of that would refuse it.
-        local = jax.shard_map(
-            local, in_specs=(tokens, tokens, tokens, ids, ids), out_specs=tokens, check_vma=False
-        )
-    return local(q, k, v, q_ids, kv_ids)[:, :queries]
+    q = _pad_axis1(q * jnp.asarray(width**-0.5, q.dtype), _LANES * shards)
+    k, v = (_pad_axis1(x, _LANES) for x in (k, v))
+    tokens = activation_spec(q.shape, names)
+    ways = _ways("tensor") if split_over("heads", heads) else 1
+    kernel = _splash_kernel((q.shape[1], k.shape[1]), heads // ways, causal, window, shards, interpret)
+    if one_device():
+        return _splash_local(kernel, q, k, v, q_ids, kv_ids)[:, :queries]
+    keys = activation_spec(k.shape, ("batch", None, "heads", None))
+    ids = [PartitionSpec(*spec[:2]) for spec in (tokens, keys)]
+    # What the kernel knows of blocks of queries is split as they are.
+    blocks = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(None, tokens[1]))
+    specs = (kernel.manual_sharding_spec(blocks), tokens, keys, keys, *ids)
+    # A Pallas kernel does not say over which axes its result varies, so the check of that would refuse it.
+    mapped = jax.shard_map(_splash_local, in_specs=specs, out_specs=tokens, check_vma=False)
+    return mapped(kernel, q, k, v, q_ids, kv_ids)[:, :queries]
 
 
-def _splash_local(q, k, v, q_ids, kv_ids, *, causal, window, interpret):
+def _ways(axis: str) -> int:
+    mesh = jax.sharding.get_abstract_mesh()
+    return int(mesh.shape[axis]) if axis in mesh.axis_names else 1
+
+
+def _splash_kernel(shape, heads, causal, window, shards, interpret):
     # Imported where it is used: no other platform needs Pallas' TPU modules.
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernels,
@@ -239,13 +251,15 @@ def _splash_local(q, k, v, q_ids, kv_ids, *, causal, window, interpret):
         splash_attention_mask as masks,
     )
 
-    shape = q.shape[1], k.shape[1]
     mask: masks.Mask = (masks.CausalMask if causal else masks.FullMask)(shape)
     if window is not None:
         mask = masks.LocalMask(shape, (window - 1, 0), offset=0)
-    kernel = kernels.make_splash_mha(
-        masks.MultiHeadMask([mask] * q.shape[2]), head_shards=1, q_seq_shards=1, interpret=interpret
-    )
+    every = masks.MultiHeadMask([mask] * heads)
+    return kernels.make_splash_mha(every, head_shards=1, q_seq_shards=shards, interpret=interpret)
+
+
+def _splash_local(kernel, q, k, v, q_ids, kv_ids):
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
 
     def one_clip(q, k, v, q_ids, kv_ids):
         return kernel(q, k, v, segment_ids=kernels.SegmentIds(q_ids, kv_ids))

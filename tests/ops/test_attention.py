@@ -107,6 +107,18 @@ def test_splash_over_a_mesh_equals_one_device(heads, groups):
         np.testing.assert_allclose(kernel(q, k, v), wanted, rtol=1e-4, atol=3e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [{"context": 4}, {"context": 2, "tensor": 2}], ids=str)
+def test_causal_attention_over_devices_that_split_the_tokens_equals_one_device(shape):
+    q, k, v = inputs(300, 300, heads=2, groups=2, width=16)
+    ids = jnp.asarray(np.arange(300)[None] // 110 * np.ones((len(q), 1), int), jnp.int32)
+    how = {"causal": True, "q_segments": ids, "kv_segments": ids}
+    wanted = with_gradients(functools.partial(attention.attend, **how), q, k, v)
+    with jax.set_mesh(build_mesh(MeshShape(**{"data": 1, **shape}), jax.devices()[:4])):
+        for kernel in (attention.attend, functools.partial(attention.splash, interpret=True)):
+            assert_agree(with_gradients(functools.partial(kernel, **how), q, k, v), wanted)
+
+
 def test_bfloat16_stays_close_to_float32():
     exact = written_out_at_once(*inputs(40, 40))
     rounded = jax.jit(attention.attend)(*(x.astype(jnp.bfloat16) for x in inputs(40, 40)))
