@@ -70,7 +70,7 @@ IMAGES = "Bucket('tiles',4096,images=37),Bucket('image',1536,images=10)"
 CONNECTOR = (
     "stage.buckets=(Bucket('video',512,clips=1),Bucket('image',512,images=1))",
     "data.corpora=(Corpus('shards/flash_pairs'),)",
-    "data.fields.dialogue.style=Plain()",
+    "data.fields.dialogue.style=ivjax.data_pipelines.dialogue.templates.Plain()",
     "data.fields.dialogue.seeing.rule=Segments(4)",
     "data.fields.dialogue.seeing.tiling=none",
     "batch=512",
