@@ -8,8 +8,8 @@ Command   (the corpora of viclip_tiny and its run, see there)
 Hardware  two CPU cores
 Expect    PENDING
 
-The tower is viclip_tiny's, from runs/viclip_tiny, and learns on at a fifth of the rate. A video is read as two
-clips of four frames, each of which HiCo merges from 64 to 32 tokens. Rows hold several conversations.
+The tower is viclip_tiny's, from runs/viclip_tiny, and learns on at a fifth of the rate. A video is read as
+two clips of four frames, each of which HiCo merges from 64 to 32 tokens. Rows hold several conversations.
 """
 
 from ivjax import experiment as ix
