@@ -60,6 +60,11 @@ class Style(abc.ABC):
         """Whether the text names the times of frames, so that its length depends on which are read."""
         return False
 
+    @property
+    def writes_frames(self) -> bool:
+        """Whether the text has a place for each frame, which then needs visual tokens of its own."""
+        return False
+
     def encode(
         self, turns: Sequence[Turn], media: Sequence[SeenMedia], tokenizer: LanguageTokenizer
     ) -> DialogueTokens:

@@ -33,6 +33,11 @@ class InternVl(Style):
     frames: Literal["training", "chat"] = "training"
     slow: bool = False
 
+    @property
+    def writes_frames(self) -> bool:
+        """See Style."""
+        return True
+
     def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[StyleItem]:
         """See Style."""
         system = instruction_of(turns) or _SYSTEMS[self.template]

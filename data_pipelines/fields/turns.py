@@ -47,6 +47,12 @@ class Turns:
         self.tokenizer.pieces("a")  # a missing vocabulary is better met now than in a worker
         seeing = self.seeing
         clips, images = (_count(wanted, name) for name in ("video", "images"))
+        frames = wanted["video"].shape[1] if clips else 1
+        if self.style.writes_frames and seeing.clip_tokens % frames:
+            raise UserError(
+                f"{path}.seeing.clip_tokens={seeing.clip_tokens} do not divide among the {frames} frames of "
+                "a clip, each of which has a line in this style; take another style"
+            )
         if seeing.image_tokens and not images:
             raise UserError(
                 f"{path}.seeing.image_tokens={seeing.image_tokens}, and the stage takes no still images; set "

@@ -11,6 +11,7 @@ from typing import Any
 from ivjax.data_pipelines.store.intact import intact_header
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import Manifest, open_shards
+from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 
 # What a record says of its clip, by what a difference means.
 _GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -28,6 +29,7 @@ class CorpusComparison:
 
     Attributes:
         clips: number of clips of each.
+        conversations: number of conversations of each.
         same_bytes: whether all shards are equal.
         same_source: whether both were made of the same rows, files and recipe; None: one does not say.
         only: ids that only the first, and only the second has.
@@ -38,6 +40,7 @@ class CorpusComparison:
     """
 
     clips: tuple[int, int]
+    conversations: tuple[int, int]
     same_bytes: bool
     same_source: bool | None
     only: tuple[list[str], list[str]]
@@ -64,6 +67,8 @@ class CorpusComparison:
             f"bytes: {'the same' if self.same_bytes else 'different'}",
             f"source: {source}",
         ]
+        if any(self.conversations):
+            lines.insert(1, f"conversations: {self.conversations[0]:,} and {self.conversations[1]:,}")
         lines += [f"  {path}: {one} and {other}" for path, (one, other) in self.otherwise.items()]
         lines += ["class names: different"] * (not self.same_classes)
         lines += [f"records that cannot be read: {self.unreadable:,}"] * bool(self.unreadable)
@@ -96,7 +101,8 @@ def compare(one: Path, other: Path) -> CorpusComparison:
     }
     known = manifest.source_digest and against.source_digest
     return CorpusComparison(
-        clips=(len(first), len(second)),
+        clips=(len(first) - manifest.conversations, len(second) - against.conversations),
+        conversations=(manifest.conversations, against.conversations),
         same_bytes=manifest.digest == against.digest,
         same_source=manifest.source_digest == against.source_digest if known else None,
         only=([c for c in first if c not in second], [c for c in second if c not in first]),
@@ -112,20 +118,36 @@ def _clips(folder: Path) -> tuple[dict[str, tuple[bytes, ...]], int, Manifest]:
     found: dict[str, tuple[bytes, ...]] = {}
     times: Counter[str] = Counter()
     bad = 0
+    ids: list[str] = []
     with open_shards(folder) as shards:
         for number in range(len(shards)):
             try:
                 header = intact_header(shards[number])
             except ClipError:
                 bad += 1
+                ids.append("")
                 continue
             clip = header["id"]
+            ids.append(clip)
             times[clip] += 1
             # Ids should be unique; where they are not, clips are compared in their order.
             found[clip if times[clip] == 1 else f"{clip}#{times[clip]}"] = tuple(
                 _hash([header[name] for name in names]) for names in _GROUPS.values()
             )
-        return found, bad, shards.manifest
+        manifest = shards.manifest
+    return found | _conversations(folder, manifest, ids), bad, manifest
+
+
+def _conversations(folder: Path, manifest: Manifest, ids: list[str]) -> dict[str, tuple[bytes, ...]]:
+    """Returns the same of conversations about the clips with these ids."""
+    found: dict[str, tuple[bytes, ...]] = {}
+    dialogues = StoredDialogues(str(folder)) if manifest.conversations else None
+    for number in range(manifest.conversations if dialogues else 0):
+        dialogue = dialogues[number]
+        said = _hash([[turn.role, turn.text] for turn in dialogue.turns] + [dict(dialogue.attributes)])
+        about = _hash([[ids[part.record], part.first, part.stop] for part in dialogue.media])
+        found[f"conversation {dialogue.id}"] = (said, about, b"", b"")
+    return found
 
 
 def _hash(values: list[Any]) -> bytes:

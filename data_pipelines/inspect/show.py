@@ -1,5 +1,6 @@
 """Contact sheets: frames and captions of some clips as a PNG."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,15 @@ from ivjax.data_pipelines.inspect.drawing import INK, RED, draw_row, fitted, loa
 from ivjax.data_pipelines.store.intact import intact_clip
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.store.shards import Shards, open_shards
+from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFont import FreeTypeFont
+
+_TALKS = 3  # conversations that are shown of a clip
 
 
 def contact_sheet(
@@ -30,7 +34,9 @@ def contact_sheet(
         raise UserError(f"n and frames must be at least 1, got {n} and {frames}")
     with open_shards(folder) as shards:
         letters = load_font(font)
-        rows = [_row(shards, number, frames, letters) for number in _choose(len(shards), n, seed)]
+        chosen = _choose(len(shards), n, seed)
+        talks = _talks(folder, chosen) if shards.manifest.conversations else {}
+        rows = [_row(shards, number, frames, letters, talks.get(number, [])) for number in chosen]
     write_sheet(rows, frames, out)
 
 
@@ -40,15 +46,39 @@ def _choose(clips: int, n: int, seed: int | None) -> list[int]:
     return sorted(np.random.default_rng(seed).choice(clips, min(n, clips), replace=False).tolist())
 
 
-def _row(shards: Shards, number: int, frames: int, font: "FreeTypeFont") -> "Image.Image":
-    """Returns the row of one clip: its frames above its captions."""
+def _talks(folder: Path, clips: Sequence[int]) -> dict[int, list[str]]:
+    """Returns what a few conversations say about each of some clips, as lines."""
+    lines: dict[int, list[str]] = {clip: [] for clip in clips}
+    told: Counter[int] = Counter()
+    dialogues = StoredDialogues(str(folder))
+    for number in range(len(dialogues)):
+        try:
+            dialogue = dialogues[number]
+        except ClipError:
+            continue
+        for part in dialogue.media:
+            told[part.record] += 1
+            if part.record in lines and told[part.record] <= _TALKS:
+                about = f"{dialogue.id}, frames {part.first} to {part.stop}"
+                lines[part.record] += [about, *(f"{turn.role}: {turn.text}" for turn in dialogue.turns)]
+    dialogues.close()
+    for clip in clips:
+        further = told[clip] - _TALKS
+        lines[clip] += [f"and {further} further conversations"] * (further > 0)
+    return lines
+
+
+def _row(
+    shards: Shards, number: int, frames: int, font: "FreeTypeFont", talks: Sequence[str]
+) -> "Image.Image":
+    """Returns the row of one clip: its frames above its captions and what is said about it."""
     shard, record = shards.place(number)
     try:
         clip = intact_clip(shards[number])
         pictures, texts, ink = _pictures(clip, frames), describe_clip(clip, shards.manifest.classes), INK
     except ClipError as error:
         pictures, texts, ink = [], [str(error)], RED
-    return draw_row(pictures, [f"{shard} record {record}", *texts], frames, font, ink)
+    return draw_row(pictures, [f"{shard} record {record}", *texts, *talks], frames, font, ink)
 
 
 def _pictures(clip: Clip, frames: int) -> list["Image.Image"]:

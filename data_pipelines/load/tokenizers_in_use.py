@@ -8,6 +8,8 @@ from ivjax.data_pipelines.load.mixture import readers_of
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.experiment.experiment import Experiment
 
+_OPTIONS = ("tokenizer", "question")  # of fields of words; a bridge may have words of its own
+
 
 class UsedTokenizer(NamedTuple):
     """A tokenizer of an experiment's data.
@@ -16,11 +18,13 @@ class UsedTokenizer(NamedTuple):
         field: name of the field that encodes with it.
         path: where the field's options stand in the experiment, for messages.
         tokenizer: words to ids.
+        option: the field's option that it is. Only that of `tokenizer` encodes words of the stage.
     """
 
     field: str
     path: str
     tokenizer: Tokenizer
+    option: str = "tokenizer"
 
 
 def tokenizers_of(data: object) -> Iterator[UsedTokenizer]:
@@ -35,13 +39,15 @@ def tokenizers_of(data: object) -> Iterator[UsedTokenizer]:
 def _found(fields: Mapping[str, Field], paths: Mapping[str, str]) -> Iterator[UsedTokenizer]:
     for name, path in paths.items():
         # Not asked for its class, so that a new field of words is found without an edit here.
-        tokenizer = getattr(fields[name], "tokenizer", None)
-        if tokenizer is not None:
-            yield UsedTokenizer(name, path, tokenizer)
+        for option in _OPTIONS:
+            tokenizer = getattr(fields[name], option, None)
+            if tokenizer is not None:
+                yield UsedTokenizer(name, path, tokenizer, option)
 
 
 def caption_tokenizer(experiment: Experiment) -> Tokenizer | None:
     """Returns the tokenizer of the field that the stage reads captions from; None if there is none."""
     # By the field's name: a mixture may hold fields of other words too, such as a dialogue.
     name = getattr(experiment.stage, "caption_field", None)
-    return next((used.tokenizer for used in tokenizers_of(experiment.data) if used.field == name), None)
+    used = (used for used in tokenizers_of(experiment.data) if used.option == "tokenizer")
+    return next((found.tokenizer for found in used if found.field == name), None)

@@ -13,12 +13,12 @@ from ivjax.train.program import Program
 
 def check_words(experiment: Experiment, objective: Objective) -> None:
     """Raises if a tokenizer has more words than the stage knows: the rest would share one embedding."""
-    for name, path, tokenizer in tokenizers_of(experiment.data):
+    for name, path, tokenizer, option in tokenizers_of(experiment.data):
         # A mixture may serve several stages, and hold fields of words that this one does not read.
-        known = objective.vocabulary.get(name)
+        known = objective.vocabulary.get(name if option == "tokenizer" else f"{name}.{option}")
         if known is not None and tokenizer.vocabulary_size > known:
             raise UserError(
-                f"{path}.tokenizer has {tokenizer.vocabulary_size} pieces and the stage knows {known} words "
+                f"{path}.{option} has {tokenizer.vocabulary_size} pieces and the stage knows {known} words "
                 f"of {name}; make its vocabulary as large, or name the tokenizer that belongs to it"
             )
 

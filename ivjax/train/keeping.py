@@ -37,6 +37,6 @@ def _vocabularies(experiment: Experiment) -> dict[str, str]:
 
     Without those that `changes` of a corpus name: no model reads by them, and the corpus is elsewhere too.
     """
-    options = [f"{used.path}.tokenizer.path" for used in tokenizers_of(experiment.data)]
+    options = [f"{used.path}.{used.option}.path" for used in tokenizers_of(experiment.data)]
     known = leaves(experiment)
     return {option: known[option] for option in options if option in known}

@@ -15,7 +15,7 @@ FIELDS = {"dialogue": Turns(TALK), "label": Label(), "text": Caption(WORDS)}
 
 
 def found(data):
-    return {path: (field, tokenizer) for field, path, tokenizer in tokenizers_of(data)}
+    return {used.path: (used.field, used.tokenizer) for used in tokenizers_of(data)}
 
 
 def test_every_tokenizer_of_every_medium_and_corpus_is_found_with_its_path():
@@ -48,3 +48,12 @@ def test_captions_are_encoded_by_the_tokenizer_of_the_field_that_the_stage_names
     for data in (mixture, Media({"long": talk_alone, "video": mixture})):
         assert caption_tokenizer(SimpleNamespace(stage=SimpleNamespace(**names), data=data)) == expected
     assert caption_tokenizer(SimpleNamespace(stage=SimpleNamespace(**names), data=talk_alone)) is None
+
+
+def test_the_words_of_a_bridge_are_found_beside_those_of_the_language_model():
+    turns = Turns(InternVl(), TALK, Seeing(Intervals(2), 4), question=WORDS)
+    found = list(tokenizers_of(Dialogues((Corpus("a"),), {"dialogue": turns})))
+    assert [(used.path, used.option, used.tokenizer) for used in found] == [
+        ("data.fields.dialogue", "tokenizer", TALK),
+        ("data.fields.dialogue", "question", WORDS),
+    ]

@@ -2,6 +2,9 @@
 
 import pytest
 
+from ivjax.data_pipelines.inspect.compare import compare
+from ivjax.data_pipelines.inspect.show import contact_sheet
+from ivjax.data_pipelines.inspect.stats import collect
 from ivjax.data_pipelines.inspect.validate import validate
 from ivjax.data_pipelines.sources.choices import lettered
 from ivjax.data_pipelines.store.records import Turn
@@ -79,6 +82,18 @@ def test_a_corpus_of_conversations_is_validated(built, tmp_path):
         assert [fault.cause for fault in validate(folder, 0, lambda line: None)]
     finally:
         shard.write_bytes(whole)
+
+
+def test_corpora_of_conversations_are_compared_and_shown(built, tmp_path):
+    folder, _, _ = built
+    other, _ = build_talks(tmp_path, talk_rows())
+    found = compare(folder, other)
+    assert found.clips == (4, 4) and found.conversations == (21, 20) and not found.alike
+    assert found.only == (["conversation a.mp4#24"], [])
+    assert "conversations: 21 and 20" in found.text()
+    contact_sheet(folder, tmp_path / "sheet.png", n=2, frames=2)
+    assert (tmp_path / "sheet.png").stat().st_size
+    assert collect(folder).as_dict()["conversations"] == 21
 
 
 def test_a_source_without_a_usable_conversation_builds_nothing(tmp_path):
