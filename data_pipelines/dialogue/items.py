@@ -1,5 +1,6 @@
 """The items of a conversation's text, and their token ids, learned places and places of visual tokens."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer
 
+_SHORT = 16  # characters of a text whose ids are remembered
 NO_PLACE = -1  # stands where no visual token does
 
 
@@ -67,16 +69,16 @@ def encode(
     items: Iterable[StyleItem], tokenizer: LanguageTokenizer, always: Sequence[str] = ()
 ) -> DialogueTokens:
     """Returns the arrays of a conversation. Tokens of the texts `always` are learned wherever they stand."""
-    ids: list[np.ndarray] = []
-    learned: list[np.ndarray] = []
-    places: list[np.ndarray] = []
+    ids: list[int] = []
+    learned: list[bool] = []
+    places: list[int] = []
     for run in _runs(items):
         found, says, stands = _run(run, tokenizer)
-        ids.append(np.asarray(found, np.int32))
-        learned.append(np.asarray(says, bool))
-        places.append(np.asarray(stands, np.int32))
-    whole = DialogueTokens(*(np.concatenate(arrays) for arrays in (ids, learned, places)))
-    everywhere = [number for text in always for number in tokenizer.pieces(text, plain=True)]
+        ids += found
+        learned += says
+        places += stands
+    whole = DialogueTokens(np.array(ids, np.int32), np.array(learned, bool), np.array(places, np.int32))
+    everywhere = [number for text in always for number in _pieces(tokenizer, text)]
     return whole._replace(learned=whole.learned | (np.isin(whole.ids, everywhere) & (whole.places < 0)))
 
 
@@ -100,7 +102,7 @@ def _run(run: Sequence[StyleItem], tokenizer: LanguageTokenizer) -> tuple[list[i
         opening = list(tokenizer.opening)
         return opening, [False] * len(opening), [NO_PLACE] * len(opening)
     if isinstance(first, SpecialToken | Ending):
-        special = tokenizer.eos if isinstance(first, Ending) else tokenizer.special(first.name)
+        special = tokenizer.eos if isinstance(first, Ending) else _special(tokenizer, first.name)
         return [special], [first.learned], [NO_PLACE]
     texts = [item for item in run if isinstance(item, Words)]
     ids, counts = _joined([item.text for item in texts], tokenizer)
@@ -110,12 +112,12 @@ def _run(run: Sequence[StyleItem], tokenizer: LanguageTokenizer) -> tuple[list[i
 
 def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer) -> tuple[list[int], list[int]]:
     """Returns the ids of texts that follow each other, and how many of them are each text's."""
-    whole = tokenizer.pieces("".join(texts), plain=True)
+    whole = _pieces(tokenizer, "".join(texts))
     if len(texts) == 1:
         return whole, [len(whole)]
     # SentencePiece puts a blank before every text, which stands for the one at the text's beginning here.
     alone = [
-        tokenizer.pieces(text if number == 0 else text.removeprefix(" "), plain=True)
+        _pieces(tokenizer, text if number == 0 else text.removeprefix(" "))
         for number, text in enumerate(texts)
     ]
     counts = [len(ids) for ids in alone]
@@ -123,3 +125,20 @@ def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer) -> tuple[list[in
         return whole, counts
     # A token reaches over a border. The originals stop here with an error; the texts one by one are as good.
     return [number for ids in alone for number in ids], counts
+
+
+# Templates write the same few words a thousand times, such as "Frame7: ".
+@functools.lru_cache(maxsize=8192)
+def _remembered(tokenizer: LanguageTokenizer, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.pieces(text, plain=True))
+
+
+def _pieces(tokenizer: LanguageTokenizer, text: str) -> list[int]:
+    if len(text) > _SHORT:
+        return tokenizer.pieces(text, plain=True)
+    return list(_remembered(tokenizer, text))
+
+
+@functools.lru_cache(maxsize=256)
+def _special(tokenizer: LanguageTokenizer, token: str) -> int:
+    return tokenizer.special(token)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ivjax.data_pipelines import data_options as dp
 from ivjax.data_pipelines.fields import Caption, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
@@ -51,8 +52,8 @@ def test_captions_are_encoded_by_the_tokenizer_of_the_field_that_the_stage_names
 
 
 def test_the_words_of_a_bridge_are_found_beside_those_of_the_language_model():
-    turns = Turns(InternVl(), TALK, Seeing(Intervals(2), 4), question=WORDS)
-    found = list(tokenizers_of(Dialogues((Corpus("a"),), {"dialogue": turns})))
+    turns = dp.Turns(dp.InternVl(), TALK, dp.Seeing(dp.Intervals(2), 4), question=WORDS)
+    found = list(tokenizers_of(dp.Dialogues((Corpus("a"),), {"dialogue": turns})))
     assert [(used.path, used.option, used.tokenizer) for used in found] == [
         ("data.fields.dialogue", "tokenizer", TALK),
         ("data.fields.dialogue", "question", WORDS),

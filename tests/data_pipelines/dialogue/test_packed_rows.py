@@ -6,8 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines.dialogue.packing import TalkSize
 from ivjax.data_pipelines.dialogue.seeing import ClipForm
+from ivjax.data_pipelines.load import measuring
 from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
+from ivjax.data_pipelines.load.measuring import PlanRequest
 from ivjax.data_pipelines.load.media_loader import open_media
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.errors import UserError
@@ -146,6 +149,17 @@ def test_worker_processes_give_the_same_rows(corpus):
     for one, other in zip(here, there, strict=True):
         for name, array in one.rows.items():
             np.testing.assert_array_equal(array, other.rows[name])
+
+
+@pytest.mark.slow
+def test_conversations_are_measured_alike_in_processes(corpus, monkeypatch):
+    request = PlanRequest(ClipForm(2, 64, 96), {"row": TalkSize(72, 4, 2)}, 0)
+    count = len(StoredDialogues(str(corpus)))
+    here = list(measuring.measure(str(corpus), count, turns(), request))
+    monkeypatch.setattr(measuring, "_ALONE", 1)
+    monkeypatch.setattr(measuring, "_PART", 3)
+    assert list(measuring.measure(str(corpus), count, turns(), request)) == here
+    assert {found.cause for found in here} >= {"", measuring.CUT}
 
 
 def test_rows_packed_otherwise_are_no_continuation(corpus):
