@@ -19,7 +19,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.models.dialogue import ProjectorSize
 from ivjax.ops.cut import Params, joined
-from ivjax.ops.layout import batch_spec
+from ivjax.ops.layout import batch_spec, clips_over_context
 from ivjax.stages.video_dialogue import VideoDialogue
 from ivjax.stages.video_dialogue_loss import language_loss, visual_tokens
 from ivjax.train.gradients import gradients_of
@@ -165,11 +165,13 @@ def _parts(
     frames, grid = stage.dialogue.segment(clips.shape[1])
 
     def see(params: Params, clips: jax.Array) -> jax.Array:
-        return model.tower.encode(params["vision"], clips.reshape(-1, frames, *clips.shape[2:])).tokens
+        with clips_over_context():
+            return model.tower.encode(params["vision"], clips.reshape(-1, frames, *clips.shape[2:])).tokens
 
     def project(params: Params, tokens: jax.Array) -> jax.Array:
-        tokens = tokens.reshape(len(clips), -1, *tokens.shape[1:])
-        return model.bridge.project(params["bridge"], tokens, grid)
+        with clips_over_context():
+            tokens = tokens.reshape(len(clips), -1, *tokens.shape[1:])
+            return model.bridge.project(params["bridge"], tokens, grid)
 
     def speak(params: Params, visual: jax.Array) -> jax.Array:
         return language_loss(stage, model, params, batch, visual)[0]

@@ -1,6 +1,9 @@
 """The layout of activations on the mesh: the few named constraints that model code places."""
 
+import contextlib
 import math
+from collections.abc import Iterator
+from contextvars import ContextVar
 
 import jax
 from jax.sharding import PartitionSpec
@@ -10,11 +13,27 @@ ACTIVATION_AXES: dict[str, tuple[str, ...]] = {
     # fsdp splits the clips as well as the parameters: its devices work on different clips, and gather the
     # parameters of a layer when they need them.
     "batch": ("data", "fsdp"),
-    # A video of many clips is many rows of the tower: where the tokens of a text are split, so are its clips.
-    "clips": ("data", "fsdp", "context"),
     "tokens": ("context",),
     "heads": ("tensor",),
 }
+
+# The same where rows are the clips of long videos: `context` splits the clips, and their tokens are whole.
+_CLIP_AXES = {**ACTIVATION_AXES, "batch": ("data", "fsdp", "context"), "tokens": ()}
+
+_axes: ContextVar[dict[str, tuple[str, ...]]] = ContextVar("axes", default=ACTIVATION_AXES)
+
+
+@contextlib.contextmanager
+def clips_over_context() -> Iterator[None]:
+    """Within it, the rows that model code names `batch` are clips of videos, which `context` splits too.
+
+    A text of one row may hold a video of many clips, which a tower reads as that many rows.
+    """
+    token = _axes.set(_CLIP_AXES)
+    try:
+        yield
+    finally:
+        _axes.reset(token)
 
 
 def batch_spec() -> PartitionSpec:
@@ -31,7 +50,8 @@ def activation_spec(shape: tuple[int, ...], names: tuple[str | None, ...]) -> Pa
     mesh = jax.sharding.get_abstract_mesh()
     spec: list[tuple[str, ...] | None] = []
     for size, name in zip(shape, names, strict=True):
-        axes = tuple(axis for axis in (ACTIVATION_AXES[name] if name else ()) if axis in mesh.axis_names)
+        known = _axes.get()[name] if name else ()
+        axes = tuple(axis for axis in known if axis in mesh.axis_names)
         while axes and size % math.prod(mesh.shape[axis] for axis in axes):
             axes = axes[:-1]
         spec.append(axes if math.prod(mesh.shape[axis] for axis in axes) > 1 else None)

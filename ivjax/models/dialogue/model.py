@@ -13,7 +13,7 @@ from ivjax.models.decoder.network import LanguageModel, Text
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.models.tower import VideoTower
 from ivjax.ops.cut import Params
-from ivjax.ops.layout import constrain
+from ivjax.ops.layout import clips_over_context, constrain
 from ivjax.ops.visual_dropout import positions_in
 
 
@@ -56,10 +56,11 @@ class DialogueModel:
                 "resize them, or change vision.image"
             )
         # Segments become rows of a larger batch, which the mesh spreads: one long video is many rows.
-        rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "clips", None, None, None, None)
-        tokens = self.tower.encode(params["vision"], rows).tokens
-        tokens = tokens.reshape(len(video), -1, *tokens.shape[1:])
-        return self.bridge.project(params["bridge"], tokens, grid, question)
+        with clips_over_context():
+            rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "batch", None, None, None, None)
+            tokens = self.tower.encode(params["vision"], rows).tokens
+            tokens = tokens.reshape(len(video), -1, *tokens.shape[1:])
+            return self.bridge.project(params["bridge"], tokens, grid, question)
 
     def embed(
         self,

@@ -59,7 +59,7 @@ class ProjectorModule(nn.Module):
         else:
             tokens = merge_clips(size, tokens).tokens
         # Rows are still clips here and not videos, so that the clips of one video are spread over devices.
-        tokens = constrain(tokens, "clips", None, None)
+        tokens = constrain(tokens, "batch", None, None)
         if size.norm:
             tokens = layer_norm("norm", self.dtype)(tokens)
         tokens = Mlp(size.out, size.out, "erf", self.dtype, name="mlp")(tokens)
@@ -94,7 +94,7 @@ class Projector(Bridge):
         patches = tokens[:, :, tokens.shape[2] - times * rows * columns :]
         patches = patches.reshape(len(tokens), -1, rows, columns, tokens.shape[-1])
         found = cast(jax.Array, self.module.apply({"params": params}, patches))
-        return constrain(found, "clips", None, None)
+        return constrain(found, "batch", None, None)
 
 
 def build(size: ProjectorSize, compute: Compute) -> Projector:

@@ -231,7 +231,7 @@ class QFormerBridge(Bridge):
         ids = mask = None
         if question is not None and self.size.reads_text:
             ids, mask = (jnp.repeat(jnp.asarray(part), segments, axis=0) for part in question)
-        rows = constrain(tokens.reshape(-1, *tokens.shape[2:]), "clips", None, None)
+        rows = constrain(tokens.reshape(-1, *tokens.shape[2:]), "batch", None, None)
         found = cast(jax.Array, self.module.apply({"params": params}, rows, ids, mask))
         return found.reshape(videos, -1, found.shape[-1])
 
