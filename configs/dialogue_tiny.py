@@ -6,10 +6,11 @@ Command   (the corpora of viclip_tiny and its run, see there)
           ivjax data tokenizer train shards/demo_dialogues shards/demo_dialogues.model --size 400
           ivjax train dialogue_tiny --workdir runs/dialogue_tiny
 Hardware  two CPU cores
-Expect    PENDING
+Expect    not measured to its end yet; 5 % of the rows is padding
 
 The tower is viclip_tiny's, from runs/viclip_tiny, and learns on at a fifth of the rate. A video is read as
-two clips of four frames, each of which HiCo merges from 64 to 32 tokens. Rows hold several conversations.
+two clips of four frames, each of which HiCo merges from 64 to 32 tokens. A row holds two conversations, of
+305 tokens on average, that do not see each other.
 """
 
 from ivjax import experiment as ix
@@ -26,7 +27,7 @@ experiment = ix.Experiment(
             bridge=ProjectorSize(128, out=128, frame_tokens=8, image_tokens=8, heads=4, norm=True),
             language=LanguageSize(128, 4, 4, 2, 384, vocabulary=400, rotary=Rotary(10000.0)),
         ),
-        buckets=(Bucket("packed", 512, clips=6),),
+        buckets=(Bucket("packed", 640, clips=6),),
     ),
     data=dp.Dialogues(
         corpora=(dp.Corpus("shards/demo_dialogues"),),
@@ -41,12 +42,11 @@ experiment = ix.Experiment(
             )
         },
     ),
-    batch=16,
-    steps=600,
+    batch=8,
+    steps=400,
     schedule=ix.FlooredCosine(peak=2e-3, warmup=30),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
     dtype="float32",
-    scan_layers=False,
     checkpoint=ix.Checkpointing(every=200, keep_last=1),
     log=ix.Logging(every=20),
     trains=(ix.Trains("vision", 0.2),),

@@ -186,7 +186,7 @@ def test_options_that_do_not_fit_are_one_sentence(changes, message):
         dataclasses.replace(STAGE, **changes).build(FLOAT32)
 
 
-@pytest.mark.parametrize("by_parts", [True, False])
+@pytest.mark.parametrize("by_parts", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_run_starts_from_files_of_its_parts(tmp_path, by_parts):
     earlier = dataclasses.replace(micro.experiment, stage=STAGE)
     params = saved(tmp_path, earlier)
@@ -200,10 +200,8 @@ def test_a_run_starts_from_files_of_its_parts(tmp_path, by_parts):
         np.testing.assert_array_equal(found[path], leaf)
 
 
-def test_a_part_that_no_file_gives_is_named(tmp_path):
-    earlier = dataclasses.replace(micro.experiment, stage=STAGE)
-    saved(tmp_path, earlier)
-    later = dataclasses.replace(earlier, init_from=(f"text={tmp_path}#language",))
+def test_a_part_that_a_dialogue_has_not_is_named():
+    later = dataclasses.replace(micro.experiment, stage=STAGE, init_from=("text=some.safetensors#language",))
     objective = STAGE.build(FLOAT32)
     with pytest.raises(UserError, match="no branch text; its branches are vision, bridge, language"):
         read_weights(objective, later, shapes_of(objective, "float32").trained)
