@@ -87,7 +87,11 @@ class OpenedFile:
         inside = (row.target.startswith(top) for row in rows)
         # Rows elsewhere stay, under a path that no tree has, so that their tensors are not called surplus.
         return [
-            replace(row, target=row.target.removeprefix(top) if there else f"../{row.target}")
+            replace(
+                row,
+                target=row.target.removeprefix(top) if there else f"../{row.target}",
+                last_of=row.last_of and row.last_of.removeprefix(top),
+            )
             for row, there in zip(rows, inside, strict=True)
         ]
 

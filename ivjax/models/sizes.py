@@ -157,6 +157,38 @@ class TextTowerSize(ModelSize, Protocol):
         ...
 
 
+class AudioTowerSize(ModelSize, Protocol):
+    """The size of an audio tower."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """Frames of a sound's filter bank."""
+        ...
+
+    @property
+    def bins(self) -> int:
+        """Frequencies of a frame."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of a sound."""
+        ...
+
+    def flops(self) -> dict[str, float]:
+        """Forward FLOPs per sound, by layer."""
+        ...
+
+    def check(self, name: str) -> None:
+        """Raises if the size is impossible; `name` is its path in the experiment."""
+        ...
+
+
 class BridgeSize(Protocol):
     """The size of a bridge.
 

@@ -1,4 +1,4 @@
-"""The protocols of towers: whatever reads clips, and whatever reads texts.
+"""The protocols of towers: whatever reads clips, whatever reads texts, and whatever hears.
 
 Dual encoders, classifiers, probes, teachers and evals take any tower and never ask for its class.
 """
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.errors import UserError
-from ivjax.models.sizes import TextTowerSize, VideoTowerSize
+from ivjax.models.sizes import AudioTowerSize, TextTowerSize, VideoTowerSize
 from ivjax.ops.cut import Params
 from ivjax.ops.masking import with_class_tokens
 
@@ -184,3 +184,29 @@ class TextTower:
     def encode(self, params: Params, ids: jax.Array) -> jax.Array:
         """Token ids (B, L) -> embeddings (B, out), not normalised."""
         return cast(jax.Array, self.module.apply({"params": params}, ids))
+
+
+@dataclass(frozen=True)
+class AudioTower:
+    """An audio tower: a frozen size and a Flax module; parameters are passed in.
+
+    Attributes:
+        size: its size.
+        module: the module whose parameters `init` draws.
+    """
+
+    size: AudioTowerSize
+    module: nn.Module
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh float32 parameters as plain nested dicts."""
+        params: Params = self.module.init(key, *self.example())["params"]
+        return params
+
+    def example(self) -> tuple[Any, ...]:
+        """Returns the smallest inputs of the module that `init` can trace."""
+        return (jnp.zeros((1, self.size.frames, self.size.bins)),)
+
+    def encode(self, params: Params, sound: jax.Array) -> jax.Array:
+        """Filter banks (B, frames, bins), normalised -> tokens (B, n, C)."""
+        return cast(jax.Array, self.module.apply({"params": params}, sound))

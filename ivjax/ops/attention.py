@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ivjax.ops.blockwise import Places, attend_in_blocks, visible
 from ivjax.ops.layout import ACTIVATION_AXES, activation_spec, one_device, platform, split_over
+from ivjax.ops.randomness import Dropout
 
 _LANES = 128  # splash works on blocks of 128 tokens
 _MATRIX = 2048 * 2048  # logits of a head that are computed at once where all heads are; beyond it, in blocks
@@ -101,6 +102,18 @@ def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.A
     logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     weights = jax.nn.softmax(logits, axis=-1)
     return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v), weights
+
+
+def attend_with_dropout(
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, drop: Dropout, place: str
+) -> jax.Array:
+    """As `attend`, with dropout of the weights; segments (B, N) if queries and keys are the same tokens."""
+    # Spelled out: no fused kernel drops weights by keys of the samples, and texts are short.
+    logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    if segments is not None:
+        logits = jnp.where((segments[:, :, None] == segments[:, None, :])[:, None], logits, -jnp.inf)
+    weights = drop(jax.nn.softmax(logits, axis=-1), place)
+    return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v)
 
 
 def _choose(q: jax.Array, k: jax.Array) -> str:

@@ -1,6 +1,7 @@
 """Random draws as a pure function of (seed, sample index, purpose): never of rank, worker or device."""
 
 import zlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,3 +31,25 @@ def drop_path(keys: jax.Array, rate: float, depth: int, branches: int = 2) -> ja
     # layer axis leads for the same reason.
     draws = jax.vmap(lambda key: jax.random.uniform(key, (depth, branches)))(keys)
     return jnp.where(draws >= rates, 1.0 / (1.0 - rates), 0.0).transpose(1, 2, 0)
+
+
+class Dropout(NamedTuple):
+    """Dropout of numbers in a network. What is dropped depends on a sample's key and a place alone.
+
+    Attributes:
+        keys: (B,), one per sample.
+        rate: the share that is dropped.
+    """
+
+    keys: jax.Array
+    rate: float
+
+    def __call__(self, x: jax.Array, place: str) -> jax.Array:
+        """Drops numbers of x (B, ...) and scales the others; each `place` of a network draws its own."""
+        number = zlib.crc32(place.encode())
+        draw = lambda key: jax.random.bernoulli(jax.random.fold_in(key, number), 1 - self.rate, x.shape[1:])  # noqa: E731
+        return jnp.where(jax.vmap(draw)(self.keys), x / (1 - self.rate), 0).astype(x.dtype)
+
+    def at(self, layer: jax.Array | int) -> "Dropout":
+        """Returns the dropout of a layer."""
+        return Dropout(jax.vmap(jax.random.fold_in, in_axes=(0, None))(self.keys, layer), self.rate)

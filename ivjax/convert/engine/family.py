@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,6 +162,9 @@ class Family:
         leaves = self.before_export(leaves, sizes)
         rowless = {alias: owner for alias, owner in self.ties.items() if alias not in self._sources}
         tensors: Sequence[LazyTensor] = original_tensors(self.rows, leaves, rowless, self.added)
+        # A parameter that all layers share is listed in as many as there are; `ties` names more.
+        names = {tensor.name for tensor in tensors}
+        tensors = [tensor for tensor in tensors if _has_layer(tensor.name, names - rowless.keys())]
         if self.packed:
             tensors = packed_again(tensors, self.packed, sizes)
         return [dataclasses.replace(tensor, name=f"{self.prefix}{tensor.name}") for tensor in tensors]
@@ -186,6 +190,12 @@ class Family:
     def sizes(self, stored: Mapping[str, Any]) -> Any:
         """Returns the sizes that `dataclasses.asdict` made `stored` of."""
         return _rebuilt(self.kind, next(iter(self.presets.values())), stored)
+
+
+def _has_layer(name: str, names: Collection[str]) -> bool:
+    """Whether the layer of a tensor, if it is of one, is a layer of any of `names`."""
+    layer = re.match(r".*?\.layers?\.\d+\.", name)
+    return layer is None or name in names or any(other.startswith(layer[0]) for other in names)
 
 
 # Finding the nearest preset traces every released model, and the comparison then asks for one of them again.

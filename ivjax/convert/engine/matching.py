@@ -58,7 +58,7 @@ def match(rows: Iterable[Row], tensors: Tensors, wanted: MatchRequest = MatchReq
     matching = _Matching(Table(rows), tensors, wanted)
     matching.sort_names()
     target = wanted.target if wanted.target is not None else matching.shapes_in_file()
-    leaves = [leaf for path, shape in target.items() if (leaf := matching.leaf(path, shape))]
+    leaves = [leaf for path, shape in target.items() if (leaf := matching.leaf(path, shape, target))]
     matching.account_for_the_rest(target)
     return Match(leaves, matching.report(leaves))
 
@@ -125,7 +125,7 @@ class _Matching:
                 ) from None
         return shapes
 
-    def leaf(self, path: str, shape: Shape) -> Leaf | None:
+    def leaf(self, path: str, shape: Shape, target: Mapping[str, Shape]) -> Leaf | None:
         """Returns the leaf at `path`; None if it is fresh or, noted, does not fit."""
         places = self._found.pop(path, {})
         # Before the row is looked up, because fresh parameters need none.
@@ -138,6 +138,12 @@ class _Matching:
             if not self._wanted.partial:
                 self._missing[path] = path
             return None
+        if row.last_of is not None and places:
+            # A part of a model may be wanted without the stack that says how many layers there are.
+            least = min(places) // len(row.sources)
+            layers = target[row.last_of][0] if row.last_of in target else least + shape[0]
+            row = row.behind(layers, shape[0])
+            places = {place - row.first * len(row.sources): name for place, name in places.items()}
         names = self._names(row, places, row.count(shape))
         if names is None:
             return None

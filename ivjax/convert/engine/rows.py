@@ -9,7 +9,7 @@ shapes alone what fits; here the tensors are moved, one at a time.
 import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ml_dtypes
@@ -60,6 +60,8 @@ class Row:
         fit: the rule by which a tensor of another shape may be made to fit; None for no rule.
         parts: the words that stand for `{part}`, in the order in which the leaf holds them.
         step: the original has such a tensor in every so many layers, from layer 0 on; the leaf stacks those.
+        last_of: path of a stack with all layers, if the original has such a tensor in its last layers only.
+        first: the first layer that has one.
     """
 
     source: str
@@ -68,6 +70,8 @@ class Row:
     fit: Fit | None = None
     parts: tuple[str, ...] = ()
     step: int = 1
+    last_of: str | None = None
+    first: int = 0
 
     @property
     def layered(self) -> bool:
@@ -86,13 +90,13 @@ class Row:
     def name(self, place: int) -> str:
         """Returns the original name of a place: parts count fastest, then layers."""
         layer, part = divmod(place, len(self.sources))
-        return self.sources[part].replace(LAYER, str(layer * self.step))
+        return self.sources[part].replace(LAYER, str(self.first + layer * self.step))
 
     def place_of(self, name: str) -> int | None:
         """Returns the place of a name of this row, 0 for a row without layers and parts; else None."""
         for part, pattern in enumerate(self._patterns):
             if found := pattern.fullmatch(name):
-                layer, between = divmod(int(found[1]) if self.layered else 0, self.step)
+                layer, between = divmod(int(found[1]) - self.first if self.layered else 0, self.step)
                 return None if between else layer * len(self.sources) + part
         return None
 
@@ -107,6 +111,10 @@ class Row:
     def _stacked(self) -> int:
         """The number of leading axes of a leaf that count its tensors."""
         return int(self.layered) + bool(self.parts)
+
+    def behind(self, all_layers: int, own: int) -> "Row":
+        """Returns the row of a leaf that stacks the last `own` of `all_layers` layers."""
+        return replace(self, first=all_layers - own)
 
     def source_shape(self, leaf: Shape) -> Shape:
         """Returns the shape of each original tensor of a leaf."""
@@ -220,6 +228,8 @@ def original_tensors(
 
 def _saved(row: Row, leaves: Tensors) -> Iterator[LazyTensor]:
     whole, dtype = leaves.shape(row.target), leaves.dtype(row.target)
+    if row.last_of is not None:
+        row = row.behind(leaves.shape(row.last_of)[0], whole[0])
     shape = row.source_shape(whole)
 
     def chunks(place: int) -> Iterator[np.ndarray]:

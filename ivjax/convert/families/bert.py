@@ -13,7 +13,8 @@ from ivjax.models.bert import BertSize
 _UNCASED = 30522  # words of the vocabulary that the tokenizer here reads
 
 
-def _norm(source: str, target: str) -> list[Row]:
+def bert_norm(source: str, target: str) -> list[Row]:
+    """Rows of a LayerNorm under the names of new and of old files."""
     # The library's oldest files, which are the most used, call a norm's scale and bias gamma and beta.
     old = [Row(f"{source}.gamma", f"{target}/scale"), Row(f"{source}.beta", f"{target}/bias")]
     return [*norm(source, target), *old]
@@ -26,13 +27,13 @@ def _rows() -> list[Row]:
         Row("embeddings.word_embeddings.weight", "word_embed"),
         Row("embeddings.position_embeddings.weight", "place_embed"),
         Row("embeddings.token_type_embeddings.weight", "type_embed"),
-        *_norm("embeddings.LayerNorm", "norm_embed"),
+        *bert_norm("embeddings.LayerNorm", "norm_embed"),
         *apart(f"{layer}.attention.self.{{part}}", f"{block}/attn/qkv", ("query", "key", "value")),
         *linear(f"{layer}.attention.output.dense", f"{block}/attn/proj"),
-        *_norm(f"{layer}.attention.output.LayerNorm", f"{block}/norm1"),
+        *bert_norm(f"{layer}.attention.output.LayerNorm", f"{block}/norm1"),
         *linear(f"{layer}.intermediate.dense", f"{block}/mlp/fc1"),
         *linear(f"{layer}.output.dense", f"{block}/mlp/fc2"),
-        *_norm(f"{layer}.output.LayerNorm", f"{block}/norm2"),
+        *bert_norm(f"{layer}.output.LayerNorm", f"{block}/norm2"),
     ]
 
 

@@ -1,6 +1,6 @@
 """BERT as a text tower: every token sees every other, and norms come after what they normalise."""
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.bert.sizes import BertSize
+from ivjax.models.cross_attention import EPSILON
 from ivjax.models.layers import (
     KERNEL_STD,
     Mlp,
@@ -18,11 +19,10 @@ from ivjax.models.layers import (
     run_blocks,
 )
 from ivjax.models.tower import TextTower
-from ivjax.ops.attention import attend
+from ivjax.ops.attention import attend, attend_with_dropout
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
-
-EPSILON = 1e-12  # of all LayerNorms
+from ivjax.ops.randomness import Dropout
 
 
 class TextAttention(nn.Module):
@@ -32,32 +32,50 @@ class TextAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, segments: jax.Array | None) -> jax.Array:
-        """x (B, L, C), segments (B, L) or None for one -> (B, L, C)."""
+    def __call__(self, x: jax.Array, segments: jax.Array | None, drop: Dropout | None = None) -> jax.Array:
+        """x (B, L, C), segments (B, L) or None for one -> (B, L, C). `drop` is of this layer."""
         q, k, v = QueryKeyValue(self.dtype, bias=True, name="qkv")(x)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
         q = constrain(q, "batch", "tokens", "heads", None)
         k = constrain(k, "batch", None, "heads", None)
         v = constrain(v, "batch", None, "heads", None)
-        out = attend(q, k, v, q_segments=segments, kv_segments=segments)
-        return dense(x.shape[-1], self.dtype, "proj")(out.reshape(x.shape))
+        if drop is None:
+            out = attend(q, k, v, q_segments=segments, kv_segments=segments)
+        else:
+            out = attend_with_dropout(q, k, v, segments, drop, "self")
+        out = dense(x.shape[-1], self.dtype, "proj")(out.reshape(x.shape))
+        return out if drop is None else drop(out, "self_out")
 
 
 class BertBlock(nn.Module):
     """Attention and an MLP, each added to its input and then normalised; the exact GELU."""
 
+    width: int
     heads: int
     mlp_width: int
     dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+    def setup(self) -> None:
+        self.attn = TextAttention(self.heads, self.dtype)
+        self.norm1 = nn.LayerNorm(EPSILON, dtype=self.dtype)
+        self.mlp = Mlp(self.mlp_width, self.width, "erf", self.dtype)
+        self.norm2 = nn.LayerNorm(EPSILON, dtype=self.dtype)
+
+    def __call__(
+        self, x: jax.Array, segments: jax.Array | None = None, drop: Dropout | None = None
+    ) -> jax.Array:
         """x (B, L, C), segments (B, L) -> (B, L, C)."""
+        return self.feed(self.attend(x, segments, drop), drop)
+
+    def attend(self, x: jax.Array, segments: jax.Array | None, drop: Dropout | None = None) -> jax.Array:
+        """The first half: words look at each other."""
         x = enter_block(x)
-        attended = TextAttention(self.heads, self.dtype, name="attn")(x, segments)
-        x = layer_norm("norm1", self.dtype, EPSILON)(x + attended)
-        hidden = Mlp(self.mlp_width, x.shape[-1], "erf", self.dtype, name="mlp")(x)
-        return layer_norm("norm2", self.dtype, EPSILON)(x + hidden)
+        return cast(jax.Array, self.norm1(x + self.attn(x, segments, drop)))
+
+    def feed(self, x: jax.Array, drop: Dropout | None = None) -> jax.Array:
+        """The second half: the MLP."""
+        hidden = self.mlp(x)
+        return cast(jax.Array, self.norm2(x + (hidden if drop is None else drop(hidden, "mlp_out"))))
 
 
 class BertEncoder(nn.Module):
@@ -79,7 +97,7 @@ class BertEncoder(nn.Module):
         x = layer_norm("norm_embed", dtype, EPSILON)(x.astype(dtype))
         # Padding is a segment of its own. In the original padding sees the text, which nobody reads.
         segments = (ids != size.pad).astype(jnp.int32)
-        block = BertBlock(size.heads, size.mlp_width, dtype, name="blocks")
+        block = BertBlock(size.width, size.heads, size.mlp_width, dtype, name="blocks")
         # What varies by layer elsewhere, the drop-path multipliers, is the same for all layers here.
         per_layer = jnp.broadcast_to(segments, (size.depth, *segments.shape))
         x, _ = run_blocks(block, size.depth, x, self.compute, per_layer)

@@ -1,5 +1,6 @@
 """InternVideo2's encoder, its stage-1 student, and their sizes."""
 
+from ivjax.models.internvideo2.aligned_sizes import AlignedSize
 from ivjax.models.internvideo2.sizes import (
     EncoderSize,
     FeatureHeads,
@@ -8,4 +9,4 @@ from ivjax.models.internvideo2.sizes import (
     UnpooledSize,
 )
 
-__all__ = ["EncoderSize", "FeatureHeads", "PooledHead", "StudentSize", "UnpooledSize"]
+__all__ = ["AlignedSize", "EncoderSize", "FeatureHeads", "PooledHead", "StudentSize", "UnpooledSize"]

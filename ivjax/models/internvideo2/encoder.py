@@ -1,5 +1,6 @@
 """The InternVideo2 video encoder: a ViT over tubelets with an attention-pooling head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -35,18 +36,25 @@ class PositionTable(nn.Module):
         """The whole table (1, [1+]N, C), float32."""
         times, rows, columns = self.grid
         if self.kind == "joint":
-            start = positions.sincos_3d(self.width, *self.grid)
             # The sin-cos codes are a start only: the originals train the table.
-            return self._learned("table", positions.with_zero_cls(start) if self.cls else start)
-        spatial = self._learned("spatial", positions.sincos_2d(self.width, rows, columns))
-        temporal = self._learned("temporal", positions.sincos_1d(self.width, np.arange(times)))
+            return self._learned("table", self._start)
+        spatial = self._learned("spatial", lambda: positions.sincos_2d(self.width, rows, columns))
+        temporal = self._learned("temporal", lambda: positions.sincos_1d(self.width, np.arange(times)))
         table = (temporal[:, :, None] + spatial[:, None]).reshape(1, -1, self.width)
         if not self.cls:
             return table
-        return jnp.concatenate([self._learned("cls", np.zeros((1, self.width))), table], axis=1)
+        return jnp.concatenate([self._learned("cls", lambda: np.zeros((1, self.width))), table], axis=1)
 
-    def _learned(self, name: str, start: np.ndarray) -> jax.Array:
-        return self.param(name, lambda _: jnp.asarray(start, jnp.float32)[None])
+    def _start(self) -> np.ndarray:
+        start = positions.sincos_3d(self.width, *self.grid)
+        return positions.with_zero_cls(start) if self.cls else start
+
+    def _learned(self, name: str, start: Callable[[], np.ndarray]) -> jax.Array:
+        # Flax makes the start again wherever a parameter is used, and some trained tables have widths that
+        # have no such codes.
+        if self.has_variable("params", name):
+            return cast(jax.Array, self.get_variable("params", name))
+        return self.param(name, lambda _: jnp.asarray(start(), jnp.float32)[None])
 
 
 class Encoder(nn.Module):
@@ -72,7 +80,7 @@ class Encoder(nn.Module):
         """
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
         patches = patchify(video, size.tubelet, size.patch)
-        table = PositionTable(size.grid, size.width, size.positions, name="pos_embed")()
+        table = self.table(video.shape[1])
         if visible is not None:
             # The embedding is linear per patch, so masked patches need not be embedded at all.
             patches = gather_tokens(patches, visible[:, 1:] - 1)
@@ -83,8 +91,16 @@ class Encoder(nn.Module):
         x = jnp.concatenate([cls, embed(standardise(patches))], axis=1) + table.astype(dtype)
         block = Block(size.heads, size.mlp_width, size.layer_scale, size.gelu, dtype, name="blocks")
         x, taps = run_blocks(block, size.depth, x, self.compute, keep, self.taps, wanted)
-        pool = AttentionPool(size.pool_heads, size.pool_width, dtype, name="clip_projector")
-        return Encoded(x, taps, *pool(x))
+        return Encoded(x, taps, *self.pooled(x))
+
+    def table(self, frames: int) -> jax.Array:
+        """The position table (1, 1 + N, C) of clips of so many frames."""
+        return PositionTable(self.size.grid, self.size.width, self.size.positions, name="pos_embed")()
+
+    def pooled(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Tokens (B, n, C) -> what they pool (B, out), and the weight of each of them (B, n)."""
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
+        return AttentionPool(size.pool_heads, size.pool_width, dtype, name="clip_projector")(x)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Rules of the parameters of InternVideo2: the encoder, and the heads of the stage-1 student."""
 
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
-from ivjax.models.rules import BLOCKS, PATCH_EMBED
+from ivjax.models.rules import BLOCKS, PATCH_EMBED, linear, norm
 
 # Kernels alone decay: the originals' list of exceptions has all vectors,
 # position tables and the class token.
@@ -22,6 +22,9 @@ ENCODER: Rules = stated_in(
         Rule("clip_projector/norm_[qkv]"),
     ),
 )
+
+# What an encoder that stands beside texts has more.
+ALIGNED: Rules = stated_in(__name__, (*ENCODER, *norm("align/norm"), *linear("align/proj")))
 
 
 def _decoder(path: str, stacked: bool) -> Rules:

@@ -45,7 +45,7 @@ class Decoder(nn.Module):
         return l2_normalise(x) if self.norm == "l2" else x
 
 
-def _per_layer(heads: FeatureHeads, dtype: Any, name: str) -> nn.Module:
+def per_layer(heads: FeatureHeads, dtype: Any, name: str | None = None) -> nn.Module:
     """One Decoder per tapped layer, parameters and inputs stacked on a leading axis."""
     # One batched product for all layers instead of one each, and parameters in one
     # array, as the blocks have them.
@@ -78,10 +78,10 @@ class Student(nn.Module):
         clip = mae = None
         if heads.clip:
             where = table("clip_pos_embed", cls=True)[visible].astype(dtype)
-            clip = _per_layer(heads.clip, dtype, "clip_decoder")(features(clip_taps) + where)
+            clip = per_layer(heads.clip, dtype, "clip_decoder")(features(clip_taps) + where)
         if heads.mae:
             where = table("mae_pos_embed", cls=False)[visible[:, 1:] - 1].astype(dtype)
-            mae = _per_layer(heads.mae, dtype, "mae_decoder")(features(mae_taps)[:, :, 1:] + where)
+            mae = per_layer(heads.mae, dtype, "mae_decoder")(features(mae_taps)[:, :, 1:] + where)
         if head := heads.pooled:
             final = Decoder(head.width, head.head, head.norm, dtype, name="final_clip_decoder")
             pooled = final(pooled)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
+from ivjax.models.cross_attention import CrossAttention
 from ivjax.models.layers import Mlp, QueryKeyValue, checkpointed, dense, enter_block, layer_norm
 from ivjax.models.qformer.sizes import QFormerSize
 from ivjax.models.sizes import Grid
@@ -47,30 +48,6 @@ class JointAttention(nn.Module):
         own = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
         out = attend(q, k, v, q_segments=own, kv_segments=segments).reshape(x.shape)
         return dense(x.shape[-1], self.dtype, "proj")(out)
-
-
-class CrossAttention(nn.Module):
-    """Attention of queries to the tower's tokens, with its residual and norm."""
-
-    heads: int
-    hidden: int
-    width: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array, seen: jax.Array) -> jax.Array:
-        """x (B, n, C), seen (B, N, D) -> (B, n, C)."""
-        q, k, v = (
-            dense(self.hidden, self.dtype, name)(y).reshape(*y.shape[:2], self.heads, -1)
-            for name, y in (("q", x), ("k", seen), ("v", seen))
-        )
-        q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
-        out = dense(self.hidden, self.dtype, "proj")(attend(q, k, v).reshape(x.shape))
-        return cast(jax.Array, layer_norm("norm", self.dtype, EPSILON)(x + out))
-
-    def draw(self) -> None:
-        """Touches all parameters, for `init`."""
-        self(jnp.zeros((1, 1, self.hidden)), jnp.zeros((1, 1, self.width)))
 
 
 class QFormerLayer(nn.Module):

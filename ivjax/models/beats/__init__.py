@@ -1,0 +1,5 @@
+"""BEATs: sounds as tokens."""
+
+from ivjax.models.beats.sizes import BeatsSize
+
+__all__ = ["BeatsSize"]
