@@ -20,7 +20,7 @@ from ivjax.data_pipelines.dialogue.seeing import Seeing
 from ivjax.data_pipelines.dialogue.templates import InternVl, Plain, QwenChat
 from ivjax.data_pipelines.dialogue.tiling import Tiling
 from ivjax.data_pipelines.dialogue.videochat2 import VideoChat2
-from ivjax.data_pipelines.fields import Caption, Frames, Label, Turns
+from ivjax.data_pipelines.fields import Caption, Frames, Label, Sound, Turns
 from ivjax.data_pipelines.load.mixture import Corpus, Dialogues, Media, Mixture
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.data_pipelines.sampling import (
@@ -76,6 +76,7 @@ __all__ = [
     "RandomResizedCrop",
     "Segments",
     "SentencePiece",
+    "Sound",
     "Spread",
     "Stretched",
     "SyntheticClips",

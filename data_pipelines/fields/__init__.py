@@ -3,6 +3,7 @@
 from ivjax.data_pipelines.fields.annotations import Caption, Label
 from ivjax.data_pipelines.fields.field import ArraySpec, Field, RowDraw, SingleArray
 from ivjax.data_pipelines.fields.frames import Frames
+from ivjax.data_pipelines.fields.sound import Sound
 from ivjax.data_pipelines.fields.turns import Turns
 
-__all__ = ["ArraySpec", "Caption", "RowDraw", "Field", "Frames", "Label", "SingleArray", "Turns"]
+__all__ = ["ArraySpec", "Caption", "RowDraw", "Field", "Frames", "Label", "SingleArray", "Sound", "Turns"]

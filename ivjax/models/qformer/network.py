@@ -12,15 +12,13 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
-from ivjax.models.cross_attention import CrossAttention
+from ivjax.models.cross_attention import EPSILON, CrossAttention
 from ivjax.models.layers import Mlp, QueryKeyValue, checkpointed, dense, enter_block, layer_norm
 from ivjax.models.qformer.sizes import QFormerSize
 from ivjax.models.sizes import Grid
 from ivjax.ops.attention import attend
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
-
-EPSILON = 1e-12  # of all norms, as BERT's
 
 
 class JointAttention(nn.Module):

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge
+from ivjax.models.cross_attention import EPSILON
 from ivjax.models.layers import dense, layer_norm
-from ivjax.models.qformer.network import EPSILON, run_layers
+from ivjax.models.qformer.network import run_layers
 from ivjax.models.qformer.pretraining_size import QueryPretrainSize
 from ivjax.models.tower import VideoTower
 from ivjax.ops.cut import Params

@@ -1,0 +1,66 @@
+"""The field of sounds: the filter bank that an audio tower reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ivjax.data_pipelines.fields.field import ArraySpec, ReadableClip, RowDraw, SingleArray
+from ivjax.data_pipelines.store.records import Clip, ClipError
+from ivjax.errors import UserError
+
+_RATE, _SHIFT, _FRAME = 16_000, 160, 400  # those of the filter bank
+
+
+@dataclass(frozen=True)
+class Sound(SingleArray):
+    """The sound of a clip as a filter bank: (frames, bins) float32, filled up with zeros.
+
+    Attributes:
+        seconds: what is read of a longer sound.
+        crop: a `random` part of a longer sound, or its `first`.
+        missing: a clip without sound has `zeros`, as in the originals, or is `broken` and replaced.
+    """
+
+    seconds: float = 10.0
+    crop: Literal["random", "first"] = "random"
+    missing: Literal["zeros", "broken"] = "zeros"
+
+    def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
+        """Raises UserError if the stage wants fewer frames than so many seconds have."""
+        frames = 1 + (round(self.seconds * _RATE) - _FRAME) // _SHIFT
+        for name, spec in wanted.items():
+            if len(spec.shape) != 2 or spec.shape[0] != frames:
+                raise UserError(
+                    f"{path}.seconds={self.seconds:g} gives {frames} frames and the stage wants {name} as "
+                    f"{spec.shape}; make seconds, or stage.audio.frames, fit"
+                )
+
+    def check_record(self, record: Clip) -> None:
+        """Raises ClipError for a clip without sound."""
+        if not record.audio:
+            raise ClipError("no sound", f"clip {record.id} has none")
+
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
+        """Returns the filter bank (frames, bins) float32; ClipError where sound must not be missing."""
+        # Not at the top: configs name the field without the packages that decode.
+        from ivjax.data_pipelines.video.filter_bank import filter_bank
+        from ivjax.data_pipelines.video.sound import read_sound
+
+        record, (frames, bins) = clip.record, spec.shape
+        sound = read_sound(record.payload, _RATE) if record.audio else None
+        if sound is None:
+            if self.missing == "broken":
+                raise ClipError("no sound", f"clip {record.id} has none")
+            return np.zeros((frames, bins), np.float32)
+        samples, room = sound.samples, round(self.seconds * _RATE)
+        if len(samples) > room:
+            most = len(samples) - room
+            first = int(draw("sound").integers(most + 1)) if self.crop == "random" else 0
+            samples = samples[first : first + room]
+        return filter_bank(samples.astype(np.float32) / np.float32(2**15), bins, frames)
+
+    def for_tests(self) -> "Sound":
+        """Returns the field that reads clips in tests: it draws nothing."""
+        return Sound(self.seconds, "first", self.missing)
