@@ -213,8 +213,13 @@ def _shares(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[floa
         return 0.0, 0.0, 0.0
     table = Table(family.rows)
     bare = (part_names(family.packed, name[len(prefix) :])[0] for name in counted)
-    found = [taken[0].source for name in bare if (taken := table.find(name))]
-    return len(found) / len(counted), len(found) / len(names), len(set(found)) / len(family.rows)
+    # A copy of a tensor is known as well.
+    found = [
+        taken[0].source if taken else ""
+        for name in bare
+        if (taken := table.find(name)) or name in family.ties
+    ]
+    return len(found) / len(counted), len(found) / len(names), len(set(found) - {""}) / len(family.rows)
 
 
 def nearest_preset(file: OpenedFile, wanted: MatchRequest) -> str:

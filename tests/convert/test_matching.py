@@ -84,6 +84,32 @@ def test_released_checkpoints_fit_both_ways(manifest, family, preset):
     assert sum(np.prod(shape, dtype=int) for shape in wanted.values()) == listing["total_params"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "manifest, family, preset",
+    [
+        ("stage2_visual_1b", "internvideo2_stage2", "1B"),
+        ("stage2_audiovisual_6b", "internvideo2_stage2", "6B"),
+        ("beats_iter3_plus_as2m", "beats", "iter3"),
+        ("clip_1b_full", "internvideo2_clip", "1B"),
+        ("clip_6b_full", "internvideo2_clip", "6B"),
+        ("clip_s14_full", "internvideo2_clip_small", "S14"),
+        ("clip_b14_full", "internvideo2_clip_small", "B14"),
+        ("clip_l14_full", "internvideo2_clip_small", "L14"),
+    ],
+)
+def test_files_of_stage_2_fit_both_ways_with_their_copies(manifest, family, preset):
+    listing, wanted = listed(manifest)
+    copies, buffers = listing.get("aliases", {}), listing.get("buffers", {})
+    # Copies are compared by their values, which a manifest does not have.
+    single = {name: shape for name, shape in wanted.items() if name not in copies}
+    report = compare(Unread(single), manifest).report
+    assert (report.family, report.preset, report.fits) == (family, preset, True)
+    assert report.matched == len(single.keys() - buffers) and report.unused.keys() == buffers.keys()
+    assert written(family, preset) == {n: shape for n, shape in wanted.items() if n not in buffers}
+    assert FAMILIES[family].ties.items() >= copies.items()
+
+
 STAGE2_DROPS = ("clip_decoder", "final_clip_decoder", "clip_pos_embed", "img_pos_embed")
 KERNEL = "patch_embed.proj.weight"
 
@@ -107,7 +133,7 @@ def test_unused_tensors_of_a_released_file_are_listed_with_a_reason(manifest):
     listing, shapes = listed(manifest)
     family, preset, own = OWN[manifest]
     more = dict.fromkeys(listing.get("extra_keys_seen_shape_unknown", ()), (1,))
-    report = compare(Unread(shapes | more), manifest).report
+    report = compare(Unread(shapes | more), manifest, ImportChoices(family)).report
     wanted = {name: shape for name, shape in shapes.items() if own(name)}
     assert (report.family, report.preset, report.matched) == (family, preset, len(wanted))
     assert report.fits and report.unused.keys() == {*shapes, *more} - wanted.keys()

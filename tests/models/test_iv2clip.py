@@ -38,6 +38,7 @@ def fixture(request):
 
 
 @pytest.mark.golden
+@pytest.mark.slow
 def test_loss_and_gradients_are_the_originals(fixture):
     golden, model = fixture.golden, fixture.model
 
@@ -55,6 +56,7 @@ def test_loss_and_gradients_are_the_originals(fixture):
 
 
 @pytest.mark.golden
+@pytest.mark.slow
 def test_every_layer_is_the_originals(fixture):
     layers = fixture.family.parity.run(
         fixture.size, fixture.params, fixture.golden.group("inputs"), "float32"

@@ -62,6 +62,7 @@ def test_a_group_draws_as_if_it_were_alone(embedded):
     np.testing.assert_array_equal(take_rows(left, whole.right, group=4), left[whole.right])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [{"data": 4, "fsdp": 2}])
 def test_rows_are_drawn_and_fetched_alike_on_a_mesh_with_their_gradient(embedded, shape):
     left, right, ids = embedded

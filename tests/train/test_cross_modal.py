@@ -53,6 +53,7 @@ def check_losses(golden, run, found):
 
 
 @pytest.mark.golden
+@pytest.mark.slow
 @pytest.mark.parametrize("medium", ["video", "image"])
 def test_stage2_visual_tiny_losses_and_gradients_are_the_originals(medium):
     golden = Golden("stage2_visual_tiny")
@@ -85,10 +86,8 @@ def test_stage2_visual_tiny_features_of_whole_clips_and_words_are_the_originals(
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize(
-    "run",
-    ["audio", *(pytest.param(run, marks=pytest.mark.slow) for run in ("av_single", "av_multi"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["audio", "av_single", "av_multi"])
 def test_stage2_audiovisual_tiny_losses_and_gradients_are_the_originals(run):
     golden = Golden("stage2_audiovisual_tiny")
     params, stage = params_of(STAGE2, golden.group("params")), stage_of(golden)
@@ -117,7 +116,8 @@ def test_stage2_audiovisual_tiny_whole_clips_are_the_originals():
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("medium", ["video", pytest.param("image", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("medium", ["video", "image"])
 def test_stage2_uta_tiny_alignment_and_gradients_are_the_originals(medium):
     golden = Golden("stage2_uta_tiny")
     config, vision = golden.config, golden.config["vis"]
@@ -213,6 +213,7 @@ def whole():
     return differentiated(dataclasses.replace(SMALL, chunk=None), rows_of(SMALL))
 
 
+@pytest.mark.slow
 def test_micro_batches_and_chunks_give_loss_and_gradients_of_the_whole_batch(whole):
     check_equal(differentiated(dataclasses.replace(SMALL, chunk=3), rows_of(SMALL), micro_batches=4), whole)
 

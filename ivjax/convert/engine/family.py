@@ -140,7 +140,9 @@ class Family:
 
     def holds(self, kind: type, branch: str = "") -> bool:
         """Whether its models, or with `branch` that branch of them, have sizes of this type."""
-        return (self.branches.get(branch) if branch else self.kind) is kind
+        found = self.branches.get(branch) if branch else self.kind
+        # A size may name others whose parameters are a part of its own: files of those are a start for it.
+        return found is kind or found in getattr(kind, "starts_from", ())
 
     def shapes(self, sizes: Any) -> dict[str, Shape]:
         """Returns the shapes of the parameters by path; nothing is computed."""

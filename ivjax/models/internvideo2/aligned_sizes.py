@@ -24,6 +24,9 @@ class AlignedSize(EncoderSize):
     PRESETS: ClassVar[dict[str, "AlignedSize"]]  # type: ignore[assignment]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvideo2.aligned"
 
+    # What stage 1 trains is a part of it.
+    starts_from: ClassVar[tuple[type, ...]] = (EncoderSize,)
+
     @property
     def pool_branches(self) -> tuple[str, ...]:  # type: ignore[override]
         """Branches of the parameters that belong to the pooling alone."""
