@@ -36,12 +36,9 @@ experiment = replace(
 
 
 def _other(name: str) -> tuple[str, ...]:
-    size = AlignedSize.PRESETS[f"{name}_clip"]
+    size, fields = AlignedSize.PRESETS[f"{name}_clip"], ("width", "depth", "heads", "mlp_width")
     return (
-        *(
-            f"stage.vision.{field}={getattr(size, field)}"
-            for field in ("width", "depth", "heads", "mlp_width")
-        ),
+        *(f"stage.vision.{field}={getattr(size, field)}" for field in fields),
         f"init_from=('vision={name}_ft_k710_f8.pth#encoder','text=mobileclip_blt.pt')",
     )
 

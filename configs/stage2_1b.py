@@ -4,7 +4,7 @@ Command   ivjax train stage2_1b --workdir runs/stage2_1b \
                 data.mixtures.video.fields.text.tokenizer.path=vocab.txt \
                 data.mixtures.image.fields.text.tokenizer.path=vocab.txt
 Hardware  the originals used 64 GPUs, 64 clips each; never run here
-Expect    the originals report t2v R@1 51.9 % on MSR-VTT zero-shot; nothing has been trained with this file yet
+Expect    the originals report t2v R@1 51.9 % on MSR-VTT zero-shot; nothing has been trained with it yet
 
 vision comes from stage 1 (its table of 8 frames is resized to 4), text from bert-large-uncased. The corpora
 are the example list of the originals, CC3M and WebVid of 2.5 million; the paper trains on 25.5 million.
@@ -59,12 +59,5 @@ variants = {
     "two_phases": (
         f"phases=(Phase('joints',{EPOCH},(\"trains=({','.join(_JOINTS)},Trains('temperature',1.0),"
         f"Trains('*',0.0))\",)),Phase('all',{(EPOCHS - 1) * EPOCH}))",
-    ),
-    # Retrieval after stage 2, as the originals fine-tune: no words are guessed.
-    "msrvtt": (
-        "data=Mixture(corpora=(Corpus('shards/msrvtt_train_9k'),),fields={'video':Frames(Intervals(4,"
-        "original_draw=True),TRAIN_STAGE2),'text':Caption(BertWordPiece())})",
-        *("stage.weights.mlm=0", "batch=32", "schedule.peak=5e-6", "steps=28000", "schedule.warmup=5600"),
-        *("init_from=('runs/stage2_1b',)", "init_fresh=()"),
     ),
 }

@@ -4,7 +4,7 @@ Command   ivjax train stage2_6b --workdir runs/stage2_6b \
                 data.mixtures.audio_video.fields.text.tokenizer.path=vocab.txt \
                 data.mixtures.image.fields.text.tokenizer.path=vocab.txt
 Hardware  the originals used 256 GPUs, 64 clips each; never run here
-Expect    the originals report t2v R@1 55.9 % on MSR-VTT zero-shot; nothing has been trained with this file yet
+Expect    the originals report t2v R@1 55.9 % on MSR-VTT zero-shot; nothing has been trained with it yet
 
 The originals' configuration names no clips with sound, and their reader of them is switched off as published;
 name your own shards. Captions that tell of pictures, sound and speech are the captions of a record. BEATs is
