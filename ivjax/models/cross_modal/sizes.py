@@ -78,9 +78,9 @@ class CrossModalSize(DualSize):
         """Returns the CrossModalTowers; fresh parameters start with this temperature."""
         return late.call(self.IMPLEMENTATION, "build", self, compute, temperature)
 
-    def flops_of(self, medium: Compared, tokens: int) -> float:
-        """Forward FLOPs per text of looking at so many tokens of a medium, and of judging them."""
-        return self.text.fusion_flops(tokens) + 4.0 * self.text.width
+    def branches(self) -> Mapping[str, Any]:
+        """Sizes of the towers beside the video tower, by branch of the parameters."""
+        return {"text": self.text} | ({"audio": self.audio} if self.audio else {})
 
     def check(self) -> None:
         """Raises if the parts do not go together."""
@@ -124,9 +124,3 @@ CrossModalSize.PRESETS = {
         pooled=_ALIGNED[1],
     ),
 }
-
-
-def branches(size: CrossModalSize) -> Mapping[str, Any]:
-    """Returns the sizes of the towers by branch of the parameters."""
-    found = {"vision": size.vision, "text": size.text}
-    return found | ({"audio": size.audio} if size.audio else {})
