@@ -100,8 +100,11 @@ def _write_media(row: RowArrays, found: Conversation, seeing: Seeing, start: _St
     first = _first_image_token(row, seeing)
     _write(row, "visual_segments", _slots(images, seeing.image_tokens, first), start.segment)
     if found.question is not None:
-        _write(row, "question", clips, found.question[0])
-        _write(row, "question_mask", clips, found.question[1])
+        # What is asked about the images stands behind what is asked about all clips.
+        behind = len(row["video"]) if "video" in row else 0
+        for seen in (clips, slice(behind + images.start, behind + images.stop)):
+            _write(row, "question", seen, found.question[0])
+            _write(row, "question_mask", seen, found.question[1])
 
 
 def _slots(units: slice, tokens: int, first: int = 0) -> slice:

@@ -205,3 +205,27 @@ def test_a_part_that_a_dialogue_has_not_is_named():
     objective = STAGE.build(FLOAT32)
     with pytest.raises(UserError, match="no branch text; its branches are vision, bridge, language"):
         read_weights(objective, later, shapes_of(objective, "float32").trained)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "videochat2_mistral_7b",
+        pytest.param("videochat_flash_qwen2_5_2b_448", marks=pytest.mark.slow),
+        pytest.param("internvideo2_chat_8b", marks=pytest.mark.slow),
+    ],
+)
+def test_released_models_read_rows_of_clips_images_and_questions(name):
+    size = DIALOGUES[f"{name}_tiny"]
+    question = 3 if getattr(size.bridge, "reads_text", False) else 0
+    images = 1 if size.vision.reads_images else 0
+    stage = VideoDialogue(size, (Bucket("mixed", 96, clips=2, images=images),), question=question)
+    objective = stage.build(FLOAT32)
+    spec = objective.main.batch
+    assert ("question" in spec) == bool(question) and ("images" in spec) == bool(images)
+    rows = {key: jax.ShapeDtypeStruct((2, *one.shape), one.dtype) for key, one in spec.items()}
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    # Traced alone: what the parts compute is compared elsewhere.
+    (loss, terms), gradients = jax.eval_shape(gradients_of(objective, 2), params, {}, rows, jax.random.key(0))
+    assert loss.shape == terms["right"].shape == ()
+    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, params)
