@@ -26,6 +26,7 @@ from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.convert.formats.tensors import Arrays, LazyTensor, Shape, Tensors
 from ivjax.convert.formats.writing import write_safetensors
 from ivjax.convert.language_file import split_language, with_language
+from ivjax.convert.parts_file import split_parts, with_parts
 from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage
 from ivjax.convert.starting import shapes_of, starting_params
 from ivjax.errors import UserError
@@ -48,7 +49,8 @@ def open_weights(path: Path | str, finite: bool = True) -> Tensors:
     """Returns the tensors of a weight file, or of a run folder under the names of this project's format.
 
     FILE?head=400, FILE?head=LIST.json or FILE?head=none has only some classes of a classifier's head, and
-    FILE?language=OTHER has the language model of another file. Unless `finite` is false, or
+    FILE?language=OTHER has the language model of another file, FILE?vision=OTHER?text=THIRD what a file lacks
+    of a pair of towers. Unless `finite` is false, or
     FILE?nonfinite=allow is asked for, NaN and infinities raise when they are read.
     """
     if allowed := split_allowed(str(path)):
@@ -58,6 +60,10 @@ def open_weights(path: Path | str, finite: bool = True) -> Tensors:
 
 
 def _open_any(path: Path | str) -> Tensors:
+    if in_parts := split_parts(str(path)):
+        file, others = in_parts
+        parts = {branch: (other, _open_any(other.partition("#")[0])) for branch, other in others.items()}
+        return with_parts(_open_any(file), parts, file)
     if with_other := split_language(str(path)):
         file, other = with_other
         return with_language(_open_any(file), _open_any(other), file, other)

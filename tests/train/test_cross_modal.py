@@ -1,6 +1,7 @@
 """Stage 2 against the originals, and its loss on any mesh, in micro-batches and in chunks."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax.sharding import AxisType
 from ivjax.convert.families.encoders import ENCODER
 from ivjax.convert.families.internvideo2 import encoder_size
 from ivjax.convert.families.stage2 import STAGE2, aligned_size
+from ivjax.convert.loading import load
 from ivjax.errors import UserError
 from ivjax.models.beats import BeatsSize
 from ivjax.models.bert import FusionBertSize
@@ -22,9 +24,11 @@ from ivjax.stages.cross_modal_loss import training_of
 from ivjax.stages.mask import Mask
 from ivjax.stages.teachers import ClipTeacher
 from ivjax.train.gradients import gradients_of
+from ivjax.train.loop import train
 from tests.goldens import Golden, close
 from tests.models.params import any_params
 from tests.stage2 import FLOAT32, check_gradients, params_of, replayed, stage_of, value_and_gradients
+from tests.train import pairs
 
 
 def clips_of(golden, name):
@@ -285,3 +289,17 @@ def test_memory_of_fusion_passes_is_that_of_a_chunk():
 def test_options_that_do_not_fit_are_one_sentence(changes, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(SMALL, **changes).check()
+
+
+@pytest.mark.slow
+def test_stage_2_trains_in_the_loop_and_its_run_reads_texts(tmp_path):
+    text = FusionBertSize(16, 2, 2, 32, 8, 8, 65, places=8, fusion=1, seen=16, start=2, mask=64)
+    stage = dataclasses.replace(SMALL, text=text)
+    changed = dataclasses.replace(pairs.experiment, stage=stage, steps=3)
+    assert train(changed, tmp_path, devices=jax.devices()[:1]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 3 and {"vtc", "vtm", "mlm", "vtm_right"} <= lines[-1].keys()
+    model, params, _ = load(tmp_path)
+    video = np.zeros((2, 2, 28, 28, 3), np.uint8)
+    assert model.unit_video(params, video).shape == (2, 8)
+    assert model.unit_words(params, np.ones((3, 8), np.int32)).shape == (3, 8)
