@@ -16,14 +16,21 @@ from ivjax.data_pipelines.augment.recipe import (
     VALIDATE,
     Augment,
 )
+from ivjax.data_pipelines.dialogue import InternVl, Plain, QwenChat, VideoChat2
 from ivjax.data_pipelines.dialogue.seeing import Seeing
-from ivjax.data_pipelines.dialogue.templates import InternVl, Plain, QwenChat
 from ivjax.data_pipelines.dialogue.tiling import Tiling
+<<<<<<< HEAD
 from ivjax.data_pipelines.dialogue.videochat2 import VideoChat2
 from ivjax.data_pipelines.fields import Caption, Frames, Label, Sound, Turns
+=======
+from ivjax.data_pipelines.fields import Caption, Frames, Label, Turns
+>>>>>>> c7e1a06 (Styles are named in overrides; a test of their options)
 from ivjax.data_pipelines.load.mixture import Corpus, Dialogues, Media, Mixture
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.data_pipelines.sampling import (
+    INTERNVIDEO25_TEST,
+    INTERNVIDEO25_TRAIN,
+    VIDEOCHAT_FLASH,
     ByDuration,
     Dense,
     Intervals,
@@ -41,6 +48,9 @@ from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 from ivjax.data_pipelines.tokenizers.tokenizer_json import TokenizerJson
 
 __all__ = [
+    "INTERNVIDEO25_TEST",
+    "INTERNVIDEO25_TRAIN",
+    "VIDEOCHAT_FLASH",
     "VideoChat2",
     "Tiling",
     "QwenChat",

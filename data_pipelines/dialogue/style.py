@@ -2,8 +2,7 @@
 
 import abc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -38,9 +37,11 @@ class SeenMedia(NamedTuple):
 Content = str | SeenMedia  # a stretch of a turn: words, or a video or image that stands among them
 
 
-@dataclass(frozen=True)
-class Style(abc.ABC):
-    """How a conversation is written for a language model, and what of it the model learns to say."""
+class Style(Protocol):
+    """How a conversation is written for a language model, and what of it the model learns to say.
+
+    A frozen dataclass, so that configs can hold it.
+    """
 
     @abc.abstractmethod
     def items(self, turns: Sequence[Turn], media: Sequence[SeenMedia]) -> list[StyleItem]:

@@ -138,8 +138,8 @@ class ByDuration:
         return self
 
 
-# Presets for stage 3, which the project does not train yet. Their limits are those of the originals:
-# unify_internvl2_train_r16.py, InternVideo2.5's model card, and `dynamic_fps1` of VideoChat-Flash.
+# Presets for stage 3. Their limits are those of the originals: unify_internvl2_train_r16.py, InternVideo2.5's
+# model card, and `dynamic_fps1` of VideoChat-Flash.
 INTERNVIDEO25_TRAIN = ByDuration(256, local=8, least=64)
 INTERNVIDEO25_TEST = ByDuration(512, local=4, least=128, pick="even")
 VIDEOCHAT_FLASH = ByDuration(512, local=4, least=64, lower=True)

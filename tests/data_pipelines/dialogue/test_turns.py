@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ivjax.data_pipelines import data_options as dp
 from ivjax.data_pipelines.augment.recipe import TEST
 from ivjax.data_pipelines.dialogue.seeing import ClipForm, Seeing
 from ivjax.data_pipelines.dialogue.style import SeenMedia
@@ -18,6 +19,11 @@ from ivjax.data_pipelines.store.dialogues import MEDIA_MARK, Dialogue, MediaPart
 from ivjax.data_pipelines.store.records import ClipError, Turn
 from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.storing import store_experiment, stored_experiment
+from ivjax.models.dialogue.presets import DIALOGUES
+from ivjax.stages.video_dialogue import Bucket, VideoDialogue
 from tests.goldens import FOLDER
 
 NAMES = ("<|im_start|>", "<|im_end|>", "<img>", "</img>")
@@ -213,3 +219,16 @@ def test_a_missing_vocabulary_is_met_at_the_start(tmp_path):
     missing = ChatTokenizer(str(Path(tmp_path) / "gone.model"))
     with pytest.raises(UserError, match="gone.model"):
         Turns(InternVl(), missing, Seeing(Intervals(2), 4)).check("data.fields.dialogue", {})
+
+
+def test_the_options_of_conversations_are_overridden_and_stored_with_a_run(tmp_path):
+    seeing = Seeing(ByDuration(8, least=4), clip_tokens=4)
+    data = dp.Dialogues((dp.Corpus("a"),), {"dialogue": dp.Turns(VideoChat2(), TOKENIZER, seeing)})
+    changes = ["fields.dialogue.style=QwenChat(times=false)", "fields.dialogue.seeing.rule=Intervals(4)"]
+    changed = apply_overrides(data, [*changes, "fields.dialogue.seeing.tiling=Tiling('hd', 4)", "pack=false"])
+    turns = changed.fields["dialogue"]
+    assert turns.style == QwenChat(times=False) and not changed.pack
+    assert turns.seeing == Seeing(Intervals(4), 4, tiling=Tiling("hd", 4))
+    stage = VideoDialogue(DIALOGUES["internvideo2_5_chat_8b_tiny"], (Bucket("main", 512, 4),))
+    store_experiment(Experiment(stage, changed, batch=1, steps=1), tmp_path)
+    assert stored_experiment(tmp_path).data == changed
