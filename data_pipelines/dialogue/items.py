@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -129,7 +129,7 @@ def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer) -> tuple[list[in
 
 # Templates write the same few words a thousand times, such as "Frame7: ".
 @functools.lru_cache(maxsize=8192)
-def _remembered(tokenizer: LanguageTokenizer, text: str) -> tuple[int, ...]:
+def _remembered(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.pieces(text, plain=True))
 
 
@@ -140,5 +140,6 @@ def _pieces(tokenizer: LanguageTokenizer, text: str) -> list[int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _special(tokenizer: LanguageTokenizer, token: str) -> int:
-    return tokenizer.special(token)
+def _special(tokenizer: Any, token: str) -> int:
+    found: int = tokenizer.special(token)
+    return found

@@ -47,7 +47,7 @@ class MediaView(NamedTuple):
     @property
     def views(self) -> int:
         """The number of tiles and the view of the whole."""
-        return 1 if self.grid is None else self.grid.count + 1
+        return 1 if self.grid is None else self.grid.tiles + 1
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -78,7 +78,7 @@ class Seeing:
     def view(self, part: MediaPart, form: ClipForm, rng: np.random.Generator) -> MediaView:
         """Returns what is seen of a medium; raises ClipError for a video that is shorter than a clip."""
         grid = self._grid(part, form)
-        views = 1 if grid is None else grid.count + 1
+        views = 1 if grid is None else grid.tiles + 1
         if part.kind == "image":
             clips, images = (0, views) if self.image_tokens else (views, 0)
             return MediaView(part, np.full(1 if images else form.frames, part.first), 1, grid, clips, images)

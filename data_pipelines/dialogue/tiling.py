@@ -18,7 +18,7 @@ class TileGrid(NamedTuple):
     columns: int
 
     @property
-    def count(self) -> int:
+    def tiles(self) -> int:
         """Number of tiles, without the view of the whole picture."""
         return self.rows * self.columns
 
@@ -61,7 +61,7 @@ class Tiling:
 
     def order(self, grid: TileGrid, tokens: int) -> np.ndarray:
         """Returns the order in which the tokens of the views are read, each of `tokens`: (all of them,)."""
-        every = np.arange((grid.count + 1) * tokens)
+        every = np.arange((grid.tiles + 1) * tokens)
         if self.method == "hd":
             return every
         # As if a view's tokens were a square picture, though merging has left them in no such order.
@@ -118,7 +118,7 @@ def tiles_of(pictures: np.ndarray, grid: TileGrid) -> np.ndarray:
         times, grid.rows, height // grid.rows, grid.columns, width // grid.columns, channels
     )
     return cells.transpose(1, 3, 0, 2, 4, 5).reshape(
-        grid.count, times, height // grid.rows, width // grid.columns, channels
+        grid.tiles, times, height // grid.rows, width // grid.columns, channels
     )
 
 

@@ -141,12 +141,15 @@ def _clips(folder: Path) -> tuple[dict[str, tuple[bytes, ...]], int, Manifest]:
 def _conversations(folder: Path, manifest: Manifest, ids: list[str]) -> dict[str, tuple[bytes, ...]]:
     """Returns the same of conversations about the clips with these ids."""
     found: dict[str, tuple[bytes, ...]] = {}
-    dialogues = StoredDialogues(str(folder)) if manifest.conversations else None
-    for number in range(manifest.conversations if dialogues else 0):
+    if not manifest.conversations:
+        return found
+    dialogues = StoredDialogues(str(folder))
+    for number in range(len(dialogues)):
         dialogue = dialogues[number]
         said = _hash([[turn.role, turn.text] for turn in dialogue.turns] + [dict(dialogue.attributes)])
         about = _hash([[ids[part.record], part.first, part.stop] for part in dialogue.media])
         found[f"conversation {dialogue.id}"] = (said, about, b"", b"")
+    dialogues.close()
     return found
 
 

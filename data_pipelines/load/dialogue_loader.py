@@ -24,7 +24,8 @@ from ivjax.data_pipelines.load.packed_rows import DialogueCorpus, PackedRows, cl
 from ivjax.drafts import store
 from ivjax.errors import UserError
 
-LISTED = "dialogues"  # file of the run that lists conversations that are cut or left out
+# Files of the run that list conversations that are cut or left out.
+LISTED, EVAL_LISTED = "dialogues", "eval_dialogues"
 _PILE = 1000  # steps in which media by weight come as often as they should
 _ROWS = 256  # over which the share of padding is averaged
 
@@ -45,8 +46,8 @@ def open_dialogues(data: Dialogues, requests: Mapping[str, BatchRequest], eval_c
     read = list(data.corpus_fields(request.path, eval_clips))
     fields = [_field(corpus, specs) for corpus in read]
     planned = _plans(data, read, fields, specs, request)
-    _list_remarks(planned, request.broken_clips)
-    weights = _weights(corpora, planned, list(specs))
+    _list_remarks(planned, request.broken_clips, EVAL_LISTED if eval_clips else LISTED)
+    weights = _weights(corpora, planned, list(specs), f"{request.path}.{which}")
     names = [name for name in specs if sum(weights[name])]
     total = sum(sum(weights[name]) for name in names)
     served = Served({}, {})
@@ -93,7 +94,9 @@ def _plans(
     specs: Specs,
     request: BatchRequest,
 ) -> list[DialoguePlan]:
-    forms = {clip_form(spec) for spec in specs.values()}
+    # Rows of words alone have no clips, and so no form.
+    seeing = [spec for spec in specs.values() if "video" in spec] or list(specs.values())
+    forms = {clip_form(spec) for spec in seeing}
     if len(forms) > 1:
         raise UserError(f"the stage's media have clips of several forms, {forms}; give all of them one")
     buckets = {name: bucket_of(spec) for name, spec in specs.items()}
@@ -102,11 +105,13 @@ def _plans(
 
 
 def _weights(
-    corpora: Sequence[Corpus], planned: Sequence[DialoguePlan], media: Sequence[str]
+    corpora: Sequence[Corpus], planned: Sequence[DialoguePlan], media: Sequence[str], path: str
 ) -> dict[str, list[float]]:
     """Returns how often rows of each corpus come, by medium; a corpus divides its weight by its rows."""
     weights: dict[str, list[float]] = {name: [] for name in media}
-    for corpus, plan in zip(corpora, planned, strict=True):
+    for place, (corpus, plan) in enumerate(zip(corpora, planned, strict=True)):
+        if corpus.weight is not None and corpus.weight <= 0:
+            raise UserError(f"{path}.{place}.weight={corpus.weight:g}; weights must be above 0")
         rows = sum(map(len, plan.rows.values()))
         for name in media:
             share = len(plan.rows[name]) / rows
@@ -114,14 +119,14 @@ def _weights(
     return weights
 
 
-def _list_remarks(planned: Sequence[DialoguePlan], broken_clips: Path | None) -> None:
+def _list_remarks(planned: Sequence[DialoguePlan], broken_clips: Path | None, name: str) -> None:
     """Lists conversations that are cut or left out beside the list of broken clips."""
     told = [remark for plan in planned for remark in (*plan.cut, *plan.left_out)]
     if broken_clips is None or not told:
         return
     lines = [json.dumps(dataclasses.asdict(remark)) + "\n" for remark in told]
     number = broken_clips.suffixes[0] if len(broken_clips.suffixes) > 1 else ""
-    store(broken_clips.with_name(f"{LISTED}{number}.jsonl"), "".join(lines))
+    store(broken_clips.with_name(f"{name}{number}.jsonl"), "".join(lines))
 
 
 class _Opening(NamedTuple):

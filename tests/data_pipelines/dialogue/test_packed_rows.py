@@ -12,6 +12,7 @@ from ivjax.data_pipelines.load import measuring
 from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
 from ivjax.data_pipelines.load.measuring import PlanRequest
 from ivjax.data_pipelines.load.media_loader import open_media
+from ivjax.data_pipelines.load.mixture import Corpus
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.errors import UserError
 from tests.data_pipelines.dialogue.talks import CLIP, IMAGE, build_talks, dialogues, spec, turns
@@ -189,6 +190,9 @@ def test_rows_without_room_and_other_numbers_of_visual_tokens_are_told(corpus, t
         batches(dialogues(corpus, field=turns(images=False)), 1)
     with pytest.raises(UserError, match="the stage takes no still images"):
         batches(dialogues(corpus), 1, buckets=no_images)
+    weightless = replace(dialogues(corpus), corpora=(Corpus(str(corpus), weight=0.0),))
+    with pytest.raises(UserError, match="data.corpora.0.weight=0; weights must be above 0"):
+        batches(weightless, 1)
 
 
 def test_a_broken_video_leaves_its_conversations_out_and_is_counted(corpus, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def test_hd_tiles_are_those_of_the_original(name):
         same(tiles_of(resized, grid), "tiles")
         same(whole, "global")
         views = Tiling("hd", case["hd_num"]).cut(np.zeros((2, 9, 9, 3), np.uint8), grid, side)
-        assert views.shape == (grid.count + 1, 2, side, side, 3)
+        assert views.shape == (grid.tiles + 1, 2, side, side, 3)
 
 
 def test_any_resolution_keeps_most_of_a_picture_and_reads_the_whole_first():
