@@ -21,6 +21,7 @@ from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.schedules import WarmupCosine
 from ivjax.experiment.storing import store_experiment, stored_experiment
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.stages.video_dialogue import Bucket, VideoDialogue
@@ -230,5 +231,5 @@ def test_the_options_of_conversations_are_overridden_and_stored_with_a_run(tmp_p
     assert turns.style == QwenChat(times=False) and not changed.pack
     assert turns.seeing == Seeing(Intervals(4), 4, tiling=Tiling("hd", 4))
     stage = VideoDialogue(DIALOGUES["internvideo2_5_chat_8b_tiny"], (Bucket("main", 512, 4),))
-    store_experiment(Experiment(stage, changed, batch=1, steps=1), tmp_path)
+    store_experiment(Experiment(stage, changed, 1, 1, WarmupCosine(1e-3)), tmp_path)
     assert stored_experiment(tmp_path).data == changed
