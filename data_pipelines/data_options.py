@@ -19,12 +19,7 @@ from ivjax.data_pipelines.augment.recipe import (
 from ivjax.data_pipelines.dialogue import InternVl, Plain, QwenChat, VideoChat2
 from ivjax.data_pipelines.dialogue.seeing import Seeing
 from ivjax.data_pipelines.dialogue.tiling import Tiling
-<<<<<<< HEAD
-from ivjax.data_pipelines.dialogue.videochat2 import VideoChat2
 from ivjax.data_pipelines.fields import Caption, Frames, Label, Sound, Turns
-=======
-from ivjax.data_pipelines.fields import Caption, Frames, Label, Turns
->>>>>>> c7e1a06 (Styles are named in overrides; a test of their options)
 from ivjax.data_pipelines.load.mixture import Corpus, Dialogues, Media, Mixture
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.data_pipelines.sampling import (
