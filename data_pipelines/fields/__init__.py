@@ -6,4 +6,14 @@ from ivjax.data_pipelines.fields.frames import Frames
 from ivjax.data_pipelines.fields.sound import Sound
 from ivjax.data_pipelines.fields.turns import Turns
 
-__all__ = ["ArraySpec", "Caption", "RowDraw", "Field", "Frames", "Label", "SingleArray", "Sound", "Turns"]
+__all__ = [
+    "ArraySpec",
+    "Caption",
+    "Field",
+    "Frames",
+    "Label",
+    "RowDraw",
+    "SingleArray",
+    "Sound",
+    "Turns",
+]
