@@ -49,11 +49,13 @@ class Golden:
         return key in self.tensors
 
 
-def drop_rates(config: dict[str, Any], path: str = "") -> dict[str, float]:
+def drop_rates(config: dict[str, Any] | list[Any], path: str = "") -> dict[str, float]:
     """Rates of dropout and drop path in a fixture's options, by their path."""
     found: dict[str, float] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
+    # Some fixtures have a list of options, one for each of several things of a kind.
+    named = {str(i): x for i, x in enumerate(config)} if isinstance(config, list) else config
+    for name, value in named.items():
+        if isinstance(value, dict | list):
             found |= drop_rates(value, f"{path}{name}.")
         elif name.endswith(("drop_rate", "drop_path_rate")):
             found[f"{path}{name}"] = value

@@ -70,6 +70,26 @@ class QueryKeyValue(nn.Module):
         return products[0] + bias[0], products[1] + bias[1], products[2] + bias[2]
 
 
+class CrossQueryKeyValue(nn.Module):
+    """Queries of some tokens, keys and values of others, split into heads; parameters of QueryKeyValue."""
+
+    heads: int
+    dtype: Any = jnp.float32
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """x (B, N, C), context (B, M, C) -> q (B, N, H, D), k and v (B, M, H, D)."""
+        width = x.shape[-1]
+        kernel = self.param("kernel", _normal, (3, width, width)).astype(self.dtype)
+        products = x @ kernel[0], context @ kernel[1], context @ kernel[2]
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (3, width)).astype(self.dtype)
+            products = products[0] + bias[0], products[1] + bias[1], products[2] + bias[2]
+        q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in products)
+        return q, k, v
+
+
 class LayerScale(nn.Module):
     """Multiplies a branch by a learned vector, and by each sample's drop-path factor, in float32."""
 
@@ -94,8 +114,8 @@ class Attention(nn.Module):
     causal: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, N, C) -> (B, N, C)."""
+    def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+        """(B, N, C) -> (B, N, C). `segments` (B, N): a token sees those of its own segment alone."""
         width = x.shape[-1]
         q, k, v = QueryKeyValue(self.dtype, self.bias, name="qkv")(x)
         if self.qk_norm:
@@ -106,7 +126,8 @@ class Attention(nn.Module):
         q = constrain(q, "batch", "tokens", "heads", None)
         k = constrain(k, "batch", None, "heads", None)
         v = constrain(v, "batch", None, "heads", None)
-        out = attend(q, k, v, causal=self.causal).reshape(x.shape)
+        out = attend(q, k, v, causal=self.causal, q_segments=segments, kv_segments=segments)
+        out = out.reshape(x.shape)
         return dense(width, self.dtype, "proj")(out)
 
 
@@ -152,11 +173,14 @@ class Block(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
-        """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
+    def __call__(
+        self, x: jax.Array, keep: jax.Array | None = None, segments: jax.Array | None = None
+    ) -> jax.Array:
+        """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample; `segments` (B, N)
+        are those of Attention."""
         x = enter_block(x)
         attention = Attention(self.heads, self.dtype, name="attn")
-        attended = attention(RMSNorm(dtype=self.dtype, name="norm1")(x))
+        attended = attention(RMSNorm(dtype=self.dtype, name="norm1")(x), segments)
         x = x + scaled_branch(attended, keep, 0, self.layer_scale)
         mlp = Mlp(self.mlp_width, x.shape[-1], self.gelu, self.dtype, name="mlp")
         return x + scaled_branch(mlp(RMSNorm(dtype=self.dtype, name="norm2")(x)), keep, 1, self.layer_scale)
@@ -223,16 +247,18 @@ def run_blocks(
     keep: jax.Array | None = None,
     taps: tuple[int, ...] = (),
     wanted: jax.Array | None = None,
+    shared: tuple[Any, ...] = (),
 ) -> tuple[jax.Array, jax.Array]:
     """Runs `block` `depth` times with parameters stacked on a leading layer axis.
 
     x (B, N, C), keep (depth, 2, B) or None -> the last residual stream (B, N, C) and the streams
     after the layers in `taps` (len(taps), B, N, C), or their tokens `wanted` (B, n) only. Taps leave the
     scan through a buffer with one slot each and a spare slot that the other layers overwrite: the other
-    streams are never kept. `compute` says whether the scan is unrolled, and what is computed again.
+    streams are never kept. `compute` says whether the scan is unrolled, and what is computed again. `shared`
+    are further arguments of the block, the same in all layers.
     """
     if block.is_initializing():
-        return _drawn(block, depth, x, taps, wanted)
+        return _drawn(block, depth, x, taps, wanted, shared)
     # A scan of jax's own rather than Flax's, because Flax's cannot run a slice of a
     # stack, which two policies need.
     params = block.variables["params"]
@@ -247,11 +273,11 @@ def run_blocks(
         """The layers from `first` to before `last`."""
         # The compiler unrolls a loop of a single turn by itself.
         looped = compute.scan and last - first > 1
-        run = checkpointed(lambda p, x, keep: apply({"params": p}, x, keep), policy, looped)
+        run = checkpointed(lambda p, x, keep, *rest: apply({"params": p}, x, keep, *rest), policy, looped)
 
         def layer(carry: Any, per_layer: Any) -> tuple[Any, None]:
             (x, tapped), (params, keep, slot) = carry, per_layer
-            x = run(params, x, keep)
+            x = run(params, x, keep, *shared)
             if taps:
                 tap = x if wanted is None else gather_tokens(x, wanted)
                 tapped = jax.lax.dynamic_update_index_in_dim(tapped, tap, slot, axis=0)
@@ -273,11 +299,16 @@ def run_blocks(
 
 
 def _drawn(
-    block: nn.Module, depth: int, x: jax.Array, taps: tuple[int, ...], wanted: jax.Array | None
+    block: nn.Module,
+    depth: int,
+    x: jax.Array,
+    taps: tuple[int, ...],
+    wanted: jax.Array | None,
+    shared: tuple[Any, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Draws the stacked parameters: a scan that Flax lifts gives every layer a key of its own."""
     stacked = nn.scan(
-        lambda block, x, _: (block(x, None), None),
+        lambda block, x, _: (block(x, None, *shared), None),
         variable_axes={"params": 0},
         split_rngs={"params": True},
         length=depth,

@@ -1,7 +1,7 @@
 """Attention in blocks of queries and keys: memory grows with the tokens, not with their square."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ class Places(NamedTuple):
 
     Attributes:
         causal: whether a query sees no key after its own place.
-        window: how many keys up to its own place it sees (None: all); only with `causal`.
+        window: how many keys up to its own place it sees, and as many after it if not `causal` (None: all).
         start: the place of the first query among the keys, int32.
     """
 
@@ -29,11 +29,11 @@ def visible(
 ) -> jax.Array:
     """Whether queries see keys: their places (n,) and (m,), segments (B, n) and (B, m) -> (B, n, m)."""
     seen = q_segments[:, :, None] == kv_segments[:, None, :]
+    ahead = places.start + queries[:, None] - keys[None, :]
     if places.causal:
-        ahead = places.start + queries[:, None] - keys[None, :]
         seen &= ahead >= 0
-        if places.window is not None:
-            seen &= ahead < places.window
+    if places.window is not None:
+        seen &= jnp.abs(ahead) < places.window
     return seen
 
 
@@ -118,9 +118,11 @@ def _forward(q, k, v, q_segments, kv_segments, start, causal, window):
 
 def _range(places, number, n, m, blocks):
     """The first block of keys that a block of queries may see, and the one after the last."""
-    if not places.causal:
+    if not places.causal and places.window is None:
         return 0, blocks
-    last = jnp.minimum((places.start + (number + 1) * n - 1) // m + 1, blocks)
+    # Without `causal` a query sees on to the end of its window.
+    after = 0 if places.causal or places.window is None else places.window - 1
+    last = jnp.minimum((places.start + (number + 1) * n - 1 + after) // m + 1, blocks)
     if places.window is None:
         return 0, last
     return jnp.maximum(places.start + number * n - places.window + 1, 0) // m, last
@@ -171,10 +173,13 @@ def _backward(causal, window, saved, gradient):
             return totals[0] + d_k, totals[1] + d_v
 
         zeros = tuple(jnp.zeros((len(k), m, *x.shape[2:]), jnp.float32) for x in (k, v))
-        # The queries that see these keys: from the first one at their place on.
-        first = jnp.maximum(other * m - start, 0) // n if causal else 0
+        # The queries that see these keys: from the first one at their place on, or from a window before it.
         last = q.shape[1] // n
-        if causal and window is not None:
+        first: Any = 0
+        if causal or window is not None:
+            before = 0 if causal else window - 1
+            first = jnp.minimum(jnp.maximum(other * m - before - start, 0) // n, last)
+        if window is not None:
             last = jnp.clip((other * m + m + window - 2 - start) // n + 1, 0, last)
         d_k, d_v = jax.lax.fori_loop(first, last, queries, zeros)
         return d_k.astype(k.dtype), d_v.astype(v.dtype)

@@ -16,10 +16,6 @@ QUERY = "layers.0.self_attn.q_proj.weight"
 @pytest.mark.parametrize(
     "names, words",
     [
-        (
-            ["vision_model.head.probe", "vision_model.encoder.layers.0.self_attn.q_proj.weight"],
-            "it is SigLIP",
-        ),
         (["a.q.lora_A.default.weight", "a.q.lora_B.default.weight"], "LoRA adapters, and merge them"),
         (["layer1.0.conv1.weight", "layer4.0.conv1.weight"], "it is a ResNet, and no convolutional model"),
         (["model.embed_tokens.weight", f"model.{QUERY}"], "names of LLaMA"),

@@ -44,6 +44,8 @@ def drawn(queries, keys, heads=4, groups=2, width=8, batch=2):
         (37, 91, True, 23, 54),
         (5, 50, True, None, 20),
         pytest.param(70, 70, True, 9, 0, marks=pytest.mark.slow),
+        # A window to both sides.
+        (37, 70, False, 9, 20),
     ],
 )
 def test_values_and_gradients_are_those_of_the_whole_matrix(queries, keys, causal, window, start):

@@ -97,7 +97,7 @@ class Row:
         for part, pattern in enumerate(self._patterns):
             if found := pattern.fullmatch(name):
                 layer, between = divmod(int(found[1]) - self.first if self.layered else 0, self.step)
-                return None if between else layer * len(self.sources) + part
+                return None if between or layer < 0 else layer * len(self.sources) + part
         return None
 
     # Kept: every name of a file is looked up for each of up to 48 presets.

@@ -32,11 +32,6 @@ STRANGERS = (
         "merge them into the weights that they were trained for, and give the whole",
     ),
     Stranger(
-        ("*vision_model.head.probe", "*vision_model.encoder.layers.0.self_attn.q_proj.weight"),
-        "SigLIP",
-        "no model here reads it; ViCLIP starts from CLIP",
-    ),
-    Stranger(
         ("*model.embed_tokens.weight", "*model.layers.0.self_attn.q_proj.weight"),
         "a language model with the names of LLaMA",
         "no model here reads it",

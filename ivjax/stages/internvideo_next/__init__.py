@@ -1,0 +1,1 @@
+"""The two stages of InternVideo-Next's pre-training."""
