@@ -1,0 +1,45 @@
+"""InternVideo-Next's stage 2 in miniature: twice the frames of stage 1, whose encoder is the target.
+
+Command   ivjax train next_stage1_tiny --workdir runs/next_stage1    (see there)
+          ivjax train next_stage2_tiny --workdir runs/next_stage2
+          ivjax eval runs/next_stage2 --suite probe --attribute colour --train shards/demo \
+                --data shards/demo_held_out
+Hardware  two CPU cores
+Expect    EXPECT
+"""
+
+from dataclasses import replace
+
+from ivjax import experiment as ix
+from ivjax.configs.next_stage1_tiny import experiment as stage1
+from ivjax.data_pipelines import data_options as dp
+from ivjax.stages.internvideo_next.latent_prediction import BlockMask, LatentPrediction
+
+experiment = ix.Experiment(
+    stage=LatentPrediction(
+        replace(stage1.stage.student, frames=8, table_frames=4),
+        stage1.stage.predictor,
+        masks=(BlockMask(4, (0.15, 0.15)), BlockMask(2, (0.6, 0.6))),
+        most=48,
+        drop_path=0.0,
+    ),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        fields={"video": dp.Frames(dp.Intervals(8))},
+        workers=2,
+    ),
+    batch=16,
+    steps=200,
+    schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=20),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.05, clip=5.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=4),
+    init_from=("runs/next_stage1", "target=runs/next_stage1#encoder"),
+    init_fresh=("latent_decoder",),
+)
+
+variants = {"moving": ("stage.momentum=0.99",)}
