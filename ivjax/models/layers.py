@@ -257,8 +257,23 @@ def run_blocks(
     streams are never kept. `compute` says whether the scan is unrolled, and what is computed again. `shared`
     are further arguments of the block, the same in all layers.
     """
+    return run_collecting(block, depth, x, compute, "", keep, taps, wanted, shared)[:2]
+
+
+def run_collecting(
+    block: nn.Module,
+    depth: int,
+    x: jax.Array,
+    compute: Compute,
+    collection: str,
+    keep: jax.Array | None = None,
+    taps: tuple[int, ...] = (),
+    wanted: jax.Array | None = None,
+    shared: tuple[Any, ...] = (),
+) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
+    """As run_blocks, and what the blocks sow into `collection` ("": none), stacked on a leading layer axis."""
     if block.is_initializing():
-        return _drawn(block, depth, x, taps, wanted, shared)
+        return *_drawn(block, depth, x, taps, wanted, shared), {}
     # A scan of jax's own rather than Flax's, because Flax's cannot run a slice of a
     # stack, which two policies need.
     params = block.variables["params"]
@@ -269,33 +284,41 @@ def run_blocks(
     carry = x, jnp.zeros((len(taps) + 1 if taps else 0, *shape), x.dtype)
     apply = block.clone(parent=None, name=None).apply
 
+    def applied(params: Any, *inputs: Any) -> Any:
+        if not collection:
+            return apply({"params": params}, *inputs), {}
+        out, sown = apply({"params": params}, *inputs, mutable=[collection])
+        return out, sown[collection]
+
     def layers(carry: Any, first: int, last: int, policy: Remat) -> Any:
         """The layers from `first` to before `last`."""
         # The compiler unrolls a loop of a single turn by itself.
         looped = compute.scan and last - first > 1
-        run = checkpointed(lambda p, x, keep, *rest: apply({"params": p}, x, keep, *rest), policy, looped)
+        run = checkpointed(applied, policy, looped)
 
-        def layer(carry: Any, per_layer: Any) -> tuple[Any, None]:
+        def layer(carry: Any, per_layer: Any) -> tuple[Any, Any]:
             (x, tapped), (params, keep, slot) = carry, per_layer
-            x = run(params, x, keep, *shared)
+            x, sown = run(params, x, keep, *shared)
             if taps:
                 tap = x if wanted is None else gather_tokens(x, wanted)
                 tapped = jax.lax.dynamic_update_index_in_dim(tapped, tap, slot, axis=0)
-            return (x, tapped), None
+            return (x, tapped), sown
 
         stacked = params, keep, slot
         if (first, last) != (0, depth):
             stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked)
         # Unrolled layers compile slower, but spare a CPU the copies of the stacked buffers.
-        return jax.lax.scan(layer, carry, stacked, unroll=1 if compute.scan else last - first)[0]
+        return jax.lax.scan(layer, carry, stacked, unroll=1 if compute.scan else last - first)
 
     # A scan has one policy for all of its layers, so two policies are two scans.
     cut = depth if compute.remat_blocks is None else min(compute.remat_blocks, depth)
-    if cut:
-        carry = layers(carry, 0, cut, compute.remat)
-    if cut < depth:
-        carry = layers(carry, cut, depth, "none")
-    return carry[0], carry[1][: len(taps)]
+    sown = []
+    for first, last, policy in ((0, cut, compute.remat), (cut, depth, "none")):
+        if first < last:
+            carry, found = layers(carry, first, last, cast(Remat, policy))
+            sown.append(found)
+    collected = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sown) if len(sown) > 1 else sown[0]
+    return carry[0], carry[1][: len(taps)], collected
 
 
 def _drawn(

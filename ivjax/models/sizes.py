@@ -112,6 +112,16 @@ class VideoTowerSize(ModelSize, Protocol):
         """Whether a single frame is a clip too."""
         ...
 
+    @property
+    def takes_keys(self) -> bool:
+        """Whether it computes something else in training: it has dropout, or norms by the batch."""
+        ...
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Paths of the running statistics of its batch norms."""
+        ...
+
     def build(self, compute: Compute, taps: tuple[int, ...] = ()) -> Any:
         """Returns the VideoTower; `taps` are the blocks whose output `encode` returns as well."""
         ...
@@ -234,7 +244,7 @@ class BridgeSize(Protocol):
 
 
 class PatchGrid:
-    """The patch grid of a size with frames, image, tubelet and patch."""
+    """The patch grid of a size with frames, image, tubelet and patch; and what most towers have none of."""
 
     frames: int
     image: tuple[int, int]
@@ -257,6 +267,16 @@ class PatchGrid:
     def reads_images(self) -> bool:
         """Whether a single frame is a clip too."""
         return self.frames == 1
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether it computes something else in training."""
+        return False
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Paths of the running statistics of its batch norms."""
+        return ()
 
 
 def check_patches(name: str, size: Any) -> None:

@@ -24,6 +24,7 @@ class Encoded(NamedTuple):
     taps: Any  # (taps, B, n, C), the streams after the tapped blocks
     pooled: Any  # (B, out), or None for a tower that pools nothing
     attention: Any  # (B, n) float32, the weight of each token in the pooling; or None
+    statistics: Any = None  # by path, what training moves the running statistics of batch norms towards
 
 
 class VideoEncoder(abc.ABC):
@@ -125,6 +126,7 @@ class VideoTower(VideoEncoder):
         visible: jax.Array | None = None,
         keep: jax.Array | None = None,
         wanted: jax.Array | None = None,
+        keys: jax.Array | None = None,
     ) -> Encoded:
         """Encodes clips.
 
@@ -134,11 +136,13 @@ class VideoTower(VideoEncoder):
             visible: (B, n) the patches that are seen, ascending; None for all.
             keep: (depth, 2, B) drop-path multipliers of the two branches of each block.
             wanted: (B, m) the patches that taps are taken at, where no patch is masked; None for all tokens.
+            keys: (B,) those of dropout, given in training alone; towers that drop nothing leave them aside.
         """
         check_clips(video.shape, self.size)
+        training = {"keys": keys} if keys is not None and self.size.takes_keys else {}
         count = self.size.class_tokens
         visible, wanted = (x if x is None else with_class_tokens(x, count) for x in (visible, wanted))
-        return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted))
+        return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted, **training))
 
     def encode_above(
         self, params: Params, video: jax.Array, keep: jax.Array | None, frozen_blocks: int

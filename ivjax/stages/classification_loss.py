@@ -74,10 +74,13 @@ def _open_pool(stage: Classification) -> tuple[str, ...]:
 
 
 def _running(stage: Classification) -> tuple[str, ...]:
-    if stage.classifier.merge == "proj" or stage.classifier.merge_norm == "layer":
-        return ()
+    classifier = stage.classifier
+    # A probed encoder stays as it is, its statistics too.
+    inside = () if stage.probe else tuple(f"encoder/{path}" for path in classifier.encoder.running)
+    if classifier.merge == "proj" or classifier.merge_norm == "layer":
+        return inside
     # Not trained, but not frozen either: frozen parameters are kept out of checkpoints.
-    return ("down_norm/mean", "down_norm/variance")
+    return (*inside, "down_norm/mean", "down_norm/variance")
 
 
 def _loss(
@@ -95,9 +98,11 @@ def _loss(
     if stage.frozen_blocks:
         encoded = tower.encode_above(params["encoder"], video, keep, stage.frozen_blocks)
     else:
-        encoded = tower.encode(params["encoder"], video, keep=keep)
+        inside = None if stage.probe else keys
+        encoded = tower.encode(params["encoder"], video, keep=keep, keys=inside)
     logits, statistics = model.classify(params, encoded, keys)
     terms: Metrics = dict(statistics)
+    terms |= {f"encoder/{path}": value for path, value in (encoded.statistics or {}).items()}
     if stage.mixed:
         return cross_entropy(logits, batch["targets"]), terms
     targets = smoothed(batch["label"], stage.classifier.classes, stage.smoothing)
