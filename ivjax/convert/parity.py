@@ -148,9 +148,9 @@ def _difference(layer: str, dtype: str, ours: Any, theirs: np.ndarray) -> LayerD
 def _config(fixture: Path) -> dict[str, Any]:
     path = fixture.with_suffix(".json")
     try:
-        stored = json.loads(path.read_text())
-        told = stored["config"] if "config" in stored else stored["constructor"]
-        # Fixtures with a constructor say beside it what only its inputs show, such as the number of frames.
-        return stored | told
-    except (OSError, ValueError, KeyError) as error:
+        stored: dict[str, Any] = json.loads(path.read_text())
+        # Fixtures with a constructor say beside it what only its inputs show, such as the number of frames;
+        # those of several models have all options beside each other.
+        return stored | stored.get("config", stored.get("constructor", {}))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"the fixture's {path} cannot be read ({type(error).__name__}: {error})") from None

@@ -271,7 +271,7 @@ def run_collecting(
     wanted: jax.Array | None = None,
     shared: tuple[Any, ...] = (),
 ) -> tuple[jax.Array, jax.Array, dict[str, Any]]:
-    """As run_blocks, and what the blocks sow into `collection` ("": none), stacked on a leading layer axis."""
+    """As run_blocks, and what the blocks sow into `collection` ("": none), stacked on a leading axis."""
     if block.is_initializing():
         return *_drawn(block, depth, x, taps, wanted, shared), {}
     # A scan of jax's own rather than Flax's, because Flax's cannot run a slice of a

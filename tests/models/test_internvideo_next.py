@@ -13,7 +13,7 @@ from ivjax.convert.registry import FAMILIES
 from ivjax.experiment.computing import Compute
 from ivjax.models.siglip import SiglipSize
 from ivjax.models.teaching import at_tokens
-from ivjax.ops.block_masks import Context, block_shape, first_of, hidden_by, outside
+from ivjax.ops.block_masks import SeenPatches, block_shape, first_of, hidden_by, outside
 from ivjax.ops.diffusion import cosine_betas, cosine_process
 from ivjax.ops.losses import l2_normalise
 from ivjax.ops.video import IMAGENET_MEAN, IMAGENET_STD
@@ -227,7 +227,7 @@ def test_a_clip_that_sees_fewer_patches_fills_up_with_hidden_ones():
     context = jnp.asarray([[False, True, False, True, True], [False, False, True, False, False]])
     found = first_of(context, 2)
     assert found.places[0].tolist() == [1, 3] and found.seen.tolist() == [[True, True], [True, False]]
-    hidden = hidden_by(Context(found.places, found.seen), 5)
+    hidden = hidden_by(SeenPatches(found.places, found.seen), 5)
     assert hidden.tolist() == [[True, False, True, False, True], [True, True, False, True, True]]
 
 

@@ -13,7 +13,7 @@ from ivjax.errors import UserError
 from ivjax.experiment import load_experiment
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.models.internvideo_next import NextSize
-from ivjax.ops.block_masks import draw_context, first_of
+from ivjax.ops.block_masks import draw_uncovered, first_of
 from ivjax.ops.randomness import sample_keys
 from ivjax.stages.internvideo_next.latent_prediction import BlockMask
 from ivjax.stages.internvideo_next.masked_diffusion_loss import pixels_at
@@ -99,7 +99,7 @@ def test_a_clip_shows_the_same_patches_whatever_batch_it_is_in():
 
     @jax.jit
     def drawn(keys):
-        return draw_context(keys, mask.blocks, grid, mask.duration, mask.scale, mask.aspect)
+        return draw_uncovered(keys, mask.blocks, grid, mask.duration, mask.scale, mask.aspect)
 
     contexts = np.asarray(drawn(keys))
     np.testing.assert_array_equal(contexts[2:4], drawn(keys[2:4]))

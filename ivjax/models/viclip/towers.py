@@ -114,15 +114,34 @@ class TextTransformer(nn.Module):
     def __call__(self, ids: jax.Array) -> jax.Array:
         """(B, L) int -> (B, out)."""
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
+        end = jnp.take_along_axis(self._stream(ids), self._ends(ids)[:, None, None], axis=1)[:, 0]
+        return dense(size.out, dtype, "proj", bias=False)(layer_norm("norm", dtype)(end))
+
+    def _stream(self, ids: jax.Array) -> jax.Array:
+        """The states (B, L, C) after the last block."""
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
         words = self.param("word_embed", nn.initializers.normal(0.02), (size.vocabulary, size.width))
         places = self.param("place_embed", nn.initializers.normal(0.01), (size.context, size.width))
         x = (words[ids] + places[: ids.shape[1]]).astype(dtype)
         block = ClipBlock(size.heads, causal=True, dtype=dtype, name="blocks")
-        x, _ = run_blocks(block, size.depth, x, self.compute)
+        return run_blocks(block, size.depth, x, self.compute)[0]
+
+    def _ends(self, ids: jax.Array) -> jax.Array:
+        """The place of the first end token of each text (B,)."""
         # CLIP's end token has the largest id of its vocabulary; argmax takes the first of equals.
-        ends = jnp.argmax(ids if size.end is None else ids == size.end, axis=-1)
-        end = jnp.take_along_axis(x, ends[:, None, None], axis=1)[:, 0]
-        return dense(size.out, dtype, "proj", bias=False)(layer_norm("norm", dtype)(end))
+        return jnp.argmax(ids if self.size.end is None else ids == self.size.end, axis=-1)
+
+
+class TextStates(TextTransformer):
+    """The text transformer with the states of all tokens, which a decoder of captions reads."""
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """(B, L) int -> embeddings (B, out), normalised states (B, L, C), places of the end tokens (B,)."""
+        dtype, ends = jnp.dtype(self.compute.dtype), self._ends(ids)
+        states = layer_norm("norm", dtype)(self._stream(ids))
+        end = jnp.take_along_axis(states, ends[:, None, None], axis=1)[:, 0]
+        return dense(self.size.out, dtype, "proj", bias=False)(end), states, ends
 
 
 class ClipVisionTower(VideoTower):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo_next.student import NextModel
 from ivjax.models.tower import VideoTower
-from ivjax.ops.block_masks import Context, draw_context, first_of, hidden_by
+from ivjax.ops.block_masks import SeenPatches, draw_uncovered, first_of, hidden_by
 from ivjax.ops.cut import Params
 from ivjax.ops.losses import l2_normalise
 from ivjax.ops.randomness import drop_path, sample_keys
@@ -66,16 +66,16 @@ class LatentObjective:
     def loss(self, params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         """The sum over the masks, and the term of each mask."""
         stage, index = self.stage, batch["index"]
-        contexts = [self.context(number, index, key) for number in range(len(stage.masks))]
+        shown = [self.shown(number, index, key) for number in range(len(stage.masks))]
         wanted = self.features(params, batch["video"], index, key)
-        total, terms = self.compared(params, batch["video"], contexts, wanted, self.keep(index, key))
+        total, terms = self.compared(params, batch["video"], shown, wanted, self.keep(index, key))
         return total, terms | self._moved_target(params)
 
-    def context(self, number: int, index: jax.Array, key: jax.Array) -> Context:
+    def shown(self, number: int, index: jax.Array, key: jax.Array) -> SeenPatches:
         """Draws what clips show under one of the masks."""
         stage, mask = self.stage, self.stage.masks[number]
         keys = sample_keys(key, index, f"blocks_{number}")
-        drawn = draw_context(keys, mask.blocks, stage.encoder.grid, mask.duration, mask.scale, mask.aspect)
+        drawn = draw_uncovered(keys, mask.blocks, stage.encoder.grid, mask.duration, mask.scale, mask.aspect)
         return first_of(drawn, stage.most, stage.equal_counts)
 
     def features(self, params: Params, video: jax.Array, index: jax.Array, key: jax.Array) -> jax.Array:
@@ -100,16 +100,16 @@ class LatentObjective:
         self,
         params: Params,
         video: jax.Array,
-        contexts: list[Context],
+        shown: list[SeenPatches],
         wanted: jax.Array,
         keep: jax.Array | None = None,
     ) -> tuple[jax.Array, Metrics]:
         """The sum over masks of 2 - 2 cos at hidden patches: mean over a clip's patches, then over clips."""
-        count, size = len(contexts), self.stage.encoder
+        count, size = len(shown), self.stage.encoder
         # The masks of a clip become rows beside each other: one pass, and no row leaves its device.
-        places, seen = (jnp.stack(x, axis=1).reshape(-1, x[0].shape[1]) for x in zip(*contexts, strict=True))
+        places, seen = (jnp.stack(x, axis=1).reshape(-1, x[0].shape[1]) for x in zip(*shown, strict=True))
         predicted = self.model.predict(params, jnp.repeat(video, count, axis=0), places, seen, keep)
-        hidden = hidden_by(Context(places, seen), size.patches).astype(jnp.float32)
+        hidden = hidden_by(SeenPatches(places, seen), size.patches).astype(jnp.float32)
         predicted, hidden = (x.reshape(-1, count, *x.shape[1:]) for x in (predicted, hidden))
         distance = 2.0 - 2.0 * jnp.einsum("bmnc,bnc->bmn", predicted, wanted)
         by_mask = jnp.mean(jnp.sum(distance * hidden, -1) / jnp.maximum(jnp.sum(hidden, -1), 1.0), axis=0)

@@ -1,0 +1,5 @@
+"""InternVideo 1 beside its towers: the caption decoder, and two towers that read each other."""
+
+from ivjax.models.internvideo1.sizes import CaptionDecoderSize, CaptioningSize
+
+__all__ = ["CaptionDecoderSize", "CaptioningSize"]

@@ -1,0 +1,1 @@
+"""Stages of InternVideo 1 that no other family has."""
