@@ -317,7 +317,7 @@ def run_collecting(
         if first < last:
             carry, found = layers(carry, first, last, cast(Remat, policy))
             sown.append(found)
-    collected = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sown) if len(sown) > 1 else sown[0]
+    collected = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *sown) if sown else {}
     return carry[0], carry[1][: len(taps)], collected
 
 

@@ -59,7 +59,7 @@ class CaptioningTower(DualTower):
         keep: jax.Array | None = None,
         keys: jax.Array | None = None,
     ) -> Captioned:
-        """Clips (B, T, H, W, 3) and their captions' words (B, L); keep and keys are those of VideoTower.encode."""
+        """Clips (B, T, H, W, 3) and words (B, L) of their captions; keep and keys as in VideoTower.encode."""
         assert self.decoder is not None and self.states is not None
         seen = self.vision.encode(params["vision"], video, keep=keep, keys=keys)
         text, states, ends = self.states.apply({"params": params["text"]}, ids)

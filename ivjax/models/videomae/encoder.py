@@ -1,7 +1,8 @@
 """The VideoMAE encoder: a plain ViT over tubelets with a fixed position table and no class token."""
 
 import math
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,7 @@ from ivjax.models.layers import (
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.models.videomae.sizes import AttentionKind, VideoMaeSize
 from ivjax.ops.attention import attend, attend_with_weights
+from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.positions import sinusoid_interleaved
@@ -148,8 +150,55 @@ class VideoMaeEncoder(nn.Module):
         return self.param("pos_embed", lambda _: start)
 
 
+class _SomeBlocks(nn.Module):
+    """Some of an encoder's blocks."""
+
+    size: VideoMaeSize
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size, dtype = self.size, jnp.dtype(self.compute.dtype)
+        block = VideoMaeBlock(
+            size.heads, size.mlp_width, size.layer_scale, size.attention, dtype, name="blocks"
+        )
+        return run_blocks(block, size.depth, x, self.compute)[0]
+
+
+@dataclass(frozen=True)
 class VideoMaeTower(VideoTower):
-    """The encoder as a video tower; errors call it by this name."""
+    """The encoder as a video tower; errors call it by this name.
+
+    It can be run in stretches, between which something else may change the tokens: `entering`, then `through`
+    all blocks, then `leaving`, give what `encode` does.
+
+    Attributes:
+        size: its size.
+        module: the encoder.
+    """
+
+    size: VideoMaeSize
+    module: VideoMaeEncoder
+
+    def entering(self, params: Params, video: jax.Array) -> jax.Array:
+        """Clips (B, T, H, W, 3) -> the tokens (B, N, C) before the first block."""
+        below = {name: branch for name, branch in params.items() if name not in ("blocks", "norm")}
+        size = replace(self.size, depth=0, final_norm=False)
+        encoder = VideoMaeEncoder(size, self.module.compute)
+        return cast(Encoded, encoder.apply({"params": {**below, "blocks": {}}}, video)).tokens
+
+    def through(self, params: Params, x: jax.Array, first: int, last: int) -> jax.Array:
+        """Tokens (B, N, C) after the blocks from `first` to before `last`."""
+        stretch = jax.tree.map(lambda leaf: leaf[first:last], params["blocks"])
+        blocks = _SomeBlocks(replace(self.size, depth=last - first), self.module.compute)
+        return cast(jax.Array, blocks.apply({"params": {"blocks": stretch}}, x))
+
+    def leaving(self, params: Params, x: jax.Array) -> jax.Array:
+        """The tokens (B, N, C) that `encode` returns, of those after the last block."""
+        if not self.size.final_norm:
+            return x
+        norm = layer_norm("norm", jnp.dtype(self.module.compute.dtype), EPSILON)
+        return cast(jax.Array, norm.apply({"params": params["norm"]}, x))
 
 
 def build(size: VideoMaeSize, compute: Compute, taps: tuple[int, ...] = ()) -> VideoMaeTower:

@@ -1,0 +1,42 @@
+"""The first tower of joined_tiny: the encoder of a tiny VideoMAE learns to name the colour of a clip's shape.
+
+Command   (the corpora of stage1_tiny, see there)
+          ivjax train teacher_pixels_tiny --workdir runs/teacher_pixels
+          ivjax train finetune_videomae_tiny --workdir runs/masked_tiny
+Hardware  two CPU cores
+Expect    EXPECT
+"""
+
+from ivjax import experiment as ix
+from ivjax.data_pipelines import data_options as dp
+from ivjax.models.videomae import VideoMaeSize
+from ivjax.stages.classification import Classification, ClassifierSize
+
+experiment = ix.Experiment(
+    stage=Classification(
+        ClassifierSize(
+            VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8),
+            classes=8,
+        ),
+        mixed=False,
+        dropout=0.1,
+    ),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        # Left and right have a meaning here, so nothing is mirrored.
+        fields={"video": dp.Frames(dp.Spread(8)), "label": dp.Label()},
+        workers=2,
+    ),
+    batch=16,
+    steps=300,
+    schedule=ix.WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, clip=None),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=10),
+    init_from=("encoder=runs/teacher_pixels#encoder",),
+    init_fresh=("head", "fc_norm"),
+)

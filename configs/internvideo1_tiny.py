@@ -1,0 +1,53 @@
+"""InternVideo 1's multimodal branch in miniature: clips and captions meet, and captions are written.
+
+Command   the data commands of viclip_tiny's header, then
+          ivjax train internvideo1_tiny --workdir runs/internvideo1
+          ivjax eval runs/internvideo1 --suite retrieval --data shards/demo_held_out
+Hardware  two CPU cores
+Expect    EXPECT
+"""
+
+from ivjax import experiment as ix
+from ivjax.data_pipelines import data_options as dp
+from ivjax.models.internvideo1 import CaptionDecoderSize
+from ivjax.models.uniformerv2 import UniFormerV2Size
+from ivjax.models.viclip import TextSize
+from ivjax.stages.internvideo1.captioned_contrast import CaptionedContrast
+
+experiment = ix.Experiment(
+    stage=CaptionedContrast(
+        vision=UniFormerV2Size(
+            width=64,
+            depth=3,
+            heads=4,
+            returned=(1, 2),
+            global_heads=4,
+            global_mlp=256,
+            patch=16,
+            image=(64, 64),
+            frames=4,
+            projection=64,
+            dropout=0.0,
+        ),
+        text=TextSize(width=64, depth=2, heads=4, out=64, context=48, vocabulary=400, end=2),
+        decoder=CaptionDecoderSize(depth=2, heads=4, queries=16),
+    ),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        fields={
+            "video": dp.Frames(dp.Intervals(4)),
+            "text": dp.Caption(dp.SentencePiece("shards/demo.model", 48)),
+        },
+        workers=2,
+    ),
+    batch=32,
+    steps=300,
+    schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=150, batches=2),
+)

@@ -1,0 +1,43 @@
+"""Cross-model attention in miniature: two tiny towers that name colours are joined, and both stay frozen.
+
+Command   ivjax train finetune_videomae_tiny --workdir runs/masked_tiny            (see there)
+          ivjax train finetune_uniformerv2_tiny --workdir runs/uniformerv2_tiny    (see there)
+          ivjax train joined_tiny --workdir runs/joined
+          ivjax eval runs/joined --suite classify --data shards/demo_held_out
+Hardware  two CPU cores
+Expect    EXPECT
+
+Before the first step the score is the mean of both towers' scores: the gates are closed.
+"""
+
+from ivjax import experiment as ix
+from ivjax.configs.finetune_uniformerv2_tiny import experiment as multimodal
+from ivjax.configs.finetune_videomae_tiny import experiment as masked
+from ivjax.models.internvideo1 import JoinedSize
+from ivjax.stages.internvideo1.joined_classification import JoinedClassification
+
+experiment = ix.Experiment(
+    stage=JoinedClassification(
+        JoinedSize(
+            masked=masked.stage.classifier,
+            multimodal=multimodal.stage.classifier,
+            places=(0, 1, 2),
+            read=(0, 1, 2),
+            heads=4,
+            mlp_ratio=2,
+        ),
+        dropout=0.1,
+    ),
+    data=masked.data,
+    batch=16,
+    steps=200,
+    schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=20),
+    optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, clip=None),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=10),
+    init_from=("masked=runs/masked_tiny", "multimodal=runs/uniformerv2_tiny"),
+    init_fresh=("cross", "back", "mix"),
+)
