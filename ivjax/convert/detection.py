@@ -205,6 +205,8 @@ def _shares(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[floa
     """Returns three shares: of the file's names that the family's table knows, leaving out those that the
     family ignores; of all names; and of the table's rows that are used. All are 0 where a name that is not
     ignored lacks the prefix."""
+    if not all(f"{prefix}{name}" in names for name in family.needs):
+        return 0.0, 0.0, 0.0
     # First, because it settles most prefixes at the first name.
     if not all(covers(family.ignored, name) for name in names if not name.startswith(prefix)):
         return 0.0, 0.0, 0.0

@@ -70,6 +70,7 @@ class Family:
         container: the key that holds the tensors in the public torch files; `flat` for none.
         prefix: what the names in the public files begin with; export writes it.
         ignored: patterns of original names -> why they are not needed.
+        needs: names, without a prefix, that all of its files have, where other families share the rest.
         prefixes: what else files may put before all names.
         ties: copy -> the original tensor that it repeats. A copy that has a row of its own is one only for
             models without the row's parameter, whose files may leave it out.
@@ -93,6 +94,7 @@ class Family:
     container: str = "flat"
     prefix: str = ""
     ignored: Mapping[str, str] = field(default_factory=lambda: BUFFERS)
+    needs: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = WRAPPERS
     ties: Mapping[str, str] = field(default_factory=dict)
     frames: tuple[int, ...] = (8,)

@@ -15,6 +15,7 @@ from ivjax.models.internvideo2.sizes import FeatureHeads, PooledHead
 from ivjax.models.internvideo_next import DiffusionSize, LatentPredictorSize, NextSize, NextStudentSize
 from ivjax.models.modernbert import ModernBertSize
 
+_OWN = ("patch_embed.norm_before.weight",)  # what InternVideo2's files lack
 _CLASS_TOKENS = 4  # rows of position tables that stand for no patch
 
 
@@ -124,6 +125,7 @@ NEXT_ENCODER = Family(
     presets=NextSize.PRESETS,
     prefix="model.",
     frames=(16, 32, 8, 4),
+    needs=_OWN,
     about="InternVideo-Next's released encoders (base, large), from their folders on the Hub",
 )
 
@@ -139,6 +141,7 @@ NEXT_STUDENT = Family(
     presets=NextStudentSize.PRESETS,
     container="module",
     frames=NEXT_ENCODER.frames,
+    needs=_OWN,
     ignored=_UNREAD,
     parity=FixtureRun(_student_size, internvideo_next_layers.run_student),
     about="InternVideo-Next's stage 1 in training: encoder, heads, predictor, decoder of pixels",
