@@ -24,7 +24,16 @@ class Encoded(NamedTuple):
     taps: Any  # (taps, B, n, C), the streams after the tapped blocks
     pooled: Any  # (B, out), or None for a tower that pools nothing
     attention: Any  # (B, n) float32, the weight of each token in the pooling; or None
-    statistics: Any = None  # by path, what training moves the running statistics of batch norms towards
+
+
+class EncodedBatch(NamedTuple):
+    """An Encoded, and what it tells of its batch: of a tower with batch norms, in training."""
+
+    tokens: Any
+    taps: Any
+    pooled: Any
+    attention: Any
+    statistics: Any  # by path, what training moves the running statistics towards
 
 
 class VideoEncoder(abc.ABC):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.classifier import Classifier
+from ivjax.models.tower import EncodedBatch
 from ivjax.ops.cut import Params
 from ivjax.ops.randomness import drop_path, sample_keys
 from ivjax.stages.classification import Classification
@@ -98,11 +99,14 @@ def _loss(
     if stage.frozen_blocks:
         encoded = tower.encode_above(params["encoder"], video, keep, stage.frozen_blocks)
     else:
-        inside = None if stage.probe else keys
+        # A frozen encoder drops nothing, but an open pooling may. Frozen batch norms stay as they are.
+        opened = stage.probe is None or (stage.probe.open_pool and not tower.size.running)
+        inside = keys if opened else None
         encoded = tower.encode(params["encoder"], video, keep=keep, keys=inside)
     logits, statistics = model.classify(params, encoded, keys)
     terms: Metrics = dict(statistics)
-    terms |= {f"encoder/{path}": value for path, value in (encoded.statistics or {}).items()}
+    sown = encoded.statistics if isinstance(encoded, EncodedBatch) else {}
+    terms |= {f"encoder/{path}": value for path, value in sown.items()}
     if stage.mixed:
         return cross_entropy(logits, batch["targets"]), terms
     targets = smoothed(batch["label"], stage.classifier.classes, stage.smoothing)

@@ -27,7 +27,12 @@ SMALL = NextStudentSize(
 )
 
 
-@pytest.mark.parametrize("manifest, preset", [("base", "B14"), ("large", "L14")])
+each_size = pytest.mark.parametrize(
+    "manifest, preset", [("base", "B14"), pytest.param("large", "L14", marks=pytest.mark.slow)]
+)
+
+
+@each_size
 def test_released_encoders_fit_both_ways(manifest, preset):
     _, wanted = listed(f"family_internvideo_next_{manifest}_released")
     report = compare(Unread(wanted), manifest).report
@@ -38,7 +43,7 @@ def test_released_encoders_fit_both_ways(manifest, preset):
     assert {lazy.name: lazy.shape for lazy in leaves} == wanted
 
 
-@pytest.mark.parametrize("manifest, preset", [("base", "B14"), ("large", "L14")])
+@each_size
 def test_training_files_of_stage_2_fit_and_what_they_never_use_is_named(manifest, preset):
     _, wanted = listed(f"family_internvideo_next_{manifest}_stage2_train")
     report = compare(Unread(wanted), manifest).report

@@ -19,7 +19,10 @@ FAMILY = FAMILIES["uniformerv2_classifier"]
 
 @pytest.mark.parametrize(
     "manifest, preset",
-    [("uniformerv2_l14_k400_f8x224", "L14_k400_f8"), ("uniformerv2_l14_ssv2_f16x224", "L14_ssv2_f16")],
+    [
+        pytest.param("uniformerv2_l14_k400_f8x224", "L14_k400_f8", marks=pytest.mark.slow),
+        ("uniformerv2_l14_ssv2_f16x224", "L14_ssv2_f16"),
+    ],
 )
 def test_released_classifiers_fit_both_ways(manifest, preset):
     _, wanted = listed(f"family_{manifest}")
@@ -31,7 +34,7 @@ def test_released_classifiers_fit_both_ways(manifest, preset):
     assert {lazy.name: lazy.shape for lazy in leaves} == {n: s for n, s in wanted.items() if n not in counted}
 
 
-@pytest.mark.parametrize("tubelet", [1, 2])
+@pytest.mark.parametrize("tubelet", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_clips_image_tower_starts_a_tower_of_videos(tmp_path, tubelet):
     vision = SMALL.vision
     size = UniFormerV2Size(

@@ -47,6 +47,7 @@ def case(name: str) -> Case:
     return Case(name)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @each_fixture
 def test_every_layer_is_the_originals(name):
@@ -58,6 +59,7 @@ def test_every_layer_is_the_originals(name):
         np.testing.assert_allclose(found[layer], wanted, rtol=2e-4, atol=3e-5, err_msg=layer)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @each_fixture
 def test_losses_and_gradients_are_the_originals(name):

@@ -82,6 +82,7 @@ def tiny_teacher(size):
     return LayerInputTeacher(SiglipSize(16, 4, 2, 16, patch=8, image=image))
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", [STAGE1])
 def test_every_layer_of_stage_1_is_the_originals(name):
@@ -134,6 +135,7 @@ def test_the_cosine_process_is_the_originals(name):
     close(process.log_posterior[at], golden["outputs/schedule_posterior_log_variance_clipped"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", [STAGE2])
 def test_every_layer_of_stage_2_and_of_its_target_is_the_originals(name):
@@ -153,9 +155,10 @@ def target():
     return import_tensors(FAMILIES["internvideo_next_encoder"].rows, stage2().golden.group("teacher_params"))
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", [STAGE2])
-@pytest.mark.parametrize("filled", [0, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("filled", [0, 5])
 def test_losses_and_gradients_of_stage_2_are_the_originals(name, filled):
     """Patches that fill a row up to the static number change nothing."""
     c, size = stage2(), stage2().size

@@ -36,6 +36,7 @@ def case(name: str) -> Case:
     return Case(name)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @each_fixture
 def test_every_layer_is_the_originals(name):
@@ -48,7 +49,7 @@ def test_every_layer_is_the_originals(name):
 
 
 @pytest.mark.golden
-@each_fixture
+@pytest.mark.parametrize("name", [pytest.param(FIXTURES[0], marks=pytest.mark.slow), FIXTURES[1]])
 def test_loss_and_gradients_are_the_originals(name):
     c = case(name)
     model, video = c.size.build(Compute("float32")), clips(c.inputs["video"])

@@ -60,6 +60,7 @@ def test_with_closed_gates_the_scores_are_exactly_those_of_both_towers():
         assert np.abs(mine - theirs).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_fresh_models_start_closed_and_give_the_mean_of_both_scores():
     _, model, _, video = tiny()
     shapes = jax.eval_shape(model.init, jax.random.key(0))
@@ -70,7 +71,8 @@ def test_fresh_models_start_closed_and_give_the_mean_of_both_scores():
     assert fresh["mix"].tolist() == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("heads", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("heads", [True, False])
 def test_gradients_reach_what_trains_and_nothing_else(heads):
     experiment, model, params, video = tiny()
     stage = apply_overrides(experiment, [f"stage.train_heads={str(heads).lower()}"]).stage
@@ -89,6 +91,7 @@ def test_gradients_reach_what_trains_and_nothing_else(heads):
     assert not any(path.startswith(("masked/encoder", "multimodal/encoder")) for path in reached)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("final_norm", [True, False])
 def test_a_videomae_that_is_run_in_stretches_gives_the_same_tokens(final_norm):
     experiment, _, _, video = tiny()
@@ -105,6 +108,7 @@ def test_a_videomae_that_is_run_in_stretches_gives_the_same_tokens(final_norm):
     np.testing.assert_array_equal(*both(params))
 
 
+@pytest.mark.slow
 def test_files_of_both_classifiers_fill_the_towers(tmp_path):
     experiment, _, params, _ = tiny()
     stage, names = experiment.stage, {"masked": "videomae_classifier", "multimodal": "uniformerv2_classifier"}
@@ -149,6 +153,7 @@ def test_towers_that_do_not_go_together_are_refused(change, words):
         experiment.stage.build(experiment.compute)
 
 
+@pytest.mark.slow
 def test_contrast_with_captions_can_be_differentiated_and_logs_its_terms():
     experiment = load_experiment(CAPTIONED)
     objective = experiment.stage.build(experiment.compute)

@@ -56,7 +56,7 @@ def shapes(objective):
     "name",
     [
         STAGE1,
-        STAGE2,
+        pytest.param(STAGE2, marks=pytest.mark.slow),
         pytest.param(f"{STAGE2}:moving", marks=pytest.mark.slow),
         pytest.param("next_stage2_base:released", marks=pytest.mark.slow),
     ],

@@ -162,11 +162,10 @@ _NEW_LOCAL = tuple(
         *(f"{layer}/{leaf}" for layer in ("down", "over_time", "up") for leaf in ("kernel", "bias")),
     )
 )
-_BEHIND = ("vision/norm_post", "vision/proj")  # of CLIP's tower, behind its blocks
 
 
 def _shared(row: Row) -> bool:
-    return row.target.startswith("vision/") and not row.target.startswith(_BEHIND)
+    return row.target.startswith("vision/")
 
 
 def _pattern(row: Row) -> str:

@@ -10,7 +10,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.batch_norm import STATISTICS
 from ivjax.models.layers import PatchEmbed, dense, layer_norm, mean_over, run_collecting
-from ivjax.models.tower import Encoded, VideoTower
+from ivjax.models.tower import Encoded, EncodedBatch, VideoTower
 from ivjax.models.uniformerv2.blocks import GlobalBlock, UniFormerBlock
 from ivjax.models.uniformerv2.sizes import UniFormerV2Size
 from ivjax.ops.masking import gather_tokens
@@ -41,7 +41,7 @@ class UniFormerV2(nn.Module):
         keep: jax.Array | None = None,
         wanted: jax.Array | None = None,
         keys: jax.Array | None = None,
-    ) -> Encoded:
+    ) -> Encoded | EncodedBatch:
         """Encodes a clip; see VideoTower.encode. Class tokens of all times go first, then the patches.
 
         keys (B,): those of dropout, given in training alone; local modules then norm by the batch.
@@ -66,7 +66,10 @@ class UniFormerV2(nn.Module):
         taps = jax.vmap(_joined)(taps)
         if wanted is not None:
             taps = jax.vmap(gather_tokens, in_axes=(0, None))(taps, wanted)
-        return Encoded(_joined(x), taps, pooled, None, {f"blocks/{p}": leaf for p, leaf in paths_of(sown)})
+        if not sown:
+            return Encoded(_joined(x), taps, pooled, None)
+        statistics = {f"blocks/{path}": leaf for path, leaf in paths_of(sown)}
+        return EncodedBatch(_joined(x), taps, pooled, None, statistics)
 
     def _entering(self, video: jax.Array) -> tuple[jax.Array, int]:
         """Tokens before the first block (B * T, 1 + L, C), and T."""

@@ -184,7 +184,7 @@ class VideoMaeTower(VideoTower):
         """Clips (B, T, H, W, 3) -> the tokens (B, N, C) before the first block."""
         below = {name: branch for name, branch in params.items() if name not in ("blocks", "norm")}
         size = replace(self.size, depth=0, final_norm=False)
-        encoder = VideoMaeEncoder(size, self.module.compute)
+        encoder = self.module.clone(size=size, taps=())
         return cast(Encoded, encoder.apply({"params": {**below, "blocks": {}}}, video)).tokens
 
     def through(self, params: Params, x: jax.Array, first: int, last: int) -> jax.Array:
