@@ -15,8 +15,7 @@ class Stage(Protocol):
 
     What it builds is in ivjax/stages/objective.py, the protocols of its sizes in ivjax/models/sizes.py. A
     stage whose model encodes captions also has `caption_field`: the name of the field that gives them, whose
-    tokenizer evals, searches and `ivjax.load` encode with. One with branches that weight files may fill and
-    that are no video towers has `further_branches()`: their sizes by branch.
+    tokenizer evals, searches and `ivjax.load` encode with.
     """
 
     # The results are Any, because their types stand on higher floors, which this one must not import.

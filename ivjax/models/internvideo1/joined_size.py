@@ -83,6 +83,10 @@ class JoinedSize:
         """Returns nothing: its towers lie inside classifiers."""
         return {}
 
+    def branches(self) -> Mapping[str, Any]:
+        """Returns both classifiers, which files of them fill."""
+        return {"masked": self.masked, "multimodal": self.multimodal}
+
     def trains_pooling(self) -> bool:
         """True: the heads see what is pooled."""
         return True

@@ -170,6 +170,10 @@ class NextStudentSize:
         """Returns the encoder, which can stand alone."""
         return {"encoder": self.encoder}
 
+    def branches(self) -> Mapping[str, Any]:
+        """Returns the predictor, which a file of ModernBERT fills."""
+        return {"predictor": self.predictor}
+
     def trains_pooling(self) -> bool:
         """True: a head predicts a pooled feature from it."""
         return True
@@ -216,6 +220,10 @@ class LatentPredictorSize:
     def encoders(self) -> Mapping[str, NextSize]:
         """Returns the encoder, which can stand alone."""
         return {"encoder": self.encoder}
+
+    def branches(self) -> Mapping[str, Any]:
+        """Returns the predictor, which a file of ModernBERT fills."""
+        return {"predictor": self.predictor}
 
     def trains_pooling(self) -> bool:
         """False: no loss reads what the encoder pools."""

@@ -53,7 +53,3 @@ class JoinedClassification:
     def encoders(self) -> Mapping[str, Any]:
         """Returns nothing: the towers lie inside classifiers."""
         return self.joined.encoders()
-
-    def further_branches(self) -> Mapping[str, Any]:
-        """Returns both classifiers, which files of them fill."""
-        return {"masked": self.joined.masked, "multimodal": self.joined.multimodal}

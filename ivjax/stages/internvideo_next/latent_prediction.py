@@ -98,10 +98,6 @@ class LatentPrediction:
         """Returns the encoder and its target, which can stand alone."""
         return {"encoder": self.encoder, "target": self.encoder}
 
-    def further_branches(self) -> Mapping[str, Any]:
-        """Returns the predictor, which a file of ModernBERT fills."""
-        return {"predictor": self.predictor}
-
     @property
     def rules(self) -> Rules:
         """Rules of the parameters of the model and of the target."""

@@ -132,10 +132,6 @@ class MaskedDiffusion:
         """Returns student and teacher, which can stand alone."""
         return {"encoder": self.student, "teacher": self.teacher.size}
 
-    def further_branches(self) -> Mapping[str, Any]:
-        """Returns the predictor, which a file of ModernBERT fills."""
-        return {"predictor": self.predictor}
-
     @property
     def rules(self) -> Rules:
         """Rules of the parameters of student and teacher."""
