@@ -4,7 +4,7 @@ Command   (the corpora of stage1_tiny, see there)
           ivjax train finetune_uniformerv2_tiny --workdir runs/uniformerv2_tiny
           ivjax train finetune_uniformerv2_tiny:local --workdir runs/uniformerv2_local_tiny
 Hardware  two CPU cores
-Expect    EXPECT
+Expect    nothing has been measured with this file yet
 
 It starts from nothing, where the released models start from CLIP. `local` has local modules between
 neighbouring times, whose norms keep running statistics, and half of the times.

@@ -4,7 +4,7 @@ Command   (the corpora of stage1_tiny, see there)
           ivjax train teacher_pixels_tiny --workdir runs/teacher_pixels
           ivjax train finetune_videomae_tiny --workdir runs/masked_tiny
 Hardware  two CPU cores
-Expect    EXPECT
+Expect    nothing has been measured with this file yet
 """
 
 from ivjax import experiment as ix

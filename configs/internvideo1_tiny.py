@@ -4,7 +4,7 @@ Command   the data commands of viclip_tiny's header, then
           ivjax train internvideo1_tiny --workdir runs/internvideo1
           ivjax eval runs/internvideo1 --suite retrieval --data shards/demo_held_out
 Hardware  two CPU cores
-Expect    EXPECT
+Expect    nothing has been measured with this file yet
 """
 
 from ivjax import experiment as ix

@@ -5,7 +5,7 @@ Command   ivjax train finetune_videomae_tiny --workdir runs/masked_tiny         
           ivjax train joined_tiny --workdir runs/joined
           ivjax eval runs/joined --suite classify --data shards/demo_held_out
 Hardware  two CPU cores
-Expect    EXPECT
+Expect    nothing has been measured with this file yet
 
 Before the first step the score is the mean of both towers' scores: the gates are closed.
 """

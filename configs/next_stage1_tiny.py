@@ -4,7 +4,7 @@ Command   the data commands of viclip_tiny's header, then
           ivjax train teacher_clip_tiny --workdir runs/teacher_clip
           ivjax train next_stage1_tiny --workdir runs/next_stage1
 Hardware  two CPU cores
-Expect    EXPECT
+Expect    nothing has been measured with this file yet
 """
 
 from ivjax import experiment as ix

@@ -5,7 +5,7 @@ Command   ivjax train next_stage1_tiny --workdir runs/next_stage1    (see there)
           ivjax eval runs/next_stage2 --suite probe --attribute colour --train shards/demo \
                 --data shards/demo_held_out
 Hardware  two CPU cores
-Expect    EXPECT
+Expect    nothing has been measured with this file yet
 """
 
 from dataclasses import replace
