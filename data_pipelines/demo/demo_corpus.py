@@ -75,8 +75,15 @@ def make_demo(
     held_out = max(clips // 10, 1) if held_out is None else held_out
     _check(clips, held_out, seed)
     training, testing = list(_sources(seed, clips, False)), list(_sources(seed, held_out, True))
-    names = ("annotations", "held_out", "dialogues", "held_out_dialogues")
-    demo = Demo(*(out / f"{name}.jsonl" for name in names), out / "videos", clips, held_out)
+    demo = Demo(
+        out / "annotations.jsonl",
+        out / "held_out.jsonl",
+        out / "dialogues.jsonl",
+        out / "held_out_dialogues.jsonl",
+        out / "videos",
+        clips,
+        held_out,
+    )
     missing = _missing(demo.videos, [*training, *testing])
     _draw(demo.videos, missing, clips + held_out, _processes(workers, len(missing)), say)
     for file, sources in ((demo.annotations, training), (demo.held_out, testing)):

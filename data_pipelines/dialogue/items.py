@@ -93,7 +93,7 @@ def _runs(items: Iterable[StyleItem]) -> list[list[StyleItem]]:
     return runs
 
 
-def _run(run: Sequence[StyleItem], tokenizer: LanguageTokenizer) -> tuple[list[int], list[bool], list[int]]:
+def _run(run: Sequence[StyleItem], tokenizer: Any) -> tuple[list[int], list[bool], list[int]]:
     first = run[0]
     if isinstance(first, Slots):
         count = len(first.places)
@@ -133,9 +133,10 @@ def _remembered(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.pieces(text, plain=True))
 
 
-def _pieces(tokenizer: LanguageTokenizer, text: str) -> list[int]:
+def _pieces(tokenizer: Any, text: str) -> list[int]:
     if len(text) > _SHORT:
-        return tokenizer.pieces(text, plain=True)
+        found: list[int] = tokenizer.pieces(text, plain=True)
+        return found
     return list(_remembered(tokenizer, text))
 
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,7 +74,8 @@ def open_dialogues(data: Dialogues, requests: Mapping[str, BatchRequest], eval_c
 
 def _field(corpus: CorpusFields, specs: Specs) -> ConversationField:
     """Returns the only field of a corpus, checked against what the stage wants."""
-    (name, field), *others = corpus.fields.items()
+    fields: Mapping[str, Any] = corpus.fields
+    (name, field), *others = fields.items()
     if others or not hasattr(field, "measure"):
         raise UserError(
             f"{corpus.path} has {', '.join(corpus.fields)}; conversations are read by one field, a Turns"
@@ -84,7 +85,8 @@ def _field(corpus: CorpusFields, specs: Specs) -> ConversationField:
         if missing := sorted(set(spec) - PLACED - set(given)):
             raise MissingArraysError(missing, corpus.path, given)
         field.check(corpus.path_of(name), spec)
-    return field
+    found: ConversationField = field
+    return found
 
 
 def _plans(

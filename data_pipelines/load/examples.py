@@ -78,8 +78,16 @@ class Maker(Protocol):
     """Makes examples by number; a decode process gets a copy of it."""
 
     cache: FrameCache | None
-    spec: Mapping[str, ArraySpec]
-    folders: Sequence[str]
+
+    @property
+    def spec(self) -> Mapping[str, ArraySpec]:
+        """What is made of an example."""
+        ...
+
+    @property
+    def folders(self) -> Sequence[str]:
+        """The folders of the corpora."""
+        ...
 
     @property
     def corpora(self) -> Sequence[Placed]:

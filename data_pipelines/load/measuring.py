@@ -99,7 +99,8 @@ def _measured(
     dialogues: StoredDialogues, number: int, field: ConversationField, request: PlanRequest
 ) -> _Plain:
     try:
-        return tuple(_measure(dialogues[number], field, request))
+        found = _measure(dialogues[number], field, request)
+        return found.size, found.cause, found.detail
     except ClipError as error:
         return (), error.cause, error.detail
 

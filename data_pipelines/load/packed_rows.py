@@ -124,8 +124,10 @@ class PackedRows:
 
     def close(self) -> None:
         """Closes the files."""
-        for corpus in (*self.corpora, *self._clips):
+        for corpus in self.corpora:
             corpus.close()
+        for clips in self._clips:
+            clips.close()
 
 
 class _Draw(RowDraw):

@@ -78,7 +78,8 @@ class FileVideo:
         shown = self._last
         while (following := self._ahead or next(self._coming, None)) is not None:
             # What comes too late is kept for the next call.
-            self._ahead = following if following.pts > until else None
+            # None of them is without a time (`_seek`).
+            self._ahead = following if (following.pts or 0) > until else None
             if self._ahead is not None:
                 break
             shown = following
