@@ -10,6 +10,7 @@ from ivjax.generate.prompts import Prompts
 from ivjax.models.decoder.cache import Cache, empty_cache
 from ivjax.models.decoder.dropping import PADDING, attended
 from ivjax.models.decoder.network import LanguageModel, Text
+from ivjax.ops.blockwise import BLOCK
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
 from ivjax.ops.visual_dropout import best_of, compacted, uniform_losses
@@ -74,6 +75,8 @@ def _through(
     extra = -length % chunk
     # The last chunk may reach into the slots of new tokens, which overwrite what it leaves there.
     slots = length + max(options.new, extra)
+    # Attention in blocks would fill a cache of another length up at every call, which copies it.
+    slots += -slots % BLOCK if slots > BLOCK else 0
     cache = empty_cache(last - first, batch, slots, size.kv_heads, size.head, model.dtype, options.cache)
     x = jnp.pad(x.astype(model.dtype), ((0, 0), (0, extra), (0, 0)))
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-_BLOCK = 512  # queries and keys of a block
+BLOCK = 512  # queries and keys of a block
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
@@ -62,13 +62,13 @@ def attend_in_blocks(
 
 
 def _padded(x: jax.Array, value: int = 0) -> jax.Array:
-    block = min(_BLOCK, -(-x.shape[1] // 8) * 8)
+    block = min(BLOCK, -(-x.shape[1] // 8) * 8)
     widths = [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2)
     return jnp.pad(x, widths, constant_values=value)
 
 
 def _size(x: jax.Array) -> int:
-    return min(_BLOCK, x.shape[1])
+    return min(BLOCK, x.shape[1])
 
 
 def _block(x: jax.Array, number: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from ivjax.train.mesh import build_mesh
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blockwise, "_BLOCK", 16)
+    monkeypatch.setattr(blockwise, "BLOCK", 16)
 
 
 def dense(q, k, v, q_segments, kv_segments, causal, window, start):

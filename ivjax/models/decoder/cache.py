@@ -13,13 +13,13 @@ CacheType = Literal[
 
 
 class Cache(NamedTuple):
-    """Keys and values of all slots, for one layer or, with a leading axis, for a run of layers.
+    """Keys and values of all slots, for a run of layers.
 
     Attributes:
-        keys: (B, M, G, D), already turned to their positions.
-        values: (B, M, G, D).
-        key_scales: (B, M, G, 1) float32, what int8 keys are multiplied by; None: keys are no int8.
-        value_scales: (B, M, G, 1) float32, the same for values.
+        keys: (layers, B, M, G, D), already turned to their positions.
+        values: (layers, B, M, G, D).
+        key_scales: (layers, B, M, G, 1) float32, what int8 keys are multiplied by; None: keys are no int8.
+        value_scales: (layers, B, M, G, 1) float32, the same for values.
     """
 
     keys: jax.Array
@@ -49,26 +49,30 @@ def empty_cache(
     return Cache(*(zeros(shape, jnp.int8) for _ in "kv"), *(zeros(scales, jnp.float32) for _ in "kv"))
 
 
-def with_tokens(cache: Cache, keys: jax.Array, values: jax.Array, start: jax.Array) -> Cache:
-    """Returns a layer's cache with the keys and values (B, n, G, D) of new tokens from slot `start` on."""
+def with_tokens(
+    cache: Cache, keys: jax.Array, values: jax.Array, layer: jax.Array | int, start: jax.Array
+) -> Cache:
+    """Returns the cache with keys and values (B, n, G, D) of a layer's new tokens from slot `start` on."""
     new = Cache(keys, values)
     if cache.key_scales is not None:
         (keys, key_scales), (values, value_scales) = _rounded(keys), _rounded(values)
         new = Cache(keys, values, key_scales, value_scales)
     # A tree leaves out scales that are None.
-    return jax.tree.map(lambda old, fresh: _put(old, fresh, start), cache, new)
+    return jax.tree.map(lambda old, fresh: _put(old, fresh, layer, start), cache, new)
 
 
-def stored_tokens(cache: Cache, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+def stored_tokens(cache: Cache, layer: jax.Array | int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     """Returns a layer's keys and values (B, M, G, D) in `dtype`."""
-    if cache.key_scales is None or cache.value_scales is None:
-        return cache.keys.astype(dtype), cache.values.astype(dtype)
-    keys, values = cache.keys * cache.key_scales, cache.values * cache.value_scales
+    mine = jax.tree.map(lambda c: jax.lax.dynamic_index_in_dim(c, layer, keepdims=False), cache)
+    if mine.key_scales is None or mine.value_scales is None:
+        return mine.keys.astype(dtype), mine.values.astype(dtype)
+    keys, values = mine.keys * mine.key_scales, mine.values * mine.value_scales
     return keys.astype(dtype), values.astype(dtype)
 
 
-def _put(old: jax.Array, new: jax.Array, start: jax.Array) -> jax.Array:
-    return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
+def _put(old: jax.Array, new: jax.Array, layer: jax.Array | int, start: jax.Array) -> jax.Array:
+    # The new slots alone: a layer's cache that is taken out and put back is moved twice for every token.
+    return jax.lax.dynamic_update_slice(old, new[None].astype(old.dtype), (layer, 0, start, 0, 0))
 
 
 def _rounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -37,11 +37,17 @@ class Text(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Where a call writes into a cache: `start`, the slot of its first token in every row; segments of all
-    slots (B, M), which tell padding from text."""
+    """Where a call writes into a cache.
+
+    Attributes:
+        start: the slot of its first token in every row, int32.
+        segments: (B, M) of all slots, which tell padding from text.
+        layer: the entry of the layer at hand, int32.
+    """
 
     start: jax.Array
     segments: jax.Array
+    layer: jax.Array | int = 0
 
 
 def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | int) -> Turns:
@@ -123,7 +129,7 @@ class SharedAttention(nn.Module):
         return rotary.rotate(q, *turns), rotary.rotate(k, *turns)
 
     def __call__(self, x: jax.Array, text: Text, cache: Cache | None, written: Written | None) -> Any:
-        """x (B, L, C) -> (B, L, C), and the layer's cache with the new keys and values, if there is one."""
+        """x (B, L, C) -> (B, L, C), and the cache with the new keys and values, if there is one."""
         q, k = self.queries_and_keys(x, text.turns)
         v = self.v(x).reshape(*k.shape)
         q = constrain(q, "batch", "tokens", "heads", None)
@@ -135,8 +141,8 @@ class SharedAttention(nn.Module):
             )
         else:
             assert written is not None
-            cache = with_tokens(cache, k, v, written.start)
-            k, v = stored_tokens(cache, q.dtype)
+            cache = with_tokens(cache, k, v, written.layer, written.start)
+            k, v = stored_tokens(cache, written.layer, q.dtype)
             out = attend(
                 q,
                 k,
@@ -182,7 +188,7 @@ class DecoderBlock(nn.Module):
     def __call__(
         self, x: jax.Array, text: Text, cache: Cache | None = None, written: Written | None = None
     ) -> Any:
-        """x (B, L, C) -> (B, L, C), and the layer's cache with this call's tokens, if there is one."""
+        """x (B, L, C) -> (B, L, C), and the cache with this call's tokens, if there is one."""
         x = enter_block(x)
         attended, cache = self.attn(self.norm1(x), text, cache, written)
         x = x + attended
@@ -274,10 +280,8 @@ class LanguageModel:
             x, cache = carry
             # Of the whole stack: a part of it, sliced before the loop, would be a copy of those weights.
             variables = _entry(stacked_variables(params), first + i)
-            x, mine = block.apply(variables, x, text, _entry(cache, i), written)
-            # In the carry and not as an output of the scan, so that the donated buffer is updated in place.
-            cache = jax.tree.map(lambda c, m: jax.lax.dynamic_update_index_in_dim(c, m, i, 0), cache, mine)
-            return (x, cache), None
+            # The whole cache, in the carry: a donated buffer is updated in place, where tokens are new.
+            return block.apply(variables, x, text, cache, written._replace(layer=i)), None
 
         return jax.lax.scan(layer, (x, cache), jnp.arange(last - first))[0]
 
