@@ -56,7 +56,7 @@ class _Vocabulary:
     """Ranked merges of symbols, and the ids of the symbols."""
 
     def __init__(self, merges: list[tuple[str, str]]):
-        letters = list(_byte_letters().values())
+        letters = list(byte_letters().values())
         symbols = itertools.chain(letters, (letter + _WORD_END for letter in letters), map("".join, merges))
         self._ids = {symbol: number for number, symbol in enumerate(symbols)}
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
@@ -69,7 +69,7 @@ class _Vocabulary:
             yield from self.word_ids(word)
 
     def _word_ids(self, word: str) -> tuple[int, ...]:
-        letters = _byte_letters()
+        letters = byte_letters()
         symbols = [letters[byte] for byte in word.encode("utf-8", "replace")]
         symbols[-1] += _WORD_END  # CLIP has other symbols for the end of a word than for its inside
         while len(symbols) > 1:
@@ -114,7 +114,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 @functools.cache
-def _byte_letters() -> Mapping[int, str]:
+def byte_letters() -> Mapping[int, str]:
     """Returns a visible character for each byte, in the order of the vocabulary."""
     # The order gives the first 256 ids, so it must be CLIP's: visible bytes first.
     visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]

@@ -1,6 +1,7 @@
-"""The protocol of tokenizers, and token ids of a fixed length."""
+"""The protocols of tokenizers, token ids of a fixed length, and text out of ids."""
 
-from collections.abc import Sequence
+import codecs
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,103 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> np.ndarray:
         """Returns the ids of a text, cut or padded as the original does: (length,) int32."""
+        ...
+
+
+class TextStream:
+    """Makes text of ids. Bytes of a character that is not whole yet are held back until it is."""
+
+    def __init__(self, bytes_of: Callable[[int], bytes], drops_blank: bool):
+        """Starts a text.
+
+        Args:
+            bytes_of: the UTF-8 bytes of an id, those of a part of a character included.
+            drops_blank: whether a blank at the start is left out: that of the model's dummy prefix.
+        """
+        self._bytes_of, self._drops_blank = bytes_of, drops_blank
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, *ids: int) -> str:
+        """Returns the text that is certain after these ids too; "" if all of it is held back."""
+        return self._shown(self._decoder.decode(b"".join(self._bytes_of(int(number)) for number in ids)))
+
+    def end(self) -> str:
+        """Returns what was held back, with a replacement character for bytes that never became one."""
+        return self._shown(self._decoder.decode(b"", final=True))
+
+    def _shown(self, text: str) -> str:
+        if text and self._drops_blank:
+            self._drops_blank = False
+            return text.removeprefix(" ")
+        return text
+
+
+class LanguageTokenizer(Tokenizer, Protocol):
+    """A tokenizer of a language model: parts of a text to ids, and ids back to text.
+
+    A prompt or a conversation is put together from parts, each tokenised by itself as the originals do. No
+    start or end token is added to a part; those written out in it, such as `<|im_end|>`, become their ids.
+
+        ids = [*tokenizer.opening, *tokenizer.pieces("[INST] <Video>")]
+        ids += [tokenizer.visual] * size.visual_tokens(frames)
+        ids += tokenizer.pieces("</Video> What happens? [/INST]")
+
+    An answer is read whole by `decode(ids)`, or token by token:
+
+        text = tokenizer.stream()
+        for token in tokens:
+            print(text.add(token), end="")
+        print(text.end())
+    """
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The ids that a text begins with: the start token, or nothing for models without one."""
+        ...
+
+    @property
+    def bos(self) -> int | None:
+        """The start token, also where texts need not begin with it; None: the model has none."""
+        ...
+
+    @property
+    def eos(self) -> int:
+        """The end token."""
+        ...
+
+    @property
+    def pad(self) -> int:
+        """The id that fills up rows: the padding token, or the end token of models without one."""
+        ...
+
+    @property
+    def stops(self) -> tuple[int, ...]:
+        """The ids after which an answer ends, `eos` among them; the stops of a generation."""
+        ...
+
+    @property
+    def visual(self) -> int | None:
+        """The id at whose places visual tokens stand. It need not be a word. None: the model sees nothing."""
+        ...
+
+    def pieces(self, text: str, plain: bool = False) -> list[int]:
+        """Returns the ids of a part of a text, its dummy prefix included where the model has one.
+
+        With `plain`, special tokens written out in it are read as plain text: so nothing that a stranger
+        writes can end a turn.
+        """
+        ...
+
+    def special(self, token: str) -> int:
+        """Returns the id of a token by its text, such as `<|im_start|>`; UserError if there is none."""
+        ...
+
+    def decode(self, ids: Iterable[int], specials: bool = False) -> str:
+        """Returns the text of ids, without special tokens unless `specials`."""
+        ...
+
+    def stream(self, specials: bool = False) -> TextStream:
+        """Returns what makes text of ids as they come."""
         ...
 
 
@@ -59,3 +157,8 @@ def vocabulary_file(
             f"the {kind} vocabulary {found} is missing: it is published as {public_name}; {otherwise}"
         )
     return found
+
+
+def without_surrogates(text: str) -> str:
+    """Replaces halves of characters, which UTF-8 cannot hold and packages refuse."""
+    return text.encode("utf-8", "replace").decode()

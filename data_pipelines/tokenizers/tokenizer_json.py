@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file
+from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file, without_surrogates
 from ivjax.errors import UserError
 
 PUBLIC_NAME = "tokenizer.json, beside the weights of the language model (Qwen/Qwen2-7B-Instruct and others)"
@@ -49,7 +49,7 @@ class TokenizerJson:
         """Returns the ids of the prefix and a text, cut or padded: (length,) int32."""
         ids = (
             self._opened()
-            .tokenizer.encode(_without_surrogates(self.prefix + text), add_special_tokens=False)
+            .tokenizer.encode(without_surrogates(self.prefix + text), add_special_tokens=False)
             .ids
         )
         start, end = ([self.special(token)] if token else [] for token in (self.start, self.end))
@@ -77,7 +77,7 @@ class _Opened(NamedTuple):
 @functools.cache
 def _load(path: str, added: tuple[str, ...], pieces: int | None) -> _Opened:
     file = vocabulary_file(path, "language model's", PUBLIC_NAME, "copy it from there")
-    tokenizer = _read(file)
+    tokenizer = read_tokenizer_json(file)
     # The file may hold the settings of whoever saved it last.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -93,7 +93,8 @@ def _load(path: str, added: tuple[str, ...], pieces: int | None) -> _Opened:
     return _Opened(tokenizer, size)
 
 
-def _read(file: Path) -> Any:
+def read_tokenizer_json(file: Path) -> Any:
+    """Returns the package's tokenizer of a file; UserError if it is none, or the package is missing."""
     try:
         from tokenizers import Tokenizer
     except ImportError:
@@ -106,8 +107,3 @@ def _read(file: Path) -> Any:
     # The package raises bare exceptions.
     except Exception as error:
         raise UserError(f"{file} is not a tokenizer.json ({error}); get the file again") from None
-
-
-def _without_surrogates(text: str) -> str:
-    """Replaces halves of characters, which UTF-8 cannot hold and the package refuses."""
-    return text.encode("utf-8", "replace").decode()

@@ -52,7 +52,7 @@ def clip_pair(tmp_path_factory):
     lines += [f"中{rank} 文" for rank in range(len(merges), clip_bpe.MERGES)]
     file = tmp_path_factory.mktemp("clip") / "bpe.txt.gz"
     file.write_bytes(gzip.compress("\n".join(['"#version: 0.2', *lines, ""]).encode(), 1))
-    symbols = list(clip_bpe._byte_letters().values())
+    symbols = list(clip_bpe.byte_letters().values())
     symbols += [symbol + "</w>" for symbol in symbols] + ["".join(line.split(" ")) for line in lines]
     vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
     known = tokenizers.models.BPE(vocabulary, merges, end_of_word_suffix="</w>")
