@@ -111,7 +111,7 @@ class ChatTokenizer:
         return TextStream(lambda number: vocabulary.bytes_of(number, specials), vocabulary.drops_blank)
 
     def encode(self, text: str) -> np.ndarray:
-        """Returns `opening`, the ids that fit, `eos` and padding: (length,) int32; specials are plain text."""
+        """Returns `opening`, ids, `eos` and padding: (length,) int32; special tokens are plain text."""
         return fit(self.opening, self.pieces(text, plain=True), [self.eos], self.length, self.pad)
 
     def _named(self, token: str | None, own: int | None) -> int | None:
