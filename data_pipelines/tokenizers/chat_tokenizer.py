@@ -1,6 +1,7 @@
 """The tokenizer of a dialogue or language model, from the files that lie beside its weights."""
 
 import functools
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,6 +43,12 @@ class ChatTokenizer:
     def vocabulary_size(self) -> int:
         """The number of ids, with added tokens. The table of a model may have more rows."""
         return self._opened().vocabulary.size
+
+    @property
+    def readable(self) -> bool:
+        """Whether the package that reads the files is installed."""
+        json_file = vocabulary_in(self.path, self.published).suffix == ".json"
+        return not json_file or importlib.util.find_spec("tokenizers") is not None
 
     @property
     def opening(self) -> tuple[int, ...]:

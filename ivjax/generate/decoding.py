@@ -148,10 +148,12 @@ def chosen(state: Decoded, logits: jax.Array, options: Decoding) -> tuple[Decode
 def places_in(
     model: LanguageModel, run: RunCache, slot: jax.Array, count: int, length: int
 ) -> tuple[Text, Written]:
-    """Returns where `count` tokens from `slot` on stand in a text of at most `length` tokens."""
+    """Returns where `count` tokens from `slot` on stand in texts that end before slot `length`."""
     slots = run.cache.keys.shape[2]
     places = slot + jnp.arange(count)
     starts = run.starts[:, None]
     # Padding before a prompt is a segment of its own, which no token of the prompt sees.
-    text = Text(model.turns(jnp.maximum(places - starts, 0), length), jnp.where(places >= starts, 0, PADDING))
+    # Of each row its own length, so that no scaling of positions depends on what else is in the batch.
+    turns = model.turns(jnp.maximum(places - starts, 0), length - starts[..., None])
+    text = Text(turns, jnp.where(places >= starts, 0, PADDING))
     return text, Written(slot, jnp.where(jnp.arange(slots) >= starts, 0, PADDING))

@@ -135,7 +135,8 @@ def _dropped(model: LanguageModel, params: Params, row: _Row, options: Decoding,
     else:
         starts = length - row.there.sum(1, keepdims=True)
         positions = jnp.maximum(jnp.arange(length) - starts, 0)
-        text = Text(model.turns(positions, length + options.new), jnp.where(row.there, 0, PADDING))
+        turns = model.turns(positions, (length + options.new - starts)[..., None])
+        text = Text(turns, jnp.where(row.there, 0, PADDING))
         last = jnp.full((rows, 1), length - 1, jnp.int32)
         scores = attended(model, params, row.x, text, dropout.layers[number - 1], last, last >= 0)
         quotas = jnp.full((rows, 1), counts[number], jnp.int32)

@@ -13,11 +13,12 @@ from ivjax.generate.generator import Generator, row_keys
 from ivjax.generate.prefill import prefill, prompt_logits
 from ivjax.generate.prompts import Prompts, on_the_right
 from ivjax.models.decoder.dropping import VisualDropout
-from ivjax.models.decoder.sizes import Rotary
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.generate.whole_pass import (
-    SIZE,
+    GREEDY,
+    ROWS,
+    SIZES,
     VISUAL,
     logits_after,
     logits_after_dropping,
@@ -28,17 +29,9 @@ from tests.goldens import Golden, close
 from tests.models.test_decoder_dropout import Case
 
 CASES = Golden("s3_visual_dropout").config["cases"]
-FAMILIES = {
-    "plain": replace(SIZE, kv_heads=4),
-    "grouped": SIZE,
-    "window": replace(SIZE, window=7, head_width=12),
-    "biases": replace(SIZE, qkv_bias=True, bias=True),
-    "tied": replace(SIZE, tied=True, rotary=Rotary(scaling="yarn", factor=4.0, trained=16)),
-    "dynamic": replace(SIZE, rotary=Rotary(1e4, "dynamic", 2.0, trained=64)),
-}
-PROMPTS = texts(5, 11, 20)
+PROMPTS = texts(*ROWS)
 DROPPING = [row[:2] + [VISUAL] * 8 + row[2:] for row in texts(3, 9, 12)]
-GREEDY = Decoding(new=6, chunk=8)
+MIXED = VisualDropout((1, 2), (1.0, 0.5, 0.25), "uniform0_attention")
 read = jax.jit(prefill, static_argnums=(0, 4))
 scored = jax.jit(prompt_logits, static_argnums=(0, 4))
 scored_next = jax.jit(next_logits, static_argnums=(0, 3, 4))
@@ -51,33 +44,60 @@ def padded(model, params, rows, length):
     return Prompts(model.embed(params, ids), jnp.asarray(starts), jnp.asarray(ids == VISUAL))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [n if n in ("internlm2", "phi3_long") else pytest.param(n, marks=pytest.mark.slow) for n in SIZES]
+)
 def test_ragged_prompts_go_on_as_whole_passes_say(name):
-    model, params = model_of(FAMILIES[name])
+    model, params = model_of(SIZES[name])
     answers = Generator(model, params, GREEDY).generate(PROMPTS)
     assert [len(answer) for answer in answers] == [6, 6, 6] and len(np.unique(answers)) > 3
     np.testing.assert_array_equal(logits_after(model, params, PROMPTS, answers).argmax(-1), answers)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
+def test_visual_dropout_goes_on_as_whole_passes_say_for_every_family(name):
+    model, params = model_of(SIZES[name])
+    # Of one length: a whole pass scales positions by the longest row.
+    rows = [row[:2] + [VISUAL] * 8 + row[2:] for row in texts(11, 11, 11)]
+    answers = Generator(model, params, replace(GREEDY, dropout=MIXED), visual_token=VISUAL).generate(rows)
+    found = logits_after_dropping(model, params, rows, answers, MIXED)
+    np.testing.assert_array_equal(found.argmax(-1), answers)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "dropout",
-    [
-        VisualDropout((1, 2), (1.0, 0.5, 0.25), "uniform0_attention"),
-        VisualDropout((1,), (1.0, 0.4), "uniform"),
-        VisualDropout((2,), (1.0, 0.5), "attention"),
-    ],
+    [MIXED, VisualDropout((1,), (1.0, 0.4), "uniform"), VisualDropout((2,), (1.0, 0.5), "attention")],
     ids=["mixed", "uniform", "attention"],
 )
 def test_ragged_prompts_with_visual_dropout_go_on_as_whole_passes_say(dropout):
-    model, params = model_of(replace(SIZE, depth=3))
+    model, params = model_of(SIZES["qwen2"])
     options = replace(GREEDY, dropout=dropout)
     answers = Generator(model, params, options, visual_token=VISUAL).generate(DROPPING)
     found = logits_after_dropping(model, params, DROPPING, answers, dropout)
     np.testing.assert_array_equal(found.argmax(-1), answers)
 
 
+def test_scaled_positions_of_a_row_depend_on_its_own_length_alone():
+    model, params = model_of(SIZES["phi3_long"])
+    generator = Generator(model, params, GREEDY)
+    # The short prompt stays within the trained length, the longest does not.
+    turned = generator.generate([PROMPTS[2], PROMPTS[0], PROMPTS[1]])
+    assert turned == [generator.generate(PROMPTS)[row] for row in (2, 0, 1)]
+    short, _ = generator.generate([PROMPTS[0], PROMPTS[0], PROMPTS[2]])[:2]
+    assert short == turned[1]
+
+
 @pytest.mark.golden
-@pytest.mark.parametrize("name", [n for n, case in CASES.items() if not case["train"]])
+@pytest.mark.parametrize(
+    "name",
+    [
+        n if case["type"] == "uniform0_attention" else pytest.param(n, marks=pytest.mark.slow)
+        for n, case in CASES.items()
+        if not case["train"]
+    ],
+)
 def test_a_step_after_s3_visual_dropout_is_the_originals(name):
     case = Case(name)
     golden, (rows, length) = case.golden, case.x.shape[:2]
@@ -101,22 +121,27 @@ def test_a_step_after_s3_visual_dropout_is_the_originals(name):
         assert run.cache.keys.shape[2] >= shift + count + options.new
 
 
-def test_chunks_of_a_prompt_give_what_the_whole_gives():
-    model, params = model_of(FAMILIES["window"])
+@pytest.fixture(scope="module")
+def whole():
+    """Prompts, and what is said after them if they are read as a whole."""
+    model, params = model_of(SIZES["mistral"])
     prompts = padded(model, params, PROMPTS, 22)
-    whole, other = scored(model, params, prompts, KEYS, replace(GREEDY, chunk=22))
-    for chunk in (5, 8):
-        logits, state = scored(model, params, prompts, KEYS, replace(GREEDY, chunk=chunk))
-        close(logits, whole)
-        for row, start in enumerate(np.asarray(prompts.starts)):
-            mine, theirs = (s.caches[0].cache.keys[:, row, start:22] for s in (state, other))
-            close(mine, theirs)
+    return model, params, prompts, scored(model, params, prompts, KEYS, replace(GREEDY, chunk=22))
 
 
-def test_an_int8_cache_is_close():
-    model, params = model_of(SIZE)
-    prompts, options = padded(model, params, PROMPTS, 24), replace(GREEDY, cache="int8")
-    exact, full = scored(model, params, prompts, KEYS, GREEDY)
+@pytest.mark.parametrize("chunk", [5, pytest.param(11, marks=pytest.mark.slow)])
+def test_chunks_of_a_prompt_give_what_the_whole_gives(whole, chunk):
+    model, params, prompts, (wanted, other) = whole
+    logits, state = scored(model, params, prompts, KEYS, replace(GREEDY, chunk=chunk))
+    close(logits, wanted)
+    for row, start in enumerate(np.asarray(prompts.starts)):
+        mine, theirs = (s.caches[0].cache.keys[:, row, start:22] for s in (state, other))
+        close(mine, theirs)
+
+
+def test_an_int8_cache_is_close(whole):
+    model, params, prompts, (exact, full) = whole
+    options = replace(GREEDY, chunk=22, cache="int8")
     logits, state = scored(model, params, prompts, KEYS, options)
     mine, cache = state.caches[0].cache, full.caches[0].cache
     assert mine.keys.dtype == mine.values.dtype == jnp.int8
@@ -131,10 +156,11 @@ def test_an_int8_cache_is_close():
     assert np.abs(logits - exact).max() < 0.1 * np.std(exact)
 
 
+@pytest.mark.slow
 def test_four_devices_under_tensor_and_fsdp_go_on_as_one():
-    model, params = model_of(replace(SIZE, depth=3))
+    model, params = model_of(SIZES["qwen2"])
     rows = [*DROPPING, DROPPING[0][::-1]]
-    options = replace(GREEDY, dropout=VisualDropout((1, 2), (1.0, 0.5, 0.25), "uniform0_attention"))
+    options = replace(GREEDY, dropout=MIXED)
     alone = Generator(model, params, options, visual_token=VISUAL).generate(rows)
     mesh = build_mesh(MeshShape(data=1, fsdp=2, tensor=2), jax.devices()[:4])
     with jax.set_mesh(mesh):

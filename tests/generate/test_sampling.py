@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.generate.decoding import ENDED, Decoding
+from ivjax.generate.decoding import ENDED
 from ivjax.generate.generator import Generator, row_keys
 from ivjax.generate.sampling import Sampling, choose
-from tests.generate.whole_pass import SIZE, model_of, texts
+from tests.generate.whole_pass import GREEDY, ROWS, SIZE, model_of, texts
 
 LOGITS = np.random.default_rng(0).normal(size=(2, 12)).astype("f") * 2
 DRAWS = 4096
@@ -74,8 +74,8 @@ def test_temperature_0_takes_the_likeliest_after_the_penalty():
 
 def test_a_row_draws_by_its_seed_number_and_step_alone():
     model, params = model_of(SIZE)
-    options = Decoding(new=5, chunk=8, sampling=Sampling(1.0, top_p=0.95, repetition_penalty=1.1))
-    rows = texts(5, 11, 7)
+    options = replace(GREEDY, sampling=Sampling(1.0, top_p=0.95, repetition_penalty=1.1))
+    rows = texts(*ROWS)
     generator = Generator(model, params, options)
     together = generator.generate(rows, seed=3)
     # In another order, beside other rows.
@@ -91,10 +91,10 @@ def test_a_row_draws_by_its_seed_number_and_step_alone():
 
 def test_a_text_ends_with_its_stop_token():
     model, params = model_of(SIZE)
-    rows, options = texts(5, 11, 7), Decoding(new=6, chunk=8)
-    free = Generator(model, params, options).generate(rows)
+    rows = texts(*ROWS)
+    free = Generator(model, params, GREEDY).generate(rows)
     stops = (free[0][1], free[1][3])
-    stopped = Generator(model, params, replace(options, stops=stops))
+    stopped = Generator(model, params, replace(GREEDY, stops=stops))
     steps = np.stack(list(stopped.stream(rows)), axis=1)
     ends = [next((i for i, token in enumerate(row) if token in stops), 5) for row in free]
     assert ends[0] <= 1 and ends[1] <= 3

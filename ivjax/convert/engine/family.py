@@ -65,7 +65,7 @@ class Family:
         name: the name that users type.
         rows: the table between original tensors and parameters.
         presets: name -> sizes of a released model; the types of these sizes are what its models are known by.
-        tokenizer: sizes -> tokenizer of captions, or None.
+        tokenizer: sizes -> tokenizer of captions or of a language model, or None.
         container: the key that holds the tensors in the public torch files; `flat` for none.
         prefix: what the names in the public files begin with; export writes it.
         ignored: patterns of original names -> why they are not needed.

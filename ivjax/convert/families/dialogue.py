@@ -22,6 +22,7 @@ from ivjax.convert.families.language_models import (
     lora_rows,
     words_in_file,
 )
+from ivjax.convert.families.language_tokenizers import inner_tokenizer, internvl_tokenizer
 from ivjax.convert.families.layers import norm
 from ivjax.convert.families.layerwise import dialogue_layers
 from ivjax.convert.families.lora import LORA_PATHS, MergedLora
@@ -112,6 +113,7 @@ INTERNVIDEO2_5_CHAT = Family(
     measured=_words("language_model.model.tok_embeddings.weight"),
     before_export=_merged,
     merged=_LORA_PATHS,
+    tokenizer=internvl_tokenizer,
 )
 
 _TOWER = "model.vision_tower.vision_tower."
@@ -135,6 +137,9 @@ VIDEOCHAT_FLASH = Family(
     measured=_words("model.embed_tokens.weight"),
     before_export=_merged,
     merged=_LORA_PATHS,
+    tokenizer=lambda size: inner_tokenizer(
+        LLAMA.tokenizer(size.language), size, "VideoChat-Flash-Qwen2-7B_res448"
+    ),
 )
 
 VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
@@ -143,6 +148,9 @@ VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
     rows=(*unpooled_rows(_TOWER, "vision/"), *_FLASH),
     presets=with_tiny(FLASH_INTERNVIDEO2),
     about="VideoChat-Flash with InternVideo2-1B: merged tokens, Qwen2.5",
+    tokenizer=lambda size: inner_tokenizer(
+        LLAMA.tokenizer(size.language), size, "VideoChat-Flash-Qwen2_5-7B_InternVideo2-1B"
+    ),
 )
 
 
@@ -157,7 +165,8 @@ def _queried(
     vision: Sequence[Row],
     presets: Mapping[str, DialogueSize],
     about: str,
-    kind: Family = LLAMA,
+    kind: Family,
+    repository: str | None = None,
 ) -> Family:
     """A family with a Q-Former and, in peft's wrapper `language`, a language model of the family `kind`."""
     inner = [
@@ -178,6 +187,7 @@ def _queried(
         about=about,
         packed=_below(kind.packed, language),
         measured=_words(embedding),
+        tokenizer=lambda size: inner_tokenizer(kind.tokenizer(size.language), size, repository),
     )
 
 
@@ -198,10 +208,18 @@ VIDEOCHAT2_FAMILIES = tuple(
 )
 
 INTERNVIDEO2_CHAT_FAMILIES = tuple(
-    _queried(name, f"lm.{_PEFT}", "project_up", _1B, presets, f"InternVideo2-Chat with {told}", kind)
-    for name, presets, told, kind in (
-        ("internvideo2_chat", INTERNVIDEO2_CHAT, "Mistral", LLAMA),
-        ("internvideo2_chat_internlm2", INTERNVIDEO2_CHAT_INTERNLM2, "InternLM2.5", INTERNLM2),
+    _queried(
+        name, f"lm.{_PEFT}", "project_up", _1B, presets, f"InternVideo2-Chat with {told}", kind, repository
+    )
+    for name, presets, told, kind, repository in (
+        ("internvideo2_chat", INTERNVIDEO2_CHAT, "Mistral", LLAMA, "InternVideo2-Chat-8B"),
+        (
+            "internvideo2_chat_internlm2",
+            INTERNVIDEO2_CHAT_INTERNLM2,
+            "InternLM2.5",
+            INTERNLM2,
+            "InternVideo2_Chat_8B_InternLM2_5",
+        ),
     )
 )
 

@@ -10,6 +10,7 @@ from ivjax.convert.engine.family import BUFFERS, Family, HubConfig
 from ivjax.convert.engine.packing import Packed, PartRows
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.language_configs import decoder_size
+from ivjax.convert.families.language_tokenizers import internlm2_tokenizer, llama_tokenizer, phi3_tokenizer
 from ivjax.convert.families.layers import linear, norm
 from ivjax.convert.families.lora import LORA_PATHS, merged_lora
 from ivjax.convert.formats.tensors import Tensors
@@ -161,6 +162,7 @@ LLAMA = Family(
     measured=lambda size, tensors: words_in_file(size, tensors, "model.embed_tokens.weight"),
     before_export=merged_lora,
     merged=LORA_PATHS,
+    tokenizer=llama_tokenizer,
 )
 
 PHI3 = replace(
@@ -172,6 +174,7 @@ PHI3 = replace(
     hub=HubConfig(("phi3",), decoder_size),
     packed=PHI3_PACKED,
     stores_runs=False,
+    tokenizer=phi3_tokenizer,
 )
 
 INTERNLM2 = replace(
@@ -185,6 +188,7 @@ INTERNLM2 = replace(
     packed=INTERNLM2_PACKED,
     measured=lambda size, tensors: words_in_file(size, tensors, "model.tok_embeddings.weight"),
     stores_runs=False,
+    tokenizer=internlm2_tokenizer,
 )
 
 FAMILIES: tuple[Family, ...] = (LLAMA, PHI3, INTERNLM2)

@@ -51,7 +51,10 @@ class Written(NamedTuple):
 
 
 def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | int) -> Turns:
-    """Returns the angles of positions (B, L) in a text of `length` tokens, on which some scalings depend."""
+    """Returns the angles of positions (B, L) in texts of `length` tokens, on which some scalings depend.
+
+    The length is that of all rows, or (B, 1, 1) that of each.
+    """
     magnitude = 1.0
     frequencies: Any  # of numpy where they are constants
     if size.scaling == "dynamic":
@@ -248,7 +251,7 @@ class LanguageModel:
         return params["word_embed"][ids].astype(self.dtype)
 
     def turns(self, positions: jax.Array, length: jax.Array | int) -> Turns:
-        """Returns the angles of positions (B, L) in texts of at most `length` tokens."""
+        """Returns the angles of positions (B, L) in texts of `length` tokens; see the function `turns`."""
         return turns(self.size.rotary, self.size.head, positions, length)
 
     def layers(

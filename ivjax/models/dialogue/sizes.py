@@ -49,6 +49,11 @@ class DialogueSize:
             *prefixed("language", self.language.rules),
         )
 
+    @property
+    def vocabulary(self) -> int:
+        """The words of the language model: token ids are below it."""
+        return self.language.vocabulary
+
     def build(self, compute: Compute) -> Any:
         """Returns the DialogueModel."""
         return late.call(self.IMPLEMENTATION, "build", self, compute)
