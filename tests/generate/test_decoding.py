@@ -158,7 +158,7 @@ def test_an_int8_cache_is_close(whole):
 
 @pytest.mark.slow
 def test_four_devices_under_tensor_and_fsdp_go_on_as_one():
-    model, params = model_of(SIZES["qwen2"])
+    model, params = model_of(SIZES["internlm2"])
     rows = [*DROPPING, DROPPING[0][::-1]]
     options = replace(GREEDY, dropout=MIXED)
     alone = Generator(model, params, options, visual_token=VISUAL).generate(rows)

@@ -24,7 +24,7 @@ def small(preset, **changes):
     """A released size with few channels, of the same kind: heads, biases, window, scaling of positions."""
     size = LanguageSize.PRESETS[preset]
     shrunk = {"width": 32, "depth": 3, "heads": 4, "mlp_width": 48, "vocabulary": 61}
-    kv_heads = max(4 * size.kv_heads // size.heads, 1)
+    kv_heads = 4 if size.kv_heads == size.heads else 2
     return replace(size, **(shrunk | {"kv_heads": kv_heads, "window": size.window and 7} | changes))
 
 

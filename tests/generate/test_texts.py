@@ -1,0 +1,87 @@
+"""From text to text: what a loaded model says in words, as it comes and as a whole."""
+
+import numpy as np
+import pytest
+
+import ivjax
+from ivjax.convert.families.language_models import LLAMA
+from ivjax.data_pipelines.tokenizers import ChatTokenizer
+from ivjax.data_pipelines.tokenizers.tokenizer import TextStream
+from ivjax.errors import UserError
+from ivjax.generate import texts as module
+from ivjax.generate.decoding import ENDED, Decoding
+from ivjax.generate.texts import TextGenerator
+from tests.convert.language_folders import LLAMA_MODEL, tiny_with, words_of, write_language_model
+
+TOKENIZER = ChatTokenizer(str(LLAMA_MODEL))
+
+
+class Recited:
+    """Stands for a Generator: its rows say given tokens, whatever they are asked."""
+
+    def __init__(self, rows):
+        self.rows, self.asked, self.steps = rows, None, 0
+
+    def stream(self, prompts, embed=None, *, seed=0):
+        self.asked = prompts
+        length = max(map(len, self.rows))
+        for step in range(length):
+            self.steps += 1
+            yield np.array([row[step] if step < len(row) else ENDED for row in self.rows], np.int32)
+
+
+def reciting(monkeypatch, rows, **options):
+    recited = Recited(rows)
+    monkeypatch.setattr(module, "Generator", lambda *values, **names: recited)
+    return TextGenerator(None, None, TOKENIZER, **options), recited
+
+
+def test_texts_come_as_they_become_certain(monkeypatch):
+    said = TOKENIZER.pieces("It jumps 你 .")
+    generator, recited = reciting(monkeypatch, [[*said, 2], said[:2]])
+    gains = list(generator.stream(["How many ?", [1, 5]]))
+    assert recited.asked == [[1, *TOKENIZER.pieces("How many ?")], [1, 5]]
+    texts = ["".join(column) for column in zip(*gains, strict=True)]
+    assert texts == ["It jumps 你 .", TOKENIZER.decode(said[:2])]
+    # Three bytes make the character: it comes whole.
+    assert sum("你" in first for first, _ in gains) == 1 and not any("\ufffd" in first for first, _ in gains)
+
+
+def test_a_character_that_is_never_finished_is_replaced_at_the_end(monkeypatch):
+    half = TOKENIZER.pieces("a 你")[:-1]
+    generator, _ = reciting(monkeypatch, [half])
+    assert generator.generate(["a"]) == ["a \ufffd"]
+
+
+@pytest.mark.parametrize("later", [" more", ""])
+def test_words_that_end_a_text_are_left_out_and_nothing_of_them_is_shown(monkeypatch, later):
+    said = [TOKENIZER.pieces(text) for text in ("sits ## down ###" + later, "sits down ##")]
+    generator, recited = reciting(monkeypatch, said, until=("###",))
+    gains = list(generator.stream(["a", "b"]))
+    assert ["".join(column) for column in zip(*gains, strict=True)] == ["sits ## down ", "sits down ##"]
+    assert not any("###" in gain for step in gains for gain in step)
+
+
+def test_it_ends_when_all_texts_have_their_ending(monkeypatch):
+    said = TOKENIZER.pieces("sits ### and much more")
+    generator, recited = reciting(monkeypatch, [said], until=("###",))
+    assert generator.generate(["a"]) == ["sits "]
+    assert recited.steps < len(said)
+
+
+def test_a_stream_drops_the_blank_of_a_dummy_prefix_once():
+    stream = TextStream(lambda number: b" a"[number : number + 1], drops_blank=True)
+    assert [stream.add(0), stream.add(1), stream.add(0, 1), stream.end()] == ["", "a", " a", ""]
+
+
+def test_a_loaded_model_goes_on_in_words(tmp_path):
+    folder = write_language_model(
+        tmp_path / "model", LLAMA, "llama", tiny_with(words_of(LLAMA_MODEL)), LLAMA_MODEL
+    )
+    loaded = ivjax.load(folder)
+    generator = TextGenerator(*loaded, Decoding(new=3, chunk=8), limit=12)
+    (text,) = generator.generate(["The cat"])
+    ids = [1, *loaded.tokenizer.pieces("The cat")]
+    assert text == generator.generate([ids])[0]
+    with pytest.raises(UserError, match="prompt 0 has .* tokens, which with 3 new ones exceed"):
+        generator.stream(["The cat jumps three times and sits down"])
