@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.convert.lora_files import read_inner_lora, read_lora
+from ivjax.convert.lora_files import read_lora, with_factors
 from ivjax.convert.model_summary import summary
 from ivjax.convert.origins import params_of_run
 from ivjax.convert.registry import family_named
@@ -24,7 +24,6 @@ from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.run_folder import checkpoint_steps, folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
-from ivjax.models.dialogue import DialogueSize
 from ivjax.models.sizes import ComposedSize
 from ivjax.ops.cut import Params
 
@@ -211,12 +210,7 @@ def _with_lora(found: Loaded, path: str | Path) -> Loaded:
     """Returns a language model, or one inside another, with the factors of a LoRA beside its parameters."""
     if not found.family:
         raise UserError(f"{found.path} is a run; a LoRA is added to the file of a language model")
-    whole, made = getattr(found.model, "size", None), f"{found.made} with the LoRA of {path}"
-    if isinstance(whole, DialogueSize):
-        language, factors = read_inner_lora(path, whole.language)
-        size: Any = dataclasses.replace(whole, language=language)
-        params = {**found.params, "language": {**found.params["language"], "lora": factors}}
-    else:
-        size, factors = read_lora(path, family_named(found.family), whole)
-        params = {**found.params, "lora": factors}
+    family, made = family_named(found.family), f"{found.made} with the LoRA of {path}"
+    size, factors = read_lora(path, family, getattr(found.model, "size", None))
+    params = with_factors(found.params, family, factors)
     return dataclasses.replace(found, model=size.build(Compute(found.dtype)), params=params, made=made)

@@ -13,8 +13,8 @@ import pytest
 import ivjax
 from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.conversion import export_file, import_file
-from ivjax.convert.families.language_configs import decoder_size
-from ivjax.convert.families.language_models import INTERNLM2, LLAMA, PHI3
+from ivjax.convert.families.dialogue.language_configs import decoder_size
+from ivjax.convert.families.dialogue.language_models import INTERNLM2, LLAMA, PHI3
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.origins import import_into

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 import ivjax
-from ivjax.convert.families.dialogue import INTERNVIDEO2_5_CHAT
-from ivjax.convert.families.language_models import INTERNLM2, LLAMA
+from ivjax.convert.families.dialogue.chat_models import INTERNVIDEO2_5_CHAT
+from ivjax.convert.families.dialogue.language_models import INTERNLM2, LLAMA
 from ivjax.convert.registry import FAMILIES
 from ivjax.data_pipelines.tokenizers import ChatTokenizer
 from ivjax.errors import UserError

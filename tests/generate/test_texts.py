@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ivjax
-from ivjax.convert.families.language_models import LLAMA
+from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.data_pipelines.tokenizers import ChatTokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import TextStream
 from ivjax.errors import UserError

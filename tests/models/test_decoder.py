@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.language_configs import decoder_size
-from ivjax.convert.families.language_models import INTERNLM2
+from ivjax.convert.families.dialogue.language_configs import decoder_size
+from ivjax.convert.families.dialogue.language_models import INTERNLM2
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.experiment.computing import Compute
 from ivjax.models.decoder.network import DecoderBlock, Text

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.language_configs import decoder_size
-from ivjax.convert.families.language_models import LLAMA
+from ivjax.convert.families.dialogue.language_configs import decoder_size
+from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.experiment.computing import Compute
 from ivjax.models.decoder.dropping import Tokens, VisualDropout, attended, dropped, places_of, run_dropping
 from ivjax.ops.visual_dropout import kept_counts, positions_in, uniform_losses

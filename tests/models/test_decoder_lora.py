@@ -10,7 +10,7 @@ import pytest
 
 import ivjax
 from ivjax.convert.conversion import export_file
-from ivjax.convert.families.language_models import INTERNLM2, LLAMA, PHI3
+from ivjax.convert.families.dialogue.language_models import INTERNLM2, LLAMA, PHI3
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.lora_files import CONFIG

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.dialogue import INTERNVIDEO2_5_CHAT
+from ivjax.convert.families.dialogue.chat_models import INTERNVIDEO2_5_CHAT
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute

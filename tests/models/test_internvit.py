@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.internvit import INTERNVIT, internvit_rows
+from ivjax.convert.families.dialogue.internvit import INTERNVIT, internvit_rows
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvit import InternVitSize

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.dialogue_rows import qformer_rows
+from ivjax.convert.families.dialogue.bridge_rows import qformer_rows
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Question

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ivjax.convert.engine.packing import Packed, Unpacked, packed_again
 from ivjax.convert.engine.rows import SAME, Row, original_tensors
@@ -58,6 +59,32 @@ class HubConfig:
 
 
 @dataclass(frozen=True)
+class Merging:
+    """Parameters that export merges into others, because the originals' names have no place for them.
+
+    Attributes:
+        paths: their paths; files in this project's format hold them.
+        merged: (parameters, sizes) -> the parameters without them.
+    """
+
+    paths: tuple[str, ...]
+    merged: Callable[[Tensors, Any], Tensors]
+
+
+@dataclass(frozen=True)
+class InnerModel:
+    """A model of another family inside a family's models.
+
+    Attributes:
+        family: its own family, of files that hold it alone.
+        prefix: what goes before that family's names.
+    """
+
+    family: "Family"
+    prefix: str
+
+
+@dataclass(frozen=True)
 class Family:
     """A checkpoint family: files whose tensors one table can read.
 
@@ -79,10 +106,13 @@ class Family:
         stores_runs: whether a run of such a model is exported under these names unless others are asked for.
         hub: how the config.json beside its files is read; None for files that have none.
         packed: original tensors that hold several parameters; rows name their parts.
-        before_export: (parameters, sizes) -> the parameters that the originals have a place for.
-        merged: paths of parameters that it merges into others; files in this project's format hold them.
+        buffers: sizes -> tensors that files of the originals hold and no parameter fills, such as positions
+            that are counted; export writes them.
+        merging: parameters that export merges into others; None for none.
         measured: (sizes, tensors under the table's names) -> the sizes with what only the tensors tell, such
             as how many words there are.
+        language: the language model at the branch `language`, which may lie in a file of its own; None for
+            models without one.
     """
 
     name: str
@@ -101,9 +131,10 @@ class Family:
     stores_runs: bool = True
     hub: HubConfig | None = None
     packed: tuple[Packed, ...] = ()
-    before_export: Callable[[Tensors, Any], Tensors] = lambda leaves, sizes: leaves
-    merged: tuple[str, ...] = ()
+    buffers: Callable[[Any], Mapping[str, np.ndarray]] = lambda sizes: {}
+    merging: Merging | None = None
     measured: Callable[[Any, Tensors], Any] = lambda sizes, tensors: sizes
+    language: InnerModel | None = None
 
     @property
     def kind(self) -> type:
@@ -156,13 +187,16 @@ class Family:
     def original_tensors(self, leaves: Tensors, sizes: Any = None) -> list[LazyTensor]:
         """Returns the tensors of a public file, still to be read, made of parameters by path.
 
-        `sizes` of the model are needed where the originals pack several parameters into one tensor.
+        Without the `sizes` of the model nothing is merged or added, and nothing may be packed.
         """
-        leaves = self.before_export(leaves, sizes)
+        if self.merging and sizes is not None:
+            leaves = self.merging.merged(leaves, sizes)
         rowless = {alias: owner for alias, owner in self.ties.items() if alias not in self._sources}
         tensors: Sequence[LazyTensor] = original_tensors(self.rows, leaves, rowless, self.added)
         if self.packed:
             tensors = packed_again(tensors, self.packed, sizes)
+        if sizes is not None:
+            tensors = [*tensors, *(_in_memory(name, array) for name, array in self.buffers(sizes).items())]
         return [dataclasses.replace(tensor, name=f"{self.prefix}{tensor.name}") for tensor in tensors]
 
     def configured(self, config: Mapping[str, Any]) -> Any:
@@ -180,12 +214,16 @@ class Family:
         # A rule of another shape holds only where nothing is transposed, because it sees original tensors.
         # Reversed, because of several rows of one path the first counts, and a dict keeps the last.
         fits = {row.target: row.fit if row.transform is SAME else None for row in reversed(self.rows)}
-        fits |= dict.fromkeys((*self.added, *self.merged))
+        fits |= dict.fromkeys((*self.added, *(self.merging.paths if self.merging else ())))
         return [Row(path, path, fit=fit) for path, fit in fits.items()]
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:
         """Returns the sizes that `dataclasses.asdict` made `stored` of."""
         return _rebuilt(self.kind, next(iter(self.presets.values())), stored)
+
+
+def _in_memory(name: str, array: np.ndarray) -> LazyTensor:
+    return LazyTensor(name, array.shape, array.dtype, lambda: [array])
 
 
 # Finding the nearest preset traces every released model, and the comparison then asks for one of them again.

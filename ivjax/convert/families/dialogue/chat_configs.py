@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ivjax.convert.families.internvit import internvit_size
-from ivjax.convert.families.language_configs import decoder_size
+from ivjax.convert.families.dialogue.internvit import internvit_size
+from ivjax.convert.families.dialogue.language_configs import decoder_size
 from ivjax.errors import UserError
 from ivjax.models.dialogue import DialogueSize, ProjectorSize
 from ivjax.models.internvit import InternVitSize

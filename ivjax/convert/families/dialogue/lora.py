@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from ivjax.convert.engine.family import Merging
 from ivjax.convert.formats.tensors import Shape, Tensors
 from ivjax.models.decoder.lora import kernel_with_lora
 
 _BRANCH = "lora/"
 _LAYERS = (*(f"blocks/attn/{name}" for name in ("q", "k", "v", "proj")), "blocks/mlp/gate", "blocks/mlp/up")
-# Paths of all factors that a language model may have.
-LORA_PATHS = tuple(
+_FACTORS = tuple(
     f"{_BRANCH}{layer}/{factor}" for layer in (*_LAYERS, "blocks/mlp/down", "head") for factor in ("a", "b")
 )
 
@@ -64,7 +64,11 @@ class MergedLora(Tensors):
         return sum(1 for _ in self)
 
 
-def merged_lora(leaves: Tensors, size: Any) -> Tensors:
-    """Returns the parameters of a language model of some size, with its LoRA merged into the kernels."""
-    lora = getattr(size, "lora", None)
-    return leaves if lora is None else MergedLora(leaves, lora.scale)
+def merging_lora(below: str = "") -> Merging:
+    """Returns how the LoRA of a language model whose paths begin with `below` goes into its kernels."""
+
+    def merged(leaves: Tensors, size: Any) -> Tensors:
+        lora = (size.language if below else size).lora
+        return leaves if lora is None else MergedLora(leaves, lora.scale, below)
+
+    return Merging(tuple(f"{below}{path}" for path in _FACTORS), merged)
