@@ -30,3 +30,14 @@ def drop_path(keys: jax.Array, rate: float, depth: int, branches: int = 2) -> ja
     # layer axis leads for the same reason.
     draws = jax.vmap(lambda key: jax.random.uniform(key, (depth, branches)))(keys)
     return jnp.where(draws >= rates, 1.0 / (1.0 - rates), 0.0).transpose(1, 2, 0)
+
+
+def dropout(keys: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+    """x (B, ...) without a share `rate` of its entries, the others enlarged; each row by its own key (B,)."""
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - rate), 0)
+
+
+def folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
+    """Returns other keys (B,) for the same rows, by a number such as that of a layer."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)

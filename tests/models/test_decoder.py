@@ -114,7 +114,11 @@ def test_s3_internlm2_queries_and_keys_are_the_originals_before_and_after_their_
     layer = {"params": jax.tree.map(lambda leaf: leaf[0], case.params["blocks"])}
     turned = case.text(x.shape[1]).turns
     still = jax.tree.map(lambda leaf, value: jnp.full_like(leaf, value), turned, type(turned)(1.0, 0.0))
-    compared = jax.jit(lambda turns: block.apply(layer, x, turns, method=DecoderBlock.queries_and_keys))
+
+    @jax.jit
+    def compared(turns):
+        return (block.apply(layer, x, turns, method=name) for name in ("queries", "keys"))
+
     for turns, suffix in ((still, ""), (turned, "_rope")):
         q, k = compared(turns)
         close(jnp.swapaxes(q, 1, 2), golden[f"outputs/layer0/q{suffix}"])

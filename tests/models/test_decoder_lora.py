@@ -19,6 +19,7 @@ from ivjax.experiment.computing import Compute
 from ivjax.models.decoder.lora import merged
 from ivjax.models.decoder.network import Text
 from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
+from ivjax.ops.randomness import dropout, folded
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import originals, write_originals
 from tests.convert.tables import save_weights
@@ -64,6 +65,31 @@ def test_merged_equals_applied_and_every_factor_has_a_gradient():
     np.testing.assert_allclose(alone, applied, rtol=2e-4, atol=2e-5)
     found = {path for path, leaf in paths_of(gradients) if np.any(leaf)}
     assert len(found) == 2 * len(LORA_LAYERS)
+
+
+def test_dropout_thins_what_factors_read_by_the_keys_of_each_row():
+    lora = Lora(rank=3, alpha=6.0, dropout=0.5)
+    model = model_of(replace(PLAIN, lora=lora))
+    params = jax.tree.map(jnp.asarray, any_params(model))
+    text = Text(model.turns(jnp.arange(IDS.shape[1])[None], IDS.shape[1]))
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    @jax.jit
+    def run(keys, ids):
+        x = model.layers(params, model.embed(params, ids), text, keys=keys)
+        return x, model.logits(params, x, keys) - model.logits({**params, "lora": {}}, x)
+
+    x, added = run(keys, IDS)
+    # The head's share: every entry of x is gone, or twice as large.
+    a, b = (params["lora"]["head"][factor] for factor in "ab")
+    found = np.linalg.lstsq(b.T, np.asarray(added).reshape(-1, 30).T / lora.scale, rcond=None)[0].T
+    kept = dropout(folded(keys, LORA_LAYERS.index("head")), x, 0.5)
+    np.testing.assert_allclose(found, np.asarray(kept).reshape(-1, 24) @ a, rtol=1e-3, atol=1e-4)
+    # A row is the same whatever stands beside it, and another one by another key.
+    other, _ = run(keys[::-1], IDS[::-1])
+    np.testing.assert_allclose(other[::-1], x, rtol=1e-5, atol=1e-6)
+    assert np.abs(run(keys, IDS[::-1])[0][::-1] - x).max() > 1e-3
+    assert np.abs(run(None, IDS)[0] - x).max() > 1e-3
 
 
 def test_a_model_without_factors_compiles_to_the_same_program():

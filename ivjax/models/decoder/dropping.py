@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text, stacked_variables
+from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text, Turns, stacked_variables
 from ivjax.ops.cut import Params
 from ivjax.ops.visual_dropout import attention_to, best_of, compacted, kept_counts, positions_in
 
@@ -76,18 +76,20 @@ def run_dropping(
     quotas: jax.Array,
     lengths: tuple[int, ...],
     questions: int,
+    keys: jax.Array | None = None,
 ) -> tuple[jax.Array, Tokens]:
     """Runs all layers on embeddings x (B, L, C); returns the last states (B, l, C) and the tokens left.
 
     quotas (drops, B, texts): visual tokens of each text after each drop. lengths: the row length after each
-    drop, at least that of the longest row. questions: at most so many answers start in a row.
+    drop, at least that of the longest row. questions: at most so many answers start in a row. keys (B,):
+    those of the rows' dropout, given in training alone.
     """
     edges = (0, *dropout.layers, model.size.depth)
     for number, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
         if number:
             quota, length = quotas[number - 1], lengths[number - 1]
             x, tokens = dropped(model, params, x, tokens, dropout, number, quota, length, questions)
-        x = model.layers(params, x, places_of(model, tokens), first, last)
+        x = model.layers(params, x, places_of(model, tokens), first, last, keys)
     return x, tokens
 
 
@@ -139,13 +141,14 @@ def attended(
     """
     # The next layer's own norm and projections compare the tokens. Without gradient: a choice has none.
     mine = jax.tree.map(lambda leaf: leaf[layer], stacked_variables(params))
+    mine, x = jax.lax.stop_gradient((mine, x))
     block = DecoderBlock(model.size, model.dtype)
-    compared: Any = block.apply(
-        jax.lax.stop_gradient(mine),
-        jax.lax.stop_gradient(x),
-        text.turns,
-        method=DecoderBlock.queries_and_keys,
-    )
-    q, k = compared
-    q = jnp.take_along_axis(q, asking[:, :, None, None], axis=1)
+
+    def asked(y: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(jnp.broadcast_to(y, (len(x), *y.shape[1:])), asking[:, :, None], axis=1)
+
+    # All queries would be as large as the text, and only a few are looked at.
+    turned = Turns(*map(asked, text.turns))
+    q: Any = block.apply(mine, asked(x), turned, method=DecoderBlock.queries)
+    k: Any = block.apply(mine, x, text.turns, method=DecoderBlock.keys)
     return attention_to(q, k, asking, valid, text.segments)

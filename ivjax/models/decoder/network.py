@@ -9,12 +9,13 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute, Remat
 from ivjax.models.decoder.cache import Cache, stored_tokens, with_tokens
-from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
+from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora, LoraLayer, Rotary
 from ivjax.models.layers import KERNEL_STD, RMSNorm, checkpointed, enter_block
 from ivjax.ops import rotary
 from ivjax.ops.attention import attend
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
+from ivjax.ops.randomness import dropout, folded
 
 
 class Turns(NamedTuple):
@@ -77,7 +78,10 @@ def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | in
 
 
 class Linear(nn.Module):
-    """A linear layer, with an addition of low rank where the collection `lora` has its factors."""
+    """A linear layer, with an addition of low rank where the collection `lora` has its factors.
+
+    The name tells which layer of a block it is.
+    """
 
     features: int
     lora: Lora | None
@@ -85,8 +89,8 @@ class Linear(nn.Module):
     bias: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(..., C) -> (..., features)."""
+    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """(B, ..., C) -> (B, ..., features). `keys` (B,) are those of the addition's dropout, in training."""
         x = x.astype(self.dtype)
         shape = (x.shape[-1], self.features)
         y = x @ self.param("kernel", nn.initializers.normal(KERNEL_STD), shape).astype(self.dtype)
@@ -99,7 +103,7 @@ class Linear(nn.Module):
         assert self.lora is not None
         a = self.variable("lora", "a", self._first, (shape[0], self.lora.rank)).value
         b = self.variable("lora", "b", jnp.zeros, (self.lora.rank, shape[1])).value
-        return y + added(x, a, b, self.lora.scale)
+        return y + added(without_some(x, self.lora, cast(LoraLayer, self.name), keys), a, b, self.lora.scale)
 
     def _first(self, shape: tuple[int, int]) -> jax.Array:
         # As torch starts a linear layer, and so peft this factor. The other starts at zero: nothing is added.
@@ -111,6 +115,14 @@ def added(x: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
     """Returns what factors a (C, r) and b (r, O) of a LoRA add to a layer's output for x (..., C)."""
     # The factors one after the other: their product would be as large as the kernel, and so its gradient.
     return (x @ a.astype(x.dtype)) @ b.astype(x.dtype) * scale
+
+
+def without_some(x: jax.Array, lora: Lora, layer: LoraLayer, keys: jax.Array | None) -> jax.Array:
+    """Returns what a layer's factors read of x (B, ..., C): without `keys` (B,) all of it."""
+    if keys is None or not lora.dropout:
+        return x
+    # A draw for each layer, also where several read the same x: the originals have one dropout for each.
+    return dropout(folded(keys, LORA_LAYERS.index(layer)), x, lora.dropout)
 
 
 class SharedAttention(nn.Module):
@@ -126,15 +138,28 @@ class SharedAttention(nn.Module):
         self.v = Linear(size.kv_heads * size.head, lora, dtype, size.qkv_bias)
         self.proj = Linear(size.width, lora, dtype, size.bias)
 
-    def queries_and_keys(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array]:
-        """x (B, L, C) -> turned queries (B, L, H, D) and keys (B, L, G, D)."""
-        q, k = (y.reshape(*y.shape[:2], -1, self.size.head) for y in (self.q(x), self.k(x)))
-        return rotary.rotate(q, *turns), rotary.rotate(k, *turns)
+    def queries(self, x: jax.Array, turns: Turns, drop: jax.Array | None = None) -> jax.Array:
+        """x (B, L, C) -> turned queries (B, L, H, D)."""
+        return self._turned(self.q(x, drop), turns)
 
-    def __call__(self, x: jax.Array, text: Text, cache: Cache | None, written: Written | None) -> Any:
+    def keys(self, x: jax.Array, turns: Turns, drop: jax.Array | None = None) -> jax.Array:
+        """x (B, L, C) -> turned keys (B, L, G, D)."""
+        return self._turned(self.k(x, drop), turns)
+
+    def _turned(self, y: jax.Array, turns: Turns) -> jax.Array:
+        return rotary.rotate(y.reshape(*y.shape[:2], -1, self.size.head), *turns)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        text: Text,
+        cache: Cache | None,
+        written: Written | None,
+        drop: jax.Array | None = None,
+    ) -> Any:
         """x (B, L, C) -> (B, L, C), and the cache with the new keys and values, if there is one."""
-        q, k = self.queries_and_keys(x, text.turns)
-        v = self.v(x).reshape(*k.shape)
+        q, k = self.queries(x, text.turns, drop), self.keys(x, text.turns, drop)
+        v = self.v(x, drop).reshape(*k.shape)
         q = constrain(q, "batch", "tokens", "heads", None)
         k, v = constrain(k, "batch", None, "heads", None), constrain(v, "batch", None, "heads", None)
         if cache is None:
@@ -156,7 +181,7 @@ class SharedAttention(nn.Module):
                 q_segments=text.segments,
                 kv_segments=written.segments,
             )
-        return self.proj(out.reshape(*x.shape[:2], -1)), cache
+        return self.proj(out.reshape(*x.shape[:2], -1), drop), cache
 
 
 class GatedMlp(nn.Module):
@@ -166,14 +191,13 @@ class GatedMlp(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, drop: jax.Array | None = None) -> jax.Array:
         """(B, L, C) -> (B, L, C)."""
         size, lora, dtype = self.size, self.size.lora, self.dtype
-        gate = Linear(size.mlp_width, lora, dtype, size.bias, name="gate")(x)
-        up = Linear(size.mlp_width, lora, dtype, size.bias, name="up")(x)
-        return cast(
-            jax.Array, Linear(size.width, lora, dtype, size.bias, name="down")(jax.nn.silu(gate) * up)
-        )
+        gate = Linear(size.mlp_width, lora, dtype, size.bias, name="gate")(x, drop)
+        up = Linear(size.mlp_width, lora, dtype, size.bias, name="up")(x, drop)
+        down = Linear(size.width, lora, dtype, size.bias, name="down")
+        return cast(jax.Array, down(jax.nn.silu(gate) * up, drop))
 
 
 class DecoderBlock(nn.Module):
@@ -189,17 +213,29 @@ class DecoderBlock(nn.Module):
         self.mlp = GatedMlp(self.size, self.dtype)
 
     def __call__(
-        self, x: jax.Array, text: Text, cache: Cache | None = None, written: Written | None = None
+        self,
+        x: jax.Array,
+        text: Text,
+        cache: Cache | None = None,
+        written: Written | None = None,
+        drop: jax.Array | None = None,
     ) -> Any:
-        """x (B, L, C) -> (B, L, C), and the cache with this call's tokens, if there is one."""
-        x = enter_block(x)
-        attended, cache = self.attn(self.norm1(x), text, cache, written)
-        x = x + attended
-        return x + self.mlp(self.norm2(x)), cache
+        """x (B, L, C) -> (B, L, C), and the cache with this call's tokens, if there is one.
 
-    def queries_and_keys(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array]:
-        """Returns what this block's attention would compare: queries (B, L, H, D) and keys (B, L, G, D)."""
-        return self.attn.queries_and_keys(self.norm1(x), turns)
+        `drop` (B,) are keys of the rows' dropout in this layer, in training.
+        """
+        x = enter_block(x)
+        attended, cache = self.attn(self.norm1(x), text, cache, written, drop)
+        x = x + attended
+        return x + self.mlp(self.norm2(x), drop), cache
+
+    def queries(self, x: jax.Array, turns: Turns) -> jax.Array:
+        """Returns the queries (B, L, H, D) of this block's attention for x (B, L, C)."""
+        return self.attn.queries(self.norm1(x), turns)
+
+    def keys(self, x: jax.Array, turns: Turns) -> jax.Array:
+        """Returns the keys (B, L, G, D) of this block's attention for x (B, L, C)."""
+        return self.attn.keys(self.norm1(x), turns)
 
 
 class _Decoder(nn.Module):
@@ -255,23 +291,50 @@ class LanguageModel:
         return turns(self.size.rotary, self.size.head, positions, length)
 
     def layers(
-        self, params: Params, x: jax.Array, text: Text, first: int = 0, last: int | None = None
+        self,
+        params: Params,
+        x: jax.Array,
+        text: Text,
+        first: int = 0,
+        last: int | None = None,
+        keys: jax.Array | None = None,
     ) -> Any:
-        """Runs the blocks from `first` to before `last`: x (B, L, C) -> (B, L, C)."""
+        """Runs the blocks from `first` to before `last`: x (B, L, C) -> (B, L, C).
+
+        `keys` (B,) are those of the rows' dropout, given in training alone.
+        """
         last = self.size.depth if last is None else last
         # A scan has one policy for all of its layers, so two policies are two scans.
         cut = last if self.compute.remat_blocks is None else min(max(self.compute.remat_blocks, first), last)
-        x = self._run(params, x, text, first, cut, self.compute.remat)
-        return self._run(params, x, text, cut, last, "none")
+        x = self._run(params, x, text, first, cut, self.compute.remat, keys)
+        return self._run(params, x, text, cut, last, "none", keys)
 
-    def _run(self, params: Params, x: jax.Array, text: Text, first: int, last: int, policy: Remat) -> Any:
+    def _run(
+        self,
+        params: Params,
+        x: jax.Array,
+        text: Text,
+        first: int,
+        last: int,
+        policy: Remat,
+        keys: jax.Array | None,
+    ) -> Any:
         if first == last:
             return x
         block, looped = DecoderBlock(self.size, self.dtype), self.compute.scan and last - first > 1
-        run = checkpointed(lambda p, x: block.apply(p, x, text)[0], policy, looped)
-        stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked_variables(params))
+
+        stacked = stacked_variables(params)
+        whole, frozen = (first, last) == (0, self.size.depth), jax.lax.stop_gradient(stacked)
+
+        def one(own: Params, x: jax.Array, number: jax.Array) -> jax.Array:
+            variables = own if whole else entry_with_gradient_of(frozen, number, own)
+            drop = None if keys is None else folded(keys, number)
+            return cast(jax.Array, block.apply(variables, x, text, drop=drop)[0])
+
+        run = checkpointed(one, policy, looped)
+        layers = jax.tree.map(lambda leaf: leaf[first:last], stacked), jnp.arange(first, last)
         unroll = 1 if self.compute.scan else last - first
-        return jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked, unroll=unroll)[0]
+        return jax.lax.scan(lambda x, layer: (run(layer[0], x, layer[1]), None), x, layers, unroll=unroll)[0]
 
     def cached_layers(
         self, params: Params, x: jax.Array, text: Text, cache: Cache, written: Written, first: int, last: int
@@ -293,20 +356,40 @@ class LanguageModel:
         norm = RMSNorm(self.size.epsilon, self.dtype)
         return cast(jax.Array, norm.apply({"params": params["norm"]}, x))
 
-    def logits(self, params: Params, states: jax.Array) -> jax.Array:
-        """Normed states (..., C) -> logits of the next token (..., vocabulary) float32."""
+    def logits(self, params: Params, states: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """Normed states (B, ..., C) -> logits of the next token (B, ..., vocabulary) float32.
+
+        `keys` (B,) are those of the rows' dropout, given in training alone.
+        """
         head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
         logits: jax.Array = jnp.dot(states, head.astype(states.dtype), preferred_element_type=jnp.float32)
         factors = params.get("lora", {}).get("head")
         if factors is None:
             return logits
         assert self.size.lora is not None
+        states = without_some(states, self.size.lora, "head", keys)
         return logits + added(states, factors["a"], factors["b"], self.size.lora.scale).astype(jnp.float32)
 
 
 def _entry(stacked: Any, number: jax.Array) -> Any:
     """Returns entry `number` of the leading axes of a tree."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), stacked)
+
+
+@jax.custom_jvp
+def entry_with_gradient_of(stacked: Any, number: jax.Array, own: Any) -> Any:
+    """Returns entry `number` of the leading axes of a tree; `own`, an equal entry, gets the gradient.
+
+    A loop over a part of a stack would read a copy of those weights, sliced before it. An index into the
+    whole stack makes none, but its gradient is as large as the stack, once for each layer. Here the value
+    comes by the index, and the gradient goes to the slice, which the compiler leaves out as no one reads it.
+    """
+    return _entry(stacked, number)
+
+
+@entry_with_gradient_of.defjvp
+def _gradient_of_own(primals: Any, tangents: Any) -> Any:
+    return entry_with_gradient_of(*primals), tangents[2]
 
 
 def stacked_variables(params: Params) -> Params:

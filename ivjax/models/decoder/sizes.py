@@ -51,11 +51,13 @@ class Lora:
         rank: columns of a, and rows of b.
         alpha: their product counts alpha / rank.
         layers: the linear layers that have one.
+        dropout: the share of the entries of x that training leaves out of the product.
     """
 
     rank: int = 16
     alpha: float = 32.0
     layers: tuple[LoraLayer, ...] = LORA_LAYERS
+    dropout: float = 0.0
 
     @property
     def scale(self) -> float:
@@ -166,6 +168,8 @@ class LanguageSize:
             )
         if self.lora is not None and self.lora.rank < 1:
             raise UserError(f"{where}.lora.rank={self.lora.rank} adds nothing; give 1 or more, or lora=None")
+        if self.lora is not None and not 0 <= self.lora.dropout < 1:
+            raise UserError(f"{where}.lora.dropout={self.lora.dropout} is no share; give 0 or more, below 1")
         if self.lora is not None and self.tied and "head" in self.lora.layers:
             raise UserError(
                 f"{where}.lora.layers names the head, which is tied to the embeddings; leave it out"

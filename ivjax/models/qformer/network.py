@@ -127,10 +127,14 @@ class QFormer(nn.Module):
                 seen_keys = jnp.concatenate([all_queries, mask > 0], axis=1)
         x = layer_norm("norm", dtype, _EPSILON)(x.astype(dtype))
         seen = layer_norm("input_norm", dtype, _EPSILON)(seen)
-        layer, cross = QFormerLayer(size, parent=None), _cross(size, jnp.float32)
-        blocks = self.param("blocks", lambda key: _draw(layer, key, size.depth))
-        across = self.param("cross", lambda key: _draw(cross, key, size.crosses))
-        x = run_layers(size, self.compute, {"blocks": blocks, "cross": across}, x, seen, seen_keys)
+        if self.is_initializing():
+            # Drawn without being run. In a call, Flax would draw a `param` again to compare its shapes, and
+            # to trace all draws takes longer than to trace the layers.
+            layer, cross = QFormerLayer(size, parent=None), _cross(size, jnp.float32)
+            self.param("blocks", lambda key: _draw(layer, key, size.depth))
+            self.param("cross", lambda key: _draw(cross, key, size.crosses))
+        else:
+            x = run_layers(size, self.compute, self.variables["params"], x, seen, seen_keys)
         return dense(size.out, dtype, "proj")(x[:, : queries.shape[1]])
 
 
