@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.generate.sampling import Sampling, choose
+from ivjax.models.decoder.blocks import Text, Written
 from ivjax.models.decoder.cache import Cache, CacheType
 from ivjax.models.decoder.dropping import PADDING, VisualDropout
-from ivjax.models.decoder.network import LanguageModel, Text, Written
+from ivjax.models.decoder.network import LanguageModel
 from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.ops.cut import Params
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from ivjax.generate.decoding import Decoded, Decoding, RunCache, chosen, places_in
 from ivjax.generate.prompts import Prompts
+from ivjax.models.decoder.blocks import Text
 from ivjax.models.decoder.cache import Cache, empty_cache
 from ivjax.models.decoder.dropping import PADDING, attended
-from ivjax.models.decoder.network import LanguageModel, Text
+from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.blockwise import BLOCK
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain

@@ -9,8 +9,8 @@ import numpy as np
 
 from ivjax.experiment.computing import Compute
 from ivjax.generate.decoding import Decoding
+from ivjax.models.decoder.blocks import Text
 from ivjax.models.decoder.dropping import Tokens, run_dropping
-from ivjax.models.decoder.network import Text
 from ivjax.models.decoder.sizes import LanguageSize, Rotary
 from ivjax.ops.trees import map_with_path
 from ivjax.ops.visual_dropout import uniform_losses

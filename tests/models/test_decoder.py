@@ -9,7 +9,7 @@ from ivjax.convert.families.dialogue.language_configs import decoder_size
 from ivjax.convert.families.dialogue.language_models import INTERNLM2
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.network import DecoderBlock, Text
+from ivjax.models.decoder.blocks import DecoderBlock, Text
 from ivjax.ops.trees import paths_of
 from tests.convert.tables import import_tensors
 from tests.goldens import Golden, close, close_gradient
@@ -117,7 +117,7 @@ def test_s3_internlm2_queries_and_keys_are_the_originals_before_and_after_their_
 
     @jax.jit
     def compared(turns):
-        return (block.apply(layer, x, turns, method=name) for name in ("queries", "keys"))
+        return [block.apply(layer, x, turns, method=name) for name in ("queries", "keys")]
 
     for turns, suffix in ((still, ""), (turned, "_rope")):
         q, k = compared(turns)

@@ -11,7 +11,7 @@ from ivjax.convert.families.dialogue.language_configs import decoder_size
 from ivjax.convert.families.dialogue.language_models import LLAMA, PHI3
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.network import Text
+from ivjax.models.decoder.blocks import Text
 from tests.convert.tables import import_tensors
 from tests.goldens import close
 from tests.models.test_decoder import exported

@@ -16,8 +16,8 @@ from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.lora_files import CONFIG
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
+from ivjax.models.decoder.blocks import Text
 from ivjax.models.decoder.lora import merged
-from ivjax.models.decoder.network import Text
 from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
 from ivjax.ops.randomness import dropout, folded
 from ivjax.ops.trees import paths_of

@@ -10,8 +10,8 @@ import pytest
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.models.decoder.blocks import Text, Written
 from ivjax.models.decoder.cache import empty_cache
-from ivjax.models.decoder.network import Text, Written
 from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
 from ivjax.ops.trees import paths_of
 from ivjax.plan.products import block_flops

@@ -13,7 +13,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.models.bridge import Question
-from ivjax.models.decoder.network import Text
+from ivjax.models.decoder.blocks import Text
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.models.dialogue.projector import join_neighbours, merge_clips
 from ivjax.ops.layout import batch_spec

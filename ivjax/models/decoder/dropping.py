@@ -6,7 +6,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.decoder.network import DecoderBlock, LanguageModel, Text, Turns, stacked_variables
+from ivjax.models.decoder.blocks import DecoderBlock, Text, Turns
+from ivjax.models.decoder.network import LanguageModel, stacked_variables
 from ivjax.ops.cut import Params
 from ivjax.ops.visual_dropout import attention_to, best_of, compacted, kept_counts, positions_in
 

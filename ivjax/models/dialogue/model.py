@@ -9,7 +9,8 @@ import numpy as np
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
-from ivjax.models.decoder.network import LanguageModel, Text
+from ivjax.models.decoder.blocks import Text
+from ivjax.models.decoder.network import LanguageModel
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.models.tower import VideoTower
 from ivjax.ops.cut import Params
