@@ -95,7 +95,7 @@ class Generator:
     ) -> Iterator[np.ndarray]:
         model, params = self._model, self._params
         length = self.prompt_length(rows)
-        state, told = _prefill(model, params, self._prompts(rows, length, embed), keys, options)
+        state, told = _prefill(model, params, self._prompts(rows, length, embed, options), keys, options)
         ended = np.zeros(len(rows), bool)
         for _ in range(options.new - 1):
             told.copy_to_host_async()
@@ -117,8 +117,10 @@ class Generator:
             return length
         return min(length, self._limit - self._options.new)
 
-    def _prompts(self, rows: Sequence[Sequence[int]], length: int, embed: Embed | None) -> Prompts:
-        model, options = self._model, self._options
+    def _prompts(
+        self, rows: Sequence[Sequence[int]], length: int, embed: Embed | None, options: Decoding
+    ) -> Prompts:
+        model = self._model
         ids, starts = on_the_right(rows, length)
         x = model.embed(self._params, jnp.asarray(ids)) if embed is None else embed(jnp.asarray(ids))
         visual = seen = None

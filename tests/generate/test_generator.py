@@ -66,8 +66,11 @@ def test_embeddings_stand_in_place_of_ids(model):
 
 def test_texts_without_a_video_are_read_as_without_dropout(model):
     options = replace(GREEDY, dropout=VisualDropout((1,), (1.0, 0.5)))
-    dropping = Generator(*model, options, visual_token=VISUAL)
-    assert dropping.generate(PROMPTS) == Generator(*model, GREEDY).generate(PROMPTS)
+    plain = Generator(*model, GREEDY).generate(PROMPTS)
+    count = module._prefill._cache_size()
+    assert Generator(*model, options, visual_token=VISUAL).generate(PROMPTS) == plain
+    # By the same program.
+    assert module._prefill._cache_size() == count
 
 
 def test_prompts_are_filled_up_to_few_lengths():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.generate.decoding import ENDED
+from ivjax.generate import generator as module
+from ivjax.generate.decoding import ENDED, Decoded, chosen
 from ivjax.generate.generator import Generator, row_keys
 from ivjax.generate.sampling import Sampling, choose
 from tests.generate.whole_pass import GREEDY, ROWS, SIZE, model_of, texts
@@ -89,6 +90,34 @@ def test_a_row_draws_by_its_seed_number_and_step_alone():
     assert np.any(np.asarray(first) != np.asarray(second))
 
 
+def test_a_text_ends_with_its_stop_token_and_the_others_go_on(monkeypatch):
+    model, params = model_of(SIZE)
+    said = np.array([[9, 4, 7, 7], [8, 8, 5, 7], [8, 8, 8, 8]])
+    options, steps = replace(GREEDY, new=4, stops=(4, 5)), []
+
+    def told(state):
+        """The state after the next of the tokens, as the compiled programs give it."""
+        logits = jax.nn.one_hot(said[:, len(steps)], SIZE.vocabulary)
+        steps.append(0)
+        return chosen(state, logits, options)
+
+    none = jnp.zeros(3, jnp.int32)
+    start = Decoded((), none, jnp.zeros((), jnp.int32), none > 0, None, row_keys(0, range(3)))
+    monkeypatch.setattr(module, "_prefill", lambda *values: told(start))
+    monkeypatch.setattr(module, "_decode", lambda model, params, state, *values: told(state))
+    generator = Generator(model, params, options)
+    rows = np.stack(list(generator.stream(texts(*ROWS))), axis=1)
+    np.testing.assert_array_equal(rows, [[9, 4, ENDED, ENDED], [8, 8, 5, ENDED], [8, 8, 8, 8]])
+    # It stops as soon as all have ended.
+    steps.clear()
+    said[2, 1] = 4
+    assert generator.generate(texts(*ROWS)) == [[9], [8, 8], [8]] and len(steps) == 4
+    steps.clear()
+    said[1, 0] = 5
+    assert generator.generate(texts(*ROWS)) == [[9], [], [8]] and len(steps) == 3
+
+
+@pytest.mark.slow
 def test_a_text_ends_with_its_stop_token():
     model, params = model_of(SIZE)
     rows = texts(*ROWS)
