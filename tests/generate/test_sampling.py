@@ -73,6 +73,18 @@ def test_temperature_0_takes_the_likeliest_after_the_penalty():
     np.testing.assert_array_equal(draw(Sampling(repetition_penalty=100.0), LOGITS, keys, seen), others)
 
 
+def test_draws_differ_by_row_and_step_and_by_nothing_else():
+    rows = row_keys(0, range(64))
+    first, second = (
+        np.asarray(draw(Sampling(1.0), jnp.zeros((64, 12)), keys, None))
+        for keys in (rows, jax.vmap(jax.random.fold_in, (0, None))(rows, 1))
+    )
+    assert np.any(first != second) and len(np.unique(first)) > 6
+    turned = draw(Sampling(1.0), jnp.zeros((64, 12)), row_keys(0, range(63, -1, -1)), None)
+    np.testing.assert_array_equal(turned, first[::-1])
+
+
+@pytest.mark.slow
 def test_a_row_draws_by_its_seed_number_and_step_alone():
     model, params = model_of(SIZE)
     options = replace(GREEDY, sampling=Sampling(1.0, top_p=0.95, repetition_penalty=1.1))
@@ -83,11 +95,6 @@ def test_a_row_draws_by_its_seed_number_and_step_alone():
     again = generator.generate([rows[2], rows[0], rows[0]], seed=3, numbers=[2, 0, 9])
     assert again[:2] == [together[2], together[0]] and again[2] != together[0]
     assert generator.generate(rows, seed=4) != together
-    # No two steps draw alike.
-    flat = Sampling(1.0)
-    keys = [jax.vmap(jax.random.fold_in, (0, None))(row_keys(0, range(64)), count) for count in range(2)]
-    first, second = (draw(flat, jnp.zeros((64, 12)), key, None) for key in keys)
-    assert np.any(np.asarray(first) != np.asarray(second))
 
 
 def test_a_text_ends_with_its_stop_token_and_the_others_go_on(monkeypatch):
