@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ivjax.convert.engine.family import Family
+from ivjax.convert.engine.match_report import MatchReport
 from ivjax.convert.engine.matching import MatchRequest, match
 from ivjax.convert.engine.packing import packed_again, part_names
 from ivjax.convert.engine.rows import Row, Table, original_tensors, unflatten
@@ -45,14 +46,14 @@ def read_lora(path: Path | str, family: Family, size: Any) -> tuple[Any, Params]
     table = Table(rows)
     known = {name: taken[0].target.split("/") for name in bare if (taken := table.find(name))}
     there = {layer for *_, layer, _ in known.values()}
-    # The rows of an A are the rank.
-    rank = next(bare.shape(name)[0] for name, (*_, factor) in known.items() if factor == "a")
+    rank = _rank({name: factor for name, (*_, factor) in known.items()}, bare, path)
     lora = Lora(rank, _alpha(said, rank), tuple(layer for layer in LORA_LAYERS if layer in there))
     sized = replace(language, lora=lora)
     target = {name: shape for name, shape in kind.shapes(sized).items() if name.startswith(_BRANCH)}
     found = match(rows, bare, MatchRequest(target, dtype=np.dtype(np.float32)))
-    if problems := found.report.problems():
-        raise UserError(f"{path} is a LoRA for another model than this {kind.name}: {problems[0]}")
+    if not found.report.fits:
+        what = _misfit(found.report)
+        raise UserError(f"{path} is a LoRA for another model than this {kind.name}: {what}")
     leaves = {leaf.path.removeprefix(_BRANCH): leaf.lazy(bare).read() for leaf in found.leaves}
     return replace(size, language=sized) if below else sized, unflatten(leaves)
 
@@ -62,6 +63,16 @@ def with_factors(params: Params, family: Family, factors: Params) -> Params:
     if family.language is None:
         return {**params, "lora": factors}
     return {**params, "language": {**params["language"], "lora": factors}}
+
+
+def _misfit(report: MatchReport) -> str:
+    """Returns the first thing about a LoRA that does not fit the model."""
+    for shape in report.shapes:
+        return f"{shape.name} is {shape.found}, and the model needs {shape.wanted}"
+    for name in report.missing:
+        return f"it has no {name}"
+    # What is said of layers that the model has not got tells it better than a list.
+    return report.problems()[0]
 
 
 def write_lora(
@@ -113,6 +124,20 @@ def _prefix(tensors: Tensors, family: Family, rows: Sequence[Row], path: Path | 
         f"{path} holds no LoRA for a {family.name}: its tensors are called {first}, ...; give factors that "
         f"were trained on this model, such as peft's adapter_model.safetensors"
     )
+
+
+def _rank(factors: Mapping[str, str], tensors: Tensors, path: Path | str) -> int:
+    """Returns the rank of factors by name, each an `a` or a `b`: the rows of an a, the columns of a b."""
+    shapes = {name: tensors.shape(name) for name in factors}
+    if wrong := next((name for name, shape in shapes.items() if len(shape) != 2), None):
+        raise UserError(f"{path} is no LoRA: {wrong} has the shape {shapes[wrong]}, and factors are matrices")
+    ranks = sorted({shapes[name][0 if factor == "a" else 1] for name, factor in factors.items()})
+    if len(ranks) > 1:
+        raise UserError(
+            f"{path} has factors of the ranks {', '.join(map(str, ranks))}, and here all have one; "
+            "merge it into the weights with peft"
+        )
+    return ranks[0]
 
 
 def _config(path: Path) -> dict[str, Any]:
