@@ -7,8 +7,8 @@ import pytest
 
 import ivjax
 from ivjax.cli import main
-from ivjax.convert.families.dialogue import VIDEOCHAT_FLASH
-from ivjax.convert.families.language_models import LLAMA
+from ivjax.convert.families.dialogue.chat_models import VIDEOCHAT_FLASH
+from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.errors import UserError
 from ivjax.models.dialogue.presets import DIALOGUES
 from tests.convert.language_folders import tiny_with, write_language_model
