@@ -10,6 +10,7 @@ import pytest
 from ivjax.bench import hico_forms
 from ivjax.ops.hico import (
     Merged,
+    head_means,
     merge_report,
     merge_schedule,
     merge_tokens,
@@ -156,19 +157,33 @@ def test_bfloat16_tokens_are_averaged_in_float32():
     np.testing.assert_array_equal(found.tokens, wide.tokens.astype(jnp.bfloat16))
 
 
-def test_sums_of_all_forms_are_equal_with_equal_gradients(monkeypatch):
-    x = jax.random.normal(jax.random.key(0), (2, 20, 5))
-    places = jax.random.randint(jax.random.key(1), (2, 20), 0, 6)
-    weight = jax.random.normal(jax.random.key(2), (2, 6, 5))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_forms_of_all_platforms_agree_with_their_gradients(dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, wide = rng.normal(size=(2, 20, 6)), rng.normal(size=(2, 5, 6))
+    x, wide = jnp.asarray(x, dtype), jnp.asarray(wide, dtype)
+    places = jnp.asarray(rng.integers(0, 5, (2, 20)))
 
     def run():
-        return jax.value_and_grad(lambda x: jnp.sum(segment_sum(x, places, 6) * weight))(x)
+        means = [head_means(x, 3), head_means(x, 3, jnp.float32)]
+        sums, pull = jax.vjp(lambda x: segment_sum(x, places, 5), x)
+        rows, back = jax.vjp(lambda tokens: unmerge(tokens, places), wide)
+        return [*means, sums, *pull(wide.astype(jnp.float32)), rows, *back(x)]
 
-    looped = run()
-    monkeypatch.setattr("ivjax.ops.hico.platform", lambda: "tpu")
-    for mine, other in zip(looped, run(), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(looped[1], jnp.take_along_axis(weight, places[..., None], axis=1))
+    # By hand, in float32 of what was rounded.
+    split = np.asarray(x, "f").reshape(2, 20, 3, 2).mean(2)
+    added = np.zeros((2, 5, 6), "f")
+    for clip, row in np.ndindex(2, 20):
+        added[clip, places[clip, row]] += np.asarray(x[clip, row], "f")
+    spread = np.take_along_axis(np.asarray(wide), np.asarray(places)[..., None], axis=1)
+    wanted = [split, split, added, spread, spread, added]
+    for platform in ("cpu", "gpu", "tpu"):
+        monkeypatch.setattr("ivjax.ops.hico.platform", lambda platform=platform: platform)
+        found = run()
+        assert [each.dtype for each in found] == [dtype, "float32", "float32", dtype, dtype, dtype]
+        for mine, hand in zip(found, wanted, strict=True):
+            rounding = 1e-6 if mine.dtype == "float32" else 2**-8
+            np.testing.assert_allclose(np.asarray(mine, "f"), np.asarray(hand, "f"), rounding, 1e-6)
 
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-", "ragged-all")
