@@ -14,7 +14,8 @@ from ivjax.models.dialogue.presets import DIALOGUES
 from tests.convert.language_folders import tiny_with, write_language_model
 from tests.convert.originals import originals, write_originals
 
-TINY = DIALOGUES["videochat_flash_qwen2_7b_224_tiny"]
+PRESET = "videochat_flash_qwen2_7b_224_tiny"  # named, because to find it traces all of its family
+TINY = DIALOGUES[PRESET]
 LARGE = replace(TINY, language=replace(TINY.language, vocabulary=TINY.language.vocabulary + 9))
 Q, V = (f"base_model.model.model.layers.0.self_attn.{name}_proj." for name in "qv")
 
@@ -30,13 +31,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chat(folder):
-    return ivjax.load(folder / "chat.safetensors")
+    return ivjax.load(folder / "chat.safetensors", PRESET)
 
 
 def test_more_words_than_the_presets_are_taken_from_the_file_and_reported(folder, chat, capsys):
     words, fewer = LARGE.language.vocabulary, TINY.language.vocabulary
     told = f"language.vocabulary={words} instead of {fewer}, as in the file"
-    assert main(["convert", "inspect", str(folder / "chat.safetensors")]) == 0
+    assert main(["convert", "inspect", str(folder / "chat.safetensors"), "--preset", PRESET]) == 0
     assert told in capsys.readouterr().out
     assert chat.model.size.vocabulary == words and told in repr(chat)
     assert len(chat.params["language"]["word_embed"]) == words
@@ -84,6 +85,6 @@ def test_a_lora_of_another_model_is_refused(folder, tmp_path, tensors, words):
 def test_a_lora_inside_a_dialogue_model_is_read_by_the_names_of_its_own_language_model(folder, tmp_path):
     write_originals(tmp_path / "lora.safetensors", factors(*INTERNLM2))
     with pytest.raises(UserError, match="holds no LoRA for a llama: its tensors are called .*attention.wqkv"):
-        ivjax.load(folder / "chat.safetensors", lora=tmp_path / "lora.safetensors")
+        ivjax.load(folder / "chat.safetensors", PRESET, lora=tmp_path / "lora.safetensors")
     with pytest.raises(UserError, match="gone does not exist; give a .safetensors"):
         ivjax.load(folder / "language", lora=tmp_path / "gone")

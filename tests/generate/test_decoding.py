@@ -168,6 +168,8 @@ def test_four_devices_under_tensor_and_fsdp_go_on_as_one():
         spread = jax.device_put(params, shardings_of(params, mesh, model.size.rules))
         generator = Generator(model, spread, options, visual_token=VISUAL)
         assert generator.generate(rows) == alone
+        # One row is on both devices of fsdp.
+        assert generator.generate(rows[:1]) == alone[:1]
         prompts = padded(model, spread, rows, 24)
         state, _ = read(model, spread, prompts, row_keys(0, range(4)), replace(options, visual=8))
         state, _ = step(model, spread, state, 24, replace(options, visual=8))

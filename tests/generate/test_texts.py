@@ -1,9 +1,11 @@
 """From text to text: what a loaded model says in words, as it comes and as a whole."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-import ivjax
 from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.data_pipelines.tokenizers import ChatTokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import TextStream
@@ -13,6 +15,7 @@ from ivjax.generate.decoding import ENDED, Decoding
 from ivjax.generate.texts import TextGenerator
 from tests.convert.language_folders import LLAMA_MODEL, tiny_with, words_of, write_language_model
 
+DOCS = Path(__file__).parents[2] / "docs/stage3.md"
 TOKENIZER = ChatTokenizer(str(LLAMA_MODEL))
 
 
@@ -74,14 +77,19 @@ def test_a_stream_drops_the_blank_of_a_dummy_prefix_once():
     assert [stream.add(0), stream.add(1), stream.add(0, 1), stream.end()] == ["", "a", " a", ""]
 
 
-def test_a_loaded_model_goes_on_in_words(tmp_path):
-    folder = write_language_model(
-        tmp_path / "model", LLAMA, "llama", tiny_with(words_of(LLAMA_MODEL)), LLAMA_MODEL
-    )
-    loaded = ivjax.load(folder)
-    generator = TextGenerator(*loaded, Decoding(new=3, chunk=8), limit=12)
-    (text,) = generator.generate(["The cat"])
-    ids = [1, *loaded.tokenizer.pieces("The cat")]
-    assert text == generator.generate([ids])[0]
-    with pytest.raises(UserError, match="prompt 0 has .* tokens, which with 3 new ones exceed"):
-        generator.stream(["The cat jumps three times and sits down"])
+def test_the_example_of_the_docs_goes_from_text_to_text(tmp_path, monkeypatch, capsys):
+    (block,) = re.findall(r'```python title="text to text"\n(.*?)```', DOCS.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    place = Path(re.search(r'ivjax.load\("(.*?)"', block)[1])
+    write_language_model(place, LLAMA, "llama", tiny_with(words_of(LLAMA_MODEL)), LLAMA_MODEL)
+    names = {}
+    exec(block.replace("new=64", "new=6"), names)
+    # The same texts alone and beside others, as a whole and as they come.
+    assert capsys.readouterr().out == names["answers"][1] != ""
+    loaded = names["loaded"]
+    short = TextGenerator(*loaded, Decoding(new=6), limit=12)
+    ids = [1, *loaded.tokenizer.pieces("Once upon a time")]
+    message = f"prompt 0 has {len(ids)} tokens, which with 6 new ones exceed the limit of 12; shorten"
+    with pytest.raises(UserError, match=message):
+        short.stream(["Once upon a time"])
+    assert names["generator"].generate([ids]) == names["answers"][1:]
