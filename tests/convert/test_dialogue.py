@@ -69,8 +69,15 @@ def whole(manifest):
     ("manifest", "family", "preset"),
     [
         ("internvideo2_5_chat_8b", "internvideo2_5_chat", "internvideo2_5_chat_8b"),
-        ("internvideo2_chat_8b", "internvideo2_chat", "internvideo2_chat_8b"),
-        ("videochat_flash_qwen2_7b_vision_projector", "videochat_flash", "videochat_flash_qwen2_7b_224"),
+        pytest.param(
+            "internvideo2_chat_8b", "internvideo2_chat", "internvideo2_chat_8b", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "videochat_flash_qwen2_7b_vision_projector",
+            "videochat_flash",
+            "videochat_flash_qwen2_7b_224",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_released_models_fit_both_ways(manifest, family, preset):
@@ -107,6 +114,7 @@ def test_what_videochat2_trained_fits_all_but_the_language_model():
     assert total == listing["total_params"]
 
 
+@pytest.mark.slow
 def test_a_file_of_videochat2s_second_stage_has_no_parts_that_read_words():
     _, shapes, _ = whole("videochat2_mistral_7b_stage3")
     text = ("embeddings.word", "embeddings.position", ".intermediate.", ".output.dense", ".output.LayerNorm")
@@ -153,7 +161,14 @@ TOWERS = {
 }
 
 
-@pytest.mark.parametrize("name", [*BY_NAME, *TOWERS])
+# Of each bridge one, one with packed kernels that have factors, and a tower.
+QUICK = ("internvideo2_5_chat", "videochat_flash", "videochat2_phi3", "umt_encoder")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in (*BY_NAME, *TOWERS)],
+)
 def test_an_export_has_the_names_and_the_bits_of_the_file_that_was_imported(name, tmp_path):
     family = FAMILIES[name]
     size = DIALOGUES[TOWERS[name]].vision if name in TOWERS else tiny_of(family)
@@ -190,7 +205,11 @@ def test_layers_of_full_width_come_back_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "inner"),
-    [("videochat2_mistral", LLAMA), ("videochat2_phi3", PHI3), ("videochat2_vicuna", LLAMA)],
+    [
+        ("videochat2_phi3", PHI3),
+        pytest.param("videochat2_mistral", LLAMA, marks=pytest.mark.slow),
+        pytest.param("videochat2_vicuna", LLAMA, marks=pytest.mark.slow),
+    ],
 )
 def test_the_language_model_may_lie_in_a_file_of_its_own(name, inner, tmp_path):
     family = BY_NAME[name]

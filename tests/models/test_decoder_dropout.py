@@ -15,7 +15,11 @@ from tests.goldens import Golden, close, close_gradient
 from tests.models.test_decoder import exported, losses
 
 NAME = "s3_visual_dropout"
-CASES = tuple(Golden(NAME).config["cases"])
+# A step of the others is compared with the original's in tests/generate/test_decoding.py.
+CASES = [
+    name if case["train"] else pytest.param(name, marks=pytest.mark.slow)
+    for name, case in Golden(NAME).config["cases"].items()
+]
 
 
 class Case:

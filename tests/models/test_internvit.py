@@ -51,7 +51,7 @@ def test_states_loss_and_gradients_are_the_originals(name):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("name", [STYLES[0], pytest.param(STYLES[1], marks=pytest.mark.slow)])
 def test_the_position_table_is_resized_as_the_original_does_it(name):
     golden = Golden(name)
     size = INTERNVIT.parity.sizes(golden.json | golden.config)
