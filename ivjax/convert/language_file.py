@@ -28,7 +28,7 @@ def with_language(whole: Tensors, language: Tensors, what: str, other: str) -> T
         raise UserError(
             f"{what} is in this project's format and so has a language model itself; leave out {_MARK}{other}"
         )
-    if inner.family is not wanted.family or inner.in_own_format:
+    if inner.family.name != wanted.family.name or inner.in_own_format:
         kind = "in this project's format" if inner.in_own_format else f"of {inner.family.name}"
         raise UserError(
             f"{other} is {kind}, and the language model of {outer.name} is a file of {wanted.family.name}; "
