@@ -57,7 +57,10 @@ def _add_export(what: argparse._SubParsersAction) -> None:
         metavar="FAMILY",
         help="write the names of this family, such as clip_hub (default: those that the weights came with)",
     )
-    about = "write a language model's LoRA alone, as peft does (default: merged into the kernels)"
+    about = (
+        "write the LoRA of a language or dialogue model alone, as peft does (default: with the model, and "
+        "merged into the kernels where its files have no place for it)"
+    )
     parser.add_argument("--lora", action="store_true", help=about)
     _add_json(parser)
     parser.set_defaults(run=_export)

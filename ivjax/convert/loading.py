@@ -103,7 +103,8 @@ def load(
         dtype: what the model computes in. Parameters are always float32.
         ema: loads the averaged parameters of a run instead of the last ones.
         on_host: leaves the parameters in the host's memory, for a caller that spreads them over devices.
-        lora: a file of factors of low rank, or a folder with one as peft writes it, for a language model.
+        lora: a file of factors of low rank, or a folder with one as peft writes it, for a language model or
+            that of a dialogue model.
 
     What a run did not train is read from the copy in its folder, and of older runs, which have none, from
     their `init_from`. Teachers are left out, because they are no part of the model.

@@ -47,7 +47,8 @@ def read_lora(path: Path | str, family: Family, size: Any) -> tuple[Any, Params]
     known = {name: taken[0].target.split("/") for name in bare if (taken := table.find(name))}
     there = {layer for *_, layer, _ in known.values()}
     rank = _rank({name: factor for name, (*_, factor) in known.items()}, bare, path)
-    lora = Lora(rank, _alpha(said, rank), tuple(layer for layer in LORA_LAYERS if layer in there))
+    layers = tuple(layer for layer in LORA_LAYERS if layer in there)
+    lora = Lora(rank, _alpha(said, rank), layers, float(said.get("lora_dropout") or 0.0))
     sized = replace(language, lora=lora)
     target = {name: shape for name, shape in kind.shapes(sized).items() if name.startswith(_BRANCH)}
     found = match(rows, bare, MatchRequest(target, dtype=np.dtype(np.float32)))
@@ -97,7 +98,8 @@ def write_lora(
     files = write_safetensors(path, tensors, {"format": "pt"}, advance=advance)
     modules = sorted({tensor.name.split(".lora_")[0].rpartition(".")[2] for tensor in tensors})
     said: dict[str, Any] = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none"}
-    said |= {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": modules}
+    said |= {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
+    said["target_modules"] = modules
     (path.parent / CONFIG).write_text(json.dumps(said, indent=1))
     return [path.parent / CONFIG, *files]
 

@@ -26,7 +26,7 @@ from tests.convert.tables import save_weights
 from tests.models.params import any_params
 
 PLAIN = replace(LanguageSize.PRESETS["tiny"], width=24, depth=2, heads=6, mlp_width=20, vocabulary=30)
-SIZE = replace(PLAIN, lora=Lora(rank=3, alpha=6.0))
+SIZE = replace(PLAIN, lora=Lora(rank=3, alpha=6.0, dropout=0.1))
 IDS = np.random.default_rng(0).integers(0, 30, (2, 7))
 
 
