@@ -16,7 +16,7 @@ from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.lora_files import CONFIG
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.blocks import Text, without_some
+from ivjax.models.decoder.blocks import Linear, Text, without_some
 from ivjax.models.decoder.lora import merged
 from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
 from ivjax.ops.randomness import dropout, folded
@@ -44,10 +44,12 @@ def model_of(size):
 
 def test_factors_start_where_they_add_nothing_and_a_layer_without_them_has_none():
     few = replace(PLAIN, lora=Lora(rank=3, layers=("q", "v")))
-    params = jax.jit(model_of(few).init)(jax.random.key(0))
-    paths = {path for path, _ in paths_of(params["lora"])}
+    shapes = jax.eval_shape(model_of(few).init, jax.random.key(0))
+    paths = {path for path, _ in paths_of(shapes["lora"])}
     assert paths == {f"blocks/attn/{layer}/{factor}" for layer in "qv" for factor in "ab"}
-    assert all(np.any(leaf) == path.endswith("/a") for path, leaf in paths_of(params["lora"]))
+    layer = Linear(5, few.lora, jnp.float32, name="q")
+    factors = layer.init(jax.random.key(0), np.ones((1, 8), np.float32))["lora"]
+    assert np.all(np.abs(factors["a"]) <= 8**-0.5) and np.any(factors["a"]) and not np.any(factors["b"])
     assert "lora" not in jax.eval_shape(model_of(PLAIN).init, jax.random.key(0))
 
 

@@ -26,7 +26,8 @@ def places(size, frames):
     """What a UMT encoder adds to the patches: the tokens without blocks of a clip without content."""
     params = any_params(size.build(FLOAT32))
     params = jax.tree.map(np.zeros_like, params)
-    return size.build(FLOAT32).encode(params, np.zeros((1, frames, *size.image, 3), np.float32)).tokens[0]
+    encode = jax.jit(size.build(FLOAT32).encode)
+    return encode(params, np.zeros((1, frames, *size.image, 3), np.float32)).tokens[0]
 
 
 def test_umt_is_videomae_on_the_grid_of_its_table():

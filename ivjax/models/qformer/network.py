@@ -134,7 +134,7 @@ class QFormer(nn.Module):
             self.param("blocks", lambda key: _draw(layer, key, size.depth))
             self.param("cross", lambda key: _draw(cross, key, size.crosses))
         else:
-            x = run_layers(size, self.compute, self.variables["params"], x, seen, seen_keys)
+            x = run_layers(size, self.compute, dict(self.variables["params"]), x, seen, seen_keys)
         return dense(size.out, dtype, "proj")(x[:, : queries.shape[1]])
 
 
