@@ -77,6 +77,11 @@ class Decoding:
         kept = self.dropout.counts(self.visual)
         return tuple(prompt - self.visual + count for count in kept)
 
+    def slots(self, length: int) -> int:
+        """Returns the tokens that the cache of a run of layers has room for, behind prompts of `length`."""
+        # The last chunk may reach into the slots of new tokens, which overwrite what it leaves there.
+        return length + max(self.new, -length % min(self.chunk, length))
+
 
 class RunCache(NamedTuple):
     """The cache of a run of layers, and where the prompts start in it (B,)."""
@@ -150,11 +155,10 @@ def places_in(
     model: LanguageModel, run: RunCache, slot: jax.Array, count: int, length: int
 ) -> tuple[Text, Written]:
     """Returns where `count` tokens from `slot` on stand in texts that end before slot `length`."""
-    slots = run.cache.keys.shape[2]
     places = slot + jnp.arange(count)
     starts = run.starts[:, None]
     # Padding before a prompt is a segment of its own, which no token of the prompt sees.
     # Of each row its own length, so that no scaling of positions depends on what else is in the batch.
     turns = model.turns(jnp.maximum(places - starts, 0), length - starts[..., None])
     text = Text(turns, jnp.where(places >= starts, 0, PADDING))
-    return text, Written(slot, jnp.where(jnp.arange(slots) >= starts, 0, PADDING))
+    return text, Written(slot, jnp.where(jnp.arange(run.cache.slots) >= starts, 0, PADDING))

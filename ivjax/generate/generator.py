@@ -10,16 +10,16 @@ import numpy as np
 from ivjax.errors import UserError
 from ivjax.generate.decoding import ENDED, Decoding, decode
 from ivjax.generate.prefill import prefill
-from ivjax.generate.prompts import Prompts, on_the_right, padded_length, tokens_in
+from ivjax.generate.prompts import Prompts, bucket_length, on_the_right, tokens_in
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 
 Embed = Callable[[jax.Array], jax.Array]  # token ids (B, L) of prompts -> their embeddings (B, L, C)
 
 # Compiled once for each length of prompts, number of rows and options, whichever generator asks for them.
-_prefill = jax.jit(prefill, static_argnums=(0, 4))
+run_prefill = jax.jit(prefill, static_argnums=(0, 4))
 # The state is donated: its caches are updated in place.
-_decode = jax.jit(decode, static_argnums=(0, 3, 4), donate_argnums=2)
+run_decode = jax.jit(decode, static_argnums=(0, 3, 4), donate_argnums=2)
 
 
 class Generator:
@@ -95,12 +95,12 @@ class Generator:
     ) -> Iterator[np.ndarray]:
         model, params = self._model, self._params
         length = self.prompt_length(rows)
-        state, told = _prefill(model, params, self._prompts(rows, length, embed, options), keys, options)
+        state, told = run_prefill(model, params, self._prompts(rows, length, embed, options), keys, options)
         ended = np.zeros(len(rows), bool)
         for _ in range(options.new - 1):
             told.copy_to_host_async()
             # The next step is under way while the host reads this one: the device does not wait for it.
-            state, following = _decode(model, params, state, length, options)
+            state, following = run_decode(model, params, state, length, options)
             tokens = np.asarray(told)
             yield tokens
             ended |= np.isin(tokens, (ENDED, *options.stops))
@@ -111,8 +111,7 @@ class Generator:
 
     def prompt_length(self, rows: Sequence[Sequence[int]]) -> int:
         """Returns the length that these prompts are filled up to; each is compiled for once."""
-        longest = max(map(len, rows))
-        length = padded_length(longest, min(self._options.chunk, 1 << (longest - 1).bit_length()))
+        length = bucket_length(max(map(len, rows)), self._options.chunk)
         if self._limit is None:
             return length
         return min(length, self._limit - self._options.new)

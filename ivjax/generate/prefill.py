@@ -11,7 +11,6 @@ from ivjax.models.decoder.blocks import Text
 from ivjax.models.decoder.cache import Cache, empty_cache
 from ivjax.models.decoder.dropping import PADDING, attended
 from ivjax.models.decoder.network import LanguageModel
-from ivjax.ops.blockwise import BLOCK
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
 from ivjax.ops.visual_dropout import best_of, compacted, uniform_losses
@@ -74,10 +73,7 @@ def _through(
     # After a drop the length is no multiple of a chunk any more.
     chunk = min(options.chunk, length)
     extra = -length % chunk
-    # The last chunk may reach into the slots of new tokens, which overwrite what it leaves there.
-    slots = length + max(options.new, extra)
-    # Attention in blocks would fill a cache of another length up at every call, which copies it.
-    slots += -slots % BLOCK if slots > BLOCK else 0
+    slots = options.slots(length)
     cache = empty_cache(last - first, batch, slots, size.kv_heads, size.head, model.dtype, options.cache)
     x = jnp.pad(x.astype(model.dtype), ((0, 0), (0, extra), (0, 0)))
 
@@ -139,7 +135,8 @@ def _dropped(model: LanguageModel, params: Params, row: _Row, options: Decoding,
         turns = model.turns(positions, (length + options.new - starts)[..., None])
         text = Text(turns, jnp.where(row.there, 0, PADDING))
         last = jnp.full((rows, 1), length - 1, jnp.int32)
-        scores = attended(model, params, row.x, text, dropout.layers[number - 1], last, last >= 0)
+        layer = dropout.layers[number - 1]
+        scores = attended(model, params, row.x, text, layer, last, last >= 0, options.chunk)
         quotas = jnp.full((rows, 1), counts[number], jnp.int32)
         keep = ~row.visual | best_of(scores, row.visual, jnp.zeros((rows, length), jnp.int32), quotas)
     left = length - counts[number - 1] + counts[number]

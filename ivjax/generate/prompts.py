@@ -34,6 +34,11 @@ def padded_length(tokens: int, chunk: int) -> int:
     return -(-chunks // step) * step * chunk
 
 
+def bucket_length(tokens: int, chunk: int) -> int:
+    """Returns `padded_length`, and below a chunk the next power of two."""
+    return padded_length(tokens, min(chunk, 1 << (tokens - 1).bit_length()))
+
+
 def on_the_right(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Returns token ids (B, length) int32 that end together, and where each row starts (B,) int32."""
     ids = np.full((len(rows), length), fill, np.int32)

@@ -35,20 +35,25 @@ def uniform_losses(count: int, ratios: Sequence[float], stages: int) -> np.ndarr
     return losses
 
 
-def attention_to(
-    q: jax.Array, k: jax.Array, asking: jax.Array, valid: jax.Array, segments: jax.Array | None = None
+def logits_to(q: jax.Array, k: jax.Array) -> jax.Array:
+    """Returns logits of a few queries (B, R, H, D) to keys (B, L, G, D): (B, H, R, L) float32."""
+    grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
+    logits = jnp.einsum("brgad,blgd->bgarl", grouped, k, preferred_element_type=jnp.float32)
+    return logits.reshape(len(q), -1, *logits.shape[3:]) * q.shape[-1] ** -0.5
+
+
+def attention_of(
+    logits: jax.Array, asking: jax.Array, valid: jax.Array, segments: jax.Array | None = None
 ) -> jax.Array:
     """Returns how much a few queries attend to each token, mean of heads and queries: (B, L) float32.
 
-    q (B, R, H, D) stand at places `asking` (B, R) and count where `valid` (B, R); k (B, L, G, D). A query
-    sees the keys of its own segment up to its place.
+    Of logits (B, H, R, L) of queries that stand at places `asking` (B, R) and count where `valid` (B, R). A
+    query sees the keys of its own segment up to its place.
     """
-    q = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
-    logits = jnp.einsum("brgad,blgd->bgarl", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    seen = jnp.arange(k.shape[1]) <= asking[..., None]
+    seen = jnp.arange(logits.shape[-1]) <= asking[..., None]
     if segments is not None:
         seen &= jnp.take_along_axis(segments, asking, axis=1)[..., None] == segments[:, None]
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, -jnp.inf), axis=-1).mean((1, 2))
+    weights = jax.nn.softmax(jnp.where(seen[:, None], logits, -jnp.inf), axis=-1).mean(1)
     count = jnp.maximum(valid.sum(1), 1)
     return jnp.einsum("brl,br->bl", weights, valid / count[:, None], precision="highest")
 

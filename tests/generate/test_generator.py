@@ -24,7 +24,7 @@ def model():
 
 def test_each_length_of_prompts_is_compiled_once(model):
     generator = Generator(*model, GREEDY)
-    programs = module._prefill._cache_size, module._decode._cache_size
+    programs = module.run_prefill._cache_size, module.run_decode._cache_size
     counts = []
     for lengths in ((5, 11, 20), (3, 4, 17), (9, 3, 24), (3, 8, 5), (8, 2, 2)):
         before = [count() for count in programs]
@@ -35,8 +35,8 @@ def test_each_length_of_prompts_is_compiled_once(model):
 
 
 def test_tokens_come_while_the_next_step_is_under_way(model, monkeypatch):
-    started, run = [], module._decode
-    monkeypatch.setattr(module, "_decode", lambda *values: started.append(0) or run(*values))
+    started, run = [], module.run_decode
+    monkeypatch.setattr(module, "run_decode", lambda *values: started.append(0) or run(*values))
     seen = [(tokens.shape, len(started)) for tokens in Generator(*model, GREEDY).stream(PROMPTS)]
     assert seen == [((3,), step) for step in (1, 2, 3, 4, 5, 5)]
     # A reader that has enough leaves the rest undone.
@@ -67,10 +67,10 @@ def test_embeddings_stand_in_place_of_ids(model):
 def test_texts_without_a_video_are_read_as_without_dropout(model):
     options = replace(GREEDY, dropout=VisualDropout((1,), (1.0, 0.5)))
     plain = Generator(*model, GREEDY).generate(PROMPTS)
-    count = module._prefill._cache_size()
+    count = module.run_prefill._cache_size()
     assert Generator(*model, options, visual_token=VISUAL).generate(PROMPTS) == plain
     # By the same program.
-    assert module._prefill._cache_size() == count
+    assert module.run_prefill._cache_size() == count
 
 
 def test_prompts_are_filled_up_to_few_lengths():

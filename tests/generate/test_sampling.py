@@ -110,8 +110,8 @@ def test_a_text_ends_with_its_stop_token_and_the_others_go_on(monkeypatch):
 
     none = jnp.zeros(3, jnp.int32)
     start = Decoded((), none, jnp.zeros((), jnp.int32), none > 0, None, row_keys(0, range(3)))
-    monkeypatch.setattr(module, "_prefill", lambda *values: told(start))
-    monkeypatch.setattr(module, "_decode", lambda model, params, state, *values: told(state))
+    monkeypatch.setattr(module, "run_prefill", lambda *values: told(start))
+    monkeypatch.setattr(module, "run_decode", lambda model, params, state, *values: told(state))
     generator = Generator(model, params, options)
     rows = np.stack(list(generator.stream(texts(*ROWS))), axis=1)
     np.testing.assert_array_equal(rows, [[9, 4, ENDED, ENDED], [8, 8, 5, ENDED], [8, 8, 8, 8]])

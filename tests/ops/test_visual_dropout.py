@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from ivjax.ops.visual_dropout import (
-    attention_to,
+    attention_of,
     best_of,
     compacted,
     evenly_spaced,
     kept_counts,
+    logits_to,
     positions_in,
     uniform_losses,
 )
@@ -52,7 +53,7 @@ def test_attention_is_the_mean_of_heads_and_of_the_queries_that_ask():
     q, k = rng.normal(size=(2, 2, 4, 8)).astype("f"), rng.normal(size=(2, 6, 2, 8)).astype("f")
     asking, valid = np.array([[3, 5], [4, 0]]), np.array([[True, True], [True, False]])
     segments = np.array([[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0]])
-    found = attention_to(q, k, asking, valid, segments)
+    found = attention_of(logits_to(q, k), asking, valid, segments)
     wanted = np.zeros((2, 6))
     for row in range(2):
         asked = [n for n in range(2) if valid[row, n]]

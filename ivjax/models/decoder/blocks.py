@@ -1,5 +1,6 @@
 """The blocks of a language model: attention with shared heads and rotary positions, gated MLP, LoRA."""
 
+import functools
 from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
@@ -11,6 +12,8 @@ from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora, LoraLaye
 from ivjax.models.layers import KERNEL_STD, RMSNorm, enter_block
 from ivjax.ops import rotary
 from ivjax.ops.attention import attend
+from ivjax.ops.blockwise import Places
+from ivjax.ops.cached_attention import attend_to_stored
 from ivjax.ops.layout import constrain
 from ivjax.ops.randomness import dropout, folded
 
@@ -166,18 +169,12 @@ class SharedAttention(nn.Module):
             )
         else:
             assert written is not None
+            assert text.segments is not None
             cache = with_tokens(cache, k, v, written.layer, written.start)
-            k, v = stored_tokens(cache, written.layer, q.dtype)
-            out = attend(
-                q,
-                k,
-                v,
-                causal=True,
-                window=self.size.window,
-                start=written.start,
-                q_segments=text.segments,
-                kv_segments=written.segments,
-            )
+            # Read where they are needed: a layer's keys and values, taken out of a long cache, are a copy.
+            read = functools.partial(stored_tokens, cache, written.layer, dtype=q.dtype)
+            places = Places(True, self.size.window, written.start)
+            out = attend_to_stored(q, read, cache.slots, text.segments, written.segments, places)
         return self.proj(out.reshape(*x.shape[:2], -1), drop), cache
 
 

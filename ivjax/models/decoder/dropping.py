@@ -1,5 +1,6 @@
 """The language model with visual dropout: segments of layers, and fewer visual tokens after each."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +10,14 @@ import jax.numpy as jnp
 from ivjax.models.decoder.blocks import DecoderBlock, Text, Turns
 from ivjax.models.decoder.network import LanguageModel, stacked_variables
 from ivjax.ops.cut import Params
-from ivjax.ops.visual_dropout import attention_to, best_of, compacted, kept_counts, positions_in
+from ivjax.ops.visual_dropout import (
+    attention_of,
+    best_of,
+    compacted,
+    kept_counts,
+    logits_to,
+    positions_in,
+)
 
 PADDING = -1  # the segment of what stands behind a row's last text
 
@@ -135,10 +143,12 @@ def attended(
     layer: int,
     asking: jax.Array,
     valid: jax.Array,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Returns how much the tokens at places `asking` (B, R) attend to each token in a layer: (B, L) float32.
 
-    x (B, L, C) is what that layer reads. Only queries that are `valid` (B, R) count.
+    x (B, L, C) is what that layer reads. Only queries that are `valid` (B, R) count. The keys of so many
+    tokens are made at a time (None: of all).
     """
     # The next layer's own norm and projections compare the tokens. Without gradient: a choice has none.
     mine = jax.tree.map(lambda leaf: leaf[layer], stacked_variables(params))
@@ -151,5 +161,35 @@ def attended(
     # All queries would be as large as the text, and only a few are looked at.
     turned = Turns(*map(asked, text.turns))
     q: Any = block.apply(mine, asked(x), turned, method=DecoderBlock.queries)
-    k: Any = block.apply(mine, x, text.turns, method=DecoderBlock.keys)
-    return attention_to(q, k, asking, valid, text.segments)
+
+    def logits(part: jax.Array, turns: Turns) -> jax.Array:
+        k: Any = block.apply(mine, part, turns, method=DecoderBlock.keys)
+        return logits_to(q, k)
+
+    if chunk is None or chunk >= x.shape[1]:
+        found = logits(x, text.turns)
+    else:
+        found = _in_chunks(logits, x, text.turns, chunk, (len(q), q.shape[2], q.shape[1]))
+    return attention_of(found, asking, valid, text.segments)
+
+
+def _in_chunks(
+    logits: Callable[[jax.Array, Turns], jax.Array],
+    x: jax.Array,
+    turns: Turns,
+    chunk: int,
+    shape: tuple[int, int, int],
+) -> jax.Array:
+    """Logits of `shape` (B, H, R) to all tokens of x (B, L, C), made chunk by chunk: (B, H, R, L) float32."""
+    length = x.shape[1]
+
+    def step(number: jax.Array, found: jax.Array) -> jax.Array:
+        # The last chunk begins so early that it is whole.
+        first = jnp.minimum(number * chunk, length - chunk)
+        part, turned = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, chunk, axis=1), (x, turns)
+        )
+        return jax.lax.dynamic_update_slice_in_dim(found, logits(part, turned), first, axis=3)
+
+    start = jnp.zeros((*shape, length), jnp.float32)
+    return jax.lax.fori_loop(0, -(-length // chunk), step, start)

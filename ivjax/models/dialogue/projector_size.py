@@ -1,5 +1,6 @@
 """The size of the projector: joining and merging of tokens, and an MLP on what is left."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -61,6 +62,16 @@ class ProjectorSize:
             return frames * self._frame(grid)
         self.clips(frames)
         return frames * kept
+
+    def joined_frames(self, frames: int, segment: int) -> int:
+        """The frames of whole segments and clips; see BridgeSize.joined_frames."""
+        if frames == 1 or (self.frame_tokens is not None and self.clip_frames is None):
+            return frames
+        least = math.lcm(segment, 1 if self.frame_tokens is None else self.clip_frames or 1)
+        if least > 1:
+            return least
+        # A single frame would be taken for a still image.
+        return frames if frames % 2 else 2
 
     def clips(self, frames: int) -> int:
         """The clips that a video of so many frames is cut into."""

@@ -84,6 +84,10 @@ class DialogueSize:
         """Visual tokens that a video of so many frames becomes."""
         return self.bridge.tokens(frames, self.segment(frames)[1])
 
+    def clip_frames(self, frames: int) -> int:
+        """Frames of a clip of a video of so many frames: each becomes visual tokens by itself."""
+        return self.bridge.joined_frames(frames, self.segment(frames)[0])
+
     def flops(self, frames: int, tokens: int) -> dict[str, float]:
         """Forward FLOPs of one video of so many frames in a text of so many tokens, by layer."""
         own, grid = self.segment(frames)

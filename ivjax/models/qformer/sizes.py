@@ -61,6 +61,10 @@ class QFormerSize:
         """Visual tokens that a video of so many frames becomes: all queries for each segment of the tower."""
         return (frames // grid[0]) * (self.queries + self.extra_queries)
 
+    def joined_frames(self, frames: int, segment: int) -> int:
+        """The frames of a segment; see BridgeSize.joined_frames."""
+        return segment
+
     def flops(self, frames: int, grid: Grid) -> float:
         """Forward FLOPs per video of so many frames, without a text."""
         queries, seen = self.queries + self.extra_queries, grid[0] * grid[1] * grid[2]
