@@ -9,9 +9,8 @@ import jax.numpy as jnp
 BLOCK = 512  # queries and keys of a block
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
-# Of queries, for the keys that they have seen: the sum of weights and the largest logit (B, G, R, n), and the
-# weighted sum of values (B, G, R, n, D), all float32.
-Softmax = tuple[jax.Array, jax.Array, jax.Array]
+# sum of weights (B, G, R, n), largest logit (B, G, R, n) and weighted values (B, G, R, n, D) of queries so far
+SoftmaxState = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Places(NamedTuple):
@@ -112,12 +111,12 @@ def _forward(q, k, v, q_segments, kv_segments, start, causal, window):
     return out, (q, k, v, q_segments, kv_segments, start, out, totals)
 
 
-def without_keys(shape: tuple[int, ...], width: int) -> Softmax:
+def without_keys(shape: tuple[int, ...], width: int) -> SoftmaxState:
     """Returns the state of queries (B, G, R, n) that have seen no keys; values have `width` channels."""
     return jnp.zeros(shape), jnp.full(shape, -jnp.inf), jnp.zeros((*shape, width))
 
 
-def with_keys(state: Softmax, logits: jax.Array, seen: jax.Array, values: jax.Array) -> Softmax:
+def with_keys(state: SoftmaxState, logits: jax.Array, seen: jax.Array, values: jax.Array) -> SoftmaxState:
     """Returns the state with more keys: logits (B, G, R, n, m), which of them count, values (B, G, m, D)."""
     total, top, out = state
     new = jnp.maximum(top, jnp.max(jnp.where(seen, logits, -jnp.inf), axis=-1))

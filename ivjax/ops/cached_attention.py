@@ -11,12 +11,12 @@ from ivjax.ops.blockwise import BLOCK, Places, range_of, visible, with_keys, wit
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 _MATRIX = 1024 * 1024  # logits of a head that are computed at once: of 32 heads, 128 MiB
 
-# First slot, count -> keys and values (B, G, count, D) of a cache.
-Read = Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]
+# first slot, count -> keys and values (B, G, count, D) of a cache
+ReadKeys = Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]
 
 
 def attend_to_stored(
-    q: jax.Array, read: Read, slots: int, q_segments: jax.Array, kv_segments: jax.Array, places: Places
+    q: jax.Array, read: ReadKeys, slots: int, q_segments: jax.Array, kv_segments: jax.Array, places: Places
 ) -> jax.Array:
     """Attention of queries to the keys of a cache: q (B, N, H, D) -> (B, N, H, D). It has no gradient.
 
