@@ -9,7 +9,7 @@ import jax.numpy as jnp
 BLOCK = 512  # queries and keys of a block
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
-# sum of weights (B, G, R, n), largest logit (B, G, R, n) and weighted values (B, G, R, n, D) of queries so far
+# sum of weights and largest logit (B, G, R, n), and weighted values (B, G, R, n, D), of the keys seen so far
 SoftmaxState = tuple[jax.Array, jax.Array, jax.Array]
 
 

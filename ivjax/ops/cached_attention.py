@@ -15,6 +15,12 @@ _MATRIX = 1024 * 1024  # logits of a head that are computed at once: of 32 heads
 ReadKeys = Callable[[jax.Array, int], tuple[jax.Array, jax.Array]]
 
 
+def at_once(queries: int, slots: int) -> bool:
+    """Whether so many queries read a whole cache at once, and not in blocks."""
+    # As the one query of a step of decoding does: a loop would take longer than its iterations.
+    return queries * slots <= _MATRIX
+
+
 def attend_to_stored(
     q: jax.Array, read: ReadKeys, slots: int, q_segments: jax.Array, kv_segments: jax.Array, places: Places
 ) -> jax.Array:
@@ -24,8 +30,7 @@ def attend_to_stored(
     key gets zeros. Memory grows with a block of keys, not with the cache.
     """
     count, groups = q.shape[1], jax.eval_shape(lambda: read(jnp.int32(0), 1))[0].shape[1]
-    # The one query of a decoding step reads the whole cache at once: a loop would take longer than its turns.
-    whole = count * slots <= _MATRIX
+    whole = at_once(count, slots)
     n, m = (count, slots) if whole else (min(BLOCK, count), min(BLOCK, slots))
     # Padding belongs to no segment, so it sees nothing.
     q, q_segments = _padded(q, n, 0), _padded(q_segments, n, -2)

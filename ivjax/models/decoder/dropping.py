@@ -19,6 +19,10 @@ from ivjax.ops.visual_dropout import (
     positions_in,
 )
 
+DropKind = Literal[
+    "uniform", "attention", "uniform0_attention", "uniform1_attention"
+]  # how tokens are chosen
+
 PADDING = -1  # the segment of what stands behind a row's last text
 
 
@@ -36,7 +40,7 @@ class VisualDropout:
 
     layers: tuple[int, ...]
     ratios: tuple[float, ...]
-    kind: Literal["uniform", "attention", "uniform0_attention", "uniform1_attention"] = "attention"
+    kind: DropKind = "attention"
 
     @property
     def uniform_drops(self) -> int:
