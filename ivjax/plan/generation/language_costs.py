@@ -20,7 +20,7 @@ _TURNED = ("attn/q/kernel", "attn/k/kernel", "attn/v/kernel")  # kernels whose p
 
 
 @dataclass(frozen=True)
-class Split:
+class WorkSplit:
     """How the mesh splits the work of the layers.
 
     Attributes:
@@ -38,14 +38,14 @@ class Split:
     words: int
 
 
-def split_of(programs: GenerationPrograms) -> Split:
+def split_of(programs: GenerationPrograms) -> WorkSplit:
     """Returns how a mesh splits the work: what an axis does not divide stays whole."""
     size, tensor = programs.size.language, int(programs.mesh.shape["tensor"])
 
     def ways(count: int) -> int:
         return tensor if count % tensor == 0 else 1
 
-    return Split(programs.rows, tensor, ways(size.heads), ways(size.kv_heads), ways(size.vocabulary))
+    return WorkSplit(programs.rows, tensor, ways(size.heads), ways(size.kv_heads), ways(size.vocabulary))
 
 
 def bytes_of(tree: Any, gathered: bool = False) -> int:
