@@ -93,9 +93,9 @@ class ChatTokenizer:
         found = map(self._opened().vocabulary.find, self.ends)
         return tuple(dict.fromkeys([self.eos, *(number for number in found if number is not None)]))
 
-    def pieces(self, text: str, plain: bool = False) -> list[int]:
+    def pieces(self, text: str, plain: bool = False, inside: bool = False) -> list[int]:
         """Returns the ids of a part of a text; see LanguageTokenizer."""
-        return self._opened().vocabulary.pieces(text, plain)
+        return self._opened().vocabulary.pieces(text, plain, inside)
 
     def special(self, token: str) -> int:
         """Returns the id of a token by its text, such as `<|im_start|>`."""

@@ -43,8 +43,8 @@ class SpmVocabulary:
         # Tokenizers of SentencePiece models write a start token unless their config says no.
         self.opening = () if self.own_bos is None else (self.own_bos,)
 
-    def pieces(self, text: str, plain: bool) -> list[int]:
-        """Returns the ids of a text; with `plain`, special tokens in it are plain text."""
+    def pieces(self, text: str, plain: bool, inside: bool) -> list[int]:
+        """Returns the ids of a text; see LanguageTokenizer."""
         ids: list[int] = []
         text = without_surrogates(text)
         parts = [text] if plain else self._pattern.split(text)
@@ -53,7 +53,7 @@ class SpmVocabulary:
             if number % 2:
                 ids.append(self._tokens[part if part in self._tokens else part.strip()].id)
             elif part:
-                ids += (self._inside if number else self._model).encode(part)
+                ids += (self._inside if number or inside else self._model).encode(part)
         return ids
 
     def find(self, token: str) -> int | None:

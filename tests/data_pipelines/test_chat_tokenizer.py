@@ -98,6 +98,10 @@ def test_added_tokens_take_the_blanks_that_their_flags_say(phi):
     assert tokenizer.pieces("the") == prefixed
     behind = tokenizer.pieces("<|user|>the")[1:]
     assert behind != prefixed and model_of(LLAMA).decode(behind) == "the"
+    assert tokenizer.pieces("the", inside=True) == tokenizer.pieces("the", plain=True, inside=True) == behind
+    # Where every part has one, it makes no difference.
+    old = ChatTokenizer(str(LLAMA))
+    assert old.pieces("the", inside=True) == old.pieces("the") == prefixed
 
 
 def test_special_ids_are_those_of_the_config(phi):

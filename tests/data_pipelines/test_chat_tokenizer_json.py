@@ -83,6 +83,20 @@ def test_texts_come_back_as_the_package_writes_them(kind, request):
         assert "".join(gains) + stream.end() == theirs.decode(ids)
 
 
+def test_a_part_behind_a_special_token_may_have_no_prefix(llama, tmp_path):
+    said = json.loads((llama / "tokenizer.json").read_text())
+    metaspace = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    new = said | {"normalizer": None, "pre_tokenizer": metaspace}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(new))
+    for folder, differs in ((tmp_path, True), (llama, False)):
+        tokenizer = ChatTokenizer(str(folder))
+        whole, start = tokenizer.pieces("</s>house"), tokenizer.pieces("house")
+        for plain in (False, True):
+            assert tokenizer.pieces("house", plain, inside=True) == whole[1:]
+        assert (whole[1:] != start) == differs
+        assert max(start) < tokenizer.vocabulary_size == PIECES
+
+
 def test_tokens_of_the_config_are_added_behind_those_of_the_file(qwen, tmp_path):
     write_qwen(tmp_path / "tokenizer.json")
     added = {"content": "<box>", "special": False, "lstrip": False, "rstrip": False, "normalized": False}
