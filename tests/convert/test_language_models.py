@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ivjax
+from ivjax.convert.catalogue import CatalogueEntry
 from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.conversion import export_file, import_file
 from ivjax.convert.families.dialogue.language_configs import decoder_size
@@ -112,6 +113,11 @@ def test_wqkv_holds_each_groups_queries_then_its_key_then_its_value():
     heads = {part: parts[f"{name}[{part}]"][:, 0].reshape(-1, head)[:, 0] / head for part in "qkv"}
     assert heads["q"].tolist() == [0, 1, 2, 5, 6, 7]
     assert heads["k"].tolist() == [3, 8] and heads["v"].tolist() == [4, 9]
+
+
+def test_the_list_of_families_has_the_names_of_whole_tensors():
+    names = CatalogueEntry(INTERNLM2).as_dict()["tensors"]
+    assert names.count("model.layers.0.attention.wqkv.weight") == 1 and not any("[" in name for name in names)
 
 
 def test_a_larger_vocabulary_is_taken_from_the_file_and_reported():

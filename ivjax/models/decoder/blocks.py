@@ -89,8 +89,8 @@ class Linear(nn.Module):
     bias: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """(B, ..., C) -> (B, ..., features). `keys` (B,) are those of the addition's dropout, in training."""
+    def __call__(self, x: jax.Array, drop: jax.Array | None = None) -> jax.Array:
+        """(B, ..., C) -> (B, ..., features). `drop` (B,): keys of the addition's dropout, in training."""
         x = x.astype(self.dtype)
         shape = (x.shape[-1], self.features)
         y = x @ self.param("kernel", nn.initializers.normal(KERNEL_STD), shape).astype(self.dtype)
@@ -103,7 +103,7 @@ class Linear(nn.Module):
         assert self.lora is not None
         a = self.variable("lora", "a", self._first, (shape[0], self.lora.rank)).value
         b = self.variable("lora", "b", jnp.zeros, (self.lora.rank, shape[1])).value
-        return y + added(without_some(x, self.lora, cast(LoraLayer, self.name), keys), a, b, self.lora.scale)
+        return y + added(without_some(x, self.lora, cast(LoraLayer, self.name), drop), a, b, self.lora.scale)
 
     def _first(self, shape: tuple[int, int]) -> jax.Array:
         # As torch starts a linear layer, and so peft this factor. The other starts at zero: nothing is added.
@@ -117,12 +117,12 @@ def added(x: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
     return (x @ a.astype(x.dtype)) @ b.astype(x.dtype) * scale
 
 
-def without_some(x: jax.Array, lora: Lora, layer: LoraLayer, keys: jax.Array | None) -> jax.Array:
-    """Returns what a layer's factors read of x (B, ..., C): without `keys` (B,) all of it."""
-    if keys is None or not lora.dropout:
+def without_some(x: jax.Array, lora: Lora, layer: LoraLayer, drop: jax.Array | None) -> jax.Array:
+    """Returns what a layer's factors read of x (B, ..., C): without the keys `drop` (B,) all of it."""
+    if drop is None or not lora.dropout:
         return x
     # A draw for each layer, also where several read the same x: the originals have one dropout for each.
-    return dropout(folded(keys, LORA_LAYERS.index(layer)), x, lora.dropout)
+    return dropout(folded(drop, LORA_LAYERS.index(layer)), x, lora.dropout)
 
 
 class SharedAttention(nn.Module):
@@ -216,7 +216,7 @@ class DecoderBlock(nn.Module):
     ) -> Any:
         """x (B, L, C) -> (B, L, C), and the cache with this call's tokens, if there is one.
 
-        `drop` (B,) are keys of the rows' dropout in this layer, in training.
+        `drop` (B,) are the keys of the rows' dropout in this block, in training.
         """
         x = enter_block(x)
         attended, cache = self.attn(self.norm1(x), text, cache, written, drop)

@@ -84,17 +84,23 @@ class DialogueModel:
         placed = jnp.take_along_axis(visual.astype(words.dtype), number[..., None], axis=1)
         return jnp.where(seen[..., None], placed, words)
 
-    def states(self, params: Params, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+    def states(
+        self,
+        params: Params,
+        x: jax.Array,
+        segments: jax.Array | None = None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns the normed last states (B, L, C) of embeddings (B, L, C).
 
         With `segments` (B, L) a token sees tokens of its own segment alone, and positions start again in
-        each. Texts count from 0, and -1 is padding.
+        each. Texts count from 0, and -1 is padding. `keys` (B,) are those of the rows' dropout in training.
         """
         whole = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         positions = whole if segments is None else positions_in(segments)
         text = Text(self.language.turns(positions, x.shape[1]), segments)
         language = params["language"]
-        return self.language.normed(language, self.language.layers(language, x, text))
+        return self.language.normed(language, self.language.layers(language, x, text, keys=keys))
 
     def logits(
         self,
