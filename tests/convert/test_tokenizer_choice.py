@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,32 @@ def test_a_language_model_from_a_folder_of_its_own_brings_its_tokenizer(tmp_path
     write_language_model(tmp_path / "language", LLAMA, "mistral", alone, LLAMA_MODEL)
     found = ivjax.load(f"{tmp_path}/trained.pth?language={tmp_path}/language", sizes=size).tokenizer
     assert found.path == str(tmp_path / "language") and found.visual == -200
+
+
+def test_a_model_is_loaded_without_the_package_that_reads_its_words(tmp_path, monkeypatch):
+    write_language_model(tmp_path / "model", LLAMA, "llama", tiny_with(40))
+    (tmp_path / "model/tokenizer.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    tokenizer = ivjax.load(tmp_path / "model").tokenizer
+    with pytest.raises(
+        UserError, match="read by the package tokenizers, which is not installed: pip install"
+    ):
+        tokenizer.pieces("a")
+
+
+def test_a_folder_with_a_tokenizer_json_alone_is_read_and_checked(tmp_path):
+    pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+    from tests.data_pipelines.tokenizer_files import PIECES, write_qwen
+
+    size = tiny_with(PIECES + 10, qkv_bias=True)
+    write_language_model(tmp_path / "model", LLAMA, "qwen2", size)
+    write_qwen(tmp_path / "model/tokenizer.json")
+    tokenizer = ivjax.load(tmp_path / "model").tokenizer
+    assert tokenizer.pieces("<|im_start|>") == [PIECES + 1] and tokenizer.stops == (PIECES + 2, PIECES)
+    assert "Qwen/Qwen2.5" in tokenizer.published
+    write_language_model(tmp_path / "small", LLAMA, "qwen2", tiny_with(PIECES, qkv_bias=True))
+    with pytest.raises(UserError, match=f"has {PIECES + 3} ids and the model in .* has {PIECES} embeddings"):
+        ivjax.load(tmp_path / "small", tokenizer=tmp_path / "model")
 
 
 def test_ids_beyond_the_embeddings_are_one_sentence(folder, tmp_path):

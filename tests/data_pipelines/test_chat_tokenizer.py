@@ -114,6 +114,17 @@ def test_special_ids_are_those_of_the_config(phi):
     assert pickle.loads(pickle.dumps(tokenizer)).pieces("a") == tokenizer.pieces("a")
 
 
+def test_a_special_token_may_take_the_id_of_a_piece_that_is_not_used():
+    words = model_of(LLAMA).get_piece_size()
+    tokenizer = ChatTokenizer(str(LLAMA), added=(("<|im_end|>", words - 1),), ends=("<|im_end|>", "<none>"))
+    assert tokenizer.pieces("<|im_end|>") == [words - 1] and tokenizer.vocabulary_size == words
+    assert tokenizer.stops == (model_of(LLAMA).eos_id(), words - 1)
+    assert (
+        tokenizer.decode([words - 1]) == "" and tokenizer.decode([words - 1], specials=True) == "<|im_end|>"
+    )
+    assert tokenizer.decode([-200, words + 5]) == ""
+
+
 def test_special_tokens_in_plain_text_are_text(phi):
     tokenizer = ChatTokenizer(str(phi))
     ids = tokenizer.pieces("a <|end|> b", plain=True)
