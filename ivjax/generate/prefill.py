@@ -13,7 +13,7 @@ from ivjax.models.decoder.dropping import PADDING, attended
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
-from ivjax.ops.visual_dropout import best_of, compacted, uniform_losses
+from ivjax.ops.visual_dropout import best_of, compacted, dropped_by
 
 
 def prefill(
@@ -101,13 +101,13 @@ class _Row(NamedTuple):
         x: (B, L, C).
         there: (B, L) bool, whether it is a token of the prompt.
         visual: (B, L) bool.
-        losses: (B, L) int32, the uniform drop that takes it, from 1; 0: none.
+        dropped_by: (B, L) int32, the uniform drop that takes it, from 1; 0: none.
     """
 
     x: jax.Array
     there: jax.Array
     visual: jax.Array
-    losses: jax.Array
+    dropped_by: jax.Array
 
 
 def _tokens_of(prompts: Prompts, options: Decoding) -> _Row:
@@ -117,9 +117,9 @@ def _tokens_of(prompts: Prompts, options: Decoding) -> _Row:
     if options.dropout is None or not options.visual:
         return _Row(x, there, none, none.astype(jnp.int32))
     assert prompts.visual is not None, "visual dropout needs to know which tokens are visual"
-    losses = uniform_losses(options.visual, options.dropout.ratios, options.dropout.uniform_drops)
+    numbers = dropped_by(options.visual, options.dropout.ratios, options.dropout.uniform_drops)
     number = jnp.clip(jnp.cumsum(prompts.visual, axis=1) - 1, 0, options.visual - 1)
-    return _Row(x, there, prompts.visual, jnp.where(prompts.visual, jnp.asarray(losses)[number], 0))
+    return _Row(x, there, prompts.visual, jnp.where(prompts.visual, jnp.asarray(numbers)[number], 0))
 
 
 def _dropped(model: LanguageModel, params: Params, row: _Row, options: Decoding, number: int) -> _Row:
@@ -128,7 +128,7 @@ def _dropped(model: LanguageModel, params: Params, row: _Row, options: Decoding,
     assert dropout is not None
     counts = dropout.counts(options.visual)
     if number <= dropout.uniform_drops:
-        keep = row.losses != number
+        keep = row.dropped_by != number
     else:
         starts = length - row.there.sum(1, keepdims=True)
         positions = jnp.maximum(jnp.arange(length) - starts, 0)

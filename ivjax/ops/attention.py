@@ -93,7 +93,7 @@ def _choose(q: jax.Array, k: jax.Array) -> str:
 
 
 def _dense(
-    q, k, v, causal, q_segments, kv_segments, implementation, queries=None, keys=None, window=None
+    q, k, v, causal, q_segments, kv_segments, implementation, q_lengths=None, kv_lengths=None, window=None
 ) -> jax.Array:
     mask = None
     if q_segments is not None:
@@ -104,8 +104,8 @@ def _dense(
         v,
         mask=mask,
         is_causal=causal,
-        query_seq_lengths=queries,
-        key_value_seq_lengths=keys,
+        query_seq_lengths=q_lengths,
+        key_value_seq_lengths=kv_lengths,
         local_window_size=None if window is None else (window - 1, 0),
         implementation=implementation,
     )

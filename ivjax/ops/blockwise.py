@@ -65,6 +65,7 @@ def attend_in_blocks(
 
 
 def _padded(x: jax.Array, value: int = 0) -> jax.Array:
+    """Pads tokens to whole blocks; fewer than a block become one, of a multiple of 8 as TPUs lay them out."""
     block = min(BLOCK, -(-x.shape[1] // 8) * 8)
     widths = [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2)
     return jnp.pad(x, widths, constant_values=value)

@@ -19,20 +19,25 @@ def evenly_spaced(count: int, kept: int) -> np.ndarray:
 
 
 def kept_counts(count: int, ratios: Sequence[float]) -> tuple[int, ...]:
-    """Returns how many of `count` visual tokens are there in each stage; the first ratio is 1."""
+    """Returns how many of `count` visual tokens are left before the first drop and after each.
+
+    The first ratio is 1. Each is one of all tokens, rounded down as in the original.
+    """
     return tuple(int(count * ratio) for ratio in ratios)
 
 
-def uniform_losses(count: int, ratios: Sequence[float], stages: int) -> np.ndarray:
-    """Returns for each of `count` visual tokens the stage that drops it, 1 or later, of the first `stages`
-    drops, which are uniform; 0 for those that stay: (count,) int32."""
+def dropped_by(count: int, ratios: Sequence[float], drops: int) -> np.ndarray:
+    """Returns the number of the drop that takes each visual token, from 1, or 0: (count,) int32.
+
+    Only the first `drops` drops are counted, which are uniform: of them it is known beforehand.
+    """
     counts, left = kept_counts(count, ratios), np.arange(count)
-    losses = np.zeros(count, np.int32)
-    for stage in range(stages):
-        kept = left[evenly_spaced(counts[stage], counts[stage + 1])]
-        losses[np.setdiff1d(left, kept)] = stage + 1
+    numbers = np.zeros(count, np.int32)
+    for drop in range(drops):
+        kept = left[evenly_spaced(counts[drop], counts[drop + 1])]
+        numbers[np.setdiff1d(left, kept)] = drop + 1
         left = kept
-    return losses
+    return numbers
 
 
 def logits_to(q: jax.Array, k: jax.Array) -> jax.Array:
@@ -45,7 +50,7 @@ def logits_to(q: jax.Array, k: jax.Array) -> jax.Array:
 def attention_of(
     logits: jax.Array, asking: jax.Array, valid: jax.Array, segments: jax.Array | None = None
 ) -> jax.Array:
-    """Returns how much a few queries attend to each token, mean of heads and queries: (B, L) float32.
+    """Returns how much a few queries attend to each token, the mean of heads and queries: (B, L) float32.
 
     Of logits (B, H, R, L) of queries that stand at places `asking` (B, R) and count where `valid` (B, R). A
     query sees the keys of its own segment up to its place.

@@ -13,7 +13,7 @@ from ivjax.models.decoder.blocks import Text
 from ivjax.models.decoder.dropping import Tokens, run_dropping
 from ivjax.models.decoder.sizes import LanguageSize, Rotary
 from ivjax.ops.trees import map_with_path
-from ivjax.ops.visual_dropout import uniform_losses
+from ivjax.ops.visual_dropout import dropped_by
 from tests.models.params import any_params
 
 VISUAL = 60  # the id that stands for a visual token
@@ -93,7 +93,7 @@ def logits_after_dropping(model, params, prompts, answers, dropout):
     visual = (ids == VISUAL) & (places < lengths[:, None] - count)
     seen = int(visual[0].sum())
     lost = np.zeros(ids.shape, np.int32)
-    lost[visual] = np.tile(uniform_losses(seen, dropout.ratios, dropout.uniform_drops), len(rows))
+    lost[visual] = np.tile(dropped_by(seen, dropout.ratios, dropout.uniform_drops), len(rows))
     there = places < lengths[:, None]
     # As labels, the places of tokens say where they stood at first.
     tokens = Tokens(

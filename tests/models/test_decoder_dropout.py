@@ -9,7 +9,7 @@ from ivjax.convert.families.dialogue.language_configs import decoder_size
 from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.experiment.computing import Compute
 from ivjax.models.decoder.dropping import Tokens, VisualDropout, attended, dropped, places_of, run_dropping
-from ivjax.ops.visual_dropout import kept_counts, positions_in, uniform_losses
+from ivjax.ops.visual_dropout import dropped_by, kept_counts, positions_in
 from tests.convert.tables import import_tensors
 from tests.goldens import Golden, close, close_gradient
 from tests.models.test_decoder import exported, losses
@@ -45,7 +45,7 @@ class Case:
         self.quotas = np.zeros((drops, rows, 1), np.int32)
         for row, (first, count) in enumerate(zip(self.facts["pre"], self.facts["nvis"], strict=True)):
             visual[row, first : first + count] = True
-            lost[row, first : first + count] = uniform_losses(
+            lost[row, first : first + count] = dropped_by(
                 count, self.dropout.ratios, self.dropout.uniform_drops
             )
             self.quotas[:, row, 0] = kept_counts(count, self.dropout.ratios)[1:]

@@ -100,6 +100,16 @@ def test_without_merging_every_joined_token_goes_through_the_mlp(still):
     close(found[:, 0], hidden @ params["mlp"]["fc2"]["kernel"] + params["mlp"]["fc2"]["bias"])
 
 
+def test_an_image_that_is_not_merged_costs_its_mlp_alone():
+    size = ProjectorSize(16, 8, frame_tokens=4, image_tokens=None, heads=2)
+    assert size.flops(1, (1, 4, 4)) == 2 * 16 * 8 * (16 + 8)
+    # Two clips of four frames: 64 tokens in 8 channels, and further steps that add a third.
+    merged = 2 * 4 / 3 * 2 * (64 / 2) ** 2 * 8
+    np.testing.assert_allclose(size.flops(8, (1, 4, 4)), merged + 2 * 32 * 8 * (16 + 8))
+    with pytest.raises(ValueError, match="image_tokens=None merges nothing"):
+        merge_clips(size, jnp.ones((1, 1, 16, 16)))
+
+
 def test_a_video_that_does_not_divide_into_clips_is_refused():
     size = ProjectorSize(16, 8, frame_tokens=4, heads=2)
     bridge = size.build(FLOAT32)

@@ -9,11 +9,11 @@ from ivjax.ops.visual_dropout import (
     attention_of,
     best_of,
     compacted,
+    dropped_by,
     evenly_spaced,
     kept_counts,
     logits_to,
     positions_in,
-    uniform_losses,
 )
 
 
@@ -41,11 +41,11 @@ def test_spacing_differs_from_a_division_of_integers_where_torch_does():
 def test_uniform_drops_take_tokens_of_those_that_are_left():
     ratios = (1.0, 0.5, 0.25)
     assert kept_counts(9, ratios) == (9, 4, 2)
-    losses = uniform_losses(9, ratios, 2)
-    left = np.flatnonzero(losses != 1)
+    drops = dropped_by(9, ratios, 2)
+    left = np.flatnonzero(drops != 1)
     np.testing.assert_array_equal(left, evenly_spaced(9, 4))
-    np.testing.assert_array_equal(np.flatnonzero(losses == 0), left[evenly_spaced(4, 2)])
-    assert not uniform_losses(9, ratios, 0).any()
+    np.testing.assert_array_equal(np.flatnonzero(drops == 0), left[evenly_spaced(4, 2)])
+    assert not dropped_by(9, ratios, 0).any()
 
 
 def test_attention_is_the_mean_of_heads_and_of_the_queries_that_ask():

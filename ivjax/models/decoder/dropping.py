@@ -64,14 +64,14 @@ class Tokens(NamedTuple):
     Attributes:
         segments: (B, L) int32, the text that each belongs to, from 0; PADDING behind the last.
         visual: (B, L) bool, whether it is a visual token.
-        losses: (B, L) int32, the drop that takes it, for uniform drops (from 1; 0: none).
+        dropped_by: (B, L) int32, the drop that takes it, for uniform drops (from 1; 0: none).
         asking: (B, L) bool, whether it is the last before an answer.
         labels: (B, L) int32, what the model should have said for it; -100: nothing.
     """
 
     segments: jax.Array
     visual: jax.Array
-    losses: jax.Array
+    dropped_by: jax.Array
     asking: jax.Array
     labels: jax.Array
 
@@ -128,7 +128,7 @@ def dropped(
     quotas (B, texts): visual tokens of each text that stay.
     """
     if number <= dropout.uniform_drops:
-        keep = tokens.losses != number
+        keep = tokens.dropped_by != number
     else:
         asking = jnp.argsort(~tokens.asking, axis=1, stable=True)[:, :questions]
         valid = jnp.take_along_axis(tokens.asking, asking, axis=1)

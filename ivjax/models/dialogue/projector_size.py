@@ -57,11 +57,15 @@ class ProjectorSize:
 
     def tokens(self, frames: int, grid: Grid) -> int:
         """Visual tokens that a video of so many frames becomes; raises if it has no whole clips."""
-        kept = self.image_tokens if frames == 1 else self.frame_tokens
+        kept = self.kept(frames)
         if kept is None:
             return frames * self._frame(grid)
         self.clips(frames)
         return frames * kept
+
+    def kept(self, frames: int) -> int | None:
+        """Visual tokens of each of so many frames; None if nothing is merged."""
+        return self.image_tokens if frames == 1 else self.frame_tokens
 
     def joined_frames(self, frames: int, segment: int) -> int:
         """The frames of whole segments and clips; see BridgeSize.joined_frames."""
@@ -87,13 +91,13 @@ class ProjectorSize:
 
     def flops(self, frames: int, grid: Grid) -> float:
         """Forward FLOPs per video of so many frames: the scores of the merging's first step, and the MLP."""
-        kept, merged = self.tokens(frames, grid), 0.0
-        if self.frame_tokens is not None:
+        tokens, merged = self.tokens(frames, grid), 0.0
+        if self.kept(frames) is not None:
             clips = self.clips(frames)
             # Each further step compares half as many tokens, so all together are 4/3 of the first.
             pairs = (frames * self._frame(grid) / clips) ** 2 / 4
             merged = clips * 4 / 3 * 2 * pairs * self.joined / self.heads
-        return merged + 2.0 * kept * self.out * (self.joined + self.out)
+        return merged + 2.0 * tokens * self.out * (self.joined + self.out)
 
     def check(self, name: str, vision: VideoTowerSize) -> None:
         """Raises if the bridge at `stage.<name>` cannot stand behind the tower."""

@@ -36,8 +36,8 @@ class JointAttention(nn.Module):
         q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
         # Every query sees the keys of segment 0. The originals add -10000 to the others' logits instead.
         segments = None if mask is None else jnp.where(mask, 0, 1).astype(jnp.int32)
-        own = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
-        out = attend(q, k, v, q_segments=own, kv_segments=segments).reshape(x.shape)
+        all_zero = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
+        out = attend(q, k, v, q_segments=all_zero, kv_segments=segments).reshape(x.shape)
         return dense(x.shape[-1], self.dtype, "proj")(out)
 
 
@@ -50,11 +50,11 @@ class CrossAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, seen: jax.Array) -> jax.Array:
-        """x (B, n, C), seen (B, N, D) -> (B, n, C)."""
+    def __call__(self, x: jax.Array, tokens: jax.Array) -> jax.Array:
+        """x (B, n, C), tokens (B, N, D) -> (B, n, C)."""
         q, k, v = (
             dense(self.hidden, self.dtype, name)(y).reshape(*y.shape[:2], self.heads, -1)
-            for name, y in (("q", x), ("k", seen), ("v", seen))
+            for name, y in (("q", x), ("k", tokens), ("v", tokens))
         )
         q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
         out = dense(self.hidden, self.dtype, "proj")(attend(q, k, v).reshape(x.shape))
@@ -106,8 +106,8 @@ class QFormer(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, seen: jax.Array, ids: jax.Array | None, mask: jax.Array | None) -> jax.Array:
-        """seen (B, N, D), ids and mask (B, L) or None -> (B, n, out) of the n queries."""
+    def __call__(self, tokens: jax.Array, ids: jax.Array | None, mask: jax.Array | None) -> jax.Array:
+        """tokens (B, N, D), ids and mask (B, L) or None -> (B, n, out) of the n queries."""
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
         start = nn.initializers.normal(0.02)
         queries = self.param("query_tokens", start, (1, size.queries, size.hidden))
@@ -116,7 +116,7 @@ class QFormer(nn.Module):
             shape = (1, size.extra_queries, size.hidden)
             extra = self.param("extra_query_tokens", nn.initializers.zeros, shape)
             queries = jnp.concatenate([queries, extra], axis=1)
-        x, seen_keys = jnp.broadcast_to(queries, (len(seen), *queries.shape[1:])), None
+        x, key_mask = jnp.broadcast_to(queries, (len(tokens), *queries.shape[1:])), None
         if size.reads_text:
             words = self.param("word_embed", start, (size.vocabulary, size.hidden))
             places = self.param("place_embed", start, (size.places, size.hidden))
@@ -124,9 +124,9 @@ class QFormer(nn.Module):
                 # Queries have no places. Words count from the first slot, also where padding stands there.
                 x = jnp.concatenate([x, words[ids] + places[: ids.shape[1]]], axis=1)
                 all_queries = jnp.ones((len(ids), queries.shape[1]), bool)
-                seen_keys = jnp.concatenate([all_queries, mask > 0], axis=1)
+                key_mask = jnp.concatenate([all_queries, mask > 0], axis=1)
         x = layer_norm("norm", dtype, _EPSILON)(x.astype(dtype))
-        seen = layer_norm("input_norm", dtype, _EPSILON)(seen)
+        tokens = layer_norm("input_norm", dtype, _EPSILON)(tokens)
         if self.is_initializing():
             # Drawn without being run. In a call, Flax would draw a `param` again to compare its shapes, and
             # to trace all draws takes longer than to trace the layers.
@@ -134,14 +134,19 @@ class QFormer(nn.Module):
             self.param("blocks", lambda key: _draw(layer, key, size.depth))
             self.param("cross", lambda key: _draw(cross, key, size.crosses))
         else:
-            x = run_layers(size, self.compute, dict(self.variables["params"]), x, seen, seen_keys)
+            x = run_layers(size, self.compute, dict(self.variables["params"]), x, tokens, key_mask)
         return dense(size.out, dtype, "proj")(x[:, : queries.shape[1]])
 
 
 def run_layers(
-    size: QFormerSize, compute: Compute, params: Params, x: jax.Array, seen: jax.Array, mask: jax.Array | None
+    size: QFormerSize,
+    compute: Compute,
+    params: Params,
+    x: jax.Array,
+    tokens: jax.Array,
+    mask: jax.Array | None,
 ) -> jax.Array:
-    """Runs all layers on queries and words x (B, n + L, C), with the tower's tokens seen (B, N, D).
+    """Runs all layers on queries and words x (B, n + L, C), with the tower's tokens (B, N, D).
 
     params: the stacks `blocks` and `cross`. mask (B, n + L): the keys that are seen; None for all.
     """
@@ -149,15 +154,15 @@ def run_layers(
     layer, cross = QFormerLayer(size, dtype, parent=None), _cross(size, dtype)
     count = size.queries + size.extra_queries
 
-    def group(x: jax.Array, layers: Params, across: Params) -> jax.Array:
+    def group(x: jax.Array, layers: Params, cross_params: Params) -> jax.Array:
         """A few layers, of which the first looks at the tower's tokens."""
         for number in range(len(jax.tree.leaves(layers)[0])):
-            own = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
-            x = cast(jax.Array, layer.apply(own, x, mask, method="joint"))
+            variables = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
+            x = cast(jax.Array, layer.apply(variables, x, mask, method="joint"))
             queries, words = x[:, :count], x[:, count:]
             if number == 0:
-                queries = cast(jax.Array, cross.apply({"params": across}, queries, seen))
-            x = cast(jax.Array, layer.apply(own, queries, words, method="apart"))
+                queries = cast(jax.Array, cross.apply({"params": cross_params}, queries, tokens))
+            x = cast(jax.Array, layer.apply(variables, queries, words, method="apart"))
         return x
 
     whole = size.depth // every
