@@ -90,7 +90,7 @@ class ProjectorSize:
         return frames // self.clip_frames
 
     def flops(self, frames: int, grid: Grid) -> float:
-        """Forward FLOPs per video of so many frames: the scores of the merging's first step, and the MLP."""
+        """Forward FLOPs per video of so many frames: the scores of merging, and the MLP."""
         tokens, merged = self.tokens(frames, grid), 0.0
         if self.kept(frames) is not None:
             clips = self.clips(frames)
