@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.generate.decoding import Decoding, decode, next_logits
-from ivjax.generate.generator import Generator, row_keys
+from ivjax.generate.generator import Generator, row_keys, run_prefill
 from ivjax.generate.prefill import prefill, prompt_logits
 from ivjax.generate.prompts import Prompts, on_the_right
 from ivjax.models.decoder.dropping import VisualDropout
+from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.generate.whole_pass import (
@@ -177,3 +179,21 @@ def test_four_devices_under_tensor_and_fsdp_go_on_as_one():
         layers, batch, heads, slots, width = run.cache.keys.shape
         held = run.cache.keys.sharding.shard_shape(run.cache.keys.shape)
         assert held == (layers, batch // 2, heads // 2, slots, width)
+
+
+def temporaries(length, **changes):
+    """Bytes that the compiled prefill of a prompt of so many tokens stores beside prompt and cache."""
+    model = LanguageSize.PRESETS["tiny"].build(Compute("float32"))
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    options = Decoding(new=8, chunk=256, **changes)
+    x = jax.ShapeDtypeStruct((1, length, model.size.width), jnp.float32)
+    prompts = Prompts(x, jax.ShapeDtypeStruct((1,), jnp.int32))
+    keys = jax.eval_shape(lambda: row_keys(0, range(1)))
+    compiled = run_prefill.lower(model, params, prompts, keys, options).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("cache", ["compute", pytest.param("int8", marks=pytest.mark.slow)])
+def test_temporaries_of_prefill_are_those_of_a_chunk(cache):
+    # A copy of one layer's keys, or a matrix of all tokens, would grow with the prompt.
+    assert temporaries(16384, cache=cache) < 1.05 * temporaries(8192, cache=cache)
