@@ -110,12 +110,11 @@ def estimate_times(
     (vision, bridge), _ = _seeing(programs, topology.chip.platform)
     own, grid = size.segment(frames)
     prefill = language_costs.prefill_flops(programs, programs.prompt)
-    step = size.language.flops(1, programs.prompt + request.new // 2)
     flops = {
         "vision": rows * sum(size.vision.flops().values()) * frames / own,
         "bridge": rows * size.bridge.flops(frames, grid),
         "prefill": rows * sum(prefill.values()),
-        "decode": rows * sum(step.values()),
+        "decode": rows * language_costs.decode_flops(programs),
     }
     costs = {
         "vision": repeated(vision, batches),

@@ -71,6 +71,15 @@ def prefill_flops(programs: GenerationPrograms, length: int) -> dict[str, float]
     return {**found, "head": size.flops(1)["head"]}
 
 
+def decode_flops(programs: GenerationPrograms) -> float:
+    """Returns the FLOPs of a token in the middle of an answer."""
+    size, options, found = programs.size.language, programs.options, 0.0
+    for (first, last), length in zip(options.runs(size.depth), options.lengths(programs.prompt), strict=True):
+        layers = replace(size, depth=last - first).flops(1, length + options.new // 2)
+        found += layers["blocks"] + layers["attention"]
+    return found + size.flops(1)["head"]
+
+
 def prefill_costs(programs: GenerationPrograms) -> Costs:
     """Returns what reading the prompts costs a device, their padding included."""
     size, split, options = programs.size.language, split_of(programs), programs.options
