@@ -138,7 +138,7 @@ segment_sum.defvjp(_segment_sum_forward, _segment_sum_backward)
 def _row_by_row(x: jax.Array, places: jax.Array, count: int) -> jax.Array:
     """The sums on one CPU: a loop that adds each row in place.
 
-    At 8 clips of 1024 tokens of 4096 channels it takes 12 ms, a scatter-add 190 and a one-hot product 135.
+    At 8 clips of 1024 tokens of 4096 channels it takes 14 ms, a scatter-add 113 and a one-hot product 92.
     """
     batch, length, width = x.shape
     rows = x.reshape(batch * length, width)
