@@ -87,7 +87,7 @@ def _choose(q: jax.Array, k: jax.Array) -> str:
     if backend == "tpu":
         return "splash"
     # cuDNN's attention takes half precision only, in heads of a multiple of 8 channels, at most 128. It
-    # raises on anything else, and so does a CPU, rather than fall back.
+    # raises on anything else instead of falling back.
     fits_cudnn = q.dtype != jnp.float32 and width % 8 == 0 and width <= 128
     return "cudnn" if fits_cudnn else "xla"
 

@@ -56,20 +56,25 @@ def test_s3_tome_merge_decides_and_averages_as_the_original():
 def test_s3_tome_merge_agrees_after_every_step():
     golden, merges = golden_merges()
     for name, case in golden.config["cases"].items():
-        for step, found in enumerate(merges[name]):
+        count = case["num_tokens"]
+        assignment = np.tile(np.arange(count), (case["batch"], 1))
+        for step, (found, merged) in enumerate(zip(merges[name], case["r_list"], strict=True)):
             np.testing.assert_array_equal(found.sizes, golden[f"outputs/{name}/step{step}/size"])
-        first = merges[name][0]
-        np.testing.assert_allclose(first.tokens, golden[f"outputs/{name}/step0/x"], **FLOATS)
-        assert_first_step(golden, name, first.assignment, case["r_list"][0])
+            places = places_after(golden, f"outputs/{name}/step{step}", count, merged)
+            assignment, count = np.take_along_axis(places, assignment, axis=1), count - merged
+            np.testing.assert_array_equal(found.assignment, assignment, err_msg=f"{name}, step {step}")
+        first = golden[f"outputs/{name}/step0/x"]
+        np.testing.assert_allclose(merges[name][0].tokens, first, **FLOATS)
 
 
-def assert_first_step(golden, name, assignment, merges):
-    """The even tokens go where the original's ranking and choice send them, the odd ones behind them."""
-    order, choice = golden[f"outputs/{name}/step0/edge_idx"], golden[f"outputs/{name}/step0/node_idx"]
-    rank, left = np.argsort(order, axis=-1), order.shape[1] - merges
-    np.testing.assert_array_equal(assignment[:, ::2], np.where(rank < merges, left + choice, rank - merges))
-    odd = assignment[:, 1::2]
-    np.testing.assert_array_equal(odd, np.broadcast_to(left + np.arange(odd.shape[1]), odd.shape))
+def places_after(golden, step, count, merged):
+    """Where the original's ranking and choice send each of `count` tokens: even ones, and odd ones behind."""
+    order, choice = golden[f"{step}/edge_idx"], golden[f"{step}/node_idx"]
+    rank, left = np.argsort(order, axis=-1), order.shape[1] - merged
+    places = np.empty((len(order), count), int)
+    places[:, ::2] = np.where(rank < merged, left + choice, rank - merged)
+    places[:, 1::2] = left + np.arange(count // 2)
+    return places
 
 
 @pytest.mark.golden

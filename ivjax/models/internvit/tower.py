@@ -81,7 +81,8 @@ class InternVit(nn.Module):
         cls = self.param("cls_token", nn.initializers.normal(0.02), (1, 1, size.width)) + cls_place
         cls = jnp.broadcast_to(cls.astype(dtype), (len(patches), 1, size.width))
         x = jnp.concatenate([cls, embed(standardise(patches)) + places.astype(dtype)], axis=1)
-        keep = keep if keep is None else jnp.repeat(keep, frames, axis=2)
+        if keep is not None:
+            keep = jnp.repeat(keep, frames, axis=2)
         # Tokens of several frames are only in the tower's order once their frames are joined.
         inside = wanted if frames == 1 else None
         block = InternVitBlock(size, dtype, name="blocks")
@@ -110,10 +111,9 @@ class InternVit(nn.Module):
 
 def _by_frame(visible: jax.Array, frames: int, patches: int) -> jax.Array:
     """Tokens (B, T + n) of clips of T frames, class tokens first -> patches (B * T, n / T) of each frame."""
-    seen = visible[:, frames:] - frames
-    return (seen.reshape(len(seen), frames, -1) - patches * jnp.arange(frames)[:, None]).reshape(
-        len(seen) * frames, -1
-    )
+    seen = (visible[:, frames:] - frames).reshape(len(visible), frames, -1)
+    inside = seen - patches * jnp.arange(frames)[:, None]
+    return inside.reshape(len(visible) * frames, -1)
 
 
 def _joined(x: jax.Array, frames: int) -> jax.Array:
