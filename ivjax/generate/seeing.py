@@ -33,11 +33,12 @@ def see_in_batches(
     model.size.visual_tokens(frames)  # raises before anything is encoded
     rows = video.reshape(-1, model.size.clip_frames(frames), *video.shape[2:])
     if question is not None:
-        question = Question(*(np.repeat(np.asarray(part), len(rows) // videos, axis=0) for part in question))
+        # Each clip is asked what its video is.
+        question = Question(*(jnp.repeat(part, len(rows) // videos, axis=0) for part in question))
     clips, found = min(clips, len(rows)), []
     for first in range(0, len(rows), clips):
         # The last batch is filled up with its last clip, so that one program does for all.
         places = np.minimum(np.arange(first, first + clips), len(rows) - 1)
-        asked = None if question is None else Question(*(part[places] for part in question))
+        asked = None if question is None else Question(question.ids[places], question.mask[places])
         found.append(run_see(model, params, rows[places], asked)[: len(rows) - first])
     return jnp.concatenate(found).reshape(videos, -1, found[0].shape[-1])

@@ -1,7 +1,8 @@
 """Plans of generation: bytes and FLOPs against hand calculation, meshes, words, and what is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -11,7 +12,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.plan.estimate import mesh_of
-from ivjax.plan.generation import search
+from ivjax.plan.generation import request, search
 from ivjax.plan.generation.generation_plan import plan_generation
 from ivjax.plan.generation.language_costs import bytes_of, prefill_flops
 from ivjax.plan.generation.programs import GenerationPrograms
@@ -175,6 +176,19 @@ def test_plan_prints_json_from_the_command_line(capsys):
 def test_impossible_generations_get_one_sentence(words, problem, capsys):
     assert main(["plan", *words, "--topology", "v5p:1x1x1"]) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_a_config_is_planned_by_the_dialogue_model_that_it_trains(monkeypatch):
+    @dataclass(frozen=True)
+    class Stage:
+        steps: int
+        model: object
+
+    asked = []
+    experiment = SimpleNamespace(stage=Stage(3, TINY))
+    monkeypatch.setattr(request, "load_experiment", lambda *words: asked.append(words) or experiment)
+    assert request.dialogue_named("chat_tiny", ("batch=4",)) is TINY
+    assert asked == [("chat_tiny", ("batch=4",))]
 
 
 def test_a_request_is_read():

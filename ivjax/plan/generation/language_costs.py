@@ -203,13 +203,13 @@ def _send(costs: Costs, programs: GenerationPrograms, tokens: int, layers: int, 
     if shape["tensor"] > 1:
         # The outputs of attention and MLP are summed over the axis: twice what a gather sends.
         size = tokens * width * programs.model.language.dtype.itemsize
-        costs.sent["tensor"] += 2 * layers * 2 * size * (shape["tensor"] - 1) / shape["tensor"]
+        costs.sent["tensor"] += 2 * layers * 2 * size * (shape["tensor"] - 1) // shape["tensor"]
     if shape["fsdp"] > 1:
-        costs.sent["fsdp"] += gathered * (shape["fsdp"] - 1) / shape["fsdp"]
+        costs.sent["fsdp"] += round(gathered * (shape["fsdp"] - 1) / shape["fsdp"])
 
 
 def _send_logits(costs: Costs, programs: GenerationPrograms) -> None:
     split = split_of(programs)
     if split.words > 1:
         size = 4 * split.rows * programs.size.language.vocabulary
-        costs.sent["tensor"] += size * (split.words - 1) / split.words
+        costs.sent["tensor"] += size * (split.words - 1) // split.words

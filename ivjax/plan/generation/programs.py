@@ -100,8 +100,8 @@ class GenerationPrograms:
         """Batches of clips that are encoded, one after the other."""
         return -(-self.all_clips // self.clips)
 
-    def array(self, shape: tuple[int, ...], dtype: Any, *names: str | None) -> jax.ShapeDtypeStruct:
-        """Returns a shape that lies on the mesh as an activation with these names of axes does."""
+    def array(self, shape: tuple[int, ...], dtype: Any, *names: str | None) -> Any:
+        """Returns the shape of an array that lies on the mesh as an activation with these axes does."""
         names = names or (None,) * len(shape)
         return jax.ShapeDtypeStruct(
             shape, dtype, sharding=NamedSharding(self.mesh, activation_spec(shape, names))
@@ -115,13 +115,13 @@ class GenerationPrograms:
         return found
 
     @property
-    def pixels(self) -> jax.ShapeDtypeStruct:
+    def pixels(self) -> Any:
         """A batch of clips."""
         shape = (self.clips, self.size.clip_frames(self.request.frames), *self.size.vision.image, 3)
         return self.array(shape, jnp.uint8, "batch", None, None, None, None)
 
     @property
-    def seen(self) -> jax.ShapeDtypeStruct:
+    def seen(self) -> Any:
         """Visual tokens of all rows."""
         shape = (self.request.batch, self.visual, self.size.language.width)
         return self.array(shape, self.model.language.dtype, "batch", None, None)
@@ -154,7 +154,7 @@ class GenerationPrograms:
         return tuple(found)
 
     @property
-    def keys(self) -> jax.ShapeDtypeStruct:
+    def keys(self) -> Any:
         """Keys of random numbers of all rows."""
         found = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), self.request.batch))
         return self.array(found.shape, found.dtype)

@@ -1,6 +1,7 @@
 """Searches for the mesh that answers fastest, and for the smallest slices on which a generation fits."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -90,7 +91,7 @@ def compiled(job: GenerationJob, plan: GenerationPlan) -> GenerationPlan:
     with compiling(plan.topology, mesh):
         programs = GenerationPrograms(job.size, job.request, mesh)
         for name in PROGRAMS:
-            found[name] = compile_program(lambda name=name: programs.lower(name), plan.topology, mesh)
+            found[name] = compile_program(functools.partial(programs.lower, name), plan.topology, mesh)
     return dataclasses.replace(plan, compiled=found)
 
 
