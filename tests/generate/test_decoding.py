@@ -153,7 +153,7 @@ def test_an_int8_cache_is_close(whole):
         (mine.values, mine.value_scales, cache.values),
     ):
         bound = np.abs(wanted[0]).max(-1, keepdims=True) / 254
-        assert np.all(np.abs(stored[0] * scale[0] - wanted[0]) <= bound * 1.001 + 1e-9)
+        assert np.all(np.abs(stored[0] * scale[0][..., None] - wanted[0]) <= bound * 1.001 + 1e-9)
     # Through all layers: a twentieth of the spread of the logits.
     moved = np.sqrt(np.mean((logits - exact) ** 2))
     assert moved < 0.05 * np.std(exact)

@@ -20,8 +20,8 @@ class Cache(NamedTuple):
     Attributes:
         keys: (layers, B, G, M, D), already turned to their positions.
         values: (layers, B, G, M, D).
-        key_scales: (layers, B, G, M, 1) float32, what int8 keys are multiplied by; None: keys are no int8.
-        value_scales: (layers, B, G, M, 1) float32, the same for values.
+        key_scales: (layers, B, G, M) float32, what int8 keys are multiplied by; None: keys are no int8.
+        value_scales: (layers, B, G, M) float32, the same for values.
     """
 
     keys: jax.Array
@@ -48,12 +48,13 @@ def empty_cache(
     shape = (layers, batch, heads, slots, width)
 
     def zeros(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-        return constrain(jnp.zeros(shape, dtype), None, "batch", "heads", None, None)
+        axes = (None, "batch", "heads", None, None)
+        return constrain(jnp.zeros(shape, dtype), *axes[: len(shape)])
 
     if stored == "compute":
         return Cache(zeros(shape, dtype), zeros(shape, dtype))
-    scales = (*shape[:-1], 1)
-    return Cache(*(zeros(shape, jnp.int8) for _ in "kv"), *(zeros(scales, jnp.float32) for _ in "kv"))
+    # Without an axis of one number: TPUs would lay it out anew in every call.
+    return Cache(*(zeros(shape, jnp.int8) for _ in "kv"), *(zeros(shape[:-1], jnp.float32) for _ in "kv"))
 
 
 def with_tokens(
@@ -77,7 +78,7 @@ def stored_tokens(
     def taken(stored: jax.Array, scales: jax.Array | None) -> jax.Array:
         found = _part(stored, layer, start, count)
         if scales is not None:
-            found = found * _part(scales, layer, start, count)
+            found = found * _part(scales, layer, start, count)[..., None]
         return found.astype(dtype)
 
     return taken(cache.keys, cache.key_scales), taken(cache.values, cache.value_scales)
@@ -85,17 +86,21 @@ def stored_tokens(
 
 def _put(old: jax.Array, new: jax.Array, layer: jax.Array | int, start: jax.Array) -> jax.Array:
     new = new.astype(old.dtype).swapaxes(1, 2)[None]
-    return jax.lax.dynamic_update_slice(old, new, (layer, 0, 0, start, 0))
+    return jax.lax.dynamic_update_slice(old, new, _corner(old, layer, start))
 
 
 def _part(stored: jax.Array, layer: jax.Array | int, start: jax.Array, count: int) -> jax.Array:
-    shape = (1, *stored.shape[1:3], count, stored.shape[4])
-    return jax.lax.dynamic_slice(stored, (layer, 0, 0, start, 0), shape)[0]
+    shape = (1, *stored.shape[1:3], count, *stored.shape[4:])
+    return jax.lax.dynamic_slice(stored, _corner(stored, layer, start), shape)[0]
+
+
+def _corner(stored: jax.Array, layer: jax.Array | int, start: jax.Array) -> tuple[jax.Array | int, ...]:
+    return (layer, 0, 0, start, 0)[: stored.ndim]
 
 
 def _rounded(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """int8 numbers, and the scale of each token and head."""
     wide = x.astype(jnp.float32)
     # The floor keeps a token of zeros from a division by zero.
-    scale = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1, keepdims=True), 1e-8) / 127
-    return jnp.round(wide / scale).astype(jnp.int8), scale
+    scale = jnp.maximum(jnp.max(jnp.abs(wide), axis=-1), 1e-8) / 127
+    return jnp.round(wide / scale[..., None]).astype(jnp.int8), scale

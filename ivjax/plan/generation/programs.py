@@ -14,7 +14,7 @@ from ivjax.generate.decoding import Decoded, Decoding, RunCache
 from ivjax.generate.generator import run_decode, run_prefill
 from ivjax.generate.prompts import Prompts, bucket_length
 from ivjax.generate.seeing import run_see
-from ivjax.models.decoder.cache import empty_cache
+from ivjax.models.decoder.cache import Cache, empty_cache
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.ops.cut import Params
@@ -147,11 +147,15 @@ class GenerationPrograms:
             cache = jax.eval_shape(
                 lambda make=make: make(size.head, self.model.language.dtype, options.cache)
             )
-            placed = jax.tree.map(
-                lambda leaf: self.array(leaf.shape, leaf.dtype, None, "batch", "heads", None, None), cache
-            )
-            found.append(RunCache(placed, self.array((rows,), jnp.int32, "batch")))
+            found.append(RunCache(self._placed(cache), self.array((rows,), jnp.int32, "batch")))
         return tuple(found)
+
+    def _placed(self, cache: Cache) -> Cache:
+        axes = (None, "batch", "heads", None, None)
+        placed: Cache = jax.tree.map(
+            lambda leaf: self.array(leaf.shape, leaf.dtype, *axes[: leaf.ndim]), cache
+        )
+        return placed
 
     @property
     def keys(self) -> Any:
