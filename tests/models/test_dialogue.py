@@ -216,6 +216,7 @@ def test_four_devices_give_the_gradients_of_one(name):
         np.testing.assert_allclose(leaf, other, rtol=1e-3, atol=atol, err_msg=path)
 
 
+@pytest.mark.slow
 def test_clips_of_one_video_are_spread_over_the_devices_without_gathering_their_tokens():
     size = TINY["internvideo2_5_chat_8b_tiny"]
     model = size.build(FLOAT32)
