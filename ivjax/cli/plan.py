@@ -76,7 +76,12 @@ def _plan(options: argparse.Namespace) -> int:
     from ivjax.plan.table import lines
     from ivjax.plan.training_plan import make_plan, single_run
 
-    experiment = single_run(load_experiment(options.config, options.overrides, note), options.phase)
+    try:
+        loaded = load_experiment(options.config, options.overrides, note)
+    except UserError:
+        _check_preset(options.config)
+        raise
+    experiment = single_run(loaded, options.phase)
     assumed = checked_assumptions(options.efficiency, options.decode_ms, options.price)
     if options.search:
         experiment = best(options.config, experiment, topology, assumed, note)
@@ -86,6 +91,16 @@ def _plan(options: argparse.Namespace) -> int:
         note(f"wrote {write_page(plan, options.page)}")
     # So that scripts can ask whether a config fits.
     return 0 if plan.fits else 1
+
+
+def _check_preset(name: str) -> None:
+    """Raises if the name is that of a dialogue model, whose answers can be planned."""
+    from ivjax.models.dialogue.presets import DIALOGUES
+
+    if name in DIALOGUES:
+        raise UserError(
+            f"{name} is a preset and no config; plan its answers with --generate frames=512,new=256"
+        )
 
 
 def _generation(options: argparse.Namespace) -> int:
@@ -109,6 +124,8 @@ def _generation(options: argparse.Namespace) -> int:
 
     mesh = [word for word in options.overrides if word.startswith("mesh.")]
     others = tuple(word for word in options.overrides if word not in mesh)
+    if mesh and (options.search or topology is None):
+        raise UserError(f"the search tries meshes itself; leave out {' '.join(mesh)}")
     size, request = dialogue_named(options.config, others), parse_request(options.generate)
     assumed = checked_assumptions(options.efficiency, None, options.price)
     job = GenerationJob(options.config, size, request, assumed, note)

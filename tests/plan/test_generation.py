@@ -171,6 +171,8 @@ def test_plan_prints_json_from_the_command_line(capsys):
         (["internvideo2_5_chat", "--generate", "frames=16"], "is no dialogue model"),
         (["stage1_tiny", "--generate", "frames=16"], "trains no dialogue model"),
         (["--generate", "frames=16"], "--generate needs a model"),
+        ([CHAT, "mesh.tensor=4", "--generate", "frames=16", "--search"], "leave out mesh.tensor=4"),
+        ([CHAT], "plan its answers with --generate frames=512,new=256"),
     ],
 )
 def test_impossible_generations_get_one_sentence(words, problem, capsys):
