@@ -14,7 +14,12 @@ from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.plan.estimate import mesh_of
 from ivjax.plan.generation import request, search
 from ivjax.plan.generation.generation_plan import plan_generation
-from ivjax.plan.generation.language_costs import bytes_of, prefill_flops
+from ivjax.plan.generation.language_costs import (
+    bytes_of,
+    decode_costs,
+    decode_temporaries,
+    prefill_flops,
+)
 from ivjax.plan.generation.programs import GenerationPrograms
 from ivjax.plan.generation.request import GenerationRequest, parse_request
 from ivjax.plan.generation.search import GenerationJob, default_shape, mesh_from
@@ -50,6 +55,19 @@ def test_caches_and_weights_are_those_of_the_formula(tensor, keys):
         if tensor == 1:
             assert sum(leaf.size for leaf in jax.tree.leaves(found.params)) == 8_075_365_376
             assert bytes_of(found.params) == 8_075_365_376 * 2
+
+
+def test_float32_weights_are_cast_in_every_call():
+    half, full = programs(), programs(weights="float32")
+    with jax.sharding.use_abstract_mesh(half.mesh):
+        blocks = bytes_of(half.params["language"]["blocks"])
+        more = decode_temporaries(full, "tpu") - decode_temporaries(half, "tpu")
+        read = decode_costs(full).read - decode_costs(half).read
+        head = bytes_of(half.params["language"]["head"])
+    # As compiled for a v5p: 13.3 GiB.
+    assert more == blocks == pytest.approx(13_312 * 2**20, rel=0.01)
+    # Read in four bytes, written in two and read again.
+    assert read == 3 * blocks + head
 
 
 def test_an_int8_cache_has_a_byte_a_number_and_a_scale_a_head():

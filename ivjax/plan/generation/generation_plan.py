@@ -192,4 +192,6 @@ def _warnings(programs: GenerationPrograms) -> list[str]:
         found.append(
             f"tensor={tensor} does not divide {size.vocabulary} words: embeddings and head stay whole"
         )
+    if programs.request.weights != "bfloat16":
+        found.append("weights in float32 are cast before each token; store them in bfloat16")
     return found

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
+
 from ivjax.ops.blockwise import BLOCK
 from ivjax.ops.cached_attention import at_once
 from ivjax.ops.trees import paths_of
@@ -83,12 +85,13 @@ def decode_flops(programs: GenerationPrograms) -> float:
 def prefill_costs(programs: GenerationPrograms) -> Costs:
     """Returns what reading the prompts costs a device, their padding included."""
     size, split, options = programs.size.language, split_of(programs), programs.options
-    params, costs = programs.params["language"], Costs()
+    costs = Costs()
     flops = prefill_flops(programs, programs.length)
     costs.flops = split.rows * (
         flops["blocks"] / split.tensor + flops["attention"] / split.heads + flops["head"] / split.words
     )
-    blocks = bytes_of(params["blocks"], gathered=True)
+    blocks, cast = _read_blocks(programs)
+    costs.read += cast
     for (first, last), length in zip(options.runs(size.depth), options.lengths(programs.length), strict=True):
         layers, chunk = last - first, min(options.chunk, length)
         chunks, share = -(-length // chunk), layers / size.depth
@@ -105,7 +108,7 @@ def prefill_costs(programs: GenerationPrograms) -> Costs:
 def decode_costs(programs: GenerationPrograms) -> Costs:
     """Returns what a step costs a device: a token of each row. All slots are read, whether filled or not."""
     size, split, options = programs.size.language, split_of(programs), programs.options
-    blocks, costs = bytes_of(programs.params["language"]["blocks"], gathered=True), Costs()
+    (blocks, cast), costs = _read_blocks(programs), Costs()
     lengths = options.lengths(programs.length)
     for (first, last), length in zip(options.runs(size.depth), lengths, strict=True):
         slots, layers = options.slots(length), last - first
@@ -113,7 +116,7 @@ def decode_costs(programs: GenerationPrograms) -> Costs:
         costs.flops += split.rows * (flops["blocks"] / split.tensor + flops["attention"] / split.heads)
     costs.flops += split.rows * size.flops(1)["head"] / split.words
     caches = bytes_of([run.cache for run in programs.caches])
-    costs.read = blocks + caches + _head_bytes(programs)
+    costs.read = blocks + cast + caches + _head_bytes(programs)
     costs.read += split.rows * size.depth * _activation_bytes(programs)
     _send(costs, programs, split.rows, size.depth, blocks)
     _send_logits(costs, programs)
@@ -130,13 +133,13 @@ def prefill_temporaries(programs: GenerationPrograms, platform: str) -> int:
     tokens = split.rows * chunk
     found = 2 * tokens * (3 * size.width + 2 * size.mlp_width / split.tensor + 3 * q)
     found += 4 * split.rows * logits * size.heads / split.heads
-    if platform == "tpu":
-        # XLA lays them out anew before the loop, as its products read them.
+    if platform == "tpu" and not _cast_bytes(programs):
+        # XLA lays them out anew before the loop, as its products read them; a cast does it by the way.
         found += sum(bytes_of([leaf]) for path, leaf in _leaves(programs) if path.endswith(_TURNED))
     if options.dropout is not None:
         # States take the place of embeddings in all runs but the last, and are moved together after each.
         found += 2 * bytes_of([programs.prompts.x])
-    return int(found + _gathered_layer(programs))
+    return int(found + _gathered_layer(programs) + _cast_bytes(programs))
 
 
 def decode_temporaries(programs: GenerationPrograms, platform: str) -> int:
@@ -147,11 +150,25 @@ def decode_temporaries(programs: GenerationPrograms, platform: str) -> int:
     if platform != "tpu":
         # Elsewhere products read no slices of larger arrays: a layer's keys and values are taken out.
         found += bytes_of([run.cache for run in programs.caches]) / size.depth
-    return int(found + _gathered_layer(programs))
+    return int(found + _gathered_layer(programs) + _cast_bytes(programs))
 
 
 def _leaves(programs: GenerationPrograms) -> Iterator[tuple[str, Any]]:
     yield from paths_of(programs.params["language"])
+
+
+def _cast_bytes(programs: GenerationPrograms) -> int:
+    """Bytes of the layers in the dtype that they compute in, if they are stored in another."""
+    computed = programs.model.language.dtype.itemsize
+    leaves = jax.tree.leaves(programs.params["language"]["blocks"])
+    # XLA casts the stack of all layers before the loop, in every call.
+    return sum(bytes_of([x]) * computed // x.dtype.itemsize for x in leaves if x.dtype.itemsize != computed)
+
+
+def _read_blocks(programs: GenerationPrograms) -> tuple[int, int]:
+    """Returns the bytes of all layers as they are read, and what a cast of them reads and writes before."""
+    stored, cast = bytes_of(programs.params["language"]["blocks"], gathered=True), _cast_bytes(programs)
+    return (cast, stored + cast) if cast else (stored, 0)
 
 
 def _gathered_layer(programs: GenerationPrograms) -> float:
