@@ -86,7 +86,8 @@ CASES = {
     "tied": (LLAMA, replace(SMALL, tied=True)),
     "phi3": (PHI3, SMALL),
     "internlm2": (INTERNLM2, SMALL),
-    "internlm2_biases": (INTERNLM2, replace(SMALL, qkv_bias=True, bias=True)),
+    "internlm2_biases": (INTERNLM2, replace(SMALL, qkv_bias=True, proj_bias=True)),
+    "all_biases": (LLAMA, replace(SMALL, qkv_bias=True, proj_bias=True, mlp_bias=True)),
 }
 
 
@@ -175,7 +176,16 @@ LONG = {"type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2.0, 3.0
     "config, size",
     [
         ({}, SMALL),
-        ({"bias": True}, replace(SMALL, qkv_bias=True, bias=True)),
+        ({"bias": True}, replace(SMALL, qkv_bias=True, proj_bias=True)),
+        (
+            {"model_type": "llama", "attention_bias": True},
+            replace(SMALL, qkv_bias=True, proj_bias=True),
+        ),
+        ({"model_type": "llama", "mlp_bias": True}, replace(SMALL, mlp_bias=True)),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 3.0}},
+            replace(SMALL, rotary=Rotary(1e4, "linear", 3.0)),
+        ),
         (
             {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
             replace(SMALL, rotary=Rotary(1e4, "dynamic", 2.0)),
@@ -219,7 +229,6 @@ def test_sizes_are_read_from_a_config(config, size):
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scales positions by llama3"),
         ({"partial_rotary_factor": 0.75}, "turns 0.75 of each head"),
         ({"rope_scaling": YARN | {"mscale": 0.7}}, "mscale=0.7"),
-        ({"model_type": "llama", "attention_bias": True}, "differ in having biases"),
         (
             {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
             "to some layers only",

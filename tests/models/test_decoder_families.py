@@ -43,6 +43,8 @@ MODELS = {
     "llama": ("Llama", {}, 11),
     "llama_all_heads": ("Llama", {"num_key_value_heads": 6, "rms_norm_eps": 1e-5}, 11),
     "llama_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}, 11),
+    "llama_attention_biases": ("Llama", {"attention_bias": True}, 11),
+    "llama_linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 3.0}}, 11),
     "llama_dynamic": ("Llama", {"rope_parameters": DYNAMIC, "max_position_embeddings": 8}, 11),
     "mistral": ("Mistral", {"sliding_window": None}, 11),
     "mistral_window": ("Mistral", {"sliding_window": 4, "head_dim": 12}, 11),

@@ -71,6 +71,8 @@ def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | in
         magnitude = rotary.long_rope_magnitude(size.limit, size.trained)
     else:
         frequencies = rotary.plain_frequencies(width, size.base)
+        if size.scaling == "linear":
+            frequencies = frequencies / size.factor
     if size.magnitude is not None:
         magnitude = size.magnitude
     angles = positions.astype(jnp.float32)[..., None] * jnp.asarray(frequencies, jnp.float32)
@@ -136,7 +138,7 @@ class SharedAttention(nn.Module):
         self.q = Linear(size.heads * size.head, lora, dtype, size.qkv_bias)
         self.k = Linear(size.kv_heads * size.head, lora, dtype, size.qkv_bias)
         self.v = Linear(size.kv_heads * size.head, lora, dtype, size.qkv_bias)
-        self.proj = Linear(size.width, lora, dtype, size.bias)
+        self.proj = Linear(size.width, lora, dtype, size.proj_bias)
 
     def queries(self, x: jax.Array, turns: Turns, drop: jax.Array | None = None) -> jax.Array:
         """x (B, L, C) -> turned queries (B, L, H, D)."""
@@ -188,9 +190,9 @@ class GatedMlp(nn.Module):
     def __call__(self, x: jax.Array, drop: jax.Array | None = None) -> jax.Array:
         """(B, L, C) -> (B, L, C)."""
         size, lora, dtype = self.size, self.size.lora, self.dtype
-        gate = Linear(size.mlp_width, lora, dtype, size.bias, name="gate")(x, drop)
-        up = Linear(size.mlp_width, lora, dtype, size.bias, name="up")(x, drop)
-        down = Linear(size.width, lora, dtype, size.bias, name="down")
+        gate = Linear(size.mlp_width, lora, dtype, size.mlp_bias, name="gate")(x, drop)
+        up = Linear(size.mlp_width, lora, dtype, size.mlp_bias, name="up")(x, drop)
+        down = Linear(size.width, lora, dtype, size.mlp_bias, name="down")
         return cast(jax.Array, down(jax.nn.silu(gate) * up, drop))
 
 

@@ -18,8 +18,9 @@ class Rotary:
 
     Attributes:
         base: of the geometric row of wavelengths.
-        scaling: what happens beyond `trained` tokens: nothing, dynamic NTK, YaRN, or LongRoPE's tables.
-        factor: of dynamic NTK and YaRN.
+        scaling: how longer texts fit: not at all, by slower turns throughout, or beyond `trained` tokens by
+            dynamic NTK, YaRN or LongRoPE's tables.
+        factor: of linear scaling, dynamic NTK and YaRN.
         trained: tokens that the frequencies were trained with; only scalings ask for it.
         limit: tokens that a model with LongRoPE reads.
         short_factors: LongRoPE's divisors of the frequencies for texts up to `trained` tokens.
@@ -29,7 +30,7 @@ class Rotary:
     """
 
     base: float = 10000.0
-    scaling: Literal["none", "dynamic", "yarn", "long"] = "none"
+    scaling: Literal["none", "linear", "dynamic", "yarn", "long"] = "none"
     factor: float = 1.0
     trained: int = 4096
     limit: int = 4096
@@ -80,7 +81,8 @@ class LanguageSize:
         head_width: channels of a head (None: width / heads).
         window: each token sees only so many tokens back, itself counted (None: all).
         qkv_bias: whether queries, keys and values have biases.
-        bias: whether the other linear layers of the blocks have biases.
+        proj_bias: whether the layer behind the heads has a bias.
+        mlp_bias: whether the layers of the MLP have biases.
         tied: whether the word embeddings are also the head.
         epsilon: of the norms.
         lora: additions of low rank to its linear layers (None: none).
@@ -96,7 +98,8 @@ class LanguageSize:
     head_width: int | None = None
     window: int | None = None
     qkv_bias: bool = False
-    bias: bool = False
+    proj_bias: bool = False
+    mlp_bias: bool = False
     tied: bool = False
     epsilon: float = 1e-5
     lora: Lora | None = None
