@@ -52,18 +52,8 @@ class Decoding:
                 raise UserError(
                     f"stop token {stop} is no token of the model, whose ids are 0 to {size.vocabulary - 1}"
                 )
-        if self.dropout is None:
-            return
-        layers, ratios = self.dropout.layers, self.dropout.ratios
-        if not all(first < last for first, last in self.runs(size.depth)):
-            raise UserError(
-                f"dropout.layers={layers} must ascend and lie between the model's {size.depth} layers"
-            )
-        if len(ratios) != len(layers) + 1:
-            raise UserError(
-                f"dropout.ratios={ratios} must be {len(layers) + 1} numbers: before the first of "
-                f"{len(layers)} drops and after each"
-            )
+        if self.dropout is not None:
+            self.dropout.check(size.depth)
 
     def runs(self, depth: int) -> tuple[tuple[int, int], ...]:
         """Returns the runs of layers between two drops, first layer and the one after the last."""

@@ -293,6 +293,18 @@ def test_sizes_are_read_from_a_config():
         INTERNVIDEO2_5_CHAT.configured(CONFIG | {"select_layer": -4})
 
 
+def test_norms_and_activations_of_internvit_are_read_from_a_config():
+    def tower(**options):
+        config = CONFIG | {"vision_config": CONFIG["vision_config"] | options}
+        return INTERNVIDEO2_5_CHAT.configured(config).vision
+
+    found = tower(hidden_act="gelu_pytorch_tanh", layer_norm_eps=1e-5, norm_type="rms_norm")
+    assert found == replace(tower(), gelu="tanh", epsilon=1e-5, norm="rms")
+    for name in ("hidden_act", "norm_type"):
+        with pytest.raises(UserError, match=f"{name}=relu of the vision tower; here there are "):
+            tower(**{name: "relu"})
+
+
 def test_a_tower_inside_a_file_stands_alone(tmp_path):
     size = DIALOGUES["internvideo2_5_chat_8b_tiny"]
     write_originals(tmp_path / "w.safetensors", originals(INTERNVIDEO2_5_CHAT, size))

@@ -97,6 +97,12 @@ def test_a_limit_holds_prompts_and_new_tokens(model):
         ({"stops": (2, 61)}, "stop token 61 is no token of the model, whose ids are 0 to 60"),
         ({"dropout": VisualDropout((3,), (1.0, 0.5))}, r"dropout.layers=\(3,\) must ascend and lie between"),
         ({"dropout": VisualDropout((1,), (1.0,))}, r"dropout.ratios=\(1.0,\) must be 2 numbers"),
+        (
+            {"dropout": VisualDropout((1,), (0.5, 0.25))},
+            r"dropout.ratios=\(0.5, 0.25\) must begin with 1 and",
+        ),
+        ({"dropout": VisualDropout((1, 2), (1.0, 0.5, 0.75))}, "must begin with 1 and fall, none below 0"),
+        ({"dropout": VisualDropout((1,), (1.0, 0.5), "best")}, "dropout.kind=best must be one of uniform, "),
     ],
 )
 def test_impossible_options_are_an_error(model, options, words):

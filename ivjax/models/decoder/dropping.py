@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
+from ivjax.errors import UserError
 from ivjax.models.decoder.blocks import DecoderBlock, Text, Turns
 from ivjax.models.decoder.network import LanguageModel, stacked_variables
 from ivjax.ops.cut import Params
@@ -57,6 +58,24 @@ class VisualDropout:
         """Returns how many of `visual` tokens are there before the first drop and after each."""
         return kept_counts(visual, self.ratios)
 
+    def check(self, depth: int) -> None:
+        """Raises if a model of `depth` layers cannot drop tokens so."""
+        layers, ratios = self.layers, self.ratios
+        edges = (0, *layers, depth)
+        if not all(first < last for first, last in zip(edges, edges[1:], strict=False)):
+            raise UserError(f"dropout.layers={layers} must ascend and lie between the model's {depth} layers")
+        if len(ratios) != len(layers) + 1:
+            raise UserError(
+                f"dropout.ratios={ratios} must be {len(layers) + 1} numbers: before the first of "
+                f"{len(layers)} drops and after each"
+            )
+        if ratios[0] != 1 or not all(
+            0 <= later <= ratio for ratio, later in zip(ratios, ratios[1:], strict=False)
+        ):
+            raise UserError(f"dropout.ratios={ratios} must begin with 1 and fall, none below 0")
+        if self.kind not in get_args(DropKind):
+            raise UserError(f"dropout.kind={self.kind} must be one of {', '.join(get_args(DropKind))}")
+
 
 class Tokens(NamedTuple):
     """What is known of the tokens of packed texts.
@@ -97,6 +116,7 @@ def run_dropping(
     drop, at least that of the longest row. questions: at most so many answers start in a row. keys (B,):
     those of the rows' dropout, given in training alone.
     """
+    dropout.check(model.size.depth)
     edges = (0, *dropout.layers, model.size.depth)
     for number, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
         if number:

@@ -24,8 +24,6 @@ from ivjax.ops.masking import gather_tokens
 from ivjax.ops.resize import resize_matrix
 from ivjax.ops.video import patchify, standardise
 
-_EPSILON = 1e-6  # of all norms
-
 
 class InternVitBlock(nn.Module):
     """Pre-norm block with LayerScale; its norms are LayerNorms or RMSNorms."""
@@ -37,15 +35,17 @@ class InternVitBlock(nn.Module):
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
         x, size = enter_block(x), self.size
-        attention = Attention(size.heads, self.dtype, size.qk_norm, size.qkv_bias, name="attn")
-        mlp = Mlp(size.mlp_width, size.width, "erf", self.dtype, name="mlp")
+        attention = Attention(
+            size.heads, self.dtype, size.qk_norm, size.qkv_bias, epsilon=size.epsilon, name="attn"
+        )
+        mlp = Mlp(size.mlp_width, size.width, size.gelu, self.dtype, name="mlp")
         x = x + scaled_branch(attention(self._norm("norm1")(x)), keep, 0, size.layer_scale)
         return x + scaled_branch(mlp(self._norm("norm2")(x)), keep, 1, size.layer_scale)
 
     def _norm(self, name: str) -> nn.Module:
         if self.size.norm == "layer":
-            return layer_norm(name, self.dtype, _EPSILON)
-        return RMSNorm(_EPSILON, self.dtype, name=name)
+            return layer_norm(name, self.dtype, self.size.epsilon)
+        return RMSNorm(self.size.epsilon, self.dtype, name=name)
 
 
 class InternVit(nn.Module):

@@ -117,7 +117,8 @@ def _rotary(config: Config) -> Rotary:
             magnitude = long_rope_magnitude(int(said["factor"] * (trained or limit)), trained or limit)
         return Rotary(base, "long", 1.0, trained or limit, limit, *tables, magnitude=magnitude)
     raise UserError(
-        f"its config.json scales positions by {kind}; here there are default, linear, dynamic, yarn and longrope"
+        f"its config.json scales positions by {kind}; here there are default, linear, dynamic, "
+        "yarn and longrope"
     )
 
 
