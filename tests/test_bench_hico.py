@@ -81,6 +81,8 @@ def test_forms_that_do_not_fit_are_only_compiled(monkeypatch):
         (["--sizes", "2,24,16,3"], "--sizes 2,24,16,3: 16 channels do not divide into 3 heads"),
         (["--sizes", "2,24,16,2", "--target", "25"], "--target 25 must be 1 to 24, the tokens of a clip"),
         (["--runs", "0"], "--runs must be above 0, got 0"),
+        (["--seconds", "nan"], "--seconds must be above 0, got nan"),
+        (["--limit-gib", "-1"], "--limit-gib must be above 0, got -1"),
     ],
 )
 def test_impossible_measurements_are_an_error(words, message, capsys):

@@ -98,8 +98,9 @@ def _opened(file: Path, more: bytes) -> Any:
     try:
         # An empty file is a model of no pieces to the package.
         if not stored:
-            raise ValueError("it is empty")
+            raise ValueError
         model.LoadFromSerializedProto(stored + more)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{file} is not a SentencePiece model ({error}); get the file again") from None
+    except (RuntimeError, ValueError):
+        why = "it cannot be read" if stored else "it is empty"
+        raise UserError(f"{file} is not a SentencePiece model: {why}; get the file again") from None
     return model

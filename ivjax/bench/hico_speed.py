@@ -70,8 +70,10 @@ class HicoBench:
 
     def __post_init__(self) -> None:
         for name in ("runs", "seconds"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # nor NaN
                 raise UserError(f"--{name} must be above 0, got {getattr(self, name):g}")
+        if self.limit_gib is not None and not self.limit_gib > 0:
+            raise UserError(f"--limit-gib must be above 0, got {self.limit_gib:g}")
         for size in self.sizes:
             if not 1 <= self.target <= size.tokens:
                 raise UserError(f"--target {self.target} must be 1 to {size.tokens}, the tokens of a clip")
@@ -144,7 +146,7 @@ def _program(form: MergeForm, done: Pass, target: int, heads: int) -> Any:
 
 def _ratios(lines: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The op's time as a share of other forms', and of four times its scores and a pass over the tokens."""
-    told = {key: lines[0][key] for key in ("clips", "tokens", "width", "heads", "dtype", "pass")}
+    told = {key: lines[0][key] for key in ("clips", "tokens", "width", "heads", "target", "dtype", "pass")}
     times = {line["form"]: line["ms"] for line in lines}
     op, scores, pooling = times["op"], times["scores"], times["pooling"]
     for name in FORMS:

@@ -7,6 +7,11 @@ from typing import Any
 
 from ivjax.cli.common import add_command, note
 
+_FILE = (
+    "a torch file, .safetensors, an index of shards, or a folder; then ?language=OTHER, where the language "
+    "model of a dialogue model lies in a file of its own"
+)
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
@@ -23,7 +28,7 @@ def _add_inspect(what: argparse._SubParsersAction) -> None:
         "or holds NaN or infinities."
     )
     parser = add_command(what, "inspect", about, "ivjax convert inspect pretrain.pth")
-    parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
+    parser.add_argument("file", type=Path, help=_FILE)
     _add_choices(parser)
     parser.add_argument("--quick", action="store_true", help="compare names and shapes alone; read no tensor")
     parser.set_defaults(run=_inspect)
@@ -34,8 +39,10 @@ def _add_import(what: argparse._SubParsersAction) -> None:
         "Write a file's weights in this project's format. Other sizes than the preset's go by path, as "
         "in vision.frames=16; position tables are resized to them."
     )
-    parser = add_command(what, "import", about, "ivjax convert import ViCLIP-B.pth viclip_b.safetensors")
-    parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
+    examples = """ivjax convert import ViCLIP-B.pth viclip_b.safetensors
+  ivjax convert import 'videochat2_7b_stage3.pth?language=vicuna-7b-v1.5/' chat.safetensors"""
+    parser = add_command(what, "import", about, examples)
+    parser.add_argument("file", type=Path, help=_FILE)
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
     _add_choices(parser)
     parser.add_argument(
@@ -49,8 +56,10 @@ def _add_import(what: argparse._SubParsersAction) -> None:
 
 def _add_export(what: argparse._SubParsersAction) -> None:
     about = "Write weights under their original names, as .safetensors or torch file (.pt, .pth)."
-    parser = add_command(what, "export", about, "ivjax convert export viclip_b.safetensors viclip_b.pth")
-    parser.add_argument("weights", type=Path, help="weights in this project's format")
+    examples = """ivjax convert export viclip_b.safetensors viclip_b.pth
+  ivjax convert export chat.safetensors adapter/adapter_model.safetensors --lora"""
+    parser = add_command(what, "export", about, examples)
+    parser.add_argument("weights", type=Path, help="weights in this project's format, or a run folder")
     parser.add_argument("out", type=Path, help="the file to write")
     parser.add_argument(
         "--names",

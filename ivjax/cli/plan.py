@@ -56,6 +56,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _plan(options: argparse.Namespace) -> int:
     if options.released:
+        if options.config or options.generate is not None:
+            raise UserError("--released plans all released recipes; leave out the config and --generate")
         return _released(options)
     if options.generate is not None:
         return _generation(options)
@@ -104,6 +106,8 @@ def _check_preset(name: str) -> None:
 
 
 def _generation(options: argparse.Namespace) -> int:
+    if options.slices != 1 and not options.topology:
+        raise UserError("a generation runs in one slice; leave out --slices")
     for flag in ("phase", "decode_ms", "page"):
         if getattr(options, flag) is not None:
             raise UserError(f"--{flag.replace('_', '-')} belongs to plans of training; leave it out")

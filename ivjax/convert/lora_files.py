@@ -123,7 +123,7 @@ def _prefix(tensors: Tensors, family: Family, rows: Sequence[Row], path: Path | 
                 return name.removesuffix(inner)
     first = ", ".join(list(tensors)[:2])
     raise UserError(
-        f"{path} holds no LoRA for a {family.name}: its tensors are called {first}, ...; give factors that "
+        f"{path} holds no LoRA for {family.name}: its tensors are called {first}, ...; give factors that "
         f"were trained on this model, such as peft's adapter_model.safetensors"
     )
 

@@ -1,7 +1,8 @@
 """Decoding of a language model, with or without visual dropout: one token of each row at a time."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Integral
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +43,14 @@ class Decoding:
 
     def __post_init__(self) -> None:
         for name in ("new", "chunk"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or int(value) < 1:
+                raise UserError(f"{name} must be a whole number of 1 or more, got {value}")
+        # A list would be refused by jit, which compiles for these options.
+        if not isinstance(self.stops, tuple):
+            raise UserError(f"stops must be a tuple of ids, such as (2,), got {self.stops!r}")
+        if self.cache not in get_args(CacheType):
+            raise UserError(f"cache must be {' or '.join(get_args(CacheType))}, got {self.cache!r}")
 
     def check(self, size: LanguageSize) -> None:
         """Raises if a model of that size cannot generate so."""

@@ -10,7 +10,7 @@ import numpy as np
 from ivjax.errors import UserError
 from ivjax.generate.decoding import ENDED, Decoding, decode
 from ivjax.generate.prefill import prefill
-from ivjax.generate.prompts import Prompts, bucket_length, on_the_right, tokens_in
+from ivjax.generate.prompts import Prompts, bucket_length, id_rows, on_the_right, tokens_in
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 
@@ -48,6 +48,11 @@ class Generator:
             limit: tokens of a prompt and its new tokens together, at most (None: what memory holds).
             visual_token: the id at whose places visual tokens stand in prompts (None: there are none).
         """
+        if not isinstance(model, LanguageModel) or "word_embed" not in params:
+            raise UserError(
+                f"a {type(model).__name__} and these parameters are no language model; of a dialogue model "
+                'give model.language and params["language"]'
+            )
         options.check(model.size)
         self._model, self._params, self._options = model, params, options
         self._limit, self._visual_token = limit, visual_token
@@ -70,6 +75,7 @@ class Generator:
             seed: of the random numbers of sampling.
             numbers: of the rows. A row draws by (seed, its number, step) alone (None: counted from 0).
         """
+        rows = id_rows(rows)
         options = self._checked(rows, embed)
         numbers = range(len(rows)) if numbers is None else numbers
         if len(numbers) != len(rows):
@@ -91,7 +97,7 @@ class Generator:
         return [[int(token) for token in row if int(token) not in silent] for row in steps]
 
     def _tokens(
-        self, rows: Sequence[Sequence[int]], embed: Embed | None, options: Decoding, keys: jax.Array
+        self, rows: Sequence[np.ndarray], embed: Embed | None, options: Decoding, keys: jax.Array
     ) -> Iterator[np.ndarray]:
         model, params = self._model, self._params
         length = self.prompt_length(rows)
@@ -117,7 +123,7 @@ class Generator:
         return min(length, self._limit - self._options.new)
 
     def _prompts(
-        self, rows: Sequence[Sequence[int]], length: int, embed: Embed | None, options: Decoding
+        self, rows: Sequence[np.ndarray], length: int, embed: Embed | None, options: Decoding
     ) -> Prompts:
         model = self._model
         ids, starts = on_the_right(rows, length)
@@ -129,10 +135,8 @@ class Generator:
             seen = jnp.asarray(tokens_in(rows, model.size.vocabulary))
         return Prompts(x, jnp.asarray(starts), visual, seen)
 
-    def _checked(self, rows: Sequence[Sequence[int]], embed: Embed | None) -> Decoding:
+    def _checked(self, rows: Sequence[np.ndarray], embed: Embed | None) -> Decoding:
         """The options with the number of visual tokens; raises if these prompts cannot be gone on with."""
-        if not rows:
-            raise UserError("there are no prompts; give one or more")
         new, limit = self._options.new, self._limit
         for number, row in enumerate(rows):
             if not len(row):
@@ -142,10 +146,10 @@ class Generator:
                     f"prompt {number} has {len(row)} tokens, which with {new} new ones exceed the limit of "
                     f"{limit}; shorten it, ask for fewer new tokens or raise the limit"
                 )
-            self._check_ids(number, np.asarray(row), embed)
+            self._check_ids(number, row, embed)
         if self._options.dropout is None or self._visual_token is None:
             return self._options
-        counts = [int(np.sum(np.asarray(row) == self._visual_token)) for row in rows]
+        counts = [int(np.sum(row == self._visual_token)) for row in rows]
         for number, count in enumerate(counts):
             if count != counts[0]:
                 raise UserError(

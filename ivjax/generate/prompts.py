@@ -1,10 +1,13 @@
 """Prompts of different lengths as one batch: filled up on the left, to one of a few lengths."""
 
+import reprlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
+
+from ivjax.errors import UserError
 
 
 class Prompts(NamedTuple):
@@ -21,6 +24,21 @@ class Prompts(NamedTuple):
     starts: jax.Array
     visual: jax.Array | None = None
     seen: jax.Array | None = None
+
+
+def id_rows(rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """Returns the token ids of each prompt as an array; raises if they are none."""
+    found = [np.asarray(row) for row in rows]
+    if not found:
+        raise UserError("there are no prompts; give one or more")
+    for number, (row, ids) in enumerate(zip(rows, found, strict=True)):
+        # An empty list has no dtype of its own, and is refused as such.
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise UserError(
+                f"prompt {number} must be a list of token ids, got {reprlib.repr(row)}; "
+                "prompts are one list for each text"
+            )
+    return found
 
 
 def padded_length(tokens: int, chunk: int) -> int:

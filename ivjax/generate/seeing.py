@@ -29,8 +29,8 @@ def see_in_batches(
     """
     if clips < 1:
         raise UserError(f"clips must be 1 or more, got {clips}")
+    model.size.check_video(video.shape)  # raises before anything is encoded
     videos, frames = video.shape[:2]
-    model.size.visual_tokens(frames)  # raises before anything is encoded
     rows = video.reshape(-1, model.size.clip_frames(frames), *video.shape[2:])
     if question is not None:
         # Each clip is asked what its video is.

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer, TextStream
+from ivjax.errors import UserError
 from ivjax.generate.decoding import ENDED, Decoding
 from ivjax.generate.generator import Embed, Generator
 from ivjax.models.decoder.network import LanguageModel
@@ -35,6 +36,8 @@ class TextGenerator:
             until: words that end a text too, such as the `###` of VideoChat2 with Vicuna. They are left out.
             limit: tokens of a prompt and its new tokens together, at most (None: what memory holds).
         """
+        if isinstance(until, str) or "" in until:
+            raise UserError(f"until must be a tuple of words, such as ('###',), got {until!r}")
         self._tokenizer, self._until = tokenizer, until
         self._options = options if options.stops else replace(options, stops=tokenizer.stops)
         self._generator = Generator(model, params, self._options, limit=limit, visual_token=tokenizer.visual)
@@ -53,6 +56,8 @@ class TextGenerator:
             embed: as in `Generator.stream`, for prompts with visual tokens.
             seed: of the random numbers of sampling.
         """
+        if isinstance(prompts, str):
+            raise UserError("prompts must be a list; put the one text into a list")
         rows = [self._ids(prompt) for prompt in prompts]
         steps = self._generator.stream(rows, embed, seed=seed)
         # Checked here and not at the first token: this function is no generator itself.

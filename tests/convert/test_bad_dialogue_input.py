@@ -1,14 +1,17 @@
 """What users of dialogue and language models get wrong, from the file or the command to the one sentence."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ivjax
 from ivjax.cli import main
+from ivjax.convert.conversion import import_file
 from ivjax.convert.families.dialogue.chat_models import VIDEOCHAT_FLASH
 from ivjax.convert.families.dialogue.language_models import LLAMA
+from ivjax.convert.parity import check_parity
 from ivjax.errors import UserError
 from ivjax.models.dialogue.presets import DIALOGUES
 from tests.convert.language_folders import tiny_with, write_language_model
@@ -49,6 +52,19 @@ def test_frames_that_make_no_whole_clips_are_refused(chat):
         chat.model.see(chat.params, video)
 
 
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ((8, 64, 64, 3), "video must be .videos, frames, height, width, 3., got .8, 64, 64, 3."),
+        ((1, 0, 64, 64, 3), "a video of 0 frames shows nothing; give 4 frames or a multiple"),
+        ((1, 4, 64, 32, 3), "the frames are 64 x 32 and the tower reads 64 x 64; resize them"),
+    ],
+)
+def test_arrays_that_are_no_videos_are_refused(shape, words):
+    with pytest.raises(UserError, match=words):
+        TINY.check_video(shape)
+
+
 def factors(*names, rank=4, inside=32, outside=32):
     """Tensors of a LoRA: `lora_A` are (rank, inside), all others (outside, rank)."""
     return {
@@ -67,8 +83,8 @@ STRANGE = ["unet.down.lora_A.weight", "unet.down.lora_B.weight"]
     [
         (factors(*PAIR, inside=64), r"another model than this llama: .*lora_A.weight is \(4, 64\), and the"),
         (factors(*DEEP), "another model than this llama: it has no model.layers.0.self_attn.q_proj.lora_A"),
-        (factors(*INTERNLM2), "holds no LoRA for a llama: its tensors are called .*attention.wqkv"),
-        (factors(*STRANGE), "holds no LoRA for a llama: its tensors are called unet"),
+        (factors(*INTERNLM2), "holds no LoRA for llama: its tensors are called .*attention.wqkv"),
+        (factors(*STRANGE), "holds no LoRA for llama: its tensors are called unet"),
         (factors(PAIR[1]), "it has no model.layers.0.self_attn.q_proj.lora_A.weight"),
         (factors(*PAIR) | factors(V + "lora_A.weight", rank=8), "has factors of the ranks 4, 8, and here"),
         (factors(PAIR[1]) | {PAIR[0]: np.ones(4, np.float32)}, r"is no LoRA: .* has the shape \(4,\), and"),
@@ -84,7 +100,19 @@ def test_a_lora_of_another_model_is_refused(folder, tmp_path, tensors, words):
 
 def test_a_lora_inside_a_dialogue_model_is_read_by_the_names_of_its_own_language_model(folder, tmp_path):
     write_originals(tmp_path / "lora.safetensors", factors(*INTERNLM2))
-    with pytest.raises(UserError, match="holds no LoRA for a llama: its tensors are called .*attention.wqkv"):
+    with pytest.raises(UserError, match="holds no LoRA for llama: its tensors are called .*attention.wqkv"):
         ivjax.load(folder / "chat.safetensors", PRESET, lora=tmp_path / "lora.safetensors")
     with pytest.raises(UserError, match="gone does not exist; give a .safetensors"):
         ivjax.load(folder / "language", lora=tmp_path / "gone")
+
+
+def test_a_branch_is_not_imported_alone(folder, tmp_path):
+    with pytest.raises(UserError, match="language is read as a whole here; leave out #vision$"):
+        import_file(Path(f"{folder / 'language'}#vision"), tmp_path / "vision.safetensors")
+
+
+def test_parity_names_the_families_that_are_run_on_fixtures(folder, tmp_path):
+    write_originals(tmp_path / "fixture.safetensors", {})
+    (tmp_path / "fixture.json").write_text('{"config": {}}')
+    with pytest.raises(UserError, match="llama is not run on fixtures; of these families .* viclip"):
+        check_parity(folder / "language", tmp_path / "fixture.safetensors")

@@ -57,7 +57,7 @@ def test_a_tokenizer_may_be_named_by_folder_or_file(folder, tmp_path):
         assert ivjax.load(alone, tokenizer=place).tokenizer.pieces("a </s>") == [
             *ChatTokenizer(str(LLAMA_MODEL)).pieces("a </s>")
         ]
-    with pytest.raises(UserError, match="has no file: set its path to the folder with .* from mistralai/Mis"):
+    with pytest.raises(UserError, match="has no file: give a folder with .* from mistralai/Mis"):
         bare.pieces("a")
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_tokenizer_is_one_sentence(folder, tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n")
     (tmp_path / "empty").mkdir()
     for place, words in (
-        ("vocab.txt", "vocab.txt is not a SentencePiece model .*; get the file again"),
+        ("vocab.txt", "vocab.txt is not a SentencePiece model: it cannot be read; get"),
         (
             "gone",
             "the tokenizer .*gone is missing: give tokenizer.model or .* from mistralai",

@@ -92,8 +92,12 @@ def test_a_limit_holds_prompts_and_new_tokens(model):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"new": 0}, "new must be 1 or more, got 0"),
-        ({"chunk": 0}, "chunk must be 1 or more, got 0"),
+        ({"new": 0}, "new must be a whole number of 1 or more, got 0"),
+        ({"new": 2.5}, "new must be a whole number of 1 or more, got 2.5"),
+        ({"chunk": 0}, "chunk must be a whole number of 1 or more, got 0"),
+        ({"stops": 2}, r"stops must be a tuple of ids, such as \(2,\), got 2"),
+        ({"stops": [2]}, r"stops must be a tuple of ids, such as \(2,\), got \[2\]"),
+        ({"cache": "fp8"}, "cache must be compute or int8, got 'fp8'"),
         ({"stops": (2, 61)}, "stop token 61 is no token of the model, whose ids are 0 to 60"),
         ({"dropout": VisualDropout((3,), (1.0, 0.5))}, r"dropout.layers=\(3,\) must ascend and lie between"),
         ({"dropout": VisualDropout((1,), (1.0,))}, r"dropout.ratios=\(1.0,\) must be 2 numbers"),
@@ -115,6 +119,9 @@ def test_impossible_options_are_an_error(model, options, words):
     [
         ([], "there are no prompts"),
         ([[1], []], "prompt 1 is empty"),
+        ([1, 2], "prompt 0 must be a list of token ids, got 1; prompts are one list for each text"),
+        ([[1], ["a"]], r"prompt 1 must be a list of token ids, got \['a'\]"),
+        ([[1.5]], r"prompt 0 must be a list of token ids, got \[1.5\]"),
         ([[1], [1] * 13], "prompt 1 has 13 tokens, which with 6 new ones exceed the limit of 18"),
         ([[1, 61]], "prompt 0 has token 61, which is no token of the model, whose ids are 0 to 60"),
         ([[1, -200]], "prompt 0 has token -200"),
@@ -126,6 +133,18 @@ def test_prompts_that_cannot_be_gone_on_with_are_refused_at_once(model, rows, wo
     generator = Generator(*model, options, limit=18, visual_token=VISUAL)
     with pytest.raises(UserError, match=words):
         generator.stream(rows)
+
+
+def test_prompts_may_be_an_array(model):
+    rows = texts(5, 5)
+    assert Generator(*model, GREEDY).generate(np.array(rows)) == Generator(*model, GREEDY).generate(rows)
+
+
+def test_only_a_language_model_with_its_parameters_generates(model):
+    language, params = model
+    for wrong in ((object(), params), (language, {"language": params})):
+        with pytest.raises(UserError, match='of a dialogue model give model.language and params."language"'):
+            Generator(*wrong, GREEDY)
 
 
 def test_numbers_of_rows_are_as_many_as_prompts(model):

@@ -72,6 +72,15 @@ def test_it_ends_when_all_texts_have_their_ending(monkeypatch):
     assert recited.steps < len(said)
 
 
+def test_a_text_alone_is_no_list_of_prompts_or_endings(monkeypatch):
+    generator, _ = reciting(monkeypatch, [[5]])
+    with pytest.raises(UserError, match="prompts must be a list; put the one text into a list"):
+        generator.generate("Once upon a time")
+    for until in ("###", ("",)):
+        with pytest.raises(UserError, match="until must be a tuple of words, such as"):
+            reciting(monkeypatch, [[5]], until=until)
+
+
 def test_a_stream_drops_the_blank_of_a_dummy_prefix_once():
     stream = TextStream(lambda number: b" a"[number : number + 1], drops_blank=True)
     assert [stream.add(0), stream.add(1), stream.add(0, 1), stream.end()] == ["", "a", " a", ""]

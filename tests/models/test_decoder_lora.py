@@ -176,7 +176,7 @@ def test_factors_that_were_trained_apart_do_not_fit_a_packed_kernel(tmp_path):
             (3, 25),
             r"is a LoRA for another model than this llama",
         ),
-        ("transformer.h.{}.attn.lora_A.weight", (3, 24), "holds no LoRA for a llama"),
+        ("transformer.h.{}.attn.lora_A.weight", (3, 24), "holds no LoRA for llama"),
     ],
 )
 def test_a_lora_for_another_model_is_told_in_one_sentence(name, shape, words, tmp_path):

@@ -182,7 +182,12 @@ def test_plan_prints_json_from_the_command_line(capsys):
         ([CHAT, "--generate", "frames=16,layers=a:b"], "layers=a:b: it must be numbers with colons between"),
         ([CHAT, "--generate", "frames=16,layers=40,ratios=1:0.5"], "dropout.layers=(40,)"),
         ([CHAT, "--generate", "frames=15"], "15 frames does not divide into clips of 4"),
-        ([CHAT, "batch=4", "--generate", "frames=16"], "a preset, which takes no overrides"),
+        ([CHAT, "steps=4", "--generate", "frames=16"], "a preset, which takes no overrides"),
+        ([CHAT, "--generate", "frames=16", "new=4"], "new=4 belongs to --generate; write its options with"),
+        ([CHAT, "--generate", "frames=16,layers=8"], "layers alone drops nothing; give layers and ratios"),
+        ([CHAT, "--generate", "frames=16,kind=uniform"], "kind alone drops nothing; give layers and ratios"),
+        ([CHAT, "--generate", "frames=16,layers=8,ratios=0.5:0.25"], "must begin with 1 and fall"),
+        ([CHAT, "--generate", "frames=16", "--released", "x.md"], "leave out the config and --generate"),
         ([CHAT, "mesh.tensors=4", "--generate", "frames=16"], "mesh.tensors=4 is no axis of a mesh"),
         ([CHAT, "--generate", "frames=16", "--page", "x.html"], "--page belongs to plans of training"),
         ([CHAT, "--generate", "frames=16", "--slices", "2"], "leave out --slices"),
@@ -196,6 +201,11 @@ def test_plan_prints_json_from_the_command_line(capsys):
 def test_impossible_generations_get_one_sentence(words, problem, capsys):
     assert main(["plan", *words, "--topology", "v5p:1x1x1"]) == 2
     assert problem in capsys.readouterr().err
+
+
+def test_slices_are_refused_without_a_topology_too(capsys):
+    assert main(["plan", CHAT, "--generate", "frames=16", "--slices", "2"]) == 2
+    assert "a generation runs in one slice" in capsys.readouterr().err
 
 
 def test_a_config_is_planned_by_the_dialogue_model_that_it_trains(monkeypatch):

@@ -53,6 +53,9 @@ def _file_of(path: Path) -> Path:
     if not path.exists() and index_of(path).is_file():
         return index_of(path)
     if not path.is_file():
+        whole, _, branch = str(path).rpartition("#")
+        if whole and Path(whole).exists():
+            raise UserError(f"{whole} is read as a whole here; leave out #{branch}")
         raise UserError(
             f"{path} does not exist; give a .safetensors, .pt, .pth or .bin file{_hub_hint(path)}"
         )

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
 from ivjax.models.decoder.blocks import Text
@@ -48,14 +47,8 @@ class DialogueModel:
 
         `question` is for bridges that read what is asked.
         """
+        self.size.check_video(video.shape)  # raises before anything is encoded
         frames, grid = self.size.segment(video.shape[1])
-        self.size.visual_tokens(video.shape[1])  # raises before anything is encoded
-        if video.shape[2:4] != self.tower.image:
-            height, width = self.tower.image
-            raise UserError(
-                f"the frames are {video.shape[2]} x {video.shape[3]} and the tower reads {height} x {width}; "
-                "resize them, or change vision.image"
-            )
         # Segments become rows of a larger batch, which the mesh spreads: one long video is many rows.
         rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "batch", None, None, None, None)
         tokens = self.tower.encode(params["vision"], rows).tokens

@@ -72,6 +72,8 @@ class DialogueSize:
         if frames == 1 and self.vision.reads_images:
             return 1, (1, rows, columns)
         own = self.vision.frames
+        if frames < 1:
+            raise UserError(f"a video of {frames} frames shows nothing; give {own} frames or a multiple")
         if frames % own:
             fewer = frames - frames % own
             raise UserError(
@@ -107,6 +109,18 @@ class DialogueSize:
             raise UserError(
                 f"stage.{name}.bridge.out={self.bridge.out}, but the language model's tokens have "
                 f"{self.language.width} channels; make them equal"
+            )
+
+    def check_video(self, shape: tuple[int, ...]) -> None:
+        """Raises if videos of this shape cannot be seen: they are (V, F, H, W, 3)."""
+        if len(shape) != 5 or shape[-1] != 3:
+            raise UserError(f"video must be (videos, frames, height, width, 3), got {shape}")
+        self.visual_tokens(shape[1])
+        if shape[2:4] != self.vision.image:
+            height, width = self.vision.image
+            raise UserError(
+                f"the frames are {shape[2]} x {shape[3]} and the tower reads {height} x {width}; "
+                "resize them, or change vision.image"
             )
 
     def check_prompt(self, ids: np.ndarray, visual: int) -> None:

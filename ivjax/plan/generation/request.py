@@ -106,12 +106,24 @@ def parse_request(text: str) -> GenerationRequest:
         values[key] = _READERS[key](key, value)
     if "frames" not in values:
         raise UserError("--generate needs the frames of a video, as in frames=512,new=256")
+    dropping = [key for key in values if key in ("layers", "ratios", "kind")]
+    if dropping and not {"layers", "ratios"} <= set(dropping):
+        raise UserError(
+            f"--generate {' and '.join(dropping)} alone drops nothing; give layers and ratios, as in "
+            "layers=4:18,ratios=1:0.75:0.25"
+        )
     return GenerationRequest(**values)
 
 
 def dialogue_named(name: str, overrides: tuple[str, ...] = ()) -> DialogueSize:
     """Returns the dialogue model of a preset, or of a config that trains one."""
     if name in DIALOGUES:
+        apart = [word for word in overrides if word.partition("=")[0] in _READERS]
+        if apart:
+            raise UserError(
+                f"{' '.join(apart)} belongs to --generate; write its options with commas between, as in "
+                "frames=512,new=256"
+            )
         if overrides:
             raise UserError(f"{name} is a preset, which takes no overrides; leave out {' '.join(overrides)}")
         return DIALOGUES[name]
