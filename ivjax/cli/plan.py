@@ -146,7 +146,9 @@ def _generation(options: argparse.Namespace) -> int:
         return 0 if plans and all(plan.fits for plan in plans) else 1
     plan = job.best(topology) if options.search else job.plan(topology, mesh_from(mesh))
     if plan is None:
-        raise UserError(f"no mesh of {topology.name} holds the weights and caches of {options.config}")
+        # An answer and no mistake: scripts that ask whether it fits get the status of plans that do not.
+        note(f"no mesh of {topology.name} holds the weights and caches of {options.config}")
+        return 1
     if options.compile:
         plan = compiled(job, plan)
     print(json.dumps(plan.as_dict()) if options.json else "\n".join(generation_lines(plan)))

@@ -1,11 +1,14 @@
 """From text to text: what a loaded model says in words, as it comes and as a whole."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ivjax.convert.families.dialogue.chat_models import INTERNVIDEO2_5_CHAT
 from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.data_pipelines.tokenizers import ChatTokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import TextStream
@@ -13,7 +16,15 @@ from ivjax.errors import UserError
 from ivjax.generate import texts as module
 from ivjax.generate.decoding import ENDED, Decoding
 from ivjax.generate.texts import TextGenerator
-from tests.convert.language_folders import LLAMA_MODEL, tiny_with, words_of, write_language_model
+from ivjax.models.dialogue.presets import DIALOGUES
+from tests.convert.language_folders import (
+    INTERNLM_MODEL,
+    LLAMA_MODEL,
+    tiny_with,
+    words_of,
+    write_language_model,
+)
+from tests.convert.originals import originals, write_originals
 
 DOCS = Path(__file__).parents[2] / "docs/stage3.md"
 TOKENIZER = ChatTokenizer(str(LLAMA_MODEL))
@@ -102,3 +113,24 @@ def test_the_example_of_the_docs_goes_from_text_to_text(tmp_path, monkeypatch, c
     with pytest.raises(UserError, match=message):
         short.stream(["Once upon a time"])
     assert names["generator"].generate([ids]) == names["answers"][1:]
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs_answers_about_a_video(tmp_path, monkeypatch, capsys):
+    (block,) = re.findall(r'```python title="about a video"\n(.*?)```', DOCS.read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    place = Path(re.search(r'ivjax.load\("(.*?)"', block)[1])
+    place.mkdir()
+    size = DIALOGUES["internvideo2_5_chat_8b_tiny"]
+    write_originals(place / "model.safetensors", originals(INTERNVIDEO2_5_CHAT, size))
+    shutil.copy(INTERNLM_MODEL, place / "tokenizer.model")
+    added = {"<|im_end|>": 500, "<|im_start|>": 501, "<img>": 502, "</img>": 503, "<IMG_CONTEXT>": 511}
+    (place / "added_tokens.json").write_text(json.dumps(added))
+    names = {"video": np.zeros((1, 4, *size.vision.image, 3), np.uint8)}
+    exec(block.replace("new=64", "new=3"), names)
+    (answer,) = names["generator"].generate(
+        [names["ids"]], lambda ids: names["model"].embed(names["params"], ids, names["visual"])
+    )
+    assert capsys.readouterr().out == answer
+    with pytest.raises(UserError, match="a DialogueModel and these parameters are no language model"):
+        TextGenerator(*names["chat"])

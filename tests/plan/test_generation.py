@@ -203,6 +203,11 @@ def test_impossible_generations_get_one_sentence(words, problem, capsys):
     assert problem in capsys.readouterr().err
 
 
+def test_a_search_that_finds_no_mesh_says_so_and_has_the_status_of_what_does_not_fit(capsys):
+    assert main(["plan", CHAT, "--generate", "frames=512", "--topology", "v5e:1x1", "--search"]) == 1
+    assert "no mesh of v5e:1x1 holds the weights and caches" in capsys.readouterr().err
+
+
 def test_slices_are_refused_without_a_topology_too(capsys):
     assert main(["plan", CHAT, "--generate", "frames=16", "--slices", "2"]) == 2
     assert "a generation runs in one slice" in capsys.readouterr().err
