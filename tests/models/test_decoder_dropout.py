@@ -1,5 +1,7 @@
 """Visual dropout inside the language model, against the original: tokens, states, loss and gradients."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,15 @@ import pytest
 from ivjax.convert.families.dialogue.language_configs import decoder_size
 from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.dropping import Tokens, VisualDropout, attended, dropped, places_of, run_dropping
+from ivjax.models.decoder.dropping import (
+    DropKind,
+    Tokens,
+    VisualDropout,
+    attended,
+    dropped,
+    places_of,
+    run_dropping,
+)
 from ivjax.ops.visual_dropout import dropped_by, kept_counts, positions_in
 from tests.convert.tables import import_tensors
 from tests.goldens import Golden, close, close_gradient
@@ -20,6 +30,14 @@ CASES = [
     name if case["train"] else pytest.param(name, marks=pytest.mark.slow)
     for name, case in Golden(NAME).config["cases"].items()
 ]
+
+
+def test_the_kind_says_how_many_of_the_first_drops_are_uniform():
+    kinds = {"uniform": 3, "attention": 0, "uniform0_attention": 1, "uniform1_attention": 2}
+    assert set(kinds) == set(get_args(DropKind))
+    for kind, drops in kinds.items():
+        assert VisualDropout((1, 2, 3), (1.0, 0.8, 0.5, 0.2), kind).uniform_drops == drops
+        assert VisualDropout((1,), (1.0, 0.8), kind).uniform_drops == min(drops, 1)
 
 
 class Case:

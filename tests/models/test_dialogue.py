@@ -40,6 +40,17 @@ class Case:
         self.params = import_tensors(rows, dict(INTERNVIDEO2_5_CHAT.unpacked(tensors, self.size)))
         self.video = jnp.asarray(self.golden["inputs/pixel_values"].transpose(0, 2, 3, 1))[None]
         self.ids = jnp.asarray(self.golden["inputs/input_ids"], jnp.int32)
+        self.check_prompt(self.golden.config)
+
+    def check_prompt(self, config):
+        """Asserts that the prompt has the tokens of each frame between its two marks, and nothing else."""
+        assert config["tome_heads"] == "LLM num_attention_heads"
+        assert config["num_frames"] == self.video.shape[1]
+        assert config["tokens_per_frame"] == self.size.bridge.frame_tokens
+        frame = [config["img_context_id"]] * config["tokens_per_frame"]
+        frame = [config["img_start_id"], *frame, config["img_end_id"]]
+        marks = [token for token in np.asarray(self.ids)[0] if token in frame]
+        assert marks == frame * config["num_frames"]
 
     def loss(self, params):
         logits = self.model.logits(params, self.ids, self.video)

@@ -25,6 +25,8 @@ def golden():
 
 
 def size_of(config, clip_frames):
+    assert config["projector_type"] == "tome16_mlp_hd64"
+    assert config["grid"] == config["image_size"] // config["patch_size"]
     return ProjectorSize(
         config["mm_hidden_size"],
         config["llm_hidden_size"],
@@ -59,6 +61,7 @@ def test_s3_hico_projector_merges_and_projects_as_the_original(golden, mode):
     found, merged = run(params, patches)
     wanted = golden[f"outputs/{mode}"]
     frames = 1 if mode == "images" else len(patches)
+    assert mode != "video" or frames == golden.config["num_frames"]
     assert size.tokens(frames, (1, side, side)) == found.shape[1]
     close(found.reshape(wanted.shape), wanted)
     if mode == "video":

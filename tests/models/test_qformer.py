@@ -36,6 +36,8 @@ def golden():
 @pytest.fixture(scope="module")
 def size(golden):
     bert = golden.config["bert"]
+    assert bert["hidden_act"].startswith("gelu") and "exact" in bert["hidden_act"]
+    assert bert["layer_norm_eps"] == network.EPSILON
     return QFormerSize(
         width=bert["encoder_width"],
         out=golden.config["llm_hidden"],
@@ -62,6 +64,9 @@ def params_of(golden):
 
 
 def question(golden):
+    """The instructions of a fixture; None if its model reads none."""
+    if not golden.config["qformer_text_input"]:
+        return None
     return Question(golden["inputs/text_ids"].astype(np.int32), golden["inputs/text_mask"])
 
 
@@ -77,7 +82,8 @@ def test_s3_qformer_tokens_loss_and_gradients_are_the_originals(golden, size):
 
     (value, (found, alone)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params_of(golden))
     close(found, golden["outputs/llm_tokens"])
-    close(alone, golden["outputs/llm_tokens_no_text"])
+    if "outputs/llm_tokens_no_text" in golden:
+        close(alone, golden["outputs/llm_tokens_no_text"])
     np.testing.assert_allclose(value, golden["losses/loss"], rtol=1e-4)
     exported = export_tensors(rows_of(golden), jax.device_get(gradients))
     wanted = golden.group("grads")

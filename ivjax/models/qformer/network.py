@@ -19,7 +19,7 @@ from ivjax.ops.attention import attend
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
 
-_EPSILON = 1e-12  # of all norms, as BERT's
+EPSILON = 1e-12  # of all norms, as BERT's
 
 
 class JointAttention(nn.Module):
@@ -58,7 +58,7 @@ class CrossAttention(nn.Module):
         )
         q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
         out = dense(self.hidden, self.dtype, "proj")(attend(q, k, v).reshape(x.shape))
-        return cast(jax.Array, layer_norm("norm", self.dtype, _EPSILON)(x + out))
+        return cast(jax.Array, layer_norm("norm", self.dtype, EPSILON)(x + out))
 
     def draw(self) -> None:
         """Touches all parameters, for `init`."""
@@ -74,12 +74,12 @@ class QFormerLayer(nn.Module):
     def setup(self) -> None:
         size = self.size
         self.attn = JointAttention(size.heads, self.dtype)
-        self.norm1 = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+        self.norm1 = nn.LayerNorm(EPSILON, dtype=self.dtype)
         self.mlp_query = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
-        self.norm2_query = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+        self.norm2_query = nn.LayerNorm(EPSILON, dtype=self.dtype)
         if size.reads_text:
             self.mlp = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
-            self.norm2 = nn.LayerNorm(_EPSILON, dtype=self.dtype)
+            self.norm2 = nn.LayerNorm(EPSILON, dtype=self.dtype)
 
     def joint(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
         """Self-attention of queries and words: (B, N, C) -> (B, N, C)."""
@@ -125,8 +125,8 @@ class QFormer(nn.Module):
                 x = jnp.concatenate([x, words[ids] + places[: ids.shape[1]]], axis=1)
                 all_queries = jnp.ones((len(ids), queries.shape[1]), bool)
                 key_mask = jnp.concatenate([all_queries, mask > 0], axis=1)
-        x = layer_norm("norm", dtype, _EPSILON)(x.astype(dtype))
-        tokens = layer_norm("input_norm", dtype, _EPSILON)(tokens)
+        x = layer_norm("norm", dtype, EPSILON)(x.astype(dtype))
+        tokens = layer_norm("input_norm", dtype, EPSILON)(tokens)
         if self.is_initializing():
             # Drawn without being run. In a call, Flax would draw a `param` again to compare its shapes, and
             # to trace all draws takes longer than to trace the layers.
