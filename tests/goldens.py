@@ -109,6 +109,8 @@ def close(actual: Any, golden: np.ndarray, rtol: float = 1e-4, atol: float = 2e-
 
 
 def close_gradient(actual: Any, golden: np.ndarray) -> None:
-    """Asserts equality of a gradient: rtol 1e-3 with atol 5e-5 of its largest entry."""
-    # Rounding reaches 2e-5 of the largest entry in a Q-Former of five layers.
-    np.testing.assert_allclose(np.asarray(actual), golden, rtol=1e-3, atol=5e-5 * float(np.abs(golden).max()))
+    """Asserts equality of a gradient: rtol 1e-3 with atol 5e-5 of its largest entry, and 1e-7."""
+    # Where all tokens are alike, gradients of queries and keys are small differences of large sums: rounding
+    # reaches 1e-4 of the largest entry in a Q-Former of five layers. The fixtures themselves state atol 1e-5.
+    atol = 5e-5 * float(np.abs(golden).max()) + 1e-7
+    np.testing.assert_allclose(np.asarray(actual), golden, rtol=1e-3, atol=atol)
