@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ivjax
+from ivjax.cli import main
 from ivjax.convert.catalogue import CatalogueEntry
 from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.conversion import export_file, import_file
@@ -238,3 +239,26 @@ def test_sizes_are_read_from_a_config(config, size):
 def test_a_config_of_another_arithmetic_is_refused(config, words):
     with pytest.raises(UserError, match=words):
         decoder_size(CONFIG | config)
+
+
+WRONG = "its config.json has a value of the wrong kind for internlm2; take the one that came with the weights"
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({"hidden_size": None}, WRONG),
+        ({"num_attention_heads": 0}, WRONG),
+        ({"rope_scaling": ["dynamic"]}, WRONG),
+        (
+            {"rope_scaling": {"type": "dynamic"}},
+            "its config.json lacks 'factor', needed for internlm2; take the one that came with the weights",
+        ),
+    ],
+)
+def test_a_broken_config_is_one_sentence(config, words, tmp_path, capsys):
+    write_originals(tmp_path / "model.safetensors", originals(INTERNLM2, SMALL))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | config))
+    assert main(["convert", "inspect", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err and printed.err.count("\n") == 1 and not printed.out

@@ -203,7 +203,15 @@ class Family:
         """Returns the sizes that a config.json names; None if it is of no such model."""
         if self.hub is None or config.get("model_type") not in self.hub.model_types:
             return None
-        return self.hub.sizes(config)
+        try:
+            return self.hub.sizes(config)
+        except KeyError as error:
+            broken = f"lacks {error}, needed for"
+        except (TypeError, ValueError, ArithmeticError, AttributeError):
+            broken = "has a value of the wrong kind for"
+        raise UserError(
+            f"its config.json {broken} {config['model_type']}; take the one that came with the weights"
+        )
 
     @property
     def _sources(self) -> set[str]:
