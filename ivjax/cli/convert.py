@@ -40,7 +40,8 @@ def _add_import(what: argparse._SubParsersAction) -> None:
         "in vision.frames=16; position tables are resized to them."
     )
     examples = """ivjax convert import ViCLIP-B.pth viclip_b.safetensors
-  ivjax convert import 'videochat2_7b_stage3.pth?language=vicuna-7b-v1.5/' chat.safetensors"""
+  ivjax convert import 'videochat2_7b_stage3.pth?language=vicuna-7b-v1.5/' chat.safetensors
+  ivjax convert import Mistral-7B-Instruct-v0.2/ tuned.safetensors --lora my_adapter/"""
     parser = add_command(what, "import", about, examples)
     parser.add_argument("file", type=Path, help=_FILE)
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
@@ -51,6 +52,8 @@ def _add_import(what: argparse._SubParsersAction) -> None:
         metavar="SIZE",
         help="split files larger than this, such as 500MB (default 4GiB)",
     )
+    about = "a LoRA as peft writes it, a file or its folder, to go beside the language model's parameters"
+    parser.add_argument("--lora", type=Path, metavar="ADAPTER", help=about)
     parser.set_defaults(run=_import)
 
 
@@ -139,7 +142,8 @@ def _import(options: argparse.Namespace) -> int:
     from ivjax.convert.formats.writing import bytes_of
 
     shard_bytes = bytes_of(options.shard_size)
-    converted = import_file(options.file, options.out, _choices(options), shard_bytes, note)
+    choices = _choices(options)
+    converted = import_file(options.file, options.out, choices, shard_bytes, note, options.lora)
     _show(converted, options.json)
     return 0
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ivjax.convert.engine.packing import packed_again, part_names
 from ivjax.convert.engine.rows import Row, Table, original_tensors, unflatten
 from ivjax.convert.families.dialogue.language_models import lora_rows
 from ivjax.convert.formats.opening import open_tensors
-from ivjax.convert.formats.tensors import Renamed, Tensors, stripped
+from ivjax.convert.formats.tensors import LazyTensor, Renamed, Tensors, stripped
 from ivjax.convert.formats.writing import Advance, no_progress, write_safetensors
 from ivjax.errors import UserError
 from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
@@ -34,6 +35,21 @@ def read_lora(path: Path | str, family: Family, size: Any) -> tuple[Any, Params]
     of the model that it is added to: a language model, or one with a language model inside, which then has
     the factors.
     """
+    sized, factors = _flat_factors(path, family, size)
+    return sized, unflatten(factors)
+
+
+def factor_leaves(path: Path | str, family: Family, size: Any) -> tuple[Any, list[LazyTensor]]:
+    """Returns the size of a model with the LoRA of a file, and the factors as parameters by path."""
+    sized, factors = _flat_factors(path, family, size)
+    below = "" if family.language is None else "language/"
+    return sized, [
+        LazyTensor(f"{below}{_BRANCH}{name}", leaf.shape, leaf.dtype, partial(list, [leaf]))
+        for name, leaf in factors.items()
+    ]
+
+
+def _flat_factors(path: Path | str, family: Family, size: Any) -> tuple[Any, dict[str, np.ndarray]]:
     kind, language, below = _language_of(family, size)
     if kind is None:
         raise UserError(f"{path} is a LoRA for a language model, and {family.name} is none; leave out lora")
@@ -56,7 +72,7 @@ def read_lora(path: Path | str, family: Family, size: Any) -> tuple[Any, Params]
         what = _misfit(found.report)
         raise UserError(f"{path} is a LoRA for another model than this {kind.name}: {what}")
     leaves = {leaf.path.removeprefix(_BRANCH): leaf.lazy(bare).read() for leaf in found.leaves}
-    return replace(size, language=sized) if below else sized, unflatten(leaves)
+    return replace(size, language=sized) if below else sized, leaves
 
 
 def with_factors(params: Params, family: Family, factors: Params) -> Params:

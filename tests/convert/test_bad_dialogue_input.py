@@ -106,6 +106,18 @@ def test_a_lora_inside_a_dialogue_model_is_read_by_the_names_of_its_own_language
         ivjax.load(folder / "language", lora=tmp_path / "gone")
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("bridge.heads=3", "^bridge.width=32 does not divide into 3 heads"),
+        ("bridge.frame_tokens=200", "^bridge.frame_tokens=200, and a frame has .* tokens; choose 1 to"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused_whether_or_not_the_tensors_fit(folder, change, words):
+    with pytest.raises(UserError, match=words):
+        ivjax.load(folder / "chat.safetensors", PRESET, sizes=(change,))
+
+
 def test_a_branch_is_not_imported_alone(folder, tmp_path):
     with pytest.raises(UserError, match="language is read as a whole here; leave out #vision$"):
         import_file(Path(f"{folder / 'language'}#vision"), tmp_path / "vision.safetensors")

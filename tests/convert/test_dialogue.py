@@ -373,6 +373,16 @@ def test_a_lora_of_the_language_model_is_loaded_beside_it(tmp_path):
     export_file(tmp_path / "own.safetensors", tmp_path / "back/adapter_model.safetensors", lora=True)
     there, back = open_tensors(tmp_path / "adapter"), open_tensors(tmp_path / "back")
     assert set(there) == set(back) and all(np.array_equal(back[name], there[name]) for name in there)
+    # So is what was imported with it.
+    import_file(
+        tmp_path / "w.safetensors",
+        tmp_path / "both.safetensors",
+        ImportChoices(sizes=size),
+        lora=tmp_path / "adapter",
+    )
+    both = ivjax.load(tmp_path / "both.safetensors")
+    assert both.model.size == loaded.model.size
+    jax.tree.map(np.testing.assert_array_equal, both.params, loaded.params)
     with pytest.raises(UserError, match="adapter is a LoRA for another model than this internlm2"):
         ivjax.load(tmp_path / "other.safetensors", sizes=other, lora=tmp_path / "adapter")
     family = BY_NAME["videochat2_mistral"]
