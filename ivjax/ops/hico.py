@@ -50,7 +50,9 @@ def merge_tokens(x: jax.Array, target: int, heads: int) -> Merged:
     """
     # Over clips alone: a clip's tokens are all compared with each other.
     x = constrain(x, "batch", None, None)
-    batch, count, _ = x.shape
+    batch, count, width = x.shape
+    if heads < 1 or width % heads:
+        raise ValueError(f"tokens of {width} channels do not divide into {heads} heads")
     # The mean over heads is linear in the tokens and a merge is a weighted mean. So the metric of merged
     # tokens is the merged metric: all decisions are made on it alone, and the wide tokens are summed once, at
     # the end.

@@ -293,6 +293,14 @@ def test_frames_that_do_not_divide_into_clips_are_refused(name, frames, words):
         TINY[name].build(FLOAT32).see({}, video)
 
 
+def test_videos_that_do_not_divide_among_the_prompts_are_refused():
+    size = TINY["internvideo2_5_chat_8b_tiny"]
+    model = size.build(FLOAT32)
+    video = np.zeros((3, 4, *size.vision.image, 3), np.uint8)
+    with pytest.raises(UserError, match="3 videos do not divide among 2 prompts; give each equally many"):
+        model.logits({}, np.zeros((2, 9), np.int32), video)
+
+
 def test_texts_that_share_a_row_are_read_as_if_alone():
     size = TINY["internvideo2_5_chat_8b_tiny"]
     model = size.build(FLOAT32)

@@ -124,6 +124,8 @@ def test_a_video_that_does_not_divide_into_clips_is_refused():
     ("options", "words"),
     [
         ({"width": 8}, "bridge.width=8, but the tower's tokens have 16 channels"),
+        ({"shuffle": 0}, "bridge.shuffle=0 must be 1 or more"),
+        ({"clip_frames": 0}, "bridge.clip_frames=0 must be 1 or more"),
         ({"shuffle": 3}, "bridge.shuffle=3 does not divide the tower's 4 x 4 patches"),
         ({"heads": 3}, "bridge.width=16 does not divide into 3 heads"),
         ({"frame_tokens": 17}, "bridge.frame_tokens=17, and a frame has 16 tokens; choose 1 to 16"),

@@ -135,6 +135,12 @@ def test_words_behind_the_mask_change_nothing():
     np.testing.assert_array_equal(other[1], one[1])
 
 
+def test_a_question_that_is_too_long_is_refused():
+    words = np.zeros((1, 513), np.int32)
+    with pytest.raises(UserError, match="the question has 513 tokens and the Q-Former reads 512; shorten it"):
+        BRIDGE.project({}, np.zeros((1, 1, 5, 16), np.float32), (1, 2, 2), Question(words, words))
+
+
 def test_without_a_text_the_parts_that_read_it_are_missing():
     shapes = jax.eval_shape(
         dataclasses.replace(SMALL, reads_text=False).build(FLOAT32).init, jax.random.key(0)
@@ -166,3 +172,5 @@ def test_a_qformer_that_does_not_fit_its_tower_is_refused():
         SMALL.check("bridge", InternVitSize(32, 1, 2, 24, image=(28, 28)))
     with pytest.raises(UserError, match="bridge.hidden=12 does not divide into 5 heads"):
         dataclasses.replace(SMALL, heads=5).check("bridge", InternVitSize(16, 1, 2, 24, image=(28, 28)))
+    with pytest.raises(UserError, match="bridge.cross_every=0 must be 1 or more"):
+        dataclasses.replace(SMALL, cross_every=0).check("bridge", InternVitSize(16, 1, 2, 24))

@@ -254,3 +254,9 @@ def test_a_report_of_nothing_merged_is_finite():
 def test_an_impossible_target_is_refused(target):
     with pytest.raises(ValueError, match="16 tokens cannot be merged"):
         merge_tokens(jnp.ones((1, 16, 4)), target, 1)
+
+
+@pytest.mark.parametrize("heads", [0, 3])
+def test_heads_that_do_not_divide_the_channels_are_refused(heads):
+    with pytest.raises(ValueError, match=f"tokens of 4 channels do not divide into {heads} heads"):
+        merge_tokens(jnp.ones((1, 16, 4)), 8, heads)

@@ -155,7 +155,7 @@ class LanguageSize:
     def check(self, name: str) -> None:
         """Raises if the size at `stage.<name>` is impossible."""
         where = f"stage.{name}"
-        if self.heads % self.kv_heads:
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise UserError(
                 f"{where}.heads={self.heads} cannot share {self.kv_heads} kv_heads evenly; "
                 "make heads a multiple of kv_heads"

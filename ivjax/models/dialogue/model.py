@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
 from ivjax.models.decoder.blocks import Text
@@ -109,6 +110,10 @@ class DialogueModel:
         """
         visual = None
         if video is not None:
+            if len(video) % len(ids):
+                raise UserError(
+                    f"{len(video)} videos do not divide among {len(ids)} prompts; give each equally many"
+                )
             visual = self.see(params, video, question)
             visual = visual.reshape(len(ids), -1, visual.shape[-1])
         states = self.states(params, self.embed(params, ids, visual), segments)

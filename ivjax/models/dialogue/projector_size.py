@@ -106,6 +106,13 @@ class ProjectorSize:
                 f"stage.{name}.width={self.width}, but the tower's tokens have {vision.width} channels; "
                 "make them equal"
             )
+        for what, given in (
+            ("heads", self.heads),
+            ("shuffle", self.shuffle),
+            ("clip_frames", self.clip_frames),
+        ):
+            if given is not None and given < 1:
+                raise UserError(f"stage.{name}.{what}={given} must be 1 or more")
         _, rows, columns = vision.grid
         if rows % self.shuffle or columns % self.shuffle:
             raise UserError(

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
 from ivjax.models.layers import Mlp, QueryKeyValue, checkpointed, dense, enter_block, layer_norm
@@ -215,6 +216,12 @@ class QFormerBridge(Bridge):
         videos, segments = tokens.shape[:2]
         ids = mask = None
         if question is not None and self.size.reads_text:
+            words, places = question[0].shape[1], self.size.places
+            if words > places:
+                raise UserError(
+                    f"the question has {words} tokens and the Q-Former reads {places}; shorten it, or raise "
+                    "bridge.places"
+                )
             ids, mask = (jnp.repeat(jnp.asarray(part), segments, axis=0) for part in question)
         rows = constrain(tokens.reshape(-1, *tokens.shape[2:]), "batch", None, None)
         found = cast(jax.Array, self.module.apply({"params": params}, rows, ids, mask))

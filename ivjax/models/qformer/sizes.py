@@ -82,6 +82,13 @@ class QFormerSize:
                 f"stage.{name}.width={self.width}, but the tower's tokens have {vision.width} channels; "
                 "make them equal"
             )
+        for what, given in (
+            ("heads", self.heads),
+            ("queries", self.queries),
+            ("cross_every", self.cross_every),
+        ):
+            if given < 1:
+                raise UserError(f"stage.{name}.{what}={given} must be 1 or more")
         if self.hidden % self.heads:
             raise UserError(
                 f"stage.{name}.hidden={self.hidden} does not divide into {self.heads} heads; "
