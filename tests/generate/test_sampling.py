@@ -148,7 +148,8 @@ def test_a_text_ends_with_its_stop_token():
     "options, words",
     [
         ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
-        ({"top_k": 0}, "top_k must be 1 or more, got 0"),
+        ({"top_k": 0}, "top_k must be a whole number of 1 or more, got 0"),
+        ({"top_k": 2.5}, "top_k must be a whole number of 1 or more, got 2.5"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
         ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0, got 0.0"),
     ],

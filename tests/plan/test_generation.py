@@ -203,6 +203,12 @@ def test_impossible_generations_get_one_sentence(words, problem, capsys):
     assert problem in capsys.readouterr().err
 
 
+def test_a_plan_says_in_words_what_is_generated():
+    text = "\n".join(generation_lines(planned(frames=4, new=1, cache="int8")))
+    assert "1 row of 4 frames: 8 visual tokens and 4 others" in text and "; 1 new token\n" in text
+    assert "1 clip at a time, chunks of 8 tokens, cache in int8" in text
+
+
 def test_a_search_that_finds_no_mesh_says_so_and_has_the_status_of_what_does_not_fit(capsys):
     assert main(["plan", CHAT, "--generate", "frames=512", "--topology", "v5e:1x1", "--search"]) == 1
     assert "no mesh of v5e:1x1 holds the weights and caches" in capsys.readouterr().err

@@ -58,16 +58,22 @@ def _head(plan: GenerationPlan) -> Iterator[str]:
 def _request(plan: GenerationPlan) -> Iterator[str]:
     asked = plan.request
     yield (
-        f"  {plan.parameters:,} parameters in {asked.weights}; {asked.batch} row{'s' * (asked.batch > 1)} of "
-        f"{asked.frames:,} frames: {plan.visual:,} visual tokens and {asked.question:,} others, filled up to "
-        f"{plan.length:,}; {asked.new:,} new tokens"
+        f"  {plan.parameters:,} parameters in {asked.weights}; {_several(asked.batch, 'row')} of "
+        f"{_several(asked.frames, 'frame')}: {plan.visual:,} visual tokens and {asked.question:,} others, "
+        f"filled up to {plan.length:,}; {_several(asked.new, 'new token')}"
     )
     dropped = (
         f"; after layers {asked.layers} the shares {asked.ratios[1:]} of visual tokens stay"
         if asked.layers
         else ""
     )
-    yield f"  {plan.clips:,} clips at a time, chunks of {asked.chunk:,}, cache {asked.cache}{dropped}"
+    cache = "bfloat16" if asked.cache == "compute" else asked.cache
+    clips = _several(plan.clips, "clip")
+    yield f"  {clips} at a time, chunks of {asked.chunk:,} tokens, cache in {cache}{dropped}"
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count > 1)}"
 
 
 def _memory(plan: GenerationPlan) -> Iterator[str]:
