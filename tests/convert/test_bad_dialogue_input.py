@@ -118,6 +118,13 @@ def test_sizes_that_cannot_be_are_refused_whether_or_not_the_tensors_fit(folder,
         ivjax.load(folder / "chat.safetensors", PRESET, sizes=(change,))
 
 
+def test_a_damaged_config_is_not_passed_over(tmp_path):
+    write_language_model(tmp_path, LLAMA, "llama", tiny_with(50))
+    (tmp_path / "config.json").write_text('{"model_type": "lla')
+    with pytest.raises(UserError, match="config.json is no JSON .*; fetch it again, or take it away"):
+        ivjax.load(tmp_path)
+
+
 def test_a_branch_is_not_imported_alone(folder, tmp_path):
     with pytest.raises(UserError, match="language is read as a whole here; leave out #vision$"):
         import_file(Path(f"{folder / 'language'}#vision"), tmp_path / "vision.safetensors")
