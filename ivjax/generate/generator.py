@@ -10,7 +10,7 @@ import numpy as np
 from ivjax.errors import UserError
 from ivjax.generate.decoding import ENDED, Decoding, decode
 from ivjax.generate.prefill import prefill
-from ivjax.generate.prompts import Prompts, bucket_length, id_rows, on_the_right, tokens_in
+from ivjax.generate.prompts import Ids, Prompts, bucket_length, id_rows, on_the_right, tokens_in
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 
@@ -59,7 +59,7 @@ class Generator:
 
     def stream(
         self,
-        rows: Sequence[Sequence[int]],
+        rows: Sequence[Ids],
         embed: Embed | None = None,
         *,
         seed: int = 0,
@@ -75,17 +75,17 @@ class Generator:
             seed: of the random numbers of sampling.
             numbers: of the rows. A row draws by (seed, its number, step) alone (None: counted from 0).
         """
-        rows = id_rows(rows)
-        options = self._checked(rows, embed)
+        prompts = id_rows(rows)
+        options = self._checked(prompts, embed)
         numbers = range(len(rows)) if numbers is None else numbers
         if len(numbers) != len(rows):
             raise UserError(f"{len(rows)} prompts have {len(numbers)} numbers; give one for each")
         # Checked here and not at the first token: this function is no generator itself.
-        return self._tokens(rows, embed, options, row_keys(seed, numbers))
+        return self._tokens(prompts, embed, options, row_keys(seed, numbers))
 
     def generate(
         self,
-        rows: Sequence[Sequence[int]],
+        rows: Sequence[Ids],
         embed: Embed | None = None,
         *,
         seed: int = 0,
@@ -115,7 +115,7 @@ class Generator:
             told = following
         yield np.asarray(told)
 
-    def prompt_length(self, rows: Sequence[Sequence[int]]) -> int:
+    def prompt_length(self, rows: Sequence[Ids]) -> int:
         """Returns the length that these prompts are filled up to; each is compiled for once."""
         length = bucket_length(max(map(len, rows)), self._options.chunk)
         if self._limit is None:

@@ -9,6 +9,8 @@ import numpy as np
 
 from ivjax.errors import UserError
 
+Ids = Sequence[int] | np.ndarray  # token ids of a prompt
+
 
 class Prompts(NamedTuple):
     """A batch of prompts. Their last tokens stand side by side, so that new tokens do too.
@@ -26,7 +28,7 @@ class Prompts(NamedTuple):
     seen: jax.Array | None = None
 
 
-def id_rows(rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def id_rows(rows: Sequence[Ids]) -> list[np.ndarray]:
     """Returns the token ids of each prompt as an array; raises if they are none."""
     found = [np.asarray(row) for row in rows]
     if not found:
@@ -57,7 +59,7 @@ def bucket_length(tokens: int, chunk: int) -> int:
     return padded_length(tokens, min(chunk, 1 << (tokens - 1).bit_length()))
 
 
-def on_the_right(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def on_the_right(rows: Sequence[Ids], length: int, fill: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Returns token ids (B, length) int32 that end together, and where each row starts (B,) int32."""
     ids = np.full((len(rows), length), fill, np.int32)
     for row, tokens in zip(ids, rows, strict=True):
@@ -66,7 +68,7 @@ def on_the_right(rows: Sequence[Sequence[int]], length: int, fill: int = 0) -> t
     return ids, np.array([length - len(tokens) for tokens in rows], np.int32)
 
 
-def tokens_in(rows: Sequence[Sequence[int]], vocabulary: int) -> np.ndarray:
+def tokens_in(rows: Sequence[Ids], vocabulary: int) -> np.ndarray:
     """Returns which tokens of the vocabulary are in each row: (B, vocabulary) bool."""
     seen = np.zeros((len(rows), vocabulary), bool)
     for row, tokens in zip(seen, rows, strict=True):
