@@ -180,4 +180,4 @@ def test_has_the_loss_and_the_gradients_of_the_original(case, found, fixture):
     stored = case.golden.group(f"grads/{case.name}")
     assert stored
     for name, gradient in stored.items():
-        close_gradient(named[name], gradient)
+        close_gradient(named[name], gradient, stated=1e-5)
