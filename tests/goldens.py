@@ -110,6 +110,13 @@ def close(actual: Any, golden: np.ndarray, rtol: float = 1e-4, atol: float = 2e-
     np.testing.assert_allclose(np.asarray(actual), golden, rtol=rtol, atol=atol)
 
 
-def close_gradient(actual: Any, golden: np.ndarray) -> None:
-    """Asserts equality of a gradient: rtol 1e-3 with atol 1e-5 of its largest entry."""
-    np.testing.assert_allclose(np.asarray(actual), golden, rtol=1e-3, atol=1e-5 * float(np.abs(golden).max()))
+def close_gradient(actual: Any, golden: np.ndarray, stated: float = 0.0) -> None:
+    """Asserts equality of a gradient: rtol 1e-3 with atol 1e-5 of its largest entry.
+
+    stated: an absolute tolerance that the fixture allows. Of it, 1e-4 of the largest entry and 1e-6 are used.
+    """
+    # Where all tokens are alike, gradients of queries and keys are small differences of large sums: rounding
+    # reaches 1e-4 of the largest entry in a Q-Former of five layers, and all of one that should be zero.
+    largest = float(np.abs(golden).max())
+    atol = max(1e-5 * largest, min(stated, 1e-4 * largest + 1e-6))
+    np.testing.assert_allclose(np.asarray(actual), golden, rtol=1e-3, atol=atol)

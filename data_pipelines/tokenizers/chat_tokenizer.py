@@ -1,6 +1,7 @@
 """The tokenizer of a dialogue or language model, from the files that lie beside its weights."""
 
 import functools
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -42,6 +43,12 @@ class ChatTokenizer:
     def vocabulary_size(self) -> int:
         """The number of ids, with added tokens. The table of a model may have more rows."""
         return self._opened().vocabulary.size
+
+    @property
+    def readable(self) -> bool:
+        """Whether the package that reads the files is installed."""
+        json_file = vocabulary_in(self.path, self.published).suffix == ".json"
+        return not json_file or importlib.util.find_spec("tokenizers") is not None
 
     @property
     def opening(self) -> tuple[int, ...]:
@@ -86,9 +93,9 @@ class ChatTokenizer:
         found = map(self._opened().vocabulary.find, self.ends)
         return tuple(dict.fromkeys([self.eos, *(number for number in found if number is not None)]))
 
-    def pieces(self, text: str, plain: bool = False) -> list[int]:
+    def pieces(self, text: str, plain: bool = False, inside: bool = False) -> list[int]:
         """Returns the ids of a part of a text; see LanguageTokenizer."""
-        return self._opened().vocabulary.pieces(text, plain)
+        return self._opened().vocabulary.pieces(text, plain, inside)
 
     def special(self, token: str) -> int:
         """Returns the id of a token by its text, such as `<|im_start|>`."""

@@ -13,6 +13,7 @@ from ivjax.data_pipelines.tokenizers.tokenizer_json import read_tokenizer_json
 from ivjax.errors import UserError
 
 _BLANK = "▁"
+_MARK = "\ue000before\ue001"  # of characters that mean nothing, so that no text holds it
 
 
 class JsonVocabulary:
@@ -31,6 +32,7 @@ class JsonVocabulary:
         # By the largest id and not by their number, which is smaller where a file leaves ids out.
         self.size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self._added = self._tokenizer.get_added_tokens_decoder()
+        self._mark(self._tokenizer)
         # What the file's own template puts before a text; it may put an end token behind it too.
         bare, whole = (
             self._tokenizer.encode("a", add_special_tokens=with_own).ids for with_own in (False, True)
@@ -38,11 +40,12 @@ class JsonVocabulary:
         self.opening = () if whole[: len(bare)] == bare else tuple(whole[:1])
         self.own_bos = self.opening[0] if self.opening else None
 
-    def pieces(self, text: str, plain: bool) -> list[int]:
-        """Returns the ids of a text; with `plain`, special tokens in it are plain text."""
+    def pieces(self, text: str, plain: bool, inside: bool) -> list[int]:
+        """Returns the ids of a text; see LanguageTokenizer."""
         tokenizer = self._plain if plain else self._tokenizer
-        found: list[int] = tokenizer.encode(without_surrogates(text), add_special_tokens=False).ids
-        return found
+        text = without_surrogates(text)
+        found: list[int] = tokenizer.encode(_MARK + text if inside else text, add_special_tokens=False).ids
+        return found[1:] if inside else found
 
     def find(self, token: str) -> int | None:
         """Returns the id of a special token, or of a piece, by its text."""
@@ -54,7 +57,7 @@ class JsonVocabulary:
         if number in self._added:
             token = self._added[number]
             return token.content.encode() if specials or not token.special else b""
-        piece = self._tokenizer.id_to_token(number) if number >= 0 else None
+        piece = self._tokenizer.id_to_token(number) if 0 <= number < self.size else None
         if piece is None:
             return b""
         if self._letters is not None:
@@ -93,7 +96,14 @@ class JsonVocabulary:
         # A second one, because the setting belongs to the tokenizer and not to a call.
         found = self._open()
         found.encode_special_tokens = True
+        self._mark(found)
         return found
+
+    def _mark(self, tokenizer: Any) -> None:
+        """Adds a token that stands for a special one before a text; its id is never returned."""
+        from tokenizers import AddedToken as PackageToken
+
+        tokenizer.add_tokens([PackageToken(_MARK, normalized=False)])
 
     def _open(self) -> Any:
         tokenizer = read_tokenizer_json(self._file)

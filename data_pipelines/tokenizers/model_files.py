@@ -62,8 +62,8 @@ def vocabulary_in(path: str, published: str) -> Path:
     files = f"{SENTENCEPIECE} or {JSON}, with {_CONFIG} and {_ADDED} where it has them"
     if not path:
         raise UserError(
-            f"the language model's tokenizer has no file: set its path to the folder with {files}, from "
-            f"{published}"
+            f"the language model's tokenizer has no file: give a folder with {files}, from {published}, as "
+            "tokenizer= of ivjax.load or path of the tokenizer"
         )
     found = Path(path).expanduser()
     if found.is_file():

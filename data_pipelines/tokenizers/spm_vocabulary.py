@@ -43,8 +43,8 @@ class SpmVocabulary:
         # Tokenizers of SentencePiece models write a start token unless their config says no.
         self.opening = () if self.own_bos is None else (self.own_bos,)
 
-    def pieces(self, text: str, plain: bool) -> list[int]:
-        """Returns the ids of a text; with `plain`, special tokens in it are plain text."""
+    def pieces(self, text: str, plain: bool, inside: bool) -> list[int]:
+        """Returns the ids of a text; see LanguageTokenizer."""
         ids: list[int] = []
         text = without_surrogates(text)
         parts = [text] if plain else self._pattern.split(text)
@@ -53,7 +53,7 @@ class SpmVocabulary:
             if number % 2:
                 ids.append(self._tokens[part if part in self._tokens else part.strip()].id)
             elif part:
-                ids += (self._inside if number else self._model).encode(part)
+                ids += (self._inside if number or inside else self._model).encode(part)
         return ids
 
     def find(self, token: str) -> int | None:
@@ -98,8 +98,9 @@ def _opened(file: Path, more: bytes) -> Any:
     try:
         # An empty file is a model of no pieces to the package.
         if not stored:
-            raise ValueError("it is empty")
+            raise ValueError
         model.LoadFromSerializedProto(stored + more)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"{file} is not a SentencePiece model ({error}); get the file again") from None
+    except (RuntimeError, ValueError):
+        why = "it cannot be read" if stored else "it is empty"
+        raise UserError(f"{file} is not a SentencePiece model: {why}; get the file again") from None
     return model

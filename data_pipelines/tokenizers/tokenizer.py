@@ -104,11 +104,15 @@ class LanguageTokenizer(Tokenizer, Protocol):
         """The id at whose places visual tokens stand. It need not be a word. None: the model sees nothing."""
         ...
 
-    def pieces(self, text: str, plain: bool = False) -> list[int]:
+    def pieces(self, text: str, plain: bool = False, inside: bool = False) -> list[int]:
         """Returns the ids of a part of a text, its dummy prefix included where the model has one.
 
-        With `plain`, special tokens written out in it are read as plain text: so nothing that a stranger
-        writes can end a turn.
+        Args:
+            text: the part.
+            plain: whether special tokens written out in it are read as plain text: so nothing that a
+                stranger writes can end a turn.
+            inside: whether the part stands behind a special token that the caller has put there by its id.
+                Some tokenizers (Phi-3's) give a prefix to the start of a text alone.
         """
         ...
 

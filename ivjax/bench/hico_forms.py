@@ -5,15 +5,15 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ivjax.ops.hico import merge_schedule
+from ivjax.ops.hico import head_means, merge_schedule
 
 
 def step_by_step(x: jax.Array, target: int, heads: int) -> jax.Array:
     """Merges tokens as the originals do, all channels at every step: x (B, N, C) -> (B, target, C)."""
-    batch, count, width = x.shape
+    batch, count, _ = x.shape
     sizes = jnp.ones((batch, count, 1), jnp.float32)
     for merges in merge_schedule(count, target):
-        metric = jax.lax.stop_gradient(x).reshape(batch, -1, heads, width // heads).mean(2)
+        metric = head_means(jax.lax.stop_gradient(x), heads)
         scores = _cosines(metric.astype(jnp.float32))
         best, choice = scores.max(-1), scores.argmax(-1)
         order = jnp.argsort(-best, axis=-1, stable=True)
@@ -49,7 +49,8 @@ def pooled(x: jax.Array, target: int, heads: int) -> jax.Array:
     batch, count, width = x.shape
     each = -(-count // target)
     x = jnp.pad(x, ((0, 0), (0, -count % each), (0, 0)))
-    return x.reshape(batch, -1, each, width).mean(2)
+    # The barrier for the same reason as in `head_means`.
+    return jax.lax.optimization_barrier(x.reshape(batch, -1, each, width)).mean(2)
 
 
 def _cosines(metric: jax.Array) -> jax.Array:

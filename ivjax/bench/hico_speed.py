@@ -70,8 +70,10 @@ class HicoBench:
 
     def __post_init__(self) -> None:
         for name in ("runs", "seconds"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # nor NaN
                 raise UserError(f"--{name} must be above 0, got {getattr(self, name):g}")
+        if self.limit_gib is not None and not self.limit_gib > 0:
+            raise UserError(f"--limit-gib must be above 0, got {self.limit_gib:g}")
         for size in self.sizes:
             if not 1 <= self.target <= size.tokens:
                 raise UserError(f"--target {self.target} must be 1 to {size.tokens}, the tokens of a clip")
@@ -109,10 +111,9 @@ def _measure(wanted: HicoBench, size: ClipSize, dtype: str, done: Pass) -> list[
         line: dict[str, Any] = {"form": name, **size._asdict(), "target": wanted.target, "dtype": dtype}
         line |= {"pass": done, "device": jax.devices()[0].device_kind, "ms": None}
         lines.append(line)
-        if name == "scores" and done != "forward":
-            line["not_run"] = "choices carry no gradient"
-            continue
-        program = _program(form, done, wanted.target, size.heads).lower(tokens).compile()
+        # Choices carry no gradient, so whatever is trained, their scores are computed once.
+        form_pass: Pass = "forward" if name == "scores" else done
+        program = _program(form, form_pass, wanted.target, size.heads).lower(tokens).compile()
         memory = program.memory_analysis()
         sent = memory.argument_size_in_bytes + memory.output_size_in_bytes if memory else 0
         line["temporary_mib"] = round(memory.temp_size_in_bytes / 2**20, 3) if memory else None
@@ -145,7 +146,7 @@ def _program(form: MergeForm, done: Pass, target: int, heads: int) -> Any:
 
 def _ratios(lines: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The op's time as a share of other forms', and of four times its scores and a pass over the tokens."""
-    told = {key: lines[0][key] for key in ("clips", "tokens", "width", "heads", "dtype", "pass")}
+    told = {key: lines[0][key] for key in ("clips", "tokens", "width", "heads", "target", "dtype", "pass")}
     times = {line["form"]: line["ms"] for line in lines}
     op, scores, pooling = times["op"], times["scores"], times["pooling"]
     for name in FORMS:

@@ -7,6 +7,11 @@ from typing import Any
 
 from ivjax.cli.common import add_command, note
 
+_FILE = (
+    "a torch file, .safetensors, an index of shards, or a folder; then ?language=OTHER, where the language "
+    "model of a dialogue model lies in a file of its own"
+)
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
@@ -23,7 +28,7 @@ def _add_inspect(what: argparse._SubParsersAction) -> None:
         "or holds NaN or infinities."
     )
     parser = add_command(what, "inspect", about, "ivjax convert inspect pretrain.pth")
-    parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
+    parser.add_argument("file", type=Path, help=_FILE)
     _add_choices(parser)
     parser.add_argument("--quick", action="store_true", help="compare names and shapes alone; read no tensor")
     parser.set_defaults(run=_inspect)
@@ -34,8 +39,11 @@ def _add_import(what: argparse._SubParsersAction) -> None:
         "Write a file's weights in this project's format. Other sizes than the preset's go by path, as "
         "in vision.frames=16; position tables are resized to them."
     )
-    parser = add_command(what, "import", about, "ivjax convert import ViCLIP-B.pth viclip_b.safetensors")
-    parser.add_argument("file", type=Path, help="a torch file, .safetensors, an index of shards, or a folder")
+    examples = """ivjax convert import ViCLIP-B.pth viclip_b.safetensors
+  ivjax convert import 'videochat2_7b_stage3.pth?language=vicuna-7b-v1.5/' chat.safetensors
+  ivjax convert import Mistral-7B-Instruct-v0.2/ tuned.safetensors --lora my_adapter/"""
+    parser = add_command(what, "import", about, examples)
+    parser.add_argument("file", type=Path, help=_FILE)
     parser.add_argument("out", type=Path, help="the .safetensors file to write")
     _add_choices(parser)
     parser.add_argument(
@@ -44,20 +52,27 @@ def _add_import(what: argparse._SubParsersAction) -> None:
         metavar="SIZE",
         help="split files larger than this, such as 500MB (default 4GiB)",
     )
+    about = "a LoRA as peft writes it, a file or its folder, to go beside the language model's parameters"
+    parser.add_argument("--lora", type=Path, metavar="ADAPTER", help=about)
     parser.set_defaults(run=_import)
 
 
 def _add_export(what: argparse._SubParsersAction) -> None:
     about = "Write weights under their original names, as .safetensors or torch file (.pt, .pth)."
-    parser = add_command(what, "export", about, "ivjax convert export viclip_b.safetensors viclip_b.pth")
-    parser.add_argument("weights", type=Path, help="weights in this project's format")
+    examples = """ivjax convert export viclip_b.safetensors viclip_b.pth
+  ivjax convert export chat.safetensors adapter/adapter_model.safetensors --lora"""
+    parser = add_command(what, "export", about, examples)
+    parser.add_argument("weights", type=Path, help="weights in this project's format, or a run folder")
     parser.add_argument("out", type=Path, help="the file to write")
     parser.add_argument(
         "--names",
         metavar="FAMILY",
         help="write the names of this family, such as clip_hub (default: those that the weights came with)",
     )
-    about = "write a language model's LoRA alone, as peft does (default: merged into the kernels)"
+    about = (
+        "write the LoRA of a language or dialogue model alone, as peft does (default: with the model, and "
+        "merged into the kernels where its files have no place for it)"
+    )
     parser.add_argument("--lora", action="store_true", help=about)
     _add_json(parser)
     parser.set_defaults(run=_export)
@@ -127,7 +142,8 @@ def _import(options: argparse.Namespace) -> int:
     from ivjax.convert.formats.writing import bytes_of
 
     shard_bytes = bytes_of(options.shard_size)
-    converted = import_file(options.file, options.out, _choices(options), shard_bytes, note)
+    choices = _choices(options)
+    converted = import_file(options.file, options.out, choices, shard_bytes, note, options.lora)
     _show(converted, options.json)
     return 0
 

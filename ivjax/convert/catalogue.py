@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ivjax.convert.engine.family import Family
+from ivjax.convert.engine.packing import whole_name
 from ivjax.convert.registry import FAMILIES, family_named
 from ivjax.experiment.option_listing import options_below
 
@@ -32,7 +33,7 @@ class CatalogueEntry:
             "family": family.name,
             "about": family.about,
             "presets": list(family.presets),
-            "tensors": [family.prefix + row.name(0) for row in family.rows],
+            "tensors": list(dict.fromkeys(family.prefix + whole_name(row.name(0)) for row in family.rows)),
             "container": family.container,
             "fresh": [path for path in family.added if path in family.shapes(first)],
             "runs_are_stored_so": family.stores_runs,

@@ -132,7 +132,18 @@ def _sizes(file: OpenedFile, choices: ImportChoices, wanted: MatchRequest) -> tu
     if not file.in_own_format:
         sizes, preset = _measured(file, sizes, preset)
     changed = apply_overrides(sizes, choices.overrides)
+    if choices.overrides and file.family.language is not None:
+        _check(changed)
     return changed, preset if changed == sizes else f"{preset} with {' '.join(choices.overrides)}"
+
+
+def _check(sizes: Any) -> None:
+    """Raises if sizes that a user has changed are impossible."""
+    try:
+        sizes.check("sizes")
+    except UserError as error:
+        # Of a config's stage the sizes are a part; here they are the whole.
+        raise UserError(str(error).replace("stage.sizes.", "").replace("stage.sizes: ", "")) from None
 
 
 def _measured(file: OpenedFile, sizes: Any, preset: str) -> tuple[Any, str]:

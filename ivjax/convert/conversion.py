@@ -11,7 +11,7 @@ from ivjax.convert.engine.own_format import is_own, metadata
 from ivjax.convert.formats.finite import non_finite
 from ivjax.convert.formats.torch_files import write_torch
 from ivjax.convert.formats.writing import SHARD_BYTES, write_safetensors
-from ivjax.convert.lora_files import write_lora
+from ivjax.convert.lora_files import factor_leaves, write_lora
 from ivjax.convert.origins import open_weights
 from ivjax.convert.registry import FAMILIES, family_named
 from ivjax.errors import UserError
@@ -71,13 +71,20 @@ def import_file(
     choices: ImportChoices = ImportChoices(),
     shard_bytes: int = SHARD_BYTES,
     say: Say = print,
+    lora: Path | None = None,
 ) -> Converted:
-    """Writes the weights of any file in this project's format: .safetensors with tree paths as names."""
+    """Writes the weights of any file in this project's format: .safetensors with tree paths as names.
+
+    `lora` is a file of factors as peft writes it, which go beside the parameters of the language model.
+    """
     compared = compare(open_weights(path, not choices.allow_non_finite), str(path), choices)
     # Before anything is written: a file that does not fit leaves no half of a conversion.
     compared.report.check(str(path))
-    leaves = compared.leaves()
-    about = metadata(compared.file.family.name, compared.sizes, compared.preset)
+    leaves, sizes = compared.leaves(), compared.sizes
+    if lora is not None:
+        sizes, factors = factor_leaves(lora, compared.file.family, sizes)
+        leaves = [*leaves, *factors]
+    about = metadata(compared.file.family.name, sizes, compared.preset)
     with Progress(len(leaves), "parameters", say) as progress:
         files = write_safetensors(out, leaves, about, shard_bytes, progress.advance)
     return Converted(tuple(files), sum(leaf.nbytes for leaf in leaves), compared.report)

@@ -9,7 +9,6 @@ from ivjax.convert.formats.tensors import Joined, Renamed, Tensors
 from ivjax.errors import UserError
 
 _MARK = "?language="
-_WORDS = "word_embed"
 
 
 def split_language(path: str) -> tuple[str, str] | None:
@@ -21,20 +20,23 @@ def split_language(path: str) -> tuple[str, str] | None:
 def with_language(whole: Tensors, language: Tensors, what: str, other: str) -> Tensors:
     """Returns the tensors of file `what` and those of its language model, file `other`, under the names of
     the first one's family."""
-    outer, inner = recognise(whole, what).family, recognise(language, other)
-    place = next((row.source for row in outer.rows if row.target == f"language/{_WORDS}"), None)
-    if place is None:
+    file, inner = recognise(whole, what), recognise(language, other)
+    outer, wanted = file.family, file.family.language
+    if wanted is None:
         raise UserError(f"{what} is of {outer.name}, which has no language model; leave out {_MARK}{other}")
-    own = next((row.source for row in inner.family.rows if row.target == _WORDS), None)
-    if own is None or not place.endswith(own):
+    if file.in_own_format:
         raise UserError(
-            f"{other} is of {inner.family.name}, which is not the language model of {outer.name}; "
-            "give the one that it was trained with"
+            f"{what} is in this project's format and so has a language model itself; leave out {_MARK}{other}"
         )
-    below = place.removesuffix(own)
-    if there := next((name for name in whole if name == place), None):
+    if inner.family.name != wanted.family.name or inner.in_own_format:
+        kind = "in this project's format" if inner.in_own_format else f"of {inner.family.name}"
+        raise UserError(
+            f"{other} is {kind}, and the language model of {outer.name} is a file of {wanted.family.name}; "
+            "give the one that it was trained with, as it is published"
+        )
+    named = Renamed(inner.tensors, {f"{wanted.prefix}{name}": name for name in inner.tensors})
+    if there := next((name for name in named if name in whole), None):
         raise UserError(f"{what} has a language model itself ({there}); leave out {_MARK}{other}")
-    named = Renamed(inner.tensors, {f"{below}{name}": name for name in inner.tensors})
     joined = Joined(dict.fromkeys(whole, whole) | dict.fromkeys(named, named), whole.metadata)
     joined.container = whole.container
     # Only the language model's folder says how its positions are scaled.

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.convert.lora_files import read_inner_lora, read_lora
+from ivjax.convert.lora_files import read_lora, with_factors
 from ivjax.convert.model_summary import summary
 from ivjax.convert.origins import params_of_run
 from ivjax.convert.registry import family_named
 from ivjax.convert.text_vectors import check_reads_words, text_vectors
+from ivjax.convert.tokenizer_choice import named_tokenizer, tokenizer_beside
 from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.load.tokenizers_in_use import caption_tokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
@@ -23,7 +24,6 @@ from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.run_folder import checkpoint_steps, folder_with_weights
 from ivjax.experiment.storing import is_run, stored_experiment
-from ivjax.models.dialogue import DialogueSize
 from ivjax.models.sizes import ComposedSize
 from ivjax.ops.cut import Params
 
@@ -38,7 +38,8 @@ class Loaded:
         model: a video tower has `encode(params, clips)`, a pair of towers `video(params, clips)` and
             `words(params, ids)`, a classifier `logits(params, clips)`.
         params: nested dicts of float32 arrays.
-        tokenizer: turns captions into ids; None for a model that reads no text.
+        tokenizer: turns captions into ids, or the texts of a language model into ids and back (a
+            LanguageTokenizer); None for a model that reads no text.
         path: where it came from, as it was given.
         made: what it is known as: the stage and steps of a run, or the family and preset of a file.
         dtype: what it computes in.
@@ -97,11 +98,13 @@ def load(
         sizes: for a file whose sizes are no preset's: its sizes, such as `EncoderSize(...)`, or what differs
             from the preset by dotted path, as in `("vision.frames=16",)`.
         fresh: patterns of parameter paths that are initialised instead of read.
-        tokenizer: another vocabulary file than the model names, or another tokenizer.
+        tokenizer: another vocabulary file than the model names or has beside it, for a language model also a
+            folder with its tokenizer; or another tokenizer.
         dtype: what the model computes in. Parameters are always float32.
         ema: loads the averaged parameters of a run instead of the last ones.
         on_host: leaves the parameters in the host's memory, for a caller that spreads them over devices.
-        lora: a file of factors of low rank, or a folder with one as peft writes it, for a language model.
+        lora: a file of factors of low rank, or a folder with one as peft writes it, for a language model or
+            that of a dialogue model.
 
     What a run did not train is read from the copy in its folder, and of older runs, which have none, from
     their `init_from`. Teachers are left out, because they are no part of the model.
@@ -119,7 +122,11 @@ def load(
         found = _of_run(folder, branch, dtype, ema)
     found = dataclasses.replace(found, path=str(path))
     if tokenizer is not None:
-        found = _with_tokenizer(found, tokenizer)
+        chosen = named_tokenizer(found.path, found.model, found.tokenizer, tokenizer)
+        found = dataclasses.replace(found, tokenizer=chosen)
+    elif found.family:
+        beside = tokenizer_beside(place, found.model, found.tokenizer)
+        found = dataclasses.replace(found, tokenizer=beside)
     if lora is not None:
         found = _with_lora(found, lora)
     if not on_host:
@@ -200,35 +207,11 @@ def tower_inside(whole: Loaded, branch: str) -> tuple[Any, bool]:
     return encoders[branch].build(Compute(whole.dtype)), size.trains_pooling()
 
 
-def _with_tokenizer(found: Loaded, tokenizer: str | Path | Tokenizer) -> Loaded:
-    """Returns the model with another vocabulary, which must fit it."""
-    chosen: Tokenizer
-    if not isinstance(tokenizer, str | Path):
-        if not hasattr(tokenizer, "encode"):
-            raise UserError(f"tokenizer must be a vocabulary file or a tokenizer, got {tokenizer!r}")
-        chosen = tokenizer
-    else:
-        if found.tokenizer is None:
-            raise UserError(
-                f"{found.path} does not say how captions become tokens, so a vocabulary file is not enough; "
-                "give a tokenizer, such as SentencePiece(FILE, length=32)"
-            )
-        options: Any = found.tokenizer  # the protocol does not say that tokenizers are dataclasses
-        chosen = dataclasses.replace(options, path=str(tokenizer))
-    check_reads_words(found.path, found.model, chosen)
-    return dataclasses.replace(found, tokenizer=chosen)
-
-
 def _with_lora(found: Loaded, path: str | Path) -> Loaded:
     """Returns a language model, or one inside another, with the factors of a LoRA beside its parameters."""
     if not found.family:
         raise UserError(f"{found.path} is a run; a LoRA is added to the file of a language model")
-    whole, made = getattr(found.model, "size", None), f"{found.made} with the LoRA of {path}"
-    if isinstance(whole, DialogueSize):
-        language, factors = read_inner_lora(path, whole.language)
-        size: Any = dataclasses.replace(whole, language=language)
-        params = {**found.params, "language": {**found.params["language"], "lora": factors}}
-    else:
-        size, factors = read_lora(path, family_named(found.family), whole)
-        params = {**found.params, "lora": factors}
+    family, made = family_named(found.family), f"{found.made} with the LoRA of {path}"
+    size, factors = read_lora(path, family, getattr(found.model, "size", None))
+    params = with_factors(found.params, family, factors)
     return dataclasses.replace(found, model=size.build(Compute(found.dtype)), params=params, made=made)

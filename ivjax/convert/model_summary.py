@@ -23,6 +23,8 @@ def summary(title: str, model: Any, params: Params, tokenizer: Tokenizer | None)
         frames, (height, width) = getattr(model, "frames", tower.frames), tower.image
         lines["reads"] = f"clips (n, {frames}, {height}, {width}, 3) uint8{_words(model, tokenizer)}"
         lines["gives"] = _gives(model, size, tower)
+    elif tokenizer is not None:
+        lines["reads"] = _words(model, tokenizer).removeprefix("; ")
     lines |= {
         "use": ", ".join(_shortcuts(model, tower)),
         "methods": f"{', '.join(_methods(model))} of .model",
@@ -64,6 +66,8 @@ def _words(model: Any, tokenizer: Tokenizer | None) -> str:
     if tokenizer is None:
         return ""
     file = getattr(tokenizer, "path", "") or "without its vocabulary: give tokenizer=FILE"
+    if hasattr(tokenizer, "pieces"):
+        return f"; text ({type(tokenizer).__name__} {file})"
     return f"; captions as {tokenizer.length} ids ({type(tokenizer).__name__} {file})"
 
 

@@ -15,6 +15,7 @@ from ivjax.convert.detection import recognise
 from ivjax.convert.engine.rows import unflatten
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import below
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
 
 TOLERANCE = 1e-3  # relative, of float32
@@ -87,7 +88,8 @@ def check_parity(weights: Path, fixture: Path) -> ParityReport:
     source = below(tensors, "params/") if any(name.startswith("params/") for name in tensors) else tensors
     family = recognise(source, str(weights)).family
     if family.parity is None:
-        raise UserError(f"{family.name} cannot be run on fixtures yet")
+        able = ", ".join(name for name, other in FAMILIES.items() if other.parity)
+        raise UserError(f"{family.name} is not run on fixtures; of these families models are: {able}")
     try:
         sizes = family.parity.sizes(config)
     except (KeyError, TypeError) as error:

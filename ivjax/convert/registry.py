@@ -1,6 +1,7 @@
 """The checkpoint families that can be converted, found in the modules of `ivjax/convert/families/`.
 
-A module there that defines `FAMILIES`, a tuple of Family, is part of the registry. Nothing else names it.
+A module there, or in a folder there, that defines `FAMILIES`, a tuple of Family, is part of the registry.
+Nothing else names it.
 """
 
 import importlib
@@ -13,17 +14,16 @@ from ivjax.errors import UserError
 
 
 def _discovered() -> dict[str, Family]:
-    """All families by name, in the order of their modules' names."""
+    """All families by name, in the order of their modules' names, whichever folder they lie in."""
     found: dict[str, Family] = {}
+    modules = [module.name for module in pkgutil.walk_packages(families.__path__, f"{families.__name__}.")]
     # The order decides between families that fit alike, so it must be the same everywhere.
-    for module in sorted(pkgutil.iter_modules(families.__path__), key=lambda module: module.name):
-        content = importlib.import_module(f"{families.__name__}.{module.name}")
+    for module in sorted(modules, key=lambda module: module.rpartition(".")[2]):
+        content = importlib.import_module(module)
         for family in getattr(content, "FAMILIES", ()):
             if family.name in found:
                 # A mistake in the code, not in what a user gave, hence no UserError.
-                raise ValueError(
-                    f"two families are called {family.name!r}; rename the one in {module.name}.py"
-                )
+                raise ValueError(f"two families are called {family.name!r}; rename the one in {module}")
             found[family.name] = family
     return found
 

@@ -1,16 +1,18 @@
 """Decoding of a language model, with or without visual dropout: one token of each row at a time."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Integral
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from ivjax.errors import UserError
 from ivjax.generate.sampling import Sampling, choose
+from ivjax.models.decoder.blocks import Text, Written
 from ivjax.models.decoder.cache import Cache, CacheType
 from ivjax.models.decoder.dropping import PADDING
-from ivjax.models.decoder.network import LanguageModel, Text, Written
+from ivjax.models.decoder.network import LanguageModel
 from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.ops.cut import Params
@@ -42,8 +44,14 @@ class Decoding:
 
     def __post_init__(self) -> None:
         for name in ("new", "chunk"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or int(value) < 1:
+                raise UserError(f"{name} must be a whole number of 1 or more, got {value}")
+        # A list would be refused by jit, which compiles for these options.
+        if not isinstance(self.stops, tuple):
+            raise UserError(f"stops must be a tuple of ids, such as (2,), got {self.stops!r}")
+        if self.cache not in get_args(CacheType):
+            raise UserError(f"cache must be {' or '.join(get_args(CacheType))}, got {self.cache!r}")
 
     def check(self, size: LanguageSize) -> None:
         """Raises if a model of that size cannot generate so."""
@@ -53,7 +61,7 @@ class Decoding:
                     f"stop token {stop} is no token of the model, whose ids are 0 to {size.vocabulary - 1}"
                 )
         if self.dropout is not None:
-            self.dropout.check("dropout", size.depth)
+            self.dropout.check(size.depth)
 
     def runs(self, depth: int) -> tuple[tuple[int, int], ...]:
         """Returns the runs of layers between two drops, first layer and the one after the last."""
@@ -66,6 +74,11 @@ class Decoding:
             return (prompt,)
         kept = self.dropout.counts(self.visual)
         return tuple(prompt - self.visual + count for count in kept)
+
+    def slots(self, length: int) -> int:
+        """Returns the tokens that the cache of a run of layers has room for, behind prompts of `length`."""
+        # The last chunk may reach into the slots of new tokens, which overwrite what it leaves there.
+        return length + max(self.new, -length % min(self.chunk, length))
 
 
 class RunCache(NamedTuple):
@@ -139,10 +152,11 @@ def chosen(state: Decoded, logits: jax.Array, options: Decoding) -> tuple[Decode
 def places_in(
     model: LanguageModel, run: RunCache, slot: jax.Array, count: int, length: int
 ) -> tuple[Text, Written]:
-    """Returns where `count` tokens from `slot` on stand in a text of at most `length` tokens."""
-    slots = run.cache.keys.shape[2]
+    """Returns where `count` tokens from `slot` on stand in texts that end before slot `length`."""
     places = slot + jnp.arange(count)
     starts = run.starts[:, None]
     # Padding before a prompt is a segment of its own, which no token of the prompt sees.
-    text = Text(model.turns(jnp.maximum(places - starts, 0), length), jnp.where(places >= starts, 0, PADDING))
-    return text, Written(slot, jnp.where(jnp.arange(slots) >= starts, 0, PADDING))
+    # Of each row its own length, so that no scaling of positions depends on what else is in the batch.
+    turns = model.turns(jnp.maximum(places - starts, 0), length - starts[..., None])
+    text = Text(turns, jnp.where(places >= starts, 0, PADDING))
+    return text, Written(slot, jnp.where(jnp.arange(run.cache.slots) >= starts, 0, PADDING))

@@ -10,16 +10,16 @@ import numpy as np
 from ivjax.errors import UserError
 from ivjax.generate.decoding import ENDED, Decoding, decode
 from ivjax.generate.prefill import prefill
-from ivjax.generate.prompts import Prompts, on_the_right, padded_length, tokens_in
+from ivjax.generate.prompts import Ids, Prompts, bucket_length, id_rows, on_the_right, tokens_in
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 
 Embed = Callable[[jax.Array], jax.Array]  # token ids (B, L) of prompts -> their embeddings (B, L, C)
 
 # Compiled once for each length of prompts, number of rows and options, whichever generator asks for them.
-_prefill = jax.jit(prefill, static_argnums=(0, 4))
+run_prefill = jax.jit(prefill, static_argnums=(0, 4))
 # The state is donated: its caches are updated in place.
-_decode = jax.jit(decode, static_argnums=(0, 3, 4), donate_argnums=2)
+run_decode = jax.jit(decode, static_argnums=(0, 3, 4), donate_argnums=2)
 
 
 class Generator:
@@ -48,13 +48,18 @@ class Generator:
             limit: tokens of a prompt and its new tokens together, at most (None: what memory holds).
             visual_token: the id at whose places visual tokens stand in prompts (None: there are none).
         """
+        if not isinstance(model, LanguageModel) or "word_embed" not in params:
+            raise UserError(
+                f"a {type(model).__name__} and these parameters are no language model; of a dialogue model "
+                'give model.language and params["language"]'
+            )
         options.check(model.size)
         self._model, self._params, self._options = model, params, options
         self._limit, self._visual_token = limit, visual_token
 
     def stream(
         self,
-        rows: Sequence[Sequence[int]],
+        rows: Sequence[Ids],
         embed: Embed | None = None,
         *,
         seed: int = 0,
@@ -70,16 +75,17 @@ class Generator:
             seed: of the random numbers of sampling.
             numbers: of the rows. A row draws by (seed, its number, step) alone (None: counted from 0).
         """
-        options = self._checked(rows, embed)
+        prompts = id_rows(rows)
+        options = self._checked(prompts, embed)
         numbers = range(len(rows)) if numbers is None else numbers
         if len(numbers) != len(rows):
             raise UserError(f"{len(rows)} prompts have {len(numbers)} numbers; give one for each")
         # Checked here and not at the first token: this function is no generator itself.
-        return self._tokens(rows, embed, options, row_keys(seed, numbers))
+        return self._tokens(prompts, embed, options, row_keys(seed, numbers))
 
     def generate(
         self,
-        rows: Sequence[Sequence[int]],
+        rows: Sequence[Ids],
         embed: Embed | None = None,
         *,
         seed: int = 0,
@@ -91,16 +97,16 @@ class Generator:
         return [[int(token) for token in row if int(token) not in silent] for row in steps]
 
     def _tokens(
-        self, rows: Sequence[Sequence[int]], embed: Embed | None, options: Decoding, keys: jax.Array
+        self, rows: Sequence[np.ndarray], embed: Embed | None, options: Decoding, keys: jax.Array
     ) -> Iterator[np.ndarray]:
         model, params = self._model, self._params
         length = self.prompt_length(rows)
-        state, told = _prefill(model, params, self._prompts(rows, length, embed), keys, options)
+        state, told = run_prefill(model, params, self._prompts(rows, length, embed, options), keys, options)
         ended = np.zeros(len(rows), bool)
         for _ in range(options.new - 1):
             told.copy_to_host_async()
             # The next step is under way while the host reads this one: the device does not wait for it.
-            state, following = _decode(model, params, state, length, options)
+            state, following = run_decode(model, params, state, length, options)
             tokens = np.asarray(told)
             yield tokens
             ended |= np.isin(tokens, (ENDED, *options.stops))
@@ -109,16 +115,17 @@ class Generator:
             told = following
         yield np.asarray(told)
 
-    def prompt_length(self, rows: Sequence[Sequence[int]]) -> int:
+    def prompt_length(self, rows: Sequence[Ids]) -> int:
         """Returns the length that these prompts are filled up to; each is compiled for once."""
-        longest = max(map(len, rows))
-        length = padded_length(longest, min(self._options.chunk, 1 << (longest - 1).bit_length()))
+        length = bucket_length(max(map(len, rows)), self._options.chunk)
         if self._limit is None:
             return length
         return min(length, self._limit - self._options.new)
 
-    def _prompts(self, rows: Sequence[Sequence[int]], length: int, embed: Embed | None) -> Prompts:
-        model, options = self._model, self._options
+    def _prompts(
+        self, rows: Sequence[np.ndarray], length: int, embed: Embed | None, options: Decoding
+    ) -> Prompts:
+        model = self._model
         ids, starts = on_the_right(rows, length)
         x = model.embed(self._params, jnp.asarray(ids)) if embed is None else embed(jnp.asarray(ids))
         visual = seen = None
@@ -128,10 +135,8 @@ class Generator:
             seen = jnp.asarray(tokens_in(rows, model.size.vocabulary))
         return Prompts(x, jnp.asarray(starts), visual, seen)
 
-    def _checked(self, rows: Sequence[Sequence[int]], embed: Embed | None) -> Decoding:
+    def _checked(self, rows: Sequence[np.ndarray], embed: Embed | None) -> Decoding:
         """The options with the number of visual tokens; raises if these prompts cannot be gone on with."""
-        if not rows:
-            raise UserError("there are no prompts; give one or more")
         new, limit = self._options.new, self._limit
         for number, row in enumerate(rows):
             if not len(row):
@@ -141,10 +146,10 @@ class Generator:
                     f"prompt {number} has {len(row)} tokens, which with {new} new ones exceed the limit of "
                     f"{limit}; shorten it, ask for fewer new tokens or raise the limit"
                 )
-            self._check_ids(number, np.asarray(row), embed)
+            self._check_ids(number, row, embed)
         if self._options.dropout is None or self._visual_token is None:
             return self._options
-        counts = [int(np.sum(np.asarray(row) == self._visual_token)) for row in rows]
+        counts = [int(np.sum(row == self._visual_token)) for row in rows]
         for number, count in enumerate(counts):
             if count != counts[0]:
                 raise UserError(

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from ivjax.generate.decoding import Decoded, Decoding, RunCache, chosen, places_in
 from ivjax.generate.prompts import Prompts
+from ivjax.models.decoder.blocks import Text
 from ivjax.models.decoder.cache import Cache, empty_cache
 from ivjax.models.decoder.dropping import PADDING, attended
-from ivjax.models.decoder.network import LanguageModel, Text
-from ivjax.ops.blockwise import BLOCK
+from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
-from ivjax.ops.visual_dropout import best_of, compacted, uniform_losses
+from ivjax.ops.visual_dropout import best_of, compacted, dropped_by
 
 
 def prefill(
@@ -73,10 +73,7 @@ def _through(
     # After a drop the length is no multiple of a chunk any more.
     chunk = min(options.chunk, length)
     extra = -length % chunk
-    # The last chunk may reach into the slots of new tokens, which overwrite what it leaves there.
-    slots = length + max(options.new, extra)
-    # Attention in blocks would fill a cache of another length up at every call, which copies it.
-    slots += -slots % BLOCK if slots > BLOCK else 0
+    slots = options.slots(length)
     cache = empty_cache(last - first, batch, slots, size.kv_heads, size.head, model.dtype, options.cache)
     x = jnp.pad(x.astype(model.dtype), ((0, 0), (0, extra), (0, 0)))
 
@@ -104,13 +101,13 @@ class _Row(NamedTuple):
         x: (B, L, C).
         there: (B, L) bool, whether it is a token of the prompt.
         visual: (B, L) bool.
-        losses: (B, L) int32, the uniform drop that takes it, from 1; 0: none.
+        dropped_by: (B, L) int32, the uniform drop that takes it, from 1; 0: none.
     """
 
     x: jax.Array
     there: jax.Array
     visual: jax.Array
-    losses: jax.Array
+    dropped_by: jax.Array
 
 
 def _tokens_of(prompts: Prompts, options: Decoding) -> _Row:
@@ -120,9 +117,9 @@ def _tokens_of(prompts: Prompts, options: Decoding) -> _Row:
     if options.dropout is None or not options.visual:
         return _Row(x, there, none, none.astype(jnp.int32))
     assert prompts.visual is not None, "visual dropout needs to know which tokens are visual"
-    losses = uniform_losses(options.visual, options.dropout.ratios, options.dropout.uniform_drops)
+    numbers = dropped_by(options.visual, options.dropout.ratios, options.dropout.uniform_drops)
     number = jnp.clip(jnp.cumsum(prompts.visual, axis=1) - 1, 0, options.visual - 1)
-    return _Row(x, there, prompts.visual, jnp.where(prompts.visual, jnp.asarray(losses)[number], 0))
+    return _Row(x, there, prompts.visual, jnp.where(prompts.visual, jnp.asarray(numbers)[number], 0))
 
 
 def _dropped(model: LanguageModel, params: Params, row: _Row, options: Decoding, number: int) -> _Row:
@@ -131,13 +128,15 @@ def _dropped(model: LanguageModel, params: Params, row: _Row, options: Decoding,
     assert dropout is not None
     counts = dropout.counts(options.visual)
     if number <= dropout.uniform_drops:
-        keep = row.losses != number
+        keep = row.dropped_by != number
     else:
         starts = length - row.there.sum(1, keepdims=True)
         positions = jnp.maximum(jnp.arange(length) - starts, 0)
-        text = Text(model.turns(positions, length + options.new), jnp.where(row.there, 0, PADDING))
+        turns = model.turns(positions, (length + options.new - starts)[..., None])
+        text = Text(turns, jnp.where(row.there, 0, PADDING))
         last = jnp.full((rows, 1), length - 1, jnp.int32)
-        scores = attended(model, params, row.x, text, dropout.layers[number - 1], last, last >= 0)
+        layer = dropout.layers[number - 1]
+        scores = attended(model, params, row.x, text, layer, last, last >= 0, options.chunk)
         quotas = jnp.full((rows, 1), counts[number], jnp.int32)
         keep = ~row.visual | best_of(scores, row.visual, jnp.zeros((rows, length), jnp.int32), quotas)
     left = length - counts[number - 1] + counts[number]

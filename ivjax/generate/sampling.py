@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +30,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
             raise UserError(f"temperature must be 0 or more, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"top_k must be 1 or more, got {self.top_k}")
+        if self.top_k is not None and (not isinstance(self.top_k, Integral) or int(self.top_k) < 1):
+            raise UserError(f"top_k must be a whole number of 1 or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise UserError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not 0 < self.repetition_penalty < math.inf:

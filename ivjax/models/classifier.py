@@ -13,6 +13,7 @@ from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.layers import dense, gelu, layer_norm, mean_over
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops.cut import Params
+from ivjax.ops.randomness import dropout
 from ivjax.ops.trees import paths_of
 
 
@@ -49,7 +50,7 @@ class ClassifierHead(nn.Module):
             merged = self._merged(encoded.tokens, keys is not None)
             features = jnp.concatenate([merged, features], -1) if "proj" in self.size.merge else merged
         if keys is not None and self.dropout:
-            features = dropped(features, keys, self.dropout)
+            features = dropout(keys, features, self.dropout)
         return dense(self.size.classes, self.dtype, "head")(features).astype(jnp.float32)
 
     def _merged(self, tokens: jax.Array, training: bool) -> jax.Array:
@@ -66,12 +67,6 @@ class ClassifierHead(nn.Module):
         norm = BatchNorm(self.size.merge_norm == "batch", name="down_norm")
         # The originals' batch norm wants channels before tokens, and their head's kernel keeps that order.
         return norm(merged, training).swapaxes(1, 2).reshape(len(tokens), -1)
-
-
-def dropped(x: jax.Array, keys: jax.Array, rate: float) -> jax.Array:
-    """x (B, C) without a share `rate` of its entries, the others enlarged; each row by its own key."""
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
-    return jnp.where(kept, x / (1 - rate), 0)
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ class Attention(nn.Module):
     qk_norm: bool = True
     bias: bool = False
     causal: bool = False
+    epsilon: float = 1e-6  # of the QK-norm
 
     @nn.compact
     def __call__(self, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
@@ -119,8 +120,8 @@ class Attention(nn.Module):
         width = x.shape[-1]
         q, k, v = QueryKeyValue(self.dtype, self.bias, name="qkv")(x)
         if self.qk_norm:
-            q = RMSNorm(dtype=self.dtype, name="q_norm")(q)
-            k = RMSNorm(dtype=self.dtype, name="k_norm")(k)
+            q = RMSNorm(self.epsilon, self.dtype, name="q_norm")(q)
+            k = RMSNorm(self.epsilon, self.dtype, name="k_norm")(k)
         q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
         # Over the context axis queries keep their share of the tokens, and look at all keys and values.
         q = constrain(q, "batch", "tokens", "heads", None)

@@ -230,6 +230,13 @@ class BridgeSize(Protocol):
         """Visual tokens that a video of so many frames becomes."""
         ...
 
+    def joined_frames(self, frames: int, segment: int) -> int:
+        """Frames whose tokens meet, of a video of so many frames in segments of `segment`.
+
+        Between such groups a video may be cut: its visual tokens are those of the pieces.
+        """
+        ...
+
     def build(self, compute: Compute) -> Any:
         """Returns the Bridge."""
         ...

@@ -128,13 +128,13 @@ def _choose(q: jax.Array, k: jax.Array) -> str:
     if backend == "tpu":
         return "splash"
     # cuDNN's attention takes half precision only, in heads of a multiple of 8 channels, at most 128. It
-    # raises on anything else, and so does a CPU, rather than fall back.
+    # raises on anything else instead of falling back.
     fits_cudnn = q.dtype != jnp.float32 and width % 8 == 0 and width <= 128
     return "cudnn" if fits_cudnn else "xla"
 
 
 def _dense(
-    q, k, v, causal, q_segments, kv_segments, implementation, queries=None, keys=None, window=None
+    q, k, v, causal, q_segments, kv_segments, implementation, q_lengths=None, kv_lengths=None, window=None
 ) -> jax.Array:
     mask = None
     if q_segments is not None:
@@ -145,8 +145,8 @@ def _dense(
         v,
         mask=mask,
         is_causal=causal,
-        query_seq_lengths=queries,
-        key_value_seq_lengths=keys,
+        query_seq_lengths=q_lengths,
+        key_value_seq_lengths=kv_lengths,
         local_window_size=None if window is None else (window - 1, 0 if causal else window - 1),
         implementation=implementation,
     )

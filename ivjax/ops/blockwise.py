@@ -9,6 +9,9 @@ import jax.numpy as jnp
 BLOCK = 512  # queries and keys of a block
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
+# sum of weights and largest logit (B, G, R, n), and weighted values (B, G, R, n, D), of the keys seen so far
+SoftmaxState = tuple[jax.Array, jax.Array, jax.Array]
+
 
 class Places(NamedTuple):
     """Which keys a query sees, beside those of its own segment.
@@ -62,6 +65,7 @@ def attend_in_blocks(
 
 
 def _padded(x: jax.Array, value: int = 0) -> jax.Array:
+    """Pads tokens to whole blocks; fewer than a block become one, of a multiple of 8 as TPUs lay them out."""
     block = min(BLOCK, -(-x.shape[1] // 8) * 8)
     widths = [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2)
     return jnp.pad(x, widths, constant_values=value)
@@ -92,19 +96,11 @@ def _forward(q, k, v, q_segments, kv_segments, start, causal, window):
         mine, segments = _block(q, number), _block(q_segments, number)
 
         def keys(other, state):
-            total, top, out = state
             logits, seen = _logits(places, mine, k, segments, kv_segments, number, other, scale)
-            new = jnp.maximum(top, jnp.max(jnp.where(seen, logits, -jnp.inf), axis=-1))
-            # Before the first key that is seen the maximum is -inf; a difference of two of them is nan.
-            shift = jnp.where(jnp.isfinite(new), new, 0.0)
-            weights = jnp.where(seen, jnp.exp(logits - shift[..., None]), 0.0)
-            kept = jnp.exp(top - shift)
-            value = _wide("bgrnm,bmgd->bgrnd", weights.astype(v.dtype), _block(v, other))
-            return total * kept + weights.sum(-1), new, out * kept[..., None] + value
+            return with_keys(state, logits, seen, _block(v, other).swapaxes(1, 2))
 
-        shape = (len(q), q.shape[2], q.shape[3], n)
-        state = jnp.zeros(shape), jnp.full(shape, -jnp.inf), jnp.zeros((*shape, v.shape[-1]))
-        first, last = _range(places, number, n, m, k.shape[1] // m)
+        state = without_keys((len(q), q.shape[2], q.shape[3], n), v.shape[-1])
+        first, last = range_of(places, number, n, m, k.shape[1] // m)
         total, top, out = jax.lax.fori_loop(first, last, keys, state)
         safe = jnp.where(total > 0, total, 1.0)
         out = jnp.moveaxis(out / safe[..., None], 3, 1).astype(q.dtype)
@@ -116,7 +112,24 @@ def _forward(q, k, v, q_segments, kv_segments, start, causal, window):
     return out, (q, k, v, q_segments, kv_segments, start, out, totals)
 
 
-def _range(places, number, n, m, blocks):
+def without_keys(shape: tuple[int, ...], width: int) -> SoftmaxState:
+    """Returns the state of queries (B, G, R, n) that have seen no keys; values have `width` channels."""
+    return jnp.zeros(shape), jnp.full(shape, -jnp.inf), jnp.zeros((*shape, width))
+
+
+def with_keys(state: SoftmaxState, logits: jax.Array, seen: jax.Array, values: jax.Array) -> SoftmaxState:
+    """Returns the state with more keys: logits (B, G, R, n, m), which of them count, values (B, G, m, D)."""
+    total, top, out = state
+    new = jnp.maximum(top, jnp.max(jnp.where(seen, logits, -jnp.inf), axis=-1))
+    # Before the first key that is seen the maximum is -inf; a difference of two of them is nan.
+    shift = jnp.where(jnp.isfinite(new), new, 0.0)
+    weights = jnp.where(seen, jnp.exp(logits - shift[..., None]), 0.0)
+    kept = jnp.exp(top - shift)
+    value = _wide("bgrnm,bgmd->bgrnd", weights.astype(values.dtype), values)
+    return total * kept + weights.sum(-1), new, out * kept[..., None] + value
+
+
+def range_of(places: Places, number: Any, n: int, m: int, blocks: int) -> tuple[Any, Any]:
     """The first block of keys that a block of queries may see, and the one after the last."""
     if not places.causal and places.window is None:
         return 0, blocks
@@ -156,7 +169,7 @@ def _backward(causal, window, saved, gradient):
         return mine, g, weights.astype(v.dtype), d_logits
 
     def queries(number):
-        first, last = _range(places, number, n, m, k.shape[1] // m)
+        first, last = range_of(places, number, n, m, k.shape[1] // m)
 
         def keys(other, total):
             *_, d_logits = pair(number, other)

@@ -53,3 +53,14 @@ class Dropout(NamedTuple):
     def at(self, layer: jax.Array | int) -> "Dropout":
         """Returns the dropout of a layer."""
         return Dropout(jax.vmap(jax.random.fold_in, in_axes=(0, None))(self.keys, layer), self.rate)
+
+
+def dropout(keys: jax.Array, x: jax.Array, rate: float) -> jax.Array:
+    """x (B, ...) without a share `rate` of its entries, the others enlarged; each row by its own key (B,)."""
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - rate), 0)
+
+
+def folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
+    """Returns other keys (B,) for the same rows, by a number such as that of a layer."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)

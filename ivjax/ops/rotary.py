@@ -8,7 +8,7 @@ import numpy as np
 
 
 def plain_frequencies(width: int, base: float) -> np.ndarray:
-    """Angles per position (width / 2,) of heads of `width` channels."""
+    """Returns the angles per position (width / 2,) of heads of `width` channels."""
     return base ** (-np.arange(0, width, 2) / width)
 
 
@@ -36,6 +36,7 @@ def yarn_frequencies(
     def channel(turns: float) -> float:
         return width * math.log(trained / (turns * 2 * math.pi)) / (2 * math.log(base))
 
+    # The upper bound is the whole width, not its half, as in the original.
     low, high = max(math.floor(channel(fast)), 0), min(math.ceil(channel(slow)), width - 1)
     ramp = np.clip((np.arange(width // 2) - low) / max(high - low, 1e-3), 0, 1)
     kept = plain_frequencies(width, base)
@@ -43,12 +44,12 @@ def yarn_frequencies(
 
 
 def yarn_magnitude(factor: float) -> float:
-    """What YaRN multiplies sines and cosines by."""
+    """Returns the factor of sines and cosines under YaRN; the paper fitted its logarithm."""
     return 0.1 * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def long_rope_magnitude(limit: int, trained: int) -> float:
-    """What LongRoPE multiplies sines and cosines by, for a model that reads `limit` tokens."""
+    """Returns the factor of sines and cosines under LongRoPE, for a model that reads `limit` tokens."""
     return math.sqrt(1 + math.log(limit / trained) / math.log(trained)) if limit > trained else 1.0
 
 

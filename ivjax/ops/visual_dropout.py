@@ -19,36 +19,46 @@ def evenly_spaced(count: int, kept: int) -> np.ndarray:
 
 
 def kept_counts(count: int, ratios: Sequence[float]) -> tuple[int, ...]:
-    """Returns how many of `count` visual tokens are there in each stage; the first ratio is 1."""
+    """Returns how many of `count` visual tokens are left before the first drop and after each.
+
+    The first ratio is 1. Each is one of all tokens, rounded down as in the original.
+    """
     return tuple(int(count * ratio) for ratio in ratios)
 
 
-def uniform_losses(count: int, ratios: Sequence[float], stages: int) -> np.ndarray:
-    """Returns for each of `count` visual tokens the stage that drops it, 1 or later, of the first `stages`
-    drops, which are uniform; 0 for those that stay: (count,) int32."""
-    counts, left = kept_counts(count, ratios), np.arange(count)
-    losses = np.zeros(count, np.int32)
-    for stage in range(stages):
-        kept = left[evenly_spaced(counts[stage], counts[stage + 1])]
-        losses[np.setdiff1d(left, kept)] = stage + 1
-        left = kept
-    return losses
+def dropped_by(count: int, ratios: Sequence[float], drops: int) -> np.ndarray:
+    """Returns the number of the drop that takes each visual token, from 1, or 0: (count,) int32.
 
-
-def attention_to(
-    q: jax.Array, k: jax.Array, asking: jax.Array, valid: jax.Array, segments: jax.Array | None = None
-) -> jax.Array:
-    """Returns how much a few queries attend to each token, mean of heads and queries: (B, L) float32.
-
-    q (B, R, H, D) stand at places `asking` (B, R) and count where `valid` (B, R); k (B, L, G, D). A query
-    sees the keys of its own segment up to its place.
+    Only the first `drops` drops are counted, which are uniform: of them it is known beforehand.
     """
-    q = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
-    logits = jnp.einsum("brgad,blgd->bgarl", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    seen = jnp.arange(k.shape[1]) <= asking[..., None]
+    counts, left = kept_counts(count, ratios), np.arange(count)
+    numbers = np.zeros(count, np.int32)
+    for drop in range(drops):
+        kept = left[evenly_spaced(counts[drop], counts[drop + 1])]
+        numbers[np.setdiff1d(left, kept)] = drop + 1
+        left = kept
+    return numbers
+
+
+def logits_to(q: jax.Array, k: jax.Array) -> jax.Array:
+    """Returns logits of a few queries (B, R, H, D) to keys (B, L, G, D): (B, H, R, L) float32."""
+    grouped = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
+    logits = jnp.einsum("brgad,blgd->bgarl", grouped, k, preferred_element_type=jnp.float32)
+    return logits.reshape(len(q), -1, *logits.shape[3:]) * q.shape[-1] ** -0.5
+
+
+def attention_of(
+    logits: jax.Array, asking: jax.Array, valid: jax.Array, segments: jax.Array | None = None
+) -> jax.Array:
+    """Returns how much a few queries attend to each token, the mean of heads and queries: (B, L) float32.
+
+    Of logits (B, H, R, L) of queries that stand at places `asking` (B, R) and count where `valid` (B, R). A
+    query sees the keys of its own segment up to its place.
+    """
+    seen = jnp.arange(logits.shape[-1]) <= asking[..., None]
     if segments is not None:
         seen &= jnp.take_along_axis(segments, asking, axis=1)[..., None] == segments[:, None]
-    weights = jax.nn.softmax(jnp.where(seen[:, None, None], logits, -jnp.inf), axis=-1).mean((1, 2))
+    weights = jax.nn.softmax(jnp.where(seen[:, None], logits, -jnp.inf), axis=-1).mean(1)
     count = jnp.maximum(valid.sum(1), 1)
     return jnp.einsum("brl,br->bl", weights, valid / count[:, None], precision="highest")
 

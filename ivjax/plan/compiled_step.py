@@ -5,12 +5,13 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
@@ -88,10 +89,34 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
     """Compiles the step for batches of the main medium; needs no accelerator."""
     mesh = build_mesh(experiment.mesh, compile_devices(topology))
     check_batch(experiment.batch, experiment.accumulate, mesh)
-    alone = libtpu_lock() if topology.chip.platform == "tpu" else contextlib.nullcontext()
-    with jax.set_mesh(mesh), alone, tempfile.TemporaryDirectory() as folder:
+    with compiling(topology, mesh):
         program = program_of(experiment, mesh)
-        lowered = _lowered(program, topology)
+
+        def warnings(executable: Any, found: Census) -> Iterator[str]:
+            yield from _replicated(program, executable)
+            yield from _gathered(found, expected)
+            yield from _traffic(found, expected)
+
+        return compile_program(program.lower, topology, mesh, warnings)
+
+
+@contextlib.contextmanager
+def compiling(topology: Topology, mesh: Mesh) -> Iterator[None]:
+    """Sets the mesh that programs are compiled for, and keeps other processes from compiling meanwhile."""
+    alone = libtpu_lock() if topology.chip.platform == "tpu" else contextlib.nullcontext()
+    with jax.set_mesh(mesh), alone:
+        yield
+
+
+def compile_program(
+    lower: Callable[[], jax.stages.Lowered],
+    topology: Topology,
+    mesh: Mesh,
+    warnings: Callable[[Any, Census], Iterable[str]] = lambda executable, found: (),
+) -> CompiledStep | TooLarge:
+    """Compiles what `lower` returns; call it inside `compiling`."""
+    with tempfile.TemporaryDirectory() as folder:
+        lowered = _lowered(lower, topology)
         started = time.perf_counter()
         # libtpu writes the report of its heap only as a file.
         options: dict[str, str | bool] = {}
@@ -107,10 +132,10 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
     stats: Any = executable.memory_analysis()
     # Donated arguments are written over by the new state, and would be counted twice.
     output = stats.output_size_in_bytes - stats.alias_size_in_bytes
-    heap = stats.temp_size_in_bytes if report.used is None else report.used - stats.argument_size_in_bytes
-    # libtpu's peak includes arguments and what is in fast memory.
-    alive = stats.peak_memory_in_bytes - stats.argument_size_in_bytes - report.fast
-    warnings = [*_replicated(program, executable), *_gathered(found, expected), *_traffic(found, expected)]
+    outside = stats.argument_size_in_bytes + output
+    heap = stats.temp_size_in_bytes if report.used is None else report.used - outside
+    # libtpu's peak includes arguments, outputs and what is in fast memory.
+    alive = stats.peak_memory_in_bytes - outside - report.fast
     return CompiledStep(
         seconds=seconds,
         arguments=stats.argument_size_in_bytes,
@@ -122,13 +147,13 @@ def compile_step(experiment: Experiment, topology: Topology, expected: Estimate)
         code=stats.generated_code_size_in_bytes,
         census=found,
         largest=tuple(report.largest),
-        warnings=tuple(warnings),
+        warnings=tuple(warnings(executable, found)),
     )
 
 
-def _lowered(program: Program, topology: Topology) -> jax.stages.Lowered:
+def _lowered(lower: Callable[[], jax.stages.Lowered], topology: Topology) -> jax.stages.Lowered:
     try:
-        return program.lower()
+        return lower()
     except RuntimeError as error:
         # jax asks cuDNN for its version when it lowers attention for a GPU.
         if "cuDNN" not in str(error):

@@ -10,7 +10,7 @@ import jax
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.mesh_shape import MESH_AXES
+from ivjax.experiment.mesh_shape import MESH_AXES, MeshShape
 from ivjax.ops.trees import paths_of
 from ivjax.plan import donation, partitioning
 from ivjax.plan.device_costs import Costs
@@ -96,7 +96,7 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
     walk = Walk(mesh.shape, parameter_layouts(program), chip.platform)
     # Everything the step is given is stored before it starts, and lives as long as something reads it.
     frame = walk.frame()
-    placed = {kind: _outside(walk, frame, tree, kind) for kind, tree in given.items()}
+    placed = {kind: placed_values(walk, frame, tree, kind) for kind, tree in given.items()}
     state = [value for kind in sorted(program.state) for value in placed[kind]]
     arguments = [*state, *placed["frozen"], *placed["batch"]]
     results = walk.run(traced.jaxpr, traced.consts, arguments, frame)
@@ -149,8 +149,13 @@ def _made(
 
 def abstract_mesh(experiment: Experiment, chip: Chip, devices: int) -> AbstractMesh:
     """Returns the experiment's mesh over devices that need not exist."""
-    sizes = list(experiment.mesh.resolve(devices))
-    sizes[0] *= experiment.mesh.slices
+    return mesh_of(experiment.mesh, chip, devices)
+
+
+def mesh_of(shape: MeshShape, chip: Chip, devices: int) -> AbstractMesh:
+    """Returns the mesh of a shape over devices that need not exist; `devices` are those of a slice."""
+    sizes = list(shape.resolve(devices))
+    sizes[0] *= shape.slices
     # cuDNN's attention can only be traced where there is a GPU, so splash is traced for GPUs as well. Neither
     # stores attention weights, so their memory is about the same.
     platform = "cpu" if chip.platform == "cpu" else "tpu"
@@ -183,7 +188,8 @@ def with_mesh(experiment: Experiment, **changes: Any) -> Experiment:
     return dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, **changes))
 
 
-def _outside(walk: Walk, frame: Frame, tree: Any, kind: str) -> list[Value]:
+def placed_values(walk: Walk, frame: Frame, tree: Any, kind: str) -> list[Value]:
+    """Returns the leaves of a tree of shapes with shardings as values that are stored before a program."""
     values = []
     for leaf in jax.tree.leaves(tree):
         value = walk.value(leaf, partitioning.of_spec(leaf.sharding.spec, leaf.ndim))

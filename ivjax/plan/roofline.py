@@ -9,7 +9,7 @@ from ivjax.plan.estimate import Estimate
 from ivjax.plan.topology import Topology
 
 # CPU seconds to decode a byte of pixels, measured: 8 frames of 224 x 224 in 15.5 ms (docs/benchmarks.md).
-_DECODE_SECONDS = 15.5e-3 / (8 * 224 * 224 * 3)
+DECODE_SECONDS = 15.5e-3 / (8 * 224 * 224 * 3)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,11 @@ def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: 
     chip = topology.chip
     compute = found.costs.flops / (chip.flops * assumed.efficiency)
     memory = found.costs.read / chip.memory_bandwidth
-    links = {name: seconds for name, seconds in _links(found, topology).items() if seconds}
+    links = {
+        name: seconds
+        for name, seconds in link_seconds(found.mesh, found.costs.sent, topology, found.slices).items()
+        if seconds
+    }
     bounds = {"products": compute, "memory bandwidth": memory, "links": sum(links.values())}
     bound = max(bounds, key=lambda name: bounds[name])
     # The longest and not the sum: XLA overlaps them, and a plan states what no run can beat.
@@ -90,7 +94,7 @@ def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: 
         bound = f"links of {max(links, key=lambda name: links[name])}"
     clips = batch / step
     each = clips / topology.hosts
-    decode = found.row_bytes * _DECODE_SECONDS if assumed.decode_ms is None else assumed.decode_ms / 1e3
+    decode = found.row_bytes * DECODE_SECONDS if assumed.decode_ms is None else assumed.decode_ms / 1e3
     chips = topology.devices / chip.devices_per_chip
     hours = steps * step / 3600
     return Speed(
@@ -112,7 +116,9 @@ def speed(found: Estimate, topology: Topology, batch: int, steps: int, assumed: 
     )
 
 
-def _links(found: Estimate, topology: Topology) -> dict[str, float]:
+def link_seconds(
+    mesh: Mapping[str, int], sent_along: Mapping[str, float], topology: Topology, slices: int = 1
+) -> dict[str, float]:
     """Returns the seconds that a device sends along each mesh axis, and between slices."""
     chip, seconds = topology.chip, {}
     # All devices of a host share its network card.
@@ -120,14 +126,14 @@ def _links(found: Estimate, topology: Topology) -> dict[str, float]:
     # Axes from the innermost: as long as the product of their sizes fits into one domain (a host's NVLink, a
     # pod's links), they send over its fast links; beyond that, over the network.
     inside = 1
-    for axis in reversed(list(found.mesh)):
-        ways, sent = found.mesh[axis], found.costs.sent.get(axis, 0.0)
+    for axis in reversed(list(mesh)):
+        ways, sent = mesh[axis], sent_along.get(axis, 0.0)
         inside *= ways
-        if axis == "data" and found.slices > 1 and sent:
-            near = ways // found.slices
+        if axis == "data" and slices > 1 and sent:
+            near = ways // slices
             # `sent` is that of one ring over all of `data`, from which the size of what is summed follows.
             whole = sent * ways / (2 * (ways - 1))
-            seconds["slices"] = 2 * (found.slices - 1) / found.slices * whole / near / network
+            seconds["slices"] = 2 * (slices - 1) / slices * whole / near / network
             sent = 2 * (near - 1) / near * whole
         if chip.torus:
             # A ring along one dimension of the torus has a link in either direction.

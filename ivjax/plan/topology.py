@@ -85,6 +85,15 @@ def parse(text: str, slices: int = 1) -> Topology:
     return Topology(chip, shape, slices)
 
 
+def offered(chip: Chip, most: int) -> list[Topology]:
+    """Returns the topologies of a kind with at most so many devices, the smallest first."""
+    if chip.platform == "tpu":
+        shapes: list[tuple[int, ...]] = [grid for grid in _GRIDS[chip.torus] if math.prod(grid) <= _pod(chip)]
+    else:
+        shapes = [(count,) for count in (1, 2, 4, *range(8, most + 1, 8))]
+    return [found for shape in shapes if (found := Topology(chip, shape)).devices <= most]
+
+
 def _write(chip: Chip, shape: tuple[int, ...]) -> str:
     return f"{chip.name}:{'x'.join(map(str, shape))}"
 

@@ -78,7 +78,7 @@ class VideoDialogue:
     @property
     def clip_tokens(self) -> int:
         """Visual tokens of a clip."""
-        return self.dialogue.visual_tokens(self.dialogue.clip_frames)
+        return self.dialogue.visual_tokens(self.dialogue.least_frames)
 
     @property
     def visual_unit(self) -> int:
@@ -104,7 +104,7 @@ class VideoDialogue:
                 "several videos cannot; give a number of frames"
             )
         if self.dropout is not None:
-            self.dropout.check("stage.dropout", self.dialogue.language.depth)
+            self.dropout.check(self.dialogue.language.depth, "stage.dropout")
         if self.question < 0 or (self.question and not getattr(self.dialogue.bridge, "reads_text", False)):
             raise UserError(
                 f"stage.question={self.question}, and the bridge reads no questions; set it to 0, or "

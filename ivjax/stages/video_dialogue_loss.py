@@ -57,7 +57,7 @@ def batch_of(stage: VideoDialogue, bucket: Bucket) -> Mapping[str, jax.ShapeDtyp
     if visual := stage.visual_tokens(bucket):
         arrays |= {"places": words, "visual_segments": struct((visual,), jnp.int32)}
     if bucket.clips:
-        arrays["video"] = struct((bucket.clips, size.clip_frames, *image), jnp.uint8)
+        arrays["video"] = struct((bucket.clips, size.least_frames, *image), jnp.uint8)
     if bucket.images:
         arrays["images"] = struct((bucket.images, *image), jnp.uint8)
     seen = bucket.clips + bucket.images
@@ -70,7 +70,7 @@ def batch_of(stage: VideoDialogue, bucket: Bucket) -> Mapping[str, jax.ShapeDtyp
 
 def _flops(stage: VideoDialogue, bucket: Bucket) -> dict[str, float]:
     """Forward FLOPs of a row, by layer."""
-    size, frames = stage.dialogue, stage.dialogue.clip_frames
+    size, frames = stage.dialogue, stage.dialogue.least_frames
     clip = size.flops(frames, 0)
     found = {name: bucket.clips * clip[name] for name in ("vision", "bridge")}
     if bucket.images:

@@ -8,7 +8,7 @@ from ivjax.models.decoder.dropping import Tokens, run_dropping
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.ops.cut import Params
-from ivjax.ops.visual_dropout import kept_counts, uniform_losses
+from ivjax.ops.visual_dropout import dropped_by, kept_counts
 from ivjax.ops.word_losses import IGNORED
 
 _CONVERSATIONS = 256  # of a row, at most
@@ -70,7 +70,7 @@ def _lost(
     most = visual.shape[1] // unit
     table = np.zeros((most + 1, max(most * unit, 1)), np.int8)
     for clips in range(1, most + 1):
-        found = uniform_losses(clips * unit, dropout.ratios, dropout.uniform_drops)
+        found = dropped_by(clips * unit, dropout.ratios, dropout.uniform_drops)
         table[clips, : clips * unit] = found
     before = jnp.take_along_axis(jnp.cumsum(counts, axis=1) - counts, mine, axis=1)
     rank = jnp.cumsum(visual, axis=1) - 1 - before

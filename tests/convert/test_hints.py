@@ -6,24 +6,48 @@ import pytest
 from ivjax.convert.detection import recognise
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.hints import common_prefixes
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
 from tests.convert.originals import SMALL_VIDEOMAE, originals, use_small_families
 from tests.convert.test_matching import Unread
 
-QUERY = "layers.0.self_attn.q_proj.weight"
+LLAMA = ["model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"]
 
 
 @pytest.mark.parametrize(
     "names, words",
     [
-        (["a.q.lora_A.default.weight", "a.q.lora_B.default.weight"], "LoRA adapters, and merge them"),
+        (
+            ["vision_model.head.probe", "vision_model.encoder.layers.0.self_attn.q_proj.weight"],
+            "it is SigLIP",
+        ),
+        (
+            ["a.q.lora_A.default.weight", "a.q.lora_B.default.weight"],
+            r"LoRA adapters, and they are added to a language model by ivjax.load\(MODEL, lora=FILE\)",
+        ),
         (["layer1.0.conv1.weight", "layer4.0.conv1.weight"], "it is a ResNet, and no convolutional model"),
-        (["model.embed_tokens.weight", f"model.{QUERY}"], "names of LLaMA"),
+        (
+            [*LLAMA, "model.layers.0.self_attn.q_norm.weight"],
+            "such as Qwen3, and language models here are LLaMA, .*, Phi-3-mini",
+        ),
+        (
+            [*LLAMA, "model.layers.0.pre_feedforward_layernorm.weight"],
+            "it is Gemma, 2 or later, and language",
+        ),
+        ([*LLAMA, "model.layers.0.block_sparse_moe.experts.0.w1.weight"], "a language model with experts"),
     ],
 )
 def test_other_models_that_users_try_are_called_by_their_names(names, words):
     with pytest.raises(UserError, match=words):
         recognise(Unread(dict.fromkeys(names, (4, 4))), "w")
+
+
+def test_tensors_of_a_whole_model_that_stand_beside_a_lora_are_no_adapters():
+    family = FAMILIES["internvideo2_chat"]
+    size = next(size for name, size in family.presets.items() if name.endswith("_tiny"))
+    names = [lazy.name for lazy in family.original_tensors(Unread(family.shapes(size)), size)]
+    file = recognise(Unread(dict.fromkeys([*names, "a_task_head.weight"], (4, 4))), "w")
+    assert any("lora_A" in name for name in names) and file.family is family
 
 
 def test_any_prefix_that_all_names_share_is_removed(monkeypatch):

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 import ivjax
+from ivjax.cli import main
+from ivjax.convert.catalogue import CatalogueEntry
 from ivjax.convert.comparison import ImportChoices, compare
 from ivjax.convert.conversion import export_file, import_file
-from ivjax.convert.families.language_configs import decoder_size
-from ivjax.convert.families.language_models import INTERNLM2, LLAMA, PHI3
+from ivjax.convert.families.dialogue.language_configs import decoder_size
+from ivjax.convert.families.dialogue.language_models import INTERNLM2, LLAMA, PHI3
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.origins import import_into
@@ -85,7 +87,8 @@ CASES = {
     "tied": (LLAMA, replace(SMALL, tied=True)),
     "phi3": (PHI3, SMALL),
     "internlm2": (INTERNLM2, SMALL),
-    "internlm2_biases": (INTERNLM2, replace(SMALL, qkv_bias=True, bias=True)),
+    "internlm2_biases": (INTERNLM2, replace(SMALL, qkv_bias=True, proj_bias=True)),
+    "all_biases": (LLAMA, replace(SMALL, qkv_bias=True, proj_bias=True, mlp_bias=True)),
 }
 
 
@@ -112,6 +115,11 @@ def test_wqkv_holds_each_groups_queries_then_its_key_then_its_value():
     heads = {part: parts[f"{name}[{part}]"][:, 0].reshape(-1, head)[:, 0] / head for part in "qkv"}
     assert heads["q"].tolist() == [0, 1, 2, 5, 6, 7]
     assert heads["k"].tolist() == [3, 8] and heads["v"].tolist() == [4, 9]
+
+
+def test_the_list_of_families_has_the_names_of_whole_tensors():
+    names = CatalogueEntry(INTERNLM2).as_dict()["tensors"]
+    assert names.count("model.layers.0.attention.wqkv.weight") == 1 and not any("[" in name for name in names)
 
 
 def test_a_larger_vocabulary_is_taken_from_the_file_and_reported():
@@ -169,7 +177,16 @@ LONG = {"type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2.0, 3.0
     "config, size",
     [
         ({}, SMALL),
-        ({"bias": True}, replace(SMALL, qkv_bias=True, bias=True)),
+        ({"bias": True}, replace(SMALL, qkv_bias=True, proj_bias=True)),
+        (
+            {"model_type": "llama", "attention_bias": True},
+            replace(SMALL, qkv_bias=True, proj_bias=True),
+        ),
+        ({"model_type": "llama", "mlp_bias": True}, replace(SMALL, mlp_bias=True)),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 3.0}},
+            replace(SMALL, rotary=Rotary(1e4, "linear", 3.0)),
+        ),
         (
             {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
             replace(SMALL, rotary=Rotary(1e4, "dynamic", 2.0)),
@@ -213,7 +230,6 @@ def test_sizes_are_read_from_a_config(config, size):
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scales positions by llama3"),
         ({"partial_rotary_factor": 0.75}, "turns 0.75 of each head"),
         ({"rope_scaling": YARN | {"mscale": 0.7}}, "mscale=0.7"),
-        ({"model_type": "llama", "attention_bias": True}, "differ in having biases"),
         (
             {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
             "to some layers only",
@@ -223,3 +239,26 @@ def test_sizes_are_read_from_a_config(config, size):
 def test_a_config_of_another_arithmetic_is_refused(config, words):
     with pytest.raises(UserError, match=words):
         decoder_size(CONFIG | config)
+
+
+WRONG = "its config.json has a value of the wrong kind for internlm2; take the one that came with the weights"
+
+
+@pytest.mark.parametrize(
+    "config, words",
+    [
+        ({"hidden_size": None}, WRONG),
+        ({"num_attention_heads": 0}, WRONG),
+        ({"rope_scaling": ["dynamic"]}, WRONG),
+        (
+            {"rope_scaling": {"type": "dynamic"}},
+            "its config.json lacks 'factor', needed for internlm2; take the one that came with the weights",
+        ),
+    ],
+)
+def test_a_broken_config_is_one_sentence(config, words, tmp_path, capsys):
+    write_originals(tmp_path / "model.safetensors", originals(INTERNLM2, SMALL))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | config))
+    assert main(["convert", "inspect", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err and printed.err.count("\n") == 1 and not printed.out

@@ -12,38 +12,16 @@ from ivjax.data_pipelines.tokenizers import tokenizer_json
 from ivjax.data_pipelines.tokenizers.tokenizer_json import TokenizerJson
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment
-from tests.data_pipelines.fuzzed_texts import ENGLISH, fuzzed_texts
+from tests.data_pipelines.fuzzed_texts import fuzzed_texts
 
 package = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
-
-# Qwen2's own rule for words.
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
-    r"\s+(?!\S)|\s+"
-)
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-PIECES = 1000
+from tests.data_pipelines.tokenizer_files import PIECES, SPECIAL, write_qwen  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """A file of 1,000 pieces and three special tokens, with settings of someone who padded and cut."""
-    split = package.pre_tokenizers
-    found = package.Tokenizer(package.models.BPE())
-    found.normalizer = package.normalizers.NFC()
-    letters = split.ByteLevel(add_prefix_space=False, use_regex=False)
-    found.pre_tokenizer = split.Sequence([split.Split(package.Regex(WORDS), "isolated"), letters])
-    found.decoder = package.decoders.ByteLevel()
-    trainer = package.trainers.BpeTrainer(
-        vocab_size=PIECES, show_progress=False, initial_alphabet=split.ByteLevel.alphabet()
-    )
-    found.train_from_iterator(ENGLISH.split("\n")[:3000], trainer)
-    found.add_special_tokens(SPECIAL)
-    found.enable_padding(length=99)
-    found.enable_truncation(3)
-    path = tmp_path_factory.mktemp("qwen") / "tokenizer.json"
-    found.save(str(path))
-    return path
+    return write_qwen(tmp_path_factory.mktemp("qwen") / "tokenizer.json")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ivjax.experiment.computing import Compute
 from ivjax.generate.decoding import Decoding
@@ -13,6 +14,7 @@ from tests.models.params import any_params
 NEW = 3
 
 
+@pytest.mark.slow
 def test_answers_behind_a_video_are_the_likeliest_words_of_the_whole_model():
     size = DIALOGUES["internvideo2_5_chat_8b_tiny"]
     model = size.build(Compute("float32"))

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.generate.decoding import ENDED, Decoding
+from ivjax.generate import generator as module
+from ivjax.generate.decoding import ENDED, Decoded, chosen
 from ivjax.generate.generator import Generator, row_keys
 from ivjax.generate.sampling import Sampling, choose
-from tests.generate.whole_pass import SIZE, model_of, texts
+from tests.generate.whole_pass import GREEDY, ROWS, SIZE, model_of, texts
 
 LOGITS = np.random.default_rng(0).normal(size=(2, 12)).astype("f") * 2
 DRAWS = 4096
@@ -72,29 +73,64 @@ def test_temperature_0_takes_the_likeliest_after_the_penalty():
     np.testing.assert_array_equal(draw(Sampling(repetition_penalty=100.0), LOGITS, keys, seen), others)
 
 
+def test_draws_differ_by_row_and_step_and_by_nothing_else():
+    rows = row_keys(0, range(64))
+    first, second = (
+        np.asarray(draw(Sampling(1.0), jnp.zeros((64, 12)), keys, None))
+        for keys in (rows, jax.vmap(jax.random.fold_in, (0, None))(rows, 1))
+    )
+    assert np.any(first != second) and len(np.unique(first)) > 6
+    turned = draw(Sampling(1.0), jnp.zeros((64, 12)), row_keys(0, range(63, -1, -1)), None)
+    np.testing.assert_array_equal(turned, first[::-1])
+
+
+@pytest.mark.slow
 def test_a_row_draws_by_its_seed_number_and_step_alone():
     model, params = model_of(SIZE)
-    options = Decoding(new=5, chunk=8, sampling=Sampling(1.0, top_p=0.95, repetition_penalty=1.1))
-    rows = texts(5, 11, 7)
+    options = replace(GREEDY, sampling=Sampling(1.0, top_p=0.95, repetition_penalty=1.1))
+    rows = texts(*ROWS)
     generator = Generator(model, params, options)
     together = generator.generate(rows, seed=3)
     # In another order, beside other rows.
     again = generator.generate([rows[2], rows[0], rows[0]], seed=3, numbers=[2, 0, 9])
     assert again[:2] == [together[2], together[0]] and again[2] != together[0]
     assert generator.generate(rows, seed=4) != together
-    # No two steps draw alike.
-    flat = Sampling(1.0)
-    keys = [jax.vmap(jax.random.fold_in, (0, None))(row_keys(0, range(64)), count) for count in range(2)]
-    first, second = (draw(flat, jnp.zeros((64, 12)), key, None) for key in keys)
-    assert np.any(np.asarray(first) != np.asarray(second))
 
 
+def test_a_text_ends_with_its_stop_token_and_the_others_go_on(monkeypatch):
+    model, params = model_of(SIZE)
+    said = np.array([[9, 4, 7, 7], [8, 8, 5, 7], [8, 8, 8, 8]])
+    options, steps = replace(GREEDY, new=4, stops=(4, 5)), []
+
+    def told(state):
+        """The state after the next of the tokens, as the compiled programs give it."""
+        logits = jax.nn.one_hot(said[:, len(steps)], SIZE.vocabulary)
+        steps.append(0)
+        return chosen(state, logits, options)
+
+    none = jnp.zeros(3, jnp.int32)
+    start = Decoded((), none, jnp.zeros((), jnp.int32), none > 0, None, row_keys(0, range(3)))
+    monkeypatch.setattr(module, "run_prefill", lambda *values: told(start))
+    monkeypatch.setattr(module, "run_decode", lambda model, params, state, *values: told(state))
+    generator = Generator(model, params, options)
+    rows = np.stack(list(generator.stream(texts(*ROWS))), axis=1)
+    np.testing.assert_array_equal(rows, [[9, 4, ENDED, ENDED], [8, 8, 5, ENDED], [8, 8, 8, 8]])
+    # It stops as soon as all have ended.
+    steps.clear()
+    said[2, 1] = 4
+    assert generator.generate(texts(*ROWS)) == [[9], [8, 8], [8]] and len(steps) == 4
+    steps.clear()
+    said[1, 0] = 5
+    assert generator.generate(texts(*ROWS)) == [[9], [], [8]] and len(steps) == 3
+
+
+@pytest.mark.slow
 def test_a_text_ends_with_its_stop_token():
     model, params = model_of(SIZE)
-    rows, options = texts(5, 11, 7), Decoding(new=6, chunk=8)
-    free = Generator(model, params, options).generate(rows)
+    rows = texts(*ROWS)
+    free = Generator(model, params, GREEDY).generate(rows)
     stops = (free[0][1], free[1][3])
-    stopped = Generator(model, params, replace(options, stops=stops))
+    stopped = Generator(model, params, replace(GREEDY, stops=stops))
     steps = np.stack(list(stopped.stream(rows)), axis=1)
     ends = [next((i for i, token in enumerate(row) if token in stops), 5) for row in free]
     assert ends[0] <= 1 and ends[1] <= 3
@@ -112,7 +148,8 @@ def test_a_text_ends_with_its_stop_token():
     "options, words",
     [
         ({"temperature": -1.0}, "temperature must be 0 or more, got -1.0"),
-        ({"top_k": 0}, "top_k must be 1 or more, got 0"),
+        ({"top_k": 0}, "top_k must be a whole number of 1 or more, got 0"),
+        ({"top_k": 2.5}, "top_k must be a whole number of 1 or more, got 2.5"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
         ({"repetition_penalty": 0.0}, "repetition_penalty must be above 0, got 0.0"),
     ],

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.language_configs import decoder_size
-from ivjax.convert.families.language_models import LLAMA, PHI3
+from ivjax.convert.families.dialogue.language_configs import decoder_size
+from ivjax.convert.families.dialogue.language_models import LLAMA, PHI3
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.experiment.computing import Compute
-from ivjax.models.decoder.network import Text
+from ivjax.models.decoder.blocks import Text
 from tests.convert.tables import import_tensors
 from tests.goldens import close
 from tests.models.test_decoder import exported
@@ -43,6 +43,8 @@ MODELS = {
     "llama": ("Llama", {}, 11),
     "llama_all_heads": ("Llama", {"num_key_value_heads": 6, "rms_norm_eps": 1e-5}, 11),
     "llama_biases": ("Llama", {"attention_bias": True, "mlp_bias": True}, 11),
+    "llama_attention_biases": ("Llama", {"attention_bias": True}, 11),
+    "llama_linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 3.0}}, 11),
     "llama_dynamic": ("Llama", {"rope_parameters": DYNAMIC, "max_position_embeddings": 8}, 11),
     "mistral": ("Mistral", {"sliding_window": None}, 11),
     "mistral_window": ("Mistral", {"sliding_window": 4, "head_dim": 12}, 11),

@@ -10,22 +10,23 @@ import pytest
 
 import ivjax
 from ivjax.convert.conversion import export_file
-from ivjax.convert.families.language_models import INTERNLM2, LLAMA, PHI3
+from ivjax.convert.families.dialogue.language_models import INTERNLM2, LLAMA, PHI3
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.lora_files import CONFIG
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
+from ivjax.models.decoder.blocks import Linear, Text, without_some
 from ivjax.models.decoder.lora import merged
-from ivjax.models.decoder.network import Text
 from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora
+from ivjax.ops.randomness import dropout, folded
 from ivjax.ops.trees import paths_of
 from tests.convert.originals import originals, write_originals
 from tests.convert.tables import save_weights
 from tests.models.params import any_params
 
 PLAIN = replace(LanguageSize.PRESETS["tiny"], width=24, depth=2, heads=6, mlp_width=20, vocabulary=30)
-SIZE = replace(PLAIN, lora=Lora(rank=3, alpha=6.0))
+SIZE = replace(PLAIN, lora=Lora(rank=3, alpha=6.0, dropout=0.1))
 IDS = np.random.default_rng(0).integers(0, 30, (2, 7))
 
 
@@ -43,10 +44,12 @@ def model_of(size):
 
 def test_factors_start_where_they_add_nothing_and_a_layer_without_them_has_none():
     few = replace(PLAIN, lora=Lora(rank=3, layers=("q", "v")))
-    params = jax.jit(model_of(few).init)(jax.random.key(0))
-    paths = {path for path, _ in paths_of(params["lora"])}
+    shapes = jax.eval_shape(model_of(few).init, jax.random.key(0))
+    paths = {path for path, _ in paths_of(shapes["lora"])}
     assert paths == {f"blocks/attn/{layer}/{factor}" for layer in "qv" for factor in "ab"}
-    assert all(np.any(leaf) == path.endswith("/a") for path, leaf in paths_of(params["lora"]))
+    layer = Linear(5, few.lora, jnp.float32, name="q")
+    factors = layer.init(jax.random.key(0), np.ones((1, 8), np.float32))["lora"]
+    assert np.all(np.abs(factors["a"]) <= 8**-0.5) and np.any(factors["a"]) and not np.any(factors["b"])
     assert "lora" not in jax.eval_shape(model_of(PLAIN).init, jax.random.key(0))
 
 
@@ -64,6 +67,31 @@ def test_merged_equals_applied_and_every_factor_has_a_gradient():
     np.testing.assert_allclose(alone, applied, rtol=2e-4, atol=2e-5)
     found = {path for path, leaf in paths_of(gradients) if np.any(leaf)}
     assert len(found) == 2 * len(LORA_LAYERS)
+
+
+def test_dropout_thins_what_factors_read_by_the_keys_of_each_row():
+    lora = Lora(rank=3, alpha=6.0, dropout=0.5)
+    model = model_of(replace(PLAIN, lora=lora))
+    params = jax.tree.map(jnp.asarray, any_params(model))
+    text = Text(model.turns(jnp.arange(IDS.shape[1])[None], IDS.shape[1]))
+    keys = jax.random.split(jax.random.key(0), 2)
+
+    @jax.jit
+    def run(keys, ids):
+        x = model.layers(params, model.embed(params, ids), text, keys=keys)
+        return x, model.logits(params, x, keys) - model.logits({**params, "lora": {}}, x)
+
+    x, added = run(keys, IDS)
+    # The head's share: every entry of x is gone, or twice as large.
+    a, b = (params["lora"]["head"][factor] for factor in "ab")
+    found = np.linalg.lstsq(b.T, np.asarray(added).reshape(-1, 30).T / lora.scale, rcond=None)[0].T
+    kept = dropout(folded(keys, LORA_LAYERS.index("head")), x, 0.5)
+    np.testing.assert_allclose(found, np.asarray(kept).reshape(-1, 24) @ a, rtol=1e-3, atol=1e-4)
+    # A row is the same whatever stands beside it, and another one by another key.
+    other, _ = run(keys[::-1], IDS[::-1])
+    np.testing.assert_allclose(other[::-1], x, rtol=1e-5, atol=1e-6)
+    assert np.abs(run(keys, IDS[::-1])[0][::-1] - x).max() > 1e-3
+    assert without_some(x, lora, "q", None) is x
 
 
 def test_a_model_without_factors_compiles_to_the_same_program():
@@ -148,7 +176,7 @@ def test_factors_that_were_trained_apart_do_not_fit_a_packed_kernel(tmp_path):
             (3, 25),
             r"is a LoRA for another model than this llama",
         ),
-        ("transformer.h.{}.attn.lora_A.weight", (3, 24), "holds no LoRA for a llama"),
+        ("transformer.h.{}.attn.lora_A.weight", (3, 24), "holds no LoRA for llama"),
     ],
 )
 def test_a_lora_for_another_model_is_told_in_one_sentence(name, shape, words, tmp_path):

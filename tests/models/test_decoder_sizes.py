@@ -10,8 +10,8 @@ import pytest
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.models.decoder.blocks import Text, Written
 from ivjax.models.decoder.cache import empty_cache
-from ivjax.models.decoder.network import Text, Written
 from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
 from ivjax.ops.trees import paths_of
 from ivjax.plan.products import block_flops
@@ -136,6 +136,34 @@ def test_a_run_of_some_layers_behind_a_cache_copies_no_weights():
     assert temporaries(1, 5) < 1.1 * temporaries(0, 6)
 
 
+@pytest.mark.slow
+def test_segments_of_layers_copy_no_weights_and_have_the_gradients_of_all_layers():
+    size = replace(TINY, width=256, mlp_width=512, depth=4)
+    model = size.build(Compute("float32", remat="full"))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    weights = sum(4 * leaf.size for leaf in jax.tree.leaves(shapes["blocks"]))
+    x = np.random.default_rng(0).normal(size=(1, 4, size.width)).astype(np.float32)
+    text = Text(model.turns(jnp.arange(4)[None], 4))
+
+    def loss(blocks, cuts):
+        states = jnp.asarray(x)
+        for first, last in zip(cuts, cuts[1:], strict=False):
+            states = model.layers({"blocks": blocks}, states, text, first, last)
+        return jnp.mean(jnp.sin(states))
+
+    forward = jax.jit(loss, static_argnums=1).lower(shapes["blocks"], (0, 2, 4)).compile()
+    assert forward.memory_analysis().temp_size_in_bytes < 0.3 * weights
+    step = jax.jit(jax.grad(loss), static_argnums=1)
+    # Nothing but the gradient of each segment, before both are one.
+    memory = step.lower(shapes["blocks"], (0, 2, 4)).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 1.3 * weights
+    blocks = any_params(model)["blocks"]
+    whole, segments = step(blocks, (0, 4)), step(blocks, (0, 2, 4))
+    for (path, wanted), found in zip(paths_of(whole), jax.tree.leaves(segments), strict=True):
+        largest = np.abs(wanted).max()
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * largest, err_msg=path)
+
+
 @pytest.mark.parametrize(
     "size, words",
     [
@@ -143,6 +171,7 @@ def test_a_run_of_some_layers_behind_a_cache_copies_no_weights():
         (replace(TINY, width=62), "stage.language.width=62 does not divide into 4 heads of an even width"),
         (replace(TINY, window=0), "stage.language.window=0 hides every token from itself"),
         (replace(TINY, lora=Lora(rank=0)), "stage.language.lora.rank=0"),
+        (replace(TINY, lora=Lora(dropout=1.0)), "stage.language.lora.dropout=1.0 is no share"),
         (replace(TINY, tied=True, lora=Lora()), "stage.language.lora.layers names the head"),
         (
             replace(TINY, rotary=Rotary(scaling="long", short_factors=(1.0,), long_factors=(1.0,))),

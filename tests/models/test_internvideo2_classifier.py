@@ -14,9 +14,10 @@ from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.patterns import covers
-from ivjax.models.classifier import BatchNorm, Classifier, dropped
+from ivjax.models.classifier import BatchNorm, Classifier
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
+from ivjax.ops.randomness import dropout
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification_loss import cross_entropy, smoothed
 from tests.convert.tables import export_tensors, import_tensors
@@ -231,7 +232,7 @@ def test_batch_norm_is_torchs(affine):
 
 def test_dropout_goes_by_sample_and_keeps_the_mean():
     keys = jax.vmap(jax.random.key)(jnp.array([7, 8, 7]))
-    out = np.asarray(dropped(jnp.ones((3, 4000)), keys, 0.25))
+    out = np.asarray(dropout(keys, jnp.ones((3, 4000)), 0.25))
     np.testing.assert_array_equal(out[0], out[2])
     assert np.any(out[0] != out[1]) and set(np.unique(out)) == {0, np.float32(1 / 0.75)}
     assert out.mean() == pytest.approx(1, abs=0.02)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.internvit import INTERNVIT, internvit_rows
+from ivjax.convert.families.dialogue.internvit import INTERNVIT, internvit_rows
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvit import InternVitSize
@@ -28,6 +28,7 @@ def test_states_loss_and_gradients_are_the_originals(name):
     golden = Golden(name)
     size = INTERNVIT.parity.sizes(golden.json | golden.config)
     video = jnp.asarray(golden["inputs/pixel_values"].transpose(0, 2, 3, 1))[:, None]
+    assert len(video) == golden.config["batch"]
     tower = size.build(FLOAT32, tuple(range(size.depth)))
 
     def loss(params):
@@ -45,19 +46,18 @@ def test_states_loss_and_gradients_are_the_originals(name):
     wanted = golden.group("grads")
     assert wanted
     for key, gradient in wanted.items():
-        close_gradient(found[key], gradient)
+        close_gradient(found[key], gradient, stated=1e-5)
     # The same names go out that came in.
     assert found.keys() == golden.group("params").keys()
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("name", [STYLES[0], pytest.param(STYLES[1], marks=pytest.mark.slow)])
 def test_the_position_table_is_resized_as_the_original_does_it(name):
     golden = Golden(name)
     size = INTERNVIT.parity.sizes(golden.json | golden.config)
-    assert size.table is not None, "the fixture's image has the table's own grid"
     table = golden["params/embeddings.position_embedding"]
-    resized = resize_grid(table[0, 1:], (1, *size.table), size.grid)
+    resized = resize_grid(table[0, 1:], (1, *size.table_grid), size.grid)
     close(resized[None], golden["outputs/interpolated_patch_pos_embed"])
     # With branches that LayerScale multiplies by zero, the embeddings pass all blocks unchanged.
     params = import_tensors(internvit_rows(), golden.group("params"))
@@ -73,6 +73,7 @@ def test_s3_pixel_shuffle_moves_every_number_where_the_original_does(version):
     golden = Golden("s3_pixel_shuffle")
     side = round(1 / golden.config["scale_factor"])
     x = golden["inputs/random"]
+    assert list(x.shape) == golden.config["shape_in"]
     found = pixel_shuffle(x, side, version)
     np.testing.assert_array_equal(found, golden[f"outputs/{version}/random"])
     index = pixel_shuffle(np.arange(x.size).reshape(x.shape), side, version)

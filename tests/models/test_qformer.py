@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.dialogue_rows import qformer_rows
+from ivjax.convert.families.dialogue.bridge_rows import qformer_rows
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Question
@@ -24,6 +24,10 @@ SMALL = QFormerSize(
 )
 
 
+BRIDGE = SMALL.build(FLOAT32)
+project = jax.jit(BRIDGE.project, static_argnums=2)
+
+
 @pytest.fixture(scope="module")
 def golden():
     return Golden("s3_qformer")
@@ -32,6 +36,8 @@ def golden():
 @pytest.fixture(scope="module")
 def size(golden):
     bert = golden.config["bert"]
+    assert bert["hidden_act"].startswith("gelu") and "exact" in bert["hidden_act"]
+    assert bert["layer_norm_eps"] == network.EPSILON
     return QFormerSize(
         width=bert["encoder_width"],
         out=golden.config["llm_hidden"],
@@ -58,6 +64,9 @@ def params_of(golden):
 
 
 def question(golden):
+    """The instructions of a fixture; None if its model reads none."""
+    if not golden.config["qformer_text_input"]:
+        return None
     return Question(golden["inputs/text_ids"].astype(np.int32), golden["inputs/text_mask"])
 
 
@@ -73,15 +82,17 @@ def test_s3_qformer_tokens_loss_and_gradients_are_the_originals(golden, size):
 
     (value, (found, alone)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params_of(golden))
     close(found, golden["outputs/llm_tokens"])
-    close(alone, golden["outputs/llm_tokens_no_text"])
+    if "outputs/llm_tokens_no_text" in golden:
+        close(alone, golden["outputs/llm_tokens_no_text"])
     np.testing.assert_allclose(value, golden["losses/loss"], rtol=1e-4)
     exported = export_tensors(rows_of(golden), jax.device_get(gradients))
     wanted = golden.group("grads")
     assert wanted and exported.keys() <= golden.group("params").keys()
     for name, gradient in wanted.items():
-        close_gradient(exported[name], gradient)
+        close_gradient(exported[name], gradient, stated=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_s3_qformer_states_after_each_layer_are_the_originals(golden, size, monkeypatch):
     params, bridge, given = params_of(golden), size.build(FLOAT32), []
@@ -102,24 +113,32 @@ def test_s3_qformer_states_after_each_layer_are_the_originals(golden, size, monk
 
 
 def test_segments_of_a_video_have_queries_of_their_own():
-    bridge = SMALL.build(FLOAT32)
-    params = any_params(bridge)
     tokens = np.random.default_rng(0).normal(size=(2, 3, 5, 16)).astype(np.float32)
     asked = Question(np.array([[1, 2, 0], [3, 4, 5]], np.int32), np.array([[1, 1, 0], [1, 1, 1]]))
-    found = jax.jit(lambda p: bridge.project(p, tokens, (1, 2, 2), asked))(params)
+    params = any_params(BRIDGE)
+    found = project(params, tokens, (1, 2, 2), asked)
     assert found.shape == (2, SMALL.tokens(3, (1, 2, 2)), 8) == (2, 15, 8)
-    last = jax.jit(lambda p: bridge.project(p, tokens[:, 2:], (1, 2, 2), asked))(params)
+    last = project(params, tokens[:, 2:], (1, 2, 2), asked)
     close(found[:, 10:], np.asarray(last))
 
 
 def test_words_behind_the_mask_change_nothing():
-    bridge = SMALL.build(FLOAT32)
-    params = any_params(bridge)
-    tokens = np.random.default_rng(0).normal(size=(1, 1, 5, 16)).astype(np.float32)
-    mask, run = np.array([[1, 0, 1]]), jax.jit(bridge.project, static_argnums=2)
-    one, other = (run(params, tokens, (1, 2, 2), Question(np.array([[1, word, 3]]), mask)) for word in (2, 7))
-    np.testing.assert_array_equal(one, other)
-    assert np.abs(one - run(params, tokens, (1, 2, 2))).max() > 1e-3
+    params = any_params(BRIDGE)
+    tokens = np.random.default_rng(0).normal(size=(2, 1, 5, 16)).astype(np.float32)
+    words, mask = np.array([[1, 2, 3], [3, 4, 5]], np.int32), np.array([[1, 0, 1], [1, 1, 1]])
+    one = project(params, tokens, (1, 2, 2), Question(words, mask))
+    hidden, seen = words.copy(), words.copy()
+    hidden[0, 1], seen[0, 2] = 7, 7
+    np.testing.assert_array_equal(project(params, tokens, (1, 2, 2), Question(hidden, mask)), one)
+    other = project(params, tokens, (1, 2, 2), Question(seen, mask))
+    assert np.abs(other - one)[0].max() > 1e-3
+    np.testing.assert_array_equal(other[1], one[1])
+
+
+def test_a_question_that_is_too_long_is_refused():
+    words = np.zeros((1, 513), np.int32)
+    with pytest.raises(UserError, match="the question has 513 tokens and the Q-Former reads 512; shorten it"):
+        BRIDGE.project({}, np.zeros((1, 1, 5, 16), np.float32), (1, 2, 2), Question(words, words))
 
 
 def test_without_a_text_the_parts_that_read_it_are_missing():
@@ -153,3 +172,5 @@ def test_a_qformer_that_does_not_fit_its_tower_is_refused():
         SMALL.check("bridge", InternVitSize(32, 1, 2, 24, image=(28, 28)))
     with pytest.raises(UserError, match="bridge.hidden=12 does not divide into 5 heads"):
         dataclasses.replace(SMALL, heads=5).check("bridge", InternVitSize(16, 1, 2, 24, image=(28, 28)))
+    with pytest.raises(UserError, match="bridge.cross_every=0 must be 1 or more"):
+        dataclasses.replace(SMALL, cross_every=0).check("bridge", InternVitSize(16, 1, 2, 24))

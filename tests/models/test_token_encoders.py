@@ -26,7 +26,8 @@ def places(size, frames):
     """What a UMT encoder adds to the patches: the tokens without blocks of a clip without content."""
     params = any_params(size.build(FLOAT32))
     params = jax.tree.map(np.zeros_like, params)
-    return size.build(FLOAT32).encode(params, np.zeros((1, frames, *size.image, 3), np.float32)).tokens[0]
+    encode = jax.jit(size.build(FLOAT32).encode)
+    return encode(params, np.zeros((1, frames, *size.image, 3), np.float32)).tokens[0]
 
 
 def test_umt_is_videomae_on_the_grid_of_its_table():
@@ -57,12 +58,18 @@ def test_tokens_of_clips_are_those_of_the_encoder_that_pools():
     tower, video = size.build(FLOAT32), clips(2)
     own = {name: branch for name, branch in params.items() if name != "clip_projector"}
     own |= {"img_pos_embed": {"table": np.full((1, 5, 16), 0.5, np.float32)}}
-    close(tower.encode(own, video).tokens, np.asarray(pooling.build(FLOAT32).encode(params, video).tokens))
     # An image: the same with its own table in place of the first frame's.
-    single = dataclasses.replace(pooling, frames=1)
-    params = params | {"pos_embed": own["img_pos_embed"]}
-    wanted = single.build(FLOAT32).encode(params, video[:, :1]).tokens
-    close(tower.encode(own, video[:, :1]).tokens, np.asarray(wanted))
+    single, imaged = dataclasses.replace(pooling, frames=1), params | {"pos_embed": own["img_pos_embed"]}
+
+    @jax.jit
+    def encodings(own, params, imaged):
+        clip = tower.encode(own, video), pooling.build(FLOAT32).encode(params, video)
+        image = tower.encode(own, video[:, :1]), single.build(FLOAT32).encode(imaged, video[:, :1])
+        return [encoded.tokens for encoded in (*clip, *image)]
+
+    clip, pooled_clip, image, pooled_image = encodings(own, params, imaged)
+    close(clip, np.asarray(pooled_clip))
+    close(image, np.asarray(pooled_image))
     shapes = jax.eval_shape(tower.init, jax.random.key(0))
     assert shapes["img_pos_embed"]["table"].shape == (1, 5, 16) and "clip_projector" not in shapes
 

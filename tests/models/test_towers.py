@@ -32,7 +32,11 @@ TOWERS = {
     "internvideo2_unpooled": UnpooledSize(**SHAPE, mlp_width=32, layer_scale=0.1),
 }
 TEXT = TextSize(width=8, depth=1, heads=2, out=8, context=5, vocabulary=11)
-each_tower = pytest.mark.parametrize("name", TOWERS)
+# These have the networks of VideoMAE and InternVideo2; what they add is in test_token_encoders.py.
+ALIKE = ("umt", "internvideo2_unpooled")
+each_tower = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in TOWERS]
+)
 
 
 @functools.cache

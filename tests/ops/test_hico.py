@@ -1,54 +1,80 @@
 """Merging of tokens: the goldens of the original, and properties."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.ops.hico import merge_report, merge_schedule, merge_tokens, segment_sum, unmerge
+from ivjax.bench import hico_forms
+from ivjax.ops.hico import (
+    Merged,
+    head_means,
+    merge_report,
+    merge_schedule,
+    merge_tokens,
+    segment_sum,
+    unmerge,
+)
 from tests.goldens import Golden
 
 FLOATS = {"rtol": 1e-5, "atol": 1e-6}
 merged_of = jax.jit(merge_tokens, static_argnums=(1, 2))
 
 
+@functools.cache
+def golden_merges():
+    """The fixture, and of each case what is merged after each step, compiled as one program."""
+    golden, found = Golden("s3_tome_merge"), {}
+    for name, case in golden.config["cases"].items():
+        left = np.subtract(case["num_tokens"], np.cumsum(case["r_list"], dtype=int)).tolist()
+
+        def steps(x, left=left, heads=case["heads"]):
+            return [merge_tokens(x, target, heads) for target in left]
+
+        found[name] = jax.jit(steps)(golden[f"inputs/{name}/x"])
+    return golden, found
+
+
 @pytest.mark.golden
 def test_s3_tome_merge_decides_and_averages_as_the_original():
-    golden = Golden("s3_tome_merge")
+    golden, merges = golden_merges()
     for name, case in golden.config["cases"].items():
-        x = golden[f"inputs/{name}/x"]
-        assert x.shape == (case["batch"], case["num_tokens"], case["channels"])
+        assert golden[f"inputs/{name}/x"].shape == (case["batch"], case["num_tokens"], case["channels"])
         assert list(merge_schedule(case["num_tokens"], case["target"])) == case["r_list"]
-        found = merged_of(x, case["target"], case["heads"])
+        found = merges[name][-1]
         np.testing.assert_array_equal(found.assignment, golden[f"outputs/{name}/assignment"], err_msg=name)
         np.testing.assert_array_equal(found.sizes, golden[f"outputs/{name}/size"], err_msg=name)
         np.testing.assert_allclose(found.tokens, golden[f"outputs/{name}/merged"], **FLOATS, err_msg=name)
-        for step, merges in enumerate(case["r_list"]):
+        for step, count in enumerate(case["r_list"]):
             best = np.sort(golden[f"outputs/{name}/step{step}/node_max"], axis=-1)[:, ::-1]
-            np.testing.assert_allclose(found.similarity[step], best[:, :merges], **FLOATS)
+            np.testing.assert_allclose(found.similarity[step], best[:, :count], **FLOATS)
 
 
 @pytest.mark.golden
 def test_s3_tome_merge_agrees_after_every_step():
-    golden = Golden("s3_tome_merge")
+    golden, merges = golden_merges()
     for name, case in golden.config["cases"].items():
-        x, left = golden[f"inputs/{name}/x"], case["num_tokens"]
-        for step, merges in enumerate(case["r_list"]):
-            left -= merges
-            found = merged_of(x, left, case["heads"])
+        count = case["num_tokens"]
+        assignment = np.tile(np.arange(count), (case["batch"], 1))
+        for step, (found, merged) in enumerate(zip(merges[name], case["r_list"], strict=True)):
             np.testing.assert_array_equal(found.sizes, golden[f"outputs/{name}/step{step}/size"])
-            if step == 0:
-                np.testing.assert_allclose(found.tokens, golden[f"outputs/{name}/step0/x"], **FLOATS)
-                assert_first_step(golden, name, found.assignment, merges)
+            places = places_after(golden, f"outputs/{name}/step{step}", count, merged)
+            assignment, count = np.take_along_axis(places, assignment, axis=1), count - merged
+            np.testing.assert_array_equal(found.assignment, assignment, err_msg=f"{name}, step {step}")
+        first = golden[f"outputs/{name}/step0/x"]
+        np.testing.assert_allclose(merges[name][0].tokens, first, **FLOATS)
 
 
-def assert_first_step(golden, name, assignment, merges):
-    """The even tokens go where the original's ranking and choice send them, the odd ones behind them."""
-    order, choice = golden[f"outputs/{name}/step0/edge_idx"], golden[f"outputs/{name}/step0/node_idx"]
-    rank, left = np.argsort(order, axis=-1), order.shape[1] - merges
-    np.testing.assert_array_equal(assignment[:, ::2], np.where(rank < merges, left + choice, rank - merges))
-    odd = assignment[:, 1::2]
-    np.testing.assert_array_equal(odd, np.broadcast_to(left + np.arange(odd.shape[1]), odd.shape))
+def places_after(golden, step, count, merged):
+    """Where the original's ranking and choice send each of `count` tokens: even ones, and odd ones behind."""
+    order, choice = golden[f"{step}/edge_idx"], golden[f"{step}/node_idx"]
+    rank, left = np.argsort(order, axis=-1), order.shape[1] - merged
+    places = np.empty((len(order), count), int)
+    places[:, ::2] = np.where(rank < merged, left + choice, rank - merged)
+    places[:, 1::2] = left + np.arange(count // 2)
+    return places
 
 
 @pytest.mark.golden
@@ -103,14 +129,28 @@ def test_ties_go_to_the_earlier_token():
     np.testing.assert_array_equal(found.sizes, [[1, 3, 1, 1]])
 
 
-def test_sizes_and_means_account_for_every_token():
+def test_tokens_and_sizes_are_those_of_the_assignment():
     x = np.random.default_rng(0).normal(size=(2, 50, 12)).astype("f")
     found = merged_of(x, 7, 3)
-    np.testing.assert_array_equal(found.sizes.sum(1), [50, 50])
-    np.testing.assert_allclose((found.tokens * found.sizes[..., None]).sum(1), x.sum(1), rtol=1e-4, atol=1e-5)
-    back = unmerge(found.tokens, found.assignment)
-    for clip in range(2):
-        np.testing.assert_array_equal(back[clip], found.tokens[clip][found.assignment[clip]])
+    back = np.asarray(unmerge(found.tokens, found.assignment))
+    tokens, sizes, assignment = map(np.asarray, found[:3])
+    for clip, places in enumerate(assignment):
+        np.testing.assert_array_equal(sizes[clip], np.bincount(places, minlength=7))
+        for place in range(7):
+            wanted = x[clip, places == place].mean(0)
+            np.testing.assert_allclose(tokens[clip, place], wanted, **FLOATS)
+        # Every token of a group gets the group's mean back.
+        np.testing.assert_array_equal(back[clip], tokens[clip][places])
+
+
+def test_gradient_is_that_of_a_merge_step_by_step():
+    x = jax.random.normal(jax.random.key(3), (2, 31, 8))
+
+    def loss(form):
+        return lambda x: jnp.sum(jnp.sin(form(x, 6, 4)))
+
+    mine = jax.jit(jax.grad(loss(lambda *args: merge_tokens(*args).tokens)))(x)
+    np.testing.assert_allclose(mine, jax.jit(jax.grad(loss(hico_forms.step_by_step)))(x), **FLOATS)
 
 
 def test_bfloat16_tokens_are_averaged_in_float32():
@@ -122,33 +162,60 @@ def test_bfloat16_tokens_are_averaged_in_float32():
     np.testing.assert_array_equal(found.tokens, wide.tokens.astype(jnp.bfloat16))
 
 
-def test_sums_of_all_forms_are_equal_with_equal_gradients(monkeypatch):
-    x = jax.random.normal(jax.random.key(0), (2, 20, 5))
-    places = jax.random.randint(jax.random.key(1), (2, 20), 0, 6)
-    weight = jax.random.normal(jax.random.key(2), (2, 6, 5))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_forms_of_all_platforms_agree_with_their_gradients(dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, wide = rng.normal(size=(2, 20, 6)), rng.normal(size=(2, 5, 6))
+    x, wide = jnp.asarray(x, dtype), jnp.asarray(wide, dtype)
+    places = jnp.asarray(rng.integers(0, 5, (2, 20)))
 
     def run():
-        return jax.value_and_grad(lambda x: jnp.sum(segment_sum(x, places, 6) * weight))(x)
+        means = [head_means(x, 3), head_means(x, 3, jnp.float32)]
+        sums, pull = jax.vjp(lambda x: segment_sum(x, places, 5), x)
+        rows, back = jax.vjp(lambda tokens: unmerge(tokens, places), wide)
+        return [*means, sums, *pull(wide.astype(jnp.float32)), rows, *back(x)]
 
-    looped = run()
-    monkeypatch.setattr("ivjax.ops.hico.platform", lambda: "tpu")
-    for mine, other in zip(looped, run(), strict=True):
-        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(looped[1], jnp.take_along_axis(weight, places[..., None], axis=1))
+    # By hand, in float32 of what was rounded.
+    split = np.asarray(x, "f").reshape(2, 20, 3, 2).mean(2)
+    added = np.zeros((2, 5, 6), "f")
+    for clip, row in np.ndindex(2, 20):
+        added[clip, places[clip, row]] += np.asarray(x[clip, row], "f")
+    spread = np.take_along_axis(np.asarray(wide), np.asarray(places)[..., None], axis=1)
+    wanted = [split, split, added, spread, spread, added]
+    for platform in ("cpu", "gpu", "tpu"):
+        monkeypatch.setattr("ivjax.ops.hico.platform", lambda platform=platform: platform)
+        found = run()
+        assert [each.dtype for each in found] == [dtype, "float32", "float32", dtype, dtype, dtype]
+        for mine, hand in zip(found, wanted, strict=True):
+            rounding = 1e-6 if mine.dtype == "float32" else 2**-8
+            np.testing.assert_allclose(np.asarray(mine, "f"), np.asarray(hand, "f"), rounding, 1e-6)
 
 
-def test_a_mesh_merges_its_clips_without_communication():
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-", "ragged-all")
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_clips_on_eight_devices_are_merged_without_communication(backward):
     x = jax.random.normal(jax.random.key(0), (8, 32, 16))
+
+    def forward(x):
+        return merge_tokens(x, 8, 2)
+
+    def gradient(x):
+        # No sum over clips, which would be a collective of the loss: each device starts from its own clips.
+        merged, pull = jax.vjp(lambda x: merge_tokens(x, 8, 2).tokens, x)
+        return pull(jnp.cos(merged))[0]
+
+    step = gradient if backward else forward
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
     with jax.set_mesh(mesh):
-        step = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(merge_tokens(x, 8, 2).tokens))))
-        compiled = step.lower(spread).compile()
-        value, gradient = compiled(spread)
-    assert not any(word in compiled.as_text() for word in ("all-gather", "all-to-all", "collective-permute"))
-    alone = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(merge_tokens(x, 8, 2).tokens))))(x)
-    np.testing.assert_allclose(value, alone[0], rtol=1e-5)
-    np.testing.assert_allclose(gradient, alone[1], rtol=1e-5, atol=1e-6)
+        compiled = jax.jit(step).lower(spread).compile()
+        found = compiled(spread)
+    assert not [word for word in COLLECTIVES if word in compiled.as_text()]
+    for mine, alone in zip(jax.tree.leaves(found), jax.tree.leaves(jax.jit(step)(x)), strict=True):
+        assert len(mine.sharding.device_set) == 8 and mine.addressable_shards[0].data.shape[0] == 1
+        np.testing.assert_allclose(mine, alone, **FLOATS)
 
 
 @pytest.mark.parametrize(("clip", "across"), [("abba", 1), ("aabb", 0)])
@@ -161,7 +228,35 @@ def test_the_report_tells_whether_merges_cross_frames(clip, across):
     )
 
 
+def test_the_report_counts_tokens_and_frames_of_outputs():
+    # By hand, two frames of four tokens: output 0 holds four tokens of both frames, 1 holds two of the first.
+    merged = Merged(
+        jnp.zeros((1, 4, 2)),
+        jnp.array([[4.0, 2, 1, 1]]),
+        jnp.array([[0, 0, 1, 1, 0, 0, 2, 3]]),
+        (jnp.array([[0.9, 0.7, 0.5]]), jnp.array([[0.1]])),
+    )
+    report = merge_report(merged, frames=2)
+    np.testing.assert_allclose(report["similarity"], 0.55, rtol=1e-6)
+    assert report["largest"] == 4 and report["across_frames"] == 0.5
+    # 1, 2 to 3, 4 to 7 and 8 tokens.
+    np.testing.assert_allclose(report["tokens_per_output"], [0.5, 0.25, 0.25, 0])
+    with pytest.raises(ValueError, match="8 tokens are not those of 3 frames"):
+        merge_report(merged, frames=3)
+
+
+def test_a_report_of_nothing_merged_is_finite():
+    report = merge_report(merged_of(np.eye(4, dtype="f")[None], 4, 1), frames=2)
+    assert report["across_frames"] == 0 and report["largest"] == 1
+
+
 @pytest.mark.parametrize("target", [0, 17])
 def test_an_impossible_target_is_refused(target):
     with pytest.raises(ValueError, match="16 tokens cannot be merged"):
         merge_tokens(jnp.ones((1, 16, 4)), target, 1)
+
+
+@pytest.mark.parametrize("heads", [0, 3])
+def test_heads_that_do_not_divide_the_channels_are_refused(heads):
+    with pytest.raises(ValueError, match=f"tokens of 4 channels do not divide into {heads} heads"):
+        merge_tokens(jnp.ones((1, 16, 4)), 8, heads)

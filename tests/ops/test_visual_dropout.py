@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from ivjax.ops.visual_dropout import (
-    attention_to,
+    attention_of,
     best_of,
     compacted,
+    dropped_by,
     evenly_spaced,
     kept_counts,
+    logits_to,
     positions_in,
-    uniform_losses,
 )
 
 
@@ -40,11 +41,11 @@ def test_spacing_differs_from_a_division_of_integers_where_torch_does():
 def test_uniform_drops_take_tokens_of_those_that_are_left():
     ratios = (1.0, 0.5, 0.25)
     assert kept_counts(9, ratios) == (9, 4, 2)
-    losses = uniform_losses(9, ratios, 2)
-    left = np.flatnonzero(losses != 1)
+    drops = dropped_by(9, ratios, 2)
+    left = np.flatnonzero(drops != 1)
     np.testing.assert_array_equal(left, evenly_spaced(9, 4))
-    np.testing.assert_array_equal(np.flatnonzero(losses == 0), left[evenly_spaced(4, 2)])
-    assert not uniform_losses(9, ratios, 0).any()
+    np.testing.assert_array_equal(np.flatnonzero(drops == 0), left[evenly_spaced(4, 2)])
+    assert not dropped_by(9, ratios, 0).any()
 
 
 def test_attention_is_the_mean_of_heads_and_of_the_queries_that_ask():
@@ -52,7 +53,7 @@ def test_attention_is_the_mean_of_heads_and_of_the_queries_that_ask():
     q, k = rng.normal(size=(2, 2, 4, 8)).astype("f"), rng.normal(size=(2, 6, 2, 8)).astype("f")
     asking, valid = np.array([[3, 5], [4, 0]]), np.array([[True, True], [True, False]])
     segments = np.array([[0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0]])
-    found = attention_to(q, k, asking, valid, segments)
+    found = attention_of(logits_to(q, k), asking, valid, segments)
     wanted = np.zeros((2, 6))
     for row in range(2):
         asked = [n for n in range(2) if valid[row, n]]

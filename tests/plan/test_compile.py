@@ -45,6 +45,38 @@ def test_a_tiny_step_compiles_for_eight_chips(capsys):
 
 @libtpu
 @pytest.mark.slow
+def test_generation_compiles_and_its_temporaries_do_not_grow_with_the_video(capsys):
+    def compiled(frames):
+        asked = f"frames={frames},new=64,chunk=512,clips=2"
+        words = ["internvideo2_5_chat_8b_tiny", "--generate", asked, "--topology", "v5p:1x1x1"]
+        status, found = planned(capsys, *words)
+        assert status == 0 and set(found["compiled"]) == {"see", "prefill", "decode"}
+        return found
+
+    short, long = compiled(8192), compiled(16384)
+    for name in ("see", "prefill"):
+        assert long["compiled"][name]["heap"] < 1.05 * short["compiled"][name]["heap"]
+    for found in (short, long):
+        # Caches are what prefill returns; a step of decoding writes them in place.
+        assert found["compiled"]["prefill"]["output"] == pytest.approx(found["memory"]["cache"], rel=0.1)
+        assert found["compiled"]["decode"]["output"] < 2**20
+
+
+@libtpu
+@pytest.mark.slow
+def test_heads_of_a_generation_are_split_over_chips(capsys):
+    words = ["videochat2_vicuna_7b_tiny", "--generate", "frames=64,new=64", "--topology", "v5e:2x2"]
+    _, found = planned(capsys, *words)
+    assert found["mesh"]["tensor"] == 4 and not found["warnings"]
+    sent = {axis for t in found["compiled"]["decode"]["census"]["traffic"] for axis in t["axes"]}
+    assert sent == {"tensor"}
+    estimated = found["times"]["decode"]["sent"]["tensor"]
+    # Sums of a step, which are exact; and the logits, which are gathered by the argmax as it likes.
+    assert sum(t["bytes"] for t in found["compiled"]["decode"]["census"]["traffic"]) < 2 * estimated
+
+
+@libtpu
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLAGSHIPS)
 def test_a_flagship_fits_and_is_as_estimated(name, capsys):
     topology, changes = FLAGSHIPS[name]

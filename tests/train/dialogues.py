@@ -24,7 +24,7 @@ def conversation(
 ) -> Conversation:
     """A start, `clips` clips, then for each answer a question of so many tokens and the answer."""
     rng, size = np.random.default_rng(seed), stage.dialogue
-    video = rng.integers(0, 256, (clips, size.clip_frames, *size.vision.image, 3), np.uint8)
+    video = rng.integers(0, 256, (clips, size.least_frames, *size.vision.image, 3), np.uint8)
     visual = clips * stage.clip_tokens
     said = [np.zeros(1 + visual, bool)]
     for answer in answers:

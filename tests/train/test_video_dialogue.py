@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ivjax.convert.families.dialogue import INTERNVIDEO2_5_CHAT
-from ivjax.convert.families.language_models import LLAMA
+from ivjax.convert.families.dialogue.chat_models import INTERNVIDEO2_5_CHAT
+from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.convert.formats.tensors import Arrays
 from ivjax.convert.origins import read_weights
 from ivjax.convert.starting import shapes_of
@@ -26,10 +26,10 @@ from ivjax.stages.visual_dropping import drop_visual_tokens
 from ivjax.train.gradients import gradients_of
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
-from tests.goldens import close, close_gradient
+from tests.goldens import Golden, close, close_gradient
 from tests.models.params import any_params
 from tests.models.test_decoder import exported
-from tests.models.test_decoder_dropout import CASES
+from tests.models.test_decoder_dropout import NAME as DROPPING
 from tests.models.test_decoder_dropout import Case as Dropping
 from tests.models.test_dialogue import Case as Whole
 from tests.train import micro
@@ -126,7 +126,7 @@ def test_s3_internvideo25_tiny_loss_and_gradients_of_the_stage_are_the_originals
         "answer_tokens": np.where(targets == IGNORED, 0, np.sum(targets != IGNORED, 1, keepdims=True)),
         "segments": np.zeros_like(ids),
         "places": np.where(seen, np.cumsum(seen, 1) - 1, -1),
-        "video": case.video.reshape(1, -1, case.size.clip_frames, *case.video.shape[2:]),
+        "video": case.video.reshape(1, -1, case.size.least_frames, *case.video.shape[2:]),
     }
     stage = VideoDialogue(case.size, (Bucket("main", ids.shape[1]),))
     rows = weighed("token", jax.tree.map(jnp.asarray, rows))
@@ -142,7 +142,9 @@ def test_s3_internvideo25_tiny_loss_and_gradients_of_the_stage_are_the_originals
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", [name for name in CASES if Dropping(name).facts["train"]])
+@pytest.mark.parametrize(
+    "name", [name for name, case in Golden(DROPPING).config["cases"].items() if case["train"]]
+)
 def test_s3_visual_dropout_loss_and_gradients_of_packed_rows_are_the_originals(name):
     case = Dropping(name)
     targets = jnp.pad(case.tokens.labels[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)

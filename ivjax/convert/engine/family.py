@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ivjax.convert.engine.packing import Packed, Unpacked, packed_again
 from ivjax.convert.engine.rows import SAME, Row, original_tensors
@@ -59,6 +60,32 @@ class HubConfig:
 
 
 @dataclass(frozen=True)
+class Merging:
+    """Parameters that export merges into others, because the originals' names have no place for them.
+
+    Attributes:
+        paths: their paths; files in this project's format hold them.
+        merged: (parameters, sizes) -> the parameters without them.
+    """
+
+    paths: tuple[str, ...]
+    merged: Callable[[Tensors, Any], Tensors]
+
+
+@dataclass(frozen=True)
+class InnerModel:
+    """A model of another family inside a family's models.
+
+    Attributes:
+        family: its own family, of files that hold it alone.
+        prefix: what goes before that family's names.
+    """
+
+    family: "Family"
+    prefix: str
+
+
+@dataclass(frozen=True)
 class Family:
     """A checkpoint family: files whose tensors one table can read.
 
@@ -66,7 +93,7 @@ class Family:
         name: the name that users type.
         rows: the table between original tensors and parameters.
         presets: name -> sizes of a released model; the types of these sizes are what its models are known by.
-        tokenizer: sizes -> tokenizer of captions, or None.
+        tokenizer: sizes -> tokenizer of captions or of a language model, or None.
         container: the key that holds the tensors in the public torch files; `flat` for none.
         prefix: what the names in the public files begin with; export writes it.
         ignored: patterns of original names -> why they are not needed.
@@ -81,10 +108,13 @@ class Family:
         stores_runs: whether a run of such a model is exported under these names unless others are asked for.
         hub: how the config.json beside its files is read; None for files that have none.
         packed: original tensors that hold several parameters; rows name their parts.
-        before_export: (parameters, sizes) -> the parameters that the originals have a place for.
-        merged: paths of parameters that it merges into others; files in this project's format hold them.
+        buffers: sizes -> tensors that files of the originals hold and no parameter fills, such as positions
+            that are counted; export writes them.
+        merging: parameters that export merges into others; None for none.
         measured: (sizes, tensors under the table's names) -> the sizes with what only the tensors tell, such
             as how many words there are.
+        language: the language model at the branch `language`, which may lie in a file of its own; None for
+            models without one.
     """
 
     name: str
@@ -104,9 +134,10 @@ class Family:
     stores_runs: bool = True
     hub: HubConfig | None = None
     packed: tuple[Packed, ...] = ()
-    before_export: Callable[[Tensors, Any], Tensors] = lambda leaves, sizes: leaves
-    merged: tuple[str, ...] = ()
+    buffers: Callable[[Any], Mapping[str, np.ndarray]] = lambda sizes: {}
+    merging: Merging | None = None
     measured: Callable[[Any, Tensors], Any] = lambda sizes, tensors: sizes
+    language: InnerModel | None = None
 
     @property
     def kind(self) -> type:
@@ -161,9 +192,10 @@ class Family:
     def original_tensors(self, leaves: Tensors, sizes: Any = None) -> list[LazyTensor]:
         """Returns the tensors of a public file, still to be read, made of parameters by path.
 
-        `sizes` of the model are needed where the originals pack several parameters into one tensor.
+        Without the `sizes` of the model nothing is merged or added, and nothing may be packed.
         """
-        leaves = self.before_export(leaves, sizes)
+        if self.merging and sizes is not None:
+            leaves = self.merging.merged(leaves, sizes)
         rowless = {alias: owner for alias, owner in self.ties.items() if alias not in self._sources}
         tensors: Sequence[LazyTensor] = original_tensors(self.rows, leaves, rowless, self.added)
         # A parameter that all layers share is listed in as many as there are; `ties` names more.
@@ -171,13 +203,23 @@ class Family:
         tensors = [tensor for tensor in tensors if _has_layer(tensor.name, names - rowless.keys())]
         if self.packed:
             tensors = packed_again(tensors, self.packed, sizes)
+        if sizes is not None:
+            tensors = [*tensors, *(_in_memory(name, array) for name, array in self.buffers(sizes).items())]
         return [dataclasses.replace(tensor, name=f"{self.prefix}{tensor.name}") for tensor in tensors]
 
     def configured(self, config: Mapping[str, Any]) -> Any:
         """Returns the sizes that a config.json names; None if it is of no such model."""
         if self.hub is None or config.get("model_type") not in self.hub.model_types:
             return None
-        return self.hub.sizes(config)
+        try:
+            return self.hub.sizes(config)
+        except KeyError as error:
+            broken = f"lacks {error}, needed for"
+        except (TypeError, ValueError, ArithmeticError, AttributeError):
+            broken = "has a value of the wrong kind for"
+        raise UserError(
+            f"its config.json {broken} {config['model_type']}; take the one that came with the weights"
+        )
 
     @property
     def _sources(self) -> set[str]:
@@ -188,7 +230,7 @@ class Family:
         # A rule of another shape holds only where nothing is transposed, because it sees original tensors.
         # Reversed, because of several rows of one path the first counts, and a dict keeps the last.
         fits = {row.target: row.fit if row.transform is SAME else None for row in reversed(self.rows)}
-        fits |= dict.fromkeys((*self.added, *self.merged))
+        fits |= dict.fromkeys((*self.added, *(self.merging.paths if self.merging else ())))
         return [Row(path, path, fit=fit) for path, fit in fits.items()]
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:
@@ -200,6 +242,10 @@ def _has_layer(name: str, names: Collection[str]) -> bool:
     """Whether the layer of a tensor, if it is of one, is a layer of any of `names`."""
     layer = re.match(r".*?\.layers?\.\d+\.", name)
     return layer is None or name in names or any(other.startswith(layer[0]) for other in names)
+
+
+def _in_memory(name: str, array: np.ndarray) -> LazyTensor:
+    return LazyTensor(name, array.shape, array.dtype, lambda: [array])
 
 
 # Finding the nearest preset traces every released model, and the comparison then asks for one of them again.

@@ -64,6 +64,11 @@ def part_names(packed: Iterable[Packed], name: str) -> list[str]:
     return [name]
 
 
+def whole_name(name: str) -> str:
+    """Returns the name of the tensor in a file that a name of a table is, or is a part of."""
+    return name.partition("[")[0]
+
+
 class Unpacked(Tensors):
     """The tensors of `whole`, of which the packed ones appear as their parts, for a model of `sizes`."""
 
@@ -133,8 +138,8 @@ def _whole(name: str, pack: Packed, parts: Mapping[str, LazyTensor], sizes: Any)
         raise UserError(f"{name} holds {', '.join(pack.parts)}, and the model has no {missing[0]}")
     first, total = next(iter(parts.values())), pack.total(sizes)
     join = _shared if total is None else _joined
-    chunks = lambda: [join(name, pack, parts, sizes)]  # noqa: E731
-    return replace(first, name=name, shape=(total or first.shape[0], *first.shape[1:]), chunks=chunks)
+    shape = (total or first.shape[0], *first.shape[1:])
+    return replace(first, name=name, shape=shape, chunks=lambda: [join(name, pack, parts, sizes)])
 
 
 def _joined(name: str, pack: Packed, parts: Mapping[str, LazyTensor], sizes: Any) -> np.ndarray:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun
+from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun, Merging
 from ivjax.convert.engine.rows import Row, Transform
-from ivjax.convert.families.language_models import LLAMA, lora_rows
+from ivjax.convert.families.dialogue.language_models import LLAMA, lora_rows
+from ivjax.convert.families.dialogue.lora import LORA_PATHS
 from ivjax.convert.families.layers import QKV, QKV_BIAS, linear, norm
 from ivjax.convert.families.layerwise import iv2clip_layers
-from ivjax.convert.families.lora import LORA_PATHS
 from ivjax.convert.families.stage2 import aligned_rows, aligned_size
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
@@ -131,7 +131,7 @@ CLIP_LANGUAGE = Family(
     tokenizer=lambda size: _reader(size.text),
     ignored=_IGNORED,
     frames=(8, 4, 16),
-    merged=tuple(f"text/language/{path}" for path in LORA_PATHS),
+    merging=Merging(tuple(f"text/language/{path}" for path in LORA_PATHS), lambda leaves, sizes: leaves),
     # The bias of the sigmoid loss, with which nothing was released.
     added=("bias",),
     parity=FixtureRun(_language_size, iv2clip_layers.run_language),
@@ -173,7 +173,7 @@ INTERNVL_C_TEXT = Family(
             ("target_pos_embed", "mask_token", "grad_norm_*", "norm3.*"), "only training used it"
         ),
     },
-    merged=tuple(f"language/{path}" for path in LORA_PATHS),
+    merging=Merging(tuple(f"language/{path}" for path in LORA_PATHS), lambda leaves, sizes: leaves),
     about="the text tower in InternVL-C's file: a language model, read at the last word",
 )
 

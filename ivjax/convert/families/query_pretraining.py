@@ -2,7 +2,7 @@
 
 from ivjax.convert.engine.family import BUFFERS, Family
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families.dialogue_rows import qformer_rows
+from ivjax.convert.families.dialogue.bridge_rows import qformer_rows
 from ivjax.convert.families.encoders import videomae_rows
 from ivjax.convert.families.layers import linear, norm
 from ivjax.models.qformer import QFormerSize

@@ -14,28 +14,46 @@ class Stranger:
         needs: patterns of names; a file of the model has a tensor for each of them.
         called: what the model is.
         remedy: what reads it, or what to give instead.
+        alone: whether a file of it has no other tensors.
     """
 
     needs: tuple[str, ...]
     called: str
     remedy: str
+    alone: bool = False
 
     def knows(self, tensors: Tensors) -> bool:
         """Whether a file is of this model."""
+        if self.alone and not all(covers(self.needs, name) for name in tensors):
+            return False
         return all(any(covers([pattern], name) for name in tensors) for pattern in self.needs)
+
+
+_LANGUAGE = "language models here are LLaMA, Vicuna, Mistral, Qwen2 and 2.5, InternLM2 and 2.5, Phi-3-mini"
+_QUERY = "*model.layers.0.self_attn.q_proj.weight"
 
 
 STRANGERS = (
     Stranger(
         ("*lora_A*", "*lora_B*"),
         "a set of LoRA adapters",
-        "merge them into the weights that they were trained for, and give the whole",
+        "they are added to a language model by ivjax.load(MODEL, lora=FILE); of any other model, merge them "
+        "into its weights and give the whole",
+        alone=True,
     ),
     Stranger(
-        ("*model.embed_tokens.weight", "*model.layers.0.self_attn.q_proj.weight"),
-        "a language model with the names of LLaMA",
-        "no model here reads it",
+        ("*vision_model.head.probe", "*vision_model.encoder.layers.0.self_attn.q_proj.weight"),
+        "SigLIP",
+        "no model here reads it; ViCLIP starts from CLIP",
     ),
+    # These have the names of LLaMA and more, so that most of their tensors would seem to fit.
+    Stranger(
+        (_QUERY, "*model.layers.0.self_attn.q_norm.weight"),
+        "a language model that normalises queries and keys, such as Qwen3",
+        _LANGUAGE,
+    ),
+    Stranger((_QUERY, "*model.layers.0.pre_feedforward_layernorm.weight"), "Gemma, 2 or later", _LANGUAGE),
+    Stranger((_QUERY, "*model.layers.0.*.experts.0.*"), "a language model with experts", _LANGUAGE),
     Stranger(
         ("*layer1.0.conv1.weight", "*layer4.0.conv1.weight"),
         "a ResNet",

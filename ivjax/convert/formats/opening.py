@@ -53,6 +53,9 @@ def _file_of(path: Path) -> Path:
     if not path.exists() and index_of(path).is_file():
         return index_of(path)
     if not path.is_file():
+        whole, _, branch = str(path).rpartition("#")
+        if whole and Path(whole).exists():
+            raise UserError(f"{whole} is read as a whole here; leave out #{branch}")
         raise UserError(
             f"{path} does not exist; give a .safetensors, .pt, .pth or .bin file{_hub_hint(path)}"
         )
@@ -117,9 +120,12 @@ def _check_all_there(index: Path, files: Sequence[str]) -> None:
 
 def _config_beside(file: Path) -> dict[str, Any]:
     """Returns what the config.json beside a file says of its model; nothing where there is none."""
-    try:
-        config = json.loads((file.parent / "config.json").read_text())
-    # It belongs to the weights only by its place, so one that cannot be read says nothing.
-    except (OSError, ValueError):
+    path = file.parent / "config.json"
+    if not path.is_file():
         return {}
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        # Without it a preset of the same shapes would be taken, with other arithmetic.
+        raise UserError(f"{path} is no JSON ({error}); fetch it again, or take it away") from None
     return config if isinstance(config, dict) else {}

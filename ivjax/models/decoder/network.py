@@ -1,202 +1,19 @@
-"""The language model: embeddings, gated blocks with rotary positions, norm and head."""
+"""The language model: embeddings, a stack of blocks, norm and head."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute, Remat
-from ivjax.models.decoder.cache import Cache, stored_tokens, with_tokens
-from ivjax.models.decoder.sizes import LanguageSize, Lora, Rotary
-from ivjax.models.layers import KERNEL_STD, RMSNorm, checkpointed, enter_block
-from ivjax.ops import rotary
-from ivjax.ops.attention import attend
+from ivjax.models.decoder.blocks import DecoderBlock, Linear, Text, Turns, Written, added, turns, without_some
+from ivjax.models.decoder.cache import Cache
+from ivjax.models.decoder.sizes import LanguageSize
+from ivjax.models.layers import RMSNorm, checkpointed
 from ivjax.ops.cut import Params
-from ivjax.ops.layout import constrain
-
-
-class Turns(NamedTuple):
-    """Cosines and sines (B, L, D / 2) float32 of the angles of L tokens."""
-
-    cosine: jax.Array
-    sine: jax.Array
-
-
-class Text(NamedTuple):
-    """Where the tokens of a text stand.
-
-    Attributes:
-        turns: of their positions.
-        segments: (B, L) int32; a token sees tokens of its own segment alone. None: one text per row.
-    """
-
-    turns: Turns
-    segments: jax.Array | None = None
-
-
-class Written(NamedTuple):
-    """Where a call writes into a cache.
-
-    Attributes:
-        start: the slot of its first token in every row, int32.
-        segments: (B, M) of all slots, which tell padding from text.
-        layer: the entry of the layer at hand, int32.
-    """
-
-    start: jax.Array
-    segments: jax.Array
-    layer: jax.Array | int = 0
-
-
-def turns(size: Rotary, width: int, positions: jax.Array, length: jax.Array | int) -> Turns:
-    """Returns the angles of positions (B, L) in a text of `length` tokens, on which some scalings depend."""
-    magnitude = 1.0
-    frequencies: Any  # of numpy where they are constants
-    if size.scaling == "dynamic":
-        length = jnp.asarray(length, jnp.float32)
-        frequencies = rotary.dynamic_frequencies(width, size.base, size.factor, size.trained, length)
-    elif size.scaling == "yarn":
-        frequencies = rotary.yarn_frequencies(width, size.base, size.factor, size.trained, *size.ramp)
-        magnitude = rotary.yarn_magnitude(size.factor)
-    elif size.scaling == "long":
-        plain = rotary.plain_frequencies(width, size.base)
-        short, long = (plain / jnp.asarray(f) for f in (size.short_factors, size.long_factors))
-        frequencies = jnp.where(jnp.asarray(length) > size.trained, long, short)
-        magnitude = rotary.long_rope_magnitude(size.limit, size.trained)
-    else:
-        frequencies = rotary.plain_frequencies(width, size.base)
-    if size.magnitude is not None:
-        magnitude = size.magnitude
-    angles = positions.astype(jnp.float32)[..., None] * jnp.asarray(frequencies, jnp.float32)
-    return Turns(jnp.cos(angles) * magnitude, jnp.sin(angles) * magnitude)
-
-
-class Linear(nn.Module):
-    """A linear layer, with an addition of low rank where the collection `lora` has its factors."""
-
-    features: int
-    lora: Lora | None
-    dtype: Any
-    bias: bool = False
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(..., C) -> (..., features)."""
-        x = x.astype(self.dtype)
-        shape = (x.shape[-1], self.features)
-        y = x @ self.param("kernel", nn.initializers.normal(KERNEL_STD), shape).astype(self.dtype)
-        if self.bias:
-            y = y + self.param("bias", nn.initializers.zeros, shape[1:]).astype(self.dtype)
-        wanted = self.lora is not None and self.name in self.lora.layers
-        # Looked for when traced, so that a model whose factors are merged, or that has none, pays nothing.
-        if not wanted or not (self.is_initializing() or self.has_variable("lora", "a")):
-            return y
-        assert self.lora is not None
-        a = self.variable("lora", "a", self._first, (shape[0], self.lora.rank)).value
-        b = self.variable("lora", "b", jnp.zeros, (self.lora.rank, shape[1])).value
-        return y + added(x, a, b, self.lora.scale)
-
-    def _first(self, shape: tuple[int, int]) -> jax.Array:
-        # As torch starts a linear layer, and so peft this factor. The other starts at zero: nothing is added.
-        bound = shape[0] ** -0.5
-        return jax.random.uniform(self.make_rng("params"), shape, jnp.float32, -bound, bound)
-
-
-def added(x: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
-    """Returns what factors a (C, r) and b (r, O) of a LoRA add to a layer's output for x (..., C)."""
-    # The factors one after the other: their product would be as large as the kernel, and so its gradient.
-    return (x @ a.astype(x.dtype)) @ b.astype(x.dtype) * scale
-
-
-class SharedAttention(nn.Module):
-    """Causal attention whose query heads share heads of keys and values."""
-
-    size: LanguageSize
-    dtype: Any
-
-    def setup(self) -> None:
-        size, lora, dtype = self.size, self.size.lora, self.dtype
-        self.q = Linear(size.heads * size.head, lora, dtype, size.qkv_bias)
-        self.k = Linear(size.kv_heads * size.head, lora, dtype, size.qkv_bias)
-        self.v = Linear(size.kv_heads * size.head, lora, dtype, size.qkv_bias)
-        self.proj = Linear(size.width, lora, dtype, size.bias)
-
-    def queries_and_keys(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array]:
-        """x (B, L, C) -> turned queries (B, L, H, D) and keys (B, L, G, D)."""
-        q, k = (y.reshape(*y.shape[:2], -1, self.size.head) for y in (self.q(x), self.k(x)))
-        return rotary.rotate(q, *turns), rotary.rotate(k, *turns)
-
-    def __call__(self, x: jax.Array, text: Text, cache: Cache | None, written: Written | None) -> Any:
-        """x (B, L, C) -> (B, L, C), and the cache with the new keys and values, if there is one."""
-        q, k = self.queries_and_keys(x, text.turns)
-        v = self.v(x).reshape(*k.shape)
-        q = constrain(q, "batch", "tokens", "heads", None)
-        k, v = constrain(k, "batch", None, "heads", None), constrain(v, "batch", None, "heads", None)
-        if cache is None:
-            segments = text.segments
-            out = attend(
-                q, k, v, causal=True, window=self.size.window, q_segments=segments, kv_segments=segments
-            )
-        else:
-            assert written is not None
-            cache = with_tokens(cache, k, v, written.layer, written.start)
-            k, v = stored_tokens(cache, written.layer, q.dtype)
-            out = attend(
-                q,
-                k,
-                v,
-                causal=True,
-                window=self.size.window,
-                start=written.start,
-                q_segments=text.segments,
-                kv_segments=written.segments,
-            )
-        return self.proj(out.reshape(*x.shape[:2], -1)), cache
-
-
-class GatedMlp(nn.Module):
-    """down(silu(gate) * up)."""
-
-    size: LanguageSize
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(B, L, C) -> (B, L, C)."""
-        size, lora, dtype = self.size, self.size.lora, self.dtype
-        gate = Linear(size.mlp_width, lora, dtype, size.bias, name="gate")(x)
-        up = Linear(size.mlp_width, lora, dtype, size.bias, name="up")(x)
-        return cast(
-            jax.Array, Linear(size.width, lora, dtype, size.bias, name="down")(jax.nn.silu(gate) * up)
-        )
-
-
-class DecoderBlock(nn.Module):
-    """Pre-norm block: attention, gated MLP."""
-
-    size: LanguageSize
-    dtype: Any = jnp.float32
-
-    def setup(self) -> None:
-        self.norm1 = RMSNorm(self.size.epsilon, self.dtype)
-        self.attn = SharedAttention(self.size, self.dtype)
-        self.norm2 = RMSNorm(self.size.epsilon, self.dtype)
-        self.mlp = GatedMlp(self.size, self.dtype)
-
-    def __call__(
-        self, x: jax.Array, text: Text, cache: Cache | None = None, written: Written | None = None
-    ) -> Any:
-        """x (B, L, C) -> (B, L, C), and the cache with this call's tokens, if there is one."""
-        x = enter_block(x)
-        attended, cache = self.attn(self.norm1(x), text, cache, written)
-        x = x + attended
-        return x + self.mlp(self.norm2(x)), cache
-
-    def queries_and_keys(self, x: jax.Array, turns: Turns) -> tuple[jax.Array, jax.Array]:
-        """Returns what this block's attention would compare: queries (B, L, H, D) and keys (B, L, G, D)."""
-        return self.attn.queries_and_keys(self.norm1(x), turns)
+from ivjax.ops.randomness import folded
 
 
 class _Decoder(nn.Module):
@@ -248,27 +65,53 @@ class LanguageModel:
         return params["word_embed"][ids].astype(self.dtype)
 
     def turns(self, positions: jax.Array, length: jax.Array | int) -> Turns:
-        """Returns the angles of positions (B, L) in texts of at most `length` tokens."""
+        """Returns the angles of positions (B, L) in texts of `length` tokens; see the function `turns`."""
         return turns(self.size.rotary, self.size.head, positions, length)
 
     def layers(
-        self, params: Params, x: jax.Array, text: Text, first: int = 0, last: int | None = None
+        self,
+        params: Params,
+        x: jax.Array,
+        text: Text,
+        first: int = 0,
+        last: int | None = None,
+        keys: jax.Array | None = None,
     ) -> Any:
-        """Runs the blocks from `first` to before `last`: x (B, L, C) -> (B, L, C)."""
+        """Runs the blocks from `first` to before `last`: x (B, L, C) -> (B, L, C).
+
+        `keys` (B,) are those of the rows' dropout, given in training alone.
+        """
         last = self.size.depth if last is None else last
         # A scan has one policy for all of its layers, so two policies are two scans.
         cut = last if self.compute.remat_blocks is None else min(max(self.compute.remat_blocks, first), last)
-        x = self._run(params, x, text, first, cut, self.compute.remat)
-        return self._run(params, x, text, cut, last, "none")
+        x = self._run(params, x, text, first, cut, self.compute.remat, keys)
+        return self._run(params, x, text, cut, last, "none", keys)
 
-    def _run(self, params: Params, x: jax.Array, text: Text, first: int, last: int, policy: Remat) -> Any:
+    def _run(
+        self,
+        params: Params,
+        x: jax.Array,
+        text: Text,
+        first: int,
+        last: int,
+        policy: Remat,
+        keys: jax.Array | None,
+    ) -> Any:
         if first == last:
             return x
         block, looped = DecoderBlock(self.size, self.dtype), self.compute.scan and last - first > 1
-        run = checkpointed(lambda p, x: block.apply(p, x, text)[0], policy, looped)
-        stacked = jax.tree.map(lambda leaf: leaf[first:last], stacked_variables(params))
+        stacked = stacked_variables(params)
+        whole, frozen = (first, last) == (0, self.size.depth), jax.lax.stop_gradient(stacked)
+
+        def one(own: Params, x: jax.Array, number: jax.Array) -> jax.Array:
+            variables = own if whole else entry_with_gradient_of(frozen, number, own)
+            drop = None if keys is None else folded(keys, number)
+            return cast(jax.Array, block.apply(variables, x, text, drop=drop)[0])
+
+        run = checkpointed(one, policy, looped)
+        layers = jax.tree.map(lambda leaf: leaf[first:last], stacked), jnp.arange(first, last)
         unroll = 1 if self.compute.scan else last - first
-        return jax.lax.scan(lambda x, p: (run(p, x), None), x, stacked, unroll=unroll)[0]
+        return jax.lax.scan(lambda x, layer: (run(layer[0], x, layer[1]), None), x, layers, unroll=unroll)[0]
 
     def cached_layers(
         self, params: Params, x: jax.Array, text: Text, cache: Cache, written: Written, first: int, last: int
@@ -300,20 +143,40 @@ class LanguageModel:
         low = states @ factors["a"].astype(states.dtype) * self.size.lora.scale
         return (states, low), (head, factors["b"])
 
-    def logits(self, params: Params, states: jax.Array) -> jax.Array:
-        """Normed states (..., C) -> logits of the next token (..., vocabulary) float32."""
+    def logits(self, params: Params, states: jax.Array, keys: jax.Array | None = None) -> jax.Array:
+        """Normed states (B, ..., C) -> logits of the next token (B, ..., vocabulary) float32.
+
+        `keys` (B,) are those of the rows' dropout, given in training alone.
+        """
         head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
         logits: jax.Array = jnp.dot(states, head.astype(states.dtype), preferred_element_type=jnp.float32)
         factors = params.get("lora", {}).get("head")
         if factors is None:
             return logits
         assert self.size.lora is not None
+        states = without_some(states, self.size.lora, "head", keys)
         return logits + added(states, factors["a"], factors["b"], self.size.lora.scale).astype(jnp.float32)
 
 
 def _entry(stacked: Any, number: jax.Array) -> Any:
     """Returns entry `number` of the leading axes of a tree."""
     return jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, number, keepdims=False), stacked)
+
+
+@jax.custom_jvp
+def entry_with_gradient_of(stacked: Any, number: jax.Array, own: Any) -> Any:
+    """Returns entry `number` of the leading axes of a tree; `own`, an equal entry, gets the gradient.
+
+    A loop over a part of a stack would read a copy of those weights, sliced before it. An index into the
+    whole stack makes none, but its gradient is as large as the stack, once for each layer. Here the value
+    comes by the index, and the gradient goes to the slice, which the compiler leaves out as no one reads it.
+    """
+    return _entry(stacked, number)
+
+
+@entry_with_gradient_of.defjvp
+def _gradient_of_own(primals: Any, tangents: Any) -> Any:
+    return entry_with_gradient_of(*primals), tangents[2]
 
 
 def stacked_variables(params: Params) -> Params:

@@ -18,8 +18,9 @@ class Rotary:
 
     Attributes:
         base: of the geometric row of wavelengths.
-        scaling: what happens beyond `trained` tokens: nothing, dynamic NTK, YaRN, or LongRoPE's tables.
-        factor: of dynamic NTK and YaRN.
+        scaling: how longer texts fit: not at all, by slower turns throughout, or beyond `trained` tokens by
+            dynamic NTK, YaRN or LongRoPE's tables.
+        factor: of linear scaling, dynamic NTK and YaRN.
         trained: tokens that the frequencies were trained with; only scalings ask for it.
         limit: tokens that a model with LongRoPE reads.
         short_factors: LongRoPE's divisors of the frequencies for texts up to `trained` tokens.
@@ -29,7 +30,7 @@ class Rotary:
     """
 
     base: float = 10000.0
-    scaling: Literal["none", "dynamic", "yarn", "long"] = "none"
+    scaling: Literal["none", "linear", "dynamic", "yarn", "long"] = "none"
     factor: float = 1.0
     trained: int = 4096
     limit: int = 4096
@@ -51,11 +52,13 @@ class Lora:
         rank: columns of a, and rows of b.
         alpha: their product counts alpha / rank.
         layers: the linear layers that have one.
+        dropout: the share of the entries of x that training leaves out of the product.
     """
 
     rank: int = 16
     alpha: float = 32.0
     layers: tuple[LoraLayer, ...] = LORA_LAYERS
+    dropout: float = 0.0
 
     @property
     def scale(self) -> float:
@@ -78,7 +81,8 @@ class LanguageSize:
         head_width: channels of a head (None: width / heads).
         window: each token sees only so many tokens back, itself counted (None: all).
         qkv_bias: whether queries, keys and values have biases.
-        bias: whether the other linear layers of the blocks have biases.
+        proj_bias: whether the layer behind the heads has a bias.
+        mlp_bias: whether the layers of the MLP have biases.
         tied: whether the word embeddings are also the head.
         epsilon: of the norms.
         lora: additions of low rank to its linear layers (None: none).
@@ -94,7 +98,8 @@ class LanguageSize:
     head_width: int | None = None
     window: int | None = None
     qkv_bias: bool = False
-    bias: bool = False
+    proj_bias: bool = False
+    mlp_bias: bool = False
     tied: bool = False
     epsilon: float = 1e-5
     lora: Lora | None = None
@@ -150,7 +155,7 @@ class LanguageSize:
     def check(self, name: str) -> None:
         """Raises if the size at `stage.<name>` is impossible."""
         where = f"stage.{name}"
-        if self.heads % self.kv_heads:
+        if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise UserError(
                 f"{where}.heads={self.heads} cannot share {self.kv_heads} kv_heads evenly; "
                 "make heads a multiple of kv_heads"
@@ -166,6 +171,8 @@ class LanguageSize:
             )
         if self.lora is not None and self.lora.rank < 1:
             raise UserError(f"{where}.lora.rank={self.lora.rank} adds nothing; give 1 or more, or lora=None")
+        if self.lora is not None and not 0 <= self.lora.dropout < 1:
+            raise UserError(f"{where}.lora.dropout={self.lora.dropout} is no share; give 0 or more, below 1")
         if self.lora is not None and self.tied and "head" in self.lora.layers:
             raise UserError(
                 f"{where}.lora.layers names the head, which is tied to the embeddings; leave it out"

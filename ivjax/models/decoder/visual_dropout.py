@@ -1,9 +1,13 @@
 """Options of visual dropout, the video level of HiCo."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ivjax.errors import UserError
+
+DropKind = Literal[
+    "uniform", "attention", "uniform0_attention", "uniform1_attention"
+]  # how tokens are chosen
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class VisualDropout:
 
     layers: tuple[int, ...]
     ratios: tuple[float, ...]
-    kind: Literal["uniform", "attention", "uniform0_attention", "uniform1_attention"] = "attention"
+    kind: DropKind = "attention"
 
     @property
     def uniform_drops(self) -> int:
@@ -35,19 +39,23 @@ class VisualDropout:
 
     def counts(self, visual: int) -> tuple[int, ...]:
         """Returns how many of `visual` tokens are there before the first drop and after each."""
+        # Each is a share of all tokens, rounded down as in the original.
         return tuple(int(visual * ratio) for ratio in self.ratios)
 
-    def check(self, name: str, depth: int) -> None:
-        """Raises if a language model of `depth` layers cannot drop so; `name` is its path in messages."""
-        inside = all(a < b for a, b in zip((0, *self.layers), (*self.layers, depth), strict=True))
-        if not self.layers or not inside:
+    def check(self, depth: int, name: str = "dropout") -> None:
+        """Raises if a model of `depth` layers cannot drop tokens so; `name` is its path in messages."""
+        layers, ratios = self.layers, self.ratios
+        edges = (0, *layers, depth)
+        if not all(first < last for first, last in zip(edges, edges[1:], strict=False)):
+            raise UserError(f"{name}.layers={layers} must ascend and lie between the model's {depth} layers")
+        if len(ratios) != len(layers) + 1:
             raise UserError(
-                f"{name}.layers={self.layers} must ascend and lie between 1 and {depth - 1}, below the "
-                f"{depth} layers of the language model"
+                f"{name}.ratios={ratios} must be {len(layers) + 1} numbers: before the first of "
+                f"{len(layers)} drops and after each"
             )
-        falling = all(1.0 >= a >= b > 0.0 for a, b in zip(self.ratios, self.ratios[1:], strict=False))
-        if len(self.ratios) != len(self.layers) + 1 or self.ratios[0] != 1.0 or not falling:
-            raise UserError(
-                f"{name}.ratios={self.ratios} must be {len(self.layers) + 1} numbers that begin with 1 and "
-                "never rise, all above 0"
-            )
+        if ratios[0] != 1 or not all(
+            0 <= later <= ratio for ratio, later in zip(ratios, ratios[1:], strict=False)
+        ):
+            raise UserError(f"{name}.ratios={ratios} must begin with 1 and fall, none below 0")
+        if self.kind not in get_args(DropKind):
+            raise UserError(f"{name}.kind={self.kind} must be one of {', '.join(get_args(DropKind))}")

@@ -9,7 +9,8 @@ import numpy as np
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
-from ivjax.models.decoder.network import LanguageModel, Text
+from ivjax.models.decoder.blocks import Text
+from ivjax.models.decoder.network import LanguageModel
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.models.tower import VideoTower
 from ivjax.ops.cut import Params
@@ -47,14 +48,8 @@ class DialogueModel:
 
         `question` is for bridges that read what is asked.
         """
+        self.size.check_video(video.shape)  # raises before anything is encoded
         frames, grid = self.size.segment(video.shape[1])
-        self.size.visual_tokens(video.shape[1])  # raises before anything is encoded
-        if video.shape[2:4] != self.tower.image:
-            height, width = self.tower.image
-            raise UserError(
-                f"the frames are {video.shape[2]} x {video.shape[3]} and the tower reads {height} x {width}; "
-                "resize them, or change vision.image"
-            )
         # Segments become rows of a larger batch, which the mesh spreads: one long video is many rows.
         with clips_over_context():
             rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "batch", None, None, None, None)
@@ -91,17 +86,23 @@ class DialogueModel:
         placed = jnp.take_along_axis(visual.astype(words.dtype), number[..., None], axis=1)
         return jnp.where(seen[..., None], placed, words)
 
-    def states(self, params: Params, x: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+    def states(
+        self,
+        params: Params,
+        x: jax.Array,
+        segments: jax.Array | None = None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns the normed last states (B, L, C) of embeddings (B, L, C).
 
         With `segments` (B, L) a token sees tokens of its own segment alone, and positions start again in
-        each. Texts count from 0, and -1 is padding.
+        each. Texts count from 0, and -1 is padding. `keys` (B,) are those of the rows' dropout in training.
         """
         whole = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         positions = whole if segments is None else positions_in(segments)
         text = Text(self.language.turns(positions, x.shape[1]), segments)
         language = params["language"]
-        return self.language.normed(language, self.language.layers(language, x, text))
+        return self.language.normed(language, self.language.layers(language, x, text, keys=keys))
 
     def logits(
         self,
@@ -117,6 +118,10 @@ class DialogueModel:
         """
         visual = None
         if video is not None:
+            if len(video) % len(ids):
+                raise UserError(
+                    f"{len(video)} videos do not divide among {len(ids)} prompts; give each equally many"
+                )
             visual = self.see(params, video, question)
             visual = visual.reshape(len(ids), -1, visual.shape[-1])
         states = self.states(params, self.embed(params, ids, visual), segments)

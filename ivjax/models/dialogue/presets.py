@@ -29,8 +29,8 @@ def _shuffled(frame_tokens: int) -> DialogueSize:
         shuffle=2,
         norm=True,
     )
-    # <IMG_CONTEXT>.
-    return DialogueSize(InternVitSize.PRESETS["300M"], bridge, language, visual_token=92546)
+    image_context = 92546  # the id of <IMG_CONTEXT>
+    return DialogueSize(InternVitSize.PRESETS["300M"], bridge, language, visual_token=image_context)
 
 
 def _flash(vision: UmtSize | UnpooledSize, language: str) -> DialogueSize:
@@ -59,7 +59,7 @@ _UMT, _UMT_8 = UmtSize.PRESETS["L16_chat"], replace(UmtSize.PRESETS["L16_chat"],
 _1B = UnpooledSize.PRESETS["1B_chat_f8"]
 _1B_4 = UnpooledSize.PRESETS["1B_chat_f4"]
 
-# What reads a clip, and what language model, by the name of the release.
+# By vision tower and language model, because each pair has a conversion table of its own.
 INTERNVIDEO2_5 = {"internvideo2_5_chat_8b": _shuffled(16), "internvl2_5_hico_r64": _shuffled(64)}
 FLASH_UMT = {
     "videochat_flash_qwen2_7b_224": _flash(_UMT, "qwen2_7b"),

@@ -30,13 +30,14 @@ def join_neighbours(size: ProjectorSize, patches: jax.Array) -> jax.Array:
 def merge_clips(size: ProjectorSize, tokens: jax.Array) -> Merged:
     """Merges the tokens of each clip of the videos (V, F, L, C); the result's rows are V * clips.
 
-    It tells beside the tokens what was merged. Only for sizes that merge.
+    The result also says what was merged, for `unmerge`, `merge_report` and pictures.
     """
     videos, frames, patches, width = tokens.shape
     clips = size.clips(frames)
-    target = size.image_tokens if frames == 1 else size.frame_tokens
+    target = size.kept(frames)
     if target is None:
-        raise ValueError("this projector merges nothing")
+        which = "image_tokens" if frames == 1 else "frame_tokens"
+        raise ValueError(f"a projector with {which}=None merges nothing; give it a number of tokens")
     rows = tokens.reshape(videos * clips, -1, width)
     return merge_tokens(rows, target * (frames // clips), size.heads)
 
@@ -52,9 +53,10 @@ class ProjectorModule(nn.Module):
         """(V, F, H, W, C) -> (V, n, out)."""
         size, videos = self.size, len(patches)
         if size.input_norm:
+            # The original's norm of vision tokens has BERT's epsilon.
             patches = layer_norm("input_norm", self.dtype, 1e-12)(patches)
         tokens = join_neighbours(size, patches)
-        if (size.image_tokens if patches.shape[1] == 1 else size.frame_tokens) is None:
+        if size.kept(patches.shape[1]) is None:
             tokens = tokens.reshape(-1, *tokens.shape[2:])
         else:
             tokens = merge_clips(size, tokens).tokens
@@ -80,7 +82,7 @@ class Projector(Bridge):
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
-        # Of a still image of one token: parameters depend on no number of tokens.
+        # A still image of one joined token is enough: parameters depend on no number of tokens.
         side = self.size.shuffle
         module = self.module.clone(size=replace(self.size, image_tokens=None))
         found: Params = module.init(key, jnp.zeros((1, 1, side, side, self.size.width)))["params"]

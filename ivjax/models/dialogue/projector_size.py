@@ -1,5 +1,6 @@
 """The size of the projector: joining and merging of tokens, and an MLP on what is left."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -57,11 +58,25 @@ class ProjectorSize:
 
     def tokens(self, frames: int, grid: Grid) -> int:
         """Visual tokens that a video of so many frames becomes; raises if it has no whole clips."""
-        kept = self.image_tokens if frames == 1 else self.frame_tokens
+        kept = self.kept(frames)
         if kept is None:
             return frames * self._frame(grid)
         self.clips(frames)
         return frames * kept
+
+    def kept(self, frames: int) -> int | None:
+        """Visual tokens of each of so many frames; None if nothing is merged."""
+        return self.image_tokens if frames == 1 else self.frame_tokens
+
+    def joined_frames(self, frames: int, segment: int) -> int:
+        """The frames of whole segments and clips; see BridgeSize.joined_frames."""
+        if frames == 1 or (self.frame_tokens is not None and self.clip_frames is None):
+            return frames
+        least = math.lcm(segment, 1 if self.frame_tokens is None else self.clip_frames or 1)
+        if least > 1:
+            return least
+        # A single frame would be taken for a still image.
+        return frames if frames % 2 else 2
 
     def clips(self, frames: int) -> int:
         """The clips that a video of so many frames is cut into."""
@@ -76,14 +91,14 @@ class ProjectorSize:
         return frames // self.clip_frames
 
     def flops(self, frames: int, grid: Grid) -> float:
-        """Forward FLOPs per video of so many frames: the scores of the merging's first step, and the MLP."""
-        kept, merged = self.tokens(frames, grid), 0.0
-        if self.frame_tokens is not None:
+        """Forward FLOPs per video of so many frames: the scores of merging, and the MLP."""
+        tokens, merged = self.tokens(frames, grid), 0.0
+        if self.kept(frames) is not None:
             clips = self.clips(frames)
             # Each further step compares half as many tokens, so all together are 4/3 of the first.
             pairs = (frames * self._frame(grid) / clips) ** 2 / 4
             merged = clips * 4 / 3 * 2 * pairs * self.joined / self.heads
-        return merged + 2.0 * kept * self.out * (self.joined + self.out)
+        return merged + 2.0 * tokens * self.out * (self.joined + self.out)
 
     def check(self, name: str, vision: VideoTowerSize) -> None:
         """Raises if the bridge at `stage.<name>` cannot stand behind the tower."""
@@ -92,6 +107,13 @@ class ProjectorSize:
                 f"stage.{name}.width={self.width}, but the tower's tokens have {vision.width} channels; "
                 "make them equal"
             )
+        for what, given in (
+            ("heads", self.heads),
+            ("shuffle", self.shuffle),
+            ("clip_frames", self.clip_frames),
+        ):
+            if given is not None and given < 1:
+                raise UserError(f"stage.{name}.{what}={given} must be 1 or more")
         _, rows, columns = vision.grid
         if rows % self.shuffle or columns % self.shuffle:
             raise UserError(

@@ -51,9 +51,14 @@ class DialogueSize:
         )
 
     @property
-    def clip_frames(self) -> int:
+    def least_frames(self) -> int:
         """Frames of the shortest video: those that the tower reads and the bridge merges."""
         return math.lcm(self.vision.frames, self.bridge.clip_frames or 1)
+
+    @property
+    def vocabulary(self) -> int:
+        """The words of the language model: token ids are below it."""
+        return self.language.vocabulary
 
     def build(self, compute: Compute) -> Any:
         """Returns the DialogueModel."""
@@ -77,6 +82,8 @@ class DialogueSize:
         if frames == 1 and self.vision.reads_images:
             return 1, (1, rows, columns)
         own = self.vision.frames
+        if frames < 1:
+            raise UserError(f"a video of {frames} frames shows nothing; give {own} frames or a multiple")
         if frames % own:
             fewer = frames - frames % own
             raise UserError(
@@ -88,6 +95,10 @@ class DialogueSize:
     def visual_tokens(self, frames: int) -> int:
         """Visual tokens that a video of so many frames becomes."""
         return self.bridge.tokens(frames, self.segment(frames)[1])
+
+    def clip_frames(self, frames: int) -> int:
+        """Frames of a clip of a video of so many frames: each becomes visual tokens by itself."""
+        return self.bridge.joined_frames(frames, self.segment(frames)[0])
 
     def flops(self, frames: int, tokens: int) -> dict[str, float]:
         """Forward FLOPs of one video of so many frames in a text of so many tokens, by layer."""
@@ -108,6 +119,18 @@ class DialogueSize:
             raise UserError(
                 f"stage.{name}.bridge.out={self.bridge.out}, but the language model's tokens have "
                 f"{self.language.width} channels; make them equal"
+            )
+
+    def check_video(self, shape: tuple[int, ...]) -> None:
+        """Raises if videos of this shape cannot be seen: they are (V, F, H, W, 3)."""
+        if len(shape) != 5 or shape[-1] != 3:
+            raise UserError(f"video must be (videos, frames, height, width, 3), got {shape}")
+        self.visual_tokens(shape[1])
+        if shape[2:4] != self.vision.image:
+            height, width = self.vision.image
+            raise UserError(
+                f"the frames are {shape[2]} x {shape[3]} and the tower reads {height} x {width}; "
+                "resize them, or change vision.image"
             )
 
     def check_prompt(self, ids: np.ndarray, visual: int) -> None:

@@ -40,6 +40,8 @@ class InternVitSize(PatchGrid):
         qkv_bias: whether queries, keys and values have biases.
         qk_norm: whether queries and keys are normalised over their full width, before the split into heads.
         layer_scale: where LayerScale starts.
+        gelu: the activation of the MLPs.
+        epsilon: of all norms.
     """
 
     width: int
@@ -54,6 +56,8 @@ class InternVitSize(PatchGrid):
     qkv_bias: bool = True
     qk_norm: bool = False
     layer_scale: float = 0.1
+    gelu: Literal["erf", "tanh", "quick"] = "erf"
+    epsilon: float = 1e-6
 
     PRESETS: ClassVar[dict[str, "InternVitSize"]]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvit.tower"

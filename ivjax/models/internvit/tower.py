@@ -24,8 +24,6 @@ from ivjax.ops.masking import gather_tokens
 from ivjax.ops.resize import resize_matrix
 from ivjax.ops.video import patchify, standardise
 
-_EPSILON = 1e-6  # of all norms
-
 
 class InternVitBlock(nn.Module):
     """Pre-norm block with LayerScale; its norms are LayerNorms or RMSNorms."""
@@ -37,15 +35,17 @@ class InternVitBlock(nn.Module):
     def __call__(self, x: jax.Array, keep: jax.Array | None = None) -> jax.Array:
         """(B, N, C) -> (B, N, C). `keep` (2, B) multiplies the two branches of each sample."""
         x, size = enter_block(x), self.size
-        attention = Attention(size.heads, self.dtype, size.qk_norm, size.qkv_bias, name="attn")
-        mlp = Mlp(size.mlp_width, size.width, "erf", self.dtype, name="mlp")
+        attention = Attention(
+            size.heads, self.dtype, size.qk_norm, size.qkv_bias, epsilon=size.epsilon, name="attn"
+        )
+        mlp = Mlp(size.mlp_width, size.width, size.gelu, self.dtype, name="mlp")
         x = x + scaled_branch(attention(self._norm("norm1")(x)), keep, 0, size.layer_scale)
         return x + scaled_branch(mlp(self._norm("norm2")(x)), keep, 1, size.layer_scale)
 
     def _norm(self, name: str) -> nn.Module:
         if self.size.norm == "layer":
-            return layer_norm(name, self.dtype, _EPSILON)
-        return RMSNorm(_EPSILON, self.dtype, name=name)
+            return layer_norm(name, self.dtype, self.size.epsilon)
+        return RMSNorm(self.size.epsilon, self.dtype, name=name)
 
 
 class InternVit(nn.Module):
@@ -81,7 +81,8 @@ class InternVit(nn.Module):
         cls = self.param("cls_token", nn.initializers.normal(0.02), (1, 1, size.width)) + cls_place
         cls = jnp.broadcast_to(cls.astype(dtype), (len(patches), 1, size.width))
         x = jnp.concatenate([cls, embed(standardise(patches)) + places.astype(dtype)], axis=1)
-        keep = keep if keep is None else jnp.repeat(keep, frames, axis=2)
+        if keep is not None:
+            keep = jnp.repeat(keep, frames, axis=2)
         # Tokens of several frames are only in the tower's order once their frames are joined.
         inside = wanted if frames == 1 else None
         block = InternVitBlock(size, dtype, name="blocks")
@@ -110,10 +111,9 @@ class InternVit(nn.Module):
 
 def _by_frame(visible: jax.Array, frames: int, patches: int) -> jax.Array:
     """Tokens (B, T + n) of clips of T frames, class tokens first -> patches (B * T, n / T) of each frame."""
-    seen = visible[:, frames:] - frames
-    return (seen.reshape(len(seen), frames, -1) - patches * jnp.arange(frames)[:, None]).reshape(
-        len(seen) * frames, -1
-    )
+    seen = (visible[:, frames:] - frames).reshape(len(visible), frames, -1)
+    inside = seen - patches * jnp.arange(frames)[:, None]
+    return inside.reshape(len(visible) * frames, -1)
 
 
 def _joined(x: jax.Array, frames: int) -> jax.Array:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
+from ivjax.models.decoder.blocks import Text
 from ivjax.models.decoder.lora import merged
-from ivjax.models.decoder.network import LanguageModel, Text
+from ivjax.models.decoder.network import LanguageModel
 from ivjax.models.decoder.network import build as build_language
 from ivjax.models.iv2clip.sizes import LanguageTextSize
 from ivjax.models.layers import KERNEL_STD

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
 from ivjax.models.cross_attention import EPSILON, CrossAttention
@@ -43,8 +44,8 @@ class JointAttention(nn.Module):
             return dense(x.shape[-1], self.dtype, "proj")(out.reshape(x.shape))
         # Every query sees the keys of segment 0. The originals add -10000 to the others' logits instead.
         segments = None if mask is None else jnp.where(mask, 0, 1).astype(jnp.int32)
-        own = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
-        out = attend(q, k, v, q_segments=own, kv_segments=segments).reshape(x.shape)
+        all_zero = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
+        out = attend(q, k, v, q_segments=all_zero, kv_segments=segments).reshape(x.shape)
         return dense(x.shape[-1], self.dtype, "proj")(out)
 
 
@@ -91,8 +92,8 @@ class QFormer(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, seen: jax.Array, ids: jax.Array | None, mask: jax.Array | None) -> jax.Array:
-        """seen (B, N, D), ids and mask (B, L) or None -> (B, n, out) of the n queries."""
+    def __call__(self, tokens: jax.Array, ids: jax.Array | None, mask: jax.Array | None) -> jax.Array:
+        """tokens (B, N, D), ids and mask (B, L) or None -> (B, n, out) of the n queries."""
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
         start = nn.initializers.normal(0.02)
         queries = self.param("query_tokens", start, (1, size.queries, size.hidden))
@@ -101,7 +102,7 @@ class QFormer(nn.Module):
             shape = (1, size.extra_queries, size.hidden)
             extra = self.param("extra_query_tokens", nn.initializers.zeros, shape)
             queries = jnp.concatenate([queries, extra], axis=1)
-        x, seen_keys = jnp.broadcast_to(queries, (len(seen), *queries.shape[1:])), None
+        x, key_mask = jnp.broadcast_to(queries, (len(tokens), *queries.shape[1:])), None
         if size.reads_text:
             words = self.param("word_embed", start, (size.vocabulary, size.hidden))
             places = self.param("place_embed", start, (size.places, size.hidden))
@@ -109,13 +110,17 @@ class QFormer(nn.Module):
                 # Queries have no places. Words count from the first slot, also where padding stands there.
                 x = jnp.concatenate([x, words[ids] + places[: ids.shape[1]]], axis=1)
                 all_queries = jnp.ones((len(ids), queries.shape[1]), bool)
-                seen_keys = jnp.concatenate([all_queries, mask > 0], axis=1)
+                key_mask = jnp.concatenate([all_queries, mask > 0], axis=1)
         x = layer_norm("norm", dtype, EPSILON)(x.astype(dtype))
-        seen = layer_norm("input_norm", dtype, EPSILON)(seen)
-        layer, cross = QFormerLayer(size, parent=None), _cross(size, jnp.float32)
-        blocks = self.param("blocks", lambda key: _draw(layer, key, size.depth))
-        across = self.param("cross", lambda key: _draw(cross, key, size.crosses))
-        x = run_layers(size, self.compute, {"blocks": blocks, "cross": across}, x, seen, seen_keys)
+        tokens = layer_norm("input_norm", dtype, EPSILON)(tokens)
+        if self.is_initializing():
+            # Drawn without being run. In a call, Flax would draw a `param` again to compare its shapes, and
+            # to trace all draws takes longer than to trace the layers.
+            layer, cross = QFormerLayer(size, parent=None), _cross(size, jnp.float32)
+            self.param("blocks", lambda key: _draw(layer, key, size.depth))
+            self.param("cross", lambda key: _draw(cross, key, size.crosses))
+        else:
+            x = run_layers(size, self.compute, dict(self.variables["params"]), x, tokens, key_mask)
         return dense(size.out, dtype, "proj")(x[:, : queries.shape[1]])
 
 
@@ -124,35 +129,35 @@ def run_layers(
     compute: Compute,
     params: Params,
     x: jax.Array,
-    seen: jax.Array | None,
+    tokens: jax.Array | None,
     mask: jax.Array | None,
     said: bool = False,
 ) -> jax.Array:
-    """Runs all layers on queries and words x (B, n + L, C), with the tower's tokens seen (B, N, D).
+    """Runs all layers on queries and words x (B, n + L, C), with the tower's tokens (B, N, D).
 
     Args:
         size: the size.
         compute: precision, and what is computed again in the backward pass.
         params: the stacks `blocks` and `cross`.
-        x: all queries, and words behind them; without `seen`, words alone.
-        seen: the tower's tokens.
+        x: all queries, and words behind them; without `tokens`, words alone.
+        tokens: the tower's tokens.
         mask: (B, n + L), the keys that are seen; None for all.
         said: whether the words are said one by one: queries do not see them, and a word no later ones.
     """
     dtype, every = jnp.dtype(compute.dtype), size.cross_every
     layer, cross = QFormerLayer(size, dtype, parent=None), _cross(size, dtype)
-    count = 0 if seen is None else size.queries + size.extra_queries
+    count = 0 if tokens is None else size.queries + size.extra_queries
     said_after = count if said else None
 
-    def group(x: jax.Array, layers: Params, across: Params) -> jax.Array:
+    def group(x: jax.Array, layers: Params, cross_params: Params) -> jax.Array:
         """A few layers, of which the first looks at the tower's tokens."""
         for number in range(len(jax.tree.leaves(layers)[0])):
-            own = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
-            x = cast(jax.Array, layer.apply(own, x, mask, said_after, method="joint"))
+            variables = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
+            x = cast(jax.Array, layer.apply(variables, x, mask, said_after, method="joint"))
             queries, words = x[:, :count], x[:, count:]
-            if number == 0 and seen is not None:
-                queries = cast(jax.Array, cross.apply({"params": across}, queries, seen))
-            x = cast(jax.Array, layer.apply(own, queries, words, method="apart"))
+            if number == 0 and tokens is not None:
+                queries = cast(jax.Array, cross.apply({"params": cross_params}, queries, tokens))
+            x = cast(jax.Array, layer.apply(variables, queries, words, method="apart"))
         return x
 
     whole = size.depth // every
@@ -205,6 +210,12 @@ class QFormerBridge(Bridge):
         videos, segments = tokens.shape[:2]
         ids = mask = None
         if question is not None and self.size.reads_text:
+            words, places = question[0].shape[1], self.size.places
+            if words > places:
+                raise UserError(
+                    f"the question has {words} tokens and the Q-Former reads {places}; shorten it, or raise "
+                    "bridge.places"
+                )
             ids, mask = (jnp.repeat(jnp.asarray(part), segments, axis=0) for part in question)
         rows = constrain(tokens.reshape(-1, *tokens.shape[2:]), "batch", None, None)
         found = cast(jax.Array, self.module.apply({"params": params}, rows, ids, mask))

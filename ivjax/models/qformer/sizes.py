@@ -63,6 +63,10 @@ class QFormerSize:
         """Visual tokens that a video of so many frames becomes: all queries for each segment of the tower."""
         return (frames // grid[0]) * (self.queries + self.extra_queries)
 
+    def joined_frames(self, frames: int, segment: int) -> int:
+        """The frames of a segment; see BridgeSize.joined_frames."""
+        return segment
+
     def flops(self, frames: int, grid: Grid) -> float:
         """Forward FLOPs per video of so many frames, without a text."""
         queries, seen = self.queries + self.extra_queries, grid[0] * grid[1] * grid[2]
@@ -84,6 +88,13 @@ class QFormerSize:
                 f"stage.{name}.width={self.width}, but the tower's tokens have {vision.width} channels; "
                 "make them equal"
             )
+        for what, given in (
+            ("heads", self.heads),
+            ("queries", self.queries),
+            ("cross_every", self.cross_every),
+        ):
+            if given < 1:
+                raise UserError(f"stage.{name}.{what}={given} must be 1 or more")
         if self.hidden % self.heads:
             raise UserError(
                 f"stage.{name}.hidden={self.hidden} does not divide into {self.heads} heads; "

@@ -1,5 +1,7 @@
 """UMT's vision encoder as a video tower."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -17,10 +19,8 @@ class UmtEncoder(VideoMaeEncoder):
 
     def _table(self, times: int) -> jax.Array:
         size, (_, rows, columns) = self.size, self.size.grid
-        table, made = (
-            sinusoid_interleaved(size.table[0] * size.table[1] * size.table[2], size.width),
-            size.table,
-        )
+        made = size.table
+        table = sinusoid_interleaved(math.prod(made), size.width)
         if times == 1:
             # An image has the first frame's places, and no mean of all frames'.
             table, made = table[: made[1] * made[2]], (1, *made[1:])

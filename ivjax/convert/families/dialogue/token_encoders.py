@@ -1,7 +1,7 @@
 """Encoders that language models read, alone: UMT's, and InternVideo2 without pooling."""
 
 from ivjax.convert.engine.family import BUFFERS, Family
-from ivjax.convert.families.dialogue_rows import unpooled_rows
+from ivjax.convert.families.dialogue.bridge_rows import unpooled_rows
 from ivjax.convert.families.encoders import videomae_rows
 from ivjax.models.internvideo2 import UnpooledSize
 from ivjax.models.umt import UmtSize

@@ -3,15 +3,21 @@ of LLaMA, which are Vicuna, Mistral and Qwen2 too."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ivjax.convert.engine.family import BUFFERS, Family, HubConfig
 from ivjax.convert.engine.packing import Packed, PartRows
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families.language_configs import decoder_size
+from ivjax.convert.families.dialogue.language_configs import decoder_size
+from ivjax.convert.families.dialogue.language_tokenizers import (
+    internlm2_tokenizer,
+    llama_tokenizer,
+    phi3_tokenizer,
+)
+from ivjax.convert.families.dialogue.lora import merging_lora
 from ivjax.convert.families.layers import linear, norm
-from ivjax.convert.families.lora import LORA_PATHS, merged_lora
 from ivjax.convert.formats.tensors import Tensors
 from ivjax.models.decoder.sizes import LanguageSize
 
@@ -130,8 +136,8 @@ def _packed(layers: Mapping[str, Mapping[str, PartRows]]) -> tuple[Packed, ...]:
     return tuple(found)
 
 
-INTERNLM2_PACKED = _packed({"attention.wqkv": _WQKV})
-PHI3_PACKED = _packed({"self_attn.qkv_proj": _QKV, "mlp.gate_up_proj": _GATE_UP})
+_INTERNLM2_PACKED = _packed({"attention.wqkv": _WQKV})
+_PHI3_PACKED = _packed({"self_attn.qkv_proj": _QKV, "mlp.gate_up_proj": _GATE_UP})
 
 
 def words_in_file(size: LanguageSize, tensors: Tensors, embedding: str) -> LanguageSize:
@@ -139,6 +145,10 @@ def words_in_file(size: LanguageSize, tensors: Tensors, embedding: str) -> Langu
     if embedding not in tensors or len(tensors.shape(embedding)) != 2:
         return size
     return replace(size, vocabulary=tensors.shape(embedding)[0])
+
+
+def _measured(embedding: str) -> Callable[[Any, Tensors], Any]:
+    return lambda size, tensors: words_in_file(size, tensors, embedding)
 
 
 _PRESETS = LanguageSize.PRESETS
@@ -158,9 +168,9 @@ LLAMA = Family(
     ties={"lm_head.weight": "model.embed_tokens.weight"},
     about="LLaMA, Vicuna, Mistral and Qwen2 (2.5), under the names of transformers",
     hub=HubConfig(("llama", "mistral", "qwen2"), decoder_size),
-    measured=lambda size, tensors: words_in_file(size, tensors, "model.embed_tokens.weight"),
-    before_export=merged_lora,
-    merged=LORA_PATHS,
+    measured=_measured("model.embed_tokens.weight"),
+    merging=merging_lora(),
+    tokenizer=llama_tokenizer,
 )
 
 PHI3 = replace(
@@ -170,8 +180,9 @@ PHI3 = replace(
     presets=_named("phi3_mini_4k"),
     about="Phi-3-mini, under the names of transformers",
     hub=HubConfig(("phi3",), decoder_size),
-    packed=PHI3_PACKED,
+    packed=_PHI3_PACKED,
     stores_runs=False,
+    tokenizer=phi3_tokenizer,
 )
 
 INTERNLM2 = replace(
@@ -182,9 +193,10 @@ INTERNLM2 = replace(
     ties={"output.weight": "model.tok_embeddings.weight"},
     about="InternLM2 and 2.5",
     hub=HubConfig(("internlm2",), decoder_size),
-    packed=INTERNLM2_PACKED,
-    measured=lambda size, tensors: words_in_file(size, tensors, "model.tok_embeddings.weight"),
+    packed=_INTERNLM2_PACKED,
+    measured=_measured("model.tok_embeddings.weight"),
     stores_runs=False,
+    tokenizer=internlm2_tokenizer,
 )
 
 FAMILIES: tuple[Family, ...] = (LLAMA, PHI3, INTERNLM2)

@@ -1,14 +1,23 @@
 """InternViT, alone and as the vision tower of chat models."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ivjax.convert.engine.family import Family, FixtureRun
 from ivjax.convert.engine.fits import over_time, places
 from ivjax.convert.engine.rows import Row
 from ivjax.convert.families.layers import IMAGE_PATCH, QKV, QKV_BIAS, linear, norm
 from ivjax.convert.families.layerwise import internvit_layers
+from ivjax.errors import UserError
 from ivjax.models.internvit import InternVitSize
+
+# What a config.json calls the norms and activations.
+_NORMS: Mapping[str, Literal["layer", "rms"]] = {"layer_norm": "layer", "rms_norm": "rms"}
+_GELUS: Mapping[str, Literal["erf", "tanh", "quick"]] = {
+    "gelu": "erf",
+    "gelu_pytorch_tanh": "tanh",
+    "quick_gelu": "quick",
+}
 
 
 def internvit_rows(source: str = "", target: str = "") -> list[Row]:
@@ -42,6 +51,13 @@ def internvit_size(config: Mapping[str, Any], image: tuple[int, int] | None = No
     """Size of the model that the original's configuration describes, for frames of height and width `image`
     (None: those that its position table is for)."""
     side, patch = config["image_size"], config["patch_size"]
+    # The class of the originals has this activation where a config.json names none.
+    config = {"hidden_act": "gelu", **config}
+    for name, known in (("norm_type", _NORMS), ("hidden_act", _GELUS)):
+        if (given := config[name]) not in known:
+            raise UserError(
+                f"its config.json says {name}={given} of the vision tower; here there are {', '.join(known)}"
+            )
     table = (side // patch, side // patch)
     image = image or (side, side)
     return InternVitSize(
@@ -52,9 +68,11 @@ def internvit_size(config: Mapping[str, Any], image: tuple[int, int] | None = No
         patch=patch,
         image=image,
         table=None if (image[0] // patch, image[1] // patch) == table else table,
-        norm="rms" if config["norm_type"] == "rms_norm" else "layer",
+        norm=_NORMS[config["norm_type"]],
         qkv_bias=config["qkv_bias"],
         qk_norm=config["qk_normalization"],
+        gelu=_GELUS[config["hidden_act"]],
+        epsilon=config.get("layer_norm_eps", 1e-6),
     )
 
 

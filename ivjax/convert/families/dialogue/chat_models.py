@@ -1,20 +1,19 @@
 """Dialogue models as a whole: vision tower, bridge and language model under the names of each release."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun, HubConfig
-from ivjax.convert.engine.packing import Packed
+import numpy as np
+
+from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun, HubConfig, InnerModel
 from ivjax.convert.engine.rows import Row
-from ivjax.convert.families.dialogue_configs import fixture_size, internvl_size
-from ivjax.convert.families.dialogue_rows import projector_rows, qformer_rows, unpooled_rows
-from ivjax.convert.families.encoders import videomae_rows
-from ivjax.convert.families.internvit import internvit_rows
-from ivjax.convert.families.language_configs import LANGUAGE_KINDS, decoder_size
-from ivjax.convert.families.language_models import (
+from ivjax.convert.families.dialogue.bridge_rows import projector_rows, qformer_rows, unpooled_rows
+from ivjax.convert.families.dialogue.chat_configs import fixture_size, internvl_size
+from ivjax.convert.families.dialogue.internvit import internvit_rows
+from ivjax.convert.families.dialogue.language_configs import LANGUAGE_KINDS, decoder_size
+from ivjax.convert.families.dialogue.language_models import (
     INTERNLM2,
-    INTERNLM2_PACKED,
     LLAMA,
     PHI3,
     internlm2_rows,
@@ -22,9 +21,11 @@ from ivjax.convert.families.language_models import (
     lora_rows,
     words_in_file,
 )
+from ivjax.convert.families.dialogue.language_tokenizers import inner_tokenizer, internvl_tokenizer
+from ivjax.convert.families.dialogue.lora import merging_lora
+from ivjax.convert.families.encoders import videomae_rows
 from ivjax.convert.families.layers import norm
 from ivjax.convert.families.layerwise import dialogue_layers
-from ivjax.convert.families.lora import LORA_PATHS, MergedLora
 from ivjax.convert.formats.tensors import Tensors
 from ivjax.models.decoder.sizes import LORA_LAYERS
 from ivjax.models.dialogue import DialogueSize
@@ -41,7 +42,6 @@ from ivjax.models.dialogue.presets import (
 )
 
 _IGNORED = {**BUFFERS, "*rotary_emb*": "rotary frequencies are computed"}
-_LORA_PATHS = tuple(f"language/{path}" for path in LORA_PATHS)
 # Task heads, which dialogue does not need.
 _TASKS = (
     "action_embed*",
@@ -58,28 +58,20 @@ _TASKS = (
 )
 
 
-def _words(embedding: str) -> Callable[[Any, Tensors], Any]:
-    """Returns what gives a size as many words as a file's embeddings have rows, and its language model the
-    positions that a config.json beside it tells."""
+def _around(kind: Family, prefix: str) -> dict[str, Any]:
+    """Options of a family whose models have, below a prefix, a language model of the family `kind`."""
+    embedding = next(row.source for row in kind.rows if row.target == "word_embed")
 
     def measured(size: DialogueSize, tensors: Tensors) -> DialogueSize:
-        language = words_in_file(size.language, tensors, embedding)
+        language = words_in_file(size.language, tensors, f"{prefix}{embedding}")
+        # Beside a language model in a file of its own, which alone says how its positions are scaled.
         if tensors.config.get("model_type") in LANGUAGE_KINDS:
             told = decoder_size(tensors.config)
             language = replace(language, rotary=told.rotary, window=told.window)
         return replace(size, language=language)
 
-    return measured
-
-
-def _merged(leaves: Tensors, size: DialogueSize | None) -> Tensors:
-    """Returns the parameters with the language model's LoRA merged, for files that have no place for it."""
-    lora = None if size is None else size.language.lora
-    return leaves if lora is None else MergedLora(leaves, lora.scale, "language/")
-
-
-def _below(packed: Sequence[Packed], prefix: str) -> tuple[Packed, ...]:
-    return tuple(pack.below(prefix, lambda size: size.language) for pack in packed)
+    packed = tuple(pack.below(prefix, lambda size: size.language) for pack in kind.packed)
+    return {"language": InnerModel(kind, prefix), "packed": packed, "measured": measured}
 
 
 def _with_base(rows: Sequence[Row], layers: Sequence[str]) -> list[Row]:
@@ -108,10 +100,9 @@ INTERNVIDEO2_5_CHAT = Family(
     about="InternVideo2.5-Chat and InternVL2.5 with HiCo: InternViT, merged tokens, InternLM2.5",
     hub=HubConfig(("internvl_chat",), internvl_size),
     parity=FixtureRun(fixture_size, dialogue_layers.run),
-    packed=_below(INTERNLM2_PACKED, "language_model."),
-    measured=_words("language_model.model.tok_embeddings.weight"),
-    before_export=_merged,
-    merged=_LORA_PATHS,
+    merging=merging_lora("language/"),
+    **_around(INTERNLM2, "language_model."),
+    tokenizer=internvl_tokenizer,
 )
 
 _TOWER = "model.vision_tower.vision_tower."
@@ -132,9 +123,11 @@ VIDEOCHAT_FLASH = Family(
     frames=(4, 8),
     ties={"lm_head.weight": "model.embed_tokens.weight"},
     about="VideoChat-Flash with UMT-L: merged tokens, Qwen2",
-    measured=_words("model.embed_tokens.weight"),
-    before_export=_merged,
-    merged=_LORA_PATHS,
+    merging=merging_lora("language/"),
+    **_around(LLAMA, ""),
+    tokenizer=lambda size: inner_tokenizer(
+        LLAMA.tokenizer(size.language), size, "VideoChat-Flash-Qwen2-7B_res448"
+    ),
 )
 
 VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
@@ -143,11 +136,19 @@ VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
     rows=(*unpooled_rows(_TOWER, "vision/"), *_FLASH),
     presets=with_tiny(FLASH_INTERNVIDEO2),
     about="VideoChat-Flash with InternVideo2-1B: merged tokens, Qwen2.5",
+    tokenizer=lambda size: inner_tokenizer(
+        LLAMA.tokenizer(size.language), size, "VideoChat-Flash-Qwen2_5-7B_InternVideo2-1B"
+    ),
 )
 
 
 # Released files of VideoChat2 hold what was trained; the language model is in a file of its own.
 _ABOUT = "what VideoChat2 trains on {}: UMT-L, Q-Former, LoRA"
+
+
+def _query_positions(size: Any) -> dict[str, np.ndarray]:
+    """Returns the positions of the words that a Q-Former reads, which BERT stores."""
+    return {"qformer.bert.embeddings.position_ids": np.arange(size.bridge.places, dtype=np.int64)[None]}
 
 
 def _queried(
@@ -157,13 +158,13 @@ def _queried(
     vision: Sequence[Row],
     presets: Mapping[str, DialogueSize],
     about: str,
-    kind: Family = LLAMA,
+    kind: Family,
+    repository: str | None = None,
 ) -> Family:
     """A family with a Q-Former and, in peft's wrapper `language`, a language model of the family `kind`."""
     inner = [
         replace(row, source=f"{language}{row.source}", target=f"language/{row.target}") for row in kind.rows
     ]
-    embedding = next(row.source for row in inner if row.target == "language/word_embed")
     return Family(
         name=name,
         rows=(
@@ -176,8 +177,9 @@ def _queried(
         ignored=_IGNORED | {"project_down.*": "the model does not use it"},
         frames=(8, 4, 16),
         about=about,
-        packed=_below(kind.packed, language),
-        measured=_words(embedding),
+        buffers=_query_positions,
+        **_around(kind, language),
+        tokenizer=lambda size: inner_tokenizer(kind.tokenizer(size.language), size, repository),
     )
 
 
@@ -198,10 +200,18 @@ VIDEOCHAT2_FAMILIES = tuple(
 )
 
 INTERNVIDEO2_CHAT_FAMILIES = tuple(
-    _queried(name, f"lm.{_PEFT}", "project_up", _1B, presets, f"InternVideo2-Chat with {told}", kind)
-    for name, presets, told, kind in (
-        ("internvideo2_chat", INTERNVIDEO2_CHAT, "Mistral", LLAMA),
-        ("internvideo2_chat_internlm2", INTERNVIDEO2_CHAT_INTERNLM2, "InternLM2.5", INTERNLM2),
+    _queried(
+        name, f"lm.{_PEFT}", "project_up", _1B, presets, f"InternVideo2-Chat with {told}", kind, repository
+    )
+    for name, presets, told, kind, repository in (
+        ("internvideo2_chat", INTERNVIDEO2_CHAT, "Mistral", LLAMA, "InternVideo2-Chat-8B"),
+        (
+            "internvideo2_chat_internlm2",
+            INTERNVIDEO2_CHAT_INTERNLM2,
+            "InternLM2.5",
+            INTERNLM2,
+            "InternVideo2_Chat_8B_InternLM2_5",
+        ),
     )
 )
 

@@ -1,19 +1,18 @@
 """Factors of low rank at export: the originals' plain names have no place for them, so they are merged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from ivjax.convert.engine.family import Merging
 from ivjax.convert.formats.tensors import Shape, Tensors
 from ivjax.models.decoder.lora import kernel_with_lora
 
 _BRANCH = "lora/"
-_LAYERS = (*(f"blocks/attn/{name}" for name in ("q", "k", "v", "proj")), "blocks/mlp/gate", "blocks/mlp/up")
-# Paths of all factors that a language model may have.
-LORA_PATHS = tuple(
-    f"{_BRANCH}{layer}/{factor}" for layer in (*_LAYERS, "blocks/mlp/down", "head") for factor in ("a", "b")
-)
+_ATTENTION = tuple(f"blocks/attn/{name}" for name in ("q", "k", "v", "proj"))
+_MLP = tuple(f"blocks/mlp/{name}" for name in ("gate", "up", "down"))
+LORA_PATHS = tuple(f"{_BRANCH}{layer}/{factor}" for layer in (*_ATTENTION, *_MLP, "head") for factor in "ab")
 
 
 class MergedLora(Tensors):
@@ -32,21 +31,21 @@ class MergedLora(Tensors):
         branch = f"{self._below}{_BRANCH}{inner.removesuffix('/kernel')}"
         return branch if name.endswith("/kernel") and f"{branch}/a" in self._whole else None
 
-    def layer(self, name: str, number: int) -> np.ndarray:
-        kernel, branch = self._whole.layer(name, number), self._factors(name)
+    def _merged(self, name: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
+        """Returns a parameter, or a layer of it, with its factors; `read` reads either by path."""
+        branch = self._factors(name)
         if branch is None:
-            return kernel
-        a, b = (self._whole.layer(f"{branch}/{factor}", number) for factor in ("a", "b"))
-        merged: np.ndarray = kernel_with_lora(kernel, a, b, self._scale)
-        return merged
+            return read(name)
+        found: np.ndarray = kernel_with_lora(
+            read(name), read(f"{branch}/a"), read(f"{branch}/b"), self._scale
+        )
+        return found
+
+    def layer(self, name: str, number: int) -> np.ndarray:
+        return self._merged(name, lambda path: self._whole.layer(path, number))
 
     def __getitem__(self, name: str) -> np.ndarray:
-        kernel, branch = self._whole[name], self._factors(name)
-        if branch is None:
-            return kernel
-        a, b = (self._whole[f"{branch}/{factor}"] for factor in ("a", "b"))
-        merged: np.ndarray = kernel_with_lora(kernel, a, b, self._scale)
-        return merged
+        return self._merged(name, self._whole.__getitem__)
 
     def shape(self, name: str) -> Shape:
         return self._whole.shape(name)
@@ -64,7 +63,11 @@ class MergedLora(Tensors):
         return sum(1 for _ in self)
 
 
-def merged_lora(leaves: Tensors, size: Any) -> Tensors:
-    """Returns the parameters of a language model of some size, with its LoRA merged into the kernels."""
-    lora = getattr(size, "lora", None)
-    return leaves if lora is None else MergedLora(leaves, lora.scale)
+def merging_lora(below: str = "") -> Merging:
+    """Returns how the LoRA of a language model whose paths begin with `below` goes into its kernels."""
+
+    def merged(leaves: Tensors, size: Any) -> Tensors:
+        lora = (size.language if below else size).lora
+        return leaves if lora is None else MergedLora(leaves, lora.scale, below)
+
+    return Merging(tuple(f"{below}{path}" for path in LORA_PATHS), merged)

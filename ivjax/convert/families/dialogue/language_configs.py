@@ -40,12 +40,9 @@ def decoder_size(config: Config) -> LanguageSize:
 
 
 def _llama(config: Config) -> dict[str, Any]:
-    biased = config.get("attention_bias", False)
-    if biased != config.get("mlp_bias", False):
-        raise UserError(
-            "its config.json says that attention and MLP differ in having biases; here both have some or none"
-        )
-    return {"qkv_bias": biased, "bias": biased, "tied": config.get("tie_word_embeddings", False)}
+    attention, mlp = config.get("attention_bias", False), config.get("mlp_bias", False)
+    tied = config.get("tie_word_embeddings", False)
+    return {"qkv_bias": attention, "proj_bias": attention, "mlp_bias": mlp, "tied": tied}
 
 
 def _mistral(config: Config) -> dict[str, Any]:
@@ -73,9 +70,9 @@ def _phi3(config: Config) -> dict[str, Any]:
 
 
 def _internlm2(config: Config) -> dict[str, Any]:
-    # The class has biases unless its config says no.
+    # The class has biases unless its config says no, and never in the MLP.
     biased = config.get("bias", True)
-    return {"qkv_bias": biased, "bias": biased, "tied": config.get("tie_word_embeddings", False)}
+    return {"qkv_bias": biased, "proj_bias": biased, "tied": config.get("tie_word_embeddings", False)}
 
 
 _KINDS: dict[Any, Callable[[Config], dict[str, Any]]] = {
@@ -102,6 +99,8 @@ def _rotary(config: Config) -> Rotary:
         raise UserError(f"its config.json turns {part} of each head's channels; here all of them are turned")
     if kind == "default":
         return Rotary(base, trained=limit, limit=limit)
+    if kind == "linear":
+        return Rotary(base, "linear", float(said["factor"]), limit, limit)
     if kind == "dynamic":
         return Rotary(base, "dynamic", float(said["factor"]), limit, limit)
     if kind == "yarn":
@@ -118,7 +117,8 @@ def _rotary(config: Config) -> Rotary:
             magnitude = long_rope_magnitude(int(said["factor"] * (trained or limit)), trained or limit)
         return Rotary(base, "long", 1.0, trained or limit, limit, *tables, magnitude=magnitude)
     raise UserError(
-        f"its config.json scales positions by {kind}; here there are default, dynamic, yarn and longrope"
+        f"its config.json scales positions by {kind}; here there are default, linear, dynamic, "
+        "yarn and longrope"
     )
 
 

@@ -1,0 +1,1 @@
+"""Dialogue models and their parts: vision towers, bridges, language models."""

@@ -1,0 +1,1 @@
+"""Plans of generation: what a dialogue model needs to answer about a video, and how long it takes."""
