@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ivjax.ops.hico import head_means, merge_schedule
+from ivjax.ops.hico import head_means, merge_schedule, pair_cosines
 
 
 def step_by_step(x: jax.Array, target: int, heads: int) -> jax.Array:
@@ -14,7 +14,7 @@ def step_by_step(x: jax.Array, target: int, heads: int) -> jax.Array:
     sizes = jnp.ones((batch, count, 1), jnp.float32)
     for merges in merge_schedule(count, target):
         metric = head_means(jax.lax.stop_gradient(x), heads)
-        scores = _cosines(metric.astype(jnp.float32))
+        scores = pair_cosines(metric.astype(jnp.float32))
         best, choice = scores.max(-1), scores.argmax(-1)
         order = jnp.argsort(-best, axis=-1, stable=True)
         merged, left = order[:, :merges], order[:, merges:]
@@ -39,7 +39,7 @@ def scores_alone(x: jax.Array, target: int, heads: int) -> jax.Array:
     metric, found = x[..., : x.shape[2] // heads].astype(jnp.float32), jnp.zeros(len(x))
     for merges in merge_schedule(x.shape[1], target):
         # Each product is used, so that no compiler leaves it out.
-        found = found + _cosines(metric).max((1, 2))
+        found = found + pair_cosines(metric).max((1, 2))
         metric = metric[:, merges:]
     return found
 
@@ -51,8 +51,3 @@ def pooled(x: jax.Array, target: int, heads: int) -> jax.Array:
     x = jnp.pad(x, ((0, 0), (0, -count % each), (0, 0)))
     # The barrier for the same reason as in `head_means`.
     return jax.lax.optimization_barrier(x.reshape(batch, -1, each, width)).mean(2)
-
-
-def _cosines(metric: jax.Array) -> jax.Array:
-    unit = metric / jnp.linalg.norm(metric, axis=-1, keepdims=True)
-    return jnp.einsum("bid,bjd->bij", unit[:, ::2], unit[:, 1::2], precision="highest")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.bench.hico_forms import pooled, scores_alone, step_by_step
-from ivjax.bench.memory import free_memory
+from ivjax.bench.memory import memory_limit
 from ivjax.bench.timing import in_turn
 from ivjax.errors import UserError
 from ivjax.ops.hico import merge_tokens
@@ -104,7 +104,7 @@ def bench_hico(wanted: HicoBench) -> Iterator[str]:
 
 def _measure(wanted: HicoBench, size: ClipSize, dtype: str, done: Pass) -> list[dict[str, Any]]:
     """Returns one line for each form."""
-    limit = free_memory(jax.devices()[0]) / 2 if wanted.limit_gib is None else wanted.limit_gib * 2**30
+    limit = memory_limit(wanted.limit_gib, jax.devices()[0])
     tokens = jax.ShapeDtypeStruct((size.clips, size.tokens, size.width), jnp.dtype(dtype))
     lines, programs = [], []
     for name, form in FORMS.items():

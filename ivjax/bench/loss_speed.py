@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from ivjax.bench.memory import free_memory
+from ivjax.bench.memory import memory_limit
 from ivjax.bench.timing import in_turn
 from ivjax.errors import UserError
 from ivjax.experiment.mesh_shape import MeshShape
@@ -51,7 +51,7 @@ class LossBench:
 def bench_loss(wanted: LossBench) -> Iterator[str]:
     """Yields JSON lines: one per size and form, then the ratios of the other forms to dense."""
     mesh = build_mesh(MeshShape(data=-1), _devices(wanted.devices))
-    limit = free_memory(mesh.devices.flat[0]) / 2 if wanted.limit_gib is None else wanted.limit_gib * 2**30
+    limit = memory_limit(wanted.limit_gib, mesh.devices.flat[0])
     results: list[dict[str, Any]] = []
     with jax.set_mesh(mesh):
         for rows in sorted(wanted.rows):

@@ -71,13 +71,7 @@ def _add_loss(what: argparse._SubParsersAction) -> None:
     kinds = ("info_nce", "sigmoid")
     loss.add_argument("--kind", choices=kinds, default="info_nce", help="the loss (default info_nce)")
     loss.add_argument("--devices", type=int, help="devices that share the batch (default all)")
-    loss.add_argument("--runs", type=int, default=5, help="timed runs of each form, at most (default 5)")
-    loss.add_argument(
-        "--seconds", type=float, default=30, help="time for each form and size, at most (default 30)"
-    )
-    loss.add_argument(
-        "--limit-gib", type=float, help="larger forms are only compiled (default: half of the free memory)"
-    )
+    _add_limits(loss)
     loss.set_defaults(run=_bench_loss)
 
 
@@ -98,14 +92,19 @@ def _add_hico(what: argparse._SubParsersAction) -> None:
     hico.add_argument(
         "--dtypes", nargs="+", choices=dtypes, default=dtypes, help="of the tokens (default both)"
     )
-    hico.add_argument("--runs", type=int, default=5, help="timed runs of each form, at most (default 5)")
-    hico.add_argument(
+    _add_limits(hico)
+    hico.set_defaults(run=_bench_hico)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds how long forms are timed, and which are too large for it."""
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of each form, at most (default 5)")
+    parser.add_argument(
         "--seconds", type=float, default=30, help="time for each form and size, at most (default 30)"
     )
-    hico.add_argument(
+    parser.add_argument(
         "--limit-gib", type=float, help="larger forms are only compiled (default: half of the free memory)"
     )
-    hico.set_defaults(run=_bench_hico)
 
 
 def _add_dialogue(what: argparse._SubParsersAction) -> None:

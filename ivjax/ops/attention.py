@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ivjax.ops.blockwise import Places, attend_in_blocks, visible
+from ivjax.ops.blockwise import Places, attend_in_blocks, pad_tokens, visible
 from ivjax.ops.layout import ACTIVATION_AXES, activation_spec, one_device, platform, split_over
 from ivjax.ops.randomness import Dropout
 
@@ -157,11 +157,11 @@ def in_pairs(q, k, v, causal, q_segments, kv_segments, implementation, window=No
     queries, keys = q.shape[1], k.shape[1]
     if queries % 2 == 0 and keys % 2 == 0:
         return _dense(q, k, v, causal, q_segments, kv_segments, implementation, window=window)
-    q, k, v = (_pad_axis1(x, 2) for x in (q, k, v))
+    q, k, v = (pad_tokens(x, 2) for x in (q, k, v))
     if q_segments is not None:
         # Segments count from 0, so padding is in none of them; -1 and -2 differ, so that
         # it does not see itself either.
-        q_segments, kv_segments = _pad_axis1(q_segments, 2, value=-1), _pad_axis1(kv_segments, 2, value=-2)
+        q_segments, kv_segments = pad_tokens(q_segments, 2, value=-1), pad_tokens(kv_segments, 2, value=-2)
     q_lengths, kv_lengths = (jnp.full(len(q), length, jnp.int32) for length in (queries, keys))
     out = _dense(
         q, k, v, causal, q_segments, kv_segments, implementation, q_lengths, kv_lengths, window=window
@@ -230,12 +230,12 @@ def splash(
     q_ids = jnp.zeros((batch, queries), jnp.int32) if q_segments is None else q_segments
     kv_ids = jnp.zeros((batch, k.shape[1]), jnp.int32) if kv_segments is None else kv_segments
     # Segments count from 0, so the padding is in a segment of its own.
-    q_ids, kv_ids = _pad_axis1(q_ids, _LANES * shards, value=-1), _pad_axis1(kv_ids, _LANES, value=-1)
+    q_ids, kv_ids = pad_tokens(q_ids, _LANES * shards, value=-1), pad_tokens(kv_ids, _LANES, value=-1)
     # Every query head gets its own copy of its group's keys, so that heads can be split freely.
     k, v = (jnp.repeat(x, heads // x.shape[2], axis=2) for x in (k, v))
     # The kernel does not scale its logits, so the queries are scaled.
-    q = _pad_axis1(q * jnp.asarray(width**-0.5, q.dtype), _LANES * shards)
-    k, v = (_pad_axis1(x, _LANES) for x in (k, v))
+    q = pad_tokens(q * jnp.asarray(width**-0.5, q.dtype), _LANES * shards)
+    k, v = (pad_tokens(x, _LANES) for x in (k, v))
     tokens = activation_spec(q.shape, names)
     ways = _ways("tensor") if split_over("heads", heads) else 1
     kernel = _splash_kernel((q.shape[1], k.shape[1]), heads // ways, causal, window, shards, interpret)
@@ -281,9 +281,3 @@ def _splash_local(kernel, q, k, v, q_ids, kv_ids):
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     # The kernel takes the heads of one clip first; `attend` has tokens first, as cuDNN wants them.
     return jax.vmap(one_clip)(q, k, v, q_ids, kv_ids).swapaxes(1, 2)
-
-
-def _pad_axis1(x: jax.Array, multiple: int, value: int = 0) -> jax.Array:
-    """Pads axis 1 to a multiple."""
-    widths = [(0, 0), (0, -x.shape[1] % multiple)] + [(0, 0)] * (x.ndim - 2)
-    return jnp.pad(x, widths, constant_values=value)

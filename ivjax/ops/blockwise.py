@@ -66,8 +66,12 @@ def attend_in_blocks(
 
 def _padded(x: jax.Array, value: int = 0) -> jax.Array:
     """Pads tokens to whole blocks; fewer than a block become one, of a multiple of 8 as TPUs lay them out."""
-    block = min(BLOCK, -(-x.shape[1] // 8) * 8)
-    widths = [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2)
+    return pad_tokens(x, min(BLOCK, -(-x.shape[1] // 8) * 8), value)
+
+
+def pad_tokens(x: jax.Array, multiple: int, value: int = 0) -> jax.Array:
+    """Pads axis 1 to a multiple."""
+    widths = [(0, 0), (0, -x.shape[1] % multiple)] + [(0, 0)] * (x.ndim - 2)
     return jnp.pad(x, widths, constant_values=value)
 
 

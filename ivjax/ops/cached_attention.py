@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ivjax.ops.blockwise import BLOCK, Places, range_of, visible, with_keys, without_keys
+from ivjax.ops.blockwise import BLOCK, Places, pad_tokens, range_of, visible, with_keys, without_keys
 
 _wide = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 _MATRIX = 1024 * 1024  # logits of a head that are computed at once: of 32 heads, 128 MiB
@@ -33,7 +33,7 @@ def attend_to_stored(
     whole = at_once(count, slots)
     n, m = (count, slots) if whole else (min(BLOCK, count), min(BLOCK, slots))
     # Padding belongs to no segment, so it sees nothing.
-    q, q_segments = _padded(q, n, 0), _padded(q_segments, n, -2)
+    q, q_segments = pad_tokens(q, n), pad_tokens(q_segments, n, -2)
     # Query heads beside the group of keys that they share.
     q = q.reshape(*q.shape[:2], groups, -1, q.shape[3])
     scale = q.shape[-1] ** -0.5
@@ -65,8 +65,3 @@ def attend_to_stored(
     # (blocks, B, n, G, R, D) -> (B, N, H, D)
     out = jnp.moveaxis(out, 0, 1)
     return out.reshape(len(q), blocks * n, -1, q.shape[-1])[:, :count]
-
-
-def _padded(x: jax.Array, block: int, value: int) -> jax.Array:
-    widths = [(0, 0), (0, -x.shape[1] % block)] + [(0, 0)] * (x.ndim - 2)
-    return jnp.pad(x, widths, constant_values=value)

@@ -158,22 +158,27 @@ def _row_by_row(x: jax.Array, places: jax.Array, count: int) -> jax.Array:
     return sums.reshape(batch, count, width)
 
 
-def _places(metric: jax.Array, merges: int) -> tuple[jax.Array, jax.Array]:
-    """The place of each token after a step (B, p), and the cosines of the pairs it merges (B, merges)."""
+def pair_cosines(metric: jax.Array) -> jax.Array:
+    """Returns the cosines of even and odd tokens: (B, p, D) float32 -> (B, evens, odds)."""
     # No epsilon, as in the original.
     unit = metric / jnp.linalg.norm(metric, axis=-1, keepdims=True)
-    even, odd = unit[:, ::2], unit[:, 1::2]
     # In true float32 everywhere: rounded cosines would flip decisions.
-    scores = jnp.einsum("bid,bjd->bij", even, odd, precision="highest")
+    return jnp.einsum("bid,bjd->bij", unit[:, ::2], unit[:, 1::2], precision="highest")
+
+
+def _places(metric: jax.Array, merges: int) -> tuple[jax.Array, jax.Array]:
+    """The place of each token after a step (B, p), and the cosines of the pairs it merges (B, merges)."""
+    scores = pair_cosines(metric)
+    _, evens, odds = scores.shape
     best, choice = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1).astype(jnp.int32)
     # A stable sort: of equal similarities the earlier token comes first, on every platform.
     order = jnp.argsort(-best, axis=-1, stable=True)
     rank = jnp.argsort(order, axis=-1).astype(jnp.int32)
-    left = even.shape[1] - merges
+    left = evens - merges
     moved = jnp.where(rank < merges, left + choice, rank - merges)
-    stays = jnp.broadcast_to(left + jnp.arange(odd.shape[1], dtype=jnp.int32), odd.shape[:2])
+    stays = jnp.broadcast_to(left + jnp.arange(odds, dtype=jnp.int32), (len(metric), odds))
     # Even and odd take turns again; of an odd number of tokens the last one is even.
-    stays = jnp.pad(stays, ((0, 0), (0, even.shape[1] - odd.shape[1])))
+    stays = jnp.pad(stays, ((0, 0), (0, evens - odds)))
     places = jnp.stack([moved, stays], axis=-1).reshape(len(metric), -1)[:, : metric.shape[1]]
     return places, jnp.take_along_axis(best, order[:, :merges], axis=1)
 

@@ -11,6 +11,9 @@ CacheType = Literal[
     "compute", "int8"
 ]  # what keys and values are stored as; `compute`: what layers compute in
 
+# Which axes of a cache a mesh splits; scales have all but the last.
+CACHE_AXES = (None, "batch", "heads", None, None)
+
 
 class Cache(NamedTuple):
     """Keys and values of all slots of a run of layers.
@@ -48,8 +51,7 @@ def empty_cache(
     shape = (layers, batch, heads, slots, width)
 
     def zeros(shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-        axes = (None, "batch", "heads", None, None)
-        return constrain(jnp.zeros(shape, dtype), *axes[: len(shape)])
+        return constrain(jnp.zeros(shape, dtype), *CACHE_AXES[: len(shape)])
 
     if stored == "compute":
         return Cache(zeros(shape, dtype), zeros(shape, dtype))

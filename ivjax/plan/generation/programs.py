@@ -14,7 +14,7 @@ from ivjax.generate.decoding import Decoded, Decoding, RunCache
 from ivjax.generate.generator import run_decode, run_prefill
 from ivjax.generate.prompts import Prompts, bucket_length
 from ivjax.generate.seeing import run_see
-from ivjax.models.decoder.cache import Cache, empty_cache
+from ivjax.models.decoder.cache import CACHE_AXES, Cache, empty_cache
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.ops.cut import Params
@@ -151,9 +151,8 @@ class GenerationPrograms:
         return tuple(found)
 
     def _placed(self, cache: Cache) -> Cache:
-        axes = (None, "batch", "heads", None, None)
         placed: Cache = jax.tree.map(
-            lambda leaf: self.array(leaf.shape, leaf.dtype, *axes[: leaf.ndim]), cache
+            lambda leaf: self.array(leaf.shape, leaf.dtype, *CACHE_AXES[: leaf.ndim]), cache
         )
         return placed
 
