@@ -1,4 +1,4 @@
-"""InternVideo-Next's stage 2 in miniature: twice the frames of stage 1, whose encoder is the target.
+r"""InternVideo-Next's stage 2 in miniature: twice the frames of stage 1, whose encoder is the target.
 
 Command   ivjax train next_stage1_tiny --workdir runs/next_stage1    (see there)
           ivjax train next_stage2_tiny --workdir runs/next_stage2

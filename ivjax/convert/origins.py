@@ -277,7 +277,13 @@ def _open_file(path: Path, what: str, branch: str, kind: type | None) -> OpenedF
         file = recognise(_branch_of_run(path, branch), what, likely=likely)
         branch = ""
     else:
-        file = recognise(open_weights(path), what, likely=likely).at(branch)
+        tensors = open_weights(path)
+        file = recognise(tensors, what, likely=likely)
+        if branch and branch not in file.family.branches:
+            # Of families that fit alike, one that holds the whole can say that no branch is needed.
+            whole = [family for family in FAMILIES.values() if kind and family.holds(kind)]
+            file = recognise(tensors, what, likely=whole)
+        file = file.at(branch)
     if kind and not file.family.holds(kind, branch):
         raise UserError(f"{what} is of {file.family.name}: {_other_choice(file.family, what, kind)}")
     return file

@@ -50,7 +50,7 @@ def drop_visual_tokens(
     tokens = Tokens(
         segments=segments,
         visual=visual,
-        losses=_lost(dropout, unit, visual, counts, mine),
+        dropped_by=_lost(dropout, unit, visual, counts, mine),
         asking=_asking(segments, targets),
         labels=places,  # carried through, so that targets can be found again
     )

@@ -18,8 +18,8 @@ LLAMA = ["model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight"]
     "names, words",
     [
         (
-            ["vision_model.head.probe", "vision_model.encoder.layers.0.self_attn.q_proj.weight"],
-            "it is SigLIP",
+            ["embeddings.cls_token", "embeddings.patch_embeddings.projection.weight"],
+            "it is a vision transformer of images, such as ViT or DINOv2",
         ),
         (
             ["a.q.lora_A.default.weight", "a.q.lora_B.default.weight"],

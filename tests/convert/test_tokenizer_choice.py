@@ -9,11 +9,13 @@ import pytest
 
 import ivjax
 from ivjax.convert.families.dialogue.chat_models import INTERNVIDEO2_5_CHAT
-from ivjax.convert.families.dialogue.language_models import INTERNLM2, LLAMA
+from ivjax.convert.families.dialogue.language_models import LLAMA
 from ivjax.convert.registry import FAMILIES
 from ivjax.data_pipelines.tokenizers import ChatTokenizer
 from ivjax.errors import UserError
+from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.models.dialogue.presets import DIALOGUES
+from ivjax.models.dialogue.sizes import DialogueSize
 from tests.convert.language_folders import (
     INTERNLM_MODEL,
     LLAMA_MODEL,
@@ -152,7 +154,7 @@ def test_a_file_that_is_no_tokenizer_is_one_sentence(folder, tmp_path):
 def test_every_dialogue_and_language_family_says_where_its_tokenizer_is_published():
     for family in FAMILIES.values():
         for name, size in family.presets.items():
-            if not hasattr(size, "language") and family.name not in (LLAMA.name, INTERNLM2.name, "phi3"):
+            if not isinstance(size, DialogueSize | LanguageSize):
                 continue
             tokenizer = family.tokenizer(size)
             assert isinstance(tokenizer, ChatTokenizer) and " on the Hub" in tokenizer.published, name

@@ -23,7 +23,9 @@ def dense(q, k, v, q_segments, kv_segments, causal, window, start):
     ahead = start + np.arange(q.shape[1])[:, None] - np.arange(k.shape[1])
     seen = q_segments[:, None, :, None] == kv_segments[:, None, None, :]
     if causal:
-        seen &= (ahead >= 0) & (ahead < (k.shape[1] if window is None else window))
+        seen &= ahead >= 0
+    if window is not None:
+        seen &= abs(ahead) < window
     logits = jnp.einsum("bnhd,bmhd->bhnm", q, k) * q.shape[-1] ** -0.5
     weights = jnp.where(seen, jax.nn.softmax(jnp.where(seen, logits, -1e30), axis=-1), 0)
     return jnp.einsum("bhnm,bmhd->bnhd", weights, v)

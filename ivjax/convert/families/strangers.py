@@ -41,11 +41,6 @@ STRANGERS = (
         "into its weights and give the whole",
         alone=True,
     ),
-    Stranger(
-        ("*vision_model.head.probe", "*vision_model.encoder.layers.0.self_attn.q_proj.weight"),
-        "SigLIP",
-        "no model here reads it; ViCLIP starts from CLIP",
-    ),
     # These have the names of LLaMA and more, so that most of their tensors would seem to fit.
     Stranger(
         (_QUERY, "*model.layers.0.self_attn.q_norm.weight"),
