@@ -45,6 +45,25 @@ def lettered(question: str, options: Any, answer: Any) -> Choice:
     return Choice("\n".join([question, *lines]), lines[_right(answer, texts)])
 
 
+def parted(text: str) -> tuple[str, tuple[str, ...]]:
+    """Returns a question without the lettered lines below it, and the options that stand there.
+
+    The counterpart of `lettered`; a question without such lines has no options.
+    """
+    lines, options = text.splitlines(), []
+    first = len(lines)
+    for number, line in enumerate(lines):
+        found = _LETTERED.match(line.strip())
+        if found and found[1] == string.ascii_uppercase[len(options)]:
+            first = number if not options else first
+            options.append(found[2].strip())
+        elif options:
+            options[-1] += f"\n{line}"  # an option of several lines
+    if len(options) < 2:
+        return text, ()
+    return "\n".join(lines[:first]).strip(), tuple(option.strip() for option in options)
+
+
 def _right(answer: Any, texts: list[str]) -> int:
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(texts):
         return answer

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ivjax.data_pipelines.sources.benchmarks.moments import Moments
+from ivjax.data_pipelines.sources.benchmarks.question_set import QuestionSet
 from ivjax.data_pipelines.sources.captions import Captions
 from ivjax.data_pipelines.sources.instructions import InstructionLists, Instructions
 from ivjax.data_pipelines.sources.internvid import InternVid
@@ -24,6 +26,13 @@ _FORMATS: Mapping[str, tuple[type, Mapping[str, Any]]] = {
     "labels": (Captions, {"captioned": False}),
     "instructions": (Instructions, {}),
     "instruction_lists": (InstructionLists, {}),
+    "mvbench": (QuestionSet, {"layout": "mvbench"}),
+    "videomme": (QuestionSet, {"layout": "videomme"}),
+    "perception_test": (QuestionSet, {"layout": "perception_test"}),
+    "longvideobench": (QuestionSet, {"layout": "longvideobench"}),
+    "mlvu": (QuestionSet, {"layout": "mlvu"}),
+    "lvbench": (QuestionSet, {"layout": "lvbench"}),
+    "charades_sta": (Moments, {}),
     "webdataset": (WebDataset, {}),
     "folder": (Folder, {}),
     "kinetics": (FileList, {"layout": "kinetics"}),

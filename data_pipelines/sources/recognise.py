@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ivjax.data_pipelines.sources.benchmarks.layouts import layout_of
+from ivjax.data_pipelines.sources.benchmarks.moments import is_moment, is_moment_line
 from ivjax.data_pipelines.sources.captions import SQLITE_SUFFIXES
 from ivjax.data_pipelines.sources.columns import ALIASES, has_column, plain
 from ivjax.data_pipelines.sources.conversations import is_instruction
@@ -27,11 +29,20 @@ _LINE = 80  # characters of a line that a message shows
 def recognise(path: Path, options: Mapping[str, Any]) -> str | None:
     """Returns the kind of a source, as `open_source` names it; None if its format is not known."""
     if path.is_dir():
-        return "webdataset" if any(path.glob("*.tar")) else "folder"
+        return _by_content(path)
     by_suffix = {".tar": "webdataset"} | dict.fromkeys(LIST_SUFFIXES, "instruction_lists")
     by_suffix |= dict.fromkeys(SQLITE_SUFFIXES, "captions")
     # Fields before columns: a list without a header would lose its first row as names of columns.
     return by_suffix.get(path.suffix.lower()) or _by_fields(path) or _by_columns(path, options)
+
+
+def _by_content(folder: Path) -> str | None:
+    """Returns the kind of a folder: tars, a table of questions for each task, or media."""
+    if any(folder.glob("*.tar")):
+        return "webdataset"
+    tables = sorted(folder.glob("*.json"))
+    found = layout_of(_first_rows(tables[0])[0]) if tables else None
+    return found or "folder"
 
 
 def _by_fields(path: Path) -> str | None:
@@ -39,6 +50,8 @@ def _by_fields(path: Path) -> str | None:
     if path.suffix.lower() not in LINE_SUFFIXES:
         return None
     line = _first_line(path)
+    if is_moment_line(line):
+        return "charades_sta"
     fields = _fields(line)
     whole = [field.removeprefix("-").isdecimal() for field in fields]
     if len(fields) < 2:
@@ -70,6 +83,10 @@ def _by_columns(path: Path, options: Mapping[str, Any]) -> str | None:
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return None
     record, _ = _first_rows(path)
+    if (benchmark := layout_of(record) or _by_videos(record)) is not None:
+        return benchmark
+    if is_moment(record):
+        return "charades_sta"
     if is_instruction(record):
         return "instructions"
     if _is_description(record):
@@ -86,6 +103,12 @@ def _by_columns(path: Path, options: Mapping[str, Any]) -> str | None:
 def _is_internvid(record: Record) -> bool:
     captioned = has_column(record, "captions") or any("caption" in plain(name) for name in record)
     return captioned and has_column(record, "id") and not {"path", "image"} & set(record)
+
+
+def _by_videos(record: Record) -> str | None:
+    """Returns the kind of an object with a video's questions below each name."""
+    first = next(iter(record.values()), None)
+    return layout_of(first) if isinstance(first, Mapping) and "mc_question" in first else None
 
 
 def _is_description(record: Record) -> bool:

@@ -1,0 +1,1 @@
+"""Tests of dialogue models: multiple choice, moments in videos, needles in long videos."""
