@@ -58,7 +58,7 @@ experiment = ix.Experiment(
 variants = {
     "internlm2_5": (
         "stage.dialogue.language=internlm2_5_7b",
-        "stage.dialogue.language.lora=Lora()",
+        "stage.dialogue.language.lora=Lora(dropout=0.1)",
         "data.fields.dialogue.tokenizer.path=InternVideo2_Chat_8B_InternLM2_5",
         "init_from=('InternVideo2_Chat_8B_InternLM2_5',)",
     ),

@@ -25,7 +25,8 @@ UMT = UmtSize.PRESETS["L16_chat"]
 
 experiment = ix.Experiment(
     stage=QueryPretraining(
-        QueryPretrainSize(UMT, QFormerSize(UMT.width, out=768, extra_queries=0)), pairs=3 * 512
+        QueryPretrainSize(UMT, QFormerSize(UMT.width, out=768, extra_queries=0, dropout=0.1, drop_path=0.2)),
+        pairs=3 * 512,
     ),
     data=dp.Media(
         {

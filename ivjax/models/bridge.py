@@ -30,7 +30,12 @@ class Bridge(abc.ABC):
 
     @abc.abstractmethod
     def project(
-        self, params: Params, tokens: jax.Array, grid: Grid, question: Question | None = None
+        self,
+        params: Params,
+        tokens: jax.Array,
+        grid: Grid,
+        question: Question | None = None,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         """Returns visual tokens (V, n, out) of V videos.
 
@@ -39,4 +44,5 @@ class Bridge(abc.ABC):
             tokens: (V, S, k + N, C), those of S segments of each video: k class tokens, then the N patches.
             grid: the patch grid of a segment.
             question: what is asked about the videos; None for a bridge that does not read it.
+            keys: (V,), those of the videos' dropout, given in training alone.
         """

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ivjax.models.layers import dense, layer_norm
+from ivjax.models.layers import dense, layer_norm, scaled_branch
 from ivjax.ops.attention import attend, attend_with_dropout
 from ivjax.ops.layout import constrain
 from ivjax.ops.randomness import Dropout
@@ -23,8 +23,18 @@ class CrossAttention(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, seen: jax.Array, drop: Dropout | None = None) -> jax.Array:
-        """x (B, n, C), seen (B, N, D) -> (B, n, C). `drop` is of this layer."""
+    def __call__(
+        self,
+        x: jax.Array,
+        seen: jax.Array,
+        drop: Dropout | None = None,
+        keep: jax.Array | None = None,
+        which: int = 0,
+    ) -> jax.Array:
+        """x (B, n, C), seen (B, N, D) -> (B, n, C).
+
+        `drop` is of this layer, and keep[which] (B,) multiplies what attention adds to each sample.
+        """
         q, k, v = (
             dense(self.hidden, self.dtype, name)(y).reshape(*y.shape[:2], self.heads, -1)
             for name, y in (("q", x), ("k", seen), ("v", seen))
@@ -33,6 +43,7 @@ class CrossAttention(nn.Module):
         attended = attend(q, k, v) if drop is None else attend_with_dropout(q, k, v, None, drop, "cross")
         out = dense(self.hidden, self.dtype, "proj")(attended.reshape(x.shape))
         out = out if drop is None else drop(out, "cross_out")
+        out = scaled_branch(out, keep, which)
         return cast(jax.Array, layer_norm("norm", self.dtype, EPSILON)(x + out))
 
     def draw(self) -> None:

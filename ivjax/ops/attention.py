@@ -106,13 +106,13 @@ def attend_with_weights(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.A
 
 
 def attend_with_dropout(
-    q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array | None, drop: Dropout, place: str
+    q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array | None, drop: Dropout, place: str
 ) -> jax.Array:
-    """As `attend`, with dropout of the weights; segments (B, N) if queries and keys are the same tokens."""
+    """As `attend`, with dropout of the weights; `seen` (B or 1, N, M) are each query's keys, None: all."""
     # Spelled out: no fused kernel drops weights by keys of the samples, and texts are short.
     logits = jnp.einsum("bnhd,bmhd->bhnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
-    if segments is not None:
-        logits = jnp.where((segments[:, :, None] == segments[:, None, :])[:, None], logits, -jnp.inf)
+    if seen is not None:
+        logits = jnp.where(seen[:, None], logits, -jnp.inf)
     weights = drop(jax.nn.softmax(logits, axis=-1), place)
     return jnp.einsum("bhnm,bmhd->bnhd", weights.astype(v.dtype), v)
 

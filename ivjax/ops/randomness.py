@@ -61,6 +61,11 @@ def dropout(keys: jax.Array, x: jax.Array, rate: float) -> jax.Array:
     return jnp.where(kept, x / (1 - rate), 0)
 
 
+def several(keys: jax.Array, count: int) -> jax.Array:
+    """Returns `count` other keys (B, count) for each row's key (B,), for its clips for example."""
+    return jax.vmap(lambda key: jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count)))(keys)
+
+
 def folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
     """Returns other keys (B,) for the same rows, by a number such as that of a layer."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)

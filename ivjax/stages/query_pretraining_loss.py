@@ -1,5 +1,6 @@
 """The losses of a Q-Former's first training."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -12,7 +13,7 @@ from ivjax.models.qformer.pretraining import PAD, QueryPretrainModel
 from ivjax.ops.contrastive import product_loss, scale_from_temperature, scale_gradient
 from ivjax.ops.cut import Params
 from ivjax.ops.negatives import drawn, negative_weights, take_rows
-from ivjax.ops.randomness import sample_keys
+from ivjax.ops.randomness import sample_keys, several
 from ivjax.ops.slices import in_chunks
 from ivjax.ops.word_losses import IGNORED, word_losses
 from ivjax.stages.objective import Batch, Joint, Medium, Metrics, Objective, PerClip, joint_loss
@@ -21,27 +22,34 @@ from ivjax.stages.query_pretraining import QueryPretraining
 
 def build(stage: QueryPretraining, compute: Compute) -> Objective:
     """Returns the stage's parameters, loss and batches."""
-    model, contrast = stage.model(compute), stage.contrast
-
-    def read(params: Params, batch: Batch, key: jax.Array) -> PerClip:
-        return read_clips(stage, model, params, batch)
-
-    def loss(params: Params, read: PerClip, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
-        return losses_of(stage, model, params, read, batch, key)
-
-    joint = Joint(read, loss)
+    contrast, joint = stage.contrast, _joint(stage, compute)
+    bridge = dataclasses.replace(stage.size.bridge, dropout=0.0, drop_path=0.0)
+    undropped = dataclasses.replace(stage, model_size=dataclasses.replace(stage.size, bridge=bridge))
     # This rule goes first, so that it decides; the model's own knows no bounds.
     bounded = Rule("temperature", bounds=(contrast.least, contrast.most))
     lengths = {"video": stage.size.vision.frames} | ({"image": 1} if stage.size.vision.reads_images else {})
     return Objective(
-        init=model.init,
+        init=stage.model(compute).init,
         loss=joint_loss(joint),
+        eval_loss=joint_loss(_joint(undropped, compute)),
         media={name: _medium(stage, frames) for name, frames in lengths.items()},
         rules=(*stated_in(__name__, [bounded]), *stage.size.rules),
         joint=joint,
         grid=stage.size.grid,
         vocabulary={stage.caption_field: stage.size.bridge.vocabulary},
     )
+
+
+def _joint(stage: QueryPretraining, compute: Compute) -> Joint:
+    model = stage.model(compute)
+
+    def read(params: Params, batch: Batch, key: jax.Array) -> PerClip:
+        return read_clips(stage, model, params, batch, key)
+
+    def loss(params: Params, read: PerClip, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        return losses_of(stage, model, params, read, batch, key)
+
+    return Joint(read, loss)
 
 
 def _medium(stage: QueryPretraining, frames: int) -> Medium:
@@ -62,12 +70,15 @@ def _batch(stage: QueryPretraining, frames: int) -> Mapping[str, jax.ShapeDtypeS
     }
 
 
-def read_clips(stage: QueryPretraining, model: QueryPretrainModel, params: Params, batch: Batch) -> PerClip:
+def read_clips(
+    stage: QueryPretraining, model: QueryPretrainModel, params: Params, batch: Batch, key: jax.Array
+) -> PerClip:
     """Returns what each clip and its caption give alone: tokens, embeddings, and losses of words."""
     ids = batch[stage.caption_field]
     seen = model.see(params, batch["video"])
     first = jnp.arange(stage.words) == 0
-    reading = model.read(params, seen, jnp.where(first, stage.start, ids))
+    said_keys, text_keys = (sample_keys(key, batch["index"], f"{name} dropout") for name in ("said", "text"))
+    reading = model.read(params, seen, jnp.where(first, stage.start, ids), said_keys)
     # The last token has nothing behind it. [SEP] is to be said, padding is not.
     following = jnp.pad(ids[:, 1:], ((0, 0), (0, 1)), constant_values=PAD)
     targets = jnp.where(following == PAD, IGNORED, following)
@@ -75,7 +86,7 @@ def read_clips(stage: QueryPretraining, model: QueryPretrainModel, params: Param
     return {
         "seen": seen,
         "video": reading.video,
-        "text": model.text(params, ids),
+        "text": model.text(params, ids, text_keys),
         "said": said.loss.sum(1),
         "words": jnp.sum(targets != IGNORED, axis=1, dtype=jnp.float32),
     }
@@ -95,7 +106,8 @@ def losses_of(
     video, text = (scale_gradient(read[name], contrast.gather_scale) for name in ("video", "text"))
     vtc = product_loss(video, text, ids, scale, form=contrast.form)
     keys = sample_keys(key, batch["index"], "negatives")
-    vtm = _matching(stage, model, params, read, batch, scale, keys)
+    dropping = sample_keys(key, batch["index"], "matching dropout")
+    vtm = _matching(stage, model, params, read, batch, scale, keys, dropping)
     caption = read["said"].sum() / jnp.maximum(read["words"].sum(), 1.0)
     terms = {"vtc": vtc, "vtm": vtm, "caption": caption}
     total = sum(weight * term for weight, term in zip(stage.weights, terms.values(), strict=True))
@@ -110,6 +122,7 @@ def _matching(
     batch: Batch,
     scale: jax.Array,
     keys: jax.Array,
+    dropping: jax.Array,
 ) -> jax.Array:
     """Cross entropy of whether clip and caption belong together: each pair, and two that are hard to tell."""
     ids, words, seen = batch["sample"], batch[stage.caption_field], read["seen"]
@@ -122,7 +135,8 @@ def _matching(
     # Side by side for each clip, so that what lies on a device stays there.
     clips = jnp.stack([seen, seen, take_rows(seen, other_clip)], axis=1).reshape(-1, *seen.shape[1:])
     texts = jnp.stack([words, take_rows(words, other_text), words], axis=1).reshape(-1, words.shape[1])
-    scores = in_chunks(lambda pair: model.matched(params, *pair), (clips, texts), stage.pairs)
+    thrice = several(dropping, 3).reshape(-1)
+    scores = in_chunks(lambda pair: model.matched(params, *pair), (clips, texts, thrice), stage.pairs)
     likely = jax.nn.log_softmax(scores).reshape(rows, 3, 2)
     weights = jnp.stack([jnp.ones_like(found), found, found], axis=1)
     right = jnp.stack([likely[:, 0, 1], likely[:, 1, 0], likely[:, 2, 0]], axis=1)

@@ -13,6 +13,7 @@ from ivjax.models.costs import with_backward
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
+from ivjax.ops.randomness import sample_keys, several
 from ivjax.ops.word_losses import IGNORED, word_losses
 from ivjax.stages.objective import Batch, Medium, Metrics, Objective
 from ivjax.stages.video_dialogue import Bucket, VideoDialogue, Weighting
@@ -24,11 +25,15 @@ def build(stage: VideoDialogue, compute: Compute) -> Objective:
     model: DialogueModel = stage.model(compute)
 
     def loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        return answer_loss(stage, model, params, batch, key)
+
+    def eval_loss(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Metrics]:
         return answer_loss(stage, model, params, batch)
 
     return Objective(
         init=model.init,
         loss=loss,
+        eval_loss=eval_loss,
         media={bucket.name: _medium(stage, bucket) for bucket in stage.buckets},
         rules=stage.size.rules,
         prepare=functools.partial(weighed, stage.weighting),
@@ -105,35 +110,51 @@ class _Answers(NamedTuple):
 
 
 def answer_loss(
-    stage: VideoDialogue, model: DialogueModel, params: Params, batch: Batch
+    stage: VideoDialogue, model: DialogueModel, params: Params, batch: Batch, key: jax.Array | None = None
 ) -> tuple[jax.Array, Metrics]:
-    """Returns the loss of a batch with weights, and the share of the tokens that would have been said."""
-    return language_loss(stage, model, params, batch, visual_tokens(model, params, batch))
+    """Returns the loss of a batch with weights, and the share of the tokens that would have been said.
+
+    `key` is that of the step's dropout; None: nothing is dropped, as in evaluation.
+    """
+    return language_loss(stage, model, params, batch, visual_tokens(model, params, batch, key), key)
 
 
 def language_loss(
-    stage: VideoDialogue, model: DialogueModel, params: Params, batch: Batch, visual: jax.Array | None
+    stage: VideoDialogue,
+    model: DialogueModel,
+    params: Params,
+    batch: Batch,
+    visual: jax.Array | None,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """As `answer_loss`, given the visual tokens (B, V, C)."""
+    keys = None if key is None else sample_keys(key, batch["index"], "lora")
     x = model.embed(params, batch["ids"], visual, batch.get("places"))
     x = constrain(x, "batch", "tokens", None)
-    answers = _answers(stage, model, params, x, batch)
+    answers = _answers(stage, model, params, x, batch, keys)
     language = params["language"]
-    states, kernels = model.language.logit_products(language, answers.states)
+    states, kernels = model.language.logit_products(language, answers.states, keys)
     found = word_losses(states, kernels, answers.targets)
     loss, right = (jnp.sum(y * answers.weights) / len(x) for y in (found.loss, found.right))
     return loss, {"right": right}
 
 
-def visual_tokens(model: DialogueModel, params: Params, batch: Batch) -> jax.Array | None:
-    """Returns the visual tokens (B, V, C) of the clips of each row, and of its images behind them."""
+def visual_tokens(
+    model: DialogueModel, params: Params, batch: Batch, key: jax.Array | None = None
+) -> jax.Array | None:
+    """Returns the visual tokens (B, V, C) of the clips of each row, and of its images behind them.
+
+    `key` is that of the step's dropout, in training.
+    """
     found, rows, before = [], len(batch["ids"]), 0
+    keys = None if key is None else sample_keys(key, batch["index"], "bridge")
     for name in ("video", "images"):
         if name in batch:
             seen = batch[name] if name == "video" else batch[name][:, :, None]
             count = seen.shape[1]
-            question = _question(batch, slice(before, before + count))
-            found.append(model.see(params, seen.reshape(-1, *seen.shape[2:]), question))
+            here = slice(before, before + count)
+            own = None if keys is None else several(keys, here.stop)[:, here].reshape(-1)
+            found.append(model.see(params, seen.reshape(-1, *seen.shape[2:]), _question(batch, here), own))
             before += count
     if not found:
         return None
@@ -150,14 +171,27 @@ def _question(batch: Batch, which: slice) -> Question | None:
 
 
 def _answers(
-    stage: VideoDialogue, model: DialogueModel, params: Params, x: jax.Array, batch: Batch
+    stage: VideoDialogue,
+    model: DialogueModel,
+    params: Params,
+    x: jax.Array,
+    batch: Batch,
+    keys: jax.Array | None,
 ) -> _Answers:
     targets, weights = batch["targets"], batch["weights"]
     if stage.dropout is None or "places" not in batch:
-        return _Answers(model.states(params, x, batch["segments"]), targets, weights)
-    language, unit = model.language, stage.visual_unit
+        return _Answers(model.states(params, x, batch["segments"], keys), targets, weights)
+    language, visual = model.language, batch["places"] >= 0
     states, left = drop_visual_tokens(
-        stage.dropout, unit, language, params["language"], x, batch["segments"], batch["places"] >= 0, targets
+        stage.dropout,
+        stage.visual_unit,
+        language,
+        params["language"],
+        x,
+        batch["segments"],
+        visual,
+        targets,
+        keys,
     )
     # `left` says where each token that is left stood before.
     there, place = left >= 0, jnp.maximum(left, 0)

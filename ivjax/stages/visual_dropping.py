@@ -24,6 +24,7 @@ def drop_visual_tokens(
     segments: jax.Array,
     visual: jax.Array,
     targets: jax.Array,
+    keys: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Runs all layers on embeddings x (B, L, C).
 
@@ -39,6 +40,7 @@ def drop_visual_tokens(
         segments: (B, L), the conversation of each token.
         visual: (B, L) bool, whether it is a visual token.
         targets: (B, L), what it has to predict.
+        keys: (B,), those of the rows' dropout of numbers, in training.
     """
     length = x.shape[1]
     conversations, mine = min(_CONVERSATIONS, length), jnp.maximum(segments, 0)
@@ -56,7 +58,7 @@ def drop_visual_tokens(
     )
     # Rows keep their length: those without a video lose nothing.
     lengths, questions = (length,) * len(dropout.layers), min(_QUESTIONS, length)
-    states, left = run_dropping(model, params, x, tokens, dropout, quotas, lengths, questions)
+    states, left = run_dropping(model, params, x, tokens, dropout, quotas, lengths, questions, keys)
     return states, left.labels
 
 

@@ -13,7 +13,10 @@ from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Question
 from ivjax.models.internvit import InternVitSize
 from ivjax.models.qformer import QFormerSize, network
+from ivjax.models.qformer.layers import JointAttention
 from ivjax.models.qformer.network import run_layers
+from ivjax.ops.randomness import Dropout
+from ivjax.ops.trees import paths_of
 from tests.convert.tables import export_tensors, import_tensors
 from tests.goldens import Golden, close, close_gradient
 from tests.models.params import any_params
@@ -174,3 +177,39 @@ def test_a_qformer_that_does_not_fit_its_tower_is_refused():
         dataclasses.replace(SMALL, heads=5).check("bridge", InternVitSize(16, 1, 2, 24, image=(28, 28)))
     with pytest.raises(UserError, match="bridge.cross_every=0 must be 1 or more"):
         dataclasses.replace(SMALL, cross_every=0).check("bridge", InternVitSize(16, 1, 2, 24))
+
+
+def test_drop_path_drops_each_branch_of_the_last_layer_at_its_rate_and_none_of_the_first():
+    size = dataclasses.replace(SMALL, dropout=0.1, drop_path=0.5)
+    drop, keep = network._left_out(size, jax.random.split(jax.random.key(0), 400))
+    assert drop.rate == 0.1 and keep.shape == (3, 4, 400)
+    assert np.all(keep[0] == 1) and set(np.unique(keep[2])) == {0.0, 2.0}
+    np.testing.assert_allclose(keep.mean(-1), 1, atol=0.2)
+    assert np.abs(np.corrcoef(keep[2]) - np.eye(4)).max() < 0.2
+
+
+@pytest.mark.slow
+def test_everything_learns_with_dropout():
+    size = dataclasses.replace(SMALL, dropout=0.1, drop_path=0.5)
+    bridge, keys = size.build(FLOAT32), jax.random.split(jax.random.key(0), 8)
+    params = any_params(bridge)
+    tokens = np.random.default_rng(0).normal(size=(8, 1, 5, 16)).astype(np.float32)
+    words = np.arange(24, dtype=np.int32).reshape(8, 3) % 9
+    asked = Question(words, np.tile([[True, True, False]], (8, 1)))
+
+    def total(params):
+        return jnp.mean(bridge.project(params, tokens, (1, 2, 2), asked, keys) ** 2)
+
+    gradients = jax.jit(jax.grad(total))(params)
+    missing = {path for path, leaf in paths_of(gradients) if not np.any(leaf)}
+    assert missing == set()
+
+
+def test_words_that_are_said_one_by_one_see_the_same_with_dropout_and_without():
+    layer = JointAttention(2, jnp.float32)
+    x = np.random.default_rng(0).normal(size=(2, 5, 12)).astype(np.float32)
+    params = layer.init(jax.random.key(0), x, None)
+    nothing = Dropout(jax.random.split(jax.random.key(0), 2), 0.0)
+    mask = np.array([[1, 1, 1, 0, 1], [1, 1, 1, 1, 1]])
+    for told in ((None, 2), (mask, None), (None, None)):
+        close(layer.apply(params, x, *told, nothing), np.asarray(layer.apply(params, x, *told)))

@@ -42,7 +42,8 @@ class TextAttention(nn.Module):
         if drop is None:
             out = attend(q, k, v, q_segments=segments, kv_segments=segments)
         else:
-            out = attend_with_dropout(q, k, v, segments, drop, "self")
+            seen = None if segments is None else segments[:, :, None] == segments[:, None, :]
+            out = attend_with_dropout(q, k, v, seen, drop, "self")
         out = dense(x.shape[-1], self.dtype, "proj")(out.reshape(x.shape))
         return out if drop is None else drop(out, "self_out")
 

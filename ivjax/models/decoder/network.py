@@ -82,6 +82,8 @@ class LanguageModel:
         `keys` (B,) are those of the rows' dropout, given in training alone.
         """
         last = self.size.depth if last is None else last
+        if self.size.lora is None or not self.size.lora.dropout:
+            keys = None  # so that nothing is traced for them
         # A scan has one policy for all of its layers, so two policies are two scans.
         cut = last if self.compute.remat_blocks is None else min(max(self.compute.remat_blocks, first), last)
         x = self._run(params, x, text, first, cut, self.compute.remat, keys)
@@ -133,14 +135,20 @@ class LanguageModel:
         norm = RMSNorm(self.size.epsilon, self.dtype)
         return cast(jax.Array, norm.apply({"params": params["norm"]}, x))
 
-    def logit_products(self, params: Params, states: jax.Array) -> tuple[Any, Any]:
-        """Returns states (..., C) and kernels (C, vocabulary) whose products, added up, are the logits."""
+    def logit_products(
+        self, params: Params, states: jax.Array, keys: jax.Array | None = None
+    ) -> tuple[Any, Any]:
+        """Returns states (B, ..., C) and kernels (C, vocabulary) whose products, added up, are the logits.
+
+        `keys` (B,) are those of the rows' dropout, given in training alone.
+        """
         head = params["word_embed"].T if self.size.tied else params["head"]["kernel"]
         factors = params.get("lora", {}).get("head")
         if factors is None:
             return (states,), (head,)
         assert self.size.lora is not None
-        low = states @ factors["a"].astype(states.dtype) * self.size.lora.scale
+        read = without_some(states, self.size.lora, "head", keys)
+        low = read @ factors["a"].astype(states.dtype) * self.size.lora.scale
         return (states, low), (head, factors["b"])
 
     def logits(self, params: Params, states: jax.Array, keys: jax.Array | None = None) -> jax.Array:

@@ -43,10 +43,16 @@ class DialogueModel:
             "language": self.language.init(language),
         }
 
-    def see(self, params: Params, video: jax.Array, question: Question | None = None) -> jax.Array:
+    def see(
+        self,
+        params: Params,
+        video: jax.Array,
+        question: Question | None = None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
         """Returns the visual tokens (V, n, C) of videos (V, F, H, W, 3), uint8 or normalised floats.
 
-        `question` is for bridges that read what is asked.
+        `question` is for bridges that read what is asked, `keys` (V,) for dropout in training.
         """
         self.size.check_video(video.shape)  # raises before anything is encoded
         frames, grid = self.size.segment(video.shape[1])
@@ -55,7 +61,7 @@ class DialogueModel:
             rows = constrain(video.reshape(-1, frames, *video.shape[2:]), "batch", None, None, None, None)
             tokens = self.tower.encode(params["vision"], rows).tokens
             tokens = tokens.reshape(len(video), -1, *tokens.shape[1:])
-            return self.bridge.project(params["bridge"], tokens, grid, question)
+            return self.bridge.project(params["bridge"], tokens, grid, question, keys)
 
     def embed(
         self,

@@ -13,7 +13,7 @@ from ivjax.models.qformer import QFormerSize
 from ivjax.models.umt import UmtSize
 
 _LANGUAGE = LanguageSize.PRESETS
-_LORA = Lora()
+_LORA = Lora(dropout=0.1)
 _TINY_LANGUAGE = replace(_LANGUAGE["tiny"], depth=2)
 
 
@@ -47,7 +47,7 @@ def _queried(
     vision: UmtSize | UnpooledSize, language: LanguageSize, start_vector: int | None = None
 ) -> DialogueSize:
     """VideoChat2 and InternVideo2-Chat: 96 queries for each clip."""
-    bridge = QFormerSize(vision.width, language.width)
+    bridge = QFormerSize(vision.width, language.width, dropout=0.1, drop_path=0.2)
     return DialogueSize(vision, bridge, language, start_vector=start_vector)
 
 
@@ -68,7 +68,7 @@ FLASH_UMT = {
 }
 FLASH_INTERNVIDEO2 = {"videochat_flash_qwen2_5_7b_internvideo2_1b": _flash(_1B_4, "qwen2_5_7b")}
 # VideoChat2's code writes the id of <s>, 1, into the first slot as a number.
-_VICUNA = replace(_LANGUAGE["vicuna_7b"], lora=Lora(layers=("q", "v")))
+_VICUNA = replace(_LANGUAGE["vicuna_7b"], lora=replace(_LORA, layers=("q", "v")))
 VIDEOCHAT2_VICUNA = {"videochat2_vicuna_7b": _queried(_UMT_8, _VICUNA, start_vector=1)}
 VIDEOCHAT2_MISTRAL = {"videochat2_mistral_7b": _queried(_UMT_8, _with_lora("mistral_7b"), start_vector=1)}
 VIDEOCHAT2_PHI3 = {"videochat2_phi3_mini": _queried(_UMT_8, _with_lora("phi3_mini_4k"), start_vector=1)}

@@ -89,9 +89,14 @@ class Projector(Bridge):
         return found
 
     def project(
-        self, params: Params, tokens: jax.Array, grid: Grid, question: Question | None = None
+        self,
+        params: Params,
+        tokens: jax.Array,
+        grid: Grid,
+        question: Question | None = None,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
-        """See Bridge.project. Class tokens are left out, and so is the question."""
+        """See Bridge.project. Class tokens are left out, and so is the question; there is no dropout."""
         times, rows, columns = grid
         patches = tokens[:, :, tokens.shape[2] - times * rows * columns :]
         patches = patches.reshape(len(tokens), -1, rows, columns, tokens.shape[-1])

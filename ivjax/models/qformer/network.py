@@ -4,7 +4,7 @@ It is post-norm. Queries and words attend to each other, and have MLPs of their 
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -14,75 +14,13 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
 from ivjax.models.cross_attention import EPSILON, CrossAttention
-from ivjax.models.layers import Mlp, QueryKeyValue, checkpointed, dense, enter_block, layer_norm
+from ivjax.models.layers import checkpointed, dense, layer_norm
+from ivjax.models.qformer.layers import CROSS, QFormerLayer
 from ivjax.models.qformer.sizes import QFormerSize
 from ivjax.models.sizes import Grid
-from ivjax.ops.attention import attend
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
-
-
-class JointAttention(nn.Module):
-    """Self-attention of queries and words."""
-
-    heads: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None, said_after: int | None = None) -> jax.Array:
-        """x (B, N, C), mask (B, N): the keys that are seen, None for all -> (B, N, C).
-
-        With `said_after` that many queries see no words, and words no later ones: they are said one by one.
-        """
-        q, k, v = QueryKeyValue(self.dtype, bias=True, name="qkv")(x)
-        q, k, v = (y.reshape(*y.shape[:2], self.heads, -1) for y in (q, k, v))
-        q, k, v = (constrain(y, "batch", None, "heads", None) for y in (q, k, v))
-        if said_after is not None:
-            start = jnp.asarray(said_after, jnp.int32)
-            said = attend(q[:, said_after:], k, v, causal=True, start=start)
-            out = jnp.concatenate([attend(*(y[:, :said_after] for y in (q, k, v))), said], axis=1)
-            return dense(x.shape[-1], self.dtype, "proj")(out.reshape(x.shape))
-        # Every query sees the keys of segment 0. The originals add -10000 to the others' logits instead.
-        segments = None if mask is None else jnp.where(mask, 0, 1).astype(jnp.int32)
-        all_zero = None if mask is None else jnp.zeros(x.shape[:2], jnp.int32)
-        out = attend(q, k, v, q_segments=all_zero, kv_segments=segments).reshape(x.shape)
-        return dense(x.shape[-1], self.dtype, "proj")(out)
-
-
-class QFormerLayer(nn.Module):
-    """Everything of a layer but its cross-attention."""
-
-    size: QFormerSize
-    dtype: Any = jnp.float32
-
-    def setup(self) -> None:
-        size = self.size
-        self.attn = JointAttention(size.heads, self.dtype)
-        self.norm1 = nn.LayerNorm(EPSILON, dtype=self.dtype)
-        self.mlp_query = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
-        self.norm2_query = nn.LayerNorm(EPSILON, dtype=self.dtype)
-        if size.reads_text:
-            self.mlp = Mlp(size.mlp_width, size.hidden, "erf", self.dtype)
-            self.norm2 = nn.LayerNorm(EPSILON, dtype=self.dtype)
-
-    def joint(self, x: jax.Array, mask: jax.Array | None, said_after: int | None = None) -> jax.Array:
-        """Self-attention of queries and words: (B, N, C) -> (B, N, C)."""
-        x = enter_block(x)
-        return cast(jax.Array, self.norm1(x + self.attn(x, mask, said_after)))
-
-    def apart(self, queries: jax.Array, words: jax.Array) -> jax.Array:
-        """The MLPs: queries (B, n, C), words (B, L, C), one of them maybe none -> (B, n + L, C)."""
-        if not queries.shape[1]:
-            return cast(jax.Array, self.norm2(words + self.mlp(words)))
-        queries = self.norm2_query(queries + self.mlp_query(queries))
-        if not words.shape[1]:
-            return cast(jax.Array, queries)
-        return jnp.concatenate([queries, self.norm2(words + self.mlp(words))], axis=1)
-
-    def draw(self) -> None:
-        """Touches all parameters, for `init`."""
-        x = jnp.zeros((1, 1, self.size.hidden))
-        self.apart(self.joint(x, None), x if self.size.reads_text else x[:, :0])
+from ivjax.ops.randomness import Dropout, drop_path, folded, several
 
 
 class QFormer(nn.Module):
@@ -92,8 +30,17 @@ class QFormer(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, tokens: jax.Array, ids: jax.Array | None, mask: jax.Array | None) -> jax.Array:
-        """tokens (B, N, D), ids and mask (B, L) or None -> (B, n, out) of the n queries."""
+    def __call__(
+        self,
+        tokens: jax.Array,
+        ids: jax.Array | None,
+        mask: jax.Array | None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """tokens (B, N, D), ids and mask (B, L) or None -> (B, n, out) of the n queries.
+
+        `keys` (B,) are those of the rows' dropout, in training.
+        """
         size, dtype = self.size, jnp.dtype(self.compute.dtype)
         start = nn.initializers.normal(0.02)
         queries = self.param("query_tokens", start, (1, size.queries, size.hidden))
@@ -120,8 +67,24 @@ class QFormer(nn.Module):
             self.param("blocks", lambda key: _draw(layer, key, size.depth))
             self.param("cross", lambda key: _draw(cross, key, size.crosses))
         else:
-            x = run_layers(size, self.compute, dict(self.variables["params"]), x, tokens, key_mask)
+            x = run_layers(size, self.compute, dict(self.variables["params"]), x, tokens, key_mask, keys=keys)
         return dense(size.out, dtype, "proj")(x[:, : queries.shape[1]])
+
+
+class _Layers(NamedTuple):
+    """Layers on a leading axis: their parameters, their numbers, and their multipliers of drop path."""
+
+    params: Params
+    number: jax.Array
+    keep: jax.Array | None
+
+
+def _left_out(size: QFormerSize, keys: jax.Array | None) -> tuple[Dropout | None, jax.Array | None]:
+    """The dropout of rows with keys (B,), and the multipliers (depth, 4, B) of their drop path."""
+    if keys is None:
+        return None, None
+    keep = drop_path(folded(keys, 0), size.drop_path, size.depth, branches=4)
+    return Dropout(folded(keys, 1), size.dropout) if size.dropout else None, keep
 
 
 def run_layers(
@@ -132,6 +95,7 @@ def run_layers(
     tokens: jax.Array | None,
     mask: jax.Array | None,
     said: bool = False,
+    keys: jax.Array | None = None,
 ) -> jax.Array:
     """Runs all layers on queries and words x (B, n + L, C), with the tower's tokens (B, N, D).
 
@@ -143,34 +107,38 @@ def run_layers(
         tokens: the tower's tokens.
         mask: (B, n + L), the keys that are seen; None for all.
         said: whether the words are said one by one: queries do not see them, and a word no later ones.
+        keys: (B,), those of the rows' dropout and drop path, in training.
     """
     dtype, every = jnp.dtype(compute.dtype), size.cross_every
     layer, cross = QFormerLayer(size, dtype, parent=None), _cross(size, dtype)
     count = 0 if tokens is None else size.queries + size.extra_queries
     said_after = count if said else None
+    drop, keep = _left_out(size, keys)
+    x = x if drop is None else drop(x, "embed")
 
-    def group(x: jax.Array, layers: Params, cross_params: Params) -> jax.Array:
+    def group(x: jax.Array, layers: _Layers, cross_params: Params) -> jax.Array:
         """A few layers, of which the first looks at the tower's tokens."""
-        for number in range(len(jax.tree.leaves(layers)[0])):
-            variables = {"params": jax.tree.map(lambda leaf, n=number: leaf[n], layers)}
-            x = cast(jax.Array, layer.apply(variables, x, mask, said_after, method="joint"))
+        for place in range(len(layers.number)):
+            own = jax.tree.map(lambda leaf, n=place: leaf[n], layers)
+            variables, here = {"params": own.params}, None if drop is None else drop.at(own.number)
+            x = cast(jax.Array, layer.apply(variables, x, mask, said_after, here, own.keep, method="joint"))
             queries, words = x[:, :count], x[:, count:]
-            if number == 0 and tokens is not None:
-                queries = cast(jax.Array, cross.apply({"params": cross_params}, queries, tokens))
-            x = cast(jax.Array, layer.apply(variables, queries, words, method="apart"))
+            if place == 0 and tokens is not None:
+                across = {"params": cross_params}
+                queries = cast(jax.Array, cross.apply(across, queries, tokens, here, own.keep, CROSS))
+            x = cast(jax.Array, layer.apply(variables, queries, words, here, own.keep, method="apart"))
         return x
 
     whole = size.depth // every
+    layers = _Layers(params["blocks"], jnp.arange(size.depth), keep)
     # A scan over groups, because not all layers are alike.
-    grouped = jax.tree.map(
-        lambda leaf: leaf[: whole * every].reshape(whole, every, *leaf.shape[1:]), params["blocks"]
-    )
+    grouped = jax.tree.map(lambda leaf: leaf[: whole * every].reshape(whole, every, *leaf.shape[1:]), layers)
     run = checkpointed(group, compute.remat, compute.scan and whole > 1)
     stacked = grouped, jax.tree.map(lambda leaf: leaf[:whole], params["cross"])
     unroll = 1 if compute.scan else max(whole, 1)
     x, _ = jax.lax.scan(lambda x, p: (run(x, *p), None), x, stacked, unroll=unroll)
     if whole * every < size.depth:
-        rest = jax.tree.map(lambda leaf: leaf[whole * every :], params["blocks"])
+        rest = jax.tree.map(lambda leaf: leaf[whole * every :], layers)
         x = run(x, rest, jax.tree.map(lambda leaf: leaf[whole], params["cross"]))
     return x
 
@@ -204,7 +172,12 @@ class QFormerBridge(Bridge):
         return found
 
     def project(
-        self, params: Params, tokens: jax.Array, grid: Grid, question: Question | None = None
+        self,
+        params: Params,
+        tokens: jax.Array,
+        grid: Grid,
+        question: Question | None = None,
+        keys: jax.Array | None = None,
     ) -> jax.Array:
         """See Bridge.project. Each segment has all queries; class tokens are seen as well."""
         videos, segments = tokens.shape[:2]
@@ -218,7 +191,8 @@ class QFormerBridge(Bridge):
                 )
             ids, mask = (jnp.repeat(jnp.asarray(part), segments, axis=0) for part in question)
         rows = constrain(tokens.reshape(-1, *tokens.shape[2:]), "batch", None, None)
-        found = cast(jax.Array, self.module.apply({"params": params}, rows, ids, mask))
+        keys = None if keys is None else several(keys, segments).reshape(-1)
+        found = cast(jax.Array, self.module.apply({"params": params}, rows, ids, mask, keys))
         return found.reshape(videos, -1, found.shape[-1])
 
 

@@ -121,28 +121,35 @@ class QueryPretrainModel:
             [tokens[:, :first], patches.reshape(len(tokens), -1, tokens.shape[-1])], axis=1
         )
 
-    def read(self, params: Params, seen: jax.Array, ids: jax.Array) -> QueryReading:
-        """Reads the tower's tokens (B, N, D), and says texts (B, L) whose first id starts them."""
+    def read(
+        self, params: Params, seen: jax.Array, ids: jax.Array, keys: jax.Array | None = None
+    ) -> QueryReading:
+        """Reads the tower's tokens (B, N, D), and says texts (B, L) whose first id starts them.
+
+        `keys` (B,) are those of the rows' dropout here and below, in training.
+        """
         size = self.size.bridge
         # One pass for both: queries do not see the words, so they are what they would be without them. The
         # originals keep the queries' keys and values of a pass without words.
         x = jnp.concatenate([self._queries(params, len(ids)), self._words(params, ids)], axis=1)
-        x = self._run(params, x, seen, None, said=True)
+        x = self._run(params, x, seen, None, keys, said=True)
         video = self._head(params, x[:, : size.queries], "embedded")
         return QueryReading(video, self._head(params, x[:, size.queries :], "said"))
 
-    def text(self, params: Params, ids: jax.Array) -> jax.Array:
+    def text(self, params: Params, ids: jax.Array, keys: jax.Array | None = None) -> jax.Array:
         """Embeds texts (B, L): (B, E) float32 of unit length."""
-        x = self._run(params, self._words(params, ids), None, ids != PAD)
+        x = self._run(params, self._words(params, ids), None, ids != PAD, keys)
         return self._head(params, x[:, 0], "words")
 
-    def matched(self, params: Params, seen: jax.Array, ids: jax.Array) -> jax.Array:
+    def matched(
+        self, params: Params, seen: jax.Array, ids: jax.Array, keys: jax.Array | None = None
+    ) -> jax.Array:
         """Returns logits (B, 2) float32 of whether texts (B, L) belong to the tower's tokens (B, N, D)."""
         queries = self._queries(params, len(ids))
         count = queries.shape[1]
         mask = jnp.concatenate([jnp.ones((len(ids), count), bool), ids != PAD], axis=1)
         x = jnp.concatenate([queries, self._words(params, ids)], axis=1)
-        x = self._run(params, x, seen, mask)
+        x = self._run(params, x, seen, mask, keys)
         return self._head(params, jnp.concatenate([x[:, :count].mean(1), x[:, count]], axis=-1), "matched")
 
     def word_products(self, params: Params, said: jax.Array) -> tuple[Any, Any]:
@@ -159,12 +166,18 @@ class QueryPretrainModel:
         return self._normed(params, "norm", bridge["word_embed"][ids] + bridge["place_embed"][: ids.shape[1]])
 
     def _run(
-        self, params: Params, x: jax.Array, seen: jax.Array | None, mask: jax.Array | None, said: bool = False
+        self,
+        params: Params,
+        x: jax.Array,
+        seen: jax.Array | None,
+        mask: jax.Array | None,
+        keys: jax.Array | None,
+        said: bool = False,
     ) -> jax.Array:
         if seen is not None:
             seen = self._normed(params, "input_norm", seen)
         x = constrain(x, "batch", None, None)
-        return run_layers(self.size.bridge, self.compute, params["bridge"], x, seen, mask, said)
+        return run_layers(self.size.bridge, self.compute, params["bridge"], x, seen, mask, said, keys)
 
     def _normed(self, params: Params, name: str, x: jax.Array) -> jax.Array:
         norm = nn.LayerNorm(EPSILON, dtype=self._dtype)

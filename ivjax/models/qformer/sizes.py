@@ -29,6 +29,8 @@ class QFormerSize:
         vocabulary: token ids of the words are below it.
         places: words of a text, at most.
         cross_every: layers 0, cross_every, ... look at the tower's tokens.
+        dropout: the share of numbers, and of attention's weights, that training drops.
+        drop_path: the rate at which training drops branches of the last layer; from 0 it rises to that.
     """
 
     width: int
@@ -43,6 +45,8 @@ class QFormerSize:
     vocabulary: int = 30523
     places: int = 512
     cross_every: int = 2
+    dropout: float = 0.0
+    drop_path: float = 0.0
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.qformer.network"
 
@@ -95,6 +99,9 @@ class QFormerSize:
         ):
             if given < 1:
                 raise UserError(f"stage.{name}.{what}={given} must be 1 or more")
+        for what, rate in (("dropout", self.dropout), ("drop_path", self.drop_path)):
+            if not 0 <= rate < 1:
+                raise UserError(f"stage.{name}.{what}={rate} is no share; give 0 or more, below 1")
         if self.hidden % self.heads:
             raise UserError(
                 f"stage.{name}.hidden={self.hidden} does not divide into {self.heads} heads; "
