@@ -10,8 +10,8 @@ Expect    the originals report 60.4 % on MVBench after the third stage, 62.3 % a
 The experiment itself is the third stage: all but the language model's own weights trains, which have a LoRA
 beside them. Rates, frames, epochs and batches (4 conversations on each of 32 GPUs) are the originals'. Each
 conversation has a row of its own; `packed` puts several into one. Not confirmed: crops and flips of the
-third stage (those of the second here), and the sizes of the corpora. The Q-Former's dropout and drop path
-are not built. The prompts of the second stage are part of the corpus here.
+third stage (those of the second here), and the sizes of the corpora. The prompts of the second stage are
+part of the corpus here.
 """
 
 from ivjax import experiment as ix

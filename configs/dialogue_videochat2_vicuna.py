@@ -11,8 +11,7 @@ The experiment itself is the third stage: all but the language model's own weigh
 beside them. Rates, frames, epochs and batches (4 conversations on each of 32 GPUs) are the originals'. Each
 conversation has a row of its own; `packed` puts several into one. Not confirmed: crops and flips of the
 third stage (those of the second here), the sizes of the corpora, and all of HD, whose numbers are those
-of Mistral. The Q-Former's dropout and drop path
-are not built. The prompts of the second stage are part of the corpus here.
+of Mistral. The prompts of the second stage are part of the corpus here.
 """
 
 from ivjax import experiment as ix

@@ -9,7 +9,6 @@ Expect    nothing has been trained with this file yet
 Clips (WebVid-10M) and images (CC-14M) take turns, one kind a step. The three losses count alike: contrast, in
 which all captions of a clip are right; matching, with hard negatives of the whole batch (the originals': of a
 device's part); and captions word by word. The Q-Former starts from nothing here, the originals' from BERT.
-Their dropout of 0.1 and drop path in the Q-Former are not built.
 """
 
 from ivjax import experiment as ix
