@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ivjax.data_pipelines.dialogue.items import DialogueTokens, StyleItem, encode
+from ivjax.data_pipelines.dialogue.items import DialogueTokens, StyleItem, Words, encode
 from ivjax.data_pipelines.store.dialogues import MEDIA_MARK
 from ivjax.data_pipelines.store.records import MediaKind, Turn
 from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer
@@ -57,6 +57,11 @@ class Style(Protocol):
         return ()
 
     @property
+    def ends(self) -> tuple[str, ...]:
+        """Words that end an answer, beside the tokenizer's end tokens."""
+        return ()
+
+    @property
     def writes_times(self) -> bool:
         """Whether the text names the times of frames, so that its length depends on which are read."""
         return False
@@ -65,6 +70,21 @@ class Style(Protocol):
     def writes_frames(self) -> bool:
         """Whether the text has a place for each frame, which then needs visual tokens of its own."""
         return False
+
+    def open_items(
+        self, turns: Sequence[Turn], media: Sequence[SeenMedia], begin: str = ""
+    ) -> list[StyleItem]:
+        """Returns the text up to where an answer goes on behind the words `begin`, as training writes it."""
+        if not begin:
+            return self.items(turns, media)
+        items = self.items([*turns, Turn("assistant", begin)], media)
+        place, words = [
+            (place, item)
+            for place, item in enumerate(items)
+            if isinstance(item, Words) and begin in item.text
+        ][-1]
+        # Without what ends the answer.
+        return [*items[:place], words._replace(text=words.text[: words.text.rindex(begin) + len(begin)])]
 
     def encode(
         self, turns: Sequence[Turn], media: Sequence[SeenMedia], tokenizer: LanguageTokenizer

@@ -27,6 +27,11 @@ class VideoChat2(Style):
     question_too: bool | None = None
 
     @property
+    def ends(self) -> tuple[str, ...]:
+        """See Style."""
+        return ("###",) if self.language == "vicuna" else ()
+
+    @property
     def writes_times(self) -> bool:
         """See Style."""
         return self.times

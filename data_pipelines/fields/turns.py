@@ -116,7 +116,7 @@ class Turns:
             self._encode(turns, views),
             np.concatenate([np.zeros((0, form.frames, *one), np.uint8), *clips]),
             np.concatenate([np.zeros((0, *one), np.uint8), *images]),
-            self._question(turns),
+            self.question_words(turns),
         )
 
     def _encode(self, turns: Sequence[Turn], views: Sequence[MediaView]) -> DialogueTokens:
@@ -127,7 +127,8 @@ class Turns:
         except ValueError as error:
             raise ClipError("wrong marks", str(error)) from None
 
-    def _question(self, turns: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray] | None:
+    def question_words(self, turns: Sequence[Turn]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns the ids (Q,) that the bridge reads, and which are words; None if it reads nothing."""
         if self.question is None:
             return None
         ids = self.question.encode(self.style.question(turns))

@@ -46,8 +46,9 @@ def _found(fields: Mapping[str, Field], paths: Mapping[str, str]) -> Iterator[Us
 
 
 def caption_tokenizer(experiment: Experiment) -> Tokenizer | None:
-    """Returns the tokenizer of the field that the stage reads captions from; None if there is none."""
-    # By the field's name: a mixture may hold fields of other words too, such as a dialogue.
+    """Returns the tokenizer of the field that the stage reads captions or dialogues from, or None."""
+    # By the field's name: a mixture may hold fields of other words too.
     name = getattr(experiment.stage, "caption_field", None)
+    name = name or getattr(experiment.stage, "dialogue_field", None)
     used = (used for used in tokenizers_of(experiment.data) if used.option == "tokenizer")
     return next((found.tokenizer for found in used if found.field == name), None)

@@ -20,7 +20,7 @@ class ClipStream(Iterator[np.ndarray]):
     Args:
         video: the opened video; nobody else reads it until the stream is closed.
         frames: numbers of the frames, a multiple of `clip`.
-        size: height and width.
+        size: height and width; None: as large as they are.
         clip: frames of a clip.
         batch: clips of a batch.
         ahead: batches that are decoded ahead.
@@ -31,7 +31,7 @@ class ClipStream(Iterator[np.ndarray]):
         self,
         video: ClipVideo,
         frames: Sequence[int] | np.ndarray,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         clip: int,
         batch: int = 8,
         ahead: int = 2,

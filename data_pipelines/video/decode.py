@@ -6,6 +6,7 @@ within a group the frames that nothing refers to.
 
 import bisect
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 from fractions import Fraction
@@ -18,7 +19,7 @@ import numpy as np
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.filters import Deinterlacer, filter_graph
-from ivjax.data_pipelines.video.footage import NO_TIMES, begin_of, video_stream
+from ivjax.data_pipelines.video.footage import NO_TIMES, TOLERANCE, begin_of, exact, video_stream
 from ivjax.data_pipelines.video.timeline import FrameRate, Shown, rate_of, steady
 
 _MOST_PIXELS = 8192 * 8192  # of one frame; a damaged header may ask for more memory than there is
@@ -36,6 +37,26 @@ class VideoFacts(NamedTuple):
     height: int
     audio: bool
     begins: float = 0.0
+
+    def between(self, start: float, end: float | None) -> tuple[int, int]:
+        """Returns the first frame of a span in seconds, and the one after its last; raises ClipError."""
+        if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
+            raise ClipError("wrong times", f"the part runs from {start:g} s to {end} s")
+        if self.fps <= 0:
+            raise ClipError("no frame rate", "the medium does not say how many frames a second has")
+        # Restores rates such as 30000/1001 exactly, which a float of 29.97 misses by a frame after minutes.
+        fps = Fraction(self.fps).limit_denominator(1001)
+        begins = exact(self.begins)  # sound may come before the pictures
+        since = max(exact(start), begins)
+        first = math.floor((since - begins + TOLERANCE) * fps)
+        if first >= self.frames:
+            seconds = float(begins + self.frames / fps)
+            raise ClipError("past the end", f"the part starts at {start:g} s of {seconds:.3f} s")
+        if end is None:
+            return first, self.frames
+        # By length and not by the end's own frame: spans of equal length then have equally many frames.
+        count = max(math.floor((exact(end) - since + TOLERANCE) * fps), 1)
+        return first, min(first + count, self.frames)
 
 
 def probe(payload: bytes) -> VideoFacts:

@@ -60,12 +60,16 @@ class FileVideo:
         self, indices: Sequence[int] | np.ndarray, box: Box | None = None, size: tuple[int, int] | None = None
     ) -> np.ndarray:
         """Returns frames by number: (n, H, W, 3) uint8; see `decode.read_frames`."""
+        return to_rgb(self.decode(indices), box, size)
+
+    def decode(self, indices: Sequence[int] | np.ndarray) -> list[av.VideoFrame]:
+        """Returns frames by number in the decoder's pixel format."""
         wanted = [int(index) for index in indices]
         if not wanted or min(wanted) < 0 or max(wanted) >= self._frames:
             raise ClipError("wrong frames", f"frames {wanted} of {self._frames}")
         try:
             found = {number: self._frame(number) for number in sorted(set(wanted))}
-            return to_rgb([found[number] for number in wanted], box, size)
+            return [found[number] for number in wanted]
         except (av.FFmpegError, ValueError, MemoryError) as error:
             raise ClipError("undecodable", f"{self._path}: {type(error).__name__}: {error}") from None
 

@@ -1,26 +1,25 @@
 """Reads parts of videos as frames for a model, in order; a few threads decode ahead."""
 
-import math
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import TypeAlias
 
 import av
 import numpy as np
 
-from ivjax.data_pipelines.augment.geometry import Box, Crop
+from ivjax.data_pipelines.augment.geometry import Crop
 from ivjax.data_pipelines.child import usable_cores
 from ivjax.data_pipelines.sampling import FrameRule, Intervals
 from ivjax.data_pipelines.sampling.frame_rule import check_counts, check_view
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.decode import Video, VideoFacts, to_rgb
-from ivjax.data_pipelines.video.footage import TOLERANCE, exact, fetch
+from ivjax.data_pipelines.video.decode import Video, VideoFacts
+from ivjax.data_pipelines.video.footage import exact, fetch
 from ivjax.data_pipelines.video.frame_array import FrameArray
 from ivjax.data_pipelines.video.frame_folder import FrameFolder
+from ivjax.data_pipelines.video.upright import upright, upright_size
 
 FrameReader: TypeAlias = Video | FrameFolder | FrameArray
 # A file, `archive.tar::member`, the bytes of one, a folder of images, or frames (T, H, W, 3) uint8.
@@ -98,7 +97,7 @@ def span(view: VideoView, found: VideoFacts) -> range:
     """Returns the numbers of the frames of a view, at least one; ClipError if the medium has no such part."""
     begins, ends = 0, found.frames
     if view.start is not None or view.end is not None:
-        begins, ends = _between(view.start or 0.0, view.end, found)
+        begins, ends = found.between(view.start or 0.0, view.end)
     # Edges and not lengths, so that the parts cover the span without gaps or overlaps.
     edges = [begins + (ends - begins) * edge // view.parts for edge in (view.part, view.part + 1)]
     # A video with fewer frames than parts shows its last frames again rather than none.
@@ -125,43 +124,9 @@ def _numbers(view: VideoView, found: VideoFacts, frames: int) -> tuple[int, ...]
 def _upright(
     pictures: Sequence[av.VideoFrame], crop: Crop | None, image: tuple[int, int] | None
 ) -> np.ndarray:
-    """Decoded frames, upright: phones store them turned, and say by how much."""
-    turns = pictures[0].rotation // 90 % 4
-    size = image if image is None or turns % 2 == 0 else image[::-1]
-    box = None if crop is None else _stored_box(crop, pictures[0], turns)
-    # Turned after scaling: there are far fewer pixels to move then, hence `size` in the stored orientation.
-    return np.ascontiguousarray(np.rot90(to_rgb(pictures, box, size), turns, axes=(1, 2)))
-
-
-def _stored_box(crop: Crop, picture: av.VideoFrame, turns: int) -> Box:
-    """Returns the crop of an upright picture as a box in the stored one, which has so many quarter turns."""
-    width, height = (picture.width, picture.height)[:: -1 if turns % 2 else 1]
-    box = crop.box(width, height, _NO_DRAWS)
-    for _ in range(turns):
-        box = Box(height - box.y - box.height, box.x, box.height, box.width)
-        width, height = height, width
-    return box
-
-
-def _between(start: float, end: float | None, found: VideoFacts) -> tuple[int, int]:
-    """The first frame of a span in seconds, and the one after its last."""
-    if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
-        raise ClipError("wrong times", f"the part runs from {start:g} s to {end} s")
-    if found.fps <= 0:
-        raise ClipError("no frame rate", "the medium does not say how many frames a second has")
-    # Restores rates such as 30000/1001 exactly, which a float of 29.97 misses by a frame after minutes.
-    fps = Fraction(found.fps).limit_denominator(1001)
-    begins = exact(found.begins)  # sound may come before the pictures
-    since = max(exact(start), begins)
-    first = math.floor((since - begins + TOLERANCE) * fps)
-    if first >= found.frames:
-        seconds = float(begins + found.frames / fps)
-        raise ClipError("past the end", f"the part starts at {start:g} s of {seconds:.3f} s")
-    if end is None:
-        return first, found.frames
-    # By length and not by the end's own frame: spans of equal length then have equally many frames.
-    count = max(math.floor((exact(end) - since + TOLERANCE) * fps), 1)
-    return first, min(first + count, found.frames)
+    """Decoded frames, upright."""
+    box = None if crop is None else crop.box(*upright_size(pictures[0]), _NO_DRAWS)
+    return upright(pictures, box, image)
 
 
 def _dealt(views: Iterable[VideoView], lanes: list["_Lane"]) -> Iterator[tuple["_Lane", VideoView]]:

@@ -61,7 +61,7 @@ class TextGenerator:
         rows = [self._ids(prompt) for prompt in prompts]
         steps = self._generator.stream(rows, embed, seed=seed)
         # Checked here and not at the first token: this function is no generator itself.
-        return self._texts(steps, [_Answer(self._tokenizer.stream(), self._until) for _ in rows])
+        return self._texts(steps, [AnswerText(self._tokenizer.stream(), self._until) for _ in rows])
 
     def generate(
         self,
@@ -78,7 +78,7 @@ class TextGenerator:
             return prompt
         return [*self._tokenizer.opening, *self._tokenizer.pieces(prompt)]
 
-    def _texts(self, steps: Iterator[np.ndarray], answers: list["_Answer"]) -> Iterator[list[str]]:
+    def _texts(self, steps: Iterator[np.ndarray], answers: list["AnswerText"]) -> Iterator[list[str]]:
         silent = {ENDED, *self._options.stops}
         for tokens in steps:
             gains = []
@@ -90,8 +90,12 @@ class TextGenerator:
         yield [answer.end() for answer in answers]
 
 
-class _Answer:
-    """One text under way: what may be the beginning of an ending is held back."""
+class AnswerText:
+    """One text under way: what may be the beginning of an ending is held back.
+
+    Attributes:
+        ended: whether one of the words that end it has come.
+    """
 
     def __init__(self, stream: TextStream, until: tuple[str, ...]):
         self._stream, self._until, self._held = stream, until, ""

@@ -16,6 +16,7 @@ import numpy as np
 from ivjax.convert.engine.packing import Packed, Unpacked, packed_again
 from ivjax.convert.engine.rows import SAME, Row, original_tensors
 from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
+from ivjax.data_pipelines.fields.turns import Turns
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
@@ -115,6 +116,8 @@ class Family:
             as how many words there are.
         language: the language model at the branch `language`, which may lie in a file of its own; None for
             models without one.
+        turns: sizes -> how conversations with its released models are written and what they see;
+            None for models that answer no questions.
     """
 
     name: str
@@ -138,6 +141,7 @@ class Family:
     merging: Merging | None = None
     measured: Callable[[Any, Tensors], Any] = lambda sizes, tensors: sizes
     language: InnerModel | None = None
+    turns: Callable[[Any], Turns | None] = lambda sizes: None
 
     @property
     def kind(self) -> type:

@@ -96,6 +96,11 @@ class DialogueSize:
         """Visual tokens that a video of so many frames becomes."""
         return self.bridge.tokens(frames, self.segment(frames)[1])
 
+    def unmerged_tokens(self, frames: int) -> int:
+        """Tokens of the tower, neighbours joined, of which the bridge makes the visual tokens of a video."""
+        own, grid = self.segment(frames)
+        return frames // own * math.prod(grid) // getattr(self.bridge, "shuffle", 1) ** 2
+
     def clip_frames(self, frames: int) -> int:
         """Frames of a clip of a video of so many frames: each becomes visual tokens by itself."""
         return self.bridge.joined_frames(frames, self.segment(frames)[0])

@@ -1,6 +1,6 @@
 """Dialogue models as a whole: vision tower, bridge and language model under the names of each release."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from ivjax.convert.families.dialogue.language_models import (
 )
 from ivjax.convert.families.dialogue.language_tokenizers import inner_tokenizer, internvl_tokenizer
 from ivjax.convert.families.dialogue.lora import merging_lora
+from ivjax.convert.families.dialogue.released_turns import flash_turns, internvl_turns, videochat2_turns
 from ivjax.convert.families.encoders import videomae_rows
 from ivjax.convert.families.layers import norm
 from ivjax.convert.families.layerwise import dialogue_layers
@@ -103,7 +104,13 @@ INTERNVIDEO2_5_CHAT = Family(
     merging=merging_lora("language/"),
     **_around(INTERNLM2, "language_model."),
     tokenizer=internvl_tokenizer,
+    turns=internvl_turns(internvl_tokenizer),
 )
+
+
+def _flash_tokenizer(repository: str) -> Callable[[DialogueSize], Any]:
+    return lambda size: inner_tokenizer(LLAMA.tokenizer(size.language), size, repository)
+
 
 _TOWER = "model.vision_tower.vision_tower."
 _FLASH = (
@@ -125,9 +132,8 @@ VIDEOCHAT_FLASH = Family(
     about="VideoChat-Flash with UMT-L: merged tokens, Qwen2",
     merging=merging_lora("language/"),
     **_around(LLAMA, ""),
-    tokenizer=lambda size: inner_tokenizer(
-        LLAMA.tokenizer(size.language), size, "VideoChat-Flash-Qwen2-7B_res448"
-    ),
+    tokenizer=_flash_tokenizer("VideoChat-Flash-Qwen2-7B_res448"),
+    turns=flash_turns(_flash_tokenizer("VideoChat-Flash-Qwen2-7B_res448")),
 )
 
 VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
@@ -136,9 +142,8 @@ VIDEOCHAT_FLASH_INTERNVIDEO2 = replace(
     rows=(*unpooled_rows(_TOWER, "vision/"), *_FLASH),
     presets=with_tiny(FLASH_INTERNVIDEO2),
     about="VideoChat-Flash with InternVideo2-1B: merged tokens, Qwen2.5",
-    tokenizer=lambda size: inner_tokenizer(
-        LLAMA.tokenizer(size.language), size, "VideoChat-Flash-Qwen2_5-7B_InternVideo2-1B"
-    ),
+    tokenizer=_flash_tokenizer("VideoChat-Flash-Qwen2_5-7B_InternVideo2-1B"),
+    turns=flash_turns(_flash_tokenizer("VideoChat-Flash-Qwen2_5-7B_InternVideo2-1B")),
 )
 
 
@@ -162,6 +167,10 @@ def _queried(
     repository: str | None = None,
 ) -> Family:
     """A family with a Q-Former and, in peft's wrapper `language`, a language model of the family `kind`."""
+
+    def tokenizer(size: DialogueSize) -> Any:
+        return inner_tokenizer(kind.tokenizer(size.language), size, repository)
+
     inner = [
         replace(row, source=f"{language}{row.source}", target=f"language/{row.target}") for row in kind.rows
     ]
@@ -179,7 +188,8 @@ def _queried(
         about=about,
         buffers=_query_positions,
         **_around(kind, language),
-        tokenizer=lambda size: inner_tokenizer(kind.tokenizer(size.language), size, repository),
+        tokenizer=tokenizer,
+        turns=videochat2_turns("vicuna" if language.startswith("llama") else "mistral", tokenizer),
     )
 
 
