@@ -11,6 +11,7 @@ _EXAMPLES = (
     "ivjax eval runs/tiny --suite zeroshot --data shards/held_out --attribute shape",
     "ivjax eval runs/stage1 --suite probe --train shards/demo --data shards/held_out --attribute colour",
     "ivjax eval runs/tuned --suite classify --data k400/test.csv --videos k400 --clips 4 --crops 3",
+    "ivjax eval runs/chat --suite mcqa --data MVBench/json --videos MVBench/video --out mvbench.json",
 )
 
 
@@ -18,7 +19,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     about = (
         "Test a model without training it further: retrieval, multiple choice, zero-shot recognition, a "
-        "linear probe of its features, classes from several views."
+        "linear probe of its features, classes from several views, questions to a dialogue model."
     )
     parser = add_command(commands, "eval", about, "\n  ".join(_EXAMPLES))
     parser.add_argument(
@@ -57,6 +58,7 @@ def _eval(options: argparse.Namespace) -> int:
     from ivjax.evals.running import run_on_weights
 
     data = EvalData(options.data, options.kind, options.videos, dict(options.set))
+    suite = suite.beside(options.out) if options.out else suite
     first = join_job(options)
     result = run_on_weights(
         suite, data, options.weights, options.preset, options.tokenizer, options.fsdp, note

@@ -25,6 +25,7 @@ class Result:
         metrics: percentages or ranks.
         broken: clips that could not be scored.
         by_class: number, name, clips and top-1 accuracy in percent of each class of the test set.
+        by_group: questions and metrics of each part of the test set: `by` says what of, `name` which one.
     """
 
     suite: str
@@ -32,6 +33,7 @@ class Result:
     metrics: Mapping[str, float]
     broken: tuple[UnscoredClip, ...] = ()
     by_class: tuple[Mapping[str, Any], ...] = ()
+    by_group: tuple[Mapping[str, Any], ...] = ()
 
     def json(self) -> str:
         """Returns the result as it is stored."""
@@ -49,7 +51,8 @@ class Result:
         facts = {"suite": self.suite, **self.protocol, "broken clips": len(self.broken)}
         width = max(map(len, facts))
         lines = [f"{name:{width}}  {_written(value)}" for name, value in facts.items()]
-        return "\n".join([*lines, "", *_metric_lines(self.metrics), *_class_lines(self.by_class)])
+        groups = _group_lines(self.by_group)
+        return "\n".join([*lines, "", *_metric_lines(self.metrics), *_class_lines(self.by_class), *groups])
 
 
 def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any]:
@@ -98,6 +101,19 @@ def _class_lines(classes: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{name:{width}}{one['clips']:8}{one['top1']:8.2f}" for name, one in zip(names, shown, strict=True)
     ]
     return ["", f"{title:{width}}{'clips':>8}{'top1':>8}", *lines]
+
+
+def _group_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table for each thing that the test set is told apart by."""
+    lines: list[str] = []
+    for kind in dict.fromkeys(group["by"] for group in groups):
+        rows = [group for group in groups if group["by"] == kind]
+        columns = [name for name in rows[0] if name not in ("by", "name")]
+        title = f"by {kind}"
+        width = max(len(title), *(len(str(row["name"])) for row in rows))
+        lines += ["", f"{title:{width}}" + "".join(f"{name.replace('_', ' '):>14}" for name in columns)]
+        lines += [f"{row['name']:{width}}" + "".join(f"{row[name]:14,}" for name in columns) for row in rows]
+    return lines
 
 
 def _written(value: Any) -> str:

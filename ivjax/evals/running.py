@@ -13,7 +13,7 @@ from ivjax.data_pipelines.load.classes_in_use import classes_in_use
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel
 from ivjax.evals.hosts import Hosts
-from ivjax.evals.items import EvalData, open_items
+from ivjax.evals.items import EvalData
 from ivjax.evals.own_frames import OwnFrames, Reading, own_frames, own_frames_of
 from ivjax.evals.result import Result
 from ivjax.evals.suites.suite import EvalSuite
@@ -77,12 +77,13 @@ def run_on_model(
         classes: the class names that the run knows, in the order of their numbers.
     """
     _check_sources(suite, data, model.hosts)
-    reading: Reading = suite.reading(own, model.frames)
+    reading: Reading | None = suite.reading(own, model.frames)
     setting: Setting[Any] = Setting(
         encoder=model,
         data=data if suite.limit is None else dataclasses.replace(data, limit=suite.limit),
         weights=name,
-        clips=suite.clips,
+        # Suites that read videos whole have no clips.
+        clips=getattr(suite, "clips", 1),
         batch=model.rows,
         broken=suite.broken,
         hosts=model.hosts,
@@ -90,7 +91,8 @@ def run_on_model(
         classes=classes,
         say=say if jax.process_index() == 0 else lambda line: None,
     )
-    setting.say(str(reading))
+    if reading is not None:
+        setting.say(str(reading))
     result: Result = suite.score(setting)
     return result
 
@@ -106,7 +108,7 @@ def _check_sources(suite: EvalSuite, data: EvalData, hosts: Hosts) -> None:
     problem = ""
     try:
         for path in suite.sources(data.path):
-            open_items(dataclasses.replace(data, path=path, limit=1))
+            suite.check_source(dataclasses.replace(data, path=path, limit=1))
     except UserError as error:
         problem = str(error)
     if problems := list(filter(None, hosts.gather(problem))):

@@ -14,7 +14,7 @@ from ivjax.errors import UserError
 from ivjax.evals.suites import SUITES, EvalSuite, LinearProbe, MultipleChoice, Retrieval, ViewClassification
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.evals.suites.flags import add_suite_flags, suite_asked
-from ivjax.evals.suites.suite import PAIRS
+from ivjax.evals.suites.suite import PAIRS, ClipSuite
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.experiment.run_options import EvalRun
 from tests.evals.fakes import TableEncoder, annotated, setting
@@ -22,7 +22,7 @@ from tests.train.processes import ROOT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alignment(EvalSuite):
+class Alignment(ClipSuite):
     """A suite in one file: the mean cosine of each clip and its first caption."""
 
     name = "alignment"
@@ -97,7 +97,7 @@ def test_every_flag_is_explained_and_shows_who_has_it():
     told = parser.format_help()
     assert all(suite.about.split(":")[0] in " ".join(told.split()) for suite in SUITES.values())
     groups = [line.rstrip(":") for line in told.splitlines() if line.endswith(":")]
-    assert {"all suites", "retrieval, choice", "retrieval, zeroshot", "classify"} <= set(groups)
+    assert {"all suites", "retrieval, choice, mcqa", "retrieval, zeroshot", "classify"} <= set(groups)
 
 
 def test_every_eval_command_of_the_docs_and_configs_asks_for_a_suite():

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-from ivjax.data_pipelines.sources.benchmarks.asked import KIND, SEVERAL, Asked
+from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND, SEVERAL, ListedQuestion
 from ivjax.data_pipelines.sources.choices import parted
 from ivjax.data_pipelines.sources.tables import Record
 
-Layout = Literal["mvbench", "videomme", "perception_test", "longvideobench", "mlvu", "lvbench"]
+# whose columns the rows of a multiple-choice test have
+QuestionLayout = Literal["mvbench", "videomme", "perception_test", "longvideobench", "mlvu", "lvbench"]
 
 # Where the videos of MVBench's tasks lie below its folder `video`, by the name of the task's file.
 _MVBENCH = {
@@ -35,10 +36,10 @@ _MVBENCH = {
 _MOST_OPTIONS = 26
 
 
-def mvbench(record: Record, task: str, number: int) -> Iterator[Asked]:
+def mvbench(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
     """Yields the question of a row of a task's file; start and end are what the video is trimmed to."""
     video = _words(record, "video")
-    yield Asked(
+    yield ListedQuestion(
         f"{task}/{number}",
         (f"{_MVBENCH.get(task, task)}/{video}", f"{task}/{video}", video),
         _words(record, "question"),
@@ -49,10 +50,10 @@ def mvbench(record: Record, task: str, number: int) -> Iterator[Asked]:
     )
 
 
-def videomme(record: Record, task: str, number: int) -> Iterator[Asked]:
+def videomme(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
     """Yields the question of a row; `duration` is short, medium or long."""
     name = _words(record, "videoID") or _words(record, "video_id")
-    yield Asked(
+    yield ListedQuestion(
         _words(record, "question_id") or f"{name}-{number}",
         (f"{name}.mp4", f"data/{name}.mp4"),
         _words(record, "question"),
@@ -63,7 +64,7 @@ def videomme(record: Record, task: str, number: int) -> Iterator[Asked]:
     )
 
 
-def perception_test(record: Record, task: str, number: int) -> Iterator[Asked]:
+def perception_test(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
     """Yields the questions of a row: of one with `mc_question`, which has all of a video, or of a table's."""
     if "mc_question" in record:
         video = str(record["metadata"]["video_id"])
@@ -74,8 +75,8 @@ def perception_test(record: Record, task: str, number: int) -> Iterator[Asked]:
         yield _perception(record, video, f"{video}/{record.get('question_id', number)}")
 
 
-def _perception(record: Record, video: str, id: str) -> Asked:
-    return Asked(
+def _perception(record: Record, video: str, id: str) -> ListedQuestion:
+    return ListedQuestion(
         id,
         (f"{video}.mp4", f"videos/{video}.mp4"),
         _words(record, "question"),
@@ -86,7 +87,7 @@ def _perception(record: Record, video: str, id: str) -> Asked:
     )
 
 
-def longvideobench(record: Record, task: str, number: int) -> Iterator[Asked]:
+def longvideobench(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
     """Yields the question of a row, whose options are `candidates`, or option0, option1, ... of a table."""
     columns = (record.get(f"option{place}") for place in range(_MOST_OPTIONS))
     options = record.get("candidates") or [text for text in columns if text not in (None, "N/A")]
@@ -94,7 +95,7 @@ def longvideobench(record: Record, task: str, number: int) -> Iterator[Asked]:
     attributes = _given(record, {KIND: "question_category", "topic": "topic_category"})
     if record.get("duration_group") is not None:
         attributes["duration"] = f"{record['duration_group']} s"
-    yield Asked(
+    yield ListedQuestion(
         _words(record, "id") or f"{path}#{number}",
         (path, f"videos/{path}"),
         _words(record, "question"),
@@ -105,12 +106,12 @@ def longvideobench(record: Record, task: str, number: int) -> Iterator[Asked]:
     )
 
 
-def mlvu(record: Record, task: str, number: int) -> Iterator[Asked]:
+def mlvu(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
     """Yields the question of a row; a task's videos lie in the folder of the task."""
     video = _words(record, "video") or _words(record, "video_name")
     kind = _words(record, "question_type") or _words(record, "task_type") or task
     text, inside = parted(_words(record, "question"))
-    yield Asked(
+    yield ListedQuestion(
         f"{kind}/{number}",
         (f"{task}/{video}", f"{kind}/{video}", video, f"video/{video}"),
         text,
@@ -121,14 +122,14 @@ def mlvu(record: Record, task: str, number: int) -> Iterator[Asked]:
     )
 
 
-def lvbench(record: Record, task: str, number: int) -> Iterator[Asked]:
+def lvbench(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
     """Yields the questions of a video. Options stand in the question, which may be of several kinds."""
     video = str(record["key"])
     for asked in record["qa"]:
         text, options = parted(_words(asked, "question"))
         kinds = asked.get("question_type") or []
         kinds = [kinds] if isinstance(kinds, str) else kinds
-        yield Asked(
+        yield ListedQuestion(
             f"{video}/{asked.get('uid')}",
             (f"{video}.mp4", f"videos/{video}.mp4"),
             text,
@@ -139,7 +140,7 @@ def lvbench(record: Record, task: str, number: int) -> Iterator[Asked]:
         )
 
 
-LAYOUTS: Mapping[Layout, Callable[[Record, str, int], Iterator[Asked]]] = {
+LAYOUTS: Mapping[QuestionLayout, Callable[[Record, str, int], Iterator[ListedQuestion]]] = {
     "mvbench": mvbench,
     "videomme": videomme,
     "perception_test": perception_test,
@@ -149,7 +150,7 @@ LAYOUTS: Mapping[Layout, Callable[[Record, str, int], Iterator[Asked]]] = {
 }
 
 
-def layout_of(record: Record) -> Layout | None:
+def layout_of(record: Record) -> QuestionLayout | None:
     """Returns the test set that a row is of, by its columns; None if it is of none."""
     names = set(record)
     if {"videoID", "options"} <= names:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ivjax.data_pipelines.sources.benchmarks.asked import KIND
+from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND
 from ivjax.data_pipelines.sources.convert import convert
 from ivjax.data_pipelines.sources.media import VideoFolder
 from ivjax.data_pipelines.sources.row import BadRow, RowError, SourceRow

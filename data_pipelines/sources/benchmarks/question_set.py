@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ivjax.data_pipelines.sources.benchmarks.asked import Asked
-from ivjax.data_pipelines.sources.benchmarks.layouts import LAYOUTS, Layout
+from ivjax.data_pipelines.sources.benchmarks.layouts import LAYOUTS, QuestionLayout
+from ivjax.data_pipelines.sources.benchmarks.listed_question import ListedQuestion
 from ivjax.data_pipelines.sources.choices import lettered
 from ivjax.data_pipelines.sources.columns import times_of
 from ivjax.data_pipelines.sources.convert import convert
@@ -30,14 +30,14 @@ class QuestionSet:
 
     table: Path
     root: Path
-    layout: Layout = "mvbench"
+    layout: QuestionLayout = "mvbench"
     fps: float | None = 3.0
 
     def __iter__(self) -> Iterator[SourceRow | BadRow]:
         for table in task_files(self.table) if self.table.is_dir() else [self.table]:
             yield from convert(self._asked(table), lambda asked: [self._row(asked)])
 
-    def _asked(self, table: Path) -> Iterator[tuple[str, Asked] | BadRow]:
+    def _asked(self, table: Path) -> Iterator[tuple[str, ListedQuestion] | BadRow]:
         read = LAYOUTS[self.layout]
         for number, found in enumerate(_records(table)):
             if isinstance(found, BadRow):
@@ -50,7 +50,7 @@ class QuestionSet:
                 reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
                 yield BadRow(where, reason)
 
-    def _row(self, asked: Asked) -> SourceRow:
+    def _row(self, asked: ListedQuestion) -> SourceRow:
         choice = lettered(asked.text, asked.options, asked.answer)
         file, media = existing_media(self.root, self._place(asked), self.fps)
         start, end = times_of(asked.times)
@@ -66,7 +66,7 @@ class QuestionSet:
             frame_rate=self.fps if Path(file).is_dir() else None,
         )
 
-    def _place(self, asked: Asked) -> str:
+    def _place(self, asked: ListedQuestion) -> str:
         for place in asked.places:
             if (self.root / place).exists():
                 return place

@@ -5,8 +5,7 @@ import string
 from collections.abc import Sequence
 from typing import Literal
 
-Extraction = Literal["strict", "lenient"]
-Rule = Literal["first_word", "lone_letter", "any_letter"]  # the originals' lenient rules
+ReplyRule = Literal["first_word", "lone_letter", "any_letter"]  # the originals' lenient rules
 
 _STRICT = re.compile(r"^\(?([A-Z])\)?[.:]?(?:\s+(.*))?$", re.DOTALL)
 _LETTER_AND_DOT = re.compile(r"^([A-E])\.\s*(.+)$", re.IGNORECASE)
@@ -42,7 +41,7 @@ def strict_choice(reply: str, options: Sequence[str]) -> int | None:
     return next((number for number, option in enumerate(options) if _same(said, option)), None)
 
 
-def is_right(rule: Rule, reply: str, options: Sequence[str], answer: int) -> bool:
+def is_right(rule: ReplyRule, reply: str, options: Sequence[str], answer: int) -> bool:
     """Whether an original would count a reply as the option number `answer`."""
     if rule == "first_word":
         return right_by_first_word(reply, f"({letter_of(answer)}) {options[answer]}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ivjax.errors import UserError, nearest
-from ivjax.evals.dialogue.letters import Rule
+from ivjax.evals.dialogue.letters import ReplyRule
 
 _BEST_OPTION = "\nOnly give the best option."
 _DIRECTLY = "Answer with the option's letter from the given choices directly."
@@ -42,7 +42,7 @@ class ChoiceProtocol:
 
     about: str
     wording: Callable[[str, Sequence[str]], Wording]
-    rule: Rule
+    rule: ReplyRule
     letters: str = "({})"
     groups: tuple[str, ...] = ("question",)
     mean_of: str = ""

@@ -12,24 +12,24 @@ _TIME = r"(?:(\d+):)?(?:(\d+):)?(\d+(?:\.\d+)?)"
 _STRICT = re.compile(rf"(?<![\d.:]){_TIME}\s*(?:s|seconds)?\s*(?:-|to|and)\s*{_TIME}(?![\d:])", re.IGNORECASE)
 
 
-class Span(NamedTuple):
+class TimeSpan(NamedTuple):
     """Seconds from `start` to `end`."""
 
     start: float
     end: float
 
 
-def strict_span(reply: str) -> Span | None:
+def strict_span(reply: str) -> TimeSpan | None:
     """Returns the only span of a reply, such as `3.5 - 8 seconds` or `from 0:10 to 1:05`; None if unclear.
 
     A reply with two different spans, or with one that does not run forwards, names none.
     """
-    found = {Span(_seconds(match[:3]), _seconds(match[3:])) for match in _STRICT.findall(reply)}
+    found = {TimeSpan(_seconds(match[:3]), _seconds(match[3:])) for match in _STRICT.findall(reply)}
     span = found.pop() if len(found) == 1 else None
     return span if span is not None and span.start < span.end else None
 
 
-def lenient_span(reply: str) -> Span | None:
+def lenient_span(reply: str) -> TimeSpan | None:
     """Returns the span that the originals' script for Charades-STA reads; None if it reads none.
 
     Any `to` counts as a dash, inside words and times as well: 00:00:18 to 00:00:23 is 18 and 0.
@@ -40,10 +40,10 @@ def lenient_span(reply: str) -> Span | None:
         told = [part for part in re.split(r"[!?\n]", said) if any(word in part for word in _KEYWORDS)]
         pairs = _paired([float(match[1]) for part in told if (match := _NUMBER.search(part))])
         pairs = pairs or _paired([_clock(match) for part in told if (match := _CLOCK.search(part))])
-    return Span(*sorted(pairs[0])) if pairs else None
+    return TimeSpan(*sorted(pairs[0])) if pairs else None
 
 
-def overlap(one: Span, other: Span) -> float:
+def overlap(one: TimeSpan, other: TimeSpan) -> float:
     """Returns the seconds in both spans over those from the first start to the last end.
 
     That is the intersection over union where they overlap, and 0 elsewhere.

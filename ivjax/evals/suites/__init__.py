@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ivjax.evals.suites.choice import MultipleChoice
 from ivjax.evals.suites.classify import ViewClassification
+from ivjax.evals.suites.dialogue import VideoQuestions
 from ivjax.evals.suites.probe import LinearProbe
 from ivjax.evals.suites.retrieval import Retrieval
 from ivjax.evals.suites.suite import EvalSuite
@@ -16,6 +17,7 @@ __all__ = [
     "MultipleChoice",
     "Retrieval",
     "EvalSuite",
+    "VideoQuestions",
     "ZeroShot",
 ]
 
@@ -27,5 +29,6 @@ SUITES: Mapping[str, type[EvalSuite]] = {
         ZeroShot,
         LinearProbe,
         ViewClassification,
+        VideoQuestions,
     )
 }

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ivjax.evals.suites.fields import option
-from ivjax.evals.suites.suite import CLASSES, NAMING, EvalSuite
+from ivjax.evals.suites.suite import CLASSES, NAMING, ClipSuite
 from ivjax.experiment import late
 
 Sampling = Literal["kinetics", "ssv2", "ucf"]
@@ -12,7 +12,7 @@ Labels = Literal["one", "several"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewClassification(EvalSuite):
+class ViewClassification(ClipSuite):
     """Softmax of every view of a video, their mean, the class with the most.
 
     Attributes:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ivjax.errors import UserError
@@ -41,13 +42,10 @@ class EvalSuite:
         METRICS: names of all metrics that it may return, so that a misspelt `checkpoint.best` is found at the
             start; empty if they are known only once the suite has run.
         has_tokenizer: whether the model reads texts.
-        clips: equal parts of each video, all of which are read.
         limit: only the first so many clips of the test set (None: all).
         batch: clips at a time, over all devices.
         broken: share of the clips that may be unusable.
         dtype: what the model computes in.
-        preprocessing: `own`: clips are read by the frame rule and the crop of the run that the model comes
-            from, without its draws; those of weight files, and with `suite` all, by the rules of the suite.
     """
 
     # Class variables, so that they are no fields: a stored experiment need not hold them.
@@ -58,18 +56,14 @@ class EvalSuite:
     METRICS: ClassVar[tuple[str, ...]] = ()
     has_tokenizer: ClassVar[bool] = False
 
-    clips: int = option(1, "parts of each video that are seen", metavar="N")
     limit: int | None = option(None, "only the first N clips", metavar="N")
     batch: int = option(32, "clips at a time, over all devices", metavar="N")
     broken: float = option(0.01, "share of the clips that may fail", metavar="SHARE")
     # float32, because ranks of near ties differ in bfloat16.
     dtype: Dtype = option("float32", "what the model computes in")
-    preprocessing: Preprocessing = option(
-        "own", "whose frame rule and crop: a run's own, where weights are those of a run, or the suite's"
-    )
 
     def __post_init__(self) -> None:
-        self.check_at_least_one("clips", "batch", "limit")
+        self.check_at_least_one("batch", "limit")
         self.check_choices()
 
     def run(
@@ -99,14 +93,24 @@ class EvalSuite:
         for path in self.sources(data):
             late.call("ivjax.evals.items", "check_data", path)
 
+    def check_source(self, data: Any) -> None:
+        """Raises UserError if the first clip of an EvalData cannot be opened."""
+        late.call("ivjax.evals.items", "open_items", data)
+
+    def beside(self, out: Path) -> "EvalSuite":
+        """Returns the suite that keeps its unfinished work beside its result, if it keeps any."""
+        return self
+
     def sources(self, data: str) -> tuple[str, ...]:
         """Returns everything that the suite reads clips from; `data` is the test set."""
         return (data,)
 
     def reading(self, own: Any, frames: int) -> Any:
-        """Returns the Reading of clips of `frames` frames for a model whose run reads them by `own`."""
-        own = own if self.preprocessing == "own" else None
-        return late.call("ivjax.evals.own_frames", "reading_of", own, frames, self.clips)
+        """Returns the Reading of clips of `frames` frames for a model whose run reads them by `own`.
+
+        None: the model itself knows how it reads videos.
+        """
+        return None
 
     def score(self, setting: Any) -> Any:
         """Returns the Result of the model and test set of a Setting."""
@@ -129,7 +133,32 @@ class EvalSuite:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureSuite(EvalSuite):
+class ClipSuite(EvalSuite):
+    """A suite that reads clips of a number of frames that the model says.
+
+    Attributes:
+        clips: equal parts of each video, all of which are read.
+        preprocessing: `own`: clips are read by the frame rule and the crop of the run that the model comes
+            from, without its draws; those of weight files, and with `suite` all, by the rules of the suite.
+    """
+
+    clips: int = option(1, "parts of each video that are seen", metavar="N")
+    preprocessing: Preprocessing = option(
+        "own", "whose frame rule and crop: a run's own, where weights are those of a run, or the suite's"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least_one("clips")
+
+    def reading(self, own: Any, frames: int) -> Any:
+        """See EvalSuite."""
+        own = own if self.preprocessing == "own" else None
+        return late.call("ivjax.evals.own_frames", "reading_of", own, frames, self.clips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSuite(ClipSuite):
     """A suite that reads one vector of each clip, from the encoder of any model.
 
     Attributes:
@@ -147,7 +176,7 @@ class FeatureSuite(EvalSuite):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairSuite(EvalSuite):
+class PairSuite(ClipSuite):
     """A suite that compares clips with texts.
 
     Attributes:

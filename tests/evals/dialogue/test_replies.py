@@ -18,7 +18,7 @@ from ivjax.evals.dialogue.prompts import (
     videochat2,
     videomme,
 )
-from ivjax.evals.dialogue.spans import Span, lenient_span, overlap, strict_span
+from ivjax.evals.dialogue.spans import TimeSpan, lenient_span, overlap, strict_span
 from tests.goldens import Golden, close
 
 
@@ -45,7 +45,7 @@ def test_s3_eval_helpers_spans_are_read_and_compared_as_by_the_originals(golden)
     found = [lenient_span(row["pred"]) for row in rows]
     assert [[] if span is None else [list(span)] for span in found] == [row["spans"] for row in rows]
     rows = golden.config["temporal_iou"]
-    ious = [overlap(Span(*row["a"]), Span(*row["b"])) for row in rows]
+    ious = [overlap(TimeSpan(*row["a"]), TimeSpan(*row["b"])) for row in rows]
     assert ious == pytest.approx([row["iou"] for row in rows], abs=1e-12)
     close(ious, golden["outputs/temporal_iou"])
 

@@ -9,7 +9,7 @@ SEVERAL = "; "  # between the kinds of a question that has several
 
 
 @dataclass(frozen=True)
-class Asked:
+class ListedQuestion:
     """A multiple-choice question about a video.
 
     Attributes:

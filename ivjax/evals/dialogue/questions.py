@@ -1,0 +1,196 @@
+"""The questions of a test set, one after the other: of a corpus of conversations, or of annotation files."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ivjax.data_pipelines.sources.choices import parted
+from ivjax.data_pipelines.sources.open_source import open_source
+from ivjax.data_pipelines.sources.recognise import recognise
+from ivjax.data_pipelines.sources.row import NOT_MEDIA, BadRow, SourceRow
+from ivjax.data_pipelines.store.clips import Clips, is_corpus, open_clips
+from ivjax.data_pipelines.store.dialogues import MEDIA_MARK, Dialogue
+from ivjax.data_pipelines.store.records import ClipError, Turn
+from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
+from ivjax.errors import UserError
+from ivjax.evals.items import EvalData, UnscoredClip
+from ivjax.generate.opening import VideoInput
+
+
+@dataclass(frozen=True)
+class MediumOf:
+    """A video or an image that a question is about.
+
+    Attributes:
+        path: its file, or a folder of frames; "" for a clip of a corpus.
+        record: number of the clip in its corpus.
+        start: where the part begins, in seconds (None: where the medium does).
+        end: where the part ends, in seconds (None: where the medium does).
+        frame_rate: how many images of a folder are shown a second.
+    """
+
+    path: str = ""
+    record: int = -1
+    start: float | None = None
+    end: float | None = None
+    frame_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class EvalQuestion:
+    """One question to be answered.
+
+    Attributes:
+        id: names it in results; need not be unique.
+        media: what it is about.
+        text: the question, without its options.
+        answer: the right answer, or the words of the right option.
+        options: the options, in the order of their letters; empty for an open question.
+        system: instruction that the conversation begins with.
+        attributes: whatever else is known of it, by name.
+    """
+
+    id: str
+    media: tuple[MediumOf, ...]
+    text: str
+    answer: str
+    options: tuple[str, ...] = ()
+    system: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def right(self) -> int:
+        """The number of the right option."""
+        return self.options.index(self.answer)
+
+
+class EvalQuestions:
+    """The questions of a test set, in memory; their media are opened when they are asked for.
+
+    Attributes:
+        kind: the format of the annotations; "corpus" for a folder of shards.
+    """
+
+    def __init__(self, data: EvalData):
+        self.kind, self._folder = "corpus", data.path
+        self._clips: Clips | None = None
+        found = _of_corpus(data) if is_corpus(data.path) else self._of_source(data)
+        self._found = list(_first(found, data.limit))
+        if not self._found:
+            raise UserError(f"{data.path} holds no question; name another test set")
+
+    def _of_source(self, data: EvalData) -> Iterator["EvalQuestion | UnscoredClip"]:
+        path = Path(data.path).expanduser()
+        self.kind = data.kind
+        if data.kind == "auto" and path.exists():
+            self.kind = recognise(path, data.options) or data.kind
+        for row in open_source(data.path, data.kind, data.videos, **data.options):
+            if not isinstance(row, BadRow):
+                yield from _of_row(row, data.path)
+            elif row.cause != NOT_MEDIA:
+                yield UnscoredClip(row.where, row.cause, row.reason)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __iter__(self) -> Iterator["EvalQuestion | UnscoredClip"]:
+        return iter(self._found)
+
+    def inputs(self, question: EvalQuestion) -> list[VideoInput]:
+        """Returns the media of a question; raises ClipError for a stored clip that is damaged."""
+        return [self._input(medium) for medium in question.media]
+
+    def _input(self, medium: MediumOf) -> VideoInput:
+        if medium.record < 0:
+            return VideoInput(medium.path, medium.start, medium.end, frame_rate=medium.frame_rate)
+        if self._clips is None:
+            self._clips = open_clips(self._folder)
+        return VideoInput(self._clips[medium.record].payload, medium.start, medium.end)
+
+
+def open_questions(data: EvalData) -> EvalQuestions:
+    """Returns the questions of a test set, of which there must be some."""
+    return EvalQuestions(data)
+
+
+def check_questions(path: str) -> None:
+    """Raises UserError if a test set is not there, or holds no questions."""
+    open_questions(EvalData(path, limit=1))
+
+
+def questions_in(
+    id: str, turns: Sequence[Turn], media: tuple[MediumOf, ...], attributes: Mapping[str, str]
+) -> Iterator[EvalQuestion]:
+    """Yields each question of a conversation with its answer, as if nothing had been said before it."""
+    system = next((turn.text for turn in turns if turn.role == "system"), "")
+    talk = [turn for turn in turns if turn.role != "system"]
+    pairs = [
+        (asked.text, told.text)
+        for asked, told in zip(talk, talk[1:], strict=False)
+        if (asked.role, told.role) == ("user", "assistant") and told.text
+    ]
+    for number, (asked, told) in enumerate(pairs, 1):
+        text, options = parted(asked.replace(MEDIA_MARK, "").strip())
+        answer = told if not options else _option_of(told, options)
+        name = id if len(pairs) == 1 else f"{id}/{number}"
+        if answer is not None:
+            yield EvalQuestion(name, media, text, answer, options, system, attributes)
+
+
+def _option_of(told: str, options: Sequence[str]) -> str | None:
+    """Returns the words of the option that an answer such as `(B) red` names; None if it names none."""
+    from ivjax.evals.dialogue.letters import strict_choice
+
+    place = strict_choice(told, options)
+    return None if place is None else options[place]
+
+
+def _of_row(row: SourceRow, path: str) -> Iterator[EvalQuestion]:
+    if not row.conversation:
+        raise UserError(
+            f"{path} has no questions; name a list with questions and answers, conversations or QA, or a "
+            "public test"
+        )
+    first = MediumOf(row.path, -1, row.start, row.end, row.frame_rate)
+    more = tuple(MediumOf(other) for other in row.more)
+    yield from questions_in(row.id, row.conversation, (first, *more), row.attributes)
+
+
+def _of_corpus(data: EvalData) -> Iterator[EvalQuestion | UnscoredClip]:
+    if data.kind != "auto" or data.videos is not None or data.options:
+        raise UserError(
+            f"{data.path} is a corpus, which holds its videos; leave out the kind, folder and options"
+        )
+    stored = StoredDialogues(data.path)
+    try:
+        for number in range(len(stored)):
+            try:
+                dialogue = stored[number]
+            except ClipError as error:
+                shard, record = stored.place(number)
+                yield UnscoredClip(f"{shard} record {record}", error.cause, error.detail)
+                continue
+            yield from questions_in(dialogue.id, dialogue.turns, _media_of(dialogue), dialogue.attributes)
+    finally:
+        stored.close()
+
+
+def _media_of(dialogue: Dialogue) -> tuple[MediumOf, ...]:
+    """Returns the parts of stored clips in seconds; images, and clips that are meant whole, without."""
+    return tuple(
+        MediumOf(
+            record=part.record,
+            start=part.first / part.fps if part.fps and part.first else None,
+            end=part.stop / part.fps if part.fps else None,
+        )
+        for part in dialogue.media
+    )
+
+
+def _first(
+    found: Iterator[EvalQuestion | UnscoredClip], limit: int | None
+) -> Iterator[EvalQuestion | UnscoredClip]:
+    for number, each in enumerate(found):
+        if number == limit:
+            return
+        yield each

@@ -1,0 +1,154 @@
+"""Multiple choice about videos: what replies and likelihoods count for, by kind, strictly and leniently."""
+
+import json
+
+import pytest
+
+from ivjax.errors import UserError
+from ivjax.evals.dialogue.choosing import score
+from ivjax.evals.suites import SUITES, VideoQuestions
+from tests.evals.dialogue.fakes import asking, model_of
+from tests.evals.fakes import annotated
+
+QUESTIONS = [
+    ("0.mp4", "What colour is it?", ["red", "green", "blue", "grey"], "C", "colour"),
+    ("0.mp4", "What comes first?", ["a cross", "a star"], "A", "order"),
+    ("1.mp4", "What colour is it?", ["red", "green", "blue", "grey"], "A", "colour"),
+    ("2.mp4", "What comes last?", ["a cross", "a star"], "B", "order"),
+]
+
+
+def rows():
+    names = ("video", "question", "options", "answer", "type")
+    return [dict(zip(names, question, strict=True)) for question in QUESTIONS]
+
+
+def replies(*said):
+    """Replies by the order of QUESTIONS."""
+    known = {
+        (video.removesuffix(".mp4"), text): one
+        for (video, text, *_), one in zip(QUESTIONS, said, strict=True)
+    }
+    return lambda name, words: next(
+        one for (video, text), one in known.items() if video == name and text in words
+    )
+
+
+def test_accuracies_of_all_and_of_each_kind_stand_beside_chance(tmp_path):
+    model = model_of(replies("(C) blue", "(B) a star", "A", "B."))
+    result = score(asking(model, annotated(tmp_path, rows())), VideoQuestions())
+    assert result.metrics["accuracy"] == 75.0 and result.metrics["chance"] == 37.5
+    assert result.metrics["times_chance"] == 2.0 and result.metrics["unclear"] == 0.0
+    kinds = {group["name"]: group for group in result.by_group}
+    assert kinds["colour"] == {
+        **{"by": "question", "name": "colour", "questions": 2},
+        **{"accuracy": 100.0, "chance": 25.0, "times_chance": 4.0},
+    }
+    assert (kinds["order"]["accuracy"], kinds["order"]["times_chance"]) == (50.0, 1.0)
+    assert json.loads(result.json())["by_group"][0]["name"] == "colour"
+    assert "by question" in result.table() and "colour" in result.table()
+    # A video is watched once for the questions that follow each other about it.
+    assert model.answerer.watched == ["0", "1", "2"]
+    assert model.answerer.prompts[0][1] == "What colour is it?\n(A) red\n(B) green\n(C) blue\n(D) grey"
+
+
+def test_strict_and_lenient_figures_stand_side_by_side_and_the_result_says_which_counts(tmp_path):
+    path = annotated(tmp_path, rows())
+    said = replies("The answer is C", "A cross, I think", "", "it is a star")
+    strict = score(asking(model_of(said), path), VideoQuestions())
+    lenient = score(asking(model_of(said), path), VideoQuestions(extraction="lenient"))
+    assert (
+        strict.metrics["accuracy"] == strict.metrics["strict"] == 0.0 and strict.metrics["unclear"] == 100.0
+    )
+    # The empty reply is left out of the mean, and the article counts as answer A: once rightly.
+    assert lenient.metrics["accuracy"] == lenient.metrics["lenient"] == 66.67
+    assert strict.metrics["lenient"] == 66.67 and lenient.metrics["strict"] == 0.0
+    assert strict.protocol["extraction"].startswith("strict: ")
+    assert lenient.protocol["extraction"].startswith("lenient: the first letter")
+
+
+def test_videochat2_reads_the_first_word_behind_its_bracket(tmp_path):
+    said = replies("C) blue\nBecause", "", "B) green", "B")
+    model = model_of(said)
+    result = score(asking(model, annotated(tmp_path, rows())), VideoQuestions(protocol="videochat2"))
+    assert result.metrics["lenient"] == 75.0  # nothing behind the bracket is right
+    assert result.metrics["strict"] == result.metrics["mean_of_kinds"] == 50.0
+    assert (
+        model.answerer.prompts[0][2] == "Best option:(" and "Carefully watch" in model.answerer.prompts[0][1]
+    )
+
+
+def test_the_likeliest_letter_is_the_answer(tmp_path):
+    model = model_of(replies("(C)", "(B)", "(A)", "(B)"), by="likelihood")
+    result = score(asking(model, annotated(tmp_path, rows())), VideoQuestions())
+    assert result.metrics == {"accuracy": 75.0, "chance": 37.5, "times_chance": 2.0}
+    assert result.protocol["answers by"] == "likelihood of the letters"
+    generated = score(asking(model, annotated(tmp_path, rows())), VideoQuestions(by="generation"))
+    assert generated.protocol["answers by"] == "greedy generation"
+
+
+def test_open_questions_count_by_exact_match(tmp_path):
+    asked = [
+        {"video": "0.mp4", "question": "Who?", "answer": "a man"},
+        {"video": "1.mp4", "question": "Who?", "answer": "x"},
+    ]
+    result = score(
+        asking(model_of(lambda name, words: " A man. "), annotated(tmp_path, asked)), VideoQuestions()
+    )
+    assert result.metrics == {"exact": 50.0}
+
+
+def test_only_some_kinds_are_asked_and_a_kind_that_is_not_there_is_named(tmp_path):
+    path, model = annotated(tmp_path, rows()), model_of(replies("C", "A", "A", "B"))
+    result = score(asking(model, path), VideoQuestions(only=("order",)))
+    assert result.metrics["accuracy"] == 100.0 and len(model.answerer.prompts) == 2
+    with pytest.raises(UserError, match="no question is of the kind 'motion'; they are colour, order"):
+        score(asking(model, path), VideoQuestions(only=("motion",)))
+
+
+def test_questions_that_cannot_be_asked_are_listed_with_their_reasons(tmp_path):
+    path = annotated(tmp_path, [*rows(), {**rows()[0], "video": "broken.mp4"}])
+    wrong = [*rows(), {**rows()[0], "video": "broken.mp4"}, {**rows()[0], "video": "gone.mp4"}]
+    wrong += [{**rows()[0], "options": "red or green"}, {**rows()[0], "answer": "E"}]
+    path.write_text(json.dumps(wrong))
+    result = score(asking(model_of(replies("C", "A", "A", "B")), path), VideoQuestions())
+    assert result.metrics["accuracy"] == 100.0
+    causes = {clip.cause: clip.detail for clip in result.broken}
+    assert set(causes) == {"shorter than a clip", "missing media", "choices without letters", "no answer"}
+    assert causes["missing media"].endswith("gone.mp4 does not exist")
+    setting = asking(model_of(replies("C", "A", "A", "B")), path)
+    with pytest.raises(
+        UserError, match="4 of 8 clips cannot be scored, more than the allowed share of 1.00%"
+    ):
+        score(setting.__class__(setting.encoder, setting.data, say=setting.say), VideoQuestions())
+
+
+def test_an_interrupted_test_goes_on_from_its_answers_and_refuses_those_of_another(tmp_path):
+    path, file = annotated(tmp_path, rows()), tmp_path / "answers.jsonl"
+    suite = VideoQuestions(answers=str(file))
+    said = replies("(C) blue", "(B) a star", "A", "B.")
+
+    def interrupted(name, words):
+        if name == "1":
+            raise KeyboardInterrupt
+        return said(name, words)
+
+    with pytest.raises(KeyboardInterrupt):
+        score(asking(model_of(interrupted), path), suite)
+    with file.open("a") as cut:
+        cut.write('{"place": 2, "answ')  # what a kill in the middle of a line leaves
+    model = model_of(said)
+    result = score(asking(model, path), suite)
+    assert [name for name, *_ in model.answerer.prompts] == ["1", "2"]
+    whole = score(asking(model_of(said), path), VideoQuestions())
+    assert result.metrics == whole.metrics
+    with pytest.raises(UserError, match="answers.jsonl holds the answers of another test, model or option"):
+        score(asking(model_of(said, stamp="2"), path), suite)
+
+
+def test_the_suite_keeps_its_answers_beside_the_result(tmp_path):
+    suite = SUITES["mcqa"]()
+    assert suite.beside(tmp_path / "r.json").answers == str(tmp_path / "r.answers.jsonl")
+    assert VideoQuestions(answers="x").beside(tmp_path / "r.json").answers == "x"
+    with pytest.raises(UserError, match="there is no protocol 'mvbenhc'"):
+        VideoQuestions(protocol="mvbenhc")
