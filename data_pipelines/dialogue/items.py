@@ -82,6 +82,31 @@ def encode(
     return whole._replace(learned=whole.learned | (np.isin(whole.ids, everywhere) & (whole.places < 0)))
 
 
+def count(items: Iterable[StyleItem], tokenizer: LanguageTokenizer) -> int:
+    """Returns the number of tokens of a conversation, which `encode` would give it, without any arrays."""
+    return sum(_length(run, tokenizer) for run in _runs(items))
+
+
+def _length(run: Sequence[StyleItem], tokenizer: Any) -> int:
+    first = run[0]
+    if isinstance(first, Slots):
+        return len(first.places)
+    if isinstance(first, Opening):
+        return len(tokenizer.opening)
+    if isinstance(first, SpecialToken | Ending):
+        return 1
+    texts = tuple(item.text for item in run if isinstance(item, Words))
+    if sum(map(len, texts)) > _SHORT:
+        return sum(_joined(texts, tokenizer)[1])
+    return _remembered_length(tokenizer, texts)
+
+
+# Frames have the same few words before them in every conversation.
+@functools.lru_cache(maxsize=8192)
+def _remembered_length(tokenizer: Any, texts: tuple[str, ...]) -> int:
+    return sum(_joined(texts, tokenizer)[1])
+
+
 def _runs(items: Iterable[StyleItem]) -> list[list[StyleItem]]:
     """Returns items in runs: a text with the ones that are joined to it, anything else alone."""
     runs: list[list[StyleItem]] = []

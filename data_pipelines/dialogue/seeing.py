@@ -54,7 +54,8 @@ class MediaView(NamedTuple):
         """Seconds of the frames, from the beginning of the part."""
         if not self.part.fps:
             return ()
-        return tuple((int(frame) - self.part.first) / self.part.fps for frame in self.frames)
+        seconds: list[float] = ((self.frames - self.part.first) / self.part.fps).tolist()
+        return tuple(seconds)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ivjax.data_pipelines.dialogue.items import DialogueTokens, StyleItem, Words, encode
+from ivjax.data_pipelines.dialogue.items import DialogueTokens, StyleItem, Words, count, encode
 from ivjax.data_pipelines.store.dialogues import MEDIA_MARK
 from ivjax.data_pipelines.store.records import MediaKind, Turn
 from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer
@@ -91,6 +91,10 @@ class Style(Protocol):
     ) -> DialogueTokens:
         """Returns the arrays of a conversation."""
         return encode(self.items(turns, media), tokenizer, self.always)
+
+    def count(self, turns: Sequence[Turn], media: Sequence[SeenMedia], tokenizer: LanguageTokenizer) -> int:
+        """Returns how many tokens `encode` makes of a conversation."""
+        return count(self.items(turns, media), tokenizer)
 
 
 def instruction_of(turns: Sequence[Turn]) -> str:

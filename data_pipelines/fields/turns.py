@@ -1,14 +1,15 @@
 """The field of conversations: words, what of them is learned, and the clips that they are about."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from ivjax.data_pipelines.dialogue.items import DialogueTokens
 from ivjax.data_pipelines.dialogue.packing import TalkSize
 from ivjax.data_pipelines.dialogue.seeing import ClipForm, MediaView, Seeing
-from ivjax.data_pipelines.dialogue.style import Style, spoken
+from ivjax.data_pipelines.dialogue.style import SeenMedia, Style, spoken
 from ivjax.data_pipelines.fields.conversation_field import Conversation, OpenMedia
 from ivjax.data_pipelines.fields.conversation_row import PADDING, write_row
 from ivjax.data_pipelines.fields.field import ArraySpec, RowDraw
@@ -16,6 +17,8 @@ from ivjax.data_pipelines.store.dialogues import Dialogue
 from ivjax.data_pipelines.store.records import ClipError, Turn
 from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer, Tokenizer
 from ivjax.errors import UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,13 @@ class Turns:
     def measure(self, dialogue: Dialogue, form: ClipForm) -> TalkSize:
         """Returns the most room that a conversation may take; raises ClipError for one that is no use."""
         views = self._views(dialogue, form)
-        words = self._encode(dialogue.turns, views)
+        # Counted and not encoded: a start measures all conversations, of thousands of tokens each.
+        tokens = self._written(self.style.count, dialogue.turns, views)
         # Times of frames that are drawn anew may be longer in words by a digit each.
         drawn = self.style.writes_times and self.seeing.for_tests().rule != self.seeing.rule
         slack = sum(len(view.times) for view in views) if drawn else 0
         clips, images = sum(view.clips for view in views), sum(view.images for view in views)
-        return TalkSize(len(words.ids) + slack, clips, images)
+        return TalkSize(tokens + slack, clips, images)
 
     def learned(self, dialogue: Dialogue, form: ClipForm, length: int) -> tuple[int, int]:
         """Returns how many tokens of a conversation are learned, and how many of its first `length`."""
@@ -120,10 +124,18 @@ class Turns:
         )
 
     def _encode(self, turns: Sequence[Turn], views: Sequence[MediaView]) -> DialogueTokens:
+        return self._written(self.style.encode, turns, views)
+
+    def _written(
+        self,
+        write: Callable[[Sequence[Turn], Sequence[SeenMedia], LanguageTokenizer], T],
+        turns: Sequence[Turn],
+        views: Sequence[MediaView],
+    ) -> T:
         if not any(turn.role == "assistant" and turn.text for turn in turns):
             raise ClipError("no answer", "the conversation has no answer")
         try:
-            return self.style.encode(turns, self.seeing.tokens(views), self.tokenizer)
+            return write(turns, self.seeing.tokens(views), self.tokenizer)
         except ValueError as error:
             raise ClipError("wrong marks", str(error)) from None
 

@@ -15,6 +15,7 @@ from ivjax.ops.visual_dropout import (
     logits_to,
     positions_in,
 )
+from tests.goldens import Golden
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,16 @@ def test_spacing_is_that_of_torchs_integer_linspace():
         for kept in range(1, count + 1):
             wanted = torch.linspace(0, count - 1, kept, dtype=torch.long)
             np.testing.assert_array_equal(evenly_spaced(count, kept), wanted)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("fixture", ["s3_sampling_and_keep"])
+def test_spacing_follows_the_fixture(fixture):
+    tables = Golden(fixture).group("outputs/uniform_keep")
+    assert tables
+    for name, places in tables.items():
+        count, kept = map(int, name.split("_"))
+        np.testing.assert_array_equal(evenly_spaced(count, kept), places)
 
 
 def test_spacing_differs_from_a_division_of_integers_where_torch_does():

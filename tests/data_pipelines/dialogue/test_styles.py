@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ivjax.data_pipelines.dialogue.style import SeenMedia
-from ivjax.data_pipelines.dialogue.templates import InternVl
+from ivjax.data_pipelines.dialogue.templates import InternVl, QwenChat
 from ivjax.data_pipelines.dialogue.videochat2 import VideoChat2
 from ivjax.data_pipelines.store.records import Turn
 from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
@@ -25,26 +25,41 @@ def labels(encoded):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("path", ["internvl2_5", "internlm2-chat", "internlm2-chat_slow"])
 @pytest.mark.parametrize("name", [MASKING])
-def test_internvl_conversations_have_the_originals_ids_and_labels(golden, name, path):
-    template, _, slow = path.partition("_slow") if path.endswith("_slow") else (path, "", "")
-    options, common = golden.config[f"internvl/{template}"], golden.config["internvl_common"]
+def test_internvl_conversations_have_the_originals_ids_and_labels(golden, name):
+    outputs = golden.group("outputs/internvl")
+    paths = sorted({key.rpartition("/")[0] for key in outputs})
+    # The slow path tokenises the same conversation otherwise.
+    assert {path.removesuffix("_slow") for path in paths} == {
+        key.removeprefix("internvl/") for key in golden.config if key.startswith("internvl/")
+    }
     added = golden.config["added_token_ids"]
     tokenizer = ChatTokenizer(str(FOLDER / "s3_spm_internlm.model"), added=tuple(added.items()))
+    common = golden.config["internvl_common"]
     frames, each = common["num_frames"], common["tokens_per_frame"]
     video = SeenMedia("video", np.arange(frames * each), frames, seconds=common["duration"])
     roles = {"human": "user", "gpt": "assistant"}
-    turns = [Turn(roles[turn["from"]], turn["value"]) for turn in options["conversation"]]
-    # What the style writes of the video is in the fixture's first question.
-    turns[0] = Turn("user", turns[0].text.rpartition("<image>")[2])
-    encoded = InternVl(template, slow=path.endswith("_slow")).encode(turns, [video], tokenizer)
-    visual = added["<IMG_CONTEXT>"]
-    np.testing.assert_array_equal(
-        np.where(encoded.places >= 0, visual, encoded.ids), golden[f"outputs/internvl/{path}/input_ids"]
-    )
-    np.testing.assert_array_equal(labels(encoded), golden[f"outputs/internvl/{path}/labels"])
-    np.testing.assert_array_equal(encoded.places[encoded.places >= 0], np.arange(frames * each))
+    for path in paths:
+        template = path.removesuffix("_slow")
+        conversation = golden.config[f"internvl/{template}"]["conversation"]
+        turns = [Turn(roles[turn["from"]], turn["value"]) for turn in conversation]
+        # What the style writes of the video is in the fixture's first question.
+        turns[0] = Turn("user", turns[0].text.rpartition("<image>")[2])
+        encoded = InternVl(template, slow=path != template).encode(turns, [video], tokenizer)
+        ids = np.where(encoded.places >= 0, added["<IMG_CONTEXT>"], encoded.ids)
+        np.testing.assert_array_equal(ids, outputs[f"{path}/input_ids"])
+        np.testing.assert_array_equal(labels(encoded), outputs[f"{path}/labels"])
+        np.testing.assert_array_equal(encoded.places[encoded.places >= 0], np.arange(frames * each))
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", [MASKING])
+def test_qwen_conversations_tell_the_times_of_a_video_in_the_originals_words(golden, name):
+    common = golden.config["internvl_common"]
+    video = SeenMedia("video", np.arange(2), common["num_frames"], seconds=common["duration"])
+    asked = [Turn("user", "Who ?"), Turn("assistant", "It jumps .")]
+    texts = [getattr(item, "text", "") for item in QwenChat().items(asked, [video])]
+    assert common["timestamp_text"] in texts
 
 
 def turns_of(pairs):
@@ -60,16 +75,14 @@ def turns_of(pairs):
 def test_videochat2_conversations_have_the_originals_ids_labels_and_embeddings(golden, name, language):
     options = golden.config[f"videochat2/{language}"]
     said = re.search(r"contains (\d+) frames sampled at (.*) seconds", options["time_message"])
-    visual = options["num_visual_tokens"]
-    video = SeenMedia(
-        "video", np.arange(visual), int(said[1]), tuple(float(time) for time in said[2].split(", "))
-    )
-    style = VideoChat2(language, times=True)
+    frames, times = (int(said[1]), tuple(map(float, said[2].split(", ")))) if said else (1, ())
+    video = SeenMedia("video", np.arange(options["num_visual_tokens"]), frames, times)
+    style = VideoChat2(language, times=bool(said))
     tokenizer = ChatTokenizer(str(FOLDER / "s3_spm_llama.model"))
     table = golden[f"inputs/videochat2/{language}/embed_table"]
     for row, pairs in enumerate(options["qa"]):
         turns = turns_of(pairs)
-        encoded = style.encode(turns, [video._replace(frames=int(said[1]))], tokenizer)
+        encoded = style.encode(turns, [video], tokenizer)
         before = golden[f"outputs/videochat2/{language}/sample{row}/ids_before"]
         after = golden[f"outputs/videochat2/{language}/sample{row}/ids_after"]
         placed = np.flatnonzero(encoded.places >= 0)

@@ -131,8 +131,11 @@ def field(seeing, style=None, **options):
 
 def made(turns_field, *media, turns=TALK):
     dialogue = Dialogue("d", media, turns)
-    draw = RowDraw(0, 0, 0)
-    return turns_field.measure(dialogue, FORM), turns_field.make(dialogue, Pictures(), FORM, draw)
+    size = turns_field.measure(dialogue, FORM)
+    talk = turns_field.make(dialogue, Pictures(), FORM, RowDraw(0, 0, 0))
+    # Counted without being encoded, it is as long as it will be.
+    assert size == (len(talk.words.ids), len(talk.clips), len(talk.images))
+    return size, talk
 
 
 def test_a_long_video_has_as_many_frames_as_its_length_asks_for():
