@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 # None of them imports jax at its top: that takes a second, and the help should show at once.
-from ivjax.cli import bench, convert, data, embed, eval, launch, plan, quickstart, search, sweep, train
+from ivjax.cli import bench, chat, convert, data, embed, eval, launch, plan, quickstart, search, sweep, train
 from ivjax.errors import UserError
 from ivjax.version import __version__
 
@@ -32,10 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parses a command line. Overrides may come before and after options, which argparse does not allow."""
+    """Parses a command line. Overrides and words may come before and after options, unlike argparse's."""
     parser = _parser()
     # argparse takes positional arguments from one stretch of the line, and leaves later ones as unknown.
     options, rest = parser.parse_known_args(argv)
+    if hasattr(options, "words") and not any(word.startswith("-") for word in rest):
+        options.words += rest
+        return options
     unknown = [word for word in rest if word.startswith("-") or "=" not in word]
     if unknown or (rest and not hasattr(options, "overrides")):
         hint = "; settings are written path=value, without dashes" if _sets(options, unknown) else ""
@@ -58,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ivjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (quickstart, train, sweep, eval, plan, convert, embed, search, data, bench):
+    for command in (quickstart, train, sweep, eval, chat, plan, convert, embed, search, data, bench):
         command.add(commands)
     # It checks the command line that it sends elsewhere, and is given the parser because it cannot import it.
     launch.add(commands, _parse)

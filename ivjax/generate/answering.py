@@ -1,7 +1,9 @@
 """Answers questions about video files: what `ivjax chat` and the evals of dialogue models stand on."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,9 @@ from ivjax.generate.watching import Watched, Watcher
 from ivjax.models.bridge import Question
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.ops.cut import Params
+from ivjax.progress import Progress, Say
+
+_LONG = 8192  # tokens of a prompt from which on its reading shows progress
 
 
 class AnswerScores(NamedTuple):
@@ -38,6 +43,27 @@ class AnswerScores(NamedTuple):
 
     log_likelihoods: np.ndarray
     tokens: np.ndarray
+
+
+class AnswerFacts(NamedTuple):
+    """How an answer came about.
+
+    Attributes:
+        prompt: tokens of the prompt.
+        reused: how many of them had been read before.
+        new: tokens of the answer, its end token included.
+        seconds: `prefill`, up to the first token, and `generate`, from there on; what is compiled counts.
+    """
+
+    prompt: int
+    reused: int
+    new: int
+    seconds: Mapping[str, float]
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second behind the first one; 0 for an answer of one token."""
+        return (self.new - 1) / self.seconds["generate"] if self.new > 1 else 0.0
 
 
 class ScoreRequest(NamedTuple):
@@ -90,6 +116,7 @@ class Answerer:
             )
         options = options if options.stops else dataclasses.replace(options, stops=tokenizer.stops)
         self.model, self.turns, self.options = model, turns, options
+        self.last: AnswerFacts | None = None  # of the last answer of `stream`
         self._params = params
         self._watcher = Watcher(model, params, seeing, clips)
         self._reader = PromptReader(model, params, options, limit)
@@ -107,8 +134,16 @@ class Answerer:
         """Tokens of the last prompt that had been read before."""
         return self._reader.reused
 
+    def forget(self) -> None:
+        """Frees what was read; the next prompt is read whole."""
+        self._reader.forget()
+
     def watch(
-        self, inputs: Sequence[VideoInput], frames: int | None = None, turns: Sequence[Turn] = ()
+        self,
+        inputs: Sequence[VideoInput],
+        frames: int | None = None,
+        turns: Sequence[Turn] = (),
+        say: Say | None = None,
     ) -> Watched:
         """Returns what the model sees of videos and images, once for all questions about them.
 
@@ -118,10 +153,11 @@ class Answerer:
             inputs: the media, in the order in which the conversation speaks of them.
             frames: frames of each video at most, spread evenly (None: those of the model's own rule).
             turns: what is asked, for a bridge that reads it.
+            say: takes lines about the progress (None: nobody waits).
         """
         words = self.turns.question_words(turns)
         question = None if words is None else Question(*(jnp.asarray(part)[None] for part in words))
-        return self._watcher.watch(inputs, frames, question)
+        return self._watcher.watch(inputs, frames, question, say)
 
     def prompt(self, watched: Watched | None, turns: Sequence[Turn], begin: str = "") -> Prompt:
         """Returns the text that an answer follows: token for token as in training.
@@ -141,17 +177,31 @@ class Answerer:
         tokens = encode(items, self.turns.tokenizer, style.always)
         return Prompt.of(tokens, watched, self.model.size.bridge.out)
 
-    def stream(self, prompt: Prompt, seed: int = 0) -> Iterator[str]:
-        """Yields the answer's text as soon as it is certain; `seed` is that of sampling."""
+    def stream(self, prompt: Prompt, seed: int = 0, say: Say | None = None) -> Iterator[str]:
+        """Yields the answer's text as soon as it is certain, and sets `last`.
+
+        `seed` is that of sampling; `say` takes lines about the progress of reading a long prompt.
+        """
         answer = AnswerText(self.turns.tokenizer.stream(), self.turns.style.ends)
-        for token in self._reader.stream(prompt, seed):
-            gain = answer.end() if token in self.options.stops else answer.add(token)
-            if gain:
-                yield gain
-            if answer.ended:
-                return
+        began, first, count = time.perf_counter(), 0.0, 0
+        with contextlib.ExitStack() as stack:
+            advance = None
+            if say is not None and len(prompt) > _LONG:
+                advance = stack.enter_context(Progress(len(prompt), "tokens", say)).advance
+            tokens = self._reader.stream(prompt, seed, advance)
+            stack.callback(tokens.close)  # gives the cache back, also after an interruption
+            for token in tokens:
+                count += 1
+                first = first or time.perf_counter()
+                gain = answer.end() if token in self.options.stops else answer.add(token)
+                if gain:
+                    yield gain
+                if answer.ended:
+                    break
         if gain := answer.end():
             yield gain
+        seconds = {"prefill": first - began, "generate": time.perf_counter() - first}
+        self.last = AnswerFacts(len(prompt), self.reused, count, seconds)
 
     def generate(self, prompts: Sequence[Prompt], rows: int = 8, seed: int = 0) -> list[str]:
         """Returns the answer to each prompt, `rows` of them at a time, on all devices of a mesh."""

@@ -46,6 +46,16 @@ class VideoInput:
         """What messages call it."""
         return str(self.media) if isinstance(self.media, str | Path) else "the video"
 
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Puts the name into a ClipError that does not have it."""
+        try:
+            yield
+        except ClipError as error:
+            if self.name in error.detail:
+                raise
+            raise ClipError(error.cause, f"{self.name}: {error.detail}") from None
+
 
 class OpenedVideo:
     """A ClipVideo that knows which part of it is asked about, and how long reading has taken.
@@ -56,10 +66,11 @@ class OpenedVideo:
     """
 
     def __init__(self, video: ClipVideo, asked: VideoInput):
-        self._video, self._name = video, asked.name
+        self._video, self._asked = video, asked
         found, first, stop = video.probe, 0, video.probe.frames
         if asked.start is not None or asked.end is not None:
-            first, stop = found.between(asked.start or 0.0, asked.end)
+            with asked.naming():
+                first, stop = found.between(asked.start or 0.0, asked.end)
         still = found.frames == 1 and not found.fps
         kind: Any = "image" if still else "video"
         self.part = MediaPart(0, kind, first, stop, found.fps, found.width, found.height)
@@ -75,11 +86,8 @@ class OpenedVideo:
     ) -> np.ndarray:
         """See ClipVideo."""
         began = time.perf_counter()
-        try:
+        with self._asked.naming():
             pictures = self._video.read(indices, box, size)
-        except ClipError as error:
-            detail = error.detail if self._name in error.detail else f"{self._name}: {error.detail}"
-            raise ClipError(error.cause, detail) from None
         self.seconds += time.perf_counter() - began
         return pictures
 
@@ -103,7 +111,10 @@ def _decoder(media: str | Path | bytes | np.ndarray, frame_rate: float | None) -
     path = Path(media).expanduser()
     if path.is_dir():
         if not frame_rate:
-            raise UserError(f"{media} is a folder; name a video, or say how many of its images are a second")
+            raise UserError(
+                f"{media} is a folder; name a video, or say with --frame-rate how many of its images are "
+                "shown a second"
+            )
         return FrameFolder(str(path), exact(frame_rate))
     if path.is_file():
         return open_video(str(path), path.stat().st_size)

@@ -1,6 +1,6 @@
 """Reads one prompt after the other chunk by chunk; what a prompt shares with the one before is kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -85,17 +85,29 @@ class PromptReader:
         self._length = 0  # of the text that they were turned for
         self.reused = 0  # tokens of the last prompt that need not be read again
 
-    def read(self, prompt: Prompt) -> jax.Array:
-        """Returns logits (1, V) of the token behind a prompt; `reused` says how much of it was known."""
+    def forget(self) -> None:
+        """Frees the cache; the next prompt is read whole."""
+        self._cache, self._keys = None, np.zeros(0, np.int64)
+
+    def read(self, prompt: Prompt, advance: Callable[[int], None] | None = None) -> jax.Array:
+        """Returns logits (1, V) of the token behind a prompt; `reused` says how much of it was known.
+
+        `advance` is told how many tokens have been read since it was called last.
+        """
         self._check(prompt)
         length = len(prompt) + self._options.new
         kept = self._kept(prompt, length)
         self._make_room(length, kept)
         self.reused, self._length = kept, length
+        self._keys = prompt.keys[:kept]
         logits = jnp.zeros(0)
         for start, count in self._pieces(kept, len(prompt)):
+            # One chunk ahead of the device and no more: their embeddings would lie there side by side.
+            logits.block_until_ready()
             logits = self._extend(prompt, start, count, every=False)
-        self._keys = prompt.keys
+            self._keys = prompt.keys[: start + count]
+            if advance is not None:
+                advance(count if start > kept else start + count)
         return logits
 
     def log_likelihood(self, prompt: Prompt, logits: jax.Array, answer: np.ndarray) -> float:
@@ -120,10 +132,12 @@ class PromptReader:
         logs = wide - np.log(np.exp(wide).sum(-1, keepdims=True))
         return float(logs[np.arange(len(answer)), answer].sum())
 
-    def stream(self, prompt: Prompt, seed: int = 0) -> Iterator[int]:
-        """Yields new tokens, the stop token included, while the next one is under way."""
+    def stream(
+        self, prompt: Prompt, seed: int = 0, advance: Callable[[int], None] | None = None
+    ) -> Iterator[int]:
+        """Yields new tokens, the stop token included, while the next one is under way; see `read`."""
         options, model = self._options, self._model.language
-        logits = self.read(prompt)
+        logits = self.read(prompt, advance)
         seen = None
         if options.sampling.repetition_penalty != 1:
             words = prompt.ids[prompt.places == NO_PLACE]
@@ -178,7 +192,7 @@ class PromptReader:
         """Makes a cache that has room for `length` tokens, with what is kept of the one before."""
         chunk = self._options.chunk
         # The last piece of a prompt may be filled up, into slots that are written again later.
-        needed = length + min(chunk, max(_LEAST, 1 << (length - 1).bit_length()))
+        needed = length + max(chunk, _LEAST)
         if self._cache is not None and self._cache.slots >= needed:
             return
         slots = padded_length(needed, chunk)
@@ -189,13 +203,26 @@ class PromptReader:
         self._cache = fresh if self._cache is None else _run_copy(fresh, self._cache)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yields first token and number of the tokens that are read at a time."""
-        for first in range(start, stop, self._options.chunk):
-            yield first, min(self._options.chunk, stop - first)
+        """Yields first token and number of the tokens that are read at a time: whole chunks, then the rest.
+
+        A short rest is read in small pieces, so that there are two programs, whatever lengths are met.
+        """
+        chunk, small = self._options.chunk, self._small
+        while start < stop:
+            rest = stop - start
+            count = min(chunk if rest > chunk // 2 else small, rest)
+            yield start, count
+            start += count
+
+    @property
+    def _small(self) -> int:
+        return max(self._options.chunk // 8, min(_LEAST, self._options.chunk))
 
     def _extend(self, prompt: Prompt, start: int, count: int, every: bool) -> jax.Array:
         """Reads `count` tokens of a prompt; returns logits of the last one (1, V), or of all (1, m, V)."""
-        full = min(self._options.chunk, max(_LEAST, 1 << (count - 1).bit_length()))
+        full = self._small if count <= self._small else self._options.chunk
+        if every:  # the logits of all are large, and most answers are short
+            full = max(_LEAST, 1 << (count - 1).bit_length())
         ids, places = (part[start : start + count] for part in (prompt.ids, prompt.places))
         ids, places = np.pad(ids, (0, full - count)), np.pad(places, (0, full - count), constant_values=-1)
         visual = np.zeros((full, self._model.size.language.width), prompt.visual.dtype)

@@ -14,7 +14,6 @@ import numpy as np
 from ivjax.data_pipelines.dialogue.seeing import ClipForm, MediaView, Seeing
 from ivjax.data_pipelines.dialogue.style import SeenMedia
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.clip_stream import ClipStream
 from ivjax.errors import UserError
 from ivjax.generate.opening import OpenedVideo, VideoInput, opened
@@ -22,6 +21,7 @@ from ivjax.generate.seeing import run_see
 from ivjax.models.bridge import Question
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.ops.cut import Params
+from ivjax.progress import Progress, Say
 
 _NO_DRAWS = np.random.default_rng(0)  # rules and augmentations of tests draw nothing
 _AHEAD = 2  # batches of clips that are decoded ahead of the device
@@ -88,7 +88,11 @@ class Watcher:
         self._model, self._params, self._seeing, self._clips = model, params, seeing.for_tests(), clips
 
     def watch(
-        self, inputs: Sequence[VideoInput], frames: int | None = None, question: Question | None = None
+        self,
+        inputs: Sequence[VideoInput],
+        frames: int | None = None,
+        question: Question | None = None,
+        say: Say | None = None,
     ) -> Watched:
         """Returns what the model sees; raises ClipError for media, UserError for what is asked of them.
 
@@ -96,12 +100,17 @@ class Watcher:
             inputs: videos and images, in the order in which the text speaks of them.
             frames: frames of each video at most, spread evenly (None: those of the model's own rule).
             question: what is asked, (1, Q), for bridges that read it.
+            say: takes lines about the progress (None: nobody waits).
         """
         began, waiting = time.perf_counter(), _Waiting()
         with ExitStack() as stack:
             videos = [stack.enter_context(opened(each)) for each in inputs]
             views = [self._view(video, each, frames) for video, each in zip(videos, inputs, strict=True)]
             tokens = _Tokens(self._model, views, self._seeing)
+            progress = None
+            if say is not None:
+                total = sum(view.clips + view.images for view in views)
+                progress = stack.enter_context(Progress(total, "clips", say))
             for still in (False, True):
                 chosen = [number for number, view in enumerate(views) if bool(view.images) == still]
                 pieces = (
@@ -109,7 +118,9 @@ class Watcher:
                     for number in chosen
                     for piece in self._pieces(views[number], videos[number], stack)
                 )
-                self._see(waiting.timed(_batched(pieces, self._clips)), question, tokens)
+                for done in self._see(waiting.timed(_batched(pieces, self._clips)), question, tokens):
+                    if progress is not None:
+                        progress.advance(done)
         whole = time.perf_counter() - began
         return Watched(
             tuple(self._seeing.tokens(views)),
@@ -139,10 +150,8 @@ class Watcher:
                 raise UserError(f"{frames} frames are less than a clip of the model; ask for {least} or more")
             # Whole clips, unless the video has fewer frames than that.
             seeing = replace(seeing, rule=Intervals(min(frames - frames % least, part.frames), "middle"))
-        try:
+        with asked.naming():
             return seeing.view(part, self.form, _NO_DRAWS)
-        except ClipError as error:
-            raise ClipError(error.cause, f"{asked.name}: {error.detail}") from None
 
     def _pieces(self, view: MediaView, video: OpenedVideo, stack: ExitStack) -> Iterator[np.ndarray]:
         """Yields (n, T, H, W, 3) uint8 of one medium; of tiles, all views of a clip before the next clip."""
@@ -160,8 +169,10 @@ class Watcher:
                 yield seeing.tiling.cut(clip, view.grid, form.height)
         stream.close()
 
-    def _see(self, batches: "Iterable[_Batch]", question: Question | None, tokens: "_Tokens") -> None:
-        """Fills in the visual tokens of batches of clips."""
+    def _see(
+        self, batches: "Iterable[_Batch]", question: Question | None, tokens: "_Tokens"
+    ) -> Iterator[int]:
+        """Fills in the visual tokens of batches of clips; yields how many clips each has."""
         before: tuple[_Batch, jax.Array] | None = None
         for batch in batches:
             asked = None
@@ -171,10 +182,10 @@ class Watcher:
             found.copy_to_host_async()
             # One batch behind: the host reads tokens while the device makes the next ones.
             if before is not None:
-                tokens.add(*before)
+                yield tokens.add(*before)
             before = (batch, found)
         if before is not None:
-            tokens.add(*before)
+            yield tokens.add(*before)
 
     def _unmerged(self, views: Sequence[MediaView]) -> int:
         frames = self.form.frames
@@ -204,13 +215,14 @@ class _Tokens:
             start += counts[number]
         self._filled = dict.fromkeys(self._parts, 0)
 
-    def add(self, batch: _Batch, tokens: jax.Array) -> None:
-        """Writes the visual tokens (B, k, C) of a batch."""
+    def add(self, batch: _Batch, tokens: jax.Array) -> int:
+        """Writes the visual tokens (B, k, C) of a batch; returns how many clips it has."""
         found = np.asarray(tokens)
         for one, owner in zip(found, batch.owners, strict=False):
             place = self._filled[owner]
             self._parts[owner][place : place + len(one)] = one
             self._filled[owner] += len(one)
+        return len(batch.owners)
 
     def in_order(self) -> np.ndarray:
         """Returns all of them; of tiles, all clips of one before those of the next, as in training."""
