@@ -8,7 +8,9 @@ Expect    nothing has been trained with this file yet
 
 Clips (WebVid-10M) and images (CC-14M) take turns, one kind a step. The three losses count alike: contrast, in
 which all captions of a clip are right; matching, with hard negatives of the whole batch (the originals': of a
-device's part); and captions word by word. The Q-Former starts from nothing here, the originals' from BERT.
+device's part); and captions word by word. The Q-Former starts from BERT-base: words and queries
+read its layers, with MLPs that begin as copies. Cross-attention, queries and heads are drawn (the originals
+also read BERT's head of words), and so is the last of the words, [DEC], which starts a caption.
 """
 
 from ivjax import experiment as ix
@@ -53,6 +55,13 @@ experiment = ix.Experiment(
     mesh=ix.MeshShape(data=-1),
     remat="full",
     trains=(ix.Trains("vision", 0.0),),
-    init_from=("vision=umt_l16.pth",),
-    init_fresh=("bridge", "heads", "time_embed", "temperature"),
+    init_from=("vision=umt_l16.pth", "bridge=bert-base-uncased"),
+    init_fresh=(
+        "bridge/cross",
+        "bridge/query_tokens",
+        "bridge/input_norm",
+        "heads",
+        "time_embed",
+        "temperature",
+    ),
 )

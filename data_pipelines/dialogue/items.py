@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer
+from ivjax.errors import UserError
 
 _SHORT = 16  # characters of a text whose ids are remembered
 NO_PLACE = -1  # stands where no visual token does
@@ -32,8 +33,9 @@ class Opening(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """The tokenizer's end token."""
+    """The end token that is written so or, where the tokenizer has no such token, its own."""
 
+    written: str
     learned: bool = False
 
 
@@ -72,8 +74,11 @@ def encode(
     ids: list[int] = []
     learned: list[bool] = []
     places: list[int] = []
-    for run in _runs(items):
-        found, says, stands = _run(run, tokenizer)
+    runs = _runs(items)
+    specials = [_special_of(run[0], tokenizer) for run in runs]
+    # Of each run, the special tokens beside it.
+    for run, before, behind in zip(runs, [None, *specials], [*specials[1:], None], strict=False):
+        found, says, stands = _run(run, tokenizer, before, behind)
         ids += found
         learned += says
         places += stands
@@ -118,7 +123,17 @@ def _runs(items: Iterable[StyleItem]) -> list[list[StyleItem]]:
     return runs
 
 
-def _run(run: Sequence[StyleItem], tokenizer: Any) -> tuple[list[int], list[bool], list[int]]:
+def _special_of(item: StyleItem, tokenizer: Any) -> int | None:
+    """Returns the id of an item that is a special token."""
+    if isinstance(item, Ending):
+        return _end(tokenizer, item.written)
+    return _special(tokenizer, item.name) if isinstance(item, SpecialToken) else None
+
+
+def _run(
+    run: Sequence[StyleItem], tokenizer: Any, before: int | None, behind: int | None
+) -> tuple[list[int], list[bool], list[int]]:
+    """Returns ids, what is learned and places of a run between the special tokens beside it."""
     first = run[0]
     if isinstance(first, Slots):
         count = len(first.places)
@@ -127,22 +142,36 @@ def _run(run: Sequence[StyleItem], tokenizer: Any) -> tuple[list[int], list[bool
         opening = list(tokenizer.opening)
         return opening, [False] * len(opening), [NO_PLACE] * len(opening)
     if isinstance(first, SpecialToken | Ending):
-        special = tokenizer.eos if isinstance(first, Ending) else _special(tokenizer, first.name)
+        special = _special_of(first, tokenizer)
+        assert special is not None
         return [special], [first.learned], [NO_PLACE]
     texts = [item for item in run if isinstance(item, Words)]
-    ids, counts = _joined([item.text for item in texts], tokenizer)
+    words = [item.text for item in texts]
+    # As in one text with these tokens written out: some take the blanks beside them (Phi-3's do), and behind
+    # them some tokenizers give no prefix.
+    if before is not None and tokenizer.takes_blanks(before)[1]:
+        words[0] = words[0].lstrip()
+    if behind is not None and tokenizer.takes_blanks(behind)[0]:
+        words[-1] = words[-1].rstrip()
+    ids, counts = _joined(words, tokenizer, before is not None)
     says = [item.learned for item, count in zip(texts, counts, strict=True) for _ in range(count)]
     return ids, says, [NO_PLACE] * len(ids)
 
 
-def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer) -> tuple[list[int], list[int]]:
-    """Returns the ids of texts that follow each other, and how many of them are each text's."""
-    whole = _pieces(tokenizer, "".join(texts))
+def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer, inside: bool) -> tuple[list[int], list[int]]:
+    """Returns the ids of texts that follow each other, and how many of them are each text's.
+
+    inside: whether they stand behind a special token.
+    """
+    whole = _pieces(tokenizer, "".join(texts), inside)
     if len(texts) == 1:
         return whole, [len(whole)]
     # SentencePiece puts a blank before every text, which stands for the one at the text's beginning here.
     alone = [
-        _pieces(tokenizer, text if number == 0 else text.removeprefix(" "))
+        # Where a text begins without a blank there is none to stand for.
+        _pieces(tokenizer, text.removeprefix(" "), inside=text[:1] != " ")
+        if number
+        else _pieces(tokenizer, text, inside)
         for number, text in enumerate(texts)
     ]
     counts = [len(ids) for ids in alone]
@@ -154,15 +183,24 @@ def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer) -> tuple[list[in
 
 # Templates write the same few words a thousand times, such as "Frame7: ".
 @functools.lru_cache(maxsize=8192)
-def _remembered(tokenizer: Any, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer.pieces(text, plain=True))
+def _remembered(tokenizer: Any, text: str, inside: bool) -> tuple[int, ...]:
+    return tuple(tokenizer.pieces(text, plain=True, inside=inside))
 
 
-def _pieces(tokenizer: Any, text: str) -> list[int]:
+def _pieces(tokenizer: Any, text: str, inside: bool = False) -> list[int]:
     if len(text) > _SHORT:
-        found: list[int] = tokenizer.pieces(text, plain=True)
+        found: list[int] = tokenizer.pieces(text, plain=True, inside=inside)
         return found
-    return list(_remembered(tokenizer, text))
+    return list(_remembered(tokenizer, text, inside))
+
+
+@functools.lru_cache(maxsize=256)
+def _end(tokenizer: Any, written: str) -> int:
+    try:
+        return _special(tokenizer, written)
+    except UserError:
+        found: int = tokenizer.eos
+        return found
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """Tiles of large pictures: which grid, and the pictures of its cells, as the originals cut them."""
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -33,31 +34,62 @@ class Tiling:
             whole first, and then the tokens of all tiles in rows across the picture.
         tiles: most tiles (`hd`), or most rows and columns of tiles (`any`).
         videos: whether videos are cut too.
+        padding: `white` is VideoChat2-HD's other form, which no released config uses: as many tiles along the
+            longer side as there may be, the picture keeps its shape, and white fills up the shorter side.
+            `released` does what its code does: upright pictures are squeezed into the shape of wide ones,
+            because it mirrors them where it means to turn them. `none` stretches the picture over its tiles.
     """
 
     method: Literal["hd", "any"] = "hd"
     tiles: int = 6
     videos: bool = True
+    padding: Literal["none", "white", "released"] = "none"
 
     def __post_init__(self) -> None:
         if self.tiles < 1:
             raise UserError(f"a tiling has tiles={self.tiles}; it must be at least 1")
+        if self.padding != "none" and self.method != "hd":
+            raise UserError(
+                f"a tiling has padding={self.padding} and method={self.method}; only hd is padded"
+            )
 
     def grid(self, width: int, height: int, side: int) -> TileGrid:
         """Returns the grid for a picture, of tiles of `side` pixels."""
+        if self.padding != "none":
+            tiles, short = _along_sides(width, height, side, self.tiles)
+            across = TileGrid(-(-short // side), tiles)
+            return TileGrid(*reversed(across)) if self._upright(width, height) else across
         if self.method == "hd":
             return nearest_grid(width, height, side, self.tiles)
         return fullest_grid(width, height, side, self.tiles)
 
     def cut(self, pictures: np.ndarray, grid: TileGrid, side: int) -> np.ndarray:
         """Returns the views (tiles + 1, T, side, side, 3) uint8 of pictures (T, H, W, 3), in order."""
-        resized = resize(pictures.astype(np.float32), grid.rows * side, grid.columns * side)
+        if self.padding == "none":
+            resized = resize(pictures.astype(np.float32), grid.rows * side, grid.columns * side)
+        else:
+            resized = self._padded(pictures.astype(np.float32), grid, side)
         # VideoChat2 makes the whole view of the resized picture, which has another shape than the original.
         source = resized if self.method == "hd" else pictures.astype(np.float32)
         whole = resize(source, side, side)[None]
         cells = tiles_of(resized, grid)
         views = [cells, whole] if self.method == "hd" else [whole, cells]
         return to_bytes(np.concatenate(views))
+
+    def _upright(self, width: int, height: int) -> bool:
+        return self.padding == "white" and height > width
+
+    def _padded(self, pictures: np.ndarray, grid: TileGrid, side: int) -> np.ndarray:
+        """Returns pictures (T, H, W, 3) that keep their shape, with white up to the size of a grid."""
+        height, width = pictures.shape[1:3]
+        tiles, short = _along_sides(width, height, side, self.tiles)
+        shape = (tiles * side, short) if self._upright(width, height) else (short, tiles * side)
+        missing = [have * side - want for have, want in zip(grid, shape, strict=True)]
+        before = [number // 2 for number in missing]
+        if self.padding == "released" and height > width:
+            before[0] = missing[0] - before[0]  # mirrored, filled up, and mirrored back
+        filled = [(0, 0), *((first, all - first) for first, all in zip(before, missing, strict=True)), (0, 0)]
+        return np.pad(resize(pictures, *shape), filled, constant_values=255)
 
     def order(self, grid: TileGrid, tokens: int) -> np.ndarray:
         """Returns the order in which the tokens of the views are read, each of `tokens`: (all of them,)."""
@@ -95,6 +127,14 @@ def nearest_grid(width: int, height: int, side: int, most: int) -> TileGrid:
         if away < least or (away == least and width * height > 0.5 * side * side * columns * rows):
             best, least = (columns, rows), away
     return TileGrid(best[1], best[0])
+
+
+def _along_sides(width: int, height: int, side: int, most: int) -> tuple[int, int]:
+    """Returns how many of up to `most` tiles go along the longer side, and the pixels of the shorter one."""
+    ratio, tiles = max(width, height) / min(width, height), 1
+    while (tiles + 1) * math.ceil((tiles + 1) / ratio) <= most:
+        tiles += 1
+    return tiles, max(int(tiles * side / ratio), 1)
 
 
 def fullest_grid(width: int, height: int, side: int, most: int) -> TileGrid:

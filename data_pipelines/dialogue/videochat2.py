@@ -93,6 +93,7 @@ def _mistral(talk: _Talk) -> Iterator[StyleItem]:
     for role, words in talk:
         if role == "assistant":
             yield Words(f" {words} ", learned=True, joined=True)
-            yield Ending(learned=True)
+            # Phi-3 has a token of its own for this, and another one that ends its texts.
+            yield Ending("</s>", learned=True)
         elif words:
             yield Words(f" [INST] {words} [/INST]", joined=True)

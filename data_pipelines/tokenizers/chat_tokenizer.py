@@ -97,6 +97,10 @@ class ChatTokenizer:
         """Returns the ids of a part of a text; see LanguageTokenizer."""
         return self._opened().vocabulary.pieces(text, plain, inside)
 
+    def takes_blanks(self, number: int) -> tuple[bool, bool]:
+        """Whether a special token takes the blanks before and behind it; see LanguageTokenizer."""
+        return self._opened().vocabulary.takes_blanks(number)
+
     def special(self, token: str) -> int:
         """Returns the id of a token by its text, such as `<|im_start|>`."""
         found = self._opened().vocabulary.find(token)

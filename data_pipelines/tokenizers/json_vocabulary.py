@@ -47,6 +47,11 @@ class JsonVocabulary:
         found: list[int] = tokenizer.encode(_MARK + text if inside else text, add_special_tokens=False).ids
         return found[1:] if inside else found
 
+    def takes_blanks(self, number: int) -> tuple[bool, bool]:
+        """Whether a token takes the blanks before and behind it; see LanguageTokenizer."""
+        token = self._added.get(number)
+        return (token.lstrip, token.rstrip) if token else (False, False)
+
     def find(self, token: str) -> int | None:
         """Returns the id of a special token, or of a piece, by its text."""
         found: int | None = self._tokenizer.token_to_id(token)

@@ -56,6 +56,11 @@ class SpmVocabulary:
                 ids += (self._inside if number or inside else self._model).encode(part)
         return ids
 
+    def takes_blanks(self, number: int) -> tuple[bool, bool]:
+        """Whether a token takes the blanks before and behind it; see LanguageTokenizer."""
+        token = self._by_id.get(number)
+        return (token.eats_left, token.eats_right) if token else (False, False)
+
     def find(self, token: str) -> int | None:
         """Returns the id of a special token, or of a piece, by its text."""
         return self._tokens[token].id if token in self._tokens else self._piece(token)

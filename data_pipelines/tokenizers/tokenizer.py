@@ -116,6 +116,10 @@ class LanguageTokenizer(Tokenizer, Protocol):
         """
         ...
 
+    def takes_blanks(self, number: int) -> tuple[bool, bool]:
+        """Whether the special token of this id takes the blanks before it, and those behind it, in a text."""
+        ...
+
     def special(self, token: str) -> int:
         """Returns the id of a token by its text, such as `<|im_start|>`; UserError if there is none."""
         ...

@@ -121,6 +121,15 @@ def estimate(experiment: Experiment, chip: Chip, devices: int) -> Estimate:
     )
 
 
+def state_bytes(experiment: Experiment, chip: Chip, devices: int) -> int:
+    """Returns the bytes of parameters, moments and averages on one device, without tracing the step."""
+    mesh: Any = abstract_mesh(experiment, chip, devices)
+    with jax.sharding.use_abstract_mesh(mesh):
+        program = program_of(experiment, mesh)
+    leaves = jax.tree.leaves((program.state, program.frozen))
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
 def _undivided(program: Program, mesh: Any) -> tuple[int, str]:
     state = {**program.state, "frozen": program.frozen}
     leaves, found = dict(paths_of(state)), {}

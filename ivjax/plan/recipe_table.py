@@ -8,7 +8,7 @@ from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment
-from ivjax.plan.estimate import with_mesh
+from ivjax.plan.estimate import state_bytes, with_mesh
 from ivjax.plan.mesh_search import divisors
 from ivjax.plan.roofline import Assumptions, readable_seconds
 from ivjax.plan.table import gib, mesh_text
@@ -28,6 +28,7 @@ RECIPES = (
 # The usual name of each pod, and its chips: the number in v5p-128 counts cores.
 PODS = {"v5e-256": "v5e:16x16", "v5p-128": "v5p:4x4x4", "v6e-256": "v6e:16x16", "64 x h200": "h200:64"}
 _MICRO_BATCHES = (1, 2, 4, 8, 16)
+_CONTEXTS = (1, 2, 4, 8)
 
 _HEAD = """# What the released recipes need
 
@@ -72,6 +73,12 @@ def smallest(name: str, experiment: Experiment, topology: Topology) -> Experimen
     """Returns the experiment with the fewest micro-batches, then least fsdp, that fits or comes nearest."""
     nearest: tuple[int, Experiment] | None = None
     for candidate in _candidates(experiment, topology):
+        # Before the step is traced, which takes seconds.
+        stored = state_bytes(candidate, topology.chip, topology.devices)
+        if stored > topology.chip.usable_memory:
+            if nearest is None or stored < nearest[0]:
+                nearest = stored, candidate
+            continue
         plan = make_plan(name, candidate, topology, Assumptions())
         if plan.fits:
             return candidate
@@ -84,12 +91,19 @@ def smallest(name: str, experiment: Experiment, topology: Topology) -> Experimen
 
 def _candidates(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
     for count in _MICRO_BATCHES:
+        # Fewer rows than devices: several devices share a row, and split its tokens.
+        context = next((c for c in _CONTEXTS if not experiment.batch * c % (topology.devices * count)), None)
         # A larger count does not divide either, since the counts are powers of two.
-        if experiment.batch % (topology.devices * count):
+        if context is None or (context > 1 and not _splits_tokens(experiment)):
             return
-        for fsdp in divisors(topology.devices_per_slice):
-            candidate = with_mesh(experiment, data=-1, fsdp=fsdp, tensor=1, context=1)
+        for fsdp in divisors(topology.devices_per_slice // context):
+            candidate = with_mesh(experiment, data=-1, fsdp=fsdp, tensor=1, context=context)
             yield dataclasses.replace(candidate, accumulate=count)
+
+
+def _splits_tokens(experiment: Experiment) -> bool:
+    """Whether a row is a text, whose tokens `context` splits evenly; patches of clips are too odd."""
+    return hasattr(experiment.stage, "buckets")
 
 
 def _row(plan: TrainingPlan, label: str) -> str:

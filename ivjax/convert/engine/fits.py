@@ -91,6 +91,16 @@ def first_rows(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
     return Change(f"cut from {have[-2]} to {want[-2]} rows", lambda table: table[..., : want[-2], :])
 
 
+def one_more_row(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
+    """Rule of a table of words (V, C) for a vocabulary with one word more."""
+    if not _same_but_rows(have, want) or have[-2] + 1 != want[-2]:
+        return None
+    # Drawn as such tables are. Always the same row: what a file gives depends on the file alone.
+    added = np.random.default_rng(0).normal(0.0, 0.02, (1, want[-1]))
+    text = f"grown from {have[-2]} to {want[-2]} rows, the last one drawn"
+    return Change(text, lambda table: np.concatenate([table, added.astype(table.dtype)], axis=-2))
+
+
 def over_time(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
     """Rule of a patch kernel (O, I, h, w) or (O, I, 1, h, w) for a kernel of images (O, I, h, w) or of videos
     (O, I, t, h, w)."""

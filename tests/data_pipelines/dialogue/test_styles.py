@@ -1,6 +1,8 @@
 """Conversation styles: token ids and label masks of the originals, and what the golden does not cover."""
 
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -100,3 +102,40 @@ def test_videochat2_conversations_have_the_originals_ids_labels_and_embeddings(g
         embedded[placed] = golden[f"inputs/videochat2/{language}/visual_tokens"][row]
         np.testing.assert_array_equal(embedded, golden[f"outputs/videochat2/{language}/inputs_embeds"][row])
         assert style.question(turns) == options["qformer_instruction"][row]
+
+
+def written_out(turns):
+    """What VideoChat2 with Mistral and Phi-3 makes ids of: all behind the visual tokens, as one text."""
+    asked = [
+        f" [INST] {turn.text} [/INST]" if turn.role == "user" else f" {turn.text} </s>" for turn in turns
+    ]
+    return "</Video> [/INST]" + "".join(asked)
+
+
+@pytest.mark.parametrize("kind", ["phi", "mistral"])
+def test_behind_the_end_of_an_answer_words_have_the_ids_of_the_whole_text(kind, tmp_path):
+    shutil.copy(FOLDER / "s3_spm_llama.model", tmp_path / "tokenizer.model")
+    flags = {"lstrip": False, "rstrip": kind == "phi", "normalized": False, "single_word": False}
+    tokens = {"2": flags | {"content": "</s>", "special": kind != "phi"}}
+    end = "</s>"
+    if kind == "phi":
+        # Phi-3's files: no prefix behind special tokens, and another token that ends its own texts.
+        words = ChatTokenizer(str(tmp_path)).vocabulary_size
+        end = "<|endoftext|>"
+        tokens[str(words)] = flags | {"content": end, "rstrip": False, "special": True}
+    said = {"legacy": kind != "phi", "eos_token": end, "added_tokens_decoder": tokens}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    tokenizer = ChatTokenizer(str(tmp_path))
+    turns = turns_of(
+        [{"q": "What does the cat do ?", "a": "It jumps ."}, {"q": "Who ?", "a": "The person ."}]
+    )
+    encoded = VideoChat2("mistral").encode(turns, [SeenMedia("video", np.arange(2))], tokenizer)
+    behind = encoded.ids[np.flatnonzero(encoded.places >= 0)[-1] + 1 :]
+    np.testing.assert_array_equal(behind, tokenizer.pieces(written_out(turns)))
+    # Both answers are learned, with the token that ends them.
+    said = tokenizer.decode(encoded.ids[encoded.learned], specials=True)
+    assert said == "It jumps . </s> The person . </s>"
+    # What somebody writes ends nothing.
+    turns[0] = Turn("user", "Who </s> ?")
+    ids = VideoChat2("mistral").encode(turns, [], tokenizer).ids.tolist()
+    assert ids.count(2) == 2
