@@ -67,6 +67,18 @@ class DialogueTokens(NamedTuple):
         return DialogueTokens(*(array[:length] for array in self))
 
 
+class _Run(NamedTuple):
+    """A text with the ones that are joined to it, or another item alone; and the special tokens beside it."""
+
+    items: Sequence[StyleItem]
+    before: int | None
+    behind: int | None
+
+    @property
+    def inside(self) -> bool:
+        return self.before is not None
+
+
 def encode(
     items: Iterable[StyleItem], tokenizer: LanguageTokenizer, always: Sequence[str] = ()
 ) -> DialogueTokens:
@@ -74,11 +86,8 @@ def encode(
     ids: list[int] = []
     learned: list[bool] = []
     places: list[int] = []
-    runs = _runs(items)
-    specials = [_special_of(run[0], tokenizer) for run in runs]
-    # Of each run, the special tokens beside it.
-    for run, before, behind in zip(runs, [None, *specials], [*specials[1:], None], strict=False):
-        found, says, stands = _run(run, tokenizer, before, behind)
+    for run in _runs(items, tokenizer):
+        found, says, stands = _run(run, tokenizer)
         ids += found
         learned += says
         places += stands
@@ -89,30 +98,30 @@ def encode(
 
 def count(items: Iterable[StyleItem], tokenizer: LanguageTokenizer) -> int:
     """Returns the number of tokens of a conversation, which `encode` would give it, without any arrays."""
-    return sum(_length(run, tokenizer) for run in _runs(items))
+    return sum(_length(run, tokenizer) for run in _runs(items, tokenizer))
 
 
-def _length(run: Sequence[StyleItem], tokenizer: Any) -> int:
-    first = run[0]
+def _length(run: _Run, tokenizer: Any) -> int:
+    first = run.items[0]
     if isinstance(first, Slots):
         return len(first.places)
     if isinstance(first, Opening):
         return len(tokenizer.opening)
     if isinstance(first, SpecialToken | Ending):
         return 1
-    texts = tuple(item.text for item in run if isinstance(item, Words))
+    texts = _texts(run, tokenizer)
     if sum(map(len, texts)) > _SHORT:
-        return sum(_joined(texts, tokenizer)[1])
-    return _remembered_length(tokenizer, texts)
+        return sum(_joined(texts, tokenizer, run.inside)[1])
+    return _remembered_length(tokenizer, texts, run.inside)
 
 
 # Frames have the same few words before them in every conversation.
 @functools.lru_cache(maxsize=8192)
-def _remembered_length(tokenizer: Any, texts: tuple[str, ...]) -> int:
-    return sum(_joined(texts, tokenizer)[1])
+def _remembered_length(tokenizer: Any, texts: tuple[str, ...], inside: bool) -> int:
+    return sum(_joined(texts, tokenizer, inside)[1])
 
 
-def _runs(items: Iterable[StyleItem]) -> list[list[StyleItem]]:
+def _runs(items: Iterable[StyleItem], tokenizer: Any) -> list[_Run]:
     """Returns items in runs: a text with the ones that are joined to it, anything else alone."""
     runs: list[list[StyleItem]] = []
     for item in items:
@@ -120,7 +129,8 @@ def _runs(items: Iterable[StyleItem]) -> list[list[StyleItem]]:
             runs[-1].append(item)
         else:
             runs.append([item])
-    return runs
+    specials = [_special_of(run[0], tokenizer) for run in runs]
+    return [_Run(*run) for run in zip(runs, [None, *specials[:-1]], [*specials[1:], None], strict=True)]
 
 
 def _special_of(item: StyleItem, tokenizer: Any) -> int | None:
@@ -130,11 +140,9 @@ def _special_of(item: StyleItem, tokenizer: Any) -> int | None:
     return _special(tokenizer, item.name) if isinstance(item, SpecialToken) else None
 
 
-def _run(
-    run: Sequence[StyleItem], tokenizer: Any, before: int | None, behind: int | None
-) -> tuple[list[int], list[bool], list[int]]:
-    """Returns ids, what is learned and places of a run between the special tokens beside it."""
-    first = run[0]
+def _run(run: _Run, tokenizer: Any) -> tuple[list[int], list[bool], list[int]]:
+    """Returns ids, what is learned and places of a run."""
+    first = run.items[0]
     if isinstance(first, Slots):
         count = len(first.places)
         return [0] * count, [False] * count, first.places.tolist()
@@ -145,23 +153,27 @@ def _run(
         special = _special_of(first, tokenizer)
         assert special is not None
         return [special], [first.learned], [NO_PLACE]
-    texts = [item for item in run if isinstance(item, Words)]
-    words = [item.text for item in texts]
-    # As in one text with these tokens written out: some take the blanks beside them (Phi-3's do), and behind
-    # them some tokenizers give no prefix.
-    if before is not None and tokenizer.takes_blanks(before)[1]:
-        words[0] = words[0].lstrip()
-    if behind is not None and tokenizer.takes_blanks(behind)[0]:
-        words[-1] = words[-1].rstrip()
-    ids, counts = _joined(words, tokenizer, before is not None)
+    texts = [item for item in run.items if isinstance(item, Words)]
+    ids, counts = _joined(_texts(run, tokenizer), tokenizer, run.inside)
     says = [item.learned for item, count in zip(texts, counts, strict=True) for _ in range(count)]
     return ids, says, [NO_PLACE] * len(ids)
+
+
+def _texts(run: _Run, tokenizer: Any) -> tuple[str, ...]:
+    """Returns the texts of a run, as they are in one text with the special tokens beside them written out."""
+    words = [item.text for item in run.items if isinstance(item, Words)]
+    # Some tokens take the blanks beside them: Phi-3's do.
+    if run.before is not None and tokenizer.takes_blanks(run.before)[1]:
+        words[0] = words[0].lstrip()
+    if run.behind is not None and tokenizer.takes_blanks(run.behind)[0]:
+        words[-1] = words[-1].rstrip()
+    return tuple(words)
 
 
 def _joined(texts: Sequence[str], tokenizer: LanguageTokenizer, inside: bool) -> tuple[list[int], list[int]]:
     """Returns the ids of texts that follow each other, and how many of them are each text's.
 
-    inside: whether they stand behind a special token.
+    inside: whether they stand behind a special token, where some tokenizers give no prefix.
     """
     whole = _pieces(tokenizer, "".join(texts), inside)
     if len(texts) == 1:
