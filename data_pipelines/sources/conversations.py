@@ -20,6 +20,7 @@ _ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
 }
 _PLACEHOLDERS = ("<image>", "<video>")
 _KINDS = ("question_type", "type", "task", "task_type")
+_NEEDLE = ("depth", "frames", "hops")  # columns of long videos with a needle
 
 
 def is_instruction(record: Record) -> bool:
@@ -66,11 +67,12 @@ def _without_leading(turns: list[Turn], media: int) -> Iterator[Turn]:
 
 
 def attributes_of(record: Record) -> dict[str, str]:
-    """Returns the kind of a question, for evals that report by kind."""
-    for name in _KINDS:
-        if isinstance(record.get(name), str) and record[name]:
-            return {"question": record[name]}
-    return {}
+    """Returns the kind of a question, and where in how long a video its needle is, for evals."""
+    kind = next((record[name] for name in _KINDS if isinstance(record.get(name), str) and record[name]), None)
+    found = {} if kind is None else {"question": kind}
+    if isinstance(record.get("depth"), int | float):
+        found |= {name: str(record[name]) for name in _NEEDLE if record.get(name) is not None}
+    return found
 
 
 def _question_turns(pairs: list[Mapping[str, Any]]) -> Iterator[Turn]:

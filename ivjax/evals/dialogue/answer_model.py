@@ -51,6 +51,11 @@ class AnswerModel:
     mesh: Mesh | None = None
     stamp: str = ""
 
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files for all of them."""
+        return jax.process_index() == 0
+
     def on_mesh(self) -> contextlib.AbstractContextManager[Any]:
         """Returns the context in which the answerer computes."""
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)

@@ -19,7 +19,7 @@ from ivjax.generate.watching import Watched
 from ivjax.progress import Progress
 
 # Options that change how fast a test runs, or what of it is kept, and no answer.
-_NO_ANSWER = ("answers", "batch", "broken", "limit", "extraction")
+_NO_ANSWER = ("answers", "batch", "broken", "limit", "extraction", "png")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,27 @@ class Worded:
         return [*([Turn("system", system)] if system else []), Turn("user", self.wording.question)]
 
 
+Numbered = tuple[int, EvalQuestion | UnscoredClip]  # a question and its place in the test set
+# Yields each question with what was seen of its media, or with why nothing was.
+Seer = Callable[[AnswerModel, Sequence[Worded]], Iterator[tuple[Worded, Watched | ClipError]]]
+
+
+class Asking(NamedTuple):
+    """How the questions of a test set are asked.
+
+    Attributes:
+        questions: those that are asked, with their places.
+        word: returns the words of a question, and what is compared of its answer.
+        see: shows the media of questions; it may take them in any order.
+        told: what else decides the answers, for the file that they are kept in.
+    """
+
+    questions: Sequence[Numbered]
+    word: Callable[[EvalQuestion], tuple[Wording, tuple[str, ...]]]
+    see: Seer
+    told: Mapping[str, Any]
+
+
 class Answered(NamedTuple):
     """The answers of a test set, the same in every process.
 
@@ -59,75 +80,65 @@ class Answered(NamedTuple):
     unscored: tuple[UnscoredClip, ...]
 
 
-def ask(
-    setting: Setting[Any],
-    suite: DialogueSuite,
-    questions: EvalQuestions,
-    word: Callable[[EvalQuestion], tuple[Wording, tuple[str, ...]]],
-    wanted: Callable[[EvalQuestion], bool] = lambda question: True,
-    told: Mapping[str, Any] | None = None,
-) -> Answered:
-    """Returns the answers to all questions whose videos can be seen.
-
-    Args:
-        setting: the model and the test set.
-        suite: the options.
-        questions: the test set.
-        word: returns the words of a question, and what is compared of its answer.
-        wanted: which questions are asked.
-        told: what else decides the answers.
-    """
+def ask(setting: Setting[Any], suite: DialogueSuite, asking: Asking) -> Answered:
+    """Returns the answers to all questions whose media can be seen."""
     model: AnswerModel = setting.encoder
-    asked = [each for each in enumerate(questions) if isinstance(each[1], UnscoredClip) or wanted(each[1])]
-    kept = KeptAnswers(suite.answers, _test(setting, suite, told or {}), model.hosts.index)
-    unscored = UnscoredClips(len(asked), setting.broken)
+    kept = KeptAnswers(suite.answers, _test(setting, suite, asking.told), model.hosts.index)
+    unscored = UnscoredClips(len(asking.questions), setting.broken)
     waiting: list[Worded] = []
-    for place, each in model.hosts.share(asked):
+    for place, each in model.hosts.share(asking.questions):
         if isinstance(each, UnscoredClip):
             unscored.add(place, each)
         elif place not in kept.found:
-            waiting.append(Worded(place, each, *word(each)))
-    if known := sum(place in kept.found for place, _ in asked):
-        setting.say(f"{known} of {len(asked)} answers are there already, in {suite.answers}")
+            waiting.append(Worded(place, each, *asking.word(each)))
+    if known := sum(place in kept.found for place, _ in asking.questions):
+        setting.say(f"{known} of {len(asking.questions)} answers are there already, in {suite.answers}")
     try:
         with model.on_mesh(), Progress(len(waiting), "questions", setting.say) as progress:
-            for some in in_batches(
-                _watched(model, suite, questions, waiting, unscored, progress), model.rows
-            ):
+            seen = _readable(asking.see(model, waiting), unscored, progress)
+            for some in in_batches(seen, model.rows):
                 for (worded, _), answer in zip(some, _answers(model, some), strict=True):
                     kept.add(worded.place, answer)
                     progress.advance()
     finally:
         kept.close()
-    return _merged(setting, asked, kept, unscored)
+    return _merged(setting, asking.questions, kept, unscored)
 
 
-def _watched(
-    model: AnswerModel,
-    suite: DialogueSuite,
-    questions: EvalQuestions,
-    waiting: Sequence[Worded],
-    unscored: UnscoredClips,
-    progress: Progress,
-) -> Iterator[tuple[Worded, Watched]]:
-    """Yields each question with what was seen; questions that follow each other about one video share it."""
-    for _, group in itertools.groupby(waiting, lambda worded: _seen_alike(model, worded)):
-        first, *others = group
-        try:
-            watched = model.answerer.watch(questions.inputs(first.question), suite.frames, first.turns)
-        except ClipError as error:
+def seer_of(suite: DialogueSuite, questions: EvalQuestions) -> Seer:
+    """Returns what shows the media of a test set, once for neighbouring questions about the same ones."""
+
+    def see(model: AnswerModel, waiting: Sequence[Worded]) -> Iterator[tuple[Worded, Watched | ClipError]]:
+        for _, group in itertools.groupby(waiting, lambda worded: _seen_alike(model, worded)):
+            first, *others = group
+            watched: Watched | ClipError
+            try:
+                inputs = questions.inputs(first.question)
+                watched = model.answerer.watch(inputs, suite.frames, first.turns)
+            except ClipError as error:
+                watched = error
             for worded in (first, *others):
-                progress.advance()
-                unscored.add(worded.place, UnscoredClip(worded.question.id, error.cause, error.detail))
-            continue
-        for worded in (first, *others):
-            yield worded, watched
+                yield worded, watched
+
+    return see
 
 
 def _seen_alike(model: AnswerModel, worded: Worded) -> tuple[Any, ...]:
     """Returns what decides what is seen: the media and, for a bridge that reads questions, the words."""
     reads = model.answerer.turns.question is not None
     return (worded.question.media, tuple(worded.turns) if reads else ())
+
+
+def _readable(
+    seen: Iterator[tuple[Worded, Watched | ClipError]], unscored: UnscoredClips, progress: Progress
+) -> Iterator[tuple[Worded, Watched]]:
+    """Yields the questions whose media could be seen; takes note of the others."""
+    for worded, watched in seen:
+        if isinstance(watched, ClipError):
+            progress.advance()
+            unscored.add(worded.place, UnscoredClip(worded.question.id, watched.cause, watched.detail))
+        else:
+            yield worded, watched
 
 
 def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list[KeptAnswer]:
@@ -146,7 +157,12 @@ def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list
             model.answerer.prompt(watched, worded.turns, begin=worded.wording.begin)
             for worded, watched in (some[number] for number in spoken)
         ]
-        for number, reply in zip(spoken, model.answerer.generate(prompts), strict=True):
+        if model.rows == 1:
+            # One by one a prompt goes on behind what it has in common with the one before.
+            replies = ["".join(model.answerer.stream(prompt)) for prompt in prompts]
+        else:
+            replies = model.answerer.generate(prompts, rows=model.rows)
+        for number, reply in zip(spoken, replies, strict=True):
             answers[number] = {"reply": reply}
     return answers
 
@@ -154,24 +170,21 @@ def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list
 def _test(setting: Setting[Any], suite: DialogueSuite, told: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what decides the answers."""
     model: AnswerModel = setting.encoder
-    options = {field.name: getattr(suite, field.name) for field in fields(suite)}
+    options = {field.name: str(getattr(suite, field.name)) for field in fields(suite)}
     decides = {name: value for name, value in options.items() if name not in _NO_ANSWER}
     test = {"suite": suite.name, "weights": setting.weights, "stamp": model.stamp, "data": setting.data.path}
-    # As JSON has it: a tuple comes back as a list.
-    return {**test, "options": {name: str(value) for name, value in decides.items()}, **told}
+    return {**test, "options": decides, **told}
 
 
 def _merged(
-    setting: Setting[Any],
-    asked: Sequence[tuple[int, EvalQuestion | UnscoredClip]],
-    kept: KeptAnswers,
-    unscored: UnscoredClips,
+    setting: Setting[Any], asked: Sequence[Numbered], kept: KeptAnswers, unscored: UnscoredClips
 ) -> Answered:
     own = list(zip(unscored.places, unscored.clips, strict=True))
     shares = setting.encoder.hosts.gather((kept.found, own))
     found = {place: answer for answers, _ in shares for place, answer in answers.items()}
-    broken = sorted((each for _, bad in shares for each in bad), key=lambda each: each[0])
-    clips = tuple(clip for _, clip in broken)
+    clips = tuple(
+        clip for _, clip in sorted((each for _, bad in shares for each in bad), key=lambda each: each[0])
+    )
     check_share(clips, len(asked), setting.broken)
     answered = [(each, found[place]) for place, each in asked if place in found]
     return Answered(

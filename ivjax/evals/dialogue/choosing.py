@@ -7,12 +7,13 @@ import numpy as np
 
 from ivjax.data_pipelines.sources.benchmarks.listed_question import SEVERAL
 from ivjax.errors import UserError
-from ivjax.evals.dialogue.asking import Answered, ask
+from ivjax.evals.dialogue.asking import Answered, Asking, ask, seer_of
 from ivjax.evals.dialogue.facts import facts_of_dialogue
 from ivjax.evals.dialogue.kept_answers import KeptAnswer
 from ivjax.evals.dialogue.letters import is_right, letter_of, plain_words, strict_choice
 from ivjax.evals.dialogue.prompts import PROTOCOLS, ChoiceProtocol, Wording, choice_protocol
 from ivjax.evals.dialogue.questions import EvalQuestion, open_questions
+from ivjax.evals.items import UnscoredClip
 from ivjax.evals.result import Result
 from ivjax.evals.suites.dialogue import VideoQuestions
 from ivjax.evals.vectors import Setting
@@ -36,7 +37,9 @@ def score(setting: Setting[Any], suite: VideoQuestions) -> Result:
         return not suite.only or not set(suite.only).isdisjoint(_values(question, _KIND))
 
     _check_kinds(suite, [each for each in questions if isinstance(each, EvalQuestion)])
-    answered = ask(setting, suite, questions, word, wanted, {"protocol": name, "by": by})
+    asked = [each for each in enumerate(questions) if isinstance(each[1], UnscoredClip) or wanted(each[1])]
+    asking = Asking(asked, word, seer_of(suite, questions), {"protocol": name, "by": by})
+    answered = ask(setting, suite, asking)
     if not answered.questions:
         raise UserError(f"{setting.data.path} has no question that could be answered")
     facts = facts_of_dialogue(setting, suite, len(answered.questions)) | {

@@ -136,5 +136,13 @@ def plain_moment(sentence: str) -> Wording:
 MOMENTS: Mapping[str, Callable[[str], Wording]] = {"plain": plain_moment, "charades_sta": charades_sta}
 
 
+def moment_wording(name: str) -> Callable[[str], Wording]:
+    """Returns what makes the prompt of a sentence, by its name on the command line."""
+    if name not in MOMENTS:
+        hint = nearest(name, tuple(MOMENTS)) or f"; choose one of {', '.join(MOMENTS)}"
+        raise UserError(f"there is no protocol {name!r} of moments{hint}")
+    return MOMENTS[name]
+
+
 def _lines(form: str, options: Sequence[str]) -> list[str]:
     return [form.format(letter, text) for letter, text in zip(string.ascii_uppercase, options, strict=False)]

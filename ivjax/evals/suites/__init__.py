@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ivjax.evals.suites.choice import MultipleChoice
 from ivjax.evals.suites.classify import ViewClassification
-from ivjax.evals.suites.dialogue import VideoQuestions
+from ivjax.evals.suites.dialogue import NeedleSearch, VideoMoments, VideoQuestions
 from ivjax.evals.suites.probe import LinearProbe
 from ivjax.evals.suites.retrieval import Retrieval
 from ivjax.evals.suites.suite import EvalSuite
@@ -17,6 +17,8 @@ __all__ = [
     "MultipleChoice",
     "Retrieval",
     "EvalSuite",
+    "NeedleSearch",
+    "VideoMoments",
     "VideoQuestions",
     "ZeroShot",
 ]
@@ -30,5 +32,7 @@ SUITES: Mapping[str, type[EvalSuite]] = {
         LinearProbe,
         ViewClassification,
         VideoQuestions,
+        VideoMoments,
+        NeedleSearch,
     )
 }

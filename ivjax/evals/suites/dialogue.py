@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option
 from ivjax.evals.suites.suite import EvalSuite
 from ivjax.experiment import late
@@ -84,3 +85,91 @@ class VideoQuestions(DialogueSuite):
         super().__post_init__()
         if self.protocol is not None:
             late.call("ivjax.evals.dialogue.prompts", "choice_protocol", self.protocol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoMoments(DialogueSuite):
+    """When what a sentence says happens: R@1 at overlaps of 0.3, 0.5 and 0.7, and the mean overlap.
+
+    Attributes:
+        protocol: whose prompt (None: that of the annotations' format, else `plain`: the sentence alone).
+    """
+
+    name = "grounding"
+    about = (
+        "when a dialogue model says that something happens: R@1 at overlaps of 0.3, 0.5, 0.7, mean overlap"
+    )
+    IMPLEMENTATION = "ivjax.evals.dialogue.finding"
+    METRICS: ClassVar[tuple[str, ...]] = tuple(
+        f"{kind}{name}"
+        for kind in ("", "strict_", "lenient_")
+        for name in ("r1@0.3", "r1@0.5", "r1@0.7", "miou")
+    ) + ("no_span",)
+
+    protocol: str | None = option(
+        None, "whose prompt and rules (default: those of the annotations' format)", metavar="NAME"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol is not None:
+            late.call("ivjax.evals.dialogue.prompts", "moment_wording", self.protocol)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeedleSearch(DialogueSuite):
+    """Finds an odd scene, the needle, in long videos: accuracy by length and depth, and a heat map of it.
+
+    The test set is `drawn` or `drawn:SEED`: long videos of the demo, drawn as they are read; or a list of
+    images or clips with questions, the needles, for the video `haystack`; or a list of long videos with
+    questions, depths and lengths, as `ivjax data demo --needles` writes it.
+
+    Attributes:
+        length: frames of the haystacks; each is rounded down to whole clips.
+        depths: how many depths from 0 to 1 there are.
+        needles: how many needles are hidden at each depth; only the first ones of a list (None: all of a
+            list, 5 drawn ones).
+        hops: odd scenes of a chain, in which each points to the next; 1: a single needle.
+        haystack: the long video in which needles of a list are hidden.
+        by: the option is generated, or is the one whose letter is likeliest.
+        png: file of the heat map.
+    """
+
+    name = "needle"
+    about = "whether a dialogue model finds an odd scene in a long video, by length and depth"
+    IMPLEMENTATION = "ivjax.evals.dialogue.needles"
+    METRICS: ClassVar[tuple[str, ...]] = ("accuracy", "chance", "times_chance", "lowest_cell", "lenient")
+
+    # Prompts of 10,000 frames fill the memory, and one by one they share what they begin with.
+    batch: int = option(1, "questions at a time, over all devices", metavar="N")
+    length: tuple[int, ...] = option((1000,), "frames of the haystacks (repeatable)", metavar="FRAMES")
+    depths: int = option(6, "how many depths from 0 to 1", metavar="N")
+    needles: int | None = option(None, "needles at each depth (default: 5, or all of a list)", metavar="N")
+    hops: int = option(1, "odd scenes of a chain", metavar="N")
+    haystack: str | None = option(
+        None, "the long video that needles of a list are hidden in", metavar="VIDEO"
+    )
+    by: AnswerBy | None = option(None, "generate the answer, or compare how likely the letters are")
+    png: str | None = option(None, "the heat map (default: beside --out)", metavar="FILE")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least_one("depths", "needles", "hops")
+        if not self.length or min(self.length) < 1:
+            raise UserError(f"length must be 1 or more, got {self.length}")
+        if self.frames is not None:
+            raise UserError("needles are hidden in videos of length frames; leave out frames")
+
+    def check(self, experiment: Any, data: str) -> None:
+        """See EvalSuite."""
+        late.call(self.READER, "check_experiment", self, experiment)
+        late.call("ivjax.evals.dialogue.haystacks", "check_needles", self, data)
+
+    def check_source(self, data: Any) -> None:
+        """See EvalSuite."""
+        late.call("ivjax.evals.dialogue.haystacks", "check_needles", self, data.path)
+
+    def beside(self, out: Path) -> "NeedleSearch":
+        """See EvalSuite."""
+        found: Any = super().beside(out)
+        return found if self.png else replace(found, png=str(out.with_suffix(".png")))
