@@ -97,7 +97,9 @@ def test_every_flag_is_explained_and_shows_who_has_it():
     told = parser.format_help()
     assert all(suite.about.split(":")[0] in " ".join(told.split()) for suite in SUITES.values())
     groups = [line.rstrip(":") for line in told.splitlines() if line.endswith(":")]
-    assert {"all suites", "retrieval, choice, mcqa", "retrieval, zeroshot", "classify"} <= set(groups)
+    assert {"all suites", "retrieval, choice, mcqa, grounding", "retrieval, zeroshot", "classify"} <= set(
+        groups
+    )
 
 
 def test_every_eval_command_of_the_docs_and_configs_asks_for_a_suite():

@@ -49,7 +49,7 @@ class FakeAnswerer:
         self.prompts.append((watched.name, words, begin))
         return watched.name, words
 
-    def generate(self, prompts: Sequence[tuple[str, str]]) -> list[str]:
+    def generate(self, prompts: Sequence[tuple[str, str]], rows: int = 8) -> list[str]:
         """Returns the replies."""
         return [self._reply(*prompt) for prompt in prompts]
 
