@@ -38,6 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_loss(what)
     _add_hico(what)
     _add_dialogue(what)
+    _add_long(what)
 
 
 def _add_data(what: argparse._SubParsersAction) -> None:
@@ -126,6 +127,32 @@ def _add_dialogue(what: argparse._SubParsersAction) -> None:
     dialogue.set_defaults(run=_bench_dialogue)
 
 
+def _add_long(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Time answering about long videos, with HiCo and without it: decoding, vision and merging, prefill, "
+        "new tokens, and the memory of the process. Parameters are random; the video is drawn frame by frame "
+        "unless one is given."
+    )
+    long = add_command(what, "long", about, "ivjax bench long --frames 1000 10000 --video needle.mp4")
+    long.add_argument(
+        "--frames", type=int, nargs="+", default=[256, 1000], metavar="N", help="frames (default 256 1000)"
+    )
+    long.add_argument("--video", metavar="FILE", help="a video whose frames are read, spread evenly")
+    long.add_argument("--config", help=f"{CONFIG_HELP}: its model (default: a tiny one, 16 tokens a frame)")
+    long.add_argument("overrides", nargs="*", metavar="path=value", help="overrides by dotted path")
+    long.add_argument("--clips", type=int, default=8, help="clips that are encoded at a time (default 8)")
+    long.add_argument("--new", type=int, default=16, help="tokens that are generated (default 16)")
+    long.add_argument("--chunk", type=int, default=1024, help="prompt tokens at a time (default 1024)")
+    long.add_argument(
+        "--unmerged-frames",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="longer videos are not read without HiCo (default 1000)",
+    )
+    long.set_defaults(run=_bench_long)
+
+
 def _bench_step(options: argparse.Namespace) -> int:
     from ivjax.bench.step_speed import bench_step
     from ivjax.experiment.files import load_experiment
@@ -185,5 +212,27 @@ def _bench_dialogue(options: argparse.Namespace) -> int:
 
     experiment = load_experiment(options.config, options.overrides, note)
     for line in bench_dialogue(DialogueBench(experiment, options.runs, options.seconds, options.limit_gib)):
+        say(line)
+    return 0
+
+
+def _bench_long(options: argparse.Namespace) -> int:
+    from ivjax.bench.long_videos import LongBench, bench_long, long_bench_of
+    from ivjax.experiment.files import load_experiment
+    from ivjax.generate.decoding import Decoding
+
+    if options.overrides and options.config is None:
+        raise UserError("overrides change a config; name one with --config")
+    decoding = Decoding(new=options.new, chunk=options.chunk)
+    wanted = LongBench(
+        tuple(options.frames),
+        video=options.video,
+        clips=options.clips,
+        options=decoding,
+        unmerged_frames=options.unmerged_frames,
+    )
+    if options.config is not None:
+        wanted = long_bench_of(wanted, load_experiment(options.config, options.overrides, note))
+    for line in bench_long(wanted):
         say(line)
     return 0

@@ -110,6 +110,15 @@ class PromptReader:
                 advance(count if start > kept else start + count)
         return logits
 
+    def warm_up(self, prompt: Prompt) -> None:
+        """Compiles what reading such a prompt needs, and forgets it again."""
+        length, chunk = len(prompt) + self._options.new, self._options.chunk
+        self._make_room(length, 0)
+        self._length = length
+        for count in {min(chunk, len(prompt)), min(self._small, len(prompt))}:
+            self._extend(prompt, 0, count, every=False).block_until_ready()
+        self._keys = np.zeros(0, np.int64)
+
     def log_likelihood(self, prompt: Prompt, logits: jax.Array, answer: np.ndarray) -> float:
         """Returns the log of the probability of an answer's tokens (n,), behind a prompt that was just read.
 
