@@ -209,7 +209,8 @@ class _Tokens:
         counts = [view.clips * seeing.clip_tokens + view.images * seeing.image_tokens for view in views]
         self.visual = np.zeros((sum(counts), model.size.bridge.out), model.language.dtype)
         # Of clips before those of still images, as the text counts them.
-        start, self._parts = 0, {}
+        self._parts: dict[int, np.ndarray] = {}
+        start = 0
         for number in sorted(range(len(views)), key=lambda number: bool(views[number].images)):
             self._parts[number] = self.visual[start : start + counts[number]]
             start += counts[number]
