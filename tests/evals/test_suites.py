@@ -11,7 +11,15 @@ import pytest
 
 from ivjax.cli import eval as command
 from ivjax.errors import UserError
-from ivjax.evals.suites import SUITES, EvalSuite, LinearProbe, MultipleChoice, Retrieval, ViewClassification
+from ivjax.evals.suites import (
+    SUITES,
+    EvalSuite,
+    LinearProbe,
+    MultipleChoice,
+    NeedleSearch,
+    Retrieval,
+    ViewClassification,
+)
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.evals.suites.flags import add_suite_flags, suite_asked
 from ivjax.evals.suites.suite import PAIRS, ClipSuite
@@ -60,6 +68,7 @@ def test_flags_make_the_suite_that_a_config_would_write():
     probe = asked("--suite", "probe", "--train", "t", "--features", "mean", "--baseline", "none")
     assert probe == LinearProbe(train="t", features="mean", baseline="none")
     assert asked("--suite", "classify", "--labels", "several").labels == "several"
+    assert asked("--suite", "needle", "--length", "32", "--length", "64") == NeedleSearch(length=(32, 64))
 
 
 def test_protocols_belong_to_one_suite_and_the_error_names_it():

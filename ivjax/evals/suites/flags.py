@@ -79,5 +79,5 @@ def _arguments(field: OptionField) -> dict[str, Any]:
     if field.choices:
         return {"default": None, "choices": field.choices}
     if field.repeated:
-        return {"default": None, "action": "append", "metavar": field.metavar}
+        return {"default": None, "action": "append", "type": field.kind, "metavar": field.metavar}
     return {"default": None, "type": field.kind, "metavar": field.metavar}

@@ -1,0 +1,127 @@
+"""A dialogue model with random weights as the suites ask it: from a run folder, and between two steps."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from ivjax.cli import main
+from ivjax.errors import UserError
+from ivjax.evals.dialogue.answer_model import check_experiment
+from ivjax.evals.suites import NeedleSearch, VideoQuestions
+from ivjax.experiment.run_options import Checkpointing, EvalRun
+from ivjax.generate.reading import _run_extended
+from ivjax.train.loop import train
+from tests.data_pipelines.dialogue.talks import build_talks
+from tests.train import line, talks_run
+
+pytestmark = pytest.mark.slow
+
+
+def choices():
+    """Questions about two videos; the same ones in a corpus and in a file."""
+    rows = []
+    for number in range(6):
+        asked = {
+            "question": f"What {number} ?",
+            "options": ["It jumps .", "The door .", "."],
+            "answer": "ABC"[number % 3],
+        }
+        rows.append({"video": "ab"[number // 3] + ".mp4", **asked, "type": ("motion", "what")[number % 2]})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return build_talks(tmp_path_factory.mktemp("talks"), choices())[0]
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    """A run that scores the questions every second step; and how many programs there were after each."""
+    data = dataclasses.replace(
+        talks_run.experiment.data,
+        corpora=(dataclasses.replace(talks_run.experiment.data.corpora[0], path=str(corpus)),),
+    )
+    stage = dataclasses.replace(talks_run.STAGE, buckets=talks_run.STAGE.buckets[:1])
+    experiment = dataclasses.replace(
+        talks_run.experiment,
+        stage=stage,
+        data=data,
+        steps=4,
+        checkpoint=Checkpointing(every=4, best="mcqa/accuracy"),
+        evals=(EvalRun(VideoQuestions(), 2, str(corpus)),),
+    )
+    folder, programs = tmp_path_factory.mktemp("run"), []
+
+    def say(text):
+        if "mcqa/accuracy" in text:
+            programs.append(_run_extended._cache_size())
+
+    assert train(experiment, folder, say, jax.devices()[:1]) == 0
+    return folder, programs
+
+
+def logged(folder):
+    lines = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {one["step"]: one for one in lines if "mcqa/accuracy" in one}
+
+
+def test_a_run_scores_its_questions_between_steps_and_keeps_the_best(trained):
+    folder, programs = trained
+    lines = logged(folder)
+    assert list(lines) == [2, 4] and all(one["mcqa/chance"] == pytest.approx(33.33) for one in lines.values())
+    best = json.loads((folder / "best" / "best.json").read_text())
+    assert best["metric"] == "mcqa/accuracy"
+    assert best["value"] == max(one["mcqa/accuracy"] for one in lines.values())
+    # The second eval compiled nothing.
+    assert len(programs) == 2 and programs[0] == programs[1] > 0
+
+
+def test_a_command_finds_what_the_run_logged_and_goes_on_after_ctrl_c(trained, corpus, tmp_path, capsys):
+    folder, _ = trained
+    out = tmp_path / "r.json"
+    command = ["eval", str(folder), "--suite", "mcqa", "--data", str(corpus), "--out", str(out), "--json"]
+    assert main([*command, "--by", "likelihood"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["accuracy"] == logged(folder)[4]["mcqa/accuracy"]
+    assert {row["name"]: row["questions"] for row in result["by_group"]} == {"motion": 3, "what": 3}
+    answers = tmp_path / "r.answers.jsonl"
+    lines = answers.read_text().splitlines()
+    answers.write_text("\n".join(lines[:4]) + "\n")  # what is there after three of six questions
+    assert main([*command, "--by", "likelihood"]) == 0
+    again = capsys.readouterr()
+    assert json.loads(again.out)["metrics"] == result["metrics"]
+    assert "3 of 6 answers are there already" in again.err
+
+
+def test_replies_are_generated_in_batches(trained, corpus, tmp_path, capsys):
+    folder, _ = trained
+    command = ["eval", str(folder), "--suite", "mcqa", "--data", str(corpus), "--new", "4", "--json"]
+    found = []
+    for batch in ("1", "4"):
+        answers = tmp_path / f"{batch}.jsonl"
+        assert main([*command, "--batch", batch, "--answers", str(answers)]) == 0
+        found.append([json.loads(text)["answer"] for text in answers.read_text().splitlines()[1:]])
+    assert found[0] == found[1] and len(found[0]) == 6
+    assert {"strict", "lenient", "unclear"} <= set(
+        json.loads(capsys.readouterr().out.split("}\n{")[0] + "}")["metrics"]
+    )
+
+
+def test_needles_are_hidden_in_what_was_watched_once(trained, tmp_path, capsys):
+    folder, _ = trained
+    out = tmp_path / "needle.json"
+    command = ["eval", str(folder), "--suite", "needle", "--data", "drawn", "--length", "24", "--depths", "2"]
+    assert main([*command, "--needles", "2", "--by", "likelihood", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert len([row for row in result["by_group"] if row["by"] == "cell"]) == 2
+    assert out.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+    assert np.isfinite(result["metrics"]["accuracy"])
+
+
+def test_a_stage_without_answers_is_refused():
+    with pytest.raises(UserError, match="which answers no questions; give a dialogue model"):
+        check_experiment(NeedleSearch(), line.experiment)
