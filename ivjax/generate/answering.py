@@ -20,6 +20,7 @@ from ivjax.data_pipelines.store.records import Turn
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Dtype
 from ivjax.generate.decoding import Decoding
+from ivjax.generate.generator import Generator
 from ivjax.generate.opening import VideoInput
 from ivjax.generate.prompts import bucket_length, on_the_right
 from ivjax.generate.reading import Prompt, PromptReader, shared_start
@@ -120,6 +121,9 @@ class Answerer:
         self._params = params
         self._watcher = Watcher(model, params, seeing, clips)
         self._reader = PromptReader(model, params, options, limit)
+        self._generator = Generator(
+            model.language, params["language"], dataclasses.replace(options, new=1), limit=limit
+        )
         self._texts = TextGenerator(
             model.language, params["language"], tokenizer, options, until=turns.style.ends, limit=limit
         )
@@ -236,6 +240,31 @@ class Answerer:
     def score_all(self, requests: Sequence[ScoreRequest]) -> list[AnswerScores]:
         """Returns the scores of several questions; those about one video should follow each other."""
         return [self.score(*request) for request in requests]
+
+    def score_first(self, requests: Sequence[ScoreRequest], rows: int = 8) -> list[np.ndarray]:
+        """Returns how likely the first token is in which the answers to each question differ, as logarithms.
+
+        For answers such as (A), (B), (C), whose letters decide. `rows` questions are read at a time, on all
+        devices of a mesh. Where two answers share that token, all of theirs count, as in `score`.
+        """
+        found: list[np.ndarray] = []
+        whole = [
+            [self.prompt(each.watched, each.turns, each.begin + answer) for answer in each.answers]
+            for each in requests
+        ]
+        ends = [min(shared_start([p.keys for p in one]), min(map(len, one)) - 1) for one in whole]
+        commons = [one[0].start(end) for one, end in zip(whole, ends, strict=True)]
+        for start in range(0, len(requests), rows):
+            part = commons[start : start + rows]
+            filled = part + [part[-1]] * (rows - len(part) if start else 0)
+            logits = self._generator.logits([prompt.ids for prompt in filled], self._embed(filled))
+            for row, one, end in zip(logits, whole[start:], ends[start:], strict=False):
+                tokens = [int(prompt.ids[end]) for prompt in one]
+                wide = row.astype(np.float64) - row.max()
+                logs = (wide - np.log(np.exp(wide).sum()))[tokens]
+                distinct = len(set(tokens)) == len(tokens)
+                found.append(logs if distinct else self.score(*requests[len(found)]).log_likelihoods)
+        return found
 
     def _embed(self, prompts: Sequence[Prompt]) -> Any:
         """A function from ids (B, L), whose rows end together, to embeddings with the visual tokens."""

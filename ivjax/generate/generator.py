@@ -9,15 +9,23 @@ import numpy as np
 
 from ivjax.errors import UserError
 from ivjax.generate.decoding import ENDED, Decoding, decode
-from ivjax.generate.prefill import prefill
+from ivjax.generate.prefill import prefill, prompt_logits
 from ivjax.generate.prompts import Ids, Prompts, bucket_length, id_rows, on_the_right, tokens_in
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 
 Embed = Callable[[jax.Array], jax.Array]  # token ids (B, L) of prompts -> their embeddings (B, L, C)
 
+
+def _behind(
+    model: LanguageModel, params: Params, prompts: Prompts, keys: jax.Array, options: Decoding
+) -> jax.Array:
+    return prompt_logits(model, params, prompts, keys, options)[0]
+
+
 # Compiled once for each length of prompts, number of rows and options, whichever generator asks for them.
 run_prefill = jax.jit(prefill, static_argnums=(0, 4))
+run_logits = jax.jit(_behind, static_argnums=(0, 4))
 # The state is donated: its caches are updated in place.
 run_decode = jax.jit(decode, static_argnums=(0, 3, 4), donate_argnums=2)
 
@@ -95,6 +103,14 @@ class Generator:
         steps = np.stack(list(self.stream(rows, embed, seed=seed, numbers=numbers)), axis=1)
         silent = {ENDED, *self._options.stops}
         return [[int(token) for token in row if int(token) not in silent] for row in steps]
+
+    def logits(self, rows: Sequence[Ids], embed: Embed | None = None) -> np.ndarray:
+        """Returns logits (B, V) float32 of the token behind each prompt. Arguments are those of `stream`."""
+        prompts = id_rows(rows)
+        options = self._checked(prompts, embed)
+        batch = self._prompts(prompts, self.prompt_length(prompts), embed, options)
+        keys = row_keys(0, range(len(prompts)))
+        return np.asarray(run_logits(self._model, self._params, batch, keys, options), np.float32)
 
     def _tokens(
         self, rows: Sequence[np.ndarray], embed: Embed | None, options: Decoding, keys: jax.Array

@@ -2,25 +2,34 @@
 
 import contextlib
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from ivjax.convert.loading import split_branch
+from ivjax.convert.loading import load, split_branch
+from ivjax.data_pipelines.fields import Turns
 from ivjax.errors import UserError
+from ivjax.evals.compiled import placed
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.suites.dialogue import AnswerBy, DialogueSuite
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import options_text
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.run_folder import CHECKPOINTS, folder_with_weights
-from ivjax.generate.answering import Answerer, open_answerer
+from ivjax.generate.answering import Answerer, turns_of
 from ivjax.generate.decoding import Decoding
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.ops.cut import Params
+from ivjax.ops.layout import ACTIVATION_AXES
+from ivjax.train.mesh import build_mesh
+
+_CLIPS = 8  # of a video that are encoded at a time, at most
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,22 @@ class AnswerModel:
 def of_weights(
     suite: DialogueSuite, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh
 ) -> AnswerModel:
-    """Returns the dialogue model in a run folder or a weight file; each process holds all of it."""
-    options = Decoding(new=suite.new)
-    answerer = open_answerer(path, preset=preset, tokenizer=tokenizer, options=options, dtype=suite.dtype)
-    hosts = Hosts(jax.process_index(), jax.process_count())
-    return _model(answerer, suite, "generation", hosts, _stamp(path))
+    """Returns the dialogue model in a run folder or a weight file, for the devices of a mesh.
+
+    Of several processes each holds all of the model and asks its share of the questions, unless `fsdp`
+    spreads the parameters over more devices than one process has: then all ask all questions, in step.
+    """
+    # On the host: the devices of the mesh get their parts from there, and need not hold all of them at once.
+    loaded = load(path, preset, tokenizer=tokenizer, dtype=suite.dtype, on_host=True)
+    turns = turns_of(loaded)
+    own, hosts = mesh, Hosts()
+    if jax.process_count() > 1 and mesh.shape["fsdp"] <= jax.local_device_count():
+        own = build_mesh(MeshShape(fsdp=mesh.shape["fsdp"]), jax.local_devices())
+        hosts = Hosts(jax.process_index(), jax.process_count())
+    # In the dtype that the model computes in they are read without a cast at each token.
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, suite.dtype), loaded.params)
+    found = _model(suite, loaded.model, placed(params, own), turns, own)
+    return dataclasses.replace(found, hosts=hosts, by="generation", stamp=_stamp(path))
 
 
 def of_experiment(suite: DialogueSuite, experiment: Experiment, params: Params, mesh: Mesh) -> AnswerModel:
@@ -77,11 +97,10 @@ def of_experiment(suite: DialogueSuite, experiment: Experiment, params: Params, 
     All processes ask all questions, in step: the parameters may be spread over them.
     """
     model, turns = check_experiment(suite, experiment)
-    answerer = Answerer(model, params, turns, Decoding(new=suite.new))
-    return dataclasses.replace(_model(answerer, suite, "likelihood", Hosts()), mesh=mesh)
+    return _model(suite, model, params, turns, mesh)
 
 
-def check_experiment(suite: DialogueSuite, experiment: Experiment) -> tuple[DialogueModel, Any]:
+def check_experiment(suite: DialogueSuite, experiment: Experiment) -> tuple[DialogueModel, Turns]:
     """Returns the dialogue model of an experiment's stage and its field; UserError if it has none."""
     model = experiment.stage.model(Compute(suite.dtype))
     if not isinstance(model, DialogueModel):
@@ -90,26 +109,30 @@ def check_experiment(suite: DialogueSuite, experiment: Experiment) -> tuple[Dial
             "give a dialogue model"
         )
     fields = getattr(experiment.data, "fields", {})
-    turns = next((field for field in fields.values() if hasattr(field, "seeing")), None)
+    turns = next((field for field in fields.values() if isinstance(field, Turns)), None)
     if turns is None:
         raise UserError("data.fields has no conversations (Turns), which say how questions are written")
     return model, turns
 
 
 def _model(
-    answerer: Answerer, suite: DialogueSuite, by: AnswerBy, hosts: Hosts, stamp: str = ""
+    suite: DialogueSuite, model: DialogueModel, params: Params, turns: Turns, mesh: Mesh
 ) -> AnswerModel:
-    size, turns = answerer.model.size, answerer.turns
+    ways = math.prod(mesh.shape[axis] for axis in ACTIVATION_AXES["batch"])
+    size, rule = model.size, turns.seeing.for_tests().rule
+    # Clips at a time: no more than a video has, whose batches would be filled up.
+    video = suite.most_frames or rule.frames
+    clips = max(min(_CLIPS, video // size.least_frames), 1)
     return AnswerModel(
-        answerer,
-        by,
-        hosts,
-        suite.batch,
-        size.least_frames,
-        size.vision.image,
-        options_text(turns.seeing.for_tests().rule),
-        options_text(turns.style),
-        stamp=stamp,
+        Answerer(model, params, turns, Decoding(new=suite.new), clips=clips),
+        by="likelihood",
+        hosts=Hosts(),
+        rows=suite.batch if suite.batch == 1 else -(-suite.batch // ways) * ways,
+        frames=size.least_frames,
+        image=size.vision.image,
+        seeing=options_text(rule),
+        style=options_text(turns.style),
+        mesh=mesh,
     )
 
 

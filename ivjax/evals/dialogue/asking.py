@@ -1,9 +1,11 @@
 """Asks a dialogue model the questions of a test set, and keeps the answers."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ivjax.data_pipelines.store.records import ClipError, Turn
 from ivjax.evals.dialogue.answer_model import AnswerModel
@@ -150,8 +152,8 @@ def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list
             ScoreRequest(watched, worded.turns, worded.letters, worded.wording.begin)
             for worded, watched in (some[number] for number in compared)
         ]
-        for number, scores in zip(compared, model.answerer.score_all(requests), strict=True):
-            answers[number] = {"log_likelihoods": [round(float(log), 6) for log in scores.log_likelihoods]}
+        for number, logs in zip(compared, _logs(model, requests), strict=True):
+            answers[number] = {"log_likelihoods": [round(float(log), 6) for log in logs]}
     if spoken:
         prompts = [
             model.answerer.prompt(watched, worded.turns, begin=worded.wording.begin)
@@ -165,6 +167,13 @@ def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list
         for number, reply in zip(spoken, replies, strict=True):
             answers[number] = {"reply": reply}
     return answers
+
+
+def _logs(model: AnswerModel, requests: Sequence[ScoreRequest]) -> Iterable[np.ndarray]:
+    if model.rows > 1:
+        return model.answerer.score_first(requests, rows=model.rows)
+    # One by one a prompt goes on behind what it has in common with the one before.
+    return (scores.log_likelihoods for scores in model.answerer.score_all(requests))
 
 
 def _test(setting: Setting[Any], suite: DialogueSuite, told: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,11 @@ class DialogueSuite(EvalSuite):
         super().__post_init__()
         self.check_at_least_one("frames", "new")
 
+    @property
+    def most_frames(self) -> int | None:
+        """Frames of the longest video; None: as many as the model's rule takes."""
+        return self.frames
+
     def check(self, experiment: Any, data: str) -> None:
         """See EvalSuite."""
         late.call(self.READER, "check_experiment", self, experiment)
@@ -159,6 +164,11 @@ class NeedleSearch(DialogueSuite):
             raise UserError(f"length must be 1 or more, got {self.length}")
         if self.frames is not None:
             raise UserError("needles are hidden in videos of length frames; leave out frames")
+
+    @property
+    def most_frames(self) -> int | None:
+        """See DialogueSuite."""
+        return max(self.length)
 
     def check(self, experiment: Any, data: str) -> None:
         """See EvalSuite."""

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from ivjax.cli import main
+from ivjax.data_pipelines.load.mixture import Corpus
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.answer_model import check_experiment
 from ivjax.evals.suites import NeedleSearch, VideoQuestions
 from ivjax.experiment.run_options import Checkpointing, EvalRun
-from ivjax.generate.reading import _run_extended
+from ivjax.generate.generator import run_logits
 from ivjax.train.loop import train
 from tests.data_pipelines.dialogue.talks import build_talks
 from tests.train import line, talks_run
@@ -41,15 +42,11 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(corpus, tmp_path_factory):
     """A run that scores the questions every second step; and how many programs there were after each."""
-    data = dataclasses.replace(
-        talks_run.experiment.data,
-        corpora=(dataclasses.replace(talks_run.experiment.data.corpora[0], path=str(corpus)),),
-    )
-    stage = dataclasses.replace(talks_run.STAGE, buckets=talks_run.STAGE.buckets[:1])
+    base = talks_run.experiment
     experiment = dataclasses.replace(
-        talks_run.experiment,
-        stage=stage,
-        data=data,
+        base,
+        # The stage as it is: its program is compiled for other tests too.
+        data=dataclasses.replace(base.data, corpora=(Corpus(str(corpus)),)),
         steps=4,
         checkpoint=Checkpointing(every=4, best="mcqa/accuracy"),
         evals=(EvalRun(VideoQuestions(), 2, str(corpus)),),
@@ -58,7 +55,7 @@ def trained(corpus, tmp_path_factory):
 
     def say(text):
         if "mcqa/accuracy" in text:
-            programs.append(_run_extended._cache_size())
+            programs.append(run_logits._cache_size())
 
     assert train(experiment, folder, say, jax.devices()[:1]) == 0
     return folder, programs
