@@ -256,7 +256,8 @@ class Answerer:
         commons = [one[0].start(end) for one, end in zip(whole, ends, strict=True)]
         for start in range(0, len(requests), rows):
             part = commons[start : start + rows]
-            filled = part + [part[-1]] * (rows - len(part) if start else 0)
+            # Filled up, because every other number of rows is compiled anew.
+            filled = part + [part[-1]] * (rows - len(part))
             logits = self._generator.logits([prompt.ids for prompt in filled], self._embed(filled))
             for row, one, end in zip(logits, whole[start:], ends[start:], strict=False):
                 tokens = [int(prompt.ids[end]) for prompt in one]

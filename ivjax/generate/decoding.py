@@ -16,6 +16,7 @@ from ivjax.models.decoder.network import LanguageModel
 from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.models.decoder.visual_dropout import VisualDropout
 from ivjax.ops.cut import Params
+from ivjax.ops.layout import constrain
 
 ENDED = -1  # stands for the tokens of a row whose text has ended
 
@@ -140,7 +141,8 @@ def chosen(state: Decoded, logits: jax.Array, options: Decoding) -> tuple[Decode
     # By row and step: the numbers that a row draws do not depend on what else is in the batch.
     keys = jax.vmap(jax.random.fold_in, (0, None))(state.keys, state.generated)
     token = choose(options.sampling, logits, keys, state.seen)
-    told = jnp.where(state.done, ENDED, token)
+    # Whole on every device, for the host that reads them.
+    told = constrain(jnp.where(state.done, ENDED, token), None)
     # A row that has ended goes on with some token, because all rows keep one shape; nobody sees it.
     seen = state.seen
     if seen is not None:

@@ -13,6 +13,7 @@ from ivjax.generate.prefill import prefill, prompt_logits
 from ivjax.generate.prompts import Ids, Prompts, bucket_length, id_rows, on_the_right, tokens_in
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
+from ivjax.ops.layout import constrain
 
 Embed = Callable[[jax.Array], jax.Array]  # token ids (B, L) of prompts -> their embeddings (B, L, C)
 
@@ -20,7 +21,8 @@ Embed = Callable[[jax.Array], jax.Array]  # token ids (B, L) of prompts -> their
 def _behind(
     model: LanguageModel, params: Params, prompts: Prompts, keys: jax.Array, options: Decoding
 ) -> jax.Array:
-    return prompt_logits(model, params, prompts, keys, options)[0]
+    # Whole on every device, for the host that reads them.
+    return constrain(prompt_logits(model, params, prompts, keys, options)[0], None, None)
 
 
 # Compiled once for each length of prompts, number of rows and options, whichever generator asks for them.

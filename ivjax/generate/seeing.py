@@ -8,13 +8,15 @@ from ivjax.errors import UserError
 from ivjax.models.bridge import Question
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.ops.cut import Params
+from ivjax.ops.layout import constrain
 
 
 def see_clips(
     model: DialogueModel, params: Params, clips: jax.Array, question: Question | None = None
 ) -> jax.Array:
     """Returns the visual tokens (N, n, C) of N clips (N, F, H, W, 3), each a video of its own."""
-    return model.see(params, clips, question)
+    # Whole on every device: a host reads them, and of several processes each holds some devices alone.
+    return constrain(model.see(params, clips, question), None, None, None)
 
 
 run_see = jax.jit(see_clips, static_argnums=0)

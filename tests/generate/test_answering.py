@@ -17,7 +17,7 @@ from ivjax.data_pipelines.store.records import ClipError, Turn
 from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
-from ivjax.generate.answering import Answerer, turns_of
+from ivjax.generate.answering import Answerer, ScoreRequest, turns_of
 from ivjax.generate.decoding import Decoding
 from ivjax.generate.opening import VideoInput
 from ivjax.models.dialogue.presets import DIALOGUES
@@ -129,6 +129,21 @@ def test_scores_are_log_likelihoods_of_the_answers_tokens(answerer, watched, log
     assert answerer.score(watched, ASKED, ["It", "It jumps"]).tokens.min() > 0
     letters = answerer.score(watched, ASKED, ["A", "B"], begin="Best option:(")
     assert len(letters.log_likelihoods) == 2 and np.all(letters.log_likelihoods < 0)
+
+
+def test_the_first_tokens_in_which_answers_differ_are_scored_in_batches(answerer, watched, logits):
+    answers = ["It jumps .", "The person ."]
+    requests = [ScoreRequest(watched, ASKED, answers), ScoreRequest(None, [Turn("user", "Who ?")], answers)]
+    found, _ = answerer.score_first(requests, rows=2)
+    first, second = (answerer.prompt(watched, ASKED, answer) for answer in answers)
+    end = int(np.argmax(first.ids[: len(second.ids)] != second.ids[: len(first.ids)]))
+    behind = logits(first.ids[:end], first.places[:end])[-1]
+    logs = np.asarray(jax.nn.log_softmax(jnp.asarray(behind)))
+    np.testing.assert_allclose(found, logs[[first.ids[end], second.ids[end]]], rtol=1e-4)
+    # Two that begin alike are told apart by all of their tokens.
+    alike = ScoreRequest(watched, ASKED, ["It jumps .", "It jumps .", "The person ."])
+    (found,) = answerer.score_first([alike])
+    np.testing.assert_allclose(found, answerer.score(*alike).log_likelihoods)
 
 
 def test_clips_of_another_video_take_the_place_of_some(answerer):

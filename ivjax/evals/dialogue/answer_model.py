@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from ivjax.convert.loading import load, split_branch
 from ivjax.data_pipelines.fields import Turns
+from ivjax.data_pipelines.load.mixture import readers_of
 from ivjax.errors import UserError
 from ivjax.evals.compiled import placed
 from ivjax.evals.hosts import Hosts
@@ -59,6 +60,11 @@ class AnswerModel:
     style: str
     mesh: Mesh | None = None
     stamp: str = ""
+
+    @property
+    def keeps_answers(self) -> bool:
+        """Whether answers can be kept: not where all processes ask all questions, and must agree on which."""
+        return self.hosts.count == jax.process_count()
 
     @property
     def is_first(self) -> bool:
@@ -108,8 +114,8 @@ def check_experiment(suite: DialogueSuite, experiment: Experiment) -> tuple[Dial
             f"{type(experiment.stage).__name__} trains a {type(model).__name__}, which answers no questions; "
             "give a dialogue model"
         )
-    fields = getattr(experiment.data, "fields", {})
-    turns = next((field for field in fields.values() if isinstance(field, Turns)), None)
+    fields = [field for reader in readers_of(experiment.data).values() for field in reader.fields.values()]
+    turns = next((field for field in fields if isinstance(field, Turns)), None)
     if turns is None:
         raise UserError("data.fields has no conversations (Turns), which say how questions are written")
     return model, turns

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ivjax.data_pipelines.store.records import ClipError, Turn
+from ivjax.errors import UserError
 from ivjax.evals.dialogue.answer_model import AnswerModel
 from ivjax.evals.dialogue.kept_answers import KeptAnswer, KeptAnswers
 from ivjax.evals.dialogue.prompts import Wording
@@ -85,26 +86,36 @@ class Answered(NamedTuple):
 def ask(setting: Setting[Any], suite: DialogueSuite, asking: Asking) -> Answered:
     """Returns the answers to all questions whose media can be seen."""
     model: AnswerModel = setting.encoder
-    kept = KeptAnswers(suite.answers, _test(setting, suite, asking.told), model.hosts.index)
-    unscored = UnscoredClips(len(asking.questions), setting.broken)
+    file = suite.answers if model.keeps_answers else None
+    kept = KeptAnswers(file, _test(setting, suite, asking.told), model.hosts.index)
+    if known := sum(place in kept.found for place, _ in asking.questions):
+        setting.say(f"{known} of {len(asking.questions)} answers are there already, in {file}")
+    unscored, problem = UnscoredClips(len(asking.questions), setting.broken), ""
+    try:
+        _ask_own(setting, model, asking, kept, unscored)
+    except UserError as error:
+        problem = str(error)  # the other processes must hear of it, or they would wait for this one
+    finally:
+        kept.close()
+    return _merged(setting, asking.questions, kept, unscored, problem)
+
+
+def _ask_own(
+    setting: Setting[Any], model: AnswerModel, asking: Asking, kept: KeptAnswers, unscored: UnscoredClips
+) -> None:
+    """Asks this process's share of the questions, those left out that are answered already."""
     waiting: list[Worded] = []
     for place, each in model.hosts.share(asking.questions):
         if isinstance(each, UnscoredClip):
             unscored.add(place, each)
         elif place not in kept.found:
             waiting.append(Worded(place, each, *asking.word(each)))
-    if known := sum(place in kept.found for place, _ in asking.questions):
-        setting.say(f"{known} of {len(asking.questions)} answers are there already, in {suite.answers}")
-    try:
-        with model.on_mesh(), Progress(len(waiting), "questions", setting.say) as progress:
-            seen = _readable(asking.see(model, waiting), unscored, progress)
-            for some in in_batches(seen, model.rows):
-                for (worded, _), answer in zip(some, _answers(model, some), strict=True):
-                    kept.add(worded.place, answer)
-                    progress.advance()
-    finally:
-        kept.close()
-    return _merged(setting, asking.questions, kept, unscored)
+    with model.on_mesh(), Progress(len(waiting), "questions", setting.say) as progress:
+        seen = _readable(asking.see(model, waiting), unscored, progress)
+        for some in in_batches(seen, model.rows):
+            for (worded, _), answer in zip(some, _answers(model, some), strict=True):
+                kept.add(worded.place, answer)
+                progress.advance()
 
 
 def seer_of(suite: DialogueSuite, questions: EvalQuestions) -> Seer:
@@ -163,8 +174,10 @@ def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list
             # One by one a prompt goes on behind what it has in common with the one before.
             replies = ["".join(model.answerer.stream(prompt)) for prompt in prompts]
         else:
-            replies = model.answerer.generate(prompts, rows=model.rows)
-        for number, reply in zip(spoken, replies, strict=True):
+            # Filled up, because every other number of rows is compiled anew.
+            filled = prompts + [prompts[-1]] * (model.rows - len(prompts))
+            replies = model.answerer.generate(filled, rows=model.rows)
+        for number, reply in zip(spoken, replies, strict=False):
             answers[number] = {"reply": reply}
     return answers
 
@@ -186,13 +199,19 @@ def _test(setting: Setting[Any], suite: DialogueSuite, told: Mapping[str, Any]) 
 
 
 def _merged(
-    setting: Setting[Any], asked: Sequence[Numbered], kept: KeptAnswers, unscored: UnscoredClips
+    setting: Setting[Any],
+    asked: Sequence[Numbered],
+    kept: KeptAnswers,
+    unscored: UnscoredClips,
+    problem: str,
 ) -> Answered:
     own = list(zip(unscored.places, unscored.clips, strict=True))
-    shares = setting.encoder.hosts.gather((kept.found, own))
-    found = {place: answer for answers, _ in shares for place, answer in answers.items()}
+    shares = setting.encoder.hosts.gather((kept.found, own, problem))
+    if problems := [told for *_, told in shares if told]:
+        raise UserError(problems[0])
+    found = {place: answer for answers, *_ in shares for place, answer in answers.items()}
     clips = tuple(
-        clip for _, clip in sorted((each for _, bad in shares for each in bad), key=lambda each: each[0])
+        clip for _, clip in sorted((each for _, bad, _ in shares for each in bad), key=lambda each: each[0])
     )
     check_share(clips, len(asked), setting.broken)
     answered = [(each, found[place]) for place, each in asked if place in found]

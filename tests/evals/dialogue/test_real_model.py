@@ -97,15 +97,11 @@ def test_a_command_finds_what_the_run_logged_and_goes_on_after_ctrl_c(trained, c
 def test_replies_are_generated_in_batches(trained, corpus, tmp_path, capsys):
     folder, _ = trained
     command = ["eval", str(folder), "--suite", "mcqa", "--data", str(corpus), "--new", "4", "--json"]
-    found = []
-    for batch in ("1", "4"):
-        answers = tmp_path / f"{batch}.jsonl"
-        assert main([*command, "--batch", batch, "--answers", str(answers)]) == 0
-        found.append([json.loads(text)["answer"] for text in answers.read_text().splitlines()[1:]])
-    assert found[0] == found[1] and len(found[0]) == 6
-    assert {"strict", "lenient", "unclear"} <= set(
-        json.loads(capsys.readouterr().out.split("}\n{")[0] + "}")["metrics"]
-    )
+    answers = tmp_path / "answers.jsonl"
+    assert main([*command, "--batch", "4", "--answers", str(answers)]) == 0
+    assert {"strict", "lenient", "unclear"} <= set(json.loads(capsys.readouterr().out)["metrics"])
+    said = [json.loads(text)["answer"] for text in answers.read_text().splitlines()[1:]]
+    assert len(said) == 6 and all(set(answer) == {"reply"} for answer in said)
 
 
 def test_needles_are_hidden_in_what_was_watched_once(trained, tmp_path, capsys):
