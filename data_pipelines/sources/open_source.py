@@ -32,6 +32,7 @@ _FORMATS: Mapping[str, tuple[type, Mapping[str, Any]]] = {
     "longvideobench": (QuestionSet, {"layout": "longvideobench"}),
     "mlvu": (QuestionSet, {"layout": "mlvu"}),
     "lvbench": (QuestionSet, {"layout": "lvbench"}),
+    "niah": (QuestionSet, {"layout": "niah"}),
     "charades_sta": (Moments, {}),
     "webdataset": (WebDataset, {}),
     "folder": (Folder, {}),

@@ -8,7 +8,9 @@ from ivjax.data_pipelines.sources.choices import parted
 from ivjax.data_pipelines.sources.tables import Record
 
 # whose columns the rows of a multiple-choice test have
-QuestionLayout = Literal["mvbench", "videomme", "perception_test", "longvideobench", "mlvu", "lvbench"]
+QuestionLayout = Literal[
+    "mvbench", "videomme", "perception_test", "longvideobench", "mlvu", "lvbench", "niah"
+]
 
 # Where the videos of MVBench's tasks lie below its folder `video`, by the name of the task's file.
 _MVBENCH = {
@@ -140,6 +142,27 @@ def lvbench(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
         )
 
 
+def niah(record: Record, task: str, number: int) -> Iterator[ListedQuestion]:
+    """Yields the question about a needle of VideoChat-Flash, or the two about a chain of images."""
+    if "image" in record:
+        asked = [("needle", record["question"], record.get("answer"))]
+    else:
+        asked = [
+            (kind, record[f"question{place}"], record.get(f"answer{place}"))
+            for place, kind in ((1, "caption"), (2, "question"))
+        ]
+    first, *more = [record["image"]] if "image" in record else record["images"]
+    for kind, words, answer in asked:
+        # What the options end with belongs to the prompt, which writes it again.
+        text, options = parted(words.partition(_ENDING)[0].replace(_OPTIONS, "\n", 1))
+        id = f"{record.get('id', number)}/{kind}"
+        yield ListedQuestion(
+            id, (first,), text, list(options), answer, more=tuple(more), attributes={KIND: kind}
+        )
+
+
+_OPTIONS, _ENDING = "\nOptions: ", "\nOnly give the best option"
+
 LAYOUTS: Mapping[QuestionLayout, Callable[[Record, str, int], Iterator[ListedQuestion]]] = {
     "mvbench": mvbench,
     "videomme": videomme,
@@ -147,6 +170,7 @@ LAYOUTS: Mapping[QuestionLayout, Callable[[Record, str, int], Iterator[ListedQue
     "longvideobench": longvideobench,
     "mlvu": mlvu,
     "lvbench": lvbench,
+    "niah": niah,
 }
 
 
@@ -157,6 +181,8 @@ def layout_of(record: Record) -> QuestionLayout | None:
         return "videomme"
     if "mc_question" in names or {"video_name", "answer_id", "options"} <= names:
         return "perception_test"
+    if {"images", "question1", "answer1"} <= names or _is_needle(record):
+        return "niah"
     if "correct_choice" in names:
         return "longvideobench"
     if {"key", "qa"} <= names:
@@ -164,6 +190,11 @@ def layout_of(record: Record) -> QuestionLayout | None:
     if "candidates" in names and {"question_type", "task_type"} & names and "duration" in names:
         return "mlvu"
     return "mvbench" if {"video", "question", "candidates"} <= names else None
+
+
+def _is_needle(record: Record) -> bool:
+    question = record.get("question")
+    return "image" in record and isinstance(question, str) and f"{_OPTIONS}(A)" in question
 
 
 def _given(record: Record, columns: Mapping[str, str]) -> dict[str, str]:

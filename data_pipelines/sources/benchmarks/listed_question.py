@@ -10,11 +10,12 @@ SEVERAL = "; "  # between the kinds of a question that has several
 
 @dataclass(frozen=True)
 class ListedQuestion:
-    """A multiple-choice question about a video.
+    """A multiple-choice question about a video, or about images.
 
     Attributes:
         id: names it in its set.
         places: where its video may lie below the folder of videos, the likeliest place first.
+        more: further images that the question is about, below the folder of videos.
         name: of the video without its ending, by which it is looked for elsewhere; "": it is not.
         text: the question.
         options: as the file has them.
@@ -28,6 +29,7 @@ class ListedQuestion:
     text: str
     options: Any
     answer: Any
+    more: tuple[str, ...] = ()
     name: str = ""
     times: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)

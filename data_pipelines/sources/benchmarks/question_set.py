@@ -53,6 +53,7 @@ class QuestionSet:
     def _row(self, asked: ListedQuestion) -> SourceRow:
         choice = lettered(asked.text, asked.options, asked.answer)
         file, media = existing_media(self.root, self._place(asked), self.fps)
+        more = tuple(existing_media(self.root, other)[0] for other in asked.more)
         start, end = times_of(asked.times)
         return SourceRow(
             id=asked.id,
@@ -64,6 +65,7 @@ class QuestionSet:
             video=asked.places[0],
             attributes=dict(asked.attributes),
             frame_rate=self.fps if Path(file).is_dir() else None,
+            more=more,
         )
 
     def _place(self, asked: ListedQuestion) -> str:

@@ -25,9 +25,13 @@ class Haystack(Protocol):
 
     Attributes:
         needles: a question about each needle.
+        protocol: whose prompt the questions have.
+        chained: whether each needle is a chain from the first frame to the last, which has no depth.
     """
 
     needles: Sequence[EvalQuestion]
+    protocol: str
+    chained: bool
 
     def whole(self, model: AnswerModel, frames: int) -> Watched:
         """Returns what is seen of a video of so many frames without a needle."""
@@ -43,6 +47,7 @@ class DrawnHaystack:
 
     def __init__(self, seed: int, needles: int, hops: int):
         self._seed, self._hops = seed, hops
+        self.protocol, self.chained = "plain", hops > 1
         self.needles = tuple(self._question(number) for number in range(needles))
 
     def _video(self, number: int, frames: int, depth: float, hops: int = 1) -> NeedleVideo:
@@ -87,10 +92,16 @@ class FileHaystack:
 
     def __init__(self, file: Path, questions: EvalQuestions, needles: int | None):
         self._file, self._questions = file, questions
+        self.protocol = "niah" if questions.kind == "niah" else "plain"
         found = [each for each in questions if isinstance(each, EvalQuestion)]
         self.needles = tuple(found[:needles])
         if not self.needles:
             raise UserError("none of the needles can be used; mend their list")
+        self.chained = all(len(needle.media) > 1 for needle in self.needles)
+        if not self.chained and any(len(needle.media) > 1 for needle in self.needles):
+            raise UserError(
+                "some needles are chains of images and some are not; give each kind a list of its own"
+            )
 
     def whole(self, model: AnswerModel, frames: int) -> Watched:
         """See Haystack."""
@@ -103,14 +114,18 @@ class FileHaystack:
         return model.answerer.watch([dataclasses.replace(asked, numbers=numbers)])
 
     def hidden(self, model: AnswerModel, whole: Watched, number: int, frames: int, depth: float) -> Watched:
-        """See Haystack. An image is shown for the frames of a clip."""
-        (asked, *_) = self._questions.inputs(self.needles[number])
-        with opened(asked) as medium:
-            last = medium.part.stop - 1
-            numbers = np.round(np.linspace(medium.part.first, last, model.frames)).astype(int)
-        needle = model.answerer.watch([dataclasses.replace(asked, numbers=numbers)])
-        clips = frames // model.frames
-        return whole.with_clips(min(int(depth * frames) // model.frames, clips - 1), needle)
+        """See Haystack. An image is shown for the frames of a clip; a chain's are spread evenly."""
+        media, last = self._questions.inputs(self.needles[number]), frames // model.frames - 1
+        places = [min(int(depth * frames) // model.frames, last)]
+        if self.chained:
+            places = np.round(np.linspace(0, last, len(media))).astype(int).tolist()
+        for place, asked in zip(places, media, strict=True):
+            with opened(asked) as medium:
+                first, stop = medium.part.first, medium.part.stop
+            numbers = np.round(np.linspace(first, stop - 1, model.frames)).astype(int)
+            needle = model.answerer.watch([dataclasses.replace(asked, numbers=numbers)])
+            whole = whole.with_clips(int(place), needle)
+        return whole
 
 
 def open_haystack(suite: NeedleSearch, data: EvalData) -> Haystack | None:

@@ -3,11 +3,13 @@
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.answer_model import AnswerModel
@@ -17,14 +19,13 @@ from ivjax.evals.dialogue.facts import facts_of_dialogue
 from ivjax.evals.dialogue.haystacks import Haystack, drawn_seed, open_haystack
 from ivjax.evals.dialogue.kept_answers import KeptAnswer
 from ivjax.evals.dialogue.letters import letter_of, plain_words
-from ivjax.evals.dialogue.prompts import PROTOCOLS, Wording
+from ivjax.evals.dialogue.prompts import PROTOCOLS, ChoiceProtocol, Wording
 from ivjax.evals.dialogue.questions import EvalQuestion, open_questions
 from ivjax.evals.result import Result
 from ivjax.evals.suites.dialogue import NeedleSearch
 from ivjax.evals.vectors import Setting
 from ivjax.generate.watching import Watched
 
-_PLAIN = PROTOCOLS["plain"]
 _FRAMES, _DEPTH = "frames", "depth"  # attributes of a needle's question
 
 
@@ -32,7 +33,7 @@ def score(setting: Setting[Any], suite: NeedleSearch) -> Result:
     """Returns the percentage of needles that are found, of all and of each cell of length and depth."""
     model: AnswerModel = setting.encoder
     haystack, by = open_haystack(suite, setting.data), suite.by or model.by
-    watch = _Watch(haystack)
+    watch, protocol = _Watch(haystack), PROTOCOLS[haystack.protocol if haystack else "plain"]
     if haystack is None:
         questions = open_questions(setting.data)
         asked, see = _listed(list(enumerate(questions)), setting.data.path), seer_of(suite, questions)
@@ -42,31 +43,39 @@ def score(setting: Setting[Any], suite: NeedleSearch) -> Result:
     def word(question: EvalQuestion) -> tuple[Wording, tuple[str, ...]]:
         if not question.options:
             return Wording("", question.text), ()
-        letters = tuple(_PLAIN.letters.format(letter_of(n)) for n in range(len(question.options)))
-        return _PLAIN.wording(question.text, question.options), letters if by == "likelihood" else ()
+        letters = tuple(protocol.letters.format(letter_of(n)) for n in range(len(question.options)))
+        return protocol.wording(question.text, question.options), letters if by == "likelihood" else ()
 
     answered = ask(setting, suite, Asking(asked, word, see, {"by": by}))
     if not answered.questions:
         raise UserError(f"{setting.data.path} has no needle whose video could be seen")
-    cells = _cells(answered, suite)
-    metrics = _metrics(answered, suite, cells)
+    scorer = _Scorer(answered, suite, protocol)
+    cells = scorer.cells()
+    metrics = scorer.metrics(cells)
     if suite.png is not None:
         _draw(suite.png, cells, metrics["accuracy"], setting)
     facts = facts_of_dialogue(setting, suite, len(answered.questions)) | {
         "frames": "of each haystack: all",
         "haystack": _haystack_words(suite, setting.data.path),
-        "needles": "several in a chain, from the first frame to the last" if suite.hops > 1 else "one",
+        "prompt": protocol.about,
+        "needles": "a chain from the first frame to the last" if haystack and haystack.chained else "one",
         "answers by": "likelihood of the letters" if by == "likelihood" else "greedy generation",
         "extraction": suite.extraction,
         "heat map": suite.png,
         "peak memory, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    return Result(suite.name, facts, metrics, answered.unscored, by_group=(*cells, *watch.lengths(model)))
+    return Result(
+        suite.name,
+        facts,
+        metrics,
+        answered.unscored,
+        by_group=(*cells, *scorer.kinds(), *watch.lengths(model)),
+    )
 
 
 def _grid(suite: NeedleSearch, haystack: Haystack, clip: int) -> list[Numbered]:
     """Returns a question for each length, depth and needle."""
-    depths = [0.0] if suite.hops > 1 else np.linspace(0, 1, suite.depths).tolist()
+    depths = [0.0] if haystack.chained else np.linspace(0, 1, suite.depths).tolist()
     found: list[Numbered] = []
     for length in suite.length:
         if length < clip:
@@ -76,9 +85,7 @@ def _grid(suite: NeedleSearch, haystack: Haystack, clip: int) -> list[Numbered]:
         for depth in depths:
             for needle in haystack.needles:
                 where = {_FRAMES: str(length - length % clip), _DEPTH: f"{depth:.4g}"}
-                question = EvalQuestion(
-                    needle.id, (), needle.text, needle.answer, needle.options, needle.system, where
-                )
+                question = replace(needle, media=(), attributes={**needle.attributes, **where})
                 found.append((len(found), question))
     return found
 
@@ -159,49 +166,72 @@ def _depth(worded: Worded) -> float:
     return float(worded.question.attributes[_DEPTH])
 
 
-def _is_found(question: EvalQuestion, answer: KeptAnswer, lenient: bool) -> bool | None:
+def _is_found(
+    question: EvalQuestion, answer: KeptAnswer, protocol: ChoiceProtocol, lenient: bool
+) -> bool | None:
     if question.options:
         rule = is_right_leniently if lenient else is_right_strictly
-        return rule(question, answer, _PLAIN)
+        return rule(question, answer, protocol)
     said, right = plain_words(answer["reply"]), plain_words(question.answer)
     # The original asks whether the likeliest token is right at each place of the answer, and no more.
     return said.startswith(right) if lenient else said == right
 
 
-def _share(pairs: Sequence[tuple[EvalQuestion, KeptAnswer]], lenient: bool) -> float:
-    found = [value for pair in pairs if (value := _is_found(*pair, lenient)) is not None]
-    return round(100 * float(np.mean(found)), 2) if found else 0.0
+class _Scorer:
+    """Counts which needles were found, as the options say."""
 
+    def __init__(self, answered: Answered, suite: NeedleSearch, protocol: ChoiceProtocol):
+        self.pairs = list(zip(answered.questions, answered.answers, strict=True))
+        self._protocol, self._lenient = protocol, suite.extraction == "lenient"
 
-def _cells(answered: Answered, suite: NeedleSearch) -> list[Mapping[str, Any]]:
-    members: dict[tuple[int, float], list[tuple[EvalQuestion, KeptAnswer]]] = {}
-    for question, answer in zip(answered.questions, answered.answers, strict=True):
-        cell = int(float(question.attributes[_FRAMES])), float(question.attributes[_DEPTH])
-        members.setdefault(cell, []).append((question, answer))
-    return [
-        {
-            "by": "cell",
-            "name": f"{frames:,} frames, depth {depth:g}",
-            "frames": frames,
-            "depth": depth,
-            "questions": len(pairs),
-            "accuracy": _share(pairs, suite.extraction == "lenient"),
+    def share(self, pairs: Sequence[tuple[EvalQuestion, KeptAnswer]], lenient: bool | None = None) -> float:
+        """Returns the percentage of needles that are found."""
+        lenient = self._lenient if lenient is None else lenient
+        found = [_is_found(*pair, self._protocol, lenient) for pair in pairs]
+        counted = [value for value in found if value is not None]
+        return round(100 * float(np.mean(counted)), 2) if counted else 0.0
+
+    def cells(self) -> list[Mapping[str, Any]]:
+        """Returns the share of each length and depth."""
+        members: dict[tuple[int, float], list[tuple[EvalQuestion, KeptAnswer]]] = {}
+        for question, answer in self.pairs:
+            cell = int(float(question.attributes[_FRAMES])), float(question.attributes[_DEPTH])
+            members.setdefault(cell, []).append((question, answer))
+        return [
+            {
+                "by": "cell",
+                "name": f"{frames:,} frames, depth {depth:g}",
+                "frames": frames,
+                "depth": depth,
+                "questions": len(pairs),
+                "accuracy": self.share(pairs),
+            }
+            for (frames, depth), pairs in sorted(members.items())
+        ]
+
+    def kinds(self) -> list[Mapping[str, Any]]:
+        """Returns the share of each kind of question, where there are several."""
+        members: dict[str, list[tuple[EvalQuestion, KeptAnswer]]] = {}
+        for pair in self.pairs:
+            members.setdefault(pair[0].attributes.get(KIND, ""), []).append(pair)
+        if len(members) < 2:
+            return []
+        return [
+            {"by": KIND, "name": kind, "questions": len(pairs), "accuracy": self.share(pairs)}
+            for kind, pairs in sorted(members.items())
+        ]
+
+    def metrics(self, cells: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Returns the share of all, beside chance, and that of the worst cell."""
+        metrics = {
+            "accuracy": self.share(self.pairs),
+            "lenient": self.share(self.pairs, lenient=True),
+            "lowest_cell": min(cell["accuracy"] for cell in cells),
         }
-        for (frames, depth), pairs in sorted(members.items())
-    ]
-
-
-def _metrics(answered: Answered, suite: NeedleSearch, cells: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    pairs = list(zip(answered.questions, answered.answers, strict=True))
-    metrics = {
-        "accuracy": _share(pairs, suite.extraction == "lenient"),
-        "lenient": _share(pairs, lenient=True),
-        "lowest_cell": min(cell["accuracy"] for cell in cells),
-    }
-    if all(question.options for question in answered.questions):
-        chance = 100 * float(np.mean([1 / len(question.options) for question in answered.questions]))
-        metrics |= {"chance": round(chance, 2), "times_chance": round(metrics["accuracy"] / chance, 3)}
-    return metrics
+        if all(question.options for question, _ in self.pairs):
+            chance = 100 * float(np.mean([1 / len(question.options) for question, _ in self.pairs]))
+            metrics |= {"chance": round(chance, 2), "times_chance": round(metrics["accuracy"] / chance, 3)}
+        return metrics
 
 
 def _draw(png: str, cells: Sequence[Mapping[str, Any]], accuracy: float, setting: Setting[Any]) -> None:

@@ -86,6 +86,12 @@ def dotted(question: str, options: Sequence[str]) -> Wording:
     return Wording("", "\n".join([question, *_lines("{}. {}", options), _DIRECTLY]))
 
 
+def niah(question: str, options: Sequence[str]) -> Wording:
+    """Returns the prompt of VideoChat-Flash's needles, which ends with a bracket in the user's turn."""
+    lines = "\n".join(_lines("({}) {}", options))
+    return Wording("", f"{question}\nOptions: {lines}{_BEST_OPTION} Best option: (")
+
+
 PROTOCOLS: Mapping[str, ChoiceProtocol] = {
     "plain": ChoiceProtocol(
         "the question and its options, as conversations to train on have them", bracketed, "lone_letter"
@@ -105,6 +111,7 @@ PROTOCOLS: Mapping[str, ChoiceProtocol] = {
     ),
     "mlvu": ChoiceProtocol("MLVU", mvbench, "lone_letter", mean_of="question", confirmed=False),
     "lvbench": ChoiceProtocol("LVBench", dotted, "lone_letter", "{}", confirmed=False),
+    "niah": ChoiceProtocol("VideoChat-Flash's needles", niah, "lone_letter", "{}"),
 }
 
 

@@ -30,6 +30,10 @@ def only(path, kind, videos):
     return row
 
 
+def texts(row):
+    return [turn.text for turn in row.conversation]
+
+
 def test_mvbench_is_trimmed_and_its_folders_of_frames_are_shown_at_three_a_second(tmp_path, videos):
     folder = tmp_path / "json"
     folder.mkdir()
@@ -121,6 +125,20 @@ def test_charades_sta_is_lines_of_a_video_its_times_and_a_sentence(tmp_path, vid
     rows = [{"video": "v.mp4", "caption": "a person sits.", "timestamp": [0.0, 6.9]}]
     table = only(write_json(tmp_path / "c.json", rows), "charades_sta", videos)
     assert table.conversation == row.conversation
+
+
+def test_needles_of_videochat_flash_are_images_and_chains_of_them(tmp_path, videos):
+    for name in ("one.jpg", "two.jpg"):
+        (videos / name).write_bytes(b"")
+    asked = "Find the frame.\nOptions: (A) white\n(B) red\nOnly give the best option. Best option: ("
+    single = {"question": asked, "answer": "B", "image": "one.jpg", "id": 4}
+    row = only(write_json(tmp_path / "single.json", [single]), "niah", videos)
+    assert texts(row) == ["Find the frame.\n(A) white\n(B) red", "(B) red"] and row.media == "image"
+    chain = {"images": ["one.jpg", "two.jpg"], "question1": asked, "answer1": "A"}
+    chain |= {"question2": asked, "answer2": "B"}
+    first, second = open_source(write_json(tmp_path / "chain.json", [chain]), videos=videos)
+    assert (first.id, second.id) == ("0/caption", "0/question")
+    assert first.more == (str(videos / "two.jpg"),) and texts(second)[1] == "(B) red"
 
 
 def test_bad_questions_say_what_is_wrong(tmp_path, videos):

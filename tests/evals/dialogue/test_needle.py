@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +27,7 @@ class NeedleEyes:
         language = SimpleNamespace(flops=lambda tokens: {"all": 1e9 * tokens})
         self.model = SimpleNamespace(size=SimpleNamespace(language=language))
         self._finds = finds
-        self.watched, self.seen = [], []
+        self.watched, self.seen, self.words = [], [], []
 
     def watch(self, inputs, frames=None, turns=()):
         """One visual token for a clip: the number of its needle."""
@@ -52,18 +53,20 @@ class NeedleEyes:
             tokens = request.watched.visual[:, 0].astype(int)
             (place, *_) = np.flatnonzero(tokens >= 0)
             self.seen.append((len(tokens), int(place), int(tokens[place]), int((tokens >= 0).sum())))
-            right = self._letter(int(tokens[place]), request.turns)
-            wrong = request.answers[0] if right != request.answers[0] else request.answers[1]
-            said = right if self._finds(place, len(tokens)) else wrong
-            found.append(Scores(np.array([-1.0 if answer == said else -5.0 for answer in request.answers])))
+            self.words.append(request.turns[-1].text)
+            right = self._letter(int(tokens[place]), self.words[-1])
+            said = right
+            if not self._finds(place, len(tokens)):
+                said = next(letter for letter in "AB" if letter != right)
+            logs = [-1.0 if answer.strip("()") == said else -5.0 for answer in request.answers]
+            found.append(Scores(np.array(logs)))
         return found
 
     @staticmethod
-    def _letter(number, turns):
+    def _letter(number, words):
         row = NeedleVideo(1, number, 8).row()
-        lines = turns[-1].text.split("\n")[1:]
         answer = row["options"][ord(row["answer"]) - ord("A")]
-        return next(line[:3] for line in lines if line[4:] == answer)
+        return re.search(rf"\(([A-D])\) {answer}$", words, re.MULTILINE)[1]
 
 
 def eyes(**fields):
@@ -130,6 +133,28 @@ def test_needles_of_a_list_are_hidden_in_a_long_video(tmp_path):
         score(asking(model, tmp_path / "needles.json"), NeedleSearch())
     with pytest.raises(UserError, match="the haystack .*gone.mp4 does not exist"):
         score(asking(model, tmp_path / "needles.json"), NeedleSearch(haystack=str(tmp_path / "gone.mp4")))
+
+
+def test_a_chain_of_videochat_flash_is_spread_evenly_and_asked_in_its_words(tmp_path):
+    from tests.data_pipelines.corpora import make_clip
+
+    for name in ("a_needle.mp4", "b_needle.mp4", "hay.mp4"):
+        (tmp_path / name).write_bytes(make_clip(1, frames=12).payload)
+    row = NeedleVideo(1, 7, 8).row()
+    lines = "\n".join(f"({letter}) {text}" for letter, text in zip("ABCD", row["options"], strict=True))
+    asked = f"Find it.\nOptions: {lines}\nOnly give the best option. Best option: ("
+    rows = [{"images": ["a_needle.mp4", "b_needle.mp4"]}]
+    rows[0] |= {"question1": asked, "answer1": row["answer"], "question2": asked, "answer2": row["answer"]}
+    (tmp_path / "chains.json").write_text(json.dumps(rows))
+    model, seen = eyes()
+    suite = NeedleSearch(length=(24,), haystack=str(tmp_path / "hay.mp4"))
+    result = score(asking(model, tmp_path / "chains.json"), suite)
+    assert seen.seen == [(6, 0, 7, 2)] * 2 and seen.words == [asked] * 2
+    assert result.metrics["accuracy"] == 100.0
+    assert [group["name"] for group in result.by_group if group["by"] == "question"] == [
+        "caption",
+        "question",
+    ]
 
 
 def test_what_cannot_be_searched_is_said_in_a_sentence():

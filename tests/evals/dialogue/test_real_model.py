@@ -15,10 +15,23 @@ from ivjax.evals.suites import NeedleSearch, VideoQuestions
 from ivjax.experiment.run_options import Checkpointing, EvalRun
 from ivjax.generate.generator import run_logits
 from ivjax.train.loop import train
+from ivjax.train.mesh import build_mesh
 from tests.data_pipelines.dialogue.talks import build_talks
 from tests.train import line, talks_run
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _devices(monkeypatch):
+    on_devices(monkeypatch, 1)
+
+
+def on_devices(monkeypatch, count):
+    """Has the command compute on so many devices, in this process: programs of one are compiled once."""
+    monkeypatch.setattr("ivjax.train.distributed.join", lambda job: None)
+    mesh = lambda shape: build_mesh(shape, jax.devices()[:count])  # noqa: E731
+    monkeypatch.setattr("ivjax.evals.running.build_mesh", mesh)
 
 
 def choices():
@@ -54,6 +67,7 @@ def trained(corpus, tmp_path_factory):
     folder, programs = tmp_path_factory.mktemp("run"), []
 
     def say(text):
+        assert "mcqa failed" not in text, text
         if "mcqa/accuracy" in text:
             programs.append(run_logits._cache_size())
 
@@ -92,6 +106,18 @@ def test_a_command_finds_what_the_run_logged_and_goes_on_after_ctrl_c(trained, c
     again = capsys.readouterr()
     assert json.loads(again.out)["metrics"] == result["metrics"]
     assert "3 of 6 answers are there already" in again.err
+
+
+def test_a_batch_that_is_split_over_devices_has_the_same_likelihoods(trained, corpus, tmp_path, monkeypatch):
+    command = ["eval", str(trained[0]), "--suite", "mcqa", "--data", str(corpus), "--by", "likelihood"]
+    found = []
+    for count in (1, 4):
+        on_devices(monkeypatch, count)
+        answers = tmp_path / f"{count}.jsonl"
+        assert main([*command, "--answers", str(answers)]) == 0
+        lines = [json.loads(text)["answer"] for text in answers.read_text().splitlines()[1:]]
+        found.append([line["log_likelihoods"] for line in lines])
+    np.testing.assert_allclose(*found, rtol=1e-4)
 
 
 def test_replies_are_generated_in_batches(trained, corpus, tmp_path, capsys):
