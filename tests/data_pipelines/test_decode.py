@@ -1,7 +1,9 @@
 """Chosen frames: the same however they are asked for, and from one opened clip more than once."""
 
+import io
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -36,6 +38,20 @@ def test_frames_left_out_change_no_pixel_of_the_others(clip, whole):
         np.testing.assert_array_equal(read_frames(clip, [number])[0], whole[number])
     wanted = [39, 5, 5, 0, 22]
     np.testing.assert_array_equal(read_frames(clip, wanted), whole[wanted])
+
+
+def test_only_the_part_of_a_long_video_that_is_asked_for_is_decoded():
+    payload = bytearray(encode_video(map(picture, range(200)), Fraction(25), Encoding(gop=12)))
+    wanted = [100, 105]
+    asked = read_frames(bytes(payload), wanted)
+    # Without the pictures of all other groups, the part is still whole.
+    with av.open(io.BytesIO(payload)) as container:
+        for packet in container.demux(video=0):
+            if packet.pts is not None and not 84 <= packet.pts * packet.time_base * 25 < 120:
+                payload[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    np.testing.assert_array_equal(read_frames(bytes(payload), wanted), asked)
+    with pytest.raises(ClipError):
+        read_frames(bytes(payload), [0, 105])
 
 
 def test_an_opened_clip_is_read_again_and_again(clip, whole):

@@ -9,13 +9,14 @@ import pytest
 from ivjax.data_pipelines.dialogue.packing import TalkSize
 from ivjax.data_pipelines.dialogue.seeing import ClipForm
 from ivjax.data_pipelines.load import measuring
+from ivjax.data_pipelines.load.dialogue_plan import bucket_of, plan_dialogues
 from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
 from ivjax.data_pipelines.load.measuring import PlanRequest
 from ivjax.data_pipelines.load.media_loader import open_media
 from ivjax.data_pipelines.load.mixture import Corpus
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.errors import UserError
-from tests.data_pipelines.dialogue.talks import CLIP, IMAGE, build_talks, dialogues, spec, turns
+from tests.data_pipelines.dialogue.talks import CLIP, IMAGE, ask, build_talks, dialogues, spec, turns
 from tests.data_pipelines.footage import number_of
 
 BUCKETS = {"short": spec(180, 4, 2), "long": spec(460, 12, 4)}
@@ -143,6 +144,30 @@ def test_batches_are_equal_on_hosts_and_after_a_resume(corpus):
     assert len(shares) == 2 and min(measured) <= max(shares) and min(shares) <= max(measured)
 
 
+def test_each_conversation_comes_once_an_epoch_over_a_kill_and_other_hosts(corpus):
+    data = dialogues(corpus)
+    found, state, _ = batches(data, 2)
+    later = [batches(data, 6, HostShard(host, 2), state)[0] for host in range(2)]
+    whole = {name: {} for name in BUCKETS}
+    for batch in (*found, *later[0], *later[1]):
+        for row, index in enumerate(batch.rows["index"].tolist()):
+            assert index not in whole[batch.medium]
+            whole[batch.medium][index] = {name: array[row : row + 1] for name, array in batch.rows.items()}
+    rows = {name: len(rows) for name, rows in planned(corpus).items()}
+    assert min(rows.values()) > 1
+    # The first epoch of a bucket are the first places of its order.
+    first = [whole[name][index] for name, count in rows.items() for index in range(count)]
+    once = [talk for batch in first for talk in conversations(batch)]
+    alone = one_epoch(dialogues(corpus, pack=False))
+    equal(once, [talk for batch in alone for talk in conversations(batch)])
+
+
+def planned(corpus):
+    """The rows of each bucket."""
+    sizes = {name: bucket_of(rows) for name, rows in BUCKETS.items()}
+    return plan_dialogues(str(corpus), turns(), PlanRequest(ClipForm(2, 64, 96), sizes, 3)).rows
+
+
 @pytest.mark.slow
 def test_worker_processes_give_the_same_rows(corpus):
     data, bucket = dialogues(corpus), {"long": BUCKETS["long"]}
@@ -179,6 +204,19 @@ def test_long_conversations_are_cut_and_counted_and_listed(corpus, tmp_path):
     assert report["data/answers_cut"] == causes.count("answer cut off") > 0
     assert report["data/left_out"] == causes.count("no answer left") > 0
     assert "tokens of its answers are cut off" in "".join(line["detail"] for line in lines)
+
+
+def test_videos_that_are_shorter_than_a_clip_are_counted_and_listed(tmp_path):
+    rows = [{"video": "a.mp4", "start": 0.4, "end": end, "QA": ask(("Who ?", "He ."))} for end in (0.44, 1.0)]
+    corpus, _ = build_talks(tmp_path, rows)
+    listed = tmp_path / "broken_clips.0.jsonl"
+    found, _, report = batches(
+        dialogues(corpus), 1, buckets={"long": BUCKETS["long"]}, broken=listed, batch=1
+    )
+    (line,) = map(json.loads, (tmp_path / "dialogues.0.jsonl").read_text().splitlines())
+    assert line["cause"] == "shorter than a clip" and report["data/left_out"] == 1
+    assert line["detail"] == "it has 1 frames and the tower reads 2 at once"
+    assert len(conversations(found[0].rows)) == 1
 
 
 def test_rows_without_room_and_other_numbers_of_visual_tokens_are_told(corpus, tmp_path):

@@ -50,3 +50,11 @@ def test_rows_that_would_be_badly_filled_go_to_a_larger_bucket(tokens):
     rows = pack(sizes, {"small": TalkSize(190), "large": TalkSize(450)}, np.random.default_rng(0))
     full = {90: ("small", 20), 110: ("large", 10)}[tokens]
     assert len(rows[full[0]]) == full[1] and sum(map(len, rows.values())) == full[1]
+
+
+@pytest.mark.parametrize(("length", "least", "most"), [(2048, 0.3, 0.4), (4096, 0.0, 0.1)])
+def test_rows_of_several_long_conversations_waste_little(length, least, most):
+    # As of 16 clips of 64 visual tokens, and words. One alone fills two thirds of the shorter rows.
+    sizes = [TalkSize(int(tokens), 16) for tokens in np.random.default_rng(0).integers(1174, 1424, 300)]
+    rows = pack(sizes, {"row": TalkSize(length, 64)}, np.random.default_rng(0))["row"]
+    assert least < 1 - sum(size.tokens for size in sizes) / (len(rows) * length) < most

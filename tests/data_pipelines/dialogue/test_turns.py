@@ -149,6 +149,40 @@ def test_a_long_video_has_as_many_frames_as_its_length_asks_for():
     assert talk.clips[:, :, 0, 0, 0].tolist() == [[0, 20], [40, 40]]
 
 
+def test_times_are_told_from_the_beginning_of_the_part_that_is_seen():
+    part = MediaPart(0, "video", 10, 34, 2.0, 16, 8)
+    for style, wanted in (
+        (VideoChat2("mistral", times=True), "contains 4 frames sampled at 1.0, 4.0, 7.0, 10.0 seconds."),
+        (
+            InternVl(),
+            "The video lasts for 12.00 seconds, and 4 frames are uniformly sampled from it.\nFrame1:",
+        ),
+        (QwenChat(), "The video lasts for 12.00 seconds, and 4 frames are uniformly sampled from it. Who ?"),
+    ):
+        _, talk = made(field(Seeing(Intervals(4, "middle"), clip_tokens=4), style), part)
+        assert wanted in TOKENIZER.decode(talk.words.ids[talk.words.places < 0])
+        # Frames 12, 18, 24 and 30 of the stored video; the grey of the last one is cut off to a byte.
+        assert talk.clips[:, :, 0, 0, 0].tolist() == [[120, 180], [240, 300 % 256]]
+
+
+def test_a_conversation_of_several_videos_has_the_clips_of_each_where_it_speaks_of_them():
+    turns = (
+        Turn("user", f"Is {MEDIA_MARK} like {MEDIA_MARK} ?"),
+        Turn("assistant", "Yes ."),
+        Turn("user", f"And {MEDIA_MARK} ?"),
+        Turn("assistant", "No ."),
+    )
+    seeing = Seeing(ByDuration(8, local=2, least=2), clip_tokens=4)
+    size, talk = made(field(seeing), video(4), video(12, record=1), video(4, record=2), turns=turns)
+    assert size.clips == len(talk.clips) == 1 + 3 + 1
+    placed = np.flatnonzero(talk.words.places >= 0)
+    np.testing.assert_array_equal(talk.words.places[placed], np.arange(5 * 4))
+    # The third video is spoken of behind the first answer.
+    first_answer = np.flatnonzero(talk.words.learned)[0]
+    assert (placed < first_answer).sum() == 4 * 4
+    assert talk.words.learned.sum() > 2
+
+
 def test_a_video_that_is_shorter_than_a_clip_and_a_talk_without_answer_are_no_use():
     turns = field(Seeing(Intervals(2), clip_tokens=4))
     with pytest.raises(ClipError, match="shorter than a clip: it has 1 frames and the tower reads 2"):
