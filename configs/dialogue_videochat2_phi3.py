@@ -30,7 +30,7 @@ experiment = ix.Experiment(
         question=512,
     ),
     data=dp.Dialogues(
-        corpora=(dp.Corpus("shards/videochat2_instruction"),),
+        corpora=(dp.Corpus("shards/videochat2_instruction_new"),),
         fields={
             "dialogue": dp.Turns(
                 dp.VideoChat2("mistral"),

@@ -24,6 +24,8 @@ RECIPES = (
     "distill_l14",
     "finetune_1b_k710",
     "viclip_l14",
+    "dialogue_internvideo2_5",
+    "dialogue_videochat_flash",
 )
 # The usual name of each pod, and its chips: the number in v5p-128 counts cores.
 PODS = {"v5e-256": "v5e:16x16", "v5p-128": "v5p:4x4x4", "v6e-256": "v6e:16x16", "64 x h200": "h200:64"}
@@ -36,8 +38,10 @@ Printed by `{command}`.
 
 Every recipe at its released global batch and number of steps, on each of four groups of accelerators. The
 mesh is the smallest split of the parameters (fsdp) under which a step fits; where even the largest does not,
-the batch is cut into micro-batches. A step takes *at least* the time shown: matrix products at the full peak
-of the chip, and everything else hidden behind them, or the other way round where links or memory bound it.
+the batch is cut into micro-batches. Where there are fewer texts than devices, their tokens are split as well
+(context). A step takes *at least* the time shown: matrix products at the full peak of the chip, and everything
+else hidden behind them, or the other way round where links or memory bound it. Each step of a dialogue counts
+as one of its largest bucket, of the longest videos; real ones take less.
 MFU is *at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled*
 are of the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128
 has 64 chips: Google counts cores.

@@ -226,8 +226,28 @@ def test_a_recipe_gets_the_smallest_mesh_that_fits(monkeypatch):
         return planned(temporaries=GIB if fits else 100 * GIB)
 
     monkeypatch.setattr(recipe_table, "make_plan", pretend)
+    monkeypatch.setattr(recipe_table, "state_bytes", lambda *_: 0)
     chosen = recipe_table.smallest("x", dataclasses.replace(load_experiment("stage1_1b")), parse("v5e:4x4"))
     assert (chosen.mesh.fsdp, chosen.accumulate) == (4, 2)
+
+
+def test_a_recipe_of_fewer_texts_than_devices_splits_their_tokens(monkeypatch):
+    tried = []
+
+    def pretend(name, experiment, topology, assumed, compiled=False):
+        tried.append((experiment.mesh.context, experiment.mesh.fsdp, experiment.accumulate))
+        return planned(temporaries=100 * GIB if len(tried) < 8 else GIB)
+
+    stored = lambda experiment, *_: GIB if experiment.mesh.fsdp >= 32 else 100 * GIB  # noqa: E731
+    monkeypatch.setattr(recipe_table, "make_plan", pretend)
+    monkeypatch.setattr(recipe_table, "state_bytes", stored)
+    recipe_table.smallest("x", load_experiment("dialogue_internvideo2_5"), parse("v5e:16x16"))
+    # What does not even hold its parameters is not traced; more micro-batches have still fewer rows each.
+    split = [(2, 32, 1), (2, 64, 1), (2, 128, 1), (4, 32, 2), (4, 64, 2), (8, 32, 4)]
+    assert tried == split
+    with pytest.raises(UserError, match="batch=128 of y does not divide over v5e:16x16"):
+        few = dataclasses.replace(load_experiment("stage1_1b"), batch=128)
+        recipe_table.smallest("y", few, parse("v5e:16x16"))
 
 
 def test_an_unknown_cell_of_the_recipe_table_is_refused(tmp_path):

@@ -16,7 +16,7 @@ RULES: Rules = stated_in(
     __name__,
     (
         Rule("temperature"),
-        Rule("time_embed", (None, None, None, "fsdp")),
+        Rule("time_embed", (None, None, None, "fsdp"), decays=True),
         *(rule for name in ("video", "text", "match", "caption") for rule in linear(f"heads/{name}")),
         *norm("heads/caption_norm"),
         Rule("heads/word_bias"),

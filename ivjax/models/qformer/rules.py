@@ -7,9 +7,10 @@ QFORMER: Rules = stated_in(
     __name__,
     (
         Rule("word_embed", ("tensor", "fsdp"), decays=True, depth="first"),
-        Rule("place_embed", (None, "fsdp"), depth="first"),
-        Rule("query_tokens", depth="first"),
-        Rule("extra_query_tokens", depth="first"),
+        # As in the originals, where all but biases and norms decays.
+        Rule("place_embed", (None, "fsdp"), decays=True, depth="first"),
+        Rule("query_tokens", decays=True, depth="first"),
+        Rule("extra_query_tokens", decays=True, depth="first"),
         *BLOCKS,
         Rule("blocks/mlp_query/fc1/kernel", (None, "fsdp", "tensor"), decays=True, depth="stacked"),
         Rule("blocks/mlp_query/fc2/kernel", (None, "tensor", "fsdp"), decays=True, depth="stacked"),
