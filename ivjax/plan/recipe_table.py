@@ -39,9 +39,9 @@ Printed by `{command}`.
 Every recipe at its released global batch and number of steps, on each of four groups of accelerators. The
 mesh is the smallest split of the parameters (fsdp) under which a step fits; where even the largest does not,
 the batch is cut into micro-batches. Where there are fewer texts than devices, their tokens are split as well
-(context). A step takes *at least* the time shown: matrix products at the full peak of the chip, and everything
-else hidden behind them, or the other way round where links or memory bound it. Each step of a dialogue counts
-as one of its largest bucket, of the longest videos; real ones take less.
+(context). A step takes *at least* the time shown: matrix products at the full peak of the chip, and all else
+hidden behind them, or the other way round where links or memory bound it. Each step of a dialogue counts as
+one of its largest bucket, of the longest videos; real ones take less.
 MFU is *at most* what is shown. Bytes are of one device, gaps of the heap included; those marked *compiled*
 are of the compiled program, the others follow from shapes (docs/plan.md says how well they agree). v5p-128
 has 64 chips: Google counts cores.

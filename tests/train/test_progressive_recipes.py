@@ -40,11 +40,12 @@ def test_phases_are_the_stages_that_can_be_run_alone(name):
         assert list(phase.experiment.init_from[-1:]) == before or not number
 
 
-# The shape of the recipes: short rows first, then all, with a part frozen that the phase before has trained.
+# As the recipes: short videos, then long ones, with a part frozen that the phase before has trained.
 PHASED = dataclasses.replace(
     talks_run.experiment,
+    stage=dataclasses.replace(talks_run.STAGE, buckets=talks_run.STAGE.buckets[1:]),
     phases=(
-        Phase("short", 3, ("stage.buckets=(Bucket('short',448,clips=4),)",)),
+        Phase("short", 3, ("stage.buckets=(Bucket('short',256,clips=4),)",)),
         Phase("long", 4, ("trains=(Trains('vision',0.2),Trains('language',0.0))", "schedule.peak=1e-3")),
     ),
     checkpoint=dataclasses.replace(talks_run.experiment.checkpoint, every=2),
