@@ -53,3 +53,10 @@ experiment = ix.Experiment(
     init_from=("vision=runs/viclip_tiny#vision",),
     init_fresh=("bridge", "language"),
 )
+
+variants = {
+    # As the recipes of the large models: short videos first, one clip of four frames each.
+    "progressive": (
+        "phases=(Phase('short',150,('data.fields.dialogue.seeing.rule=Intervals(4)',)),Phase('long',250))",
+    ),
+}
