@@ -147,7 +147,10 @@ def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
             ("retrieval", "--attribute", "colour"),
             "the suite retrieval has no --attribute; zeroshot and probe have it",
         ),
-        (("zeroshot", "--attribute", "colour", "--protocol", "msrvtt"), "retrieval and choice have it"),
+        (
+            ("zeroshot", "--attribute", "colour", "--protocol", "msrvtt"),
+            "retrieval, choice, mcqa and grounding have it",
+        ),
         (
             ("choice", "--protocol", "msrvtt_mc", "--ties", "originals"),
             "the suite choice has no --ties; retrieval has it",
@@ -165,7 +168,7 @@ def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
         (("probe", "--train", "x", "--dsl"), "probe has no --dsl; retrieval and zeroshot have it"),
         (
             ("probe", "--train", "x", "--tokenizer", "v.txt"),
-            "probe has no --tokenizer; retrieval, choice and zeroshot have it",
+            "probe has no --tokenizer; retrieval, choice, zeroshot, mcqa, grounding and needle have it",
         ),
         (("classify", "--aggregate", "max"), "classify has no --aggregate"),
         (("classify", "--baseline", "none"), "classify has no --baseline"),

@@ -67,6 +67,14 @@ class AnswerModel:
         return self.hosts.count == jax.process_count()
 
     @property
+    def can_overlap(self) -> bool:
+        """Whether two threads may compute at once.
+
+        On several devices their programs could start in another order on each, and wait for each other.
+        """
+        return self.mesh is None or self.mesh.size == 1
+
+    @property
     def is_first(self) -> bool:
         """Whether this process writes files for all of them."""
         return jax.process_index() == 0

@@ -2,8 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from ivjax.evals.vectors import Setting, UnscoredClips, check_share
 from ivjax.generate.answering import ScoreRequest
 from ivjax.generate.watching import Watched
 from ivjax.progress import Progress
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 # Options that change how fast a test runs, or what of it is kept, and no answer.
 _NO_ANSWER = ("answers", "batch", "broken", "limit", "extraction", "png")
@@ -121,19 +125,37 @@ def _ask_own(
 def seer_of(suite: DialogueSuite, questions: EvalQuestions) -> Seer:
     """Returns what shows the media of a test set, once for neighbouring questions about the same ones."""
 
+    def watch(model: AnswerModel, worded: Worded) -> Watched | ClipError:
+        try:
+            # The mesh in context is a thread's own.
+            with model.on_mesh():
+                inputs = questions.inputs(worded.question)
+                return model.answerer.watch(inputs, suite.frames, worded.turns)
+        except ClipError as error:
+            return error
+
     def see(model: AnswerModel, waiting: Sequence[Worded]) -> Iterator[tuple[Worded, Watched | ClipError]]:
-        for _, group in itertools.groupby(waiting, lambda worded: _seen_alike(model, worded)):
-            first, *others = group
-            watched: Watched | ClipError
-            try:
-                inputs = questions.inputs(first.question)
-                watched = model.answerer.watch(inputs, suite.frames, first.turns)
-            except ClipError as error:
-                watched = error
-            for worded in (first, *others):
+        groups = [list(group) for _, group in itertools.groupby(waiting, lambda one: _seen_alike(model, one))]
+        for group, watched in _one_ahead(groups, lambda group: watch(model, group[0]), model.can_overlap):
+            for worded in group:
                 yield worded, watched
 
     return see
+
+
+def _one_ahead(groups: Sequence[T], make: Callable[[T], S], overlap: bool) -> Iterator[tuple[T, S]]:
+    """Yields each group with what is made of it; with `overlap`, the next one is under way meanwhile."""
+    if not overlap:
+        yield from ((group, make(group)) for group in groups)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="watch") as pool:
+        try:
+            coming = [pool.submit(make, group) for group in groups[:1]]
+            for number, group in enumerate(groups):
+                coming += [pool.submit(make, following) for following in groups[number + 1 : number + 2]]
+                yield group, coming.pop(0).result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _seen_alike(model: AnswerModel, worded: Worded) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ class DrawnHaystack:
     def __init__(self, seed: int, needles: int, hops: int):
         self._seed, self._hops = seed, hops
         self.protocol, self.chained = "plain", hops > 1
-        self.needles = tuple(self._question(number) for number in range(needles))
+        self.needles: Sequence[EvalQuestion] = [self._question(number) for number in range(needles)]
 
     def _video(self, number: int, frames: int, depth: float, hops: int = 1) -> NeedleVideo:
         return NeedleVideo(self._seed, number, frames, depth, hops)
@@ -94,7 +94,7 @@ class FileHaystack:
         self._file, self._questions = file, questions
         self.protocol = "niah" if questions.kind == "niah" else "plain"
         found = [each for each in questions if isinstance(each, EvalQuestion)]
-        self.needles = tuple(found[:needles])
+        self.needles: Sequence[EvalQuestion] = found[:needles]
         if not self.needles:
             raise UserError("none of the needles can be used; mend their list")
         self.chained = all(len(needle.media) > 1 for needle in self.needles)

@@ -6,6 +6,7 @@ import pytest
 
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.choosing import score
+from ivjax.evals.hosts import Hosts
 from ivjax.evals.suites import SUITES, VideoQuestions
 from tests.evals.dialogue.fakes import asking, model_of
 from tests.evals.fakes import annotated
@@ -144,6 +145,28 @@ def test_an_interrupted_test_goes_on_from_its_answers_and_refuses_those_of_anoth
     assert result.metrics == whole.metrics
     with pytest.raises(UserError, match="answers.jsonl holds the answers of another test, model or option"):
         score(asking(model_of(said, stamp="2"), path), suite)
+
+
+def test_processes_share_the_questions_and_hear_of_each_others_errors(tmp_path):
+    path, said = annotated(tmp_path, rows()), replies("(C) blue", "(B) a star", "A", "B.")
+    nothing = ({}, [], "")
+    shares = {0: nothing, 1: nothing}
+
+    class Gathered(Hosts):
+        """A process that finds what the other one has left."""
+
+        def gather(self, value):
+            shares[self.index] = value
+            return [shares[0], shares[1]]
+
+    models = [model_of(said, hosts=Gathered(index, 2)) for index in (1, 0)]
+    results = [score(asking(model, path), VideoQuestions()) for model in models]
+    assert [len(model.answerer.prompts) for model in models] == [2, 2]
+    whole = score(asking(model_of(said), path), VideoQuestions())
+    assert results[1].metrics == whole.metrics and results[1].by_group == whole.by_group
+    shares[1] = ({}, [], "the disk is full")
+    with pytest.raises(UserError, match="^the disk is full$"):
+        score(asking(model_of(said, hosts=Gathered(0, 2)), path), VideoQuestions())
 
 
 def test_the_suite_keeps_its_answers_beside_the_result(tmp_path):

@@ -88,7 +88,7 @@ def test_a_run_scores_its_questions_between_steps_and_keeps_the_best(trained):
     assert best["metric"] == "mcqa/accuracy"
     assert best["value"] == max(one["mcqa/accuracy"] for one in lines.values())
     # The second eval compiled nothing.
-    assert len(programs) == 2 and programs[0] == programs[1] > 0
+    assert len(programs) >= 2 and set(programs) == {programs[0]} and programs[0] > 0
 
 
 def test_a_command_finds_what_the_run_logged_and_goes_on_after_ctrl_c(trained, corpus, tmp_path, capsys):
