@@ -1,6 +1,7 @@
 """Times training on dialogue, and its parts: vision tower, bridge, language model; with HiCo and without."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -164,40 +165,42 @@ def _parts(
     clips = video.reshape(-1, *video.shape[2:])
     frames, grid = stage.dialogue.segment(clips.shape[1])
 
-    def see(params: Params, clips: jax.Array) -> jax.Array:
+    # The batch is an argument: of constants the compiler would compute pixels and masks beforehand.
+    def see(params: Params, clips: jax.Array, batch: Any) -> jax.Array:
         with clips_over_context():
             return model.tower.encode(params["vision"], clips.reshape(-1, frames, *clips.shape[2:])).tokens
 
-    def project(params: Params, tokens: jax.Array) -> jax.Array:
+    def project(params: Params, tokens: jax.Array, batch: Any) -> jax.Array:
         with clips_over_context():
             tokens = tokens.reshape(len(clips), -1, *tokens.shape[1:])
             return model.bridge.project(params["bridge"], tokens, grid)
 
-    def speak(params: Params, visual: jax.Array) -> jax.Array:
+    def speak(params: Params, visual: jax.Array, batch: Any) -> jax.Array:
         return language_loss(stage, model, params, batch, visual)[0]
 
     whole = joined(trained, frozen)
-    tokens = jax.jit(see)(whole, clips)
-    visual = jax.jit(lambda p: visual_tokens(model, p, batch))(whole)
+    tokens = jax.jit(see)(whole, clips, batch)
+    visual = jax.jit(functools.partial(visual_tokens, model))(whole, batch)
     given = zip(PARTS, (see, project, speak), (clips, tokens, visual), strict=True)
-    return [_part(function, name, trained, frozen, inputs) for name, function, inputs in given]
+    return [_part(function, name, trained, frozen, inputs, batch) for name, function, inputs in given]
 
 
 def _part(
-    function: Callable[[Params, jax.Array], jax.Array],
+    function: Callable[[Params, jax.Array, Any], jax.Array],
     name: str,
     trained: Params,
     frozen: Params,
     inputs: jax.Array,
+    batch: Any,
 ) -> Callable[[], Any]:
     mine = {name: trained[name]} if name in trained else {}
     rest = {name: frozen[name]} if name in frozen else {}
 
-    def loss(mine: Params, inputs: jax.Array, rest: Params) -> jax.Array:
-        return jnp.sum(jnp.square(function(joined(mine, rest), inputs).astype(jnp.float32)))
+    def loss(mine: Params, inputs: jax.Array, rest: Params, batch: Any) -> jax.Array:
+        return jnp.sum(jnp.square(function(joined(mine, rest), inputs, batch).astype(jnp.float32)))
 
     # A gradient goes back to what trains below; the tower's pixels have none.
     below = PARTS[: PARTS.index(name)]
     wanted = (*([0] if mine else []), *([1] if any(part in trained for part in below) else []))
     program = jax.jit(jax.grad(loss, wanted) if wanted else loss)
-    return lambda: program(mine, inputs, rest)
+    return lambda: program(mine, inputs, rest, batch)

@@ -125,19 +125,21 @@ def test_a_row_holds_shifted_targets_positions_and_the_frames_of_its_conversatio
 
 def test_batches_are_equal_on_hosts_and_after_a_resume(corpus):
     data = dialogues(corpus)
-    whole, _, report = batches(data, 4)
+    whole, _, report = batches(data, 4, batch=4)
     assert {batch.medium for batch in whole} == {"short", "long"}
-    halves = [batches(data, 4, HostShard(host, 2))[0] for host in range(2)]
-    _, state, _ = batches(data, 2)
-    resumed, _, _ = batches(data, 2, state=state)
+    split = [[batches(data, 4, HostShard(host, n), batch=4)[0] for host in range(n)] for n in (2, 4)]
+    _, state, _ = batches(data, 2, batch=4)
+    resumed, _, _ = batches(data, 2, state=state, batch=4)
     for place, batch in enumerate(whole):
-        parts = [half[place] for half in halves]
-        assert {part.medium for part in parts} == {batch.medium}
-        for name, array in batch.rows.items():
-            joined = np.concatenate([part.rows[name] for part in parts])
+        for hosts in split:
+            parts = [host[place] for host in hosts]
+            assert {part.medium for part in parts} == {batch.medium}
             order = np.argsort(np.concatenate([part.rows["index"] for part in parts]))
-            np.testing.assert_array_equal(array, joined[order])
-            if place >= 2:
+            for name, array in batch.rows.items():
+                joined = np.concatenate([part.rows[name] for part in parts])
+                np.testing.assert_array_equal(array, joined[order])
+        if place >= 2:
+            for name, array in batch.rows.items():
                 np.testing.assert_array_equal(array, resumed[place - 2].rows[name])
     shares = [value for name, value in report.items() if name.endswith("data/padding")]
     measured = [np.mean(batch.rows["segments"] < 0) for batch in whole]
