@@ -163,12 +163,69 @@ def test_s3_visual_dropout_loss_and_gradients_of_packed_rows_are_the_originals(n
         close_gradient(named[tensor], gradient)
 
 
+MIXED = (Bucket("packed", 128, clips=4, images=3), Bucket("single", 64, clips=4, images=3))
+IMAGES = (2, 0, 1, 0)  # of each conversation of SHAPES
+DROPPING_HALF = {
+    "uniform": VisualDropout((1,), (1.0, 0.5), "uniform"),
+    "attention": VisualDropout((1,), (1.0, 0.4), "attention"),
+}
+
+
 @pytest.mark.slow
-def test_packed_conversations_lose_the_visual_tokens_that_single_ones_lose():
-    stage = dataclasses.replace(STAGE, dropout=VisualDropout((1,), (1.0, 0.5), "uniform"))
-    first, second, third, fourth = conversations()
-    rows = [row_of(stage, PACKED, [first, second, third]), row_of(stage, PACKED, [fourth], 1)]
-    same(loss_and_gradients(stage, batch(rows)), loss_and_gradients(stage, apart(stage)))
+@pytest.mark.parametrize("kind", [None, *DROPPING_HALF])
+def test_packed_clips_and_images_are_seen_and_dropped_as_in_single_conversations(kind):
+    stage = dataclasses.replace(STAGE, buckets=MIXED, dropout=kind and DROPPING_HALF[kind])
+    talks = [
+        conversation(stage, seed, *shape, images=images)
+        for seed, (shape, images) in enumerate(zip(SHAPES, IMAGES, strict=True))
+    ]
+    first, second, third, fourth = talks
+    single = batch([row_of(stage, MIXED[1], [talk], n) for n, talk in enumerate(talks)])
+    packed = batch([row_of(stage, MIXED[0], [second, third, first]), row_of(stage, MIXED[0], [fourth], 1)])
+    wanted = loss_and_gradients(stage, single)
+    same(loss_and_gradients(stage, packed), wanted)
+    if kind:
+        # A drop is no mere detail: it changes the loss.
+        plain = dataclasses.replace(stage, dropout=None)
+        objective = plain.build(FLOAT32)
+        loss = jax.jit(lambda p, rows: objective.loss(p, objective.prepare(rows), jax.random.key(0))[0])
+        assert abs(loss(any_params(objective), single) - wanted[0][0]) > 1e-3
+
+
+@pytest.mark.slow
+def test_four_devices_drop_the_visual_tokens_that_one_drops():
+    stage = dataclasses.replace(STAGE, dropout=DROPPING_HALF["attention"])
+    rows = apart(stage)
+    same(on_mesh(stage, rows, data=1, context=2, tensor=2), loss_and_gradients(stage, rows))
+
+
+@pytest.mark.parametrize("tensor", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_training_and_evaluation_hold_no_logits_of_all_tokens_and_words(tensor):
+    tokens, words = 512, 92553
+    language = dataclasses.replace(STAGE.dialogue.language, vocabulary=words)
+    size = dataclasses.replace(STAGE.dialogue, language=language)
+    stage = dataclasses.replace(STAGE, dialogue=size, buckets=(Bucket("main", tokens, clips=4),))
+    objective, key = stage.build(FLOAT32), jax.random.key(0)
+    params = jax.eval_shape(objective.init, key)
+    spec = objective.main.batch
+    rows = {name: jax.ShapeDtypeStruct((8, *one.shape), one.dtype) for name, one in spec.items()}
+    with jax.set_mesh(build_mesh(MeshShape(data=1, tensor=tensor), jax.devices()[:tensor])):
+        train = jax.make_jaxpr(gradients_of(objective, 1))(params, {}, rows, key)
+        evaluate = jax.make_jaxpr(lambda p, b: objective.eval_loss(p, objective.prepare(b), key))(
+            params, rows
+        )
+    for program in (train, evaluate):
+        sizes = {variable.aval.size for variable in variables_of(program.jaxpr)}
+        # Blocks of words, of 2 ** 25 logits, are the largest with the head and its gradient.
+        assert 2**24 < max(sizes) < 8 * tokens * words / 8
+
+
+def variables_of(jaxpr):
+    """All results in a program, those of the programs inside it included."""
+    for equation in jaxpr.eqns:
+        yield from equation.outvars
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            yield from variables_of(inner)
 
 
 @pytest.mark.parametrize(
