@@ -16,7 +16,7 @@ from ivjax.progress import Say
 
 _REMATS: tuple[Remat, ...] = ("none", "dots", "full")
 _MICRO_BATCHES = (1, 2, 4, 8)
-_TENSOR = (2, 4, 8)
+_WAYS = (2, 4, 8)  # along tensor, or along context
 
 
 def search(
@@ -99,13 +99,21 @@ def reason(plan: TrainingPlan) -> str:
 
 
 def _meshes(experiment: Experiment, topology: Topology) -> Iterator[Experiment]:
-    """Yields the config's own mesh, powers of two along fsdp, and then tensor parallel ones with fsdp."""
+    """Yields the config's own mesh, powers of two along fsdp, then tensor parallel ones with fsdp, and for
+    texts those that split their tokens with fsdp."""
     devices = topology.devices_per_slice
-    splits = [(fsdp, 1) for fsdp in divisors(devices)]
-    splits += [(devices // tensor, tensor) for tensor in _TENSOR if devices % tensor == 0]
+    splits = [(fsdp, 1, 1) for fsdp in divisors(devices)]
+    splits += [(devices // ways, ways, 1) for ways in _WAYS if devices % ways == 0]
+    if splits_tokens(experiment):
+        splits += [(devices // ways, 1, ways) for ways in _WAYS if devices % ways == 0]
     yield experiment
-    for fsdp, tensor in splits:
-        yield with_mesh(experiment, data=-1, fsdp=fsdp, tensor=tensor, context=1)
+    for fsdp, tensor, context in splits:
+        yield with_mesh(experiment, data=-1, fsdp=fsdp, tensor=tensor, context=context)
+
+
+def splits_tokens(experiment: Experiment) -> bool:
+    """Whether a row is a text, whose tokens `context` splits evenly; patches of clips are too odd."""
+    return hasattr(experiment.stage, "buckets")
 
 
 def divisors(devices: int) -> list[int]:

@@ -9,7 +9,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment
 from ivjax.plan.estimate import state_bytes, with_mesh
-from ivjax.plan.mesh_search import divisors
+from ivjax.plan.mesh_search import divisors, splits_tokens
 from ivjax.plan.roofline import Assumptions, readable_seconds
 from ivjax.plan.table import gib, mesh_text
 from ivjax.plan.topology import Topology, parse
@@ -98,16 +98,11 @@ def _candidates(experiment: Experiment, topology: Topology) -> Iterator[Experime
         # Fewer rows than devices: several devices share a row, and split its tokens.
         context = next((c for c in _CONTEXTS if not experiment.batch * c % (topology.devices * count)), None)
         # A larger count does not divide either, since the counts are powers of two.
-        if context is None or (context > 1 and not _splits_tokens(experiment)):
+        if context is None or (context > 1 and not splits_tokens(experiment)):
             return
         for fsdp in divisors(topology.devices_per_slice // context):
             candidate = with_mesh(experiment, data=-1, fsdp=fsdp, tensor=1, context=context)
             yield dataclasses.replace(candidate, accumulate=count)
-
-
-def _splits_tokens(experiment: Experiment) -> bool:
-    """Whether a row is a text, whose tokens `context` splits evenly; patches of clips are too odd."""
-    return hasattr(experiment.stage, "buckets")
 
 
 def _row(plan: TrainingPlan, label: str) -> str:

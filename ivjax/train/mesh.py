@@ -49,9 +49,10 @@ def check_batch(batch: int, accumulate: int, mesh: Mesh) -> None:
     parts = math.prod(ways.values()) * accumulate
     if batch < 1 or batch % parts:
         split = " x ".join(f"{axis}={size}" for axis, size in ways.items())
+        nearest = max(round(batch / parts), 1) * parts
         raise UserError(
             f"batch={batch} does not divide into {parts} equal parts ({split} x accumulate={accumulate}); "
-            f"choose a multiple of {parts}, for example {max(round(batch / parts), 1) * parts}"
+            f"choose a multiple of {parts}, for example {nearest}, or fewer parts"
         )
 
 

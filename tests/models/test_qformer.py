@@ -99,7 +99,7 @@ def test_s3_qformer_tokens_loss_and_gradients_are_the_originals(golden, size):
 @pytest.mark.golden
 def test_s3_qformer_states_after_each_layer_are_the_originals(golden, size, monkeypatch):
     params, bridge, given = params_of(golden), size.build(FLOAT32), []
-    monkeypatch.setattr(network, "run_layers", lambda *told: given.append(told[3:]) or told[3])
+    monkeypatch.setattr(network, "run_layers", lambda *told, keys: given.append(told[3:]) or told[3])
     bridge.project(params, golden["inputs/image_embeds"][:, None], (1, 1, 1), question(golden))
     x, seen, mask = given[0]
     close(x, golden["outputs/hidden_states/0"])

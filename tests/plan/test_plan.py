@@ -220,6 +220,20 @@ def test_search_changes_mesh_then_remat_then_micro_batches(monkeypatch):
     assert len(said) == len(plans) + sum("not possible" in line for line in said)
 
 
+def test_search_splits_the_tokens_of_texts_too(monkeypatch):
+    def pretend(name, experiment, topology, assumed, compiled=False):
+        if experiment.mesh.context != 4:
+            raise UserError("only context=4")
+        return dataclasses.replace(planned(), experiment=experiment)
+
+    monkeypatch.setattr(mesh_search, "make_plan", pretend)
+    texts, clips = (load_experiment(name) for name in ("dialogue_internvideo2_5", "stage1_synthetic"))
+    best = mesh_search.search("texts", texts, parse("v5e:16x16"), Assumptions(), lambda line: None)[0]
+    assert (best.experiment.mesh.fsdp, best.experiment.mesh.context) == (64, 4)
+    with pytest.raises(UserError, match="no mesh of v5e:16x16 can run clips"):
+        mesh_search.search("clips", clips, parse("v5e:16x16"), Assumptions(), lambda line: None)
+
+
 def test_a_recipe_gets_the_smallest_mesh_that_fits(monkeypatch):
     def pretend(name, experiment, topology, assumed, compiled=False):
         fits = experiment.mesh.fsdp * experiment.accumulate >= 8 and experiment.accumulate >= 2
