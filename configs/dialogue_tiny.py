@@ -24,32 +24,38 @@ experiment = ix.Experiment(
     stage=VideoDialogue(
         DialogueSize(
             vision=VisionSize(width=128, depth=4, heads=4, out=64, patch=16, image=(64, 64), frames=4),
-            bridge=ProjectorSize(128, out=128, frame_tokens=8, image_tokens=8, heads=4, norm=True),
-            language=LanguageSize(128, 4, 4, 2, 384, vocabulary=400, rotary=Rotary(10000.0)),
+            bridge=ProjectorSize(128, out=128, frame_tokens=4, image_tokens=4, heads=4, norm=True),
+            language=LanguageSize(128, 4, 4, 2, 384, vocabulary=500, rotary=Rotary(10000.0)),
         ),
-        buckets=(Bucket("packed", 640, clips=6),),
+        buckets=(Bucket("packed", 416, clips=4), Bucket("long", 416, clips=16)),
     ),
     data=dp.Dialogues(
-        corpora=(dp.Corpus("shards/demo_dialogues"),),
-        eval_corpora=(dp.Corpus("shards/demo_dialogues_held_out"),),
+        corpora=(
+            dp.Corpus("shards/demo_dialogues", weight=10.0),
+            dp.Corpus("shards/demo_needles", weight=1.0, changes=("dialogue.seeing.rule.frames=32",)),
+        ),
+        eval_corpora=(
+            dp.Corpus("shards/demo_dialogues_held_out"),
+            dp.Corpus("shards/demo_needles_held_out", changes=("dialogue.seeing.rule.frames=32",)),
+        ),
         fields={
             "dialogue": dp.Turns(
                 dp.VideoChat2("mistral"),
                 dp.ChatTokenizer("shards/demo_dialogues.model"),
                 # Left and right have a meaning here, so nothing is mirrored.
-                dp.Seeing(dp.Intervals(8), clip_tokens=32),
-                shuffle=True,
+                dp.Seeing(dp.Intervals(8), clip_tokens=16),
             )
         },
     ),
-    batch=8,
+    batch=12,
     steps=400,
     schedule=ix.FlooredCosine(peak=2e-3, warmup=30),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
     dtype="float32",
+    scan_layers=False,
     checkpoint=ix.Checkpointing(every=200, keep_last=1),
     log=ix.Logging(every=20),
-    trains=(ix.Trains("vision", 0.2),),
+    trains=(ix.Trains("vision", 0.5),),
     init_from=("vision=runs/viclip_tiny#vision",),
     init_fresh=("bridge", "language"),
 )

@@ -14,7 +14,7 @@ import numpy as np
 from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frames
 from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions
-from ivjax.data_pipelines.demo.questions import choices_of, questions_of, training_turns
+from ivjax.data_pipelines.demo.questions import choices_of, description_of, questions_of, training_turns
 from ivjax.data_pipelines.demo.scene import COLOURS, SOUNDS, Scene, draw_scene, pick
 from ivjax.data_pipelines.demo.sound import RATE, tone
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
@@ -26,7 +26,7 @@ _FPS = (8, 10, 12)
 _LONG = 0.15  # of the clips last 10 to 20 s, the others 2 to 10 s
 _FILLERS = 0.15  # of the clips have a still stretch before them
 _WITH_SOUND = 0.35  # of the videos
-_ASKED = 4  # most questions about a clip
+_ASKED = 6  # most questions about a clip
 _SHUFFLED = 0.05  # of the training rows have the captions of something else
 
 
@@ -74,7 +74,7 @@ class DemoVideo:
             place = {"id": f"{self.id}_{len(rows)}", "video": f"{self.id}.mp4", **times}
             asked = questions_of(rng, scene)[:_ASKED]
             if not self.held_out:
-                rows.append({**place, "conversations": training_turns(rng, asked)})
+                rows.append({**place, "conversations": training_turns(rng, asked, description_of(scene))})
                 continue
             for question in asked:
                 options, letter = choices_of(rng, question)

@@ -11,13 +11,17 @@ from ivjax.data_pipelines.demo.background import BACKGROUNDS
 from ivjax.data_pipelines.demo.grammar import MOTION_WORDS
 from ivjax.data_pipelines.demo.scene import COLOURS, ENTRANCES, MOTIONS, SHAPES, Event, Scene, pick
 
-CHOICES = 4
+CHOICES = 4  # at most: of what is asked about times, there are three in a scene of two events
 # Kinds of question for which one frame is not enough.
 OF_TIME = ("motion", "where", "order", "when")
 _SIDES = dict(zip(ENTRANCES, ("from the left", "from the right", "from above", "from below"), strict=True))
 _TIMES = ("at the beginning", "in the middle", "at the end", "never")
 _MULTIPLE = 0.7  # of the questions to train on
+_DESCRIBED = 0.5  # of the conversations to train on begin with a description
 _NUMBERS = ("one", "two", "three", "four")
+# Of the questions about numbers, how many are asked: as there are more groups of one than of four, the likeliest
+# answer would be known without the video.
+_NUMBERS_ASKED = {1: 0.14, 2: 0.42, 3: 0.62, 4: 1.0}
 
 
 class SceneQuestion(NamedTuple):
@@ -27,7 +31,7 @@ class SceneQuestion(NamedTuple):
         kind: what it is about: what, colour, number, background, motion, where, order or when.
         text: the question.
         answer: the right answer.
-        wrong: what else could be answered, CHOICES - 1 of them at least.
+        wrong: what else could be answered, two at least.
     """
 
     kind: str
@@ -44,17 +48,27 @@ class Choices(NamedTuple):
 
 
 def questions_of(rng: np.random.Generator, scene: Scene) -> list[SceneQuestion]:
-    """Returns all questions that a scene answers, in random order."""
-    found = [question for event in scene.events for question in _about(event, scene)]
+    """Returns the questions that a scene answers, in random order but one of each kind first."""
+    found = [question for event in scene.events for question in _about(rng, event, scene)]
     found += [*_about_order(rng, scene), *_about_times(rng, scene)]
     pattern = scene.background.pattern
     found.append(
         SceneQuestion("background", "What is the background like?", pattern, _others(BACKGROUNDS, pattern))
     )
-    return [found[place] for place in rng.permutation(len(found))]
+    return _kinds_in_turn([found[place] for place in rng.permutation(len(found))])
 
 
-def _about(event: Event, scene: Scene) -> Iterator[SceneQuestion]:
+def _kinds_in_turn(questions: Sequence[SceneQuestion]) -> list[SceneQuestion]:
+    """Returns the first question of each kind, then the second ones, and so on."""
+    asked: Counter[str] = Counter()
+    rounds: list[tuple[int, SceneQuestion]] = []
+    for question in questions:
+        rounds.append((asked[question.kind], question))
+        asked[question.kind] += 1
+    return [question for _, question in sorted(rounds, key=lambda pair: pair[0])]
+
+
+def _about(rng: np.random.Generator, event: Event, scene: Scene) -> Iterator[SceneQuestion]:
     several = event.count > 1
     is_, does = ("are", "do") if several else ("is", "does")
     name = f"the {event.colour} {_noun(event.shape, several)}"
@@ -68,9 +82,10 @@ def _about(event: Event, scene: Scene) -> Iterator[SceneQuestion]:
     if shapes[event.shape] == 1:
         asked = f"What colour {is_} the {_noun(event.shape, several)}?"
         yield SceneQuestion("colour", asked, event.colour, _others(COLOURS, event.colour))
-    number = _NUMBERS[event.count - 1]
-    plural = f"{event.colour} {_noun(event.shape, True)}"
-    yield SceneQuestion("number", f"How many {plural} are there?", number, _others(_NUMBERS, number))
+    if rng.random() < _NUMBERS_ASKED[event.count]:
+        number = _NUMBERS[event.count - 1]
+        plural = f"{event.colour} {_noun(event.shape, True)}"
+        yield SceneQuestion("number", f"How many {plural} are there?", number, _others(_NUMBERS, number))
     if event.motion in _SIDES:
         side = _SIDES[event.motion]
         yield SceneQuestion(
@@ -100,15 +115,16 @@ def _about_times(rng: np.random.Generator, scene: Scene) -> Iterator[SceneQuesti
         return
     middle = len(scene.events) - 2
     times = [_TIMES[0], *[_TIMES[1]] * middle, _TIMES[2]]
+    possible = tuple(dict.fromkeys((*times, _TIMES[3])))
     asked = dict(zip(map(_group, scene.events), times, strict=True))
     asked |= dict.fromkeys(_strangers(rng, scene, 1), _TIMES[3])
     for group, time in asked.items():
         does = "does" if group.startswith("one") else "do"
-        yield SceneQuestion("when", f"When {does} {group} appear?", time, _others(_TIMES, time))
+        yield SceneQuestion("when", f"When {does} {group} appear?", time, _others(possible, time))
 
 
 def _strangers(rng: np.random.Generator, scene: Scene, wanted: int) -> list[str]:
-    """Returns groups that are not in a scene, by colour and shape."""
+    """Returns groups that are not in a scene, by colour and shape; as large as those that are."""
     there = {(event.colour, event.shape) for event in scene.events}
     found: list[str] = []
     while len(found) < wanted:
@@ -116,8 +132,8 @@ def _strangers(rng: np.random.Generator, scene: Scene, wanted: int) -> list[str]
         if (colour, shape) in there:
             continue
         there.add((colour, shape))
-        number = int(rng.integers(len(_NUMBERS)))
-        found.append(f"{_NUMBERS[number]} {colour} {_noun(shape, number > 0)}")
+        count = pick(rng, scene.events).count
+        found.append(f"{_NUMBERS[count - 1]} {colour} {_noun(shape, count > 1)}")
     return found
 
 
@@ -143,16 +159,36 @@ def choices_of(rng: np.random.Generator, question: SceneQuestion) -> Choices:
     """Returns the options of a question in random order."""
     wrong = rng.permutation(len(question.wrong))[: CHOICES - 1]
     options = [question.answer, *(question.wrong[place] for place in wrong)]
-    order = rng.permutation(CHOICES)
+    order = rng.permutation(len(options))
     mixed = tuple(options[place] for place in order)
     return Choices(mixed, string.ascii_uppercase[mixed.index(question.answer)])
 
 
-def training_turns(rng: np.random.Generator, questions: Sequence[SceneQuestion]) -> list[dict[str, str]]:
-    """Returns the turns of a conversation in LLaVA's form; most questions are multiple choice."""
+def description_of(scene: Scene) -> SceneQuestion:
+    """Returns the open question for all that happens, answered in the words of the other questions."""
+    between = ", then " if scene.order == "then" else " and "
+    events = between.join(f"{_group(event)} {_verb(event.motion, event.count > 1)}" for event in scene.events)
+    answer = f"{events}, in front of a {scene.background.pattern} background"
+    return SceneQuestion("description", "What happens in the video?", answer, ())
+
+
+def training_turns(
+    rng: np.random.Generator, questions: Sequence[SceneQuestion], description: SceneQuestion | None = None
+) -> list[dict[str, str]]:
+    """Returns the turns of a conversation in LLaVA's form; most questions are multiple choice.
+
+    Half of the conversations begin with the description. No other question is answered by what was said
+    before it: "What do the red stars do?" tells what shape the red things are, which is not asked any more.
+    """
     turns: list[dict[str, str]] = []
-    for question in questions:
+    said = ""
+    if description is not None and rng.random() < _DESCRIBED:
+        turns += _turns_of(f"<video>\n{description.text}", description.answer)
+    for question in (questions[place] for place in rng.permutation(len(questions))):
         asked, answer = question.text, question.answer
+        if answer in said:
+            continue
+        said += f"{asked} {answer} "
         if rng.random() < _MULTIPLE:
             choices = choices_of(rng, question)
             lettered = [
@@ -162,5 +198,9 @@ def training_turns(rng: np.random.Generator, questions: Sequence[SceneQuestion])
             asked = "\n".join([asked, *lettered])
             answer = f"({choices.letter}) {answer}"
         mark = "" if turns else "<video>\n"
-        turns += [{"from": "human", "value": mark + asked}, {"from": "gpt", "value": answer}]
+        turns += _turns_of(mark + asked, answer)
     return turns
+
+
+def _turns_of(asked: str, answer: str) -> list[dict[str, str]]:
+    return [{"from": "human", "value": asked}, {"from": "gpt", "value": answer}]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ivjax.data_pipelines.store.dialogues import MEDIA_MARK
 from ivjax.data_pipelines.store.intact import intact_header
-from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.store.records import ClipError, Turn
 from ivjax.data_pipelines.store.shards import Shards, open_shards, read_manifest
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
@@ -31,12 +31,20 @@ def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
 
 
 def corpus_turns(folder: Path) -> Iterator[str]:
-    """Yields what is said in the conversations of a corpus; leaves out broken records."""
+    """Yields what is said in the conversations of a corpus; leaves out broken records.
+
+    Questions stand between the marks of Mistral's style, which are then a few pieces and no row of letters.
+    """
     dialogues = StoredDialogues(str(folder))
     for number in range(len(dialogues)):
         with contextlib.suppress(ClipError):
-            yield from (turn.text.replace(MEDIA_MARK, "") for turn in dialogues[number].turns)
+            yield from map(_marked, dialogues[number].turns)
     dialogues.close()
+
+
+def _marked(turn: Turn) -> str:
+    text = turn.text.replace(MEDIA_MARK, "")
+    return f"[INST] {text} [/INST]" if turn.role == "user" else text
 
 
 def train_on_corpus(folder: Path, out: Path, size: int) -> None:

@@ -290,10 +290,12 @@ def _open_file(path: Path, what: str, branch: str, kind: type | None) -> OpenedF
 
 
 def _is_part_of_run(folder: Path, branch: str) -> bool:
-    """Whether a branch of what a run trained is no tower, but one of the parts that its family knows."""
+    """Whether a branch of what a run trained is one of the parts that its family knows, and no tower of another
+    family."""
     stage = stored_experiment(folder).stage
-    found = family_of_stage(stage)
-    return branch not in stage.encoders() and found is not None and branch in found[0].branches
+    found, tower = family_of_stage(stage), stage.encoders().get(branch)
+    alone = tower is not None and family_of_sizes(tower) is not None
+    return not alone and found is not None and branch in found[0].branches
 
 
 def _branch_of_run(folder: Path, branch: str) -> Tensors:

@@ -17,11 +17,16 @@ from ivjax.convert.origins import read_weights
 from ivjax.convert.registry import FAMILIES
 from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
+from ivjax.models.decoder.sizes import LanguageSize
+from ivjax.models.dialogue import DialogueSize, ProjectorSize
 from ivjax.models.internvideo2 import EncoderSize, FeatureHeads, PooledHead
+from ivjax.models.viclip import TextSize, VisionSize
 from ivjax.ops.resize import resize_table
 from ivjax.ops.trees import paths_of
+from ivjax.stages.dual_encoder import DualEncoder
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.teachers import ClipTeacher, MaeTeacher
+from ivjax.stages.video_dialogue import Bucket, VideoDialogue
 from tests.convert.originals import originals
 from tests.convert.tables import import_tensors
 from tests.convert.torch_files import write_torch
@@ -258,3 +263,25 @@ def test_the_teacher_of_a_run_is_read_from_the_runs_own_init_from(trained):
 def test_a_branch_that_a_run_lacks_is_named(trained, part, words):
     with pytest.raises(UserError, match=words):
         frozen(with_clip_teacher(STUDENT), f"clip_teacher={trained[0]}{part}")
+
+
+def test_the_video_tower_of_a_contrastive_run_becomes_the_tower_of_a_dialogue_model(tmp_path):
+    vision = VisionSize(width=8, depth=1, heads=2, out=4, patch=8, image=(16, 16), frames=2)
+    text = TextSize(width=8, depth=1, heads=2, out=4, context=6, vocabulary=20)
+    pair = dataclasses.replace(micro.experiment, stage=DualEncoder(vision, text))
+    params = micro.saved(tmp_path / "run", pair)
+    size = DialogueSize(
+        vision=vision,
+        bridge=ProjectorSize(8, out=8, frame_tokens=2, image_tokens=2, clip_frames=2, heads=2),
+        language=LanguageSize(8, 1, 2, 1, 16, vocabulary=20),
+    )
+    stage = VideoDialogue(size, (Bucket("rows", 32, clips=1),))
+    experiment = dataclasses.replace(
+        micro.experiment,
+        stage=stage,
+        init_from=(f"vision={tmp_path}/run#vision",),
+        init_fresh=("bridge", "language"),
+    )
+    objective, shapes = built(stage, experiment.compute)
+    found = read_weights(objective, experiment, shapes("float32").trained)
+    assert_equal(found, {name: leaf for name, leaf in params.items() if name.startswith("vision/")})
