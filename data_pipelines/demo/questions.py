@@ -16,7 +16,7 @@ CHOICES = 4  # at most: of what is asked about times, there are three in a scene
 OF_TIME = ("motion", "where", "order", "when")
 _SIDES = dict(zip(ENTRANCES, ("from the left", "from the right", "from above", "from below"), strict=True))
 _TIMES = ("at the beginning", "in the middle", "at the end", "never")
-_MULTIPLE = 0.7  # of the questions to train on
+_MULTIPLE = 0.3  # of the questions to train on; options are long, and the rest of a conversation tells more of the video
 _DESCRIBED = 0.5  # of the conversations to train on begin with a description
 _NUMBERS = ("one", "two", "three", "four")
 # Of the questions about numbers, how many are asked: as there are more groups of one than of four, the likeliest
@@ -175,7 +175,7 @@ def description_of(scene: Scene) -> SceneQuestion:
 def training_turns(
     rng: np.random.Generator, questions: Sequence[SceneQuestion], description: SceneQuestion | None = None
 ) -> list[dict[str, str]]:
-    """Returns the turns of a conversation in LLaVA's form; most questions are multiple choice.
+    """Returns the turns of a conversation in LLaVA's form; some questions are multiple choice.
 
     Half of the conversations begin with the description. No other question is answered by what was said
     before it: "What do the red stars do?" tells what shape the red things are, which is not asked any more.
