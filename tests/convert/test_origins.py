@@ -268,7 +268,7 @@ def test_a_branch_that_a_run_lacks_is_named(trained, part, words):
 def test_the_video_tower_of_a_contrastive_run_becomes_the_tower_of_a_dialogue_model(tmp_path):
     vision = VisionSize(width=8, depth=1, heads=2, out=4, patch=8, image=(16, 16), frames=2)
     text = TextSize(width=8, depth=1, heads=2, out=4, context=6, vocabulary=20)
-    pair = dataclasses.replace(micro.experiment, stage=DualEncoder(vision, text))
+    pair = dataclasses.replace(micro.experiment, stage=DualEncoder(vision, text, train_text=True))
     params = micro.saved(tmp_path / "run", pair)
     size = DialogueSize(
         vision=vision,
