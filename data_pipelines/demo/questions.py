@@ -16,11 +16,11 @@ CHOICES = 4  # at most: of what is asked about times, there are three in a scene
 OF_TIME = ("motion", "where", "order", "when")
 _SIDES = dict(zip(ENTRANCES, ("from the left", "from the right", "from above", "from below"), strict=True))
 _TIMES = ("at the beginning", "in the middle", "at the end", "never")
-_MULTIPLE = 0.3  # of the questions to train on; options are long, and the rest of a conversation tells more of the video
+_MULTIPLE = 0.3  # of the questions to train on: an option list is as long as three open questions
 _DESCRIBED = 0.5  # of the conversations to train on begin with a description
 _NUMBERS = ("one", "two", "three", "four")
-# Of the questions about numbers, how many are asked: as there are more groups of one than of four, the likeliest
-# answer would be known without the video.
+# Of the questions about numbers, how many are asked: there are more groups of one than of four, so that the
+# likeliest answer would be known without the video.
 _NUMBERS_ASKED = {1: 0.14, 2: 0.42, 3: 0.62, 4: 1.0}
 
 

@@ -290,8 +290,7 @@ def _open_file(path: Path, what: str, branch: str, kind: type | None) -> OpenedF
 
 
 def _is_part_of_run(folder: Path, branch: str) -> bool:
-    """Whether a branch of what a run trained is one of the parts that its family knows, and no tower of another
-    family."""
+    """Whether a branch of what a run trained is a part that its family knows, and no tower of another."""
     stage = stored_experiment(folder).stage
     found, tower = family_of_stage(stage), stage.encoders().get(branch)
     alone = tower is not None and family_of_sizes(tower) is not None
