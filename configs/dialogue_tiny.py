@@ -15,8 +15,8 @@ Hardware  two CPU cores
 Expect    not measured to its end yet
 
 The tower is viclip_tiny's, from runs/viclip_tiny. A video is read as two clips of four frames, a needle video
-of 32 frames as eight; HiCo merges each clip from 64 to 16 tokens. A row holds two conversations, of 171 tokens
-on average, that do not see each other.
+of 32 frames as eight; HiCo merges each clip from 64 to 16 tokens. A row holds two conversations, of 171
+tokens on average, that do not see each other.
 """
 
 from ivjax import experiment as ix
