@@ -1,6 +1,8 @@
 """The rooms of the house: which module may import which; and docs/architecture.md speaks of what is there."""
 
+import ast
 import re
+import sys
 
 import pytest
 
@@ -25,6 +27,8 @@ from tests.imports import (
 # What a process that decodes clips must not load: it starts often, and a jax backend would claim the devices.
 DEVICE_PACKAGES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 HEAVY_PACKAGES = DEVICE_PACKAGES | {"grain", "av"}
+BROUGHT = {"ml_dtypes", "yaml"}  # dependencies of jax and of flax
+DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 
@@ -203,3 +207,34 @@ def test_a_clips_way_names_functions_that_exist():
         for word in name.split("."):
             defined = re.compile(rf"\b(class|def) {word}\b|^    {word}: ", re.MULTILINE)
             assert any(defined.search(text) for text in texts), f"{pattern} defines no {word}"
+
+
+def requirements():
+    """The names of what setup.py installs always, and with each extra."""
+    (call,) = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if is_setup(node)]
+    given = {word.arg: word.value for word in call.keywords}
+    extras = ast.literal_eval(given["extras_require"])
+    core = ast.literal_eval(given["install_requires"])
+    return named(core), {name: named(needed) for name, needed in extras.items()}
+
+
+def is_setup(node):
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"
+
+
+def named(needed):
+    return {re.split(r"[\[>=<]", requirement)[0] for requirement in needed}
+
+
+# Here and not beside the tests of the package, because to read all modules takes seconds.
+def test_what_is_installed_is_what_is_imported(graph):
+    outside = {found.target.split(".")[0] for module in graph.values() for found in module}
+    outside -= {"ivjax", *sys.stdlib_module_names, *BROUGHT}
+    imported = {DISTRIBUTIONS.get(name, name).replace("tensorflow_", "tensorflow-") for name in outside}
+    core, extras = requirements()
+    optional = extras["tfds"] | extras["tokenizers"] | {name.replace("-", "_") for name in extras["beam"]}
+    assert core | optional == imported
+    # Only for what is optional may a module at the start of a program do without.
+    early = {found.target.split(".")[0] for module in graph.values() for found in module if found.at_start}
+    assert not early & {"tokenizers"}
+    assert extras["tokenizers"] <= extras["test"] and "convert" not in extras

@@ -12,7 +12,7 @@ from ivjax.bench.hico_speed import FORMS, ClipSize, HicoBench, bench_hico
 from ivjax.cli import main
 from ivjax.ops.hico import merge_tokens
 
-SIZE = ClipSize(2, 24, 16, 2)
+SIZE = ClipSize(2, 12, 16, 2)  # one step to a target of 6
 
 
 def test_the_form_of_the_originals_gives_what_the_op_gives():
@@ -27,7 +27,7 @@ def test_pooling_takes_means_of_neighbours():
 
 
 def test_the_command_prints_every_form_in_both_passes_and_ratios(capsys):
-    command = ["bench", "hico", "--sizes", "2,24,16,2", "--target", "6", "--runs", "1"]
+    command = ["bench", "hico", "--sizes", "2,12,16,2", "--target", "6", "--runs", "1"]
     assert main(command) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     measured, ratios = ([line for line in lines if key in line] for key in ("form", "ratio"))

@@ -42,7 +42,7 @@ def lines_of(**options):
     return [json.loads(line) for line in bench_loss(LossBench(**values | options))]
 
 
-@pytest.mark.parametrize("kind", ["info_nce", "sigmoid"])
+@pytest.mark.parametrize("kind", ["info_nce", pytest.param("sigmoid", marks=pytest.mark.slow)])
 def test_each_form_is_timed_at_each_size_and_compared_with_dense(kind):
     lines = lines_of(kind=kind)
     assert [(line["rows"], line["form"]) for line in lines[:6]] == list(

@@ -142,22 +142,27 @@ def test_all_additions_of_the_page_pass_their_tests_and_those_of_the_whole_tree(
     for addition in page:
         apply(addition, copy)
     configs = [name for addition in page for name in addition.configs]
-    run("tests.records", *configs, tree=copy)
-    assert [path for addition in page for path in addition.records if not (copy / path).is_file()] == []
-
     own = [path for addition in page for path in addition.tests]
     # Of the shipped configs only the new ones: the others are tested in the tree itself.
     chosen = [f"{test}[{name}]" for test in WHOLE_TREE if "::" in test for name in configs]
     whole = [test for test in WHOLE_TREE if "::" not in test]
-    done = run("pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *own, *whole, *chosen, tree=copy)
+    done = run(configs, [*own, *whole, *chosen], copy)
+    assert [path for addition in page for path in addition.records if not (copy / path).is_file()] == []
     passed = int(re.search(r"(\d+) passed", done)[1])
     assert passed > len(own) + len(chosen) and "skipped" not in done
 
 
-def run(module, *arguments, tree):
-    """Returns what a module prints that runs in the copy."""
+def run(configs, tests, tree):
+    """Records configs in the copy and runs tests there; returns what is printed."""
+    # One process, as the page's two commands would import the same for seconds each.
+    code = (
+        "import runpy, sys, pytest\n"
+        f"sys.argv = ['tests.records', *{configs}]\n"
+        "runpy.run_module('tests.records', run_name='__main__')\n"
+        f"sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', '-p', 'no:xdist', *{tests}]))"
+    )
     environment = os.environ | {"PYTHONPATH": str(tree)}
-    command = [sys.executable, "-m", module, *arguments]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     return done.stdout

@@ -1,9 +1,7 @@
 """The wheel: nothing but ivjax at the top, and shipped configs by name from anywhere."""
 
-import ast
 import importlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +13,7 @@ import ivjax
 from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.errors import UserError
 from ivjax.experiment.files import shipped_configs
-from tests.imports import DATA_PACKAGES, WITHOUT_DATA, read_graph, sources_of
+from tests.imports import DATA_PACKAGES, WITHOUT_DATA
 from tests.train.processes import ROOT
 
 
@@ -54,41 +52,6 @@ def test_models_and_benchmark_run_without_the_data_plane():
 def test_shipped_configs_are_found_by_name():
     assert {"stage1_synthetic", "stage1_bench"} <= set(shipped_configs())
     assert ivjax.__version__
-
-
-BROUGHT = {"ml_dtypes", "yaml"}  # dependencies of jax and of flax
-DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
-
-
-def requirements():
-    """The names of what setup.py installs always, and with each extra."""
-    (call,) = [node for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())) if is_setup(node)]
-    given = {word.arg: word.value for word in call.keywords}
-    extras = ast.literal_eval(given["extras_require"])
-    core = ast.literal_eval(given["install_requires"])
-    return named(core), {name: named(needed) for name, needed in extras.items()}
-
-
-def is_setup(node):
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"
-
-
-def named(needed):
-    return {re.split(r"[\[>=<]", requirement)[0] for requirement in needed}
-
-
-def test_what_is_installed_is_what_is_imported():
-    graph = read_graph(sources_of(ROOT))
-    outside = {found.target.split(".")[0] for module in graph.values() for found in module}
-    outside -= {"ivjax", *sys.stdlib_module_names, *BROUGHT}
-    imported = {DISTRIBUTIONS.get(name, name).replace("tensorflow_", "tensorflow-") for name in outside}
-    core, extras = requirements()
-    optional = extras["tfds"] | extras["tokenizers"] | {name.replace("-", "_") for name in extras["beam"]}
-    assert core | optional == imported
-    # Only for what is optional may a module at the start of a program do without.
-    early = {found.target.split(".")[0] for module in graph.values() for found in module if found.at_start}
-    assert not early & {"tokenizers"}
-    assert extras["tokenizers"] <= extras["test"] and "convert" not in extras
 
 
 def test_a_tfds_dataset_without_its_package_is_one_sentence(tmp_path, monkeypatch):

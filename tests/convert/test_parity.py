@@ -28,7 +28,7 @@ def fixture(name):
     return goldens.FOLDER / f"{Golden(name).name}.safetensors"
 
 
-@pytest.mark.parametrize("name", ["viclip_tiny", "stage1_pretrain_l2"])
+@pytest.mark.parametrize("name", ["viclip_tiny", pytest.param("stage1_pretrain_l2", marks=pytest.mark.slow)])
 def test_every_layer_is_the_originals(name):
     golden, found = Golden(name), check_parity(fixture(name), fixture(name))
     exact = [line for line in found.layers if line.dtype == "float32"]
@@ -85,7 +85,9 @@ def test_viclip_tiny_without_its_inputs_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("name", "layers"),
     [
-        ("s3_intern_vit_6b_style", {"hidden_states/1", "last_hidden_state"}),
+        pytest.param(
+            "s3_intern_vit_6b_style", {"hidden_states/1", "last_hidden_state"}, marks=pytest.mark.slow
+        ),
         ("s3_internvideo25_tiny", {"visual_tokens", "inputs_embeds", "logits"}),
     ],
 )

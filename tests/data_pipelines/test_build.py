@@ -120,6 +120,7 @@ def test_what_is_missing_or_damaged_is_built_again_and_only_that(rows, corpus, t
     assert first.stat().st_mtime_ns == untouched and contents(out) == contents(corpus)
 
 
+@pytest.mark.slow
 def test_killed_twice_it_goes_on_and_ends_with_the_same_bytes(rows, tmp_path):
     videos, out = Path(rows[0].path).parent, tmp_path / "out"
     slow = {"recipe": replace(QUICK, captioner=f"{HELPERS}:describe_slowly"), "shard_clips": 3}

@@ -109,6 +109,7 @@ def test_broken_clips_are_replaced_by_the_same_ones(tmp_path):
     assert sum(int(row["replaced"]) for batch in found for row in batch.values()) == 30
 
 
+@pytest.mark.slow
 def test_a_killed_and_a_hanging_worker_leave_the_cache_as_it_should_be(tmp_path):
     clips = [make_clip(n, frames={3: 9, 6: 10, 8: 11}.get(n, 8)) for n in range(CLIPS)]
     folder = corpus_of(tmp_path / "corpus", clips, shards=1)

@@ -22,6 +22,8 @@ from ivjax.data_pipelines.store.shards import read_manifest
 from ivjax.data_pipelines.tokenizers.sentencepiece_training import corpus_captions, train_sentencepiece
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 
+# Orders on any hosts (test_order.py) and damaged corpora (tests/test_cli_data.py) are among the quick tests.
+pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
 CLIPS, SHARD_CLIPS, BATCH = 24, 4, 8
 SPEC = {
     "index": ArraySpec((), np.dtype(np.uint32)),
@@ -71,8 +73,6 @@ def corpus(demo, tmp_path_factory):
     return out
 
 
-@pytest.mark.multiprocess
-@pytest.mark.slow
 def test_built_over_two_kills_it_equals_an_undisturbed_build(demo, corpus, tmp_path):
     out = tmp_path / "shards"
     kill_when(demo, out, 1)
@@ -83,7 +83,6 @@ def test_built_over_two_kills_it_equals_an_undisturbed_build(demo, corpus, tmp_p
     assert validate(out, None, lambda line: None) == []
 
 
-@pytest.mark.multiprocess
 def test_any_number_of_hosts_reads_the_same_global_batches(corpus, tmp_path):
     train_sentencepiece(corpus_captions(corpus), tmp_path / "words.model", 320)
     tokenizer = SentencePiece(str(tmp_path / "words.model"), length=16)
@@ -112,7 +111,6 @@ def test_any_number_of_hosts_reads_the_same_global_batches(corpus, tmp_path):
                 np.testing.assert_array_equal(one[name], other[name])
 
 
-@pytest.mark.multiprocess
 def test_a_byte_cut_out_of_a_shard_is_found_with_its_record(corpus, tmp_path):
     out = Path(shutil.copytree(corpus, tmp_path / "shards"))
     shard = out / read_manifest(out).shards[2].name

@@ -55,6 +55,7 @@ def alone(small):
     return Retrieval(batch=4, broken=0.1).run(experiment, params, corpus, one_device(), quiet)
 
 
+@pytest.mark.slow
 def test_vectors_on_eight_devices_are_those_of_one(small):
     folder, experiment, *_ = small
     assert load(folder).tokenizer == experiment.data.fields["text"].tokenizer
@@ -187,6 +188,7 @@ def test_other_hosts_hear_of_vectors_that_are_not_finite(clips):
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 def test_two_processes_give_the_result_of_one_and_write_it_once(small, alone, tmp_path):
     folder, _, _, corpus = small
     out = tmp_path / "two.json"

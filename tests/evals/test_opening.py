@@ -153,7 +153,7 @@ def test_videos_are_embedded_by_whatever_has_a_video_tower(run, classifier, tmp_
     media = MediaList((str(video),))
     (planned,) = plan_windows(media, Windowing())
 
-    pooled = (student, f"{student}#encoder", classes, f"{classes}#encoder", tmp_path / "e.safetensors")
+    pooled = (student, f"{classes}#encoder", tmp_path / "e.safetensors")
     means = (tmp_path / "s.safetensors", tmp_path / "m.safetensors")
     for path, feature in (*((path, "pooled") for path in pooled), *((path, "mean") for path in means)):
         clips = read(planned, path)

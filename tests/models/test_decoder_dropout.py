@@ -100,13 +100,13 @@ class Case:
         return [*found, (self.model.normed(params, x), tokens)], before
 
     def loss(self, params, x):
-        """The mean over all labels that are left, and the logits and tokens left."""
+        """The mean over all labels that are left, and the tokens left."""
         quotas = jnp.asarray(self.quotas)
         states, tokens = run_dropping(
             self.model, params, x, self.tokens, self.dropout, quotas, self.lengths, self.questions
         )
         logits = self.model.logits(params, self.model.normed(params, states))
-        return losses(logits, tokens.labels)[0], (logits, tokens)
+        return losses(logits, tokens.labels)[0], tokens
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -116,18 +116,14 @@ def case(request):
 
 @pytest.fixture(scope="module")
 def found(case):
-    """Loss, logits, tokens left and gradients; and the states of all layers."""
+    """Logits, and the states and tokens of all layers."""
     # Labels do not change what is kept: as places they say where a token stood at first.
     places = jnp.broadcast_to(jnp.arange(case.x.shape[1], dtype=jnp.int32), case.x.shape[:2])
 
     @jax.jit
     def run(params, x):
         layers, before = case.layers(params, x, case.tokens._replace(labels=places))
-        if case.facts["train"]:
-            step = jax.value_and_grad(case.loss, argnums=(0, 1), has_aux=True)(params, x)
-        else:
-            step = (None, (case.model.logits(params, layers[-1][0]), layers[-1][1])), None
-        return step, layers, before
+        return case.model.logits(params, layers[-1][0]), layers, before
 
     return run(case.params, case.x)
 
@@ -158,20 +154,23 @@ def test_keeps_the_tokens_that_the_original_keeps(case, found, fixture):
 @pytest.mark.golden
 @pytest.mark.parametrize("fixture", [NAME])
 def test_has_the_states_and_logits_of_the_original(case, found, fixture):
-    (_, (logits, _)), _ = found[0]
+    logits, layers, _ = found
     for number, wanted in case.golden.group(f"outputs/{case.name}/hidden_states").items():
-        states, tokens = found[1][int(number)]
+        states, tokens = layers[int(number)]
         there = np.asarray(tokens.segments) >= 0
         close(states[there], wanted[there])
     close(logits[there], case.golden[f"outputs/{case.name}/logits"][there])
 
 
+# The stage's gradients of the same case are compared in tests/train/test_video_dialogue.py.
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("fixture", [NAME])
-def test_has_the_loss_and_the_gradients_of_the_original(case, found, fixture):
+def test_has_the_loss_and_the_gradients_of_the_original(case, fixture):
     if not case.facts["train"]:
         return
-    (loss, (_, tokens)), (gradients, of_x) = found[0]
+    step = jax.jit(jax.value_and_grad(case.loss, argnums=(0, 1), has_aux=True))
+    (loss, tokens), (gradients, of_x) = step(case.params, case.x)
     np.testing.assert_allclose(loss, case.golden[f"losses/{case.name}"], rtol=1e-4)
     last = len(case.dropout.layers) - 1
     np.testing.assert_array_equal(tokens.labels, case.golden[f"outputs/{case.name}/stage{last}/labels"])

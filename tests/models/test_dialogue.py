@@ -109,6 +109,8 @@ def test_s3_internvideo25_tiny_states_are_the_originals(case):
     )
 
 
+# The stage has the same loss and gradients, quickly: tests/train/test_video_dialogue.py.
+@pytest.mark.slow
 @pytest.mark.golden
 def test_s3_internvideo25_tiny_logits_loss_and_gradients_are_the_originals(case):
     golden = case.golden

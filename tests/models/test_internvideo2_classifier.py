@@ -33,6 +33,10 @@ CLASSIFIERS = {
     "avg1_batch": ClassifierSize(TINY, 5, merge="cls_avg1", merge_norm="batch"),
 }
 each_fixture = pytest.mark.parametrize("name", FIXTURES)
+# Losses and gradients of all are among the quick tests.
+first_fixture = pytest.mark.parametrize(
+    "name", [FIXTURES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FIXTURES[1:])]
+)
 
 
 class Case:
@@ -58,7 +62,7 @@ def case(name: str) -> Case:
 
 
 @pytest.mark.golden
-@each_fixture
+@first_fixture
 def test_logits_of_the_fused_arithmetic_are_the_originals_with_unrolled_layers(name):
     c = case(name)
     if "outputs_fused_tanh_gelu/logits" not in c.golden:
@@ -92,7 +96,7 @@ def test_logits_losses_and_gradients_are_the_originals(name):
 
 
 @pytest.mark.golden
-@each_fixture
+@first_fixture
 def test_every_layer_is_the_originals(name):
     c, inputs = case(name), case(name).golden.group("inputs")
     layers = jax.jit(lambda params: CLASSIFIER.parity.run(c.size, params, inputs, "float32"))(c.params)
@@ -238,6 +242,7 @@ def test_dropout_goes_by_sample_and_keeps_the_mean():
     assert out.mean() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_frozen_blocks_change_no_logit_and_get_no_gradient(params):
     model, tree, frozen = MODELS["avgN_proj"], params["avgN_proj"], 2
     keep = np.ones((3, 2, 4), np.float32)

@@ -69,6 +69,10 @@ def case(name: str) -> Case:
 
 
 each_fixture = pytest.mark.parametrize("name", FIXTURES)
+# Losses and gradients of all are among the quick tests.
+first_fixture = pytest.mark.parametrize(
+    "name", [FIXTURES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in FIXTURES[1:])]
+)
 
 
 def assert_golden(c, group, output, loss):
@@ -83,7 +87,7 @@ def assert_golden(c, group, output, loss):
 
 
 @pytest.mark.golden
-@each_fixture
+@first_fixture
 @pytest.mark.parametrize(
     "group, gelu, scan",
     [
@@ -118,7 +122,7 @@ def test_heads_are_fed_by_the_layers_that_the_fixture_names(name):
 
 
 @pytest.mark.golden
-@each_fixture
+@first_fixture
 @pytest.mark.parametrize("scan", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_residual_streams_pooled_feature_and_targets_are_the_originals(name, scan):
     c = case(name)

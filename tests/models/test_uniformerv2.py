@@ -48,16 +48,27 @@ def test_every_layer_is_the_originals(name):
         np.testing.assert_allclose(found[layer], wanted, rtol=1e-4, atol=3e-5, err_msg=layer)
 
 
-@pytest.mark.golden
-@pytest.mark.parametrize("name", [pytest.param(FIXTURES[0], marks=pytest.mark.slow), FIXTURES[1]])
-def test_loss_and_gradients_are_the_originals(name):
-    c = case(name)
+def loss_of(c):
+    """The loss of the fixture's clips as a function of the parameters."""
     model, video = c.size.build(Compute("float32")), clips(c.inputs["video"])
     targets = smoothed(jnp.asarray(c.inputs["label"], jnp.int32), c.size.classes, 0.0)
-    loss, gradients = jax.jit(
-        jax.value_and_grad(lambda params: cross_entropy(model.logits(params, video), targets))
-    )(c.params)
-    np.testing.assert_allclose(loss, c.golden["losses/cross_entropy"], rtol=1e-4)
+    return lambda params: cross_entropy(model.logits(params, video), targets)
+
+
+# Apart from the gradients, which take three times as long to compile.
+@pytest.mark.golden
+@each_fixture
+def test_the_loss_is_the_originals(name):
+    c = case(name)
+    np.testing.assert_allclose(jax.jit(loss_of(c))(c.params), c.golden["losses/cross_entropy"], rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.golden
+@each_fixture
+def test_gradients_are_the_originals(name):
+    c = case(name)
+    gradients = jax.jit(jax.grad(loss_of(c)))(c.params)
     named, golden = export_tensors(FAMILY.rows, jax.device_get(gradients)), c.golden.group("grads")
     assert golden
     for key, value in golden.items():

@@ -67,7 +67,7 @@ def case(name: str) -> Case:
 
 
 @pytest.mark.golden
-@each_fixture
+@pytest.mark.parametrize("name", [pytest.param(FIXTURES[0], marks=pytest.mark.slow), FIXTURES[1]])
 def test_every_layer_and_every_target_is_the_originals(name):
     c = case(name)
     found = jax.jit(lambda params: FAMILY.parity.run(c.size, params, c.inputs, "float32"))(c.params)

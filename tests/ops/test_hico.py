@@ -1,7 +1,5 @@
 """Merging of tokens: the goldens of the original, and properties."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,27 +21,20 @@ FLOATS = {"rtol": 1e-5, "atol": 1e-6}
 merged_of = jax.jit(merge_tokens, static_argnums=(1, 2))
 
 
-@functools.cache
-def golden_merges():
-    """The fixture, and of each case what is merged after each step, compiled as one program."""
-    golden, found = Golden("s3_tome_merge"), {}
-    for name, case in golden.config["cases"].items():
-        left = np.subtract(case["num_tokens"], np.cumsum(case["r_list"], dtype=int)).tolist()
-
-        def steps(x, left=left, heads=case["heads"]):
-            return [merge_tokens(x, target, heads) for target in left]
-
-        found[name] = jax.jit(steps)(golden[f"inputs/{name}/x"])
-    return golden, found
+def merges_of(golden, name, case):
+    """What is merged of a case of the fixture after each step, compiled as one program."""
+    left = np.subtract(case["num_tokens"], np.cumsum(case["r_list"], dtype=int)).tolist()
+    steps = jax.jit(lambda x: [merge_tokens(x, target, case["heads"]) for target in left])
+    return steps(golden[f"inputs/{name}/x"])
 
 
 @pytest.mark.golden
 def test_s3_tome_merge_decides_and_averages_as_the_original():
-    golden, merges = golden_merges()
+    golden = Golden("s3_tome_merge")
     for name, case in golden.config["cases"].items():
         assert golden[f"inputs/{name}/x"].shape == (case["batch"], case["num_tokens"], case["channels"])
         assert list(merge_schedule(case["num_tokens"], case["target"])) == case["r_list"]
-        found = merges[name][-1]
+        found = merged_of(golden[f"inputs/{name}/x"], case["target"], case["heads"])
         np.testing.assert_array_equal(found.assignment, golden[f"outputs/{name}/assignment"], err_msg=name)
         np.testing.assert_array_equal(found.sizes, golden[f"outputs/{name}/size"], err_msg=name)
         np.testing.assert_allclose(found.tokens, golden[f"outputs/{name}/merged"], **FLOATS, err_msg=name)
@@ -52,19 +43,21 @@ def test_s3_tome_merge_decides_and_averages_as_the_original():
             np.testing.assert_allclose(found.similarity[step], best[:, :count], **FLOATS)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_s3_tome_merge_agrees_after_every_step():
-    golden, merges = golden_merges()
+    golden = Golden("s3_tome_merge")
     for name, case in golden.config["cases"].items():
+        merges = merges_of(golden, name, case)
         count = case["num_tokens"]
         assignment = np.tile(np.arange(count), (case["batch"], 1))
-        for step, (found, merged) in enumerate(zip(merges[name], case["r_list"], strict=True)):
+        for step, (found, merged) in enumerate(zip(merges, case["r_list"], strict=True)):
             np.testing.assert_array_equal(found.sizes, golden[f"outputs/{name}/step{step}/size"])
             places = places_after(golden, f"outputs/{name}/step{step}", count, merged)
             assignment, count = np.take_along_axis(places, assignment, axis=1), count - merged
             np.testing.assert_array_equal(found.assignment, assignment, err_msg=f"{name}, step {step}")
         first = golden[f"outputs/{name}/step0/x"]
-        np.testing.assert_allclose(merges[name][0].tokens, first, **FLOATS)
+        np.testing.assert_allclose(merges[0].tokens, first, **FLOATS)
 
 
 def places_after(golden, step, count, merged):

@@ -139,6 +139,7 @@ def test_running_statistics_follow_micro_batches_as_torchs_do():
     assert all(np.array_equal(leaf, kept[path]) for path, leaf in training.leaves().items())
 
 
+@pytest.mark.slow
 def test_accumulation_is_the_whole_batch_and_draws_go_by_sample():
     attentive = Probe.PRESETS["attentive"]
     stage = dataclasses.replace(STAGE, drop_path=0.3, dropout=0.4, mixed=True, probe=attentive)

@@ -59,10 +59,10 @@ def batch_of(objective, rows=4):
     return drawn | {"index": np.arange(rows, dtype=np.uint32)}
 
 
-SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("pixels", "pairs")]
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("reconstruction", "pixels", "pairs")]
 
 
-@pytest.mark.parametrize("kind", ["reconstruction", "classes", *SLOW])
+@pytest.mark.parametrize("kind", ["classes", *SLOW])
 def test_the_eval_loss_is_the_loss_of_a_stage_that_drops_nothing(kind):
     quiet, noisy = (stage.build(Compute("float32")) for stage in (QUIET[kind], with_drops(QUIET[kind])))
     batch, key = batch_of(noisy), jax.random.key(0)

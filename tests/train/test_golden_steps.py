@@ -131,6 +131,8 @@ def test_learning_rate_and_weight_decay_are_the_originals(name):
         np.testing.assert_allclose(ours, values, rtol=1e-6, atol=1e-12, err_msg=key)
 
 
+# The steps above pass through the same masks, targets and gradients.
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("name", [NAME])
 def test_masks_targets_and_gradients_of_the_first_step_are_the_originals(name, golden):

@@ -53,6 +53,7 @@ def trained(tmp_path_factory):
     return folder, micro.run(folder, base=experiment)
 
 
+@pytest.mark.slow
 def test_it_learns_more_than_to_predict_the_mean(trained):
     _, losses = trained
     assert np.mean(losses[-4:]) < 0.8 * losses[0]
@@ -64,10 +65,10 @@ def test_accumulation_gives_the_losses_of_the_whole_batch(tmp_path, trained):
     np.testing.assert_allclose(losses, trained[1][:4], rtol=2e-5)
 
 
-def test_the_encoder_of_a_run_becomes_a_teacher(trained):
-    folder, _ = trained
-    params = load(folder).params
-    found = import_into(folder, params["encoder"], branch="encoder")
+def test_the_encoder_of_a_run_becomes_a_teacher(tmp_path):
+    micro.saved(tmp_path, experiment)
+    params = load(tmp_path).params
+    found = import_into(tmp_path, params["encoder"], branch="encoder")
     leaves = dict(paths_of(params["encoder"]))
     assert found.keys() == leaves.keys()
     for path, leaf in found.items():

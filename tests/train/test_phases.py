@@ -78,6 +78,7 @@ def test_the_folder_of_the_whole_stands_for_its_last_phase(whole):
         np.testing.assert_array_equal(leaf, wanted[path], err_msg=path)
 
 
+@pytest.mark.slow
 def test_stopped_in_the_second_phase_and_continued_gives_the_losses_of_an_unbroken_run(
     tmp_path, whole, monkeypatch
 ):

@@ -71,8 +71,9 @@ def test_the_losses_are_those_of_the_formulas(model, params):
     directions = [-(targets * np.asarray(jax.nn.log_softmax(x))).sum(1).mean() for x in (logits, logits.T)]
     close(terms["vtc"], np.mean(directions))
 
-    said = model.read(params, read["seen"], np.where(np.arange(6) == 0, 19, CAPTIONS)).said
-    states, kernels = model.word_products(params, said)
+    states, kernels = jax.jit(lambda p, seen, ids: model.word_products(p, model.read(p, seen, ids).said))(
+        params, read["seen"], np.where(np.arange(6) == 0, 19, CAPTIONS)
+    )
     words = jax.nn.log_softmax(sum(x @ kernel for x, kernel in zip(states, kernels, strict=True)))
     picked = np.take_along_axis(np.asarray(words)[:, :-1], CAPTIONS[:, 1:, None], axis=2)[..., 0]
     close(terms["caption"], -picked[CAPTIONS[:, 1:] != 0].mean())

@@ -14,7 +14,8 @@ from ivjax.experiment.computing import Recipe
 from ivjax.experiment.rules import Rule
 from ivjax.experiment.run_options import AdamW
 from ivjax.experiment.schedules import WarmupCosine
-from ivjax.stages.objective import Medium, Objective
+from ivjax.stages.objective import Joint, Medium, Objective, joint_loss
+from ivjax.train.gradients import gradients_of
 from ivjax.train.loop import train
 from ivjax.train.step import init_state, make_step
 from tests.train.line import experiment, run
@@ -69,6 +70,31 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch():
         )
     np.testing.assert_allclose(results[1], results[0], rtol=1e-5)
     np.testing.assert_allclose(results[2], results[0], rtol=1e-5)
+
+
+def test_micro_batches_give_the_gradient_of_a_loss_that_compares_rows():
+    """Also where the loss itself takes parameters, as a temperature, and where some are frozen."""
+
+    def per_clip(params, batch, key):
+        return {"out": jnp.tanh(batch["x"] @ params["kernel"]) * params["frozen"]}
+
+    def compare(params, rows, batch, key):
+        logits = params["scale"] * rows["out"] @ rows["out"].T
+        loss = jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
+        return loss, {"largest": jnp.max(logits)}
+
+    joint = Joint(per_clip, compare)
+    objective = dataclasses.replace(linear_objective(), joint=joint, loss=joint_loss(joint))
+    rng = np.random.default_rng(0)
+    trained = {"kernel": rng.normal(size=(3, 2)).astype("f"), "scale": np.float32(2)}
+    batch, frozen = {"x": rng.normal(size=(12, 3)).astype("f")}, {"frozen": np.float32(1.5)}
+    whole, *others = (
+        jax.jit(gradients_of(objective, count))(trained, frozen, batch, jax.random.key(0))
+        for count in (1, 2, 6)
+    )
+    assert whole[1].keys() == trained.keys() and np.all(np.abs(whole[1]["scale"]) > 1e-3)
+    for other in others:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), other, whole)
 
 
 def test_weight_decay_follows_its_own_cosine():
