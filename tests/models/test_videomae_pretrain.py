@@ -66,8 +66,10 @@ def case(name: str) -> Case:
     return Case(name)
 
 
+# Losses and gradients of both are among the quick tests.
+@pytest.mark.slow
 @pytest.mark.golden
-@pytest.mark.parametrize("name", [pytest.param(FIXTURES[0], marks=pytest.mark.slow), FIXTURES[1]])
+@each_fixture
 def test_every_layer_and_every_target_is_the_originals(name):
     c = case(name)
     found = jax.jit(lambda params: FAMILY.parity.run(c.size, params, c.inputs, "float32"))(c.params)
