@@ -108,11 +108,13 @@ def _group_lines(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
     for kind in dict.fromkeys(group["by"] for group in groups):
         rows = [group for group in groups if group["by"] == kind]
-        columns = [name for name in rows[0] if name not in ("by", "name")]
+        columns = {name: max(14, len(name) + 2) for name in rows[0] if name not in ("by", "name")}
         title = f"by {kind}"
         width = max(len(title), *(len(str(row["name"])) for row in rows))
-        lines += ["", f"{title:{width}}" + "".join(f"{name.replace('_', ' '):>14}" for name in columns)]
-        lines += [f"{row['name']:{width}}" + "".join(f"{row[name]:14,}" for name in columns) for row in rows]
+        heads = "".join(f"{name.replace('_', ' '):>{wide}}" for name, wide in columns.items())
+        lines += ["", f"{title:{width}}{heads}"]
+        for row in rows:
+            lines.append(f"{row['name']:{width}}" + "".join(f"{row[n]:{w},}" for n, w in columns.items()))
     return lines
 
 

@@ -18,6 +18,7 @@ from ivjax.train.loop import train
 from ivjax.train.mesh import build_mesh
 from tests.data_pipelines.dialogue.talks import build_talks
 from tests.train import line, talks_run
+from tests.train.processes import finish, start
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +119,20 @@ def test_a_batch_that_is_split_over_devices_has_the_same_likelihoods(trained, co
         lines = [json.loads(text)["answer"] for text in answers.read_text().splitlines()[1:]]
         found.append([line["log_likelihoods"] for line in lines])
     np.testing.assert_allclose(*found, rtol=1e-4)
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_two_processes_find_what_one_finds(trained, corpus, tmp_path, fsdp):
+    """Each with the model and half of the questions, or both with half of the model and all questions."""
+    out = tmp_path / "r.json"
+    launch = ("launch", "local", "--processes", "2", "--devices", "1", "eval", str(trained[0]))
+    asked = ("--suite", "mcqa", "--data", str(corpus), "--by", "likelihood", "--fsdp", str(fsdp))
+    finish(start(*launch, *asked, "--out", str(out)))
+    result = json.loads(out.read_text())
+    assert result["metrics"]["accuracy"] == logged(trained[0])[4]["mcqa/accuracy"]
+    kept = [path.name for path in sorted(tmp_path.glob("*.jsonl"))]
+    assert kept == (["r.answers.jsonl", "r.answers.process1.jsonl"] if fsdp == 1 else [])
 
 
 def test_replies_are_generated_in_batches(trained, corpus, tmp_path, capsys):
