@@ -21,7 +21,7 @@ _DESCRIBED = 0.5  # of the conversations to train on begin with a description
 _NUMBERS = ("one", "two", "three", "four")
 # Of the questions about numbers, how many are asked: there are more groups of one than of four, so that the
 # likeliest answer would be known without the video.
-_NUMBERS_ASKED = {1: 0.14, 2: 0.42, 3: 0.62, 4: 1.0}
+_NUMBERS_ASKED = {1: 0.09, 2: 0.28, 3: 0.56, 4: 1.0}
 
 
 class SceneQuestion(NamedTuple):

@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.tokenizers import clip_bpe
+from ivjax.data_pipelines.store.dialogues import MEDIA_MARK, Dialogue
+from ivjax.data_pipelines.store.records import Turn
+from ivjax.data_pipelines.tokenizers import clip_bpe, sentencepiece_training
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
+from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
 from ivjax.data_pipelines.tokenizers.sentencepiece_training import (
     END,
     PAD,
     START,
     corpus_captions,
+    corpus_turns,
     train_sentencepiece,
 )
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
@@ -238,3 +242,22 @@ def test_captions_of_a_corpus_are_read_in_order_and_cleaned(tmp_path):
     folder = corpus_of(tmp_path, clips, 2)
     assert list(corpus_captions(folder)) == [t for n in range(4) for t in (f"a red {n} star", "two")]
     assert list(corpus_captions(folder, clean=False))[0] == "A Red-0 star!"
+
+
+def test_questions_of_a_corpus_stand_between_marks_which_become_few_pieces(tmp_path, monkeypatch):
+    asked = "Which colour?\n(A)"
+    talks = [
+        Dialogue(colour, (), (Turn("user", f"{MEDIA_MARK}{asked} {colour}"), Turn("assistant", colour)))
+        for colour in ("red", "green", "blue")
+    ]
+
+    class Stored(list):
+        def close(self):
+            pass
+
+    monkeypatch.setattr(sentencepiece_training, "StoredDialogues", lambda folder: Stored(talks))
+    texts = list(corpus_turns(tmp_path))
+    assert texts[:2] == ["[INST] Which colour?\n(A) red [/INST]", "red"] and len(texts) == 6
+    train_sentencepiece(texts, tmp_path / "talks.model", 320, as_it_comes=True)
+    tokenizer = ChatTokenizer(str(tmp_path / "talks.model"))
+    assert len(tokenizer.pieces("[INST]")) <= 4 < len("[INST]")
