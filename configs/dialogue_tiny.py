@@ -12,9 +12,9 @@ Command   (the corpora of viclip_tiny and its run, see there)
           ivjax data tokenizer train shards/demo_dialogues shards/demo_dialogues.model --size 500
           ivjax train dialogue_tiny --workdir runs/dialogue_tiny
 Hardware  two CPU cores
-Expect    not measured to its end yet. With a tower that learned from the first step, and more
-          lists of options, 400 steps gave well-formed answers that do not depend on the video: the likeliest words are right
-          1.1 times as often as by chance, and as often without the video
+Expect    not measured to its end yet. With a tower that learned from the first step, and more lists of
+          options, 400 steps gave well-formed answers that do not depend on the video: the likeliest
+          words are right 1.1 times as often as by chance, with the video or without it
 
 The tower is viclip_tiny's, from runs/viclip_tiny. A video is read as two clips of four frames, a needle video
 of 32 frames as eight; HiCo merges each clip from 64 to 16 tokens. A row holds two conversations, of 171
