@@ -241,6 +241,24 @@ class Answerer:
         """Returns the scores of several questions; those about one video should follow each other."""
         return [self.score(*request) for request in requests]
 
+    def score_texts(self, requests: Sequence[ScoreRequest]) -> Iterator[np.ndarray]:
+        """Yields how likely each answer to a question is as a whole, with what ends it, as logarithms.
+
+        They are written as in training, so `begin` is left out. What all of them begin with does not count.
+        """
+        style, tokenizer = self.turns.style, self.turns.tokenizer
+        for watched, turns, answers, _ in requests:
+            media = () if watched is None else watched.media
+            whole = []
+            for answer in answers:
+                tokens = style.encode([*turns, Turn("assistant", answer)], media, tokenizer)
+                last = int(np.flatnonzero(tokens.learned)[-1]) + 1
+                whole.append(Prompt.of(tokens.cut(last), watched, self.model.size.bridge.out))
+            shared = min(shared_start([each.keys for each in whole]), min(map(len, whole)) - 1)
+            common = whole[0].start(shared)
+            logits = self._reader.read(common)
+            yield np.array([self._reader.log_likelihood(common, logits, each.ids[shared:]) for each in whole])
+
     def score_first(self, requests: Sequence[ScoreRequest], rows: int = 8) -> list[np.ndarray]:
         """Returns how likely the first token is in which the answers to each question differ, as logarithms.
 

@@ -131,6 +131,19 @@ def test_scores_are_log_likelihoods_of_the_answers_tokens(answerer, watched, log
     assert len(letters.log_likelihoods) == 2 and np.all(letters.log_likelihoods < 0)
 
 
+def test_whole_answers_are_scored_with_what_ends_them(answerer, watched, logits):
+    answers, expected = ["It .", "The ."], []
+    (found,) = answerer.score_texts([ScoreRequest(watched, ASKED, answers)])
+    for answer in answers:
+        words = TURNS.style.encode([*ASKED, Turn("assistant", answer)], watched.media, TOKENIZER)
+        logs = np.asarray(jax.nn.log_softmax(jnp.asarray(logits(words.ids, words.places))))
+        learned = np.flatnonzero(words.learned)
+        assert words.ids[learned[-1]] == TOKENIZER.eos
+        expected.append(logs[learned - 1, words.ids[learned]].sum())
+    # What both begin with counts for neither.
+    np.testing.assert_allclose(found[0] - found[1], expected[0] - expected[1], rtol=1e-3, atol=1e-4)
+
+
 def test_the_first_tokens_in_which_answers_differ_are_scored_in_batches(answerer, watched, logits):
     answers = ["It jumps .", "The person ."]
     requests = [ScoreRequest(watched, ASKED, answers), ScoreRequest(None, [Turn("user", "Who ?")], answers)]

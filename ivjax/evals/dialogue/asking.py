@@ -16,7 +16,7 @@ from ivjax.evals.dialogue.prompts import Wording
 from ivjax.evals.dialogue.questions import EvalQuestion, EvalQuestions
 from ivjax.evals.encoding import in_batches
 from ivjax.evals.items import UnscoredClip
-from ivjax.evals.suites.dialogue import DialogueSuite
+from ivjax.evals.suites.dialogue import AnswerBy, DialogueSuite
 from ivjax.evals.vectors import Setting, UnscoredClips, check_share
 from ivjax.generate.answering import ScoreRequest
 from ivjax.generate.watching import Watched
@@ -64,12 +64,14 @@ class Asking(NamedTuple):
         questions: those that are asked, with their places.
         word: returns the words of a question, and what is compared of its answer.
         see: shows the media of questions; it may take them in any order.
+        by: how an option is found.
         told: what else decides the answers, for the file that they are kept in.
     """
 
     questions: Sequence[Numbered]
     word: Callable[[EvalQuestion], tuple[Wording, tuple[str, ...]]]
     see: Seer
+    by: AnswerBy
     told: Mapping[str, Any]
 
 
@@ -91,7 +93,7 @@ def ask(setting: Setting[Any], suite: DialogueSuite, asking: Asking) -> Answered
     """Returns the answers to all questions whose media can be seen."""
     model: AnswerModel = setting.encoder
     file = suite.answers if model.keeps_answers else None
-    kept = KeptAnswers(file, _test(setting, suite, asking.told), model.hosts.index)
+    kept = KeptAnswers(file, _test(setting, suite, {"by": asking.by, **asking.told}), model.hosts.index)
     if known := sum(place in kept.found for place, _ in asking.questions):
         setting.say(f"{known} of {len(asking.questions)} answers are there already, in {file}")
     unscored, problem = UnscoredClips(len(asking.questions), setting.broken), ""
@@ -117,7 +119,7 @@ def _ask_own(
     with model.on_mesh(), Progress(len(waiting), "questions", setting.say) as progress:
         seen = _readable(asking.see(model, waiting), unscored, progress)
         for some in in_batches(seen, model.rows):
-            for (worded, _), answer in zip(some, _answers(model, some), strict=True):
+            for (worded, _), answer in zip(some, _answers(model, some, asking.by), strict=True):
                 kept.add(worded.place, answer)
                 progress.advance()
 
@@ -176,7 +178,7 @@ def _readable(
             yield worded, watched
 
 
-def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list[KeptAnswer]:
+def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]], by: AnswerBy) -> list[KeptAnswer]:
     answers: list[KeptAnswer] = [{}] * len(some)
     compared = [number for number, (worded, _) in enumerate(some) if worded.letters]
     spoken = [number for number, (worded, _) in enumerate(some) if not worded.letters]
@@ -185,7 +187,7 @@ def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list
             ScoreRequest(watched, worded.turns, worded.letters, worded.wording.begin)
             for worded, watched in (some[number] for number in compared)
         ]
-        for number, logs in zip(compared, _logs(model, requests), strict=True):
+        for number, logs in zip(compared, _logs(model, requests, by), strict=True):
             answers[number] = {"log_likelihoods": [round(float(log), 6) for log in logs]}
     if spoken:
         prompts = [
@@ -204,7 +206,9 @@ def _answers(model: AnswerModel, some: Sequence[tuple[Worded, Watched]]) -> list
     return answers
 
 
-def _logs(model: AnswerModel, requests: Sequence[ScoreRequest]) -> Iterable[np.ndarray]:
+def _logs(model: AnswerModel, requests: Sequence[ScoreRequest], by: AnswerBy) -> Iterable[np.ndarray]:
+    if by == "text":
+        return model.answerer.score_texts(requests)
     if model.rows > 1:
         return model.answerer.score_first(requests, rows=model.rows)
     # One by one a prompt goes on behind what it has in common with the one before.

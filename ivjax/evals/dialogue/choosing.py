@@ -15,7 +15,7 @@ from ivjax.evals.dialogue.prompts import PROTOCOLS, ChoiceProtocol, Wording, cho
 from ivjax.evals.dialogue.questions import EvalQuestion, open_questions
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.result import Result
-from ivjax.evals.suites.dialogue import VideoQuestions
+from ivjax.evals.suites.dialogue import AnswerBy, VideoQuestions
 from ivjax.evals.vectors import Setting
 
 _KIND = "question"  # the attribute with the kind of a question
@@ -30,21 +30,20 @@ def score(setting: Setting[Any], suite: VideoQuestions) -> Result:
     def word(question: EvalQuestion) -> tuple[Wording, tuple[str, ...]]:
         if not question.options:
             return Wording("", question.text), ()
-        letters = tuple(protocol.letters.format(letter_of(n)) for n in range(len(question.options)))
-        return protocol.wording(question.text, question.options), letters if by == "likelihood" else ()
+        return compared(question, protocol, by)
 
     def wanted(question: EvalQuestion) -> bool:
         return not suite.only or not set(suite.only).isdisjoint(_values(question, _KIND))
 
     _check_kinds(suite, [each for each in questions if isinstance(each, EvalQuestion)])
     asked = [each for each in enumerate(questions) if isinstance(each[1], UnscoredClip) or wanted(each[1])]
-    asking = Asking(asked, word, seer_of(suite, questions), {"protocol": name, "by": by})
+    asking = Asking(asked, word, seer_of(suite, questions), by, {"protocol": name})
     answered = ask(setting, suite, asking)
     if not answered.questions:
         raise UserError(f"{setting.data.path} has no question that could be answered")
     facts = facts_of_dialogue(setting, suite, len(answered.questions)) | {
         "protocol": f"{name}: {protocol.about}" + ("" if protocol.confirmed else ", by no source at hand"),
-        "answers by": "likelihood of the letters" if by == "likelihood" else "greedy generation",
+        "answers by": ANSWERS_BY[by],
         "extraction": _extraction(suite, protocol, by),
         "kinds of question": list(suite.only) or None,
     }
@@ -54,6 +53,23 @@ def score(setting: Setting[Any], suite: VideoQuestions) -> Result:
     if protocol.mean_of and (means := [row["accuracy"] for row in groups if row["by"] == protocol.mean_of]):
         metrics["mean_of_kinds"] = round(float(np.mean(means)), 2)
     return Result(suite.name, facts, metrics, answered.unscored, by_group=tuple(groups))
+
+
+ANSWERS_BY: Mapping[AnswerBy, str] = {
+    "generation": "greedy generation",
+    "likelihood": "likelihood of the letters",
+    "text": "likelihood of the options' words as whole answers; the question is asked without its options",
+}
+
+
+def compared(
+    question: EvalQuestion, protocol: ChoiceProtocol, by: AnswerBy
+) -> tuple[Wording, tuple[str, ...]]:
+    """Returns the words of a multiple-choice question, and the answers whose likelihood is compared."""
+    if by == "text":
+        return Wording("", question.text), question.options
+    letters = tuple(protocol.letters.format(letter_of(n)) for n in range(len(question.options)))
+    return protocol.wording(question.text, question.options), letters if by == "likelihood" else ()
 
 
 def said(question: EvalQuestion, answer: KeptAnswer, protocol: ChoiceProtocol) -> str:
@@ -144,8 +160,8 @@ def _check_kinds(suite: VideoQuestions, questions: Sequence[EvalQuestion]) -> No
 
 
 def _extraction(suite: VideoQuestions, protocol: ChoiceProtocol, by: str) -> str:
-    if by == "likelihood":
-        return "none: the likeliest letter is the answer"
+    if by != "generation":
+        return "none: the likeliest option is the answer"
     rules = {
         "first_word": "lenient: the first words, one of which is part of the other (VideoChat2)",
         "lone_letter": "lenient: the first letter from A to E that stands alone (lmms-eval)",

@@ -28,7 +28,9 @@ def score(setting: Setting[Any], suite: VideoMoments) -> Result:
         _right_span(question, setting.data.path)  # raises before anything is watched
         return wording(question.text), ()
 
-    asking = Asking(list(enumerate(questions)), word, seer_of(suite, questions), {"protocol": name})
+    asking = Asking(
+        list(enumerate(questions)), word, seer_of(suite, questions), "generation", {"protocol": name}
+    )
     answered = ask(setting, suite, asking)
     if not answered.questions:
         raise UserError(f"{setting.data.path} has no sentence whose video could be seen")

@@ -14,11 +14,11 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.answer_model import AnswerModel
 from ivjax.evals.dialogue.asking import Answered, Asking, Numbered, Worded, ask, seer_of
-from ivjax.evals.dialogue.choosing import is_right_leniently, is_right_strictly
+from ivjax.evals.dialogue.choosing import ANSWERS_BY, compared, is_right_leniently, is_right_strictly
 from ivjax.evals.dialogue.facts import facts_of_dialogue
 from ivjax.evals.dialogue.haystacks import Haystack, drawn_seed, open_haystack
 from ivjax.evals.dialogue.kept_answers import KeptAnswer
-from ivjax.evals.dialogue.letters import letter_of, plain_words
+from ivjax.evals.dialogue.letters import plain_words
 from ivjax.evals.dialogue.prompts import PROTOCOLS, ChoiceProtocol, Wording
 from ivjax.evals.dialogue.questions import EvalQuestion, open_questions
 from ivjax.evals.result import Result
@@ -43,10 +43,9 @@ def score(setting: Setting[Any], suite: NeedleSearch) -> Result:
     def word(question: EvalQuestion) -> tuple[Wording, tuple[str, ...]]:
         if not question.options:
             return Wording("", question.text), ()
-        letters = tuple(protocol.letters.format(letter_of(n)) for n in range(len(question.options)))
-        return protocol.wording(question.text, question.options), letters if by == "likelihood" else ()
+        return compared(question, protocol, by)
 
-    answered = ask(setting, suite, Asking(asked, word, see, {"by": by}))
+    answered = ask(setting, suite, Asking(asked, word, see, by, {}))
     if not answered.questions:
         raise UserError(f"{setting.data.path} has no needle whose video could be seen")
     scorer = _Scorer(answered, suite, protocol)
@@ -59,7 +58,7 @@ def score(setting: Setting[Any], suite: NeedleSearch) -> Result:
         "haystack": _haystack_words(suite, setting.data.path),
         "prompt": protocol.about,
         "needles": "a chain from the first frame to the last" if haystack and haystack.chained else "one",
-        "answers by": "likelihood of the letters" if by == "likelihood" else "greedy generation",
+        "answers by": ANSWERS_BY[by],
         "extraction": suite.extraction,
         "heat map": suite.png,
         "peak memory, MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

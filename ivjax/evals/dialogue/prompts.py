@@ -110,7 +110,7 @@ PROTOCOLS: Mapping[str, ChoiceProtocol] = {
         "LongVideoBench", dotted, "lone_letter", "{}", ("duration", "question"), confirmed=False
     ),
     "mlvu": ChoiceProtocol("MLVU", mvbench, "lone_letter", mean_of="question", confirmed=False),
-    "lvbench": ChoiceProtocol("LVBench", dotted, "lone_letter", "{}", confirmed=False),
+    "lvbench": ChoiceProtocol("LVBench, as VideoChat-Flash is tested", dotted, "lone_letter", "{}"),
     "niah": ChoiceProtocol("VideoChat-Flash's needles", niah, "lone_letter", "{}"),
 }
 

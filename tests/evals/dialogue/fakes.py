@@ -53,6 +53,10 @@ class FakeAnswerer:
         """Returns the replies."""
         return [self._reply(*prompt) for prompt in prompts]
 
+    def score_texts(self, requests) -> list[np.ndarray]:
+        """The same of whole answers."""
+        return self.score_first(requests)
+
     def score_first(self, requests, rows=8) -> list[np.ndarray]:
         """Makes the answer that the reply is the likeliest."""
         found = []

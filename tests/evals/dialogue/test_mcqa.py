@@ -88,6 +88,14 @@ def test_the_likeliest_letter_is_the_answer(tmp_path):
     assert generated.protocol["answers by"] == "greedy generation"
 
 
+def test_the_option_whose_words_are_likeliest_is_the_answer_to_the_question_alone(tmp_path):
+    model = model_of(replies("blue", "a star", "red", "a star"))
+    result = score(asking(model, annotated(tmp_path, rows())), VideoQuestions(by="text"))
+    assert result.metrics == {"accuracy": 75.0, "chance": 37.5, "times_chance": 2.0}
+    assert model.answerer.prompts[0][1] == "What colour is it?"
+    assert "without its options" in result.protocol["answers by"]
+
+
 def test_open_questions_count_by_exact_match(tmp_path):
     asked = [
         {"video": "0.mp4", "question": "Who?", "answer": "a man"},
