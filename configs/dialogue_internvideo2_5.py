@@ -4,7 +4,8 @@ Command   ivjax train dialogue_internvideo2_5 --workdir runs/chat 'data.corpora=
                 data.fields.dialogue.tokenizer.path=InternVL_2_5_HiCo_R16
           ivjax train dialogue_internvideo2_5:r64 --workdir runs/chat_r64     (64 tokens a frame)
           ivjax train dialogue_internvideo2_5:packed --workdir runs/chat      (several conversations in a row)
-Hardware  the originals used 32 A100, one conversation each and 4 micro-batches; never run here
+Hardware  the originals used 32 A100, one conversation each and 4 micro-batches; never run here. More devices
+          than 32 need fewer micro-batches, and more than 128 need mesh.context (docs/recipes.md)
 Expect    nothing has been trained with this file; the base answers 74.0 % of MVBench and 64.9 % of Video-MME
 
 A video is read at about one frame a second, 64 to 256 frames; 256 are 4,096 visual tokens, and some 1,900 of

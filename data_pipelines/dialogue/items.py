@@ -130,7 +130,8 @@ def _runs(items: Iterable[StyleItem], tokenizer: Any) -> list[_Run]:
         else:
             runs.append([item])
     specials = [_special_of(run[0], tokenizer) for run in runs]
-    return [_Run(*run) for run in zip(runs, [None, *specials[:-1]], [*specials[1:], None], strict=True)]
+    beside = zip(runs, [None, *specials], [*specials[1:], None], strict=False)  # as many as there are runs
+    return [_Run(found, before, behind) for found, before, behind in beside]
 
 
 def _special_of(item: StyleItem, tokenizer: Any) -> int | None:

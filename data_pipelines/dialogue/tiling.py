@@ -88,7 +88,8 @@ class Tiling:
         before = [number // 2 for number in missing]
         if self.padding == "released" and height > width:
             before[0] = missing[0] - before[0]  # mirrored, filled up, and mirrored back
-        filled = [(0, 0), *((first, all - first) for first, all in zip(before, missing, strict=True)), (0, 0)]
+        sides = [(first, whole - first) for first, whole in zip(before, missing, strict=True)]
+        filled = [(0, 0), *sides, (0, 0)]
         return np.pad(resize(pictures, *shape), filled, constant_values=255)
 
     def order(self, grid: TileGrid, tokens: int) -> np.ndarray:
