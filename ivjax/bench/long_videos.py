@@ -28,12 +28,12 @@ from ivjax.models.dialogue.model import DialogueModel
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.ops.cut import Params
 
-# InternVideo2.5's parts with few channels: 64 tokens a frame, of which HiCo leaves 16. One layer with one
+# VideoChat-Flash's parts with few channels: 64 tokens a frame, of which HiCo leaves 16. One layer with one
 # head, because a CPU spends minutes on the pairs of 160,000 tokens in each.
-_TINY = DIALOGUES["internvideo2_5_chat_8b_tiny"]
+_TINY = DIALOGUES["videochat_flash_qwen2_7b_224_tiny"]
 LONG = replace(
     _TINY,
-    vision=replace(_TINY.vision, image=(224, 224)),
+    vision=replace(_TINY.vision, image=(128, 128)),
     bridge=replace(_TINY.bridge, frame_tokens=16, image_tokens=16),
     language=replace(_TINY.language, depth=1, heads=1, kv_heads=1),
 )

@@ -19,7 +19,9 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.generate.answering import Answerer, ScoreRequest, turns_of
 from ivjax.generate.decoding import Decoding
-from ivjax.generate.opening import VideoInput
+from ivjax.generate.opening import VideoInput, opened
+from ivjax.generate.watching import Watcher
+from ivjax.models.bridge import Question
 from ivjax.models.dialogue.presets import DIALOGUES
 from tests.goldens import FOLDER
 from tests.models.params import any_params
@@ -218,3 +220,57 @@ def test_questions_and_models_that_do_not_fit_are_one_sentence(answerer, model, 
     tower = Loaded(model.tower, params["vision"], None, path="tower.safetensors")
     with pytest.raises(UserError, match="tower.safetensors holds a .*, which answers no questions"):
         turns_of(tower)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "inputs", [["image", "video"], ["video", "image", "image"]], ids=lambda each: " ".join(each)
+)
+def test_tiles_and_still_images_are_those_of_training(model, params, inputs):
+    seeing = dp.Seeing(
+        dp.Intervals(8), SIZE.visual_tokens(4), SIZE.visual_tokens(1), tiling=dp.Tiling("hd", tiles=2)
+    )
+    watcher = Watcher(model, params, seeing, clips=2)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 60, 130, 3), np.uint8)
+    media = {"image": VideoInput(picture), "video": VideoInput(np.repeat(picture, 9, 0), frame_rate=1.0)}
+    found = watcher.watch([media[name] for name in inputs])
+    see, trained = jax.jit(model.see), {"video": [], "image": []}
+    for name in inputs:
+        with opened(media[name]) as video:
+            view = seeing.for_tests().view(video.part, watcher.form, np.random.default_rng(0))
+            pictures = seeing.for_tests().pictures(view, video, watcher.form, np.random.default_rng(0))
+        clips = pictures[:, None] if name == "image" else pictures
+        trained[name].append(np.asarray(see(params, clips)).reshape(-1, SIZE.bridge.out))
+    expected = np.concatenate([*trained["video"], *trained["image"]])
+    np.testing.assert_allclose(found.visual, expected, rtol=1e-5, atol=1e-5)
+    assert [media.kind for media in found.media] == inputs
+
+
+class Letters:
+    """The words of a bridge: a number for each letter."""
+
+    length = 8
+
+    def encode(self, text):
+        return np.pad(
+            np.array([ord(letter) % 60 + 1 for letter in text[:8]], np.int32), (0, 8 - len(text[:8]))
+        )
+
+
+@pytest.mark.slow
+def test_a_bridge_reads_the_instruction_beside_each_clip():
+    size = DIALOGUES["videochat2_mistral_7b_tiny"]
+    model = size.build(Compute("float32"))
+    params = jax.tree.map(jnp.asarray, any_params(model))
+    seeing = dp.Seeing(dp.Intervals(16), size.visual_tokens(8))
+    turns = Turns(dp.VideoChat2("mistral"), TOKENIZER, seeing, question=Letters(), question_end=True)
+    answerer = Answerer(model, params, turns, OPTIONS, clips=2)
+    asked, other = ((Turn("system", words), Turn("user", "Who ?")) for words in ("Look .", "Count ."))
+    found = answerer.watch([VideoInput(VIDEO)], turns=asked).visual
+    ids, there = turns.question_words(asked)
+    frames = VIDEO.read(dp.Intervals(16, "middle").choose(40, 1.0, None), None, size.vision.image)
+    clips = frames.reshape(2, 8, *frames.shape[1:])
+    question = Question(jnp.repeat(ids[None], 2, 0), jnp.repeat(there[None], 2, 0))
+    expected = model.see(params, clips, question)
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5, atol=1e-5)
+    assert np.abs(found - answerer.watch([VideoInput(VIDEO)], turns=other).visual).max() > 1e-3
