@@ -129,8 +129,16 @@ class Chat:
             self._answerer.forget()  # a step may have been cut in two
             raise
         self.turns = [*turns, Turn("assistant", said.strip())]
-        if say is not None:
-            say(answer_in_words(self._answerer))
+
+    def answer_in_words(self) -> str:
+        """Returns how long the last answer took."""
+        last = self._answerer.last
+        assert last is not None
+        known = f", {last.reused:,} of them read before," if last.reused else ""
+        return (
+            f"a prompt of {last.prompt:,} tokens{known} in {last.seconds['prefill']:.1f} s, "
+            f"{last.new:,} new tokens at {last.rate:.1f} a second"
+        )
 
     def facts(self) -> dict[str, Any]:
         """Returns the last question and answer, with frames, tokens and seconds, for programs."""
@@ -157,7 +165,7 @@ def run_chat(
 ) -> None:
     """Answers questions one after the other; `show` takes pieces of the answers, `say` all else.
 
-    An empty question among several is told and passed over; `/new` forgets what was said before.
+    The question `/new` forgets what was said before.
     """
     chat: Chat | None = None
     for question in questions:
@@ -168,10 +176,15 @@ def run_chat(
         if question.strip() == "/new":
             chat.start_again()
             continue
-        for gain in chat.ask(question, None if as_json else say):
-            if not as_json:
-                show(gain)
-        show(json.dumps(chat.facts(), ensure_ascii=False) + "\n" if as_json else "\n")
+        gains = chat.ask(question, None if as_json else say)
+        if as_json:
+            "".join(gains)
+            show(json.dumps(chat.facts(), ensure_ascii=False) + "\n")
+            continue
+        for gain in gains:
+            show(gain)
+        show("\n")
+        say(chat.answer_in_words())
 
 
 def media_and_question(words: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
@@ -195,15 +208,4 @@ def watched_in_words(watched: Watched, media: int) -> str:
         f"{watched.frames:,} frames of {what}: {watched.unmerged:,} tokens before merging, "
         f"{len(watched.visual):,} after; decoding {seconds['decode']:.1f} s, vision and merging "
         f"{seconds['see']:.1f} s"
-    )
-
-
-def answer_in_words(answerer: Answerer) -> str:
-    """Returns how long the last answer took."""
-    last = answerer.last
-    assert last is not None
-    known = f", {last.reused:,} of them read before," if last.reused else ""
-    return (
-        f"a prompt of {last.prompt:,} tokens{known} in {last.seconds['prefill']:.1f} s, "
-        f"{last.new:,} new tokens at {last.rate:.1f} a second"
     )
