@@ -31,7 +31,7 @@ def test_prints_both_forms_and_their_ratio():
     assert "more than 8 frames (--unmerged-frames)" in left_out["not_run"] and "see_s" not in left_out
     assert few["prompt_tokens"] == round(on["prompt_tokens"] / off["prompt_tokens"], 4)
     # What was not run has the ratios of what follows from the sizes.
-    assert set(many) == {"ratio", "frames", "prompt_tokens", "prefill_tflop"}
+    assert set(many) == {"ratio", "frames", "prompt_tokens", "prefill_gflop"}
 
 
 def test_the_model_of_the_benchmark_has_sixteen_tokens_a_frame():

@@ -104,7 +104,7 @@ def bench_long(wanted: LongBench) -> Iterator[str]:
             yield json.dumps(line)
     for frames in sorted(wanted.frames):
         on, off = lines["on", frames], lines["off", frames]
-        names = ("prompt_tokens", "prefill_tflop", "see_cpu_s", "prefill_cpu_s", "peak_mib")
+        names = ("prompt_tokens", "prefill_gflop", "see_cpu_s", "prefill_cpu_s", "peak_mib")
         ratios = {name: round(on[name] / off[name], 4) for name in names if on.get(name) and off.get(name)}
         yield json.dumps({"ratio": "hico on / off", "frames": frames, **ratios})
 
@@ -128,8 +128,8 @@ def _counts(size: DialogueSize, frames: int) -> dict[str, Any]:
         "tokens_before_merging": size.unmerged_tokens(frames),
         "visual_tokens": visual,
         "prompt_tokens": visual + _WORDS,
-        "vision_tflop": round((flops["vision"] + flops["bridge"]) / 1e12, 4),
-        "prefill_tflop": round(prefill / 1e12, 4),
+        "vision_gflop": round((flops["vision"] + flops["bridge"]) / 1e9, 3),
+        "prefill_gflop": round(prefill / 1e9, 3),
     }
 
 

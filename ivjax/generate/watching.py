@@ -81,7 +81,7 @@ class Watcher:
             raise UserError(f"clips must be 1 or more, got {clips}")
         size = model.size
         self.form = ClipForm(size.least_frames, *size.vision.image)
-        if self.form.frames % size.clip_frames(4 * self.form.frames):
+        if size.clip_frames(4 * self.form.frames) == 4 * self.form.frames:
             raise UserError(
                 "the model's bridge merges a whole video at once; give it a bridge of clip_frames"
             )

@@ -1,5 +1,6 @@
 """Questions about videos: the prompts of training, answers of the whole model, and what is read only once."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -274,3 +275,14 @@ def test_a_bridge_reads_the_instruction_beside_each_clip():
     expected = model.see(params, clips, question)
     np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5, atol=1e-5)
     assert np.abs(found - answerer.watch([VideoInput(VIDEO)], turns=other).visual).max() > 1e-3
+
+
+def test_clips_of_a_bridge_that_merges_nothing_or_whole_videos(model, params):
+    # Without merging a video may be cut anywhere, also into the clips of a tower.
+    for frame_tokens, clip_frames in ((None, 4), (None, None)):
+        bridge = replace(SIZE.bridge, frame_tokens=frame_tokens, image_tokens=None, clip_frames=clip_frames)
+        size = replace(SIZE, bridge=bridge)
+        Watcher(size.build(Compute("float32")), params, SEEING)
+    whole = replace(SIZE, bridge=replace(SIZE.bridge, clip_frames=None))
+    with pytest.raises(UserError, match="the model's bridge merges a whole video at once"):
+        Watcher(whole.build(Compute("float32")), params, SEEING)
