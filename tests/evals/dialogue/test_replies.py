@@ -1,7 +1,12 @@
 """What replies say: the originals' rules with their quirks, the strict ones, and the prompts before them."""
 
+import numpy as np
 import pytest
 
+from ivjax.data_pipelines.dialogue import QwenChat
+from ivjax.data_pipelines.dialogue.items import Slots
+from ivjax.data_pipelines.dialogue.style import SeenMedia
+from ivjax.data_pipelines.store.records import Turn
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.letters import (
     first_letter,
@@ -64,6 +69,17 @@ def test_s3_eval_helpers_prompts_are_those_of_the_originals(golden):
     form = texts["charades_sta"]["full"].replace("{pre_prompt}", texts["charades_sta"]["pre_prompt"])
     form = form.replace("{post_prompt}", texts["charades_sta"]["post_prompt"])
     assert charades_sta("person sits.").question == form.replace("{caption}", "person sits")
+
+
+@pytest.mark.golden
+def test_s3_eval_helpers_needles_are_asked_in_the_models_own_template(golden):
+    theirs = golden.config["protocol_strings"]["niah_qwen2"]
+    seen = SeenMedia("video", np.arange(3))
+    items = QwenChat(times=False).items([Turn("user", "What colour?")], [seen])
+    text = "".join("(visual)" if isinstance(item, Slots) else item[0] for item in items)
+    assert theirs["order"] == "pre, visual tokens, question, post, answer"
+    # As in training there is a new line behind the video, which the original's needles leave out.
+    assert text == f"{theirs['pre']}(visual)\nWhat colour?{theirs['post']}"
 
 
 def _parts(prompt, ends):
