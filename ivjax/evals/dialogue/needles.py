@@ -182,6 +182,7 @@ class _Scorer:
     def __init__(self, answered: Answered, suite: NeedleSearch, protocol: ChoiceProtocol):
         self.pairs = list(zip(answered.questions, answered.answers, strict=True))
         self._protocol, self._lenient = protocol, suite.extraction == "lenient"
+        self._steps = max(suite.depths - 1, 1)
 
     def share(self, pairs: Sequence[tuple[EvalQuestion, KeptAnswer]], lenient: bool | None = None) -> float:
         """Returns the percentage of needles that are found."""
@@ -194,7 +195,9 @@ class _Scorer:
         """Returns the share of each length and depth."""
         members: dict[tuple[int, float], list[tuple[EvalQuestion, KeptAnswer]]] = {}
         for question, answer in self.pairs:
-            cell = int(float(question.attributes[_FRAMES])), float(question.attributes[_DEPTH])
+            # Videos of a list lie at any depths: each belongs to the nearest of the grid.
+            depth = round(float(question.attributes[_DEPTH]) * self._steps) / self._steps
+            cell = int(float(question.attributes[_FRAMES])), round(depth, 4)
             members.setdefault(cell, []).append((question, answer))
         return [
             {

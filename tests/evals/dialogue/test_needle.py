@@ -135,6 +135,19 @@ def test_needles_of_a_list_are_hidden_in_a_long_video(tmp_path):
         score(asking(model, tmp_path / "needles.json"), NeedleSearch(haystack=str(tmp_path / "gone.mp4")))
 
 
+def test_long_videos_of_a_list_are_scored_by_the_nearest_depth(tmp_path):
+    rows = []
+    for number, depth in enumerate((0.0, 0.05, 0.93, 1.0)):
+        (tmp_path / f"{number}.mp4").write_bytes(b"")
+        rows.append({**NeedleVideo(1, number, 32, depth).row(), "video": f"{number}.mp4"})
+    (tmp_path / "needles_32.json").write_text(json.dumps(rows))
+    model = model_of(lambda name, words: rows[int(name)]["answer"] if name != "3" else "none", rows=1)
+    model.answerer.stream = lambda prompt: [model.answerer.generate([prompt])[0]]
+    result = score(asking(model, tmp_path / "needles_32.json"), NeedleSearch(depths=3))
+    cells = {(row["frames"], row["depth"]): row["accuracy"] for row in result.by_group}
+    assert cells == {(32, 0.0): 100.0, (32, 1.0): 50.0} and result.metrics["chance"] == 25.0
+
+
 def test_a_chain_of_videochat_flash_is_spread_evenly_and_asked_in_its_words(tmp_path):
     from tests.data_pipelines.corpora import make_clip
 
