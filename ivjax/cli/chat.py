@@ -95,7 +95,6 @@ def _chat(options: argparse.Namespace) -> int:
 
     media, question = media_and_question(options.words)
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.repetition_penalty)
-    cache = "int8" if options.int8_cache else "compute"
     request = ChatRequest(
         media,
         options.weights,
@@ -108,7 +107,9 @@ def _chat(options: argparse.Namespace) -> int:
         options.end,
         options.frame_rate,
         options.system,
-        Decoding(options.new, sampling, chunk=options.chunk, cache=cache),
+        Decoding(
+            options.new, sampling, chunk=options.chunk, cache="int8" if options.int8_cache else "compute"
+        ),
         options.seed,
         options.clips,
         options.limit,

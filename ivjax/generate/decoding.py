@@ -152,7 +152,7 @@ def chosen(state: Decoded, logits: jax.Array, options: Decoding) -> tuple[Decode
 
 
 def places_in(
-    model: LanguageModel, run: RunCache, slot: jax.Array, count: int, length: int
+    model: LanguageModel, run: RunCache, slot: jax.Array, count: int, length: jax.Array | int
 ) -> tuple[Text, Written]:
     """Returns where `count` tokens from `slot` on stand in texts that end before slot `length`."""
     places = slot + jnp.arange(count)

@@ -1,6 +1,6 @@
 """Reads one prompt after the other chunk by chunk; what a prompt shares with the one before is kept."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -143,7 +143,7 @@ class PromptReader:
 
     def stream(
         self, prompt: Prompt, seed: int = 0, advance: Callable[[int], None] | None = None
-    ) -> Iterator[int]:
+    ) -> Generator[int]:
         """Yields new tokens, the stop token included, while the next one is under way; see `read`."""
         options, model = self._options, self._model.language
         logits = self.read(prompt, advance)

@@ -9,6 +9,7 @@ from ivjax.data_pipelines.tokenizers.tokenizer import LanguageTokenizer, TextStr
 from ivjax.errors import UserError
 from ivjax.generate.decoding import ENDED, Decoding
 from ivjax.generate.generator import Embed, Generator
+from ivjax.generate.prompts import Ids
 from ivjax.models.decoder.network import LanguageModel
 from ivjax.ops.cut import Params
 
@@ -44,7 +45,7 @@ class TextGenerator:
 
     def stream(
         self,
-        prompts: Sequence[str | Sequence[int]],
+        prompts: Sequence[str | Ids],
         embed: Embed | None = None,
         *,
         seed: int = 0,
@@ -65,7 +66,7 @@ class TextGenerator:
 
     def generate(
         self,
-        prompts: Sequence[str | Sequence[int]],
+        prompts: Sequence[str | Ids],
         embed: Embed | None = None,
         *,
         seed: int = 0,
@@ -73,7 +74,7 @@ class TextGenerator:
         """Returns what each text goes on with. Arguments are those of `stream`."""
         return ["".join(gains) for gains in zip(*self.stream(prompts, embed, seed=seed), strict=True)]
 
-    def _ids(self, prompt: str | Sequence[int]) -> Sequence[int]:
+    def _ids(self, prompt: str | Ids) -> Ids:
         if not isinstance(prompt, str):
             return prompt
         return [*self._tokenizer.opening, *self._tokenizer.pieces(prompt)]

@@ -90,7 +90,7 @@ def test_prompts_and_clips_are_those_of_training_token_for_token(answerer, model
     assert (watched.frames, watched.unmerged, len(watched.visual)) == (12, 48, 24)
 
 
-def test_answers_are_the_likeliest_words_and_a_batch_gives_the_same(answerer, watched, logits):
+def test_answers_are_the_likeliest_words_of_the_whole_model(answerer, watched, logits):
     prompt = answerer.prompt(watched, ASKED)
     tokens = list(answerer._reader.stream(prompt))
     ids = np.concatenate([prompt.ids, tokens])
@@ -98,8 +98,14 @@ def test_answers_are_the_likeliest_words_and_a_batch_gives_the_same(answerer, wa
     assert said[len(prompt) - 1 : -1].tolist() == tokens
     text = "".join(answerer.stream(prompt))
     assert text == TOKENIZER.decode(token for token in tokens if token not in TOKENIZER.stops)
-    short = answerer.prompt(None, [Turn("user", "Who ?")])
-    assert answerer.generate([prompt, short], rows=2) == [text, "".join(answerer.stream(short))]
+
+
+@pytest.mark.slow
+def test_a_batch_of_prompts_has_the_answers_of_single_ones(answerer, watched):
+    prompts = [answerer.prompt(watched, ASKED), answerer.prompt(None, [Turn("user", "Who ?")])]
+    alone = ["".join(answerer.stream(prompt)) for prompt in prompts]
+    # The second batch of two is filled up.
+    assert answerer.generate([*prompts, prompts[0]], rows=2) == [*alone, alone[0]]
 
 
 def test_what_a_prompt_shares_with_the_one_before_is_not_read_again(answerer, watched, logits):
