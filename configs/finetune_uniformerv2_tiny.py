@@ -15,26 +15,28 @@ from ivjax.data_pipelines import data_options as dp
 from ivjax.models.uniformerv2 import UniFormerV2Size
 from ivjax.stages.classification import Classification, ClassifierSize
 
-experiment = ix.Experiment(
-    stage=Classification(
-        ClassifierSize(
-            UniFormerV2Size(
-                width=64,
-                depth=3,
-                heads=4,
-                returned=(1, 2),
-                global_heads=4,
-                global_mlp=128,
-                patch=14,
-                image=(56, 56),
-                frames=4,
-                dropout=0.1,
-            ),
-            classes=8,
+STAGE = Classification(
+    ClassifierSize(
+        UniFormerV2Size(
+            width=64,
+            depth=3,
+            heads=4,
+            returned=(1, 2),
+            global_heads=4,
+            global_mlp=128,
+            patch=14,
+            image=(56, 56),
+            frames=4,
+            dropout=0.1,
         ),
-        mixed=False,
-        dropout=0.1,
+        classes=8,
     ),
+    mixed=False,
+    dropout=0.1,
+)
+
+experiment = ix.Experiment(
+    stage=STAGE,
     data=dp.Mixture(
         corpora=(dp.Corpus("shards/demo"),),
         eval_corpora=(dp.Corpus("shards/demo_held_out"),),

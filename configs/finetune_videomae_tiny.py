@@ -12,15 +12,17 @@ from ivjax.data_pipelines import data_options as dp
 from ivjax.models.videomae import VideoMaeSize
 from ivjax.stages.classification import Classification, ClassifierSize
 
-experiment = ix.Experiment(
-    stage=Classification(
-        ClassifierSize(
-            VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8),
-            classes=8,
-        ),
-        mixed=False,
-        dropout=0.1,
+STAGE = Classification(
+    ClassifierSize(
+        VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8),
+        classes=8,
     ),
+    mixed=False,
+    dropout=0.1,
+)
+
+experiment = ix.Experiment(
+    stage=STAGE,
     data=dp.Mixture(
         corpora=(dp.Corpus("shards/demo"),),
         eval_corpora=(dp.Corpus("shards/demo_held_out"),),

@@ -11,7 +11,8 @@ Before the first step the score is the mean of both towers' scores: the gates ar
 """
 
 from ivjax import experiment as ix
-from ivjax.configs.finetune_uniformerv2_tiny import experiment as multimodal
+from ivjax.configs.finetune_uniformerv2_tiny import STAGE as MULTIMODAL
+from ivjax.configs.finetune_videomae_tiny import STAGE as MASKED
 from ivjax.configs.finetune_videomae_tiny import experiment as masked
 from ivjax.models.internvideo1 import JoinedSize
 from ivjax.stages.internvideo1.joined_classification import JoinedClassification
@@ -19,8 +20,8 @@ from ivjax.stages.internvideo1.joined_classification import JoinedClassification
 experiment = ix.Experiment(
     stage=JoinedClassification(
         JoinedSize(
-            masked=masked.stage.classifier,
-            multimodal=multimodal.stage.classifier,
+            masked=MASKED.classifier,
+            multimodal=MULTIMODAL.classifier,
             places=(0, 1, 2),
             read=(0, 1, 2),
             heads=4,

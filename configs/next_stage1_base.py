@@ -19,12 +19,14 @@ from ivjax.stages.internvideo_next.masked_diffusion import LayerInputTeacher, Ma
 CLIPS, EPOCHS, WARMUP, BATCH = 1_100_000, 62, 7, 128 * 16
 EPOCH = CLIPS // BATCH
 
+STAGE = MaskedDiffusion(
+    student=NextSize.PRESETS["B14"],
+    teacher=LayerInputTeacher(SiglipSize.PRESETS["giant16_256"], interval=3.33),
+    drop_path=0.1,
+)
+
 experiment = ix.Experiment(
-    stage=MaskedDiffusion(
-        student=NextSize.PRESETS["B14"],
-        teacher=LayerInputTeacher(SiglipSize.PRESETS["giant16_256"], interval=3.33),
-        drop_path=0.1,
-    ),
+    stage=STAGE,
     data=dp.Mixture(
         corpora=(
             dp.Corpus("shards/k_mash"),

@@ -10,15 +10,16 @@ predict the inputs of other layers of the teacher, 1.67 apart.
 
 from dataclasses import replace
 
+from ivjax.configs.next_stage1_base import STAGE
 from ivjax.configs.next_stage1_base import experiment as base
 from ivjax.models.internvideo_next import NextSize
 
 experiment = replace(
     base,
     stage=replace(
-        base.stage,
+        STAGE,
         student=NextSize.PRESETS["L14"],
-        teacher=replace(base.stage.teacher, interval=1.67),
+        teacher=replace(STAGE.teacher, interval=1.67),
         drop_path=0.2,
     ),
 )

@@ -14,39 +14,41 @@ from ivjax.models.internvideo_next import DiffusionSize, NextSize
 from ivjax.models.modernbert import ModernBertSize
 from ivjax.stages.internvideo_next.masked_diffusion import LayerInputTeacher, MaskedDiffusion
 
-experiment = ix.Experiment(
-    stage=MaskedDiffusion(
-        student=NextSize(
+STAGE = MaskedDiffusion(
+    student=NextSize(
+        width=64,
+        depth=4,
+        heads=4,
+        mlp_width=256,
+        pool_heads=4,
+        pool_width=64,
+        image=(56, 56),
+        frames=4,
+        layer_scale=0.1,
+    ),
+    # It reads frame by frame, at the size of the student's.
+    teacher=LayerInputTeacher(
+        EncoderSize(
             width=64,
-            depth=4,
+            depth=3,
             heads=4,
             mlp_width=256,
             pool_heads=4,
             pool_width=64,
             image=(56, 56),
-            frames=4,
-            layer_scale=0.1,
-        ),
-        # It reads frame by frame, at the size of the student's.
-        teacher=LayerInputTeacher(
-            EncoderSize(
-                width=64,
-                depth=3,
-                heads=4,
-                mlp_width=256,
-                pool_heads=4,
-                pool_width=64,
-                image=(56, 56),
-                frames=1,
-                layer_scale=0.3,
-            )
-        ),
-        clip=FeatureHeads(width=64, layers=2, head="mlp"),
-        pooled=PooledHead(width=64, head="mlp"),
-        predictor=ModernBertSize(width=64, depth=2, heads=4, mlp_width=96, first=2, reach=16),
-        diffusion=DiffusionSize(width=128, depth=2, time_codes=64),
-        drop_path=0.0,
+            frames=1,
+            layer_scale=0.3,
+        )
     ),
+    clip=FeatureHeads(width=64, layers=2, head="mlp"),
+    pooled=PooledHead(width=64, head="mlp"),
+    predictor=ModernBertSize(width=64, depth=2, heads=4, mlp_width=96, first=2, reach=16),
+    diffusion=DiffusionSize(width=128, depth=2, time_codes=64),
+    drop_path=0.0,
+)
+
+experiment = ix.Experiment(
+    stage=STAGE,
     data=dp.Mixture(
         corpora=(dp.Corpus("shards/demo"),),
         eval_corpora=(dp.Corpus("shards/demo_held_out"),),

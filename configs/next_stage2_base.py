@@ -21,8 +21,10 @@ from ivjax.stages.internvideo_next.latent_prediction import LatentPrediction
 CLIPS, EPOCHS, BATCH = 1_100_000, 101, 128 * 14
 EPOCH = CLIPS // BATCH
 
+STAGE = LatentPrediction(replace(NextSize.PRESETS["B14"], frames=32, table_frames=16), drop_path=0.1)
+
 experiment = ix.Experiment(
-    stage=LatentPrediction(replace(NextSize.PRESETS["B14"], frames=32, table_frames=16), drop_path=0.1),
+    stage=STAGE,
     data=dp.Mixture(
         corpora=(
             dp.Corpus("shards/k_mash"),

@@ -8,7 +8,7 @@ Expect    nothing has been trained with this file yet
 from dataclasses import replace
 
 from ivjax import experiment as ix
-from ivjax.configs.next_stage2_base import CLIPS, EPOCHS
+from ivjax.configs.next_stage2_base import CLIPS, EPOCHS, STAGE
 from ivjax.configs.next_stage2_base import experiment as base
 from ivjax.models.internvideo_next import NextSize
 
@@ -17,7 +17,7 @@ BATCH = 128 * 8
 experiment = replace(
     base,
     stage=replace(
-        base.stage,
+        STAGE,
         encoder=replace(NextSize.PRESETS["L14"], frames=32, table_frames=16),
         drop_path=0.2,
     ),

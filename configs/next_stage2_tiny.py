@@ -11,14 +11,14 @@ Expect    nothing has been measured with this file yet
 from dataclasses import replace
 
 from ivjax import experiment as ix
-from ivjax.configs.next_stage1_tiny import experiment as stage1
+from ivjax.configs.next_stage1_tiny import STAGE as STAGE1
 from ivjax.data_pipelines import data_options as dp
 from ivjax.stages.internvideo_next.latent_prediction import BlockMask, LatentPrediction
 
 experiment = ix.Experiment(
     stage=LatentPrediction(
-        replace(stage1.stage.student, frames=8, table_frames=4),
-        stage1.stage.predictor,
+        replace(STAGE1.student, frames=8, table_frames=4),
+        STAGE1.predictor,
         masks=(BlockMask(4, (0.15, 0.15)), BlockMask(2, (0.6, 0.6))),
         most=48,
         drop_path=0.0,

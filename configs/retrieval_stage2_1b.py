@@ -13,8 +13,8 @@ sets are those of their usual training parts.
 from dataclasses import replace
 
 from ivjax import experiment as ix
+from ivjax.configs.stage2_1b import STAGE, read
 from ivjax.configs.stage2_1b import experiment as stage2_1b
-from ivjax.configs.stage2_1b import read
 from ivjax.stages.cross_modal import LossWeights
 
 EPOCHS, BATCH = 5, 32
@@ -22,7 +22,7 @@ CLIPS = {"msrvtt": 180_000, "didemo": 8_395, "activitynet": 10_009, "lsmdc": 101
 
 experiment = replace(
     stage2_1b,
-    stage=replace(stage2_1b.stage, weights=LossWeights(mlm=0.0)),
+    stage=replace(STAGE, weights=LossWeights(mlm=0.0)),
     data=read(4, "msrvtt_train"),
     batch=BATCH,
     steps=EPOCHS * CLIPS["msrvtt"] // BATCH,

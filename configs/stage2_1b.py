@@ -33,10 +33,12 @@ def read(frames: int, *corpora: str) -> dp.Mixture:
     )
 
 
+STAGE = CrossModal(
+    vision=AlignedSize.PRESETS["1B_stage2"], text=FusionBertSize.PRESETS["large"], drop_path=0.25
+)
+
 experiment = ix.Experiment(
-    stage=CrossModal(
-        vision=AlignedSize.PRESETS["1B_stage2"], text=FusionBertSize.PRESETS["large"], drop_path=0.25
-    ),
+    stage=STAGE,
     data=dp.Media({"video": read(4, "webvid_2_5m"), "image": read(1, "cc3m")}),
     batch=BATCH,
     steps=EPOCHS * EPOCH,

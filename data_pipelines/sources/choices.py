@@ -50,7 +50,8 @@ def parted(text: str) -> tuple[str, tuple[str, ...]]:
 
     The counterpart of `lettered`; a question without such lines has no options.
     """
-    lines, options = text.splitlines(), []
+    lines = text.splitlines()
+    options: list[str] = []
     first = len(lines)
     for number, line in enumerate(lines):
         found = _LETTERED.match(line.strip())

@@ -66,7 +66,7 @@ class DialogueBench:
 
 def bench_dialogue(wanted: DialogueBench) -> Iterator[str]:
     """Yields JSON lines: with HiCo, without it, and what the first takes of the second."""
-    stage = wanted.experiment.stage
+    stage: Any = wanted.experiment.stage  # a VideoDialogue; see DialogueBench.check
     lines = []
     for name, one in (("on", stage), ("off", unmerged(stage))):
         if one is not None:
@@ -102,7 +102,7 @@ def _measure(wanted: DialogueBench, experiment: Experiment) -> dict[str, Any]:
     with jax.set_mesh(mesh):
         program = program_of(experiment, mesh)
         objective, rows = program.objective, NamedSharding(mesh, batch_spec())
-        batch = drawn_rows(stage, bucket, experiment.batch)
+        batch: Any = drawn_rows(stage, bucket, experiment.batch)
         there = float(np.mean(batch["segments"] >= 0))
         shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows) for name, x in batch.items()}
         key = jax.random.key(experiment.seed)
@@ -122,13 +122,13 @@ def _measure(wanted: DialogueBench, experiment: Experiment) -> dict[str, Any]:
         }
         if told := _too_much(wanted, compiled):
             return line | {"not_run": told}
-        params = [
+        params: list[Any] = [
             starting_params(objective, tree, {}, experiment.seed, shardings_of(tree, mesh, objective.rules))
             for tree in (program.state["params"], program.frozen)
         ]
         batch = objective.prepare(jax.device_put(batch, rows))
         calls = [lambda: compiled(*params, {name: batch[name] for name in shapes}, key)]
-        calls += _parts(stage, experiment, *params, batch)
+        calls += _parts(stage, experiment, params[0], params[1], batch)
         seconds, *parts = in_turn(calls, wanted.runs, wanted.seconds)
     rate, peak = flops * experiment.batch / mesh.size / seconds, peak_flops(line["device"])
     tokens = experiment.batch * bucket.tokens / seconds

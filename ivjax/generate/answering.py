@@ -330,7 +330,7 @@ def turns_of(loaded: Loaded) -> Turns:
         )
     found: Any = None
     if loaded.experiment is not None:
-        name = getattr(loaded.experiment.stage, "dialogue_field", None)
+        name: Any = getattr(loaded.experiment.stage, "dialogue_field", None)
         readers = readers_of(loaded.experiment.data).values()
         found = next((reader.fields[name] for reader in readers if name in reader.fields), None)
     elif loaded.family:

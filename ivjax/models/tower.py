@@ -148,7 +148,7 @@ class VideoTower(VideoEncoder):
             keys: (B,) those of dropout, given in training alone; towers that drop nothing leave them aside.
         """
         check_clips(video.shape, self.size)
-        training = {"keys": keys} if keys is not None and self.size.takes_keys else {}
+        training: dict[str, Any] = {"keys": keys} if keys is not None and self.size.takes_keys else {}
         count = self.size.class_tokens
         visible, wanted = (x if x is None else with_class_tokens(x, count) for x in (visible, wanted))
         return cast(Encoded, self.module.apply({"params": params}, video, visible, keep, wanted, **training))

@@ -147,9 +147,9 @@ def _ways(axis: str) -> int:
 
 
 class _Blocks(NamedTuple):
-    """Blocks of a device's words: `count` of `size`. The last one reaches back where they do not divide."""
+    """Blocks of a device's words: `number` of `size`. The last one reaches back where they do not divide."""
 
-    count: int
+    number: int
     size: int
 
     @classmethod
@@ -216,7 +216,7 @@ def _forward(
         return higher, total, mine + jnp.where(block.is_label, block.logits, 0.0).sum(-1)
 
     zeros = jnp.zeros(labels.shape, jnp.float32)
-    top, total, mine = jax.lax.fori_loop(0, blocks.count, add, (zeros + _LOWEST, zeros, zeros))
+    top, total, mine = jax.lax.fori_loop(0, blocks.number, add, (zeros + _LOWEST, zeros, zeros))
     if split.tensor:
         highest = jax.lax.pmax(top, "tensor")
         total, mine = jax.lax.psum((total * jnp.exp(top - highest), mine), "tensor")
@@ -260,7 +260,7 @@ def _backward(
         [jnp.zeros(x.shape if want else (), jnp.float32) for x, want in zip(group, flags, strict=True)]
         for group, flags in zip((states, kernels), wants, strict=True)
     ]
-    d_states, d_kernels = jax.lax.fori_loop(0, blocks.count, add, tuple(zeros))
+    d_states, d_kernels = jax.lax.fori_loop(0, blocks.number, add, tuple(zeros))
     d_states = [d for d, want in zip(d_states, of_states, strict=True) if want]
     if split.tensor:
         d_states = jax.lax.psum(d_states, "tensor")

@@ -105,7 +105,7 @@ def _loss(
         encoded = tower.encode(params["encoder"], video, keep=keep, keys=inside)
     logits, statistics = model.classify(params, encoded, keys)
     terms: Metrics = dict(statistics)
-    sown = encoded.statistics if isinstance(encoded, EncodedBatch) else {}
+    sown: Mapping[str, jax.Array] = encoded.statistics if isinstance(encoded, EncodedBatch) else {}
     terms |= {f"encoder/{path}": value for path, value in sown.items()}
     if stage.mixed:
         return cross_entropy(logits, batch["targets"]), terms

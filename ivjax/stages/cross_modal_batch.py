@@ -34,7 +34,8 @@ def _medium(stage: CrossModal, frames: int, sound: bool) -> Medium:
         # captions.
         "sample": struct((), jnp.int32),
     }
-    seen, cost = 0, {}
+    seen = 0
+    cost: dict[str, float] = {}
     if frames:
         batch["video"] = struct((frames, *stage.vision.image, 3), jnp.uint8)
         patches = frames * stage.vision.patches // stage.vision.frames

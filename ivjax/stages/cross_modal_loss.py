@@ -296,5 +296,5 @@ class CrossModalTraining:
 
 def media_in(batch: Mapping[str, Any]) -> set[Compared]:
     """What there is in a batch that texts can be compared with."""
-    found: set[Compared] = {name for name in ("video", "audio") if name in batch}  # type: ignore[misc]
+    found: set[Compared] = {name for name in ("video", "audio") if name in batch}
     return found | {"both"} if len(found) == 2 else found

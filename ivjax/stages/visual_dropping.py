@@ -71,9 +71,9 @@ def _lost(
     # A table by the number of clips: torch's rounding, which it repeats, needs double precision.
     most = visual.shape[1] // unit
     table = np.zeros((most + 1, max(most * unit, 1)), np.int8)
-    for clips in range(1, most + 1):
-        found = dropped_by(clips * unit, dropout.ratios, dropout.uniform_drops)
-        table[clips, : clips * unit] = found
+    for number in range(1, most + 1):
+        found = dropped_by(number * unit, dropout.ratios, dropout.uniform_drops)
+        table[number, : number * unit] = found
     before = jnp.take_along_axis(jnp.cumsum(counts, axis=1) - counts, mine, axis=1)
     rank = jnp.cumsum(visual, axis=1) - 1 - before
     clips = jnp.take_along_axis(counts, mine, axis=1) // unit

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun
 from ivjax.convert.engine.fits import places, times_and_places
@@ -15,6 +15,7 @@ from ivjax.convert.families.layerwise import stage2_layers
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
 from ivjax.models.bert import FusionBertSize
 from ivjax.models.cross_modal import CrossModalSize
+from ivjax.models.cross_modal.sizes import Compared
 from ivjax.models.internvideo2 import AlignedSize, FeatureHeads, PooledHead
 
 _UNCASED = 30522  # words of the vocabulary that the tokenizer here reads
@@ -97,7 +98,7 @@ def aligned_size(config: Mapping[str, Any], vision: Mapping[str, Any], align: in
         "tubelet_size": vision.get("tubelet", config.get("tubelet", 1)),
     }
     size = encoder_size({**vision, **told})
-    images = "table" if vision.get("sep_image_video_pos_embed") else "mean"
+    images: Literal["table", "mean"] = "table" if vision.get("sep_image_video_pos_embed") else "mean"
     return AlignedSize(**asdict(size), images=images, align=align)
 
 
@@ -107,7 +108,7 @@ def _size_of(config: Mapping[str, Any]) -> CrossModalSize:
     encoder = aligned_size(config, vision, None)
     joint, out = config.get("av_concat_dim"), config.get("contra_dim", config.get("embed_dim"))
     weights = config["loss_weight"]
-    names = {"video": "vtm", "audio": "atm", "both": "avtm"}
+    names: dict[Compared, str] = {"video": "vtm", "audio": "atm", "both": "avtm"}
     return CrossModalSize(
         encoder,
         FusionBertSize(

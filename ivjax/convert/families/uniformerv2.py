@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from ivjax.convert.engine.family import BUFFERS, Family, FixtureRun
 from ivjax.convert.engine.fits import over_time, places
@@ -73,7 +73,7 @@ def _head_rows() -> list[Row]:
 
 def tower_size(config: Mapping[str, Any]) -> UniFormerV2Size:
     """Size of a fixture's tower."""
-    double = 2 if config["double_lmhra"] else 1
+    double: Literal[0, 1, 2] = 2 if config["double_lmhra"] else 1
     return UniFormerV2Size(
         width=config["width"],
         depth=config["layers"],
@@ -99,7 +99,7 @@ def _size_of(config: Mapping[str, Any]) -> ClassifierSize:
 def _presets() -> dict[str, ClassifierSize]:
     """The released classifiers, as SIZE_DATA_fFRAMES; frames change no shape."""
     scenes = {"k710": 710, "k400": 400, "k600": 600, "k700": 700, "mit": 339, "anet": 200, "hacs": 200}
-    found = {}
+    found: dict[str, ClassifierSize] = {}
     for name in ("B16", "L14", "L14_336"):
         size = UniFormerV2Size.PRESETS[name]
         found |= {f"{name}_{data}_f8": ClassifierSize(size, classes) for data, classes in scenes.items()}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,8 @@ class CaptioningTower(DualTower):
         """Clips (B, T, H, W, 3) and words (B, L) of their captions; keep and keys as in VideoTower.encode."""
         assert self.decoder is not None and self.states is not None
         seen = self.vision.encode(params["vision"], video, keep=keep, keys=keys)
-        text, states, ends = self.states.apply({"params": params["text"]}, ids)
+        found: Any = self.states.apply({"params": params["text"]}, ids)
+        text, states, ends = found
         # The last word has none after it.
         logits = self.decoder.apply({"params": params["caption_decoder"]}, states[:, :-1], seen.tokens)
         counted = jnp.arange(1, ids.shape[1]) <= ends[:, None]

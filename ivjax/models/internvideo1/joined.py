@@ -100,10 +100,10 @@ class JoinedClassifier(Classifier):
         seen = self.multimodal.tower.encode(second["encoder"], self._second_clip(video))
         tokens = self._interrupted(params, first["encoder"], video, seen.taps)
         pooled = seen.pooled[:, None]
-        pooled = self._reading().apply({"params": params["back"]}, pooled, tokens)[:, 0]
+        read: Any = self._reading().apply({"params": params["back"]}, pooled, tokens)
         return (
             self.masked.classify(first, Encoded(tokens, None, None, None), keys)[0],
-            self.multimodal.classify(second, seen._replace(pooled=pooled), keys)[0],
+            self.multimodal.classify(second, seen._replace(pooled=read[:, 0]), keys)[0],
         )
 
     def _interrupted(self, params: Params, encoder: Params, video: jax.Array, read: jax.Array) -> jax.Array:
@@ -113,7 +113,8 @@ class JoinedClassifier(Classifier):
         for number, place in enumerate(self.size.places):
             x = tower.through(encoder, x, done, place + 1)
             own = jax.tree.map(lambda leaf, n=number: leaf[n], params["cross"])
-            x, done = reading.apply({"params": own}, x, read[number]), place + 1
+            x = cast(jax.Array, reading.apply({"params": own}, x, read[number]))
+            done = place + 1
         return tower.leaving(encoder, tower.through(encoder, x, done, self.size.masked.encoder.depth))
 
     def _reading(self) -> GatedReading:

@@ -11,7 +11,7 @@ from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.dual_size import DualSize
 from ivjax.models.rules import linear, norm
 from ivjax.models.uniformerv2 import UniFormerV2Size
-from ivjax.models.viclip.sizes import CLIP_PAIRS
+from ivjax.models.viclip.sizes import CLIP_PAIRS, TextSize
 
 LARGEST_SCALE = math.log(100.0)  # CLIP's bound of the logarithm of what cosines are multiplied by
 
@@ -70,6 +70,7 @@ class CaptioningSize(DualSize):
         decoder: size of the decoder.
     """
 
+    text: TextSize
     decoder: CaptionDecoderSize = CaptionDecoderSize()
 
     PRESETS: ClassVar[dict[str, "CaptioningSize"]]
@@ -106,6 +107,7 @@ class CaptioningSize(DualSize):
 
 def _released(name: str, heads: int) -> CaptioningSize:
     text, vision = CLIP_PAIRS[name].text, UniFormerV2Size.PRESETS[name]
+    assert isinstance(text, TextSize)
     return CaptioningSize(replace(vision, projection=text.out), text, decoder=CaptionDecoderSize(heads=heads))
 
 

@@ -51,8 +51,8 @@ class SiglipSize(PatchGrid):
     PRESETS: ClassVar[dict[str, "SiglipSize"]]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.siglip.tower"
 
-    frames: ClassVar[int] = 1
-    tubelet: ClassVar[int] = 1
+    frames: ClassVar[int] = 1  # type: ignore[misc]
+    tubelet: ClassVar[int] = 1  # type: ignore[misc]
     class_tokens: ClassVar[int] = 0
     pool_branches: ClassVar[tuple[str, ...]] = ("head",)
     pool_attends: ClassVar[bool] = True

@@ -136,7 +136,9 @@ class TextStates(TextTransformer):
     """The text transformer with the states of all tokens, which a decoder of captions reads."""
 
     @nn.compact
-    def __call__(self, ids: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def __call__(  # type: ignore[override]
+        self, ids: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """(B, L) int -> embeddings (B, out), normalised states (B, L, C), places of the end tokens (B,)."""
         dtype, ends = jnp.dtype(self.compute.dtype), self._ends(ids)
         states = layer_norm("norm", dtype)(self._stream(ids))

@@ -1,5 +1,6 @@
 """InternVideo-Next's layers under the names, and in the layout, of the originals' fixtures."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -115,7 +116,8 @@ def run_latent(size: LatentPredictorSize, params: Params, inputs: Inputs, dtype:
         mask = np.asarray(inputs[f"mask_{name}"]) != 0
         visible = jnp.asarray(np.stack([np.flatnonzero(~row) for row in mask]), jnp.int32)
         places = jnp.asarray(np.stack([np.flatnonzero(row) for row in mask]), jnp.int32)
-        out, layers = watch(lambda seen=visible: model.predict(dict(params), video, seen))
+        predict = functools.partial(model.predict, dict(params), video, visible)
+        out, layers = watch(predict)
         found[f"pred_{name}"] = gather_tokens(out, places)
         inner = _encoder_layers(size.encoder, encoder, video, visible, dtype)
         inner |= _predictor_layers(size.predictor, params["predictor"], layers, dtype)

@@ -10,6 +10,7 @@ from ivjax.convert.families.layerwise.watch import after_blocks
 from ivjax.experiment.computing import Compute
 from ivjax.models.dual_size import DualSize
 from ivjax.models.iv2clip.mobile import MobileBlock
+from ivjax.models.iv2clip.sizes import MobileTextSize
 from ivjax.models.layers import layer_norm
 
 Params = Mapping[str, Any]
@@ -30,12 +31,14 @@ def run_language(size: DualSize, params: Params, inputs: Inputs, dtype: Any) -> 
 
 def run_mobile(size: DualSize, params: Params, inputs: Inputs, dtype: Any) -> dict[str, Any]:
     """The features of both towers, and the streams of texts after each block."""
+    size_of_text = size.text
+    assert isinstance(size_of_text, MobileTextSize)
     text, ids = params["text"], jnp.asarray(inputs["text_ids"], jnp.int32)
     tower, found = size.text.build(Compute(dtype)), _vision(size, params["vision"], inputs["video"], dtype)
     words, places = jnp.asarray(text["word_embed"]), jnp.asarray(text["place_embed"])
     if ids.shape[1] == len(places):
         x = (words[ids] + places).astype(dtype)
-        blocks = after_blocks(lambda name: MobileBlock(size.text, dtype, name=name), text["blocks"], x)
+        blocks = after_blocks(lambda name: MobileBlock(size_of_text, dtype, name=name), text["blocks"], x)
         found |= {"text_embedding": x, **{f"text_layer{i}_out": block for i, block in enumerate(blocks)}}
         final = layer_norm("norm", dtype).clone(name=None).apply({"params": text["norm"]}, blocks[-1])
         found["text_final_norm"] = final

@@ -18,6 +18,7 @@ Inputs = Mapping[str, Any]
 
 def run(size: ClassifierSize, params: Params, inputs: Inputs, dtype: Any) -> dict[str, jax.Array]:
     """Patches, blocks, global blocks, the fused feature and the logits."""
+    assert isinstance(size.encoder, UniFormerV2Size)
     video, encoder = jnp.asarray(inputs["video"].transpose(0, 2, 3, 4, 1)), params["encoder"]
     tower = size.encoder.build(Compute(dtype), tuple(range(size.encoder.depth)))
     encoded, layers = watch(lambda: tower.encode(dict(encoder), video))
