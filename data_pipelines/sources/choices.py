@@ -34,9 +34,10 @@ def lettered(question: str, options: Any, answer: Any) -> Choice:
         raise RowError(f"its choices {str(options)[:80]!r} have no letters; write a list of texts", _CAUSE)
     if not 2 <= len(options) <= len(string.ascii_uppercase):
         raise RowError(f"it has {len(options)} choices, not 2 to {len(string.ascii_uppercase)}", _CAUSE)
-    found = [_LETTERED.match(option.strip()) for option in options]
     texts = [option.strip() for option in options]
-    if any(found):
+    found = [_LETTERED.match(text) for text in texts]
+    # Some of them without the first are words, such as the name J. K. Rowling.
+    if found[0] or all(found):
         letters = [match and match[1] for match in found]
         if letters != list(string.ascii_uppercase[: len(options)]):
             raise RowError(f"the letters of its choices are {letters}, not A, B, C in order", _CAUSE)
@@ -48,15 +49,17 @@ def lettered(question: str, options: Any, answer: Any) -> Choice:
 def parted(text: str) -> tuple[str, tuple[str, ...]]:
     """Returns a question without the lettered lines below it, and the options that stand there.
 
-    The counterpart of `lettered`; a question without such lines has no options.
+    The counterpart of `lettered`; a question without such lines has no options. If the question has a list
+    with letters of its own, the last one is that of the options.
     """
     lines = text.splitlines()
     options: list[str] = []
     first = len(lines)
     for number, line in enumerate(lines):
         found = _LETTERED.match(line.strip())
-        if found and found[1] == string.ascii_uppercase[len(options)]:
-            first = number if not options else first
+        if found and found[1] == "A":
+            first, options = number, [found[2].strip()]
+        elif found and options and found[1] == string.ascii_uppercase[len(options)]:
             options.append(found[2].strip())
         elif options:
             options[-1] += f"\n{line}"  # an option of several lines

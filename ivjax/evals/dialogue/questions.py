@@ -120,8 +120,11 @@ def check_questions(path: str) -> None:
 
 def questions_in(
     id: str, turns: Sequence[Turn], media: tuple[MediumOf, ...], attributes: Mapping[str, str]
-) -> Iterator[EvalQuestion]:
-    """Yields each question of a conversation with its answer, as if nothing had been said before it."""
+) -> Iterator[EvalQuestion | UnscoredClip]:
+    """Yields each question of a conversation with its answer, as if nothing had been said before it.
+
+    A question whose answer names none of its options cannot be scored.
+    """
     system = next((turn.text for turn in turns if turn.role == "system"), "")
     talk = [turn for turn in turns if turn.role != "system"]
     pairs = [
@@ -133,7 +136,9 @@ def questions_in(
         text, options = parted(asked.replace(MEDIA_MARK, "").strip())
         answer = told if not options else _option_of(told, options)
         name = id if len(pairs) == 1 else f"{id}/{number}"
-        if answer is not None:
+        if answer is None:
+            yield UnscoredClip(name, "no answer", f"its answer {told[:60]!r} is none of its choices")
+        else:
             yield EvalQuestion(name, media, text, answer, options, system, attributes)
 
 
@@ -145,7 +150,7 @@ def _option_of(told: str, options: Sequence[str]) -> str | None:
     return None if place is None else options[place]
 
 
-def _of_row(row: SourceRow, path: str) -> Iterator[EvalQuestion]:
+def _of_row(row: SourceRow, path: str) -> Iterator[EvalQuestion | UnscoredClip]:
     if not row.conversation:
         raise UserError(
             f"{path} has no questions; name a list with questions and answers, conversations or QA, or a "

@@ -35,7 +35,7 @@ def lenient_span(reply: str) -> TimeSpan | None:
     Any `to` counts as a dash, inside words and times as well: 00:00:18 to 00:00:23 is 18 and 0.
     """
     said = reply.lower().replace(_EXAMPLE, "").replace("to", "-")
-    pairs = [(float(start), float(end)) for start, end in _PAIR.findall(said)]
+    pairs = [(_number(start), _number(end)) for start, end in _PAIR.findall(said)]
     if not pairs:
         told = [part for part in re.split(r"[!?\n]", said) if any(word in part for word in _KEYWORDS)]
         pairs = _paired([float(match[1]) for part in told if (match := _NUMBER.search(part))])
@@ -55,6 +55,12 @@ def overlap(one: TimeSpan, other: TimeSpan) -> float:
 
 def _paired(times: list[float]) -> list[tuple[float, float]]:
     return list(zip(times[::2], times[1::2], strict=False))
+
+
+def _number(text: str) -> float:
+    # The original's pattern takes any number of dots, of which its script can read one: `3..` is 3 here.
+    whole, _, fraction = text.partition(".")
+    return float(f"{whole}.{fraction.partition('.')[0]}")
 
 
 def _clock(match: re.Match[str]) -> float:

@@ -163,3 +163,10 @@ def test_lettered_questions_come_apart_again():
     asked = lettered("What is it?\nLook well.", ["a (B) c", "two\nlines"], 1)
     assert parted(asked.question) == ("What is it?\nLook well.", ("a (B) c", "two\nlines"))
     assert parted("What is it?") == ("What is it?", ())
+    # The question has a list of its own, and an option begins as if it had a letter.
+    asked = lettered("Which is first?\n(A) He sits.\n(B) He stands.", ["sitting", "J. K. Rowling"], "B")
+    assert parted(asked.question) == (
+        "Which is first?\n(A) He sits.\n(B) He stands.",
+        ("sitting", "J. K. Rowling"),
+    )
+    assert asked.answer == "(B) J. K. Rowling"

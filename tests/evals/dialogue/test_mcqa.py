@@ -132,6 +132,15 @@ def test_questions_that_cannot_be_asked_are_listed_with_their_reasons(tmp_path):
         score(setting.__class__(setting.encoder, setting.data, say=setting.say), VideoQuestions())
 
 
+def test_an_answer_in_other_words_than_the_options_is_listed(tmp_path):
+    talk = ["What colour is it?\n(A) red\n(B) green", "It is red.", "What is it?\n(A) red\n(B) green", "A"]
+    turns = [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(talk)]
+    path = annotated(tmp_path, [{"video": "0.mp4", "conversations": turns}])
+    result = score(asking(model_of(lambda name, words: "A"), path), VideoQuestions())
+    assert result.metrics["accuracy"] == 100.0
+    assert [(one.clip, one.cause) for one in result.broken] == [("0.mp4#0/1", "no answer")]
+
+
 def test_an_interrupted_test_goes_on_from_its_answers_and_refuses_those_of_another(tmp_path):
     path, file = annotated(tmp_path, rows()), tmp_path / "answers.jsonl"
     suite = VideoQuestions(answers=str(file))

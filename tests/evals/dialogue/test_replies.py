@@ -121,6 +121,10 @@ def test_a_strict_span_runs_forwards_and_is_the_only_one(reply, span):
     assert strict_span(reply) == span
 
 
+def test_a_lenient_span_may_have_more_dots_than_the_original_can_read():
+    assert lenient_span("from 3... to 5..2 seconds") == (3, 5)
+
+
 def test_every_protocol_makes_a_prompt_and_a_wrong_name_finds_the_nearest():
     for protocol in PROTOCOLS.values():
         told = protocol.wording("What moves?", ["red cube", "blue ball"])
