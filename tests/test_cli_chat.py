@@ -44,6 +44,8 @@ def place(tmp_path_factory):
             shutil.copytree(folder / "run", folder / name)
             micro.store_experiment(experiment, folder / name)
     (folder / "needle.mp4").write_bytes(NeedleVideo(1, 0, 40).encode())
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "words.txt").write_text("no video")
     return folder
 
 
@@ -79,9 +81,14 @@ def test_questions_come_line_by_line_and_the_turns_before_are_not_read_again(her
     [
         (["needle.mp4", "--weights", "run", ""], "there is no question; ask something"),
         (["gone.mp4", "--weights", "run", "Who ?"], "gone.mp4 does not exist; name a video or an image"),
+        (["Who ?", "--weights", "run"], "Who ? does not exist; name a video or an image"),
+        (["needle.mp4", "--weights", "run"], "no question came through the pipe; ask something"),
+        (["needle.mp4", "empty.mp4", "--weights", "run", "Who ?"], "empty.mp4: there are no media bytes"),
+        (["words.txt", "--weights", "run", "Who ?"], "words.txt: no media container"),
         (["needle.mp4", "--weights", "gone", "Who ?"], "gone"),
         (["needle.mp4", "--weights", "mute", "Who ?"], "gone.model"),
         (["needle.mp4", "--weights", "run", "--start", "90", "Who ?"], "needle.mp4: the part starts at 90 s"),
+        (["needle.mp4", "--weights", "run", "--start", "-1", "Who ?"], "runs from -1 s to its end"),
         (["needle.mp4", "--weights", "run", "--end", "2", "Who ?"], "needle.mp4: it has 2 frames and the"),
         (["needle.mp4", "--weights", "run", "--frames", "2", "Who ?"], "2 frames are less than a clip"),
         (["needle.mp4", "--weights", "run#vision", "Who ?"], "which answers no questions about videos"),
@@ -91,7 +98,8 @@ def test_questions_come_line_by_line_and_the_turns_before_are_not_read_again(her
         (["needle.mp4", "--weights", "run", "--question-tokenizer", "v", "Who ?"], "reads no words"),
     ],
 )
-def test_mistakes_are_one_sentence(here, capsys, words, message):
+def test_mistakes_are_one_sentence(here, capsys, monkeypatch, words, message):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["chat", *words]) == 2
     told = capsys.readouterr()
     (line,) = [line for line in told.err.splitlines() if line.startswith("ivjax chat: ")]

@@ -41,7 +41,8 @@ class VideoFacts(NamedTuple):
     def between(self, start: float, end: float | None) -> tuple[int, int]:
         """Returns the first frame of a span in seconds, and the one after its last; raises ClipError."""
         if not 0 <= start < (math.inf if end is None else end) or end == math.inf:
-            raise ClipError("wrong times", f"the part runs from {start:g} s to {end} s")
+            last = "its end" if end is None else f"{end} s"
+            raise ClipError("wrong times", f"the part runs from {start:g} s to {last}")
         if self.fps <= 0:
             raise ClipError("no frame rate", "the medium does not say how many frames a second has")
         # Restores rates such as 30000/1001 exactly, which a float of 29.97 misses by a frame after minutes.

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 from ivjax.cli.common import add_command, add_model, note
+from ivjax.errors import UserError
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -129,14 +130,17 @@ def _show(text: str) -> None:
 
 def _lines() -> Iterator[str]:
     """Yields what is typed, or what comes through a pipe, line by line; empty lines are left out."""
-    terminal = sys.stdin.isatty()
+    terminal, told = sys.stdin.isatty(), False
     while True:
         if terminal:
             print("> ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
+            if not told and not terminal:
+                raise UserError("no question came through the pipe; ask something")
             return
         if line.strip():
+            told = True
             yield line.strip()
         elif terminal:
             note("ask something, or end with Ctrl-D")

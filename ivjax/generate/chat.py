@@ -56,12 +56,15 @@ class ChatRequest:
     clips: int = 8
     limit: int | None = None
 
-    def open(self) -> "Chat":
-        """Returns the chat; media that are not there are told before weights are read."""
+    def check_media(self) -> None:
+        """Raises UserError if a video or an image is not there."""
         for name in self.media:
             place = Path(name).expanduser()
             if not place.exists() and not Path(str(place).partition("::")[0]).is_file():
                 raise UserError(f"{name} does not exist; name a video or an image")
+
+    def open(self) -> "Chat":
+        """Reads the weights and returns the chat."""
         loaded = load(self.weights, self.preset, tokenizer=self.tokenizer, dtype=self.dtype)
         turns = turns_of(loaded)
         if self.question_tokenizer is not None:
@@ -167,6 +170,7 @@ def run_chat(
 
     The question `/new` forgets what was said before.
     """
+    request.check_media()  # before anybody has typed a question
     chat: Chat | None = None
     for question in questions:
         # Opened at the first question, so that an empty one is told at once.

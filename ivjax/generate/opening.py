@@ -68,10 +68,11 @@ class OpenedVideo:
     def __init__(self, video: ClipVideo, asked: VideoInput):
         self._video, self._asked = video, asked
         found, first, stop = video.probe, 0, video.probe.frames
-        if asked.start is not None or asked.end is not None:
+        still = found.frames == 1 and not found.fps
+        # A still image beside videos has no part.
+        if not still and (asked.start is not None or asked.end is not None):
             with asked.naming():
                 first, stop = found.between(asked.start or 0.0, asked.end)
-        still = found.frames == 1 and not found.fps
         kind: Any = "image" if still else "video"
         self.part = MediaPart(0, kind, first, stop, found.fps, found.width, found.height)
         self.seconds = 0.0
@@ -99,7 +100,9 @@ def opened(asked: VideoInput) -> Iterator[OpenedVideo]:
     if not isinstance(media, str | Path | bytes | np.ndarray):
         yield OpenedVideo(media, asked)
         return
-    with _decoder(media, asked.frame_rate) as decoder:
+    with asked.naming():
+        found = _decoder(media, asked.frame_rate)
+    with found as decoder:
         yield OpenedVideo(UprightVideo(decoder), asked)
 
 

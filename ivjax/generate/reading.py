@@ -117,6 +117,7 @@ class PromptReader:
         self._length = length
         for count in {min(chunk, len(prompt)), min(self._small, len(prompt))}:
             self._extend(prompt, 0, count, every=False).block_until_ready()
+        self._same_turns(length)
         self._keys = np.zeros(0, np.int64)
 
     def log_likelihood(self, prompt: Prompt, logits: jax.Array, answer: np.ndarray) -> float:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from ivjax.convert.loading import Loaded
 from ivjax.data_pipelines import data_options as dp
@@ -191,6 +192,12 @@ def test_frames_are_spread_evenly_over_the_part_that_is_asked_about(answerer):
     assert media.times == (0.0, 3.0, 5.0, 8.0, 10.0, 13.0, 15.0, 18.0)
     short = answerer.watch([VideoInput(VIDEO, start=0.0, end=6.0)], frames=100)
     assert short.frames == 6 and short.media[0].frames == 8
+
+
+def test_a_part_is_that_of_videos_and_not_of_still_images(tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    with opened(VideoInput(tmp_path / "a.png", start=1.0, end=2.0)) as image:
+        assert (image.part.kind, image.part.first, image.part.stop) == ("image", 0, 1)
 
 
 @pytest.mark.parametrize(
