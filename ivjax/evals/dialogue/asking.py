@@ -1,9 +1,11 @@
 """Asks a dialogue model the questions of a test set, and keeps the answers."""
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -93,7 +95,8 @@ def ask(setting: Setting[Any], suite: DialogueSuite, asking: Asking) -> Answered
     """Returns the answers to all questions whose media can be seen."""
     model: AnswerModel = setting.encoder
     file = suite.answers if model.keeps_answers else None
-    kept = KeptAnswers(file, _test(setting, suite, {"by": asking.by, **asking.told}), model.hosts.index)
+    asked = {place: _digest(each) for place, each in asking.questions if isinstance(each, EvalQuestion)}
+    kept = KeptAnswers(file, _test(setting, suite, {"by": asking.by, **asking.told}), asked, model.hosts.index)
     if known := sum(place in kept.found for place, _ in asking.questions):
         setting.say(f"{known} of {len(asking.questions)} answers are there already, in {file}")
     unscored, problem = UnscoredClips(len(asking.questions), setting.broken), ""
@@ -222,6 +225,14 @@ def _test(setting: Setting[Any], suite: DialogueSuite, told: Mapping[str, Any]) 
     decides = {name: value for name, value in options.items() if name not in _NO_ANSWER}
     test = {"suite": suite.name, "weights": setting.weights, "stamp": model.stamp, "data": setting.data.path}
     return {**test, "options": decides, **told}
+
+
+def _digest(question: EvalQuestion) -> str:
+    """Returns what changes with a question, its options or the part of a video that it is about."""
+    media = [(medium.record, medium.start, medium.end, medium.frame_rate) for medium in question.media]
+    names = [Path(medium.path).name for medium in question.media]  # their folder may move
+    told = (question.id, question.system, question.text, question.options, media, names)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def _merged(

@@ -13,18 +13,22 @@ KeptAnswer = Mapping[str, Any]  # what was said to one question, ready for JSON
 class KeptAnswers:
     """The answers of this process and, beside them, those that earlier runs left.
 
-    The first line of each file says which test it is of; answers to another test are refused.
+    The first line of each file says which test it is of; answers to another test are refused. Each line says
+    what was asked, so that a question that has changed since is asked again.
     """
 
-    def __init__(self, file: str | None, test: Mapping[str, Any], process: int = 0):
+    def __init__(
+        self, file: str | None, test: Mapping[str, Any], asked: Mapping[int, str], process: int = 0
+    ):
         """Reads what is there.
 
         Args:
             file: where answers are kept; None keeps none.
             test: what decides the answers: model, test set, options.
+            asked: a digest of each question, by its place in the test set.
             process: number of this process, each of which has a file of its own.
         """
-        self._head = json.dumps({"test": test}, sort_keys=True)
+        self._head, self._asked = json.dumps({"test": test}, sort_keys=True), asked
         self._path = None if file is None else _path(Path(file).expanduser(), process)
         self._open: TextIO | None = None
         self.found: dict[int, KeptAnswer] = {}
@@ -38,7 +42,8 @@ class KeptAnswers:
                 self._read(path)
 
     def _read(self, path: Path) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: replies may hold further signs that end a line in Unicode, and none in JSON.
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         if lines[0] != self._head:
             raise UserError(
                 f"{path} holds the answers of another test, model or option; remove it, or name another file "
@@ -47,9 +52,11 @@ class KeptAnswers:
         for line in lines[1:]:
             try:
                 content = json.loads(line)
-                self.found[int(content["place"])] = content["answer"]
+                place, asked, answer = int(content["place"]), content["asked"], content["answer"]
             except (ValueError, KeyError, TypeError):
                 continue  # the last line of a killed run may be cut; its question is asked again
+            if asked == self._asked.get(place):
+                self.found[place] = answer
 
     def add(self, place: int, answer: KeptAnswer) -> None:
         """Keeps the answer to the question at a place of the test set."""
@@ -58,7 +65,8 @@ class KeptAnswers:
             return
         if self._open is None:
             self._open = self._opened(self._path)
-        self._open.write(json.dumps({"place": place, "answer": answer}, ensure_ascii=False) + "\n")
+        line = {"place": place, "asked": self._asked[place], "answer": answer}
+        self._open.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._open.flush()
 
     def _opened(self, path: Path) -> TextIO:

@@ -144,7 +144,7 @@ def test_an_answer_in_other_words_than_the_options_is_listed(tmp_path):
 def test_an_interrupted_test_goes_on_from_its_answers_and_refuses_those_of_another(tmp_path):
     path, file = annotated(tmp_path, rows()), tmp_path / "answers.jsonl"
     suite = VideoQuestions(answers=str(file))
-    said = replies("(C) blue", "(B) a star", "A", "B.")
+    said = replies("(C) blue", "(B) a star", "A", "B.\u2028")
 
     def interrupted(name, words):
         if name == "1":
@@ -160,6 +160,11 @@ def test_an_interrupted_test_goes_on_from_its_answers_and_refuses_those_of_anoth
     assert [name for name, *_ in model.answerer.prompts] == ["1", "2"]
     whole = score(asking(model_of(said), path), VideoQuestions())
     assert result.metrics == whole.metrics
+    changed = [*rows()[:3], {**rows()[3], "options": ["a star", "a cross"], "answer": "A"}]
+    path.write_text(json.dumps(changed))
+    model = model_of(said)
+    assert score(asking(model, path), suite).metrics["accuracy"] == 50.0
+    assert [name for name, *_ in model.answerer.prompts] == ["2"]
     with pytest.raises(UserError, match="answers.jsonl holds the answers of another test, model or option"):
         score(asking(model_of(said, stamp="2"), path), suite)
 
