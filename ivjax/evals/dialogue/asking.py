@@ -96,7 +96,9 @@ def ask(setting: Setting[Any], suite: DialogueSuite, asking: Asking) -> Answered
     model: AnswerModel = setting.encoder
     file = suite.answers if model.keeps_answers else None
     asked = {place: _digest(each) for place, each in asking.questions if isinstance(each, EvalQuestion)}
-    kept = KeptAnswers(file, _test(setting, suite, {"by": asking.by, **asking.told}), asked, model.hosts.index)
+    kept = KeptAnswers(
+        file, _test(setting, suite, {"by": asking.by, **asking.told}), asked, model.hosts.index
+    )
     if known := sum(place in kept.found for place, _ in asking.questions):
         setting.say(f"{known} of {len(asking.questions)} answers are there already, in {file}")
     unscored, problem = UnscoredClips(len(asking.questions), setting.broken), ""

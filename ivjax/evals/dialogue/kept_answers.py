@@ -17,9 +17,7 @@ class KeptAnswers:
     what was asked, so that a question that has changed since is asked again.
     """
 
-    def __init__(
-        self, file: str | None, test: Mapping[str, Any], asked: Mapping[int, str], process: int = 0
-    ):
+    def __init__(self, file: str | None, test: Mapping[str, Any], asked: Mapping[int, str], process: int = 0):
         """Reads what is there.
 
         Args:
