@@ -42,4 +42,4 @@ for name in {sorted(shipped_configs())}:
     assert heavy == "[]"
     assert importing < 0.3 and len(loading) == len(shipped_configs())
     # The first config imports what all share. Alone, none takes longer than all of them together.
-    assert sum(loading) < 1.0, lines
+    assert sum(loading) < 2.0, lines
