@@ -52,3 +52,10 @@ def test_what_cannot_be_measured_is_one_sentence(capsys):
         LongBench((8,), clips=0)
     with pytest.raises(UserError, match="the model's bridge merges nothing"):
         LongBench((8,), DIALOGUES["videochat2_vicuna_7b_tiny"])
+
+
+def test_a_file_that_is_no_video_is_one_sentence(tmp_path):
+    (tmp_path / "words.mp4").write_text("no video")
+    size = DIALOGUES["internvideo2_5_chat_8b_tiny"]
+    with pytest.raises(UserError, match="words.mp4: no media container"):
+        list(bench_long(LongBench((4,), size, str(tmp_path / "words.mp4"), clips=1)))

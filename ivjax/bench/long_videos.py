@@ -16,6 +16,7 @@ from ivjax.data_pipelines.demo.needle_video import NeedleVideo
 from ivjax.data_pipelines.dialogue.items import DialogueTokens
 from ivjax.data_pipelines.dialogue.seeing import Seeing
 from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
@@ -100,7 +101,10 @@ def bench_long(wanted: LongBench) -> Iterator[str]:
             if name == "off" and frames > wanted.unmerged_frames:
                 line["not_run"] = f"more than {wanted.unmerged_frames:,} frames (--unmerged-frames)"
             else:
-                line |= _measure(wanted, model, params, frames)
+                try:
+                    line |= _measure(wanted, model, params, frames)
+                except ClipError as error:
+                    raise UserError(str(error)) from None
             lines[name, frames] = line
             yield json.dumps(line)
     for frames in sorted(wanted.frames):

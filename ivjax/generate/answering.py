@@ -4,21 +4,19 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivjax.convert.loading import Loaded, load
+from ivjax.convert.loading import Loaded
 from ivjax.convert.registry import family_named
 from ivjax.data_pipelines.dialogue.items import NO_PLACE, encode
 from ivjax.data_pipelines.fields.turns import Turns
 from ivjax.data_pipelines.load.mixture import readers_of
 from ivjax.data_pipelines.store.records import Turn
 from ivjax.errors import UserError
-from ivjax.experiment.computing import Dtype
 from ivjax.generate.decoding import Decoding
 from ivjax.generate.generator import Generator
 from ivjax.generate.opening import VideoInput
@@ -307,18 +305,6 @@ def _embedded(
 
 
 _run_embed = jax.jit(_embedded, static_argnums=0)
-
-
-def open_answerer(
-    weights: str | Path,
-    preset: str | None = None,
-    tokenizer: str | None = None,
-    options: Decoding = Decoding(),
-    dtype: Dtype = "float32",
-    **more: Any,
-) -> Answerer:
-    """Returns the answerer of a run folder or a weight file; `more` as in `Answerer`."""
-    return Answerer.of(load(weights, preset, tokenizer=tokenizer, dtype=dtype), options, **more)
 
 
 def turns_of(loaded: Loaded) -> Turns:
