@@ -121,7 +121,7 @@ def make_needles(
     The same call continues after an interruption.
     """
     if needles.videos < 1 or seed < 0:
-        raise UserError(f"videos must be at least 1 and seed at least 0, got {needles.videos} and {seed}")
+        raise UserError(f"needles must be at least 1 and seed at least 0, got {needles.videos} and {seed}")
     depths = np.linspace(0, 1, needles.videos) if needles.videos > 1 else np.array([0.5])
     # Even seeds of videos to train on, odd ones of those to test on.
     sources = [

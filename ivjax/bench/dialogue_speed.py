@@ -18,7 +18,6 @@ from ivjax.bench.timing import in_turn
 from ivjax.convert.starting import starting_params
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
-from ivjax.models.dialogue import ProjectorSize
 from ivjax.ops.cut import Params, joined
 from ivjax.ops.layout import batch_spec, clips_over_context
 from ivjax.stages.video_dialogue import VideoDialogue
@@ -82,11 +81,10 @@ def bench_dialogue(wanted: DialogueBench) -> Iterator[str]:
 
 def unmerged(stage: VideoDialogue) -> VideoDialogue | None:
     """Returns the stage whose bridge merges nothing, with as many words; None if that is the stage itself."""
-    bridge = stage.dialogue.bridge
-    if not isinstance(bridge, ProjectorSize) or bridge.frame_tokens is None:
+    size = stage.dialogue.unmerged()
+    if size is None:
         return None
-    plain = dataclasses.replace(bridge, frame_tokens=None, image_tokens=None)
-    whole = dataclasses.replace(stage, dialogue=dataclasses.replace(stage.dialogue, bridge=plain))
+    whole = dataclasses.replace(stage, dialogue=size)
     buckets = tuple(
         dataclasses.replace(b, tokens=b.tokens - stage.visual_tokens(b) + whole.visual_tokens(b))
         for b in stage.buckets

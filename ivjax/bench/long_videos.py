@@ -24,7 +24,7 @@ from ivjax.generate.decoding import Decoding
 from ivjax.generate.opening import VideoInput
 from ivjax.generate.reading import Prompt, PromptReader
 from ivjax.generate.watching import Watched, Watcher
-from ivjax.models.dialogue import DialogueSize, ProjectorSize
+from ivjax.models.dialogue import DialogueSize
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.ops.cut import Params
@@ -71,7 +71,7 @@ class LongBench:
                 raise UserError(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")
         if not self.frames or any(frames < least or frames % least for frames in self.frames):
             raise UserError(f"--frames must be multiples of {least}, the frames of a clip, got {self.frames}")
-        if not isinstance(self.size.bridge, ProjectorSize) or self.size.bridge.frame_tokens is None:
+        if self.size.unmerged() is None:
             raise UserError(
                 "the model's bridge merges nothing, so there is nothing to compare; give one with HiCo"
             )
@@ -90,8 +90,8 @@ def long_bench_of(wanted: LongBench, experiment: Experiment) -> LongBench:
 
 def bench_long(wanted: LongBench) -> Iterator[str]:
     """Yields JSON lines: each number of frames with HiCo, then without it; and the ratios at equal frames."""
-    bridge: Any = wanted.size.bridge  # the protocol does not say that sizes are dataclasses
-    whole = replace(wanted.size, bridge=replace(bridge, frame_tokens=None, image_tokens=None))
+    whole = wanted.size.unmerged()
+    assert whole is not None
     lines: dict[tuple[str, int], dict[str, Any]] = {}
     for name, size in (("on", wanted.size), ("off", whole)):
         model = size.build(Compute(wanted.dtype))

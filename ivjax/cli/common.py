@@ -48,7 +48,9 @@ def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds what weights may not say of their model: --preset and --tokenizer."""
     parser.add_argument("--preset", help="the model's preset, where the weights do not say")
-    parser.add_argument("--tokenizer", metavar="FILE", help="the vocabulary of its text encoder")
+    parser.add_argument(
+        "--tokenizer", metavar="FILE", help="the vocabulary of its text encoder or language model"
+    )
 
 
 def add_job(parser: argparse.ArgumentParser) -> None:

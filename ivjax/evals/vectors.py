@@ -91,14 +91,14 @@ class UnscoredClips:
             check_share(self.clips, self._total, self._limit)
 
 
-def check_share(clips: Sequence[UnscoredClip], total: int, limit: float) -> None:
+def check_share(clips: Sequence[UnscoredClip], total: int, limit: float, what: str = "clips") -> None:
     """Raises UserError if the clips are more than the share `limit` of `total`; names the first ones."""
     if len(clips) <= limit * total:
         return
     named = "".join(f"\n  {clip}" for clip in clips[:_NAMED])
     more = "\n  ..." if len(clips) > _NAMED else ""
     raise UserError(
-        f"{len(clips)} of {total} clips cannot be scored, more than the allowed share of {limit:.2%}; "
+        f"{len(clips)} of {total} {what} cannot be scored, more than the allowed share of {limit:.2%}; "
         f"mend the test set, or allow more with --broken{named}{more}"
     )
 

@@ -230,6 +230,10 @@ class BridgeSize(Protocol):
         """Visual tokens that a video of so many frames becomes."""
         ...
 
+    def unmerged(self) -> "BridgeSize | None":
+        """The size without merging, of the same parameters; None where there is none to leave out."""
+        ...
+
     def joined_frames(self, frames: int, segment: int) -> int:
         """Frames whose tokens meet, of a video of so many frames in segments of `segment`.
 

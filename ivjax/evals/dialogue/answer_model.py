@@ -133,6 +133,8 @@ def _model(
     suite: DialogueSuite, model: DialogueModel, params: Params, turns: Turns, mesh: Mesh
 ) -> AnswerModel:
     ways = math.prod(mesh.shape[axis] for axis in ACTIVATION_AXES["batch"])
+    if suite.unmerged:
+        model, turns = without_merging(model, turns)
     size, rule = model.size, turns.seeing.for_tests().rule
     # Clips at a time: no more than a video has, whose batches would be filled up.
     video = suite.most_frames or rule.frames
@@ -148,6 +150,19 @@ def _model(
         style=options_text(turns.style),
         mesh=mesh,
     )
+
+
+def without_merging(model: DialogueModel, turns: Turns) -> tuple[DialogueModel, Turns]:
+    """Returns the model that merges nothing, whose parameters are the same, and how it reads videos."""
+    size = model.size.unmerged()
+    if size is None:
+        raise UserError("the model's bridge has no merging that could be left out; drop unmerged")
+    seeing = dataclasses.replace(
+        turns.seeing,
+        clip_tokens=size.visual_tokens(size.least_frames),
+        image_tokens=size.visual_tokens(1) if turns.seeing.image_tokens else 0,
+    )
+    return size.build(model.language.compute), dataclasses.replace(turns, seeing=seeing)
 
 
 def _stamp(path: str) -> str:

@@ -252,7 +252,7 @@ def _merged(
     clips = tuple(
         clip for _, clip in sorted((each for _, bad, _ in shares for each in bad), key=lambda each: each[0])
     )
-    check_share(clips, len(asked), setting.broken)
+    check_share(clips, len(asked), setting.broken, "questions")
     answered = [(each, found[place]) for place, each in asked if place in found]
     return Answered(
         tuple(each for each, _ in answered if isinstance(each, EvalQuestion)),

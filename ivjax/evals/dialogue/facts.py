@@ -6,6 +6,7 @@ from typing import Any
 from ivjax.evals.dialogue.answer_model import AnswerModel
 from ivjax.evals.suites.dialogue import DialogueSuite
 from ivjax.evals.vectors import Setting
+from ivjax.version import __version__
 
 
 def facts_of_dialogue(setting: Setting[Any], suite: DialogueSuite, questions: int) -> dict[str, Any]:
@@ -19,8 +20,11 @@ def facts_of_dialogue(setting: Setting[Any], suite: DialogueSuite, questions: in
         "frames": suite.frames if suite.frames is not None else f"the model's own rule: {model.seeing}",
         "image": list(model.image),
         "conversations": model.style,
+        "visual tokens": "all of the tower, unmerged" if suite.unmerged else "as the model merges them",
         "tokens of a reply at most": suite.new,
         "computes in": suite.dtype,
         "broken share allowed": setting.broken,
+        "options of the data": dict(setting.data.options),
+        "ivjax": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

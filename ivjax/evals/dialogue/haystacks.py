@@ -56,8 +56,8 @@ class DrawnHaystack:
     def _question(self, number: int) -> EvalQuestion:
         # The question is that of the video, whatever its length.
         row = self._video(number, 8 * self._hops, 0.0, self._hops).row()
-        right = row["options"][ord(row["answer"]) - ord("A")]
-        return EvalQuestion(f"needle {number}", (), row["question"], right, tuple(row["options"]))
+        right, options = ord(row["answer"]) - ord("A"), tuple(row["options"])
+        return EvalQuestion(f"needle {number}", (), row["question"], options[right], options, right=right)
 
     def whole(self, model: AnswerModel, frames: int) -> Watched:
         """See Haystack."""

@@ -48,6 +48,7 @@ class EvalQuestion:
         options: the options, in the order of their letters; empty for an open question.
         system: instruction that the conversation begins with.
         attributes: whatever else is known of it, by name.
+        right: the number of the right option; -1 for an open question.
     """
 
     id: str
@@ -57,11 +58,8 @@ class EvalQuestion:
     options: tuple[str, ...] = ()
     system: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def right(self) -> int:
-        """The number of the right option."""
-        return self.options.index(self.answer)
+    # Its number and not its words alone: two options may be equal.
+    right: int = -1
 
 
 class EvalQuestions:
@@ -134,20 +132,22 @@ def questions_in(
     ]
     for number, (asked, told) in enumerate(pairs, 1):
         text, options = parted(asked.replace(MEDIA_MARK, "").strip())
-        answer = told if not options else _option_of(told, options)
+        right = _option_of(told, options) if options else -1
         name = id if len(pairs) == 1 else f"{id}/{number}"
-        if answer is None:
+        if right is None:
             yield UnscoredClip(name, "no answer", f"its answer {told[:60]!r} is none of its choices")
         else:
-            yield EvalQuestion(name, media, text, answer, options, system, attributes)
+            answer = options[right] if options else told
+            yield EvalQuestion(name, media, text, answer, options, system, attributes, right)
 
 
-def _option_of(told: str, options: Sequence[str]) -> str | None:
-    """Returns the words of the option that an answer such as `(B) red` names; None if it names none."""
+def _option_of(told: str, options: Sequence[str]) -> int | None:
+    """Returns the number of the option that an answer such as `(B) red` names; None if it names none."""
     from ivjax.evals.dialogue.letters import strict_choice
 
     place = strict_choice(told, options)
-    return None if place is None else options[place]
+    # VideoChat2's data write it so.
+    return place if place is not None else strict_choice(told.removeprefix("Answer:").strip(), options)
 
 
 def _of_row(row: SourceRow, path: str) -> Iterator[EvalQuestion | UnscoredClip]:

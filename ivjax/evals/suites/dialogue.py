@@ -22,6 +22,7 @@ class DialogueSuite(EvalSuite):
         extraction: how replies are read for the metrics: strictly, or by the originals' lenient rules. The
             result has both.
         new: tokens of a reply at most.
+        unmerged: whether the model reads all tokens of its tower, as if nothing compressed them.
         answers: file that each answer goes to at once; a run that was interrupted goes on from it.
     """
 
@@ -34,6 +35,7 @@ class DialogueSuite(EvalSuite):
     )
     extraction: Extraction = option("strict", "how replies are read; the result has both")
     new: int = option(32, "tokens of a reply at most", metavar="N")
+    unmerged: bool = option(False, "show the model all tokens of its tower: what compression costs, or loses")
     answers: str | None = option(
         None, "keep each answer here, and go on from it (default: beside --out)", metavar="FILE"
     )

@@ -1,7 +1,7 @@
 """The size of the projector: joining and merging of tokens, and an MLP on what is left."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ivjax.errors import UserError
@@ -63,6 +63,10 @@ class ProjectorSize:
             return frames * self._frame(grid)
         self.clips(frames)
         return frames * kept
+
+    def unmerged(self) -> "ProjectorSize | None":
+        """Returns the size without merging, which has no parameters; None if this one merges nothing."""
+        return None if self.frame_tokens is None else replace(self, frame_tokens=None, image_tokens=None)
 
     def kept(self, frames: int) -> int | None:
         """Visual tokens of each of so many frames; None if nothing is merged."""

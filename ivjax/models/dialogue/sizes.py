@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -100,6 +100,11 @@ class DialogueSize:
         """Tokens of the tower, neighbours joined, of which the bridge makes the visual tokens of a video."""
         own, grid = self.segment(frames)
         return frames // own * math.prod(grid) // getattr(self.bridge, "shuffle", 1) ** 2
+
+    def unmerged(self) -> "DialogueSize | None":
+        """Returns the size without merging, of the same parameters; None if there is none to leave out."""
+        bridge = self.bridge.unmerged()
+        return None if bridge is None else replace(self, bridge=bridge)
 
     def clip_frames(self, frames: int) -> int:
         """Frames of a clip of a video of so many frames: each becomes visual tokens by itself."""

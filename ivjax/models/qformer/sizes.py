@@ -67,6 +67,9 @@ class QFormerSize:
         """Visual tokens that a video of so many frames becomes: all queries for each segment of the tower."""
         return (frames // grid[0]) * (self.queries + self.extra_queries)
 
+    def unmerged(self) -> None:
+        """None: queries read the tower's tokens, and none are merged."""
+
     def joined_frames(self, frames: int, segment: int) -> int:
         """The frames of a segment; see BridgeSize.joined_frames."""
         return segment

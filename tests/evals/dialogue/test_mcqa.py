@@ -2,12 +2,17 @@
 
 import json
 
+import jax
 import pytest
 
+from ivjax.data_pipelines.data_options import ChatTokenizer, Intervals, Seeing, Turns, VideoChat2
 from ivjax.errors import UserError
+from ivjax.evals.dialogue.answer_model import without_merging
 from ivjax.evals.dialogue.choosing import score
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.suites import SUITES, VideoQuestions
+from ivjax.experiment.computing import Compute
+from ivjax.models.dialogue.presets import DIALOGUES
 from tests.evals.dialogue.fakes import asking, model_of
 from tests.evals.fakes import annotated
 
@@ -127,7 +132,7 @@ def test_questions_that_cannot_be_asked_are_listed_with_their_reasons(tmp_path):
     assert causes["missing media"].endswith("gone.mp4 does not exist")
     setting = asking(model_of(replies("C", "A", "A", "B")), path)
     with pytest.raises(
-        UserError, match="4 of 8 clips cannot be scored, more than the allowed share of 1.00%"
+        UserError, match="4 of 8 questions cannot be scored, more than the allowed share of 1.00%"
     ):
         score(setting.__class__(setting.encoder, setting.data, say=setting.say), VideoQuestions())
 
@@ -139,6 +144,36 @@ def test_an_answer_in_other_words_than_the_options_is_listed(tmp_path):
     result = score(asking(model_of(lambda name, words: "A"), path), VideoQuestions())
     assert result.metrics["accuracy"] == 100.0
     assert [(one.clip, one.cause) for one in result.broken] == [("0.mp4#0/1", "no answer")]
+
+
+def test_the_right_one_of_two_equal_options_is_known_by_its_letter(tmp_path):
+    row = {"video": "0.mp4", "question": "Which?", "options": ["x", "x", "y"], "answer": "B"}
+    path = annotated(tmp_path, [row])
+    for letter, accuracy in (("A", 0.0), ("B", 100.0)):
+        result = score(asking(model_of(lambda name, words, said=letter: said), path), VideoQuestions())
+        assert result.metrics["accuracy"] == accuracy
+
+
+def test_answers_may_stand_behind_the_word_answer(tmp_path):
+    talk = ["What colour is it?\n(A) red\n(B) green", "Answer: (B) green"]
+    turns = [{"from": ("human", "gpt")[n % 2], "value": text} for n, text in enumerate(talk)]
+    path = annotated(tmp_path, [{"video": "0.mp4", "conversations": turns}])
+    assert score(asking(model_of(lambda *_: "B"), path), VideoQuestions()).metrics["accuracy"] == 100.0
+
+
+def test_a_model_can_be_shown_all_tokens_of_its_tower():
+    size = DIALOGUES["videochat_flash_qwen2_7b_224_tiny"]
+    model, field = size.build(Compute()), turns_seeing(size.visual_tokens(4))
+    whole, turns = without_merging(model, field)
+    assert turns.seeing.clip_tokens == size.unmerged_tokens(4) > field.seeing.clip_tokens
+    shapes = [jax.eval_shape(each.init, jax.random.key(0)) for each in (model, whole)]
+    assert shapes[0] == shapes[1]  # merging has no parameters
+    with pytest.raises(UserError, match="no merging that could be left out"):
+        without_merging(whole, turns)
+
+
+def turns_seeing(clip_tokens):
+    return Turns(VideoChat2("mistral"), ChatTokenizer("none.model"), Seeing(Intervals(8), clip_tokens))
 
 
 def test_an_interrupted_test_goes_on_from_its_answers_and_refuses_those_of_another(tmp_path):
