@@ -231,9 +231,9 @@ class CrossModalTraining:
 
         def guessed(work: Any) -> tuple[jax.Array, jax.Array]:
             drop = self._drop(work["keys"])
-            states = self._text.read(params["text"], work["shown"], drop)
-            # Padding is never hidden, so what is shown has the padding of the text.
-            states = self._text.fuse(params["text"], states, work["shown"], work["seen"], drop)
+            # A word may be replaced by the id of padding, which is a word like others there.
+            states = self._text.read(params["text"], work["shown"], drop, work["ids"])
+            states = self._text.fuse(params["text"], states, work["ids"], work["seen"], drop)
             return hidden_words_loss(self._text.guess(params["text"], states), work["ids"], work["hidden"])
 
         losses, right = in_chunks(guessed, work, self.stage.chunk)

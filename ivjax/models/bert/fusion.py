@@ -55,12 +55,12 @@ class FusionBert(nn.Module):
         if size.words:
             self.words = WordHead(size, dtype)
 
-    def read(self, ids: jax.Array, drop: Dropout | None = None) -> jax.Array:
-        """ids (B, L) -> states (B, L, C) of the layers that read words alone."""
+    def read(self, ids: jax.Array, drop: Dropout | None = None, whole: jax.Array | None = None) -> jax.Array:
+        """ids (B, L) -> states (B, L, C) of the layers that read words alone; see FusionTower.read."""
         x = self.word_embed[ids] + self.place_embed[: ids.shape[1]] + self.type_embed[0]
         x = self.norm_embed(x.astype(self.compute.dtype))
         x = x if drop is None else drop(x, "embed")
-        segments = _segments(ids, self.size.pad)
+        segments = _segments(ids if whole is None else whole, self.size.pad)
 
         def layer(params: Params, x: jax.Array, number: jax.Array) -> jax.Array:
             here = None if drop is None else drop.at(number)
@@ -133,9 +133,19 @@ class FusionTower(TextTower):
         """Token ids (B, L) -> embeddings (B, out), not normalised."""
         return self.embed(params, self.read(params, ids))
 
-    def read(self, params: Params, ids: jax.Array, drop: Dropout | None = None) -> jax.Array:
-        """Token ids (B, L) -> states (B, L, C) of the layers that read words alone."""
-        return self._call("read", params, ids, drop)
+    def read(
+        self,
+        params: Params,
+        ids: jax.Array,
+        drop: Dropout | None = None,
+        whole: jax.Array | None = None,
+    ) -> jax.Array:
+        """Token ids (B, L) -> states (B, L, C) of the layers that read words alone.
+
+        `whole` (B, L) is the text without words hidden in `ids`, which says what is padding: the id of
+        padding may stand in `ids` in place of a hidden word.
+        """
+        return self._call("read", params, ids, drop, whole)
 
     def fuse(
         self,

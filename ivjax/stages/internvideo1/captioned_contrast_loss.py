@@ -88,7 +88,7 @@ def rows_of(found: Captioned, ids: jax.Array) -> PerClip:
 
 
 def compared(
-    stage: CaptionedContrast, params: Params, rows: PerClip, batch: Batch
+    stage: CaptionedContrast, params: Params, rows: PerClip, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, Metrics]:
     """The weighted sum of both terms, and the terms: words count alike, whichever caption they are of."""
     scale = jnp.exp(params["logit_scale"])
