@@ -18,6 +18,7 @@ from ivjax.stages.internvideo1.captioned_contrast import CaptionedContrast
 from ivjax.stages.internvideo1.captioned_contrast_loss import compared, rows_of
 from tests.goldens import Golden, clips
 
+KEY = jax.random.key(0)  # nothing is drawn by it
 NAME = "internvideo1_multimodal"
 FAMILY = FAMILIES[NAME]
 each_fixture = pytest.mark.parametrize("name", [NAME])
@@ -70,7 +71,10 @@ def test_losses_and_gradients_are_the_originals(name):
     def loss(params):
         found = model.captioned(params, video, c.ids)
         rows = rows_of(found, c.ids)
-        return compared(stage, params, rows, {"sample": jnp.arange(len(video))})[0], (rows, found.counted)
+        return compared(stage, params, rows, {"sample": jnp.arange(len(video))}, KEY)[0], (
+            rows,
+            found.counted,
+        )
 
     (total, (rows, counted)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(c.params)
     np.testing.assert_array_equal(counted, c.inputs["special_tokens_mask"][:, 1:] == 0)
@@ -107,5 +111,5 @@ def test_words_of_short_captions_count_no_more_than_others():
     log_odds = jax.nn.log_softmax(logits)
     wanted = -(log_odds[0, 0, 1] + log_odds[0, 1, 2] + log_odds[0, 2, 4] + log_odds[1, 0, 4]) / 4
     stage = CaptionedContrast(case(NAME).size.vision, case(NAME).size.text, form="dense")
-    terms = compared(stage, {"logit_scale": jnp.float32(0)}, rows, {"sample": jnp.arange(2)})[1]
+    terms = compared(stage, {"logit_scale": jnp.float32(0)}, rows, {"sample": jnp.arange(2)}, KEY)[1]
     np.testing.assert_allclose(terms["caption"], wanted, rtol=1e-6)
