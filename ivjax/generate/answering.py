@@ -227,13 +227,14 @@ class Answerer:
             raise UserError("there must be answers to score, and none may be empty")
         whole = [self.prompt(watched, turns, begin + answer) for answer in answers]
         plain = self.prompt(watched, turns, begin)
-        # The longest answer alone, if another one begins with all of it, has a token left.
-        shared = min(shared_start([plain.keys, *(each.keys for each in whole)]), min(map(len, whole)) - 1)
+        shared = min(_fork(whole), shared_start([plain.keys, whole[0].keys]))
+        return AnswerScores(self._logs(whole, shared), np.array([len(each) - shared for each in whole]))
+
+    def _logs(self, whole: Sequence[Prompt], shared: int) -> np.ndarray:
+        """Returns how likely the ends of texts are (n,) float64 behind the `shared` tokens that begin all."""
         common = whole[0].start(shared)
         logits = self._reader.read(common)
-        ends = [each.ids[shared:] for each in whole]
-        logs = [self._reader.log_likelihood(common, logits, end) for end in ends]
-        return AnswerScores(np.array(logs), np.array([len(end) for end in ends]))
+        return np.array([self._reader.log_likelihood(common, logits, each.ids[shared:]) for each in whole])
 
     def score_all(self, requests: Sequence[ScoreRequest]) -> list[AnswerScores]:
         """Returns the scores of several questions; those about one video should follow each other."""
@@ -252,10 +253,7 @@ class Answerer:
                 tokens = style.encode([*turns, Turn("assistant", answer)], media, tokenizer)
                 last = int(np.flatnonzero(tokens.learned)[-1]) + 1
                 whole.append(Prompt.of(tokens.cut(last), watched, self.model.size.bridge.out))
-            shared = min(shared_start([each.keys for each in whole]), min(map(len, whole)) - 1)
-            common = whole[0].start(shared)
-            logits = self._reader.read(common)
-            yield np.array([self._reader.log_likelihood(common, logits, each.ids[shared:]) for each in whole])
+            yield self._logs(whole, _fork(whole))
 
     def score_first(self, requests: Sequence[ScoreRequest], rows: int = 8) -> list[np.ndarray]:
         """Returns how likely the first token is in which the answers to each question differ, as logarithms.
@@ -268,7 +266,7 @@ class Answerer:
             [self.prompt(each.watched, each.turns, each.begin + answer) for answer in each.answers]
             for each in requests
         ]
-        ends = [min(shared_start([p.keys for p in one]), min(map(len, one)) - 1) for one in whole]
+        ends = [_fork(one) for one in whole]
         commons = [one[0].start(end) for one, end in zip(whole, ends, strict=True)]
         for start in range(0, len(requests), rows):
             part = commons[start : start + rows]
@@ -296,6 +294,12 @@ class Answerer:
             return _run_embed(self.model, self._params, ids, visual, places)
 
         return embed
+
+
+def _fork(texts: Sequence[Prompt]) -> int:
+    """Returns how many tokens all texts begin with, so that each of them has a token left."""
+    # One that begins another, whole, would have none.
+    return min(shared_start([text.keys for text in texts]), min(map(len, texts)) - 1)
 
 
 def _embedded(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ivjax.ops.blockwise import Places, attend_in_blocks, pad_tokens, visible
-from ivjax.ops.layout import ACTIVATION_AXES, activation_spec, one_device, platform, split_over
+from ivjax.ops.layout import ACTIVATION_AXES, activation_spec, one_device, platform, split_over, ways
 from ivjax.ops.randomness import Dropout
 
 _LANES = 128  # splash works on blocks of 128 tokens
@@ -226,7 +226,7 @@ def splash(
     """
     batch, queries, heads, width = q.shape
     names = ("batch", "tokens" if causal else None, "heads", None)
-    shards = math.prod(_ways(axis) for axis in ACTIVATION_AXES["tokens"]) if causal else 1
+    shards = math.prod(ways(axis) for axis in ACTIVATION_AXES["tokens"]) if causal else 1
     q_ids = jnp.zeros((batch, queries), jnp.int32) if q_segments is None else q_segments
     kv_ids = jnp.zeros((batch, k.shape[1]), jnp.int32) if kv_segments is None else kv_segments
     # Segments count from 0, so the padding is in a segment of its own.
@@ -237,8 +237,8 @@ def splash(
     q = pad_tokens(q * jnp.asarray(width**-0.5, q.dtype), _LANES * shards)
     k, v = (pad_tokens(x, _LANES) for x in (k, v))
     tokens = activation_spec(q.shape, names)
-    ways = _ways("tensor") if split_over("heads", heads) else 1
-    kernel = _splash_kernel((q.shape[1], k.shape[1]), heads // ways, causal, window, shards, interpret)
+    split = ways("tensor") if split_over("heads", heads) else 1
+    kernel = _splash_kernel((q.shape[1], k.shape[1]), heads // split, causal, window, shards, interpret)
     if one_device():
         return _splash_local(kernel, q, k, v, q_ids, kv_ids)[:, :queries]
     keys = activation_spec(k.shape, ("batch", None, "heads", None))
@@ -249,11 +249,6 @@ def splash(
     # A Pallas kernel does not say over which axes its result varies, so the check of that would refuse it.
     mapped = jax.shard_map(_splash_local, in_specs=specs, out_specs=tokens, check_vma=False)
     return mapped(kernel, q, k, v, q_ids, kv_ids)[:, :queries]
-
-
-def _ways(axis: str) -> int:
-    mesh = jax.sharding.get_abstract_mesh()
-    return int(mesh.shape[axis]) if axis in mesh.axis_names else 1
 
 
 def _splash_kernel(shape, heads, causal, window, shards, interpret):

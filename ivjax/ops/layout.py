@@ -76,6 +76,12 @@ def one_device() -> bool:
     return mesh.empty or mesh.size == 1
 
 
+def ways(axis: str) -> int:
+    """Devices of the mesh in context along an axis."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return int(mesh.shape[axis]) if axis in mesh.axis_names else 1
+
+
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """Pins the layout of activation `x`, one name (or None) per axis; on one device, returns `x`."""
     # jax raises where a constraint finds no mesh, and models have to run without one.

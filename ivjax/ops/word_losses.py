@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.sharding import PartitionSpec
 
-from ivjax.ops.layout import activation_spec, one_device
+from ivjax.ops.layout import activation_spec, one_device, ways
 
 IGNORED = -100  # the label of a token that asks for no word
 
@@ -40,10 +40,10 @@ def word_losses(
     over the batch axes, tokens over `context`, words over `tensor`, the kernels' channels over `fsdp`.
     """
     words = kernels[0].shape[1]
-    ways = _ways("tensor")
-    if words % ways:
+    split = ways("tensor")
+    if words % split:
         # Rows of padding are hidden; without them a head whose words do not divide would be whole everywhere.
-        kernels = tuple(jnp.pad(kernel, ((0, 0), (0, -words % ways))) for kernel in kernels)
+        kernels = tuple(jnp.pad(kernel, ((0, 0), (0, -words % split))) for kernel in kernels)
     return WordLosses(*_losses(words, states, kernels, labels))
 
 
@@ -125,10 +125,10 @@ class _Split(NamedTuple):
         tokens = activation_spec(states[0].shape[:2], ("batch", "tokens"))
         # jax writes a tuple of one axis as that axis.
         axes = (axis for part in tokens for axis in ((part,) if isinstance(part, str) else part or ()))
-        sums = tuple(axis for axis in axes if _ways(axis) > 1)
-        tensor = "tensor" if _ways("tensor") > 1 else None
+        sums = tuple(axis for axis in axes if ways(axis) > 1)
+        tensor = "tensor" if ways("tensor") > 1 else None
         # Only where fsdp splits the tokens too, so that the gradient is scattered as it is summed.
-        gathered = tuple("fsdp" in sums and kernel.shape[0] % _ways("fsdp") == 0 for kernel in kernels)
+        gathered = tuple("fsdp" in sums and kernel.shape[0] % ways("fsdp") == 0 for kernel in kernels)
         specs = tuple(PartitionSpec("fsdp" if whole else None, tensor) for whole in gathered)
         return cls(words, tokens, specs, sums, tensor is not None, gathered)
 
@@ -138,12 +138,6 @@ class _Split(NamedTuple):
             return local
         # Nothing is differentiated inside, so the check of what varies has no use.
         return jax.shard_map(local, in_specs=inputs, out_specs=outputs, check_vma=False)
-
-
-def _ways(axis: str) -> int:
-    """Devices of the mesh in context along an axis."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return int(mesh.shape[axis]) if axis in mesh.axis_names else 1
 
 
 class _Blocks(NamedTuple):
