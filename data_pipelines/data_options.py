@@ -19,7 +19,7 @@ from ivjax.data_pipelines.augment.recipe import (
 from ivjax.data_pipelines.dialogue import InternVl, Plain, QwenChat, VideoChat2
 from ivjax.data_pipelines.dialogue.seeing import Seeing
 from ivjax.data_pipelines.dialogue.tiling import Tiling
-from ivjax.data_pipelines.fields import Caption, Frames, Label, Sound, Turns
+from ivjax.data_pipelines.fields import Caption, Frames, Label, Sound, Tags, Turns
 from ivjax.data_pipelines.load.mixture import Corpus, Dialogues, Media, Mixture
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.data_pipelines.sampling import (
@@ -84,6 +84,7 @@ __all__ = [
     "Sound",
     "Spread",
     "Stretched",
+    "Tags",
     "SyntheticClips",
     "Ticks",
     "TokenizerJson",

@@ -1,6 +1,6 @@
 """The fields that a batch can have; `data.fields` of an experiment names them."""
 
-from ivjax.data_pipelines.fields.annotations import Caption, Label
+from ivjax.data_pipelines.fields.annotations import Caption, Label, Tags
 from ivjax.data_pipelines.fields.field import ArraySpec, Field, RowDraw, SingleArray
 from ivjax.data_pipelines.fields.frames import Frames
 from ivjax.data_pipelines.fields.sound import Sound
@@ -15,5 +15,6 @@ __all__ = [
     "RowDraw",
     "SingleArray",
     "Sound",
+    "Tags",
     "Turns",
 ]

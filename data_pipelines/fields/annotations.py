@@ -69,3 +69,47 @@ class Label(SingleArray):
         """Returns the number of the class, (); raises ClipError for a clip without one."""
         self.check_record(clip.record)
         return np.asarray(clip.record.label)
+
+
+@dataclass(frozen=True)
+class Tags(SingleArray):
+    """Soft targets of all that a clip's attributes say: (words,) float32, an even share for each of them.
+
+    A classifier with as many classes learns several things of a clip at once: `Classification(mixed=True)`,
+    with this field as `targets`.
+
+    Attributes:
+        attributes: the attributes that are read, such as colour and shape.
+        words: the words that count, in the order of the classes.
+    """
+
+    attributes: tuple[str, ...]
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.attributes or len(set(self.words)) < len(self.words) or len(self.words) < 2:
+            raise UserError(
+                f"tags of {self.attributes} by the words {self.words} cannot be learned; name attributes, "
+                "and at least two words, each once"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """One number for each word."""
+        return (len(self.words),)
+
+    def check_record(self, record: Clip) -> None:
+        """Raises ClipError for a clip of which no word is said."""
+        if not self._said(record):
+            read = ", ".join(self.attributes)
+            raise ClipError("no tag", f"clip {record.id} has none of the words in its attributes {read}")
+
+    def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
+        """Returns the share of each word, (words,); raises ClipError for a clip of which none is said."""
+        self.check_record(clip.record)
+        said = self._said(clip.record)
+        return np.array([(word in said) / len(said) for word in self.words], np.float32)
+
+    def _said(self, record: Clip) -> set[str]:
+        found = {record.attributes.get(name) for name in self.attributes}
+        return {word for word in self.words if word in found}

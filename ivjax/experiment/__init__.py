@@ -25,6 +25,7 @@ from ivjax.experiment.run_options import (
     EvalRun,
     Logging,
     Phase,
+    Starts,
     Suite,
     Trains,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Schedule",
     "Stage",
     "Suite",
+    "Starts",
     "Trains",
     "WarmupCosine",
     "apply_overrides",

@@ -6,7 +6,16 @@ from typing import Any, ClassVar, Literal, Protocol
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute, Recipe, Remat
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.run_options import AdamW, Checkpointing, EvalLoss, EvalRun, Logging, Phase, Trains
+from ivjax.experiment.run_options import (
+    AdamW,
+    Checkpointing,
+    EvalLoss,
+    EvalRun,
+    Logging,
+    Phase,
+    Starts,
+    Trains,
+)
 from ivjax.experiment.schedules import FlooredCosine, WarmupCosine
 
 
@@ -67,6 +76,7 @@ class Experiment:
         log: log lines and the profiler.
         eval_loss: the loss on clips that are not trained on.
         trains: which parameters train, and how fast; the first match decides.
+        starts: how wide fresh parameters start, where the originals' draw does not suit a small model.
         phases: the phases of a progressive run; without any, the experiment is one run.
         evals: the eval suites that run during training.
         init_from: weight files or run folders to start from: FILE, or BRANCH=FILE for a branch of the model
@@ -94,6 +104,7 @@ class Experiment:
     log: Logging = Logging()
     eval_loss: EvalLoss = EvalLoss()
     trains: tuple[Trains, ...] = ()
+    starts: tuple[Starts, ...] = ()
     phases: tuple[Phase, ...] = ()
     evals: tuple[EvalRun, ...] = ()
     init_from: tuple[str, ...] = ()

@@ -1,25 +1,33 @@
-"""The objective of an experiment: its stage, and what `trains` says about how fast each parameter learns."""
+"""The objective of an experiment: its stage, how wide its parameters start, how fast each of them learns."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import jax
 
 from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.patterns import covers
-from ivjax.experiment.run_options import Trains
-from ivjax.ops.trees import paths_of
+from ivjax.experiment.run_options import Starts, Trains
+from ivjax.ops.cut import Params
+from ivjax.ops.trees import map_with_path, paths_of
 from ivjax.stages.objective import Objective
+
+E = TypeVar("E", Trains, Starts)
 
 
 def objective_of(experiment: Experiment) -> Objective:
-    """Builds the stage of an experiment, and applies `trains` to its parameters."""
+    """Builds the stage of an experiment, and applies `starts` and `trains` to its parameters."""
     objective = experiment.stage.build(experiment.compute)
-    if not experiment.trains:
+    if not experiment.trains and not experiment.starts:
         return objective
     # Shapes alone: nothing is drawn to learn the names.
     paths = [path for path, _ in paths_of(jax.eval_shape(lambda: objective.init(jax.random.key(0))))]
+    if experiment.starts:
+        objective = dataclasses.replace(objective, init=_widened(objective.init, experiment.starts, paths))
+    if not experiment.trains:
+        return objective
     rates = rates_of(experiment.trains, paths)
     _check_trained(experiment.trains, paths, objective)
     return dataclasses.replace(
@@ -37,11 +45,28 @@ def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]
     A pattern that covers no path is an error.
     """
     paths = list(paths)
-    for entry in trains:
-        if not any(covers([entry.pattern], path) for path in paths):
-            hint = nearest(entry.pattern, _branches(paths), cutoff=0.3)
-            raise UserError(f"trains: no parameter's path matches {entry.pattern!r}{hint}")
+    _check_patterns("trains", [entry.pattern for entry in trains], paths)
     return {path: 1.0 if entry is None else entry.rate for path, entry in _entries(trains, paths).items()}
+
+
+def _widened(
+    init: Callable[[jax.Array], Params], starts: Sequence[Starts], paths: Sequence[str]
+) -> Callable[[jax.Array], Params]:
+    """Returns `init` with its draws multiplied as `starts` says."""
+    _check_patterns("starts", [entry.pattern for entry in starts], paths)
+    times = {path: entry.times for path, entry in _entries(starts, paths).items() if entry is not None}
+
+    def drawn(key: jax.Array) -> Params:
+        return map_with_path(lambda path, leaf: leaf * times.get(path, 1.0), init(key))
+
+    return drawn
+
+
+def _check_patterns(option: str, patterns: Sequence[str], paths: Sequence[str]) -> None:
+    for pattern in patterns:
+        if not any(covers([pattern], path) for path in paths):
+            hint = nearest(pattern, _branches(paths), cutoff=0.3)
+            raise UserError(f"{option}: no parameter's path matches {pattern!r}{hint}")
 
 
 def _check_trained(trains: Sequence[Trains], paths: Sequence[str], objective: Objective) -> None:
@@ -58,9 +83,9 @@ def _check_trained(trains: Sequence[Trains], paths: Sequence[str], objective: Ob
             )
 
 
-def _entries(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, Trains | None]:
+def _entries(entries: Sequence[E], paths: Iterable[str]) -> dict[str, E | None]:
     """The first entry that covers each path, which decides."""
-    return {path: next((entry for entry in trains if covers([entry.pattern], path)), None) for path in paths}
+    return {path: next((entry for entry in entries if covers([entry.pattern], path)), None) for path in paths}
 
 
 def _branches(paths: Iterable[str]) -> set[str]:

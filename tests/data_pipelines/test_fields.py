@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames, Label
+from ivjax.data_pipelines.fields import ArraySpec, Caption, Frames, Label, Tags
+from ivjax.data_pipelines.load.classes_in_use import classes_in_use, labels_in_use
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
@@ -20,6 +21,7 @@ from tests.data_pipelines.further_fields import FrameCounts, Letters, SoundLevel
 
 VIDEO = ArraySpec((4, 24, 24, 3), np.dtype(np.uint8))
 NUMBER = ArraySpec((), np.dtype(np.int32))
+FLAG = ArraySpec((), np.dtype(np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +123,32 @@ def test_the_fields_of_a_mixture_cannot_be_changed_in_place_but_copied_and_pickl
         data.fields["label"] = None
     assert pickle.loads(pickle.dumps(data)) == data and hash(data) == hash(pickle.loads(pickle.dumps(data)))
     assert data.fields == FrozenMap({"label": Label()}) == {"label": Label()}
+
+
+def test_tags_share_a_row_among_the_words_of_its_attributes(tmp_path):
+    said = [
+        {"colour": "red", "shape": "ring"},
+        {"colour": "blue", "colour2": "red", "shape": "star", "motion": "spins"},
+        {"colour": "red", "colour2": "red"},
+        {"colour": "green", "mood": "red"},
+    ]
+    clips = [make_clip(number, attributes=words) for number, words in enumerate(said)]
+    tags = Tags(("colour", "colour2", "shape"), ("red", "blue", "ring", "star"))
+    data = Mixture((Corpus(str(corpus_of(tmp_path, clips, shards=1))),), {"targets": tags}, workers=0)
+    spec = {"targets": ArraySpec((4,), np.dtype(np.float32)), "sample": NUMBER, "replaced": FLAG}
+    rows = rows_of(data, spec, batch=16)
+    shares = {0: [0.5, 0, 0.5, 0], 1: [1 / 3, 1 / 3, 0, 1 / 3], 2: [1, 0, 0, 0]}
+    # Of the last clip no word is said: another one stands in its place.
+    kept = rows["replaced"] == 0
+    assert set(rows["sample"][kept].tolist()) == {0, 1, 2}
+    for sample, targets in zip(rows["sample"][kept], rows["targets"][kept], strict=True):
+        np.testing.assert_allclose(targets, shares[sample], rtol=1e-6)
+    assert classes_in_use(data) == {"data.fields.targets": tags.words} and labels_in_use(data) == {}
+
+
+def test_tags_that_cannot_be_learned_are_refused(corpus):
+    with pytest.raises(UserError, match="name attributes, and at least two words, each once"):
+        Tags(("colour",), ("red", "red"))
+    lost = Mixture((Corpus(str(corpus)),), {"targets": Tags(("mood",), ("glad", "sad"))}, workers=0)
+    with pytest.raises(UserError, match="has none of the words in its attributes mood"):
+        rows_of(lost, {"targets": ArraySpec((2,), np.dtype(np.float32))})

@@ -11,7 +11,7 @@ from ivjax.convert.starting import shapes_of
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment
 from ivjax.experiment.rules import Rule
-from ivjax.experiment.run_options import AdamW, Trains
+from ivjax.experiment.run_options import AdamW, Starts, Trains
 from ivjax.ops.trees import paths_of
 from ivjax.stages.training_rates import objective_of, rates_of
 from ivjax.train.optimizer import init_moments, updated
@@ -99,3 +99,23 @@ def test_frozen_parameters_have_no_moments_and_no_gradient_and_do_not_move(tmp_p
     assert path == "line/kernel"
     start = objective.init(jax.random.key(0))["line"]["kernel"]
     assert np.abs(kernel - start).min() > 0 and np.abs(kernel - start).max() < 0.1 * 6 * 0.02
+
+
+def test_starts_widens_what_is_drawn():
+    experiment = load_experiment("viclip_tiny")
+    wide = dataclasses.replace(
+        experiment, starts=(Starts("text/blocks/mlp", 1.0), Starts("text/*kernel", 3.0))
+    )
+    drawn, widened = (dict(paths_of(objective_of(e).init(jax.random.key(1)))) for e in (experiment, wide))
+    for path, leaf in drawn.items():
+        chosen = path.startswith("text/") and path.endswith("kernel") and "blocks/mlp" not in path
+        np.testing.assert_array_equal(widened[path], leaf * (3.0 if chosen else 1.0), err_msg=path)
+    assert sum(path.endswith("kernel") for path in drawn) > 4
+
+
+def test_starts_names_a_pattern_that_covers_nothing():
+    experiment = dataclasses.replace(load_experiment("viclip_tiny"), starts=(Starts("txet", 2.0),))
+    with pytest.raises(UserError, match=r"starts: no parameter's path matches 'txet'; did you mean 'text'"):
+        objective_of(experiment)
+    with pytest.raises(UserError, match="starts: 'text' has times=0.0; it must be more than 0"):
+        Starts("text", 0.0)
