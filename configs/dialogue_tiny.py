@@ -25,17 +25,17 @@ from ivjax import experiment as ix
 from ivjax.data_pipelines import data_options as dp
 from ivjax.models.decoder.sizes import LanguageSize, Rotary
 from ivjax.models.dialogue import DialogueSize, ProjectorSize
-from ivjax.models.viclip import VisionSize
+from ivjax.models.internvit import InternVitSize
 from ivjax.stages.video_dialogue import Bucket, VideoDialogue
 
 experiment = ix.Experiment(
     stage=VideoDialogue(
         DialogueSize(
-            vision=VisionSize(width=128, depth=4, heads=4, out=64, patch=16, image=(64, 64), frames=4),
+            vision=InternVitSize(128, 3, 4, 512, patch=8, image=(64, 64), layer_scale=1.0),
             bridge=ProjectorSize(128, out=128, frame_tokens=4, image_tokens=4, heads=4, norm=True),
             language=LanguageSize(128, 3, 4, 2, 384, vocabulary=500, rotary=Rotary(10000.0)),
         ),
-        buckets=(Bucket("packed", 352, clips=4), Bucket("long", 384, clips=16)),
+        buckets=(Bucket("packed", 352, clips=6), Bucket("long", 352, clips=16)),
     ),
     data=dp.Dialogues(
         corpora=(
@@ -55,23 +55,24 @@ experiment = ix.Experiment(
             )
         },
     ),
-    batch=8,
-    steps=420,
-    schedule=ix.FlooredCosine(peak=2e-3, warmup=30),
+    batch=6,
+    steps=700,
+    schedule=ix.FlooredCosine(peak=2e-3, warmup=40),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
     dtype="float32",
     scan_layers=False,
     checkpoint=ix.Checkpointing(every=100, keep_last=1),
     log=ix.Logging(every=20),
-    # The tower stays as it is: learning with a decoder that knows no words yet, its tokens become all alike.
+    # The tower stays as it is, for it already knows what the decoder has to put into words.
     trains=(ix.Trains("vision", 0.0),),
-    init_from=("vision=runs/viclip_tiny#vision",),
+    starts=(ix.Starts("*kernel", 2.0),),
+    init_from=("vision=runs/tags_tiny#encoder",),
     init_fresh=("bridge", "language"),
 )
 
 variants = {
     # As the recipes of the large models: short videos first, one clip of four frames each.
     "progressive": (
-        "phases=(Phase('short',150,('data.fields.dialogue.seeing.rule=Intervals(4)',)),Phase('long',250))",
+        "phases=(Phase('short',250,('data.fields.dialogue.seeing.rule=Intervals(4)',)),Phase('long',450))",
     ),
 }

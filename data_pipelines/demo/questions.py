@@ -16,7 +16,7 @@ CHOICES = 4  # at most: of what is asked about times, there are three in a scene
 OF_TIME = ("motion", "where", "order", "when")
 _SIDES = dict(zip(ENTRANCES, ("from the left", "from the right", "from above", "from below"), strict=True))
 _TIMES = ("at the beginning", "in the middle", "at the end", "never")
-_MULTIPLE = 0.3  # of the questions to train on: an option list is as long as three open questions
+_MULTIPLE = 0.1  # of the questions to train on: an option list is as long as three open questions
 _DESCRIBED = 0.5  # of the conversations to train on begin with a description
 _NUMBERS = ("one", "two", "three", "four")
 # Of the questions about numbers, how many are asked: there are more groups of one than of four, so that the

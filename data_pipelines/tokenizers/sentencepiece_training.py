@@ -8,7 +8,7 @@ from typing import Any
 
 from ivjax.data_pipelines.store.dialogues import MEDIA_MARK
 from ivjax.data_pipelines.store.intact import intact_header
-from ivjax.data_pipelines.store.records import ClipError, Turn
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import Shards, open_shards, read_manifest
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
@@ -19,7 +19,12 @@ PAD, START, END, UNKNOWN = range(4)
 """Special ids of a trained model: padding is 0 and no piece of a caption ever is."""
 
 # Normalisation would make one blank of several, and of a line end.
-_AS_IT_COMES: Mapping[str, Any] = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+_AS_IT_COMES: Mapping[str, Any] = {
+    "normalization_rule_name": "identity",
+    "remove_extra_whitespaces": False,
+    # The marks of Mistral's style as VideoChat2 has it: one piece each, and no row of letters.
+    "user_defined_symbols": ["[INST]", "[/INST]", "<Video>", "</Video>", "<Image>", "</Image>"],
+}
 _FEWEST_SAMPLED = 101  # SentencePiece draws no smaller sample
 
 
@@ -31,20 +36,12 @@ def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
 
 
 def corpus_turns(folder: Path) -> Iterator[str]:
-    """Yields what is said in the conversations of a corpus; leaves out broken records.
-
-    Questions stand between the marks of Mistral's style, which are then a few pieces and no row of letters.
-    """
+    """Yields what is said in the conversations of a corpus; leaves out broken records."""
     dialogues = StoredDialogues(str(folder))
     for number in range(len(dialogues)):
         with contextlib.suppress(ClipError):
-            yield from map(_marked, dialogues[number].turns)
+            yield from (turn.text.replace(MEDIA_MARK, "") for turn in dialogues[number].turns)
     dialogues.close()
-
-
-def _marked(turn: Turn) -> str:
-    text = turn.text.replace(MEDIA_MARK, "")
-    return f"[INST] {text} [/INST]" if turn.role == "user" else text
 
 
 def train_on_corpus(folder: Path, out: Path, size: int) -> None:
@@ -69,7 +66,7 @@ def train_sentencepiece(
 
     Rare characters fall back to bytes, so nothing is unknown. Of more than `most` captions a random sample
     is used, always the same one: the same captions in the same order give the same bytes. `as_it_comes` keeps
-    blanks and line ends of what is encoded later, as language models want.
+    blanks and line ends of what is encoded later, as language models want, and gives marks of turns a piece.
     """
     import sentencepiece
 

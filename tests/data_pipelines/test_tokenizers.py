@@ -244,7 +244,7 @@ def test_captions_of_a_corpus_are_read_in_order_and_cleaned(tmp_path):
     assert list(corpus_captions(folder, clean=False))[0] == "A Red-0 star!"
 
 
-def test_questions_of_a_corpus_stand_between_marks_which_become_few_pieces(tmp_path, monkeypatch):
+def test_marks_of_turns_are_one_piece_of_a_model_of_conversations(tmp_path, monkeypatch):
     asked = "Which colour?\n(A)"
     talks = [
         Dialogue(colour, (), (Turn("user", f"{MEDIA_MARK}{asked} {colour}"), Turn("assistant", colour)))
@@ -257,7 +257,9 @@ def test_questions_of_a_corpus_stand_between_marks_which_become_few_pieces(tmp_p
 
     monkeypatch.setattr(sentencepiece_training, "StoredDialogues", lambda folder: Stored(talks))
     texts = list(corpus_turns(tmp_path))
-    assert texts[:2] == ["[INST] Which colour?\n(A) red [/INST]", "red"] and len(texts) == 6
+    assert texts[:2] == [f"{asked} red", "red"] and len(texts) == 6
     train_sentencepiece(texts, tmp_path / "talks.model", 320, as_it_comes=True)
     tokenizer = ChatTokenizer(str(tmp_path / "talks.model"))
-    assert len(tokenizer.pieces("[INST]")) <= 4 < len("[INST]")
+    for mark in ("[INST]", "[/INST]", "<Video>", "</Video>"):
+        with_blank = tokenizer.pieces(f"{mark} red")
+        assert len(with_blank) == len(tokenizer.pieces("red")) + 2, mark  # a blank and the mark

@@ -1,0 +1,57 @@
+"""A small InternViT learns what a clip shows from the words of its attributes: the tower of dialogue_tiny.
+
+Command   ivjax data demo talks --seed 1 --clips 8000 --held-out 1
+          ivjax data build talks/annotations.jsonl shards/demo_talks_clips --videos talks/videos \
+                recipe.short_side=72
+          (and the held-out clips of viclip_tiny, see there)
+          ivjax train tags_tiny --workdir runs/tags_tiny
+Hardware  two CPU cores
+Expect    not measured yet
+
+All words of a clip, such as red, ring, falls and striped, have an even share of the target, so one softmax
+learns colours, shapes, numbers, motions and backgrounds at once.
+"""
+
+from ivjax import experiment as ix
+from ivjax.data_pipelines import data_options as dp
+from ivjax.data_pipelines.demo.background import BACKGROUNDS
+from ivjax.data_pipelines.demo.scene import COLOURS, MOTIONS, SHAPES
+from ivjax.models.internvit import InternVitSize
+from ivjax.stages.classification import Classification, ClassifierSize
+
+_NUMBERS = ("1", "2", "3", "4")
+_WORDS = (*COLOURS, *SHAPES, *MOTIONS, *BACKGROUNDS, *_NUMBERS)
+_ASKED = ("colour", "shape", "motion", "count")
+_OF_EVENTS = tuple(f"{name}{event}" for event in ("", "2", "3") for name in _ASKED)
+
+experiment = ix.Experiment(
+    stage=Classification(
+        ClassifierSize(
+            InternVitSize(128, 3, 4, 512, patch=8, image=(64, 64), frames=4, layer_scale=1.0),
+            classes=len(_WORDS),
+            # A mean of each frame, so that the order of frames can be told.
+            merge="cls_avgN_proj",
+        ),
+        smoothing=0.0,
+        head_scale=1.0,
+    ),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo_talks_clips"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        # Left and right have a meaning here, so nothing is mirrored.
+        fields={
+            "video": dp.Frames(dp.Intervals(4), dp.Augment(dp.RandomResizedCrop((0.7, 1.0), (0.85, 1.18)))),
+            "targets": dp.Tags(("background", *_OF_EVENTS), _WORDS),
+        },
+    ),
+    batch=64,
+    steps=800,
+    schedule=ix.FlooredCosine(peak=2e-3, warmup=40),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=200, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=200, batches=4),
+    starts=(ix.Starts("encoder/*kernel", 4.0), ix.Starts("down/kernel", 4.0)),
+)
