@@ -27,7 +27,7 @@ _OF_EVENTS = tuple(f"{name}{event}" for event in ("", "2", "3") for name in _ASK
 experiment = ix.Experiment(
     stage=Classification(
         ClassifierSize(
-            InternVitSize(128, 3, 4, 512, patch=8, image=(64, 64), frames=4, layer_scale=1.0),
+            InternVitSize(96, 3, 4, 384, patch=8, image=(64, 64), frames=4, layer_scale=1.0),
             classes=len(_WORDS),
             # A mean of each frame, so that the order of frames can be told.
             merge="cls_avgN_proj",
@@ -45,13 +45,13 @@ experiment = ix.Experiment(
         },
     ),
     batch=64,
-    steps=800,
+    steps=700,
     schedule=ix.FlooredCosine(peak=2e-3, warmup=40),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
     dtype="float32",
     scan_layers=False,
-    checkpoint=ix.Checkpointing(every=200, keep_last=1),
+    checkpoint=ix.Checkpointing(every=100, keep_last=1),
     log=ix.Logging(every=20),
-    eval_loss=ix.EvalLoss(every=200, batches=4),
+    eval_loss=ix.EvalLoss(every=100, batches=4),
     starts=(ix.Starts("encoder/*kernel", 4.0), ix.Starts("down/kernel", 4.0)),
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -25,6 +26,7 @@ from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.run_folder import CHECKPOINTS, folder_with_weights
 from ivjax.generate.answering import Answerer, turns_of
 from ivjax.generate.decoding import Decoding
+from ivjax.models.bridge import Question
 from ivjax.models.dialogue.model import DialogueModel
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import ACTIVATION_AXES
@@ -84,6 +86,21 @@ class AnswerModel:
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
 
+@dataclass(frozen=True)
+class Blindfolded(DialogueModel):
+    """A dialogue model that sees black frames, whatever it is shown."""
+
+    def see(
+        self,
+        params: Params,
+        video: jax.Array,
+        question: Question | None = None,
+        keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """See DialogueModel."""
+        return super().see(params, jnp.zeros_like(video), question, keys)
+
+
 def of_weights(
     suite: DialogueSuite, path: str, preset: str | None, tokenizer: str | None, mesh: Mesh
 ) -> AnswerModel:
@@ -135,6 +152,8 @@ def _model(
     ways = math.prod(mesh.shape[axis] for axis in ACTIVATION_AXES["batch"])
     if suite.unmerged:
         model, turns = without_merging(model, turns)
+    if suite.blind:
+        model = Blindfolded(model.size, model.tower, model.bridge, model.language)
     size, rule = model.size, turns.seeing.for_tests().rule
     # Clips at a time: no more than a video has, whose batches would be filled up.
     video = suite.most_frames or rule.frames

@@ -18,6 +18,7 @@ def facts_of_dialogue(setting: Setting[Any], suite: DialogueSuite, questions: in
         "limit": setting.data.limit,
         "questions": questions,
         "frames": suite.frames if suite.frames is not None else f"the model's own rule: {model.seeing}",
+        "videos": "black frames in their place" if suite.blind else "as they are",
         "image": list(model.image),
         "conversations": model.style,
         "visual tokens": "all of the tower, unmerged" if suite.unmerged else "as the model merges them",

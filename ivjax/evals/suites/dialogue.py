@@ -23,6 +23,7 @@ class DialogueSuite(EvalSuite):
             result has both.
         new: tokens of a reply at most.
         unmerged: whether the model reads all tokens of its tower, as if nothing compressed them.
+        blind: whether it is shown black frames: what it answers without looking.
         answers: file that each answer goes to at once; a run that was interrupted goes on from it.
     """
 
@@ -36,6 +37,7 @@ class DialogueSuite(EvalSuite):
     extraction: Extraction = option("strict", "how replies are read; the result has both")
     new: int = option(32, "tokens of a reply at most", metavar="N")
     unmerged: bool = option(False, "show the model all tokens of its tower: what compression costs, or loses")
+    blind: bool = option(False, "show the model black frames: what it answers without looking")
     answers: str | None = option(
         None, "keep each answer here, and go on from it (default: beside --out)", metavar="FILE"
     )
