@@ -20,6 +20,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.ops.cut import Params, joined
 from ivjax.ops.layout import batch_spec, clips_over_context
+from ivjax.progress import Say
 from ivjax.stages.video_dialogue import VideoDialogue
 from ivjax.stages.video_dialogue_loss import language_loss, visual_tokens
 from ivjax.train.gradients import gradients_of
@@ -63,12 +64,13 @@ class DialogueBench:
             )
 
 
-def bench_dialogue(wanted: DialogueBench) -> Iterator[str]:
+def bench_dialogue(wanted: DialogueBench, say: Say = print) -> Iterator[str]:
     """Yields JSON lines: with HiCo, without it, and what the first takes of the second."""
     stage: Any = wanted.experiment.stage  # a VideoDialogue; see DialogueBench.check
     lines = []
     for name, one in (("on", stage), ("off", unmerged(stage))):
         if one is not None:
+            say(f"HiCo {name}: compiling, which can take minutes, then {wanted.runs} rounds")
             experiment = dataclasses.replace(wanted.experiment, stage=one)
             lines.append({"hico": name, **_measure(wanted, experiment)})
             yield json.dumps(lines[-1])
@@ -201,4 +203,6 @@ def _part(
     below = PARTS[: PARTS.index(name)]
     wanted = (*([0] if mine else []), *([1] if any(part in trained for part in below) else []))
     program = jax.jit(jax.grad(loss, wanted) if wanted else loss)
-    return lambda: program(mine, inputs, rest, batch)
+    # Compiled here, so that no timed call compiles.
+    compiled = program.lower(mine, inputs, rest, batch).compile()
+    return lambda: compiled(mine, inputs, rest, batch)

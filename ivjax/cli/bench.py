@@ -211,7 +211,8 @@ def _bench_dialogue(options: argparse.Namespace) -> int:
     from ivjax.experiment.files import load_experiment
 
     experiment = load_experiment(options.config, options.overrides, note)
-    for line in bench_dialogue(DialogueBench(experiment, options.runs, options.seconds, options.limit_gib)):
+    wanted = DialogueBench(experiment, options.runs, options.seconds, options.limit_gib)
+    for line in bench_dialogue(wanted, note):
         say(line)
     return 0
 

@@ -3,15 +3,17 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from ivjax.data_pipelines.data_options import ChatTokenizer, Intervals, Seeing, Turns, VideoChat2
 from ivjax.errors import UserError
-from ivjax.evals.dialogue.answer_model import without_merging
+from ivjax.evals.dialogue.answer_model import Blindfolded, without_merging
 from ivjax.evals.dialogue.choosing import score
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.suites import SUITES, VideoQuestions
 from ivjax.experiment.computing import Compute
+from ivjax.models.dialogue.model import DialogueModel
 from ivjax.models.dialogue.presets import DIALOGUES
 from tests.evals.dialogue.fakes import asking, model_of
 from tests.evals.fakes import annotated
@@ -232,3 +234,13 @@ def test_the_suite_keeps_its_answers_beside_the_result(tmp_path):
     assert VideoQuestions(answers="x").beside(tmp_path / "r.json").answers == "x"
     with pytest.raises(UserError, match="there is no protocol 'mvbenhc'"):
         VideoQuestions(protocol="mvbenhc")
+
+
+def test_a_blindfolded_model_sees_black_frames_whatever_it_is_shown(monkeypatch):
+    seen = []
+    monkeypatch.setattr(DialogueModel, "see", lambda model, params, video, *rest: seen.append(video))
+    size = DIALOGUES["videochat_flash_qwen2_7b_224_tiny"]
+    model = size.build(Compute())
+    blind = Blindfolded(model.size, model.tower, model.bridge, model.language)
+    blind.see({}, np.ones((2, 4, 8, 8, 3), np.uint8))
+    assert seen[0].shape == (2, 4, 8, 8, 3) and not np.asarray(seen[0]).any()
