@@ -31,8 +31,8 @@ from ivjax.stages.video_dialogue import Bucket, VideoDialogue
 experiment = ix.Experiment(
     stage=VideoDialogue(
         DialogueSize(
-            vision=InternVitSize(96, 3, 4, 384, patch=8, image=(64, 64), layer_scale=1.0),
-            bridge=ProjectorSize(96, out=128, frame_tokens=4, image_tokens=4, heads=4, norm=True),
+            vision=InternVitSize(64, 3, 4, 256, patch=8, image=(64, 64), layer_scale=1.0),
+            bridge=ProjectorSize(64, out=128, frame_tokens=4, image_tokens=4, heads=4, norm=True),
             language=LanguageSize(128, 3, 4, 2, 384, vocabulary=500, rotary=Rotary(10000.0)),
         ),
         buckets=(Bucket("packed", 352, clips=6), Bucket("long", 352, clips=16)),

@@ -59,6 +59,9 @@ class ClassifierHead(nn.Module):
         times = 1 if "avg1" in self.size.merge or size.grid is None else size.grid[0]
         patches = tokens[:, size.class_tokens :].reshape(len(tokens), times, -1, size.width)
         means = mean_over(patches, axis=2)
+        if self.size.merge == "avgN_maxN":
+            both = jnp.concatenate([means, patches.max(axis=2)], axis=-1).reshape(len(tokens), -1)
+            return layer_norm("down_norm", jnp.float32)(both)
         merged = jnp.concatenate([tokens[:, :1], means], axis=1)
         if "avgN" in self.size.merge:
             merged = gelu(dense(self.size.pooled, self.dtype, "down")(merged), "erf")

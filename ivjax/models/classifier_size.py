@@ -12,7 +12,7 @@ from ivjax.models.rules import linear, norm
 from ivjax.models.sizes import Grid, VideoTowerSize
 
 # What a classifier's head reads of its encoder.
-Merge = Literal["proj", "cls_avg1", "cls_avgN", "cls_avg1_proj", "cls_avgN_proj"]
+Merge = Literal["proj", "cls_avg1", "cls_avgN", "cls_avg1_proj", "cls_avgN_proj", "avgN_maxN"]
 MergeNorm = Literal["layer", "batch", "batch_plain"]  # how a classifier's head normalises that
 
 HEAD: Rules = stated_in(
@@ -40,7 +40,8 @@ class ClassifierSize:
         merge: what the head sees. `proj` is the pooled feature, or the mean of the patches where the tower
             pools nothing; `cls_avg1` the class token and the mean patch, `cls_avgN` the class token and the
             mean patch of each temporal position, brought to the pooled width; with `_proj` the pooled feature
-            as well.
+            as well. `avgN_maxN`, which is no original's, is the mean patch of each temporal position and its
+            channels' highest values, in which things of a few patches stand out.
         merge_norm: how merged tokens are normalised: LayerNorm, batch norm, or batch norm without scale and
             bias.
     """
@@ -62,6 +63,8 @@ class ClassifierSize:
     @property
     def features(self) -> int:
         """Width of what the head sees."""
+        if self.merge == "avgN_maxN":
+            return 2 * self._times * self.encoder.width
         merged = {"avg1": 2 * self.encoder.width, "avgN": (1 + self._times) * self.pooled}
         pooled = self.pooled if "proj" in self.merge else 0
         return pooled + next((width for name, width in merged.items() if name in self.merge), 0)
@@ -94,7 +97,7 @@ class ClassifierSize:
         if self.extra_mlp:
             # Two products with a hidden width of four times the feature.
             head += 16.0 * self.pooled**2
-        if "avgN" in self.merge:
+        if "cls_avgN" in self.merge:
             head += 2.0 * (1 + self._times) * self.encoder.width * self.pooled
         return self.encoder.flops() | {"head": head}
 
@@ -103,7 +106,7 @@ class ClassifierSize:
         self.encoder.check(f"{name}.encoder")
         if self.classes < 2:
             raise UserError(f"stage.{name}.classes={self.classes}; there must be at least 2")
-        if self.merge != "proj" and not self.encoder.class_tokens:
+        if "cls" in self.merge and not self.encoder.class_tokens:
             raise UserError(
                 f"stage.{name}.merge={self.merge} needs a class token, which this encoder lacks; choose proj"
             )
