@@ -17,6 +17,7 @@ from ivjax.experiment.patterns import covers
 from ivjax.models.classifier import BatchNorm, Classifier
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.tower import Encoded
 from ivjax.ops.randomness import dropout
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification_loss import cross_entropy, smoothed
@@ -267,3 +268,19 @@ def test_frozen_blocks_change_no_logit_and_get_no_gradient(params):
             assert not np.any(got), path
             continue
         np.testing.assert_allclose(got, full, rtol=1e-4, atol=1e-5 * np.abs(full).max(), err_msg=path)
+
+
+def test_means_and_highest_values_of_each_frame_are_read_through_one_norm():
+    size = ClassifierSize(TINY, 5, merge="avgN_maxN")
+    model, rng = size.build(FLOAT32), np.random.default_rng(0)
+    times = TINY.grid[0]
+    tokens = rng.normal(size=(3, 1 + TINY.patches, TINY.width)).astype(np.float32)
+    params = any_params(model)
+    assert params["head"]["kernel"].shape == (size.features, 5) == (2 * times * TINY.width, 5)
+    pooled = jnp.zeros((3, TINY.out))
+    logits, _ = model.classify(params, Encoded(jnp.asarray(tokens), None, pooled, None))
+    patches = tokens[:, 1:].reshape(3, times, -1, TINY.width)
+    read = np.concatenate([patches.mean(2), patches.max(2)], -1).reshape(3, -1)
+    read = (read - read.mean(-1, keepdims=True)) / np.sqrt(read.var(-1, keepdims=True) + 1e-6)
+    read = read * params["down_norm"]["scale"] + params["down_norm"]["bias"]
+    close(logits, read @ params["head"]["kernel"] + params["head"]["bias"])
