@@ -240,6 +240,30 @@ def checkpointed(function: Callable[..., Any], policy: Remat, looped: bool) -> C
     return jax.checkpoint(function, policy=choice[policy], prevent_cse=not looped)
 
 
+def scan_layers(
+    layer: Callable[[jax.Array, Any], jax.Array], x: jax.Array, stacked: Any, compute: Compute, first: int = 0
+) -> jax.Array:
+    """Runs `layer(x, per_layer)` along the leading axis of `stacked`: x -> the last x.
+
+    For layers that are no Flax block by themselves. `first` is the number that the first of them has in its
+    network, by which `compute.remat_blocks` says what is computed again.
+    """
+    count = len(jax.tree.leaves(stacked)[0])
+    kept = compute.remat_blocks
+    cut = count if kept is None else min(max(kept - first, 0), count)
+    # A scan has one policy for all of its layers, so two policies are two scans.
+    for begin, end, policy in ((0, cut, compute.remat), (cut, count, "none")):
+        if begin == end:
+            continue
+        own = stacked
+        if (begin, end) != (0, count):
+            own = jax.tree.map(lambda leaf, begin=begin, end=end: leaf[begin:end], stacked)
+        run = checkpointed(layer, cast(Remat, policy), compute.scan and end - begin > 1)
+        unroll = 1 if compute.scan else end - begin
+        x = jax.lax.scan(lambda x, p, run=run: (run(x, p), None), x, own, unroll=unroll)[0]
+    return x
+
+
 def run_blocks(
     block: nn.Module,
     depth: int,
