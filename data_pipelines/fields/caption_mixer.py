@@ -41,7 +41,6 @@ class CaptionMixer:
     Attributes:
         parts: the parts, in the order in which they are told. By default speech may be missing, as in the
             originals, and captions of what is seen and heard have two words at least.
-        joint: what stands between two parts.
     """
 
     parts: tuple[CaptionPart, ...] = (
@@ -49,7 +48,6 @@ class CaptionMixer:
         CaptionPart("audio", "while {}", least=2),
         CaptionPart("speech", "and someone says {}", needed=False),
     )
-    joint: str = " "
 
     def check(self, path: str) -> None:
         """Raises UserError for options that give no text; `path` is where they stand."""
@@ -76,7 +74,7 @@ class CaptionMixer:
         With `first` nothing is drawn: each part is there whose caption is. Raises ClipError as check_record.
         """
         self.check_record(record)
-        return self.joint.join(self._parts(record, draw, first))
+        return " ".join(self._parts(record, draw, first))
 
     def _parts(self, record: Clip, draw: Callable[[str], np.random.Generator], first: bool) -> Iterator[str]:
         for number, part in enumerate(self.parts):

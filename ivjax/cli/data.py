@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _add_demo(what: argparse._SubParsersAction) -> None:
     about = (
         "Draw videos of moving shapes with captions, questions and answers, to try things out and for tests. "
-        "With --needles, long videos with one odd scene to find."
+        "With --sounds events, each motion is heard; with --needles, long videos with one odd scene to find."
     )
     demo = add_command(what, "demo", about, "ivjax data demo demo --clips 1000 --seed 0")
     demo.add_argument("out", type=Path, help="the folder to make")
