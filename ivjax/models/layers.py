@@ -259,8 +259,11 @@ def scan_layers(
         if (begin, end) != (0, count):
             own = jax.tree.map(lambda leaf, begin=begin, end=end: leaf[begin:end], stacked)
         run = checkpointed(layer, cast(Remat, policy), compute.scan and end - begin > 1)
-        unroll = 1 if compute.scan else end - begin
-        x = jax.lax.scan(lambda x, p, run=run: (run(x, p), None), x, own, unroll=unroll)[0]
+
+        def body(x: jax.Array, per_layer: Any, run: Callable[..., Any] = run) -> tuple[jax.Array, None]:
+            return run(x, per_layer), None
+
+        x = jax.lax.scan(body, x, own, unroll=1 if compute.scan else end - begin)[0]
     return x
 
 
