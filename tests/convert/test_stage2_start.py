@@ -80,7 +80,9 @@ def test_a_file_of_8_frames_starts_the_tiny_stage_2_of_4(tmp_path):
     check_start(started(stage_beside(vision), path), tensors, student.encoder)
 
 
-@pytest.mark.parametrize("size, fresh", [("1B", {"img_pos_embed/table"}), ("6B", set())])
+@pytest.mark.parametrize(
+    "size, fresh", [("1B", {"img_pos_embed/table"}), pytest.param("6B", set(), marks=pytest.mark.slow)]
+)
 def test_the_manifest_of_8_frames_fills_the_stage_2_of_4(monkeypatch, size, fresh):
     vision = AlignedSize.PRESETS[f"{size}_stage2"]
     shapes = listed(f"stage1_pretrain_{size.lower()}")[1]

@@ -65,7 +65,7 @@ def test_every_motion_is_told_by_its_voice():
         found = np.array([np.concatenate([bank.mean(0), bank.std(0)]) for bank in banks])
         return found, np.array([MOTIONS.index(shot.scene.events[0].motion) for shot in single])
 
-    (known, motions), (asked, wanted) = described(False, 30), described(True, 15)
+    (known, motions), (asked, wanted) = described(False, 16), described(True, 8)
     # The nearest of the known sounds, whatever the size, the speed and the pitch.
     scale = known.std(0) + 1e-3
     distances = np.linalg.norm((asked[:, None] - known[None]) / scale, axis=-1)
