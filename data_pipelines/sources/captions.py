@@ -13,6 +13,7 @@ from ivjax.data_pipelines.sources.columns import (
     class_of,
     column,
     scores_of,
+    texts_of,
     times_of,
     with_columns,
 )
@@ -85,6 +86,7 @@ class Captions:
             start=start,
             end=end,
             captions=captions,
+            texts=texts_of(record),
             label=label,
             class_name=class_name,
             video=path,

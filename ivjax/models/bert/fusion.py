@@ -10,7 +10,7 @@ from ivjax.experiment.computing import Compute
 from ivjax.models.bert.fusion_sizes import FusionBertSize
 from ivjax.models.bert.tower import BertBlock
 from ivjax.models.cross_attention import EPSILON, CrossAttention
-from ivjax.models.layers import KERNEL_STD, checkpointed, dense, gelu, layer_norm
+from ivjax.models.layers import KERNEL_STD, dense, gelu, layer_norm, scan_layers
 from ivjax.models.tower import TextTower
 from ivjax.ops.cut import Params
 from ivjax.ops.randomness import Dropout
@@ -104,15 +104,13 @@ class FusionBert(nn.Module):
 
     def _run(self, layer: Any, x: jax.Array, stacks: tuple[Params, ...], first: int) -> jax.Array:
         """Scans `layer` over stacked parameters; `first` is the number of the first of these layers."""
-        count = len(jax.tree.leaves(stacks[0])[0])
-        run = checkpointed(layer, self.compute.remat, self.compute.scan and count > 1)
+        numbers = first + jnp.arange(len(jax.tree.leaves(stacks[0])[0]))
 
-        def body(x: jax.Array, per_layer: Any) -> tuple[jax.Array, None]:
+        def numbered(x: jax.Array, per_layer: Any) -> jax.Array:
             params, number = per_layer
-            return run(*params, x, number), None
+            return cast(jax.Array, layer(*params, x, number))
 
-        numbers = first + jnp.arange(count)
-        return jax.lax.scan(body, x, (stacks, numbers), unroll=1 if self.compute.scan else count)[0]
+        return scan_layers(numbered, x, (stacks, numbers), self.compute, first)
 
 
 def _draw(key: jax.Array, layer: nn.Module, count: int, *inputs: jax.Array) -> Params:
