@@ -19,6 +19,11 @@ def frame_count(samples: int) -> int:
     return 1 + (samples - _FRAME) // _SHIFT if samples >= _FRAME else 0
 
 
+def sample_count(frames: int) -> int:
+    """Returns the samples of the shortest sound of so many frames."""
+    return _FRAME + (frames - 1) * _SHIFT
+
+
 def log_energies(samples: np.ndarray, bins: int) -> np.ndarray:
     """Samples (..., n) in [-1, 1] at 16 kHz -> natural logarithms of energies (..., frames, bins) float32."""
     frames = np.lib.stride_tricks.sliding_window_view(samples * np.float32(_SCALE), _FRAME, axis=-1)

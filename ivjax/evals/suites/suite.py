@@ -10,6 +10,7 @@ from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.experiment import late
 from ivjax.experiment.computing import Dtype
+from ivjax.models.sizes import Compared
 from ivjax.progress import Say
 
 Aggregate = Literal["embedding", "mean", "max", "logsumexp"]  # what several clips of a video become
@@ -180,6 +181,7 @@ class PairSuite(ClipSuite):
     """A suite that compares clips with texts.
 
     Attributes:
+        medium: what of a clip is compared: the clip, its sound, or both together.
         aggregate: what several clips of a video become: one embedding (their unit mean), or the mean, max or
             logsumexp of their cosines.
     """
@@ -187,9 +189,17 @@ class PairSuite(ClipSuite):
     READER = PAIRS
     has_tokenizer = True
 
+    medium: Compared = option(
+        "video", "what of a clip texts are compared with; sound needs a model of stage 2 that hears"
+    )
     aggregate: Aggregate = option(
         "embedding", "what several clips become: their mean embedding, or this of their cosines"
     )
+
+    @property
+    def judges(self) -> bool:
+        """Whether it needs a model that reads texts beside clips."""
+        return False
 
 
 @dataclass(frozen=True)
