@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +12,10 @@ import numpy as np
 
 from ivjax.evals.compiled import Function
 from ivjax.evals.hearing import Hearing
+from ivjax.evals.items import Item, UnscoredClip
 from ivjax.evals.pair_model import PairModel, media_of
+from ivjax.evals.suites.suite import PairSuite
+from ivjax.evals.vectors import EmbeddedSet, Setting, embed
 from ivjax.models.media_towers import MediaTowers
 from ivjax.models.sizes import Compared
 from ivjax.ops.cut import Params
@@ -49,6 +53,18 @@ class TokenReader:
         """Returns embeddings (n, 1, D) and tokens (n, N, C) of vectors (n, 1, D + N * C), without copying."""
         width = self._model.width
         return vectors[..., :width], vectors[:, 0, width:].reshape(len(vectors), *self._tokens)
+
+
+def embed_for(
+    setting: Setting, suite: PairSuite, items: Iterable[Item | UnscoredClip], total: int
+) -> tuple[EmbeddedSet, np.ndarray | None]:
+    """Returns the items with their vectors (n, clips, D), and, for a suite that judges, tokens (n, N, C)."""
+    if not suite.judges:
+        return embed(setting, items, total), None
+    reader = TokenReader(setting.encoder)
+    found = embed(replace(setting, encoder=reader), items, total)
+    vectors, tokens = reader.parted(found.vectors)
+    return replace(found, vectors=vectors), tokens
 
 
 class PairJudge:

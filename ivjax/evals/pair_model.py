@@ -145,7 +145,7 @@ def check_judges(name: str, model: DualTower, medium: Compared) -> MediaTowers:
         return model
     raise UserError(
         f"{name} cannot judge whether a text belongs to {_TOLD[medium]}; compare by cosines alone (rerank=0, "
-        "by=cosine), or give a model of stage 2 that was trained to match them"
+        "compare=cosine), or give a model of stage 2 that was trained to match them"
     )
 
 

@@ -6,11 +6,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
-from ivjax.evals.pair_model import PairModel
+from ivjax.evals.hearing import stacked
+from ivjax.evals.pair_model import PairModel, media_of
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.models.beats import BeatsSize
@@ -28,6 +30,10 @@ STAGE = CrossModal(
     joint_width=12,
     weights=LossWeights(atc=1.0, atm=1.0, avtc=1.0, avtm=1.0),
 )
+
+
+CLIPS = 6
+WORDS = tuple(f"{a} {b}" for a, b in zip("abcdef", "mnopqr", strict=True))
 
 
 class Letters:
@@ -78,6 +84,32 @@ def read_noise(views, frames, image, neighbours=1, hearing=None):
             yield ClipError("undecodable", "no frames")
         else:
             yield noise(int(re.findall(r"\d+", name)[0]), frames, image, hearing)
+
+
+@functools.cache
+def dense(medium: str, texts: tuple[str, ...] = WORDS):
+    """The cosines and logits (texts, clips) of texts and the clips of noise, each pair by itself."""
+    model, params = towers()
+    ids = np.stack([Letters().encode(text) for text in texts])
+    rows = stacked(
+        [noise(number, model.frames, model.image, pair(medium).hearing) for number in range(CLIPS)]
+    )
+    return [np.asarray(x) for x in _scores(medium)(params, ids, *media_of(rows, medium))]
+
+
+@functools.cache
+def _scores(medium: str):
+    model, _ = towers()
+
+    def scores(params, ids, video, sound):
+        found = model.features(params, medium, video, sound)
+        states = model.read(params, ids)
+        t, c = (x.ravel() for x in np.indices((len(ids), CLIPS)))
+        logits = model.judge(params, states[t], ids[t], found.tokens[c], medium)[:, 1]
+        unit = found.embedding / jnp.linalg.norm(found.embedding, axis=-1, keepdims=True)
+        return model.unit_words(params, ids) @ unit.T, logits.reshape(len(ids), CLIPS)
+
+    return jax.jit(scores)
 
 
 def tone(hertz: float, seconds: float = 1.0, rate: int = 16_000) -> Audio:

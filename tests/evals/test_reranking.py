@@ -1,6 +1,5 @@
 """Reranking by the fusion layers: against the original, and against judging every pair by itself."""
 
-import functools
 import json
 
 import jax
@@ -19,12 +18,9 @@ from ivjax.evals.suites import Retrieval
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.train.mesh import build_mesh
 from tests.evals.fakes import annotated, setting
-from tests.evals.stage2_model import Letters, noise, pair, read_noise, towers
+from tests.evals.stage2_model import CLIPS, WORDS, dense, noise, pair, read_noise
 from tests.goldens import Golden, close
 from tests.stage2 import FLOAT32, params_of, stage_of
-
-CLIPS = 6
-WORDS = tuple(f"{a} {b}" for a, b in zip("abcdef", "mnopqr", strict=True))
 
 
 def softmax(scores):
@@ -87,27 +83,6 @@ def test_stage2_visual_tiny_retrieval_scores_are_the_originals():
     (t2v,), (v2t,) = reranked([cosines.T], best[0], of_texts), reranked([cosines], best[1], of_clips)
     close(softmax(v2t), golden["outputs/eval/i2t_match"], rtol=2e-4)
     close(softmax(t2v), golden["outputs/eval/t2i_match"], rtol=2e-4)
-
-
-@functools.cache
-def dense(medium):
-    """The cosines and logits (texts, clips) of every text beside every clip, each pair by itself."""
-    model, params = towers()
-    ids = np.stack([Letters().encode(text) for text in WORDS])
-    clips = [noise(number, model.frames, model.image, pair(medium).hearing) for number in range(CLIPS)]
-    rows = jax.tree.map(lambda *each: np.stack(each), *clips)
-    video, sound = {"video": (rows, None), "audio": (None, rows), "both": rows}[medium]
-
-    @jax.jit
-    def scores(params, ids, video, sound):
-        found = model.features(params, medium, video, sound)
-        states = model.read(params, ids)
-        t, c = (x.ravel() for x in np.indices((len(WORDS), CLIPS)))
-        logits = model.judge(params, states[t], ids[t], found.tokens[c], medium)[:, 1]
-        unit = found.embedding / jnp.linalg.norm(found.embedding, axis=-1, keepdims=True)
-        return model.unit_words(params, ids) @ unit.T, logits.reshape(len(WORDS), CLIPS)
-
-    return [np.asarray(x) for x in scores(params, ids, video, sound)]
 
 
 @pytest.fixture(scope="module")

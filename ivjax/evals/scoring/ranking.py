@@ -12,14 +12,14 @@ from ivjax.data_pipelines.tokenizers.caption_text import clean_caption, join_par
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import EvalData, Item, UnscoredClip, open_items
-from ivjax.evals.judging import PairJudge, TokenReader
+from ivjax.evals.judging import PairJudge, embed_for
 from ivjax.evals.result import Result, facts_of
 from ivjax.evals.scoring.rank_metrics import Ranks, find_ranks, retrieval_metrics
 from ivjax.evals.scoring.reranking import Judge, best_candidates, judge_both_ways, reranked
 from ivjax.evals.scoring.similarity import strips
 from ivjax.evals.suites.protocols import ScoringProtocol, protocol_named
 from ivjax.evals.suites.retrieval import LETTERS, Retrieval, TiePlaces
-from ivjax.evals.vectors import Setting, embed, embed_texts
+from ivjax.evals.vectors import Setting, embed_texts
 from ivjax.models.sizes import Compared
 
 
@@ -47,19 +47,15 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     items = listed if stored else list(merge_media(listed))
     captioned = _Captioned(items, protocol.paragraph)
     encoder: Any = setting.encoder
-    reader = TokenReader(encoder) if suite.rerank else None
-    embedded = embed(replace(setting, encoder=reader or encoder), captioned, len(items))
+    embedded, tokens = embed_for(setting, suite, captioned, len(items))
     if not embedded.items:
         raise UserError(f"no clip of {setting.data.path} has a caption; retrieval needs captions")
     pairs = pair_captions([item.captions for item in embedded.items], protocol.same_text)
     texts = embed_texts(encoder, pairs.texts)
-    if reader is None:
-        metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
-    else:
-        videos, tokens = reader.parted(embedded.vectors)
+    metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
+    if tokens is not None:
         judge = PairJudge(encoder, pairs.texts, tokens)
-        metrics = ranking_metrics(texts, videos, pairs, suite)
-        metrics |= reranked_metrics(texts, videos, pairs, suite, judge)
+        metrics |= reranked_metrics(texts, embedded.vectors, pairs, suite, judge)
     metrics = named_sides(metrics, suite.medium)
     facts = facts_of(setting, len(embedded.items), silent=embedded.silent) | {
         "captions": len(pairs.texts),

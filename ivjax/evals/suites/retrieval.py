@@ -55,8 +55,7 @@ class Retrieval(RankingSuite):
         protocol_named(self.protocol, "ranking")
         if self.rerank < 0:
             raise UserError(f"rerank must be 0 or more, got {self.rerank}")
-        if self.rerank and self.clips > 1:
-            raise UserError(f"rerank judges one clip of each video, and clips={self.clips}; set clips to 1")
+        self.check_one_clip("rerank")
 
     @property
     def judges(self) -> bool:

@@ -24,6 +24,7 @@ NAMING = (
     *("top1", "top5", "mean", "chance", "times_chance", "most_frequent"),
     *("single_top1", "single_chance"),
 )
+Comparing = Literal["cosine", "match"]  # by which score texts are compared beside a clip
 Preprocessing = Literal["own", "suite"]  # whose frame rule and crop clips are read by
 Feature = Literal["pooled", "mean"]  # which vector of a clip is read
 
@@ -200,6 +201,11 @@ class PairSuite(ClipSuite):
     def judges(self) -> bool:
         """Whether it needs a model that reads texts beside clips."""
         return False
+
+    def check_one_clip(self, told: str) -> None:
+        """Raises UserError if several clips of a video would have to be judged; `told` is the option."""
+        if self.judges and self.clips > 1:
+            raise UserError(f"{told} judges one clip of each video, and clips={self.clips}; set clips to 1")
 
 
 @dataclass(frozen=True)
