@@ -7,6 +7,7 @@ import numpy as np
 
 RATE = 16_000  # samples per second
 _FRAME, _SHIFT, _LENGTH = 400, 160, 512  # samples: 25 ms, every 10 ms, of a transform
+FRAME_RATE = RATE // _SHIFT  # frames per second
 _EMPHASIS = 0.97
 _LOWEST = 20.0  # Hz
 _SCALE = 2.0**15  # samples are as large as 16-bit integers

@@ -9,13 +9,14 @@ from ivjax.cli.common import add_command, add_model, note
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     about = (
-        "Embed videos by any model with a video tower, or captions by a pair of towers, into one .npz file, "
-        "which `ivjax search` searches."
+        "Embed videos by any model with a video tower, their sound by a model of stage 2 that hears, or "
+        "captions by a pair of towers, into one .npz file, which `ivjax search` searches."
     )
     example = "\n  ".join(
         (
             "ivjax embed videos/ --weights runs/tiny --window 8 --stride 4 --out index.npz",
             "ivjax embed videos/ --weights videomae_g.pth --tokens --mean --float16 --out features.npz",
+            "ivjax embed videos/ bark.wav --weights runs/stage2_sound --medium audio --out sounds.npz",
         )
     )
     parser = add_command(commands, "embed", about, example)
@@ -46,6 +47,13 @@ def _add_videos(parser: argparse.ArgumentParser) -> None:
     )
     videos.add_argument(
         "--stride", type=float, metavar="SECONDS", help="from one window to the next (default: its length)"
+    )
+    videos.add_argument(
+        "--medium",
+        choices=("video", "audio", "both"),
+        default="video",
+        help="what of each part: the clip, its sound, or both together; sound needs a model of stage 2 that "
+        "hears, and files of sound will do for it (default video)",
     )
     vector = videos.add_mutually_exclusive_group()
     vector.add_argument(
@@ -92,6 +100,7 @@ def _embed(options: argparse.Namespace) -> int:
             options.tokens,
             options.float16,
             options.threads,
+            options.medium,
         ),
     )
     outcome = run_job(job, note)

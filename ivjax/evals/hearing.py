@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import jax
+import av
 import numpy as np
 
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.video.filter_bank import RATE, filter_bank, sample_count
-from ivjax.data_pipelines.video.footage import exact
+from ivjax.data_pipelines.video.decode import VideoFacts
+from ivjax.data_pipelines.video.filter_bank import FRAME_RATE, RATE, filter_bank, sample_count
+from ivjax.data_pipelines.video.footage import exact, open_media
 from ivjax.data_pipelines.video.sound import read_sound
 
 _MARGIN = Fraction(1, 10)  # seconds behind what is heard, which the resampler looks at too
@@ -33,7 +34,7 @@ class Hearing:
     @property
     def told(self) -> str:
         """What is heard of a sound, in words."""
-        return f"the first {self.frames} frames of 10 ms, {self.bins} bins"
+        return f"its first {self.frames / FRAME_RATE:g} s, in {self.bins} bins"
 
     def bank(
         self, media: Any, start: float | None, end: float | None, parts: int = 1, part: int = 0
@@ -68,6 +69,15 @@ class Hearing:
         return found
 
 
+def sound_facts(media: str | bytes) -> VideoFacts:
+    """Returns the facts about a medium without pictures; its frames are those of a filter bank. ClipError."""
+    with open_media(media) as container:
+        seconds = Fraction(container.duration or 0, av.time_base)
+        if not container.streams.audio or not seconds:
+            raise ClipError("no sound", "it has no pictures, and no sound whose length is known")
+    return VideoFacts(max(round(seconds * FRAME_RATE), 1), FRAME_RATE, 0, 0, audio=True)
+
+
 def hearing_of(encoder: Any) -> Hearing | None:
     """Returns what an encoder hears; one that only sees need not say so."""
     found: Hearing | None = getattr(encoder, "hearing", None)
@@ -85,7 +95,9 @@ def unread_rows(count: int, frames: int, image: tuple[int, int], hearing: Hearin
 
 def stacked(rows: Sequence[Any]) -> Any:
     """Returns what was read of several views as one batch: an array, or pictures and sound."""
-    return jax.tree.map(lambda *arrays: np.stack(arrays), *rows)
+    if isinstance(rows[0], tuple):
+        return tuple(np.stack(column) for column in zip(*rows, strict=True))
+    return np.stack(rows)
 
 
 def is_silent(row: Any) -> bool:

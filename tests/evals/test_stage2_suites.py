@@ -20,6 +20,7 @@ from ivjax.experiment.computing import Compute
 from ivjax.models.dual_size import DualSize
 from tests.data_pipelines.corpora import corpus_of
 from tests.evals.fakes import annotated, setting
+from tests.evals.small_run import small_experiment
 from tests.evals.stage2_model import (
     CLIPS,
     STAGE,
@@ -145,7 +146,12 @@ def test_what_a_model_cannot_compare_is_one_sentence(tmp_path, monkeypatch):
         UserError, match="^w has no embedding of sounds, only of clips; choose another medium"
     ):
         pair_model.open_pairs("w", medium="audio")
-    model, params = towers()
+    experiment = small_experiment(tmp_path, tmp_path)
+    with pytest.raises(UserError, match="^DualEncoder cannot judge whether a text belongs to clips"):
+        Retrieval(rerank=4).check(experiment, "gone")
+    with pytest.raises(UserError, match="^DualEncoder has no embedding of clips with their sound"):
+        Retrieval(medium="both").check(experiment, "gone")
+    model, _ = towers()
     silent = replace(model, size=replace(model.size, fused=False))
     with pytest.raises(UserError, match="of clips with their sound, only of clips and of sounds; choose"):
         pair_model.check_medium("w", silent, "both")
@@ -212,4 +218,4 @@ def test_texts_are_compared_with_sounds_both_ways_and_what_has_none_is_said(tone
     assert found.metrics["a2t_r1"] == round(100 * np.mean(cosines.argmax(1) == np.arange(3)), 2)
     both = Retrieval(medium="both").score(setting(pair("both"), corpus, read=read_views))
     assert both.protocol["clips without sound"] == 1 and both.protocol["videos"] == 4
-    assert both.protocol["of a sound"] == "the first 50 frames of 10 ms, 16 bins"
+    assert both.protocol["of a sound"] == "its first 0.5 s, in 16 bins"
