@@ -65,8 +65,8 @@ def _search(options: argparse.Namespace) -> int:
     for medium, media in asked.items():
         if len(media):
             searcher = open_for_videos(index, options.weights, options.preset, medium)
-            hits = search_by_videos(index, searcher, media, options.top)
-            names, found = [*names, *hits], [*found, *hits.values()]
+            by_medium = search_by_videos(index, searcher, media, options.top)
+            names, found = [*names, *by_medium], [*found, *by_medium.values()]
     for query, hits in zip(names, found, strict=True):
         if options.json:
             print(json.dumps({"query": query, "hits": [hit.as_dict() for hit in hits]}))

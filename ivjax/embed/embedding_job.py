@@ -89,7 +89,12 @@ def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
     if not job.videos:
         pair = job.open_for_texts()
         return embed_captions(pair, texts, job.out, job.origin_of(pair), say)
-    encoder = job.open_for_videos()
+    return index_videos(job, job.open_for_videos(), media, say)
+
+
+def index_videos(job: EmbeddingJob, encoder: TokenEncoder, media: MediaList, say: Say) -> EmbeddingOutcome:
+    """Writes the index of a job's videos by an opened model, and returns what came of it."""
+    options = job.options
     if encoder.feature != "embedding" and "embeddings" in options.dtypes:
         what = f"{encoder.feature} features of {job.weights}"
         say(f"the rows are {what}; `ivjax search` finds them by video, not by words")

@@ -125,7 +125,7 @@ def _functions(model: MediaTowers, medium: Compared) -> tuple[Function, Function
     def judge(params: Params, rows: Any) -> jax.Array:
         """states (G, k, L, C), ids (G, k, L), seen (G, n, D) -> logits (G, k)."""
         states, ids, seen = rows
-        flat = (x.reshape(-1, *x.shape[2:]) for x in (states, ids))
-        return model.judge(params, *flat, seen, medium)[:, 1].reshape(ids.shape[:2])
+        flat = [x.reshape(-1, *x.shape[2:]) for x in (states, ids)]
+        return model.judge(params, flat[0], flat[1], seen, medium)[:, 1].reshape(ids.shape[:2])
 
     return both, tokens, read, judge

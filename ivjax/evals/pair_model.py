@@ -71,6 +71,14 @@ class PairModel(ClipModel):
             raise UserError("this model was opened without a tokenizer; it can embed clips alone")
         return np.stack([self._tokenizer.encode(text) for text in texts])
 
+    def word_states(self, texts: Sequence[str]) -> list[np.ndarray] | None:
+        """Returns the states (words, C) float32 of each text; None if the text tower gives none."""
+        if not self.towers.text.gives_words:
+            return None
+        ids, size = self.ids_of(texts), self.towers.text.size
+        states, pad = self.on_shared(_reading(self.towers), ids), getattr(size, "pad", 0)
+        return [row[some != pad] for row, some in zip(states, ids, strict=True)]
+
     @property
     def judging(self) -> MediaTowers:
         """The towers, if they can judge whether a text belongs to a clip; else raises UserError."""
@@ -156,6 +164,16 @@ def _hearing(model: DualTower, medium: Compared) -> Hearing | None:
     if medium == "video" or not isinstance(model, MediaTowers) or model.sound_shape is None:
         return None
     return Hearing(*model.sound_shape, alone=medium == "audio")
+
+
+@functools.lru_cache(maxsize=8)
+def _reading(model: DualTower) -> Function:
+    """The states of all tokens of texts."""
+
+    def states(params: Params, ids: jax.Array) -> jax.Array:
+        return model.text.word_states(params["text"], ids)
+
+    return states
 
 
 def media_of(rows: Any, medium: Compared) -> tuple[Any, Any]:

@@ -84,8 +84,8 @@ class FusionBert(nn.Module):
         def layer(params: Params, across: Params, x: jax.Array, number: jax.Array) -> jax.Array:
             own, here = {"params": params}, None if drop is None else drop.at(number)
             x = cast(jax.Array, self.block.apply(own, x, segments, here, method="attend"))
-            x = self.across.apply({"params": across}, x.reshape(rows), seen, here).reshape(x.shape)
-            return cast(jax.Array, self.block.apply(own, x, here, method="feed"))
+            found = cast(jax.Array, self.across.apply({"params": across}, x.reshape(rows), seen, here))
+            return cast(jax.Array, self.block.apply(own, found.reshape(x.shape), here, method="feed"))
 
         first = self.size.text_blocks
         return self._run(layer, states, (self._blocks(first, self.size.depth), self.cross), first)
@@ -139,6 +139,15 @@ class FusionTower(TextTower):
     def encode(self, params: Params, ids: jax.Array) -> jax.Array:
         """Token ids (B, L) -> embeddings (B, out), not normalised."""
         return self.embed(params, self.read(params, ids))
+
+    @property
+    def gives_words(self) -> bool:
+        """See TextTower."""
+        return True
+
+    def word_states(self, params: Params, ids: jax.Array) -> jax.Array:
+        """See TextTower: states of the layers that read words alone."""
+        return self.read(params, ids)
 
     def read(
         self,
