@@ -1,10 +1,8 @@
 """`ivjax embed` and `ivjax search` with stage 2 and InternVideo2-CLIP: by what is seen, heard, or both."""
 
 import dataclasses
-import io
 import json
 
-import av
 import jax
 import numpy as np
 import pytest
@@ -25,23 +23,11 @@ from ivjax.models.iv2clip import MobileTextSize
 from ivjax.train.mesh import build_mesh
 from tests.convert.tables import save_weights
 from tests.embed.test_search import command
-from tests.evals.stage2_model import STAGE, Letters, pair, sounding, tone, towers
+from tests.evals.stage2_model import STAGE, Letters, pair, sounding, tone, towers, wav
 from tests.models.params import any_params
 from tests.stage2 import FLOAT32
 
 HEARING = Hearing(50, 16, alone=True)
-
-
-def wav(samples, rate) -> bytes:
-    """A file of sound without pictures."""
-    file = io.BytesIO()
-    with av.open(file, "w", "wav") as container:
-        track = container.add_stream("pcm_s16le", rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(samples[None], "s16", "mono")
-        frame.sample_rate = rate
-        for packet in (*track.encode(frame), *track.encode(None)):
-            container.mux(packet)
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -50,7 +36,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "videos").mkdir()
     for name, hertz in (("a", 440.0), ("b", 1500.0), ("c", None)):
         (tmp_path / "videos" / f"{name}.mp4").write_bytes(sounding(hertz))
-    (tmp_path / "bark.wav").write_bytes(wav(tone(1500).samples, 16_000))
+    (tmp_path / "bark.wav").write_bytes(wav(tone(1500)))
     model, params = towers()
     for module in (pair_model, video_models):
         monkeypatch.setattr(

@@ -1,10 +1,12 @@
 """A small stage-2 model that sees, hears and judges, clips of noise for it, and clips of real tones."""
 
 import functools
+import io
 import re
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,3 +125,15 @@ def sounding(hertz: float | None, seconds: float = 1.0) -> bytes:
     pictures = [np.full((32, 32, 3), 128, np.uint8)] * round(8 * seconds)
     audio = None if hertz is None else tone(hertz, seconds)
     return encode_video(pictures, Fraction(8), Encoding(preset="ultrafast"), audio)
+
+
+def wav(sound: Audio) -> bytes:
+    """A file of sound without pictures."""
+    file = io.BytesIO()
+    with av.open(file, "w", "wav") as container:
+        track = container.add_stream("pcm_s16le", rate=sound.rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(sound.samples[None], "s16", "mono")
+        frame.sample_rate = sound.rate
+        for packet in (*track.encode(frame), *track.encode(None)):
+            container.mux(packet)
+    return file.getvalue()

@@ -1,5 +1,6 @@
 """The suites on a model of stage 2: by cosines and by its judge, of clips, of their sound, and of both."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -30,7 +31,9 @@ from tests.evals.stage2_model import (
     pair,
     read_noise,
     sounding,
+    tone,
     towers,
+    wav,
 )
 
 FLOAT32 = Compute("float32")
@@ -219,3 +222,15 @@ def test_texts_are_compared_with_sounds_both_ways_and_what_has_none_is_said(tone
     both = Retrieval(medium="both").score(setting(pair("both"), corpus, read=read_views))
     assert both.protocol["clips without sound"] == 1 and both.protocol["videos"] == 4
     assert both.protocol["of a sound"] == "its first 0.5 s, in 16 bins"
+
+
+def test_lists_of_files_of_sound_are_test_sets_where_nothing_is_seen(tmp_path):
+    for number, hertz in enumerate((440, 1200, 3000)):
+        (tmp_path / f"{number}.wav").write_bytes(wav(tone(hertz)))
+    listed = [{"file": f"{n}.wav", "caption": WORDS[n]} for n in range(3)]
+    (tmp_path / "clotho.json").write_text(json.dumps(listed))
+    tested = setting(pair("audio"), tmp_path / "clotho.json", read=read_views, options={"sound": True})
+    found = Retrieval(medium="audio").score(tested)
+    assert found.protocol["videos"] == 3 and not found.broken
+    with pytest.raises(UserError, match="is a sound without pictures; where it is heard alone, --set sound"):
+        Retrieval(medium="audio").score(setting(pair("audio"), tmp_path / "clotho.json", read=read_views))
