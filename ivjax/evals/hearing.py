@@ -47,7 +47,7 @@ class Hearing:
         if samples is not None:
             return filter_bank(samples.astype(np.float32) / np.float32(2**15), self.bins, self.frames)
         if self.alone:
-            raise ClipError("no sound", "the clip has no sound track")
+            raise ClipError("no sound", "the clip has none, or none in this part")
         return np.zeros((self.frames, self.bins), np.float32)
 
     def _samples(

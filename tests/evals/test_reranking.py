@@ -138,6 +138,15 @@ def test_a_judge_of_any_pairs_gives_their_logits_in_their_order():
     np.testing.assert_allclose(judge(texts, beside), logits[texts, beside], atol=1e-5)
 
 
+@pytest.mark.slow
+def test_eight_devices_judge_as_one_does(test_set):
+    suite = Retrieval(rerank=3, medium="both")
+    one, eight = (
+        suite.score(setting(pair("both", devices), test_set, read=read_noise, batch=8)) for devices in (1, 8)
+    )
+    assert one.metrics == eight.metrics
+
+
 def test_dual_softmax_chooses_who_is_judged():
     # Without it video 0 is the best one of both texts, with it each text has one of its own.
     texts, videos = np.array([[1, 0.2, 0], [1, 0.8, 0]]), np.array([[1.0, 0, 0], [0.1, 1, 0]])
