@@ -7,8 +7,9 @@ Hardware  the originals used 256 GPUs, 64 clips each; never run here
 Expect    the originals report t2v R@1 55.9 % on MSR-VTT zero-shot; nothing has been trained with it yet
 
 The originals' configuration names no clips with sound, and their reader of them is switched off as published;
-name your own shards. Captions that tell of pictures, sound and speech are the captions of a record. BEATs is
-frozen. A clip without sound has zeros for it, as in the originals.
+name your own shards. Captions that tell of pictures, sound and speech are the captions of a record; where it
+has one of each kind instead, `:fused` makes a text of them. BEATs is frozen. A clip without sound has zeros
+for it, as in the originals.
 """
 
 from dataclasses import replace
@@ -59,4 +60,7 @@ experiment = ix.Experiment(
     ),
 )
 
-variants = {"as_released": ("stage.group=64", f"stage.contrast.gather_scale={1 / 256}")}
+variants = {
+    "as_released": ("stage.group=64", f"stage.contrast.gather_scale={1 / 256}"),
+    "fused": ("data.mixtures.audio_video.fields.text.mixer=CaptionMixer()",),
+}

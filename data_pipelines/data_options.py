@@ -20,6 +20,7 @@ from ivjax.data_pipelines.dialogue import InternVl, Plain, QwenChat, VideoChat2
 from ivjax.data_pipelines.dialogue.seeing import Seeing
 from ivjax.data_pipelines.dialogue.tiling import Tiling
 from ivjax.data_pipelines.fields import Caption, Frames, Label, Sound, Tags, Turns
+from ivjax.data_pipelines.fields.caption_mixer import CaptionMixer, CaptionPart
 from ivjax.data_pipelines.load.mixture import Corpus, Dialogues, Media, Mixture
 from ivjax.data_pipelines.load.synthetic import SyntheticClips
 from ivjax.data_pipelines.sampling import (
@@ -64,6 +65,8 @@ __all__ = [
     "Augment",
     "ByDuration",
     "Caption",
+    "CaptionMixer",
+    "CaptionPart",
     "ClipBpe",
     "ColourJitter",
     "Corpus",

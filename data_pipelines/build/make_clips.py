@@ -163,6 +163,7 @@ def _described(row: SourceRow, payload: bytes) -> Clip:
         payload=payload,
         media=row.media,
         captions=row.captions,
+        texts=row.texts,
         conversation=row.conversation,
         label=row.label,
         video=row.video or PurePosixPath(row.path).stem,

@@ -129,7 +129,8 @@ class _Sieve:
 
     def _duplicate(self, row: SourceRow) -> tuple[str, str] | None:
         span = _span(row)
-        content = (row.path, span, row.captions, row.conversation, row.label, row.class_name)
+        said = row.captions, tuple(row.texts.items()), row.conversation
+        content = (row.path, span, *said, row.label, row.class_name)
         if content in self._seen:
             return "duplicate", "an earlier row says the same of the same time"
         self._seen.add(content)

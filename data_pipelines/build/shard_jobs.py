@@ -75,7 +75,7 @@ def _fingerprint(shared: object, rows: Sequence[SourceRow]) -> str:
     # repr of frozen dataclasses names every option, so that none can be forgotten here.
     digest = hashlib.sha256(repr(shared).encode())
     for row in rows:
-        digest.update(repr(row).encode())
+        digest.update((repr(row) + row.texts_hashed()).encode())
     return digest.hexdigest()
 
 

@@ -32,7 +32,7 @@ def source_digest(
             # Rows of one file stand together, so that each file is asked once.
             if row.path != path:
                 path, size = row.path, media_size(row.path)
-            digest.update(repr((_without_folder(row), size)).encode())
+            digest.update((repr((_without_folder(row), size)) + row.texts_hashed()).encode())
     if talks:
         digest.update(talks_digest(talks).encode())
     return digest.hexdigest()

@@ -3,7 +3,9 @@
 A corpus holds `videos/<YoutubeID>.mp4` and two annotation files, one row of JSON per clip:
 `annotations.jsonl` to train on and `held_out.jsonl` to test on. A video has a few clips back to back,
 each with a camera cut at its start and its end, and now and then a still stretch between two clips
-that no row speaks of. About a third of the videos have a sound track.
+that no row speaks of. About a third of the videos have a sound track, whose tones mean nothing. With the
+sounds of events all have one: each motion has a voice of its own, heard while its event lasts, and rows
+have `Audio_Captions`, which tell of the sounds alone. The pictures are the same.
 
 In a clip one to three groups of coloured shapes move over a muted background, one after the other or
 together: 8 colours, 6 shapes, 10 motions, three sizes and speeds, up to four shapes of a group, 5

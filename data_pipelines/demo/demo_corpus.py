@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ivjax.data_pipelines.child import usable_cores
-from ivjax.data_pipelines.demo.demo_video import DemoVideo
+from ivjax.data_pipelines.demo.demo_video import DemoSounds, DemoVideo
 from ivjax.data_pipelines.demo.needle_video import NeedleVideo
 from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
@@ -66,15 +66,18 @@ def make_demo(
     held_out: int | None = None,
     workers: int | None = None,
     say: Say = print,
+    sounds: DemoSounds = "tones",
 ) -> Demo:
     """Makes `clips` clips to train on and `held_out` clips to test on (by default a tenth, at least one).
 
     The same call continues after an interruption. `workers` processes draw (None: one per core); the files
-    do not depend on their number.
+    do not depend on their number. With `sounds` of events each event is heard, by its motion.
     """
     held_out = max(clips // 10, 1) if held_out is None else held_out
     _check(clips, held_out, seed)
-    training, testing = list(_sources(seed, clips, False)), list(_sources(seed, held_out, True))
+    training, testing = (
+        list(_sources(seed, count, test, sounds)) for count, test in ((clips, False), (held_out, True))
+    )
     demo = Demo(
         out / "annotations.jsonl",
         out / "held_out.jsonl",
@@ -146,14 +149,14 @@ def _check(clips: int, held_out: int, seed: int) -> None:
         raise UserError(f"seed must be at least 0, got {seed}")
 
 
-def _sources(seed: int, clips: int, held_out: bool) -> Iterator[DemoVideo]:
+def _sources(seed: int, clips: int, held_out: bool, sounds: DemoSounds) -> Iterator[DemoVideo]:
     """Yields videos of 3 to 7 clips; the last one has the remaining clips."""
     # A stream for each set, so that the size of one does not change the other.
     lengths = np.random.default_rng([seed, held_out])
     number = 0
     while clips > 0:
         length = min(int(lengths.integers(*_CLIPS_PER_VIDEO)), clips)
-        yield DemoVideo(seed, number, length, held_out)
+        yield DemoVideo(seed, number, length, held_out, sounds)
         clips -= length
         number += 1
 
@@ -170,7 +173,7 @@ def _missing(videos: Path, sources: Sequence[S]) -> list[S]:
     if strangers := sorted(there - names):
         raise UserError(
             f"{videos} holds videos of something else, such as {strangers[0]}; choose an empty folder, "
-            "or give the seed and the numbers of clips that they were made with"
+            "or give the seed, the sounds and the numbers of clips that they were made with"
         )
     return [source for source in sources if f"{source.id}.mp4" not in there]
 

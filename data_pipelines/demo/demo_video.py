@@ -5,19 +5,22 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frames
-from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions
+from ivjax.data_pipelines.demo.event_sound import event_sound
+from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions, write_sound_captions
 from ivjax.data_pipelines.demo.questions import choices_of, description_of, questions_of, training_turns
-from ivjax.data_pipelines.demo.scene import COLOURS, SOUNDS, Scene, draw_scene, pick
+from ivjax.data_pipelines.demo.scene import COLOURS, EVENT_SOUNDS, SOUNDS, Scene, draw_scene, pick
 from ivjax.data_pipelines.demo.sound import RATE, tone
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
+
+DemoSounds = Literal["tones", "events"]  # now and then a tone, or a sound of each event
 
 _VERSION = 1  # of what is drawn; another one gives other videos, with other ids
 _ENCODING = Encoding(crf=20, gop=24, preset="superfast")
@@ -32,28 +35,48 @@ _SHUFFLED = 0.05  # of the training rows have the captions of something else
 
 @dataclass(frozen=True)
 class Shot:
-    """The scene that the video shows from frame `start` on. A filler does not move and has no captions."""
+    """The scene that the video shows from frame `start` on. A filler does not move and has no captions.
+
+    Attributes:
+        start: frame of the video.
+        scene: what is seen and heard.
+        captions: texts about `told`.
+        score: similarity of both.
+        pitch: what sounds are scaled by.
+        told: the scene that captions are about (None: there are none).
+        heard: texts about its sounds alone.
+    """
 
     start: int
     scene: Scene
     captions: tuple[SceneCaption, ...]
     score: float = 0.0
     pitch: float = 1.0
+    told: Scene | None = None
+    heard: tuple[str, ...] = ()
+
+    def sound(self) -> np.ndarray:
+        """Returns what is heard: (n,) int16."""
+        if self.scene.sound == EVENT_SOUNDS:
+            return event_sound(self.scene, self.pitch)
+        return tone(self.scene.sound, self.scene.frames / self.scene.fps, self.pitch)
 
 
 @dataclass(frozen=True)
 class DemoVideo:
-    """Video `number` of a seed, with `clips` clips."""
+    """Video `number` of a seed, with `clips` clips. Pictures are the same with all kinds of `sounds`."""
 
     seed: int
     number: int
     clips: int
     held_out: bool
+    sounds: DemoSounds = "tones"
 
     @property
     def id(self) -> str:
         """An id in YouTube's form: 11 letters, digits, - and _."""
         text = f"{_VERSION} {self.seed} {self.number} {self.clips} {self.held_out}"
+        text += "" if self.sounds == "tones" else f" {self.sounds}"
         return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:11].decode()
 
     def rows(self) -> list[dict[str, Any]]:
@@ -87,13 +110,13 @@ class DemoVideo:
         film = self._film
         audio = None
         if film.has_sound:
-            tones = [tone(s.scene.sound, s.scene.frames / film.fps, s.pitch) for s in film.shots]
-            audio = Audio(np.concatenate(tones), RATE)
+            audio = Audio(np.concatenate([shot.sound() for shot in film.shots]), RATE)
         return encode_video(film.frames(), Fraction(film.fps), _ENCODING, audio)
 
     @functools.cached_property
     def _film(self) -> "_Film":
-        return _draw_film(self)
+        film = _draw_film(self)
+        return film if self.sounds == "tones" else _with_event_sounds(self, film)
 
     def _row(self, shot: Shot) -> dict[str, Any]:
         scene = shot.scene
@@ -109,6 +132,8 @@ class DemoVideo:
         }
         if len(shot.captions) > 1:
             row["Captions"] = [caption.text for caption in shot.captions]
+        if shot.heard:
+            row["Audio_Captions"] = list(shot.heard)
         return row
 
 
@@ -152,6 +177,28 @@ def _draw_film(source: DemoVideo) -> _Film:
     return _Film(width, height, fps, has_sound, tuple(shots))
 
 
+def _with_event_sounds(source: DemoVideo, film: _Film) -> _Film:
+    """Returns the same pictures with the sounds of their events, and captions that tell of both."""
+    # Numbers of their own, so that the pictures stay those of the other kind of sounds.
+    rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out, 2])
+    return replace(film, has_sound=True, shots=tuple(_sounding(rng, shot) for shot in film.shots))
+
+
+def _sounding(rng: np.random.Generator, shot: Shot) -> Shot:
+    scene = replace(shot.scene, sound=EVENT_SOUNDS)
+    if shot.told is None:
+        return replace(shot, scene=scene)
+    told, wanted = replace(shot.told, sound=EVENT_SOUNDS), len(shot.captions)
+    captions = write_captions(rng, told, wanted)
+    return replace(
+        shot,
+        scene=scene,
+        captions=tuple(captions),
+        score=_similarity(scene, told, captions[0].level),
+        heard=tuple(write_sound_captions(rng, told, wanted)),
+    )
+
+
 def _clip(
     rng: np.random.Generator, start: int, fps: int, tint: Tint, held_out: bool, has_sound: bool
 ) -> Shot:
@@ -161,7 +208,7 @@ def _clip(
     told = _unlike(rng, scene, tint) if shuffled else scene
     captions = write_captions(rng, told, int(rng.integers(1, 5)))
     score = _similarity(scene, told, captions[0].level)
-    return Shot(start, scene, tuple(captions), score, float(rng.uniform(0.85, 1.15)))
+    return Shot(start, scene, tuple(captions), score, float(rng.uniform(0.85, 1.15)), told)
 
 
 def _filler(rng: np.random.Generator, start: int, fps: int, tint: Tint) -> Shot:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ivjax.data_pipelines.demo.scene import Event, Scene, pick
+from ivjax.data_pipelines.demo.scene import EVENT_SOUNDS, SOUND_OF, Event, Scene, pick
 
 # Every word for a thing has the same meaning; verbs and nouns as (one, several).
 COLOUR_WORDS = {
@@ -61,6 +61,19 @@ SOUND_WORDS = {
     "beeping": ("something beeps", "a beeping sound is heard"),
     "none": (),
 }
+# As clauses, which are joined like those of what is seen.
+HEARD_WORDS = {
+    "rumble": ("something rumbles", "a low rumble is heard"),
+    "hiss": ("something hisses", "a sharp hiss is heard"),
+    "falling whistle": ("a falling whistle sounds", "a whistle goes down"),
+    "rising whistle": ("a rising whistle sounds", "a whistle goes up"),
+    "buzz": ("a deep buzz swells", "something buzzes louder"),
+    "bell": ("a bell rings", "a high bell is struck"),
+    "whirr": ("something whirrs", "a whirring is heard"),
+    "knocks": ("something knocks", "low knocks are heard"),
+    "beeps": ("something beeps", "short beeps are heard"),
+    "siren": ("a siren wails", "a wailing siren is heard"),
+}
 _OPENINGS = ("in this clip ", "the video shows how ", "we see how ")
 _LEVELS = {0: 0.3, 1: 0.45, 2: 0.25}  # how much a caption tells, and how many do
 
@@ -82,13 +95,25 @@ def write_captions(rng: np.random.Generator, scene: Scene, wanted: int) -> list[
     return list(captions.values())
 
 
+def write_sound_captions(rng: np.random.Generator, scene: Scene, wanted: int) -> list[str]:
+    """Returns up to `wanted` different captions of what is heard of a scene's events, at least one."""
+    return list(dict.fromkeys(_heard(rng, scene) for _ in range(wanted)))
+
+
+def _heard(rng: np.random.Generator, scene: Scene) -> str:
+    clauses = [pick(rng, HEARD_WORDS[SOUND_OF[event.motion]]) for event in scene.events]
+    return _joined(rng, clauses, scene.order)
+
+
 def _sentence(rng: np.random.Generator, scene: Scene, level: int) -> str:
     clauses = [_clause(rng, event, level) for event in scene.events]
     text = _joined(rng, clauses, scene.order)
     if level == 2 or (level == 1 and len(clauses) == 1):
         place = pick(rng, BACKGROUND_WORDS[scene.background.pattern])
         text += pick(rng, (f" in front of {place}", f" over {place}"))
-    if level == 2 and (sounds := SOUND_WORDS[scene.sound]):
+    if level == 2 and scene.sound == EVENT_SOUNDS:
+        text += f" and {_heard(rng, scene)}"
+    elif level == 2 and (sounds := SOUND_WORDS[scene.sound]):
         text += f" and {pick(rng, sounds)}"
     if level == 2 and rng.random() < 0.5:
         text = pick(rng, _OPENINGS) + text

@@ -30,6 +30,20 @@ ENTRANCES = ("enters from the left", "enters from the right", "falls", "rises")
 MOTIONS = (*ENTRANCES, "grows", "shrinks", "spins", "bounces", "blinks", "loops")
 SPEEDS = ("slow", "medium", "fast")
 SOUNDS = ("high", "low", "beeping")
+EVENT_SOUNDS = "events"  # in place of one of SOUNDS: each event is heard
+# What is heard of a motion then.
+SOUND_OF: Mapping[str, str] = {
+    "enters from the left": "rumble",
+    "enters from the right": "hiss",
+    "falls": "falling whistle",
+    "rises": "rising whistle",
+    "grows": "buzz",
+    "shrinks": "bell",
+    "spins": "whirr",
+    "bounces": "knocks",
+    "blinks": "beeps",
+    "loops": "siren",
+}
 SIZES = {"small": (0.1, 0.125), "medium": (0.15, 0.18), "big": (0.24, 0.28)}  # radius over the short side
 _CHANGING_SIZE = {"changing": (0.14, 0.3)}  # of what grows or shrinks, at its biggest
 _COUNTS = {1: 0.5, 2: 0.22, 3: 0.16, 4: 0.12}
@@ -81,7 +95,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip: events in the order in which they begin, over one background."""
+    """A clip: events in the order in which they begin, over one background.
+
+    Attributes:
+        events: what moves.
+        order: when the second event begins, if there is one.
+        background: what is behind.
+        sound: one of SOUNDS, `none`, or EVENT_SOUNDS.
+        frames: how many.
+        fps: frames per second.
+    """
 
     events: tuple[Event, ...]
     order: Order
@@ -98,6 +121,8 @@ class Scene:
             suffix = "" if number == 1 else str(number)
             for name in ("colour", "shape", "motion", "size", "speed", "count"):
                 words[name + suffix] = str(getattr(event, name))
+            if self.sound == EVENT_SOUNDS:
+                words["sound" + suffix] = SOUND_OF[event.motion]
             words["begins" + suffix] = f"{event.begins:.2f}"
             words["ends" + suffix] = f"{event.ends:.2f}"
         return words

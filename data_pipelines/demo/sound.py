@@ -1,12 +1,12 @@
-"""Tones of the demo corpus."""
+"""Tones of the demo corpus: now and then one of three, whatever happens."""
 
 import numpy as np
 
 RATE = 16_000  # samples per second
 _HERTZ = {"high": 1200.0, "low": 200.0, "beeping": 600.0}
 _BEEPS = 2  # per second
-_LOUDNESS = 9000
-_FADE = 0.02  # seconds, so that a tone does not click when it begins and ends
+LOUDNESS = 9000
+FADE = 0.02  # seconds, so that a tone does not click when it begins and ends
 
 
 def tone(sound: str, seconds: float, pitch: float = 1.0) -> np.ndarray:
@@ -14,7 +14,7 @@ def tone(sound: str, seconds: float, pitch: float = 1.0) -> np.ndarray:
     times = np.arange(round(seconds * RATE)) / RATE
     if sound not in _HERTZ:
         return np.zeros(len(times), np.int16)
-    level = np.minimum(np.minimum(times, seconds - times) / _FADE, 1.0)
+    level = np.minimum(np.minimum(times, seconds - times) / FADE, 1.0)
     if sound == "beeping":
         level = level * ((times * _BEEPS) % 1 < 0.5)
-    return np.rint(_LOUDNESS * level * np.sin(2 * np.pi * _HERTZ[sound] * pitch * times)).astype(np.int16)
+    return np.rint(LOUDNESS * level * np.sin(2 * np.pi * _HERTZ[sound] * pitch * times)).astype(np.int16)

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from ivjax.data_pipelines.fields.caption_mixer import CaptionMixer
 from ivjax.data_pipelines.fields.field import ArraySpec, ReadableClip, RowDraw, SingleArray
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
@@ -15,20 +16,24 @@ from ivjax.errors import UserError
 
 @dataclass(frozen=True)
 class Caption(SingleArray):
-    """Token ids of one caption of a clip: (L,) int32, where L is the tokenizer's length.
+    """Token ids of one caption of a clip, or of several fused: (L,) int32, with L the tokenizer's length.
 
     Attributes:
         tokenizer: words to ids.
         which: a `random` one of the clip's captions, or its `first`.
         clean: lower case without most punctuation, as the originals do.
+        mixer: fuses captions of several kinds into one (None: one of the clip's own is taken).
     """
 
     tokenizer: Tokenizer
     which: Literal["random", "first"] = "random"
     clean: bool = True
+    mixer: CaptionMixer | None = None
 
     def check(self, path: str, wanted: Mapping[str, ArraySpec]) -> None:
         """Raises UserError if there is no vocabulary, or if the stage wants another number of tokens."""
+        if self.mixer is not None:
+            self.mixer.check(f"{path}.mixer")
         self.tokenizer.encode("a")  # a missing vocabulary is better met now than in a worker
         for spec in wanted.values():
             if spec.shape != (self.tokenizer.length,):
@@ -38,17 +43,28 @@ class Caption(SingleArray):
                 )
 
     def check_record(self, record: Clip) -> None:
-        """Raises ClipError for a clip without captions."""
-        if not record.captions:
+        """Raises ClipError for a clip without captions, or without a word in them."""
+        if self.mixer is not None:
+            self.mixer.check_record(record)
+        elif not record.captions:
             raise ClipError("no caption", f"clip {record.id} has none")
+        elif not self._worded(record):
+            raise ClipError("no words", f"the captions of clip {record.id} are marks and blanks alone")
 
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """Returns the token ids of a caption, (L,) int32; raises ClipError for a clip without captions."""
         self.check_record(clip.record)
-        captions = clip.record.captions
-        # Nothing is drawn for `first`; draws by purpose do not disturb each other.
-        place = int(draw("caption").integers(len(captions))) if self.which == "random" else 0
-        return self.tokenizer.encode(clean_caption(captions[place]) if self.clean else captions[place])
+        if self.mixer is not None:
+            text = self.mixer.mix(clip.record, draw, self.which == "first")
+        else:
+            captions = self._worded(clip.record)
+            # Nothing is drawn for `first`; draws by purpose do not disturb each other.
+            text = captions[int(draw("caption").integers(len(captions))) if self.which == "random" else 0]
+        return self.tokenizer.encode(clean_caption(text) if self.clean else text)
+
+    def _worded(self, record: Clip) -> list[str]:
+        """Returns the captions that are not empty once they are cleaned: those would be padding alone."""
+        return [text for text in record.captions if (clean_caption(text) if self.clean else text.strip())]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,9 @@ class Field(Protocol):
     """Makes arrays of a batch from a stored clip. A frozen dataclass, so that configs can hold it.
 
     Fields run in worker processes: a module that defines one imports neither jax nor grain.
+
+    A field that does with less where a clip lacks what it reads says so: `instead` tells a person what stands
+    in for it, and `remarks(arrays)` returns words for its arrays of one row, which the log counts.
     """
 
     def arrays(self, name: str) -> tuple[str, ...]:

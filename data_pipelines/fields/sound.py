@@ -42,6 +42,15 @@ class Sound(SingleArray):
         if not record.audio:
             raise ClipError("no sound", f"clip {record.id} has none")
 
+    @property
+    def instead(self) -> str:
+        """What becomes of clips without sound where others have some; "" if they are replaced."""
+        return "zeros stand in for it; missing=broken replaces such clips" if self.missing == "zeros" else ""
+
+    def remarks(self, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+        """Returns the word that logs count if a row is without sound. Silence is no zero in a filter bank."""
+        return () if any(array.any() for array in arrays.values()) else ("no_sound",)
+
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """Returns the filter bank (frames, bins) float32; ClipError where sound must not be missing."""
         # Not at the top: configs name the field without the packages that decode.

@@ -15,7 +15,7 @@ from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 
 # What a record says of its clip, by what a difference means.
 _GROUPS: Mapping[str, tuple[str, ...]] = {
-    "annotations": ("captions", "conversation", "label", "scores", "attributes", "video", "media"),
+    "annotations": ("captions", "texts", "conversation", "label", "scores", "attributes", "video", "media"),
     "times": ("start", "end"),
     "pictures": ("frames", "fps", "width", "height", "audio"),
     "bytes": ("bytes", "crc32"),
@@ -132,7 +132,7 @@ def _clips(folder: Path) -> tuple[dict[str, tuple[bytes, ...]], int, Manifest]:
             times[clip] += 1
             # Ids should be unique; where they are not, clips are compared in their order.
             found[clip if times[clip] == 1 else f"{clip}#{times[clip]}"] = tuple(
-                _hash([header[name] for name in names]) for names in _GROUPS.values()
+                _hash([header.get(name) for name in names]) for names in _GROUPS.values()
             )
         manifest = shards.manifest
     return found | _conversations(folder, manifest, ids), bad, manifest

@@ -97,4 +97,5 @@ def describe_clip(clip: Clip, classes: Sequence[str]) -> list[str]:
         name = classes[clip.label] if clip.label < len(classes) else ""
         facts += f", class {clip.label} {name}".rstrip()
     turns = [f"{turn.role}: {turn.text}" for turn in clip.conversation]
-    return [facts, *clip.captions, *turns]
+    further = [f"{kind}: {text}" for kind, texts in clip.texts.items() for text in texts]
+    return [facts, *clip.captions, *further, *turns]

@@ -2,8 +2,9 @@
 
 import mmap
 import queue
+import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import IO, NamedTuple, Protocol
 
@@ -67,6 +68,9 @@ class ClipFiller:
         self._costly: dict[int, ClipError] = {}
         self._times: deque[float] = deque(maxlen=_TIMES)
         self._reported = CacheCounts(0, 0, 0, 0)
+        self._remarks: Counter[str] = Counter()
+        # Several threads fill rows, and adding to a number is no single operation.
+        self._lock = threading.Lock()
 
     def _start(self, workers: int, seconds: float) -> "_Runner":
         if not workers:
@@ -89,6 +93,8 @@ class ClipFiller:
             if isinstance(tried, Ran):
                 if "replaced" in row:
                     row["replaced"][...] = attempt > 0
+                with self._lock:
+                    self._remarks.update(self._maker.remarks(candidate, row))
                 return [*broken, *map(self._broken_part, tried.left_out)]
             broken.append(
                 self._broken_part(LeftOut(*self._maker.locate(candidate), tried.cause, tried.detail))
@@ -101,10 +107,11 @@ class ClipFiller:
         )
 
     def report(self) -> dict[str, float]:
-        """Returns the mean milliseconds of the last clips, and the use of the cache."""
+        """Returns the mean milliseconds of the last clips, the use of the cache, and remarks on rows."""
         times = list(self._times)
         taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
-        return taken | self._cache_report()
+        remarks = {f"data/{word}": float(count) for word, count in self._remarks.items()}
+        return taken | remarks | self._cache_report()
 
     def _cache_report(self) -> dict[str, float]:
         """The share of visits since the last report that found their clip decoded, and what that takes."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ivjax.data_pipelines.fields.field import ArraySpec, Field, RowDraw, generator
-from ivjax.data_pipelines.load.batch_rows import PLACED
+from ivjax.data_pipelines.load.batch_rows import PLACED, BatchRow
 from ivjax.data_pipelines.load.mixture import CorpusFields
 from ivjax.data_pipelines.store.clips import Clips, open_clips
 from ivjax.data_pipelines.store.numbering import Concatenation
@@ -111,6 +111,10 @@ class Maker(Protocol):
         """Returns the example that stands in for a broken one: the same on every host."""
         ...
 
+    def remarks(self, number: int, row: BatchRow) -> Sequence[str]:
+        """Returns words that the log counts, of example `number` whose arrays are in `row`."""
+        ...
+
     def close(self) -> None:
         """Closes the files."""
         ...
@@ -161,21 +165,37 @@ class ExampleMaker:
             raise ClipError("error", f"{type(error).__name__}: {error}") from error
         return example
 
-    def check_records(self, path: str) -> None:
+    def remarks(self, number: int, row: BatchRow) -> Sequence[str]:
+        """Returns words that the log counts: what fields have done without in example `number`."""
+        found: list[str] = []
+        for _, field, wanted in self._fields[self.locate(number)[0]]:
+            if hasattr(field, "remarks"):
+                found += field.remarks({name: row[name] for name in wanted})
+        return found
+
+    def check_records(self, path: str) -> list[str]:
         """Raises UserError if no record of a corpus has what a field reads; the corpora stand at `path`.
 
-        Looks at a few records of each corpus, and at no media: workers may crash over these.
+        Looks at a few records of each corpus, and at no media: workers may crash over these. Returns a
+        sentence for each field that does without where some records lack it.
         """
+        remarks: list[str] = []
         for number, corpus in enumerate(self.corpora):
             records = list(_readable(corpus))
             for name, field, _ in self._fields[number]:
                 faults = _faults(field, records)
+                if faults and len(faults) < len(records) and (instead := getattr(field, "instead", "")):
+                    remarks.append(
+                        f"{path}.{number}.path={self.folders[number]}: {len(faults)} of {len(records)} clips "
+                        f"that were looked at lack what the field {name} reads ({faults[0]}); {instead}"
+                    )
                 if records and len(faults) == len(records):
                     raise UserError(
                         f"{path}.{number}.path={self.folders[number]}: none of {len(records)} clips has what "
                         f"the field {name} reads ({faults[0]}); build the corpus from annotations that have "
                         "it, or name another one"
                     )
+        return remarks
 
     @property
     def clips(self) -> int:

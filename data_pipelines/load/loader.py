@@ -99,6 +99,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         identity: what the order depends on, by name; a state is only restored where it is the same.
         finish: changes this host's rows of a whole batch, for example mixes them.
         epoch: rows until each clip has come once; None: the length of the order.
+        remarks: sentences for a person about what is read.
     """
 
     def __init__(
@@ -110,11 +111,13 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         identity: Mapping[str, str] | None = None,
         finish: Finish | None = None,
         epoch: int | None = None,
+        remarks: Sequence[str] = (),
     ):
         if len(order) == 0:
             raise UserError("the data source holds no clips; check its path or its filters")
         if request.batch % request.host.count:
             raise UserError(f"batch={request.batch} does not divide among {request.host.count} hosts")
+        self.remarks = tuple(remarks)
         self._filler = filler
         self._request = request
         self.broken = broken

@@ -71,6 +71,11 @@ class MediaLoader(Iterator[MediumBatch]):
         """The media that it serves."""
         return tuple(self._names)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences for a person about what is read."""
+        return tuple(line for loader in self._loaders.values() for line in loader.remarks)
+
     def report(self) -> dict[str, float]:
         """Returns the metrics of all loaders, prefixed with the medium if there are several."""
         if len(self._loaders) == 1:

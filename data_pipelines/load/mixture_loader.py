@@ -36,7 +36,7 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
     spec, finish = _mixing(mixture.mix, spec, request)
     fields = tuple(mixture.corpus_fields(path, eval_clips))
     maker = ExampleMaker(fields, spec, request.seed, mixture.repeats)
-    maker.check_records(f"{path}.{which}")
+    remarks = maker.check_records(f"{path}.{which}")
     order = _order(corpora, f"{path}.{which}", maker, request.seed, mixture.repeats)
     # Clip numbers mean the same clips only as long as the corpora do not change.
     identity = {folder: clips.digest() for folder, clips in zip(maker.folders, maker.corpora, strict=True)}
@@ -45,7 +45,7 @@ def open_mixture(mixture: Mixture, request: BatchRequest, eval_clips: bool) -> L
     request = dataclasses.replace(request, spec=spec)
     broken = BrokenClipLog(mixture.broken, request.broken_clips, path)
     rows = mixture.repeats * maker.clips
-    return Loader(order, filler, request, broken, identity, finish, rows)
+    return Loader(order, filler, request, broken, identity, finish, rows, remarks)
 
 
 def worker_count(asked: int | None, path: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from ivjax.data_pipelines.dialogue.seeing import ClipForm
 from ivjax.data_pipelines.fields.conversation_field import Conversation, ConversationField
 from ivjax.data_pipelines.fields.field import ArraySpec, RowDraw, generator
-from ivjax.data_pipelines.load.batch_rows import PLACED
+from ivjax.data_pipelines.load.batch_rows import PLACED, BatchRow
 from ivjax.data_pipelines.load.examples import Example, LeftOut
 from ivjax.data_pipelines.store.clips import Clips, open_clips
 from ivjax.data_pipelines.store.dialogues import Dialogue
@@ -121,6 +121,10 @@ class PackedRows:
         choices = self.range(self._parts.locate(number)[0])
         draws = generator(self._seed, index, "replacement").integers(len(choices), size=attempt + 1)
         return choices[int(draws[attempt])]
+
+    def remarks(self, number: int, row: BatchRow) -> Sequence[str]:
+        """Returns nothing: what is left out of a row counts as broken."""
+        return ()
 
     def close(self) -> None:
         """Closes the files."""

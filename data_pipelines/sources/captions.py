@@ -13,6 +13,7 @@ from ivjax.data_pipelines.sources.columns import (
     class_of,
     column,
     scores_of,
+    texts_of,
     times_of,
     with_columns,
 )
@@ -45,6 +46,7 @@ class Captions:
         min_words: rows with shorter captions are bad; the originals train on 2.
         captioned: whether a row needs a caption.
         fps: frames a second of folders of frames, which do not say it themselves.
+        sound: whether files of sound without pictures are clips, for evals that hear alone.
     """
 
     table: Path
@@ -54,6 +56,7 @@ class Captions:
     min_words: int = 0
     captioned: bool = True
     fps: float | None = None
+    sound: bool = False
 
     def __iter__(self) -> Iterator[SourceRow | BadRow]:
         records = (
@@ -76,7 +79,7 @@ class Captions:
     def _row(
         self, record: Record, path: Any, captions: tuple[str, ...], start: float | None, end: float | None
     ) -> SourceRow:
-        file, media = existing_media(self.root, path, self.fps)
+        file, media = existing_media(self.root, path, self.fps, self.sound)
         label, class_name = class_of(record)
         return SourceRow(
             id=clip_id(path, start, end),
@@ -85,6 +88,7 @@ class Captions:
             start=start,
             end=end,
             captions=captions,
+            texts=texts_of(record),
             label=label,
             class_name=class_name,
             video=path,

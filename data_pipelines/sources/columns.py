@@ -19,6 +19,10 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "start": ("start_timestamp", "start", "start_time", "time_start", "start_sec", "start_second", "begin"),
     "end": ("end_timestamp", "end", "end_time", "time_end", "end_sec", "end_second", "stop"),
     "captions": ("captions", "caption", "text", "description", "sentence", "sentences"),
+    # Captions of one kind alone, beside those above.
+    "video": ("video_captions", "video_caption", "selected_video_caption"),
+    "audio": ("audio_captions", "audio_caption", "selected_audio_caption"),
+    "speech": ("asr_captions", "asr_caption", "asr", "speech_captions", "speech_caption", "speech"),
     "label": ("label", "class", "class_id", "target", "class_name", "label_name"),
     "answer": ("answer",),
     "attributes": ("attributes",),
@@ -36,6 +40,7 @@ class ClassLabel(NamedTuple):
 
 
 _NO_CLASS = ClassLabel()
+_KINDS = ("video", "audio", "speech")  # of captions
 _SCORE_ENDINGS = ("score", "similarity")
 _LOOKED_AT = 20  # rows; one bad row at the top must not make a good table unreadable
 
@@ -81,6 +86,18 @@ def captions_of(value: Any) -> tuple[str, ...]:
     if not captions or not all(captions):
         raise ValueError("its caption is empty")
     return captions
+
+
+def texts_of(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Returns the captions of what is seen, heard or said alone, by kind; empty ones are left out."""
+    found = {kind: column(record, kind) for kind in _KINDS}
+    listed = {kind: [value] if isinstance(value, str) else value for kind, value in found.items()}
+    texts = {
+        kind: tuple(text.strip() for text in values if isinstance(text, str) and text.strip())
+        for kind, values in listed.items()
+        if isinstance(values, list | tuple)
+    }
+    return {kind: values for kind, values in texts.items() if values}
 
 
 def times_of(record: Mapping[str, Any]) -> tuple[float | None, float | None]:

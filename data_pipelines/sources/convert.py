@@ -47,6 +47,7 @@ def _storable(row: SourceRow) -> SourceRow:
     """Returns the row; ValueError if a text of it is not UTF-8, which every later step writes."""
     texts = [row.id, row.path, row.video, row.class_name, *row.captions, *row.more]
     texts += [*(turn.text for turn in row.conversation), *row.scores]
+    texts += [*row.texts, *(text for found in row.texts.values() for text in found)]
     texts += [*row.attributes, *row.attributes.values()]
     try:
         "".join(texts).encode()

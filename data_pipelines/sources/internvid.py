@@ -12,6 +12,7 @@ from ivjax.data_pipelines.sources.columns import (
     class_of,
     column,
     scores_of,
+    texts_of,
     times_of,
     with_columns,
 )
@@ -71,6 +72,7 @@ class InternVid:
             start=start,
             end=end,
             captions=captions,
+            texts=texts_of(record),
             label=label,
             class_name=class_name,
             video=video,

@@ -46,10 +46,12 @@ def media_of(path: str) -> MediaKind | None:
     return "image" if suffix in IMAGE_SUFFIXES else None
 
 
-def existing_media(root: Path, path: object, frame_rate: float | None = None) -> tuple[str, MediaKind]:
+def existing_media(
+    root: Path, path: object, frame_rate: float | None = None, sound: bool = False
+) -> tuple[str, MediaKind]:
     """Returns the file of a path below `root` and its medium; ValueError if it has none or does not exist.
 
-    With a `frame_rate`, a folder is a video too.
+    With a `frame_rate`, a folder is a video too, and with `sound` a file of sound without pictures.
     """
     if not isinstance(path, str) or not path:
         raise ValueError("it has no path" if path in (None, "") else f"{path!r} is not a path")
@@ -60,18 +62,27 @@ def existing_media(root: Path, path: object, frame_rate: float | None = None) ->
         return str(file), "video"
     if not file.is_file():
         raise ValueError(f"{file} does not exist")
-    return str(file), media or probed_media(str(file))
+    return str(file), media or probed_media(str(file), sound)
 
 
-def probed_media(file: str) -> MediaKind:
-    """Returns video or image by the content of a file; ValueError if it is neither."""
+def probed_media(file: str, sound: bool = False) -> MediaKind:
+    """Returns video or image by the content of a file; ValueError if it is neither.
+
+    With `sound`, a file of sound without pictures is a video: a model that only hears can read it.
+    """
     import av  # here, because most lists name files whose ending is enough
 
+    heard = False
     with contextlib.suppress(av.FFmpegError, ValueError), av.open(file, "r") as container:
         cover = av.stream.Disposition.attached_pic
         streams = [s for s in container.streams.video if not s.disposition & cover]
         if streams and container.format.name not in _TEXTS:
             return "image" if container.format.name.endswith("_pipe") else "video"
+        heard = bool(container.streams.audio)
+    if heard and not sound:
+        raise ValueError(f"{file} is a sound without pictures; where it is heard alone, --set sound=true")
+    if heard:
+        return "video"
     raise ValueError(f"{file} is neither a video nor an image")
 
 

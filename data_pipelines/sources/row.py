@@ -26,6 +26,7 @@ class SourceRow:
         scores: numbers that filters use.
         attributes: words that probes and filters use.
         frame_rate: how many images of a folder are shown a second; None for a file.
+        texts: kind -> further texts, of `video`, `audio` or `speech` alone.
         more: further files that the conversation is about, of the same kind; `MEDIA_MARK` says where.
     """
 
@@ -44,6 +45,12 @@ class SourceRow:
     frame_rate: float | None = None
     # Not in repr, from which the fingerprints of shards are made: rows with more files are in no shard.
     more: tuple[str, ...] = field(default=(), repr=False)
+    # Nor this: rows without it keep the fingerprint that they had before there was any; see `texts_hashed`.
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+
+    def texts_hashed(self) -> str:
+        """Returns the further texts as a hash takes them in, behind the row's repr."""
+        return repr(sorted(self.texts.items())) if self.texts else ""
 
 
 BAD = "bad row"  # cause of rows that are of no use for any other reason

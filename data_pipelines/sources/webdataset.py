@@ -14,6 +14,7 @@ from ivjax.data_pipelines.sources.columns import (
     column,
     read_class,
     scores_of,
+    texts_of,
     times_of,
 )
 from ivjax.data_pipelines.sources.convert import convert
@@ -76,6 +77,7 @@ def _row(tar: Path, key: str, members: Mapping[str, str]) -> SourceRow:
         start=start,
         end=end,
         captions=() if text is None else captions_of(text),
+        texts=texts_of(facts),
         label=label,
         class_name=class_name,
         video=f"{tar.stem}/{key}",

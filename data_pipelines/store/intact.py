@@ -56,12 +56,20 @@ def _check_header(header: dict[str, Any]) -> None:
         raise ClipError("bad header", f"media is {header['media']!r}, neither video nor image")
     if not all(isinstance(caption, str) for caption in header["captions"]):
         raise ClipError("bad header", "a caption is not text")
+    if not _are_texts(header.get("texts", {})):
+        raise ClipError("bad header", "the further texts are not lists of texts by kind")
     if not all(_is_turn(turn) for turn in header["conversation"]):
         raise ClipError("bad header", "a turn of the conversation is not a role and a text")
     if not all(isinstance(score, _NUMBER) for score in header["scores"].values()):
         raise ClipError("bad header", "a score is not a number")
     if min(header[name] for name in ("frames", "fps", "width", "height")) < 0:
         raise ClipError("bad header", "frames, fps, width or height is below 0")
+
+
+def _are_texts(texts: Any) -> bool:
+    if not isinstance(texts, dict) or not all(isinstance(found, list) for found in texts.values()):
+        return False
+    return all(isinstance(text, str) for found in texts.values() for text in found)
 
 
 def _is_turn(turn: Any) -> bool:

@@ -48,6 +48,7 @@ class Clip:
         payload: an mp4 or an image file.
         media: kind of the payload.
         captions: texts that describe the clip.
+        texts: kind -> further texts: of `video` alone, of `audio` alone, `speech` that is heard.
         conversation: turns about it.
         label: number of its class.
         video: name of the source video.
@@ -66,6 +67,7 @@ class Clip:
     payload: bytes = field(repr=False)
     media: MediaKind = "video"
     captions: tuple[str, ...] = ()
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     conversation: tuple[Turn, ...] = ()
     label: int | None = None
     video: str = ""
@@ -80,13 +82,16 @@ class Clip:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-_FIELDS = {f.name for f in dataclasses.fields(Clip)} - {"payload"}
+# Only where there are some: records without them stay what they were, byte for byte, and old ones are read.
+_OPTIONAL = {"texts"}
+_FIELDS = {f.name for f in dataclasses.fields(Clip)} - {"payload"} - _OPTIONAL
 
 
 def pack(clip: Clip) -> bytes:
     """Returns the bytes of the record of a clip."""
     header: dict[str, Any] = {name: getattr(clip, name) for name in sorted(_FIELDS)}
     header["conversation"] = [[turn.role, turn.text] for turn in clip.conversation]
+    header |= {name: getattr(clip, name) for name in _OPTIONAL if getattr(clip, name)}
     header |= {"schema": SCHEMA, "bytes": len(clip.payload), "crc32": zlib.crc32(clip.payload)}
     # Sorted names above and no blanks: equal clips give equal bytes, and shards equal hashes.
     encoded = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
@@ -107,6 +112,7 @@ def clip_of(header: Mapping[str, Any], payload: bytes) -> Clip:
         raise ClipError("altered", "the media bytes differ from their checksum")
     values = {name: header[name] for name in _FIELDS}
     values["captions"] = tuple(values["captions"])
+    values["texts"] = {kind: tuple(texts) for kind, texts in header.get("texts", {}).items()}
     values["conversation"] = tuple(Turn(role, text) for role, text in values["conversation"])
     return Clip(payload=payload, **values)
 

@@ -36,6 +36,7 @@ def features() -> tfds.features.FeaturesDict:
             "media": text(),
             "video": text(),
             "captions": tfds.features.Sequence(text()),
+            "texts": tfds.features.Sequence({"kind": text(), "text": text()}),
             "conversation": tfds.features.Sequence({"role": text(), "text": text()}),
             "label": np.int64,
             "start": np.float32,
@@ -57,6 +58,7 @@ def clip_to_example(clip: Clip) -> dict[str, Any]:
     return example | {
         "clip": clip.payload,
         "captions": list(clip.captions),
+        "texts": [{"kind": k, "text": text} for k, texts in clip.texts.items() for text in texts],
         "conversation": [dataclasses.asdict(turn) for turn in clip.conversation],
         "label": _NO_LABEL if clip.label is None else clip.label,
         "scores": [{"name": name, "value": value} for name, value in clip.scores.items()],
@@ -73,6 +75,7 @@ def example_to_clip(example: Mapping[str, Any]) -> Clip:
         payload=bytes(example["clip"]),
         media=_text(example["media"]),  # type: ignore[arg-type]
         captions=tuple(map(_text, example["captions"])),
+        texts=_by_kind(example.get("texts")),
         conversation=tuple(
             Turn(_text(role), _text(text))  # type: ignore[arg-type]
             for role, text in zip(turns["role"], turns["text"], strict=True)
@@ -89,6 +92,14 @@ def example_to_clip(example: Mapping[str, Any]) -> Clip:
         scores={name: float(value) for name, value in _pairs(example["scores"])},
         attributes={name: _text(value) for name, value in _pairs(example["attributes"])},
     )
+
+
+def _by_kind(texts: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]]:
+    """Returns further texts by kind; datasets that were made before there were any have none."""
+    found: dict[str, tuple[str, ...]] = {}
+    for kind, text in zip(texts["kind"], texts["text"], strict=True) if texts else ():
+        found[_text(kind)] = (*found.get(_text(kind), ()), _text(text))
+    return found
 
 
 def _text(value: bytes | str) -> str:

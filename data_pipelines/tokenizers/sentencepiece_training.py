@@ -29,7 +29,7 @@ _FEWEST_SAMPLED = 101  # SentencePiece draws no smaller sample
 
 
 def corpus_captions(folder: Path, clean: bool = True) -> Iterator[str]:
-    """Yields every caption of a corpus, cleaned as in training or as stored; leaves out broken records."""
+    """Yields all captions of a corpus, cleaned as in training or as stored; leaves out broken records."""
     with open_shards(folder) as shards:
         for number in range(len(shards)):
             yield from (clean_caption(c) if clean else c for c in _captions(shards, number))
@@ -54,9 +54,10 @@ def train_on_corpus(folder: Path, out: Path, size: int) -> None:
 
 def _captions(shards: Shards, number: int) -> list[str]:
     try:
-        return intact_header(shards[number])["captions"]
+        header = intact_header(shards[number])
     except ClipError:  # the loader skips these clips too
         return []
+    return [*header["captions"], *(text for texts in header.get("texts", {}).values() for text in texts)]
 
 
 def train_sentencepiece(

@@ -7,6 +7,7 @@ import numpy as np
 
 RATE = 16_000  # samples per second
 _FRAME, _SHIFT, _LENGTH = 400, 160, 512  # samples: 25 ms, every 10 ms, of a transform
+FRAME_RATE = RATE // _SHIFT  # frames per second
 _EMPHASIS = 0.97
 _LOWEST = 20.0  # Hz
 _SCALE = 2.0**15  # samples are as large as 16-bit integers
@@ -17,6 +18,11 @@ _MEAN, _DEVIATION = 15.41663, 6.55582
 def frame_count(samples: int) -> int:
     """Returns the frames of a sound of so many samples: those that lie in it whole."""
     return 1 + (samples - _FRAME) // _SHIFT if samples >= _FRAME else 0
+
+
+def sample_count(frames: int) -> int:
+    """Returns the samples of the shortest sound of so many frames."""
+    return _FRAME + (frames - 1) * _SHIFT
 
 
 def log_energies(samples: np.ndarray, bins: int) -> np.ndarray:

@@ -32,13 +32,20 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _add_demo(what: argparse._SubParsersAction) -> None:
     about = (
         "Draw videos of moving shapes with captions, questions and answers, to try things out and for tests. "
-        "With --needles, long videos with one odd scene to find."
+        "With --sounds events, each motion is heard; with --needles, long videos with one odd scene to find."
     )
     demo = add_command(what, "demo", about, "ivjax data demo demo --clips 1000 --seed 0")
     demo.add_argument("out", type=Path, help="the folder to make")
     demo.add_argument("--clips", type=int, default=1000, help="clips to train on (default 1000)")
     demo.add_argument("--held-out", type=int, help="clips to test on (default: a tenth)")
     demo.add_argument("--seed", type=int, default=0, help="equal seeds give equal bytes (default 0)")
+    demo.add_argument(
+        "--sounds",
+        choices=("tones", "events"),
+        default="tones",
+        help="a tone now and then that means nothing (default), or a sound of each event by its motion, with "
+        "captions of what is heard; the same pictures",
+    )
     demo.add_argument("--needles", type=int, metavar="N", help="draw N long videos, and no clips")
     demo.add_argument("--frames", type=int, default=1000, help="frames of a long video (default 1000)")
     demo.add_argument(
@@ -154,7 +161,9 @@ def _demo(options: argparse.Namespace) -> int:
         needles = Needles(options.needles, options.frames, options.hops, options.train)
         make_needles(options.out, needles, options.seed, options.workers, say)
         return 0
-    make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, say)
+    make_demo(
+        options.out, options.clips, options.seed, options.held_out, options.workers, say, options.sounds
+    )
     return 0
 
 

@@ -9,6 +9,8 @@ from ivjax.evals.suites.flags import add_suite_flags, check_owner, suite_asked
 
 _EXAMPLES = (
     "ivjax eval runs/tiny --suite zeroshot --data shards/held_out --attribute shape",
+    "ivjax eval runs/stage2 --suite retrieval --data shards/held_out --rerank 128",
+    "ivjax eval runs/stage2_sound --suite retrieval --data shards/held_out --medium audio",
     "ivjax eval runs/stage1 --suite probe --train shards/demo --data shards/held_out --attribute colour",
     "ivjax eval runs/tuned --suite classify --data k400/test.csv --videos k400 --clips 4 --crops 3",
     "ivjax eval runs/chat --suite mcqa --data MVBench/json --videos MVBench/video --out mvbench.json",
@@ -18,8 +20,9 @@ _EXAMPLES = (
 def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     about = (
-        "Test a model without training it further: retrieval, multiple choice, zero-shot recognition, a "
-        "linear probe of its features, classes from several views, questions to a dialogue model."
+        "Test a model without training it further: retrieval of clips or sounds, multiple choice, questions "
+        "about videos, zero-shot recognition, a linear probe of its features, classes from several views, "
+        "questions to a dialogue model."
     )
     parser = add_command(commands, "eval", about, "\n  ".join(_EXAMPLES))
     parser.add_argument(

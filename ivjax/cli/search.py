@@ -17,6 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         (
             'ivjax search index.npz "a red square" "a blue circle" --top 5 --png hits.png',
             "ivjax search index.npz --video clip.mp4",
+            "ivjax search index.npz --audio bark.wav",
         )
     )
     parser = add_command(commands, "search", about, example)
@@ -28,6 +29,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         default=[],
         metavar="VIDEO",
         help="a video to look for the like of; repeatable",
+    )
+    parser.add_argument(
+        "--audio",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a sound, or a video, whose sound is looked for in any index of a model that hears; repeatable",
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="hits of each query (default 5)")
     parser.add_argument("--weights", metavar="WEIGHTS|RUN", help="other weights than those of the index")
@@ -44,17 +52,21 @@ def _search(options: argparse.Namespace) -> int:
     from ivjax.embed.media_list import MediaList
     from ivjax.errors import UserError
 
-    if not options.queries and not options.video:
-        raise UserError("there is nothing to look for; give words, or a video with --video FILE")
-    index, media = read_index(options.index), MediaList(options.video)
+    if not (options.queries or options.video or options.audio):
+        raise UserError(
+            "there is nothing to look for; give words, a video with --video FILE or a sound with --audio FILE"
+        )
+    index = read_index(options.index)
+    asked = {None: MediaList(options.video), "audio": MediaList(options.audio)}
     names, found = list(options.queries), []
     if names:
         pair = open_for(index, options.weights, options.preset, options.tokenizer)
         found = search(index, pair, names, options.top)
-    if options.video:
-        searcher = open_for_videos(index, options.weights, options.preset)
-        by_video = search_by_videos(index, searcher, media, options.top)
-        names, found = [*names, *by_video], [*found, *by_video.values()]
+    for medium, media in asked.items():
+        if len(media):
+            searcher = open_for_videos(index, options.weights, options.preset, medium)
+            by_medium = search_by_videos(index, searcher, media, options.top)
+            names, found = [*names, *by_medium], [*found, *by_medium.values()]
     for query, hits in zip(names, found, strict=True):
         if options.json:
             print(json.dumps({"query": query, "hits": [hit.as_dict() for hit in hits]}))

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,11 @@ from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import PlannedVideo, Window, Windowing, plan_windows
 from ivjax.errors import UserError
 from ivjax.evals.encoding import TokenEncoder, in_batches
+from ivjax.evals.hearing import hearing_of, stacked
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.suites.suite import Feature
 from ivjax.evals.views import VideoView, read_views
+from ivjax.models.sizes import Compared
 from ivjax.progress import Progress, Say
 
 
@@ -31,6 +34,7 @@ class EmbedOptions:
         tokens: whether the last states of all tokens are kept.
         half: whether tokens are stored as float16.
         threads: how many decode (None: one per core).
+        medium: what of each window is embedded: the clip, its sound, or both together.
     """
 
     windowing: Windowing = Windowing()
@@ -39,6 +43,7 @@ class EmbedOptions:
     tokens: bool = False
     half: bool = False
     threads: int | None = None
+    medium: Compared = "video"
 
     def __post_init__(self) -> None:
         for name, count in (("batch", self.batch), ("threads", self.threads)):
@@ -46,6 +51,8 @@ class EmbedOptions:
                 raise UserError(f"{name} must be 1 or more, got {count}")
         if self.half and not self.tokens:
             raise UserError("--float16 needs --tokens; pooled embeddings are small and stay float32")
+        if self.medium != "video" and (self.tokens or self.feature == "mean"):
+            raise UserError(f"--tokens and --mean are of pictures; leave them out, or --medium {self.medium}")
 
     @property
     def dtypes(self) -> dict[IndexContent, type]:
@@ -89,7 +96,9 @@ def embed_videos(
 
     view: how each window is read, but for its medium and times.
     """
-    planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing, view)
+    hearing = hearing_of(encoder)
+    heard_alone = hearing is not None and hearing.alone
+    planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing, view, heard_alone)
     total, unit = len(media), "videos"
     if total == 1:  # of one video, the windows tell better how far the work is
         planned = list(planned)
@@ -97,7 +106,7 @@ def embed_videos(
     with IndexWriter(out, options.dtypes) as writer, Progress(total, unit, say) as progress:
         feed = _WindowFeed(planned)
         for read in in_batches(feed.read(encoder, options.threads), options.batch):
-            frames = np.stack([pictures for _, pictures in read])
+            frames = stacked([found for _, found in read])
             windows = [window for window, _ in read]
             _add(writer, _embedded(encoder, frames, options.dtypes), windows)
             # After the model has seen them: readers run ahead of it.
@@ -120,9 +129,10 @@ class _WindowFeed:
         self._numbers: dict[str, int] = {}
         self.broken: dict[str, UnscoredClip] = {}
 
-    def read(self, encoder: TokenEncoder, threads: int | None) -> Iterator[tuple[Window, np.ndarray]]:
-        """Yields each window that can be read, and its frames (T, H, W, 3) uint8."""
-        for found in read_views(self._views(), encoder.frames, encoder.image, threads):
+    def read(self, encoder: TokenEncoder, threads: int | None) -> Iterator[tuple[Window, Any]]:
+        """Yields each window that can be read, and its frames (T, H, W, 3) uint8, or what is heard of it."""
+        hearing = hearing_of(encoder)
+        for found in read_views(self._views(), encoder.frames, encoder.image, threads, hearing=hearing):
             window = self._waiting.popleft()
             if isinstance(found, ClipError):
                 place = f"{found.detail} (in the window from {window.start:g} s to {window.end:g} s)"
@@ -146,7 +156,7 @@ class _WindowFeed:
 
 
 def _embedded(
-    encoder: TokenEncoder, frames: np.ndarray, dtypes: Mapping[IndexContent, type]
+    encoder: TokenEncoder, frames: Any, dtypes: Mapping[IndexContent, type]
 ) -> dict[IndexContent, np.ndarray]:
     """What is kept of a batch of windows, by name."""
     if len(dtypes) == 2:

@@ -11,6 +11,7 @@ from ivjax.embed.media_list import MediaList
 from ivjax.embed.windows import Windowing
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder, TokenEncoder
+from ivjax.evals.hearing import hearing_of
 from ivjax.progress import Say
 from ivjax.version import __version__
 
@@ -44,7 +45,8 @@ class EmbeddingJob:
         # Imports jax, which takes a second; a wrong argument is reported before.
         from ivjax.evals.features import open_embedder
 
-        return open_embedder(self.weights, self.preset, self.options.batch, self.options.feature)
+        options = self.options
+        return open_embedder(self.weights, self.preset, options.batch, options.feature, options.medium)
 
     def open_for_texts(self) -> PairEncoder:
         """Returns the model, which must be a pair of towers."""
@@ -68,6 +70,7 @@ class EmbeddingJob:
             stride=windowing.stride or windowing.seconds,
             feature=encoder.feature,
             reading=reading,
+            medium=self.options.medium,
         )
 
 
@@ -77,13 +80,21 @@ def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
     if bool(job.videos) == bool(texts or job.texts_file):
         raise UserError("name videos, or texts with --text or --texts; one index holds one of the two")
     options = job.options
-    if not job.videos and (options.tokens or options.feature or options.windowing != Windowing()):
-        raise UserError("--tokens, --pooled, --mean, --window and --stride are for videos; leave them out")
+    of_videos = options.tokens or options.feature or options.medium != "video"
+    if not job.videos and (of_videos or options.windowing != Windowing()):
+        raise UserError(
+            "--tokens, --pooled, --mean, --medium, --window and --stride are for videos; leave them out"
+        )
     media = MediaList(job.videos)
     if not job.videos:
         pair = job.open_for_texts()
         return embed_captions(pair, texts, job.out, job.origin_of(pair), say)
-    encoder = job.open_for_videos()
+    return index_videos(job, job.open_for_videos(), media, say)
+
+
+def index_videos(job: EmbeddingJob, encoder: TokenEncoder, media: MediaList, say: Say) -> EmbeddingOutcome:
+    """Writes the index of a job's videos by an opened model, and returns what came of it."""
+    options = job.options
     if encoder.feature != "embedding" and "embeddings" in options.dtypes:
         what = f"{encoder.feature} features of {job.weights}"
         say(f"the rows are {what}; `ivjax search` finds them by video, not by words")
@@ -91,7 +102,10 @@ def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:
 
     own = own_frames_of(job.weights)
     reading = reading_of(own, encoder.frames, clips=1)
-    read = f"frames: {reading.frames}; pictures: {reading.crop}"
-    say(f"{read} (by {reading.origin})" if own else read)
-    origin = job.origin_of(encoder, read)
-    return embed_videos(encoder, media, job.out, origin, options, say, reading.views[0])
+    hearing = hearing_of(encoder)
+    seen = f"frames: {reading.frames}; pictures: {reading.crop}"
+    read = seen if hearing is None else f"of a sound: {hearing.told}"
+    if hearing is not None and not hearing.alone:
+        read = f"{seen}; {read}"
+    say(f"{read} (by {reading.origin})" if own and seen in read else read)
+    return embed_videos(encoder, media, job.out, job.origin_of(encoder, read), options, say, reading.views[0])

@@ -34,6 +34,7 @@ class IndexOrigin:
         feature: what a row is: the `embedding` of a pair of towers, which texts are compared with, or what a
             tower `pooled`, or its `mean` patch.
         reading: which frames and which part of the picture were read, in words.
+        medium: what of a video a row is of: the `video`, its `audio`, or `both`.
     """
 
     weights: str
@@ -47,6 +48,7 @@ class IndexOrigin:
     stride: float | None = None
     feature: str = "embedding"
     reading: str = ""
+    medium: str = "video"
 
 
 class IndexWriter:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.embed.index import Index
 from ivjax.embed.media_list import MediaList, found_from
 from ivjax.embed.windows import PlannedVideo, Windowing, plan_windows
 from ivjax.errors import UserError
 from ivjax.evals.encoding import ClipEncoder, PairEncoder, TokenEncoder
+from ivjax.evals.hearing import hearing_of, stacked
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.scoring.similarity import strips
 from ivjax.evals.vectors import embed_texts
@@ -47,7 +49,7 @@ class VideoSearch:
 
     Attributes:
         encoder: the model.
-        view: which frames and which part of the picture it reads.
+        view: which frames and which part of the picture it reads, if it sees.
     """
 
     encoder: TokenEncoder
@@ -71,14 +73,17 @@ def open_for(
     return open_pairs(*_weights_for(index, weights, preset), tokenizer, _QUERIES)
 
 
-def open_for_videos(index: Index, weights: str | None = None, preset: str | None = None) -> VideoSearch:
-    """Returns how queries that are videos are embedded: as the rows of an index were."""
+def open_for_videos(
+    index: Index, weights: str | None = None, preset: str | None = None, medium: str | None = None
+) -> VideoSearch:
+    """Returns how queries that are videos are embedded: as an index's rows were, or by another medium."""
     from ivjax.evals.features import open_embedder
     from ivjax.evals.own_frames import own_frames_of, reading_of
 
     path, preset = _weights_for(index, weights, preset)
     kept: Any = index.origin.feature
-    encoder = open_embedder(path, preset, _QUERIES, None if kept == "embedding" else kept)
+    own: Any = medium or index.origin.medium
+    encoder = open_embedder(path, preset, _QUERIES, None if kept == "embedding" else kept, own)
     if encoder.feature != kept:
         raise UserError(
             f"{index.path} holds {kept} features and {path} makes {encoder.feature} ones; search with the "
@@ -109,19 +114,21 @@ def search_by_videos(
     """Returns the best `top` hits of each video, whole, by its name."""
     encoder = searcher.encoder
     _check_width(index, encoder)
-    planned = list(plan_windows(media, Windowing(), searcher.view))
+    hearing = hearing_of(encoder)
+    heard_alone = hearing is not None and hearing.alone
+    planned = list(plan_windows(media, Windowing(), searcher.view, heard_alone))
     views = [view for video in planned if isinstance(video, PlannedVideo) for view in video.views]
-    results = iter(list(read_views(views, encoder.frames, encoder.image)))
+    results = iter(list(read_views(views, encoder.frames, encoder.image, hearing=hearing)))
     names, frames = [], []
     for video in planned:
         found = video if isinstance(video, UnscoredClip) else next(results)
-        if not isinstance(found, np.ndarray):
+        if isinstance(found, UnscoredClip | ClipError):
             name = video.clip if isinstance(video, UnscoredClip) else video.windows[0].video
             raise UserError(f"the video {name} cannot be looked for: {found}; name another one")
         assert isinstance(video, PlannedVideo)
         names.append(video.windows[0].video)
         frames.append(found)
-    return dict(zip(names, nearest(index, _unit(encoder.video(np.stack(frames))), top), strict=True))
+    return dict(zip(names, nearest(index, _unit(encoder.video(stacked(frames))), top), strict=True))
 
 
 def nearest(index: Index, vectors: np.ndarray, top: int) -> list[list[Hit]]:

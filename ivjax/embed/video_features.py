@@ -17,9 +17,11 @@ from ivjax.errors import UserError
 from ivjax.evals.compiled import local_mesh, placed
 from ivjax.evals.encoding import TokenEncoder, in_batches
 from ivjax.evals.features import embedder_of
+from ivjax.evals.hearing import hearing_of, stacked
 from ivjax.evals.own_frames import own_frames, reading_of
 from ivjax.evals.suites.suite import Feature
 from ivjax.evals.views import VideoView, read_views
+from ivjax.models.sizes import Compared
 from ivjax.ops.cut import Params
 
 FeatureKind = Literal["pooled", "mean", "tokens"]  # what is returned of each video
@@ -39,6 +41,7 @@ def features(
     broken: Literal["raise", "nan"] = "raise",
     mesh: Mesh | None = None,
     threads: int | None = None,
+    medium: Compared = "video",
 ) -> np.ndarray:
     """Returns the features of videos: (n, D) float32, or (n, N, C) of tokens; a row for each, in order.
 
@@ -58,16 +61,22 @@ def features(
         broken: whether a video that cannot be read is an error, or a row of NaN.
         mesh: the devices that compute (None: all of this process).
         threads: videos that are decoded at a time (None: by the cores).
+        medium: what of each video: what is seen, its `audio`, or `both`; those need a model of stage 2 that
+            hears, and have one embedding of unit length.
     """
     _check(model, kind, batch, broken)
     _check_reading(rule, frame_rate, threads)
-    encoder = _encoder(model, kind, batch, mesh or local_mesh())
+    if medium != "video" and kind not in (None, "pooled"):
+        raise UserError(f"{kind!r} is of pictures; leave out kind with medium={medium!r}")
+    encoder = _encoder(model, kind, batch, mesh or local_mesh(), medium)
     base = _base_view(model, encoder.frames, rule)
     views = (_view(base, number, video, frame_rate) for number, video in enumerate(_listed(videos)))
-    read = _Results(read_views(views, encoder.frames, encoder.image, threads), broken == "nan")
+    hearing = hearing_of(encoder)
+    seen = read_views(views, encoder.frames, encoder.image, threads, hearing=hearing)
+    read = _Results(seen, broken == "nan")
     made = []
     for rows in in_batches(iter(read), batch):
-        clips = np.stack([frames for _, frames in rows])
+        clips = stacked([found for _, found in rows])
         made.append((encoder.tokens if kind == "tokens" else encoder.video)(clips))
         if not np.isfinite(made[-1]).all():
             raise UserError(f"features of {model.path} are not finite; the weights are broken")
@@ -79,19 +88,19 @@ def features(
 
 
 class _Results:
-    """Iterates over the number and the frames of each video that can be read."""
+    """Iterates over the number and what is read of each video that can be read."""
 
-    def __init__(self, results: Iterable[np.ndarray | ClipError], skip: bool):
+    def __init__(self, results: Iterable[Any], skip: bool):
         self._results = results
         self._skip = skip
         self.count = 0
         self.whole: list[int] = []
         self.error = ""
 
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
         for number, found in enumerate(self._results):
             self.count += 1
-            if isinstance(found, np.ndarray):
+            if not isinstance(found, ClipError):
                 self.whole.append(number)
                 yield number, found
                 continue
@@ -122,15 +131,17 @@ def _check_reading(rule: Any, frame_rate: float, threads: int | None) -> None:
         raise UserError(f"threads must be 1 or more, got {threads}")
 
 
-def _encoder(model: Loaded, kind: FeatureKind | None, batch: int, mesh: Mesh) -> TokenEncoder:
+def _encoder(
+    model: Loaded, kind: FeatureKind | None, batch: int, mesh: Mesh, medium: Compared
+) -> TokenEncoder:
     made = _OPENED.setdefault(model, {})
     feature: Feature | None = None if kind == "tokens" else kind
     if mesh not in made:
         made[mesh] = placed(model.params, mesh)
     params: Params = made[mesh]
-    key = (feature, batch, mesh)
+    key = (feature, batch, mesh, medium)
     if key not in made:
-        made[key] = embedder_of(dataclasses.replace(model, params=params), feature, batch, mesh)
+        made[key] = embedder_of(dataclasses.replace(model, params=params), feature, batch, mesh, medium)
     encoder: TokenEncoder = made[key]
     return encoder
 

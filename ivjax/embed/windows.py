@@ -7,6 +7,7 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import VideoFacts, probe
 from ivjax.data_pipelines.video.footage import fetch
 from ivjax.errors import UserError
+from ivjax.evals.hearing import sound_facts
 from ivjax.evals.items import Item, UnscoredClip
 from ivjax.evals.views import VideoView
 
@@ -87,28 +88,45 @@ class PlannedVideo:
 
 
 def plan_windows(
-    media: Iterable[Item | UnscoredClip], windowing: Windowing, view: VideoView = VideoView("")
+    media: Iterable[Item | UnscoredClip],
+    windowing: Windowing,
+    view: VideoView = VideoView(""),
+    heard: bool = False,
 ) -> Iterator[PlannedVideo | UnscoredClip]:
     """Yields the windows of each video, or why it has none.
 
-    view: how each window is read, but for its medium and times.
+    Args:
+        media: the videos.
+        windowing: how they are cut.
+        view: how each window is read, but for its medium and times.
+        heard: whether they are heard alone, and so may be sounds without pictures.
     """
     for item in media:
         if isinstance(item, UnscoredClip):
             yield item
             continue
         try:
-            yield _planned(item, windowing, view)
+            yield _planned(item, windowing, view, heard)
         except ClipError as error:
             yield UnscoredClip(item.id, error.cause, error.detail)
 
 
-def _planned(item: Item, windowing: Windowing, view: VideoView) -> PlannedVideo:
+def _planned(item: Item, windowing: Windowing, view: VideoView, heard: bool) -> PlannedVideo:
     media = item.media
-    spans = windowing.spans(probe(media if isinstance(media, bytes) else fetch(media)))
+    spans = windowing.spans(_facts(media, heard))
     windows = [Window(item.id, *span, last=False) for span in spans[:-1]]
     windows.append(Window(item.id, *spans[-1], last=True))
     if len(spans) == 1:  # all of it, even where the times of an image mean nothing
         return PlannedVideo(tuple(windows), (replace(view, media=media),))
     views = (replace(view, media=media, start=start, end=end) for start, end in spans)
     return PlannedVideo(tuple(windows), tuple(views))
+
+
+def _facts(media: str | bytes, heard: bool) -> VideoFacts:
+    try:
+        # By its pictures where it has some, so that windows of clips and of their sound are the same.
+        return probe(media if isinstance(media, bytes) else fetch(media))
+    except ClipError:
+        if not heard:
+            raise
+        return sound_facts(media)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ivjax.evals.hearing import Hearing, unread_rows
 from ivjax.evals.hosts import hosts_of
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.ops.cut import Params
@@ -16,13 +17,15 @@ from ivjax.ops.layout import ACTIVATION_AXES, batch_spec
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import replicate
 
-Function = Callable[[Params, jax.Array], Any]  # (parameters, rows) -> an array, or some, with as many rows
+# (parameters, rows) -> an array, or some, with as many rows; rows are an array too, or some.
+Function = Callable[[Params, Any], Any]
 
 
 class ClipModel:
     """A ClipEncoder of a pure function.
 
     Attributes:
+        hearing: what of their sound it reads (None: nothing).
         hosts: which clips of a test this process reads.
         rows: clips of a batch that this process gives.
     """
@@ -36,14 +39,16 @@ class ClipModel:
         batch: int,
         mesh: Mesh,
         small_steps: bool = False,
+        hearing: Hearing | None = None,
     ):
         """Takes `function` of parameters and clips (B, T, H, W, 3) uint8, which gives vectors (B, D).
 
+        With `hearing` clips are their filter banks (B, frames, bins), or pictures and filter banks.
         The same function must come for the same model, so that it is compiled once in a process. `batch` is
         rounded up to what the mesh divides. With `small_steps` a batch of fewer clips is filled up to a power
         of two only: a single clip does not cost a whole batch, and some more shapes are compiled.
         """
-        self.frames, self.image = frames, image
+        self.frames, self.image, self.hearing = frames, image, hearing
         self._ways = ways = math.prod(mesh.shape[axis] for axis in ACTIVATION_AXES["batch"])
         self._batch = -(-batch // ways) * ways
         self._small_steps = small_steps
@@ -52,32 +57,40 @@ class ClipModel:
         self._function = function
         self.hosts = hosts_of(mesh, self._batch)
         self.rows = self._batch // self.hosts.count
-        with jax.set_mesh(mesh):
-            clips = jax.ShapeDtypeStruct((self._batch, frames, *image, 3), np.uint8)
-            # Only traced: a wrong model fails here, before any clip is decoded.
-            self.width: int = jax.eval_shape(function, self._params, clips).shape[-1]
+        # Only traced: a wrong model fails here, before any clip is decoded.
+        self.width: int = self.shape_of(function)[-1]
 
-    def video(self, clips: np.ndarray) -> np.ndarray:
-        """Returns (n, D) float32 for clips (n, T, H, W, 3) uint8 of this process.
+    def shape_of(self, function: Function) -> tuple[int, ...]:
+        """Returns the shape of what a function of clips makes of each of them."""
+        clips = unread_rows(self._batch, self.frames, self.image, self.hearing)
+        with jax.set_mesh(self._mesh):
+            found: tuple[int, ...] = jax.eval_shape(function, self._params, clips).shape[1:]
+        return found
+
+    def video(self, clips: Any) -> np.ndarray:
+        """Returns (n, D) float32 for clips of this process, (n, T, H, W, 3) uint8 or what is heard of them.
 
         With several processes all of them must call it, also one that has no clips left.
         """
         return self.on_own(self._function, clips)
 
-    def on_own(self, function: Function, rows: np.ndarray) -> Any:
+    def on_own(self, function: Function, rows: Any) -> Any:
         """Returns what a function makes of this process's rows: an array, or a tuple of them; float32."""
         found = []
+        split = NamedSharding(self._mesh, batch_spec())
+
+        def placed_rows(full: np.ndarray) -> jax.Array:
+            shape = (len(full) * self.hosts.count, *full.shape[1:])
+            return jax.make_array_from_process_local_data(split, full, shape)
+
         # At least once: a process without clips must still join the collectives of the others.
-        for start in range(0, max(len(rows), 1), self.rows):
-            part = rows[start : start + self.rows]
+        for start in range(0, max(_count(rows), 1), self.rows):
+            part = _part(rows, start, self.rows)
+            count = _count(part)
             # Filled up, because every other shape is compiled anew.
-            full = np.zeros((self._filled(len(part)), *rows.shape[1:]), rows.dtype)
-            full[: len(part)] = part
-            split = NamedSharding(self._mesh, batch_spec())
-            shape = (len(full) * self.hosts.count, *rows.shape[1:])
-            batch = jax.make_array_from_process_local_data(split, full, shape)
+            batch = jax.tree.map(placed_rows, _filled_up(part, self._filled(count)))
             made = self._called(function, batch, split)
-            found.append(jax.tree.map(lambda array, count=len(part): _own_rows(array)[:count], made))
+            found.append(jax.tree.map(lambda array, count=count: _own_rows(array)[:count], made))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays), *found)
 
     def _filled(self, count: int) -> int:
@@ -90,22 +103,48 @@ class ClipModel:
             filled *= 2
         return min(filled, self.rows)
 
-    def on_shared(self, function: Function, rows: np.ndarray) -> np.ndarray:
+    def on_shared(self, function: Function, rows: Any) -> np.ndarray:
         """Returns in every process what a function makes of rows that every process has, float32."""
         found = []
         split, whole = NamedSharding(self._mesh, batch_spec()), replicate(self._mesh)
-        for start in range(0, len(rows), self._batch):
-            part = rows[start : start + self._batch]
-            full = np.zeros((self._batch, *rows.shape[1:]), rows.dtype)
-            full[: len(part)] = part
+
+        def placed_rows(full: np.ndarray) -> jax.Array:
             # Every process has all rows; the way of `on_own` would take them for its share alone.
-            batch = jax.make_array_from_callback(full.shape, split, full.__getitem__)
-            found.append(np.asarray(self._called(function, batch, whole), np.float32)[: len(part)])
+            return jax.make_array_from_callback(full.shape, split, full.__getitem__)
+
+        for start in range(0, _count(rows), self._batch):
+            part = _part(rows, start, self._batch)
+            batch = jax.tree.map(placed_rows, _filled_up(part, self._batch))
+            found.append(np.asarray(self._called(function, batch, whole), np.float32)[: _count(part)])
         return np.concatenate(found)
 
-    def _called(self, function: Function, batch: jax.Array, out: NamedSharding) -> jax.Array:
+    @property
+    def batch(self) -> int:
+        """Rows of all processes that are computed at a time."""
+        return self._batch
+
+    def _called(self, function: Function, batch: Any, out: NamedSharding) -> jax.Array:
         with jax.set_mesh(self._mesh):
             return _jitted(function, out)(self._params, batch)
+
+
+def _count(rows: Any) -> int:
+    return len(jax.tree.leaves(rows)[0])
+
+
+def _part(rows: Any, start: int, count: int) -> Any:
+    return jax.tree.map(lambda array: array[start : start + count], rows)
+
+
+def _filled_up(rows: Any, count: int) -> Any:
+    """Rows, and zeros behind them, `count` in all."""
+
+    def filled(array: np.ndarray) -> np.ndarray:
+        full = np.zeros((count, *array.shape[1:]), array.dtype)
+        full[: len(array)] = array
+        return full
+
+    return jax.tree.map(filled, rows)
 
 
 def local_mesh() -> Mesh:

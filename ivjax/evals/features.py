@@ -12,11 +12,12 @@ from ivjax.convert.loading import Loaded, load, tower_inside, tower_of_stage
 from ivjax.errors import UserError
 from ivjax.evals.compiled import ClipModel, Function, local_mesh
 from ivjax.evals.encoding import TokenEncoder
-from ivjax.evals.pair_model import PairModel
+from ivjax.evals.pair_model import PairModel, check_medium
 from ivjax.evals.suites.suite import Feature, FeatureSuite
 from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.models.dual_tower import DualTower
+from ivjax.models.sizes import Compared
 from ivjax.models.tower import Encoded, VideoEncoder
 from ivjax.ops.cut import Params
 
@@ -110,18 +111,32 @@ def open_features(
 
 
 def open_embedder(
-    path: str, preset: str | None = None, batch: int = 32, feature: Feature | None = None
+    path: str,
+    preset: str | None = None,
+    batch: int = 32,
+    feature: Feature | None = None,
+    medium: Compared = "video",
 ) -> TokenEncoder:
     """Returns the model that embeds clips: everything that `open_features` opens; see `embedder_of`."""
-    return embedder_of(load(path, preset, on_host=True), feature, batch, local_mesh())
+    return embedder_of(load(path, preset, on_host=True), feature, batch, local_mesh(), medium)
 
 
-def embedder_of(loaded: Loaded, feature: Feature | None, batch: int, mesh: Mesh) -> TokenEncoder:
-    """Returns what embeds clips by the video tower of a model.
+def embedder_of(
+    loaded: Loaded, feature: Feature | None, batch: int, mesh: Mesh, medium: Compared = "video"
+) -> TokenEncoder:
+    """Returns what embeds clips by the video tower of a model, or what a `medium` of them is embedded by.
 
     The rows of a pair of towers have unit length, because texts are compared with them. Those of any other
     model are its features as they are, and so are the `mean` patches of a pair.
     """
+    if medium != "video":
+        if not isinstance(loaded.model, DualTower):
+            name = type(loaded.model).__name__
+            raise UserError(f"{loaded.path} holds a {name}, which hears nothing; give a model of stage 2")
+        if feature == "mean":
+            raise UserError("the mean of patches is one of pictures; leave it out, or take the medium video")
+        model = check_medium(loaded.path, loaded.model, medium)
+        return PairModel(model, loaded.params, None, batch, mesh, small_steps=True, medium=medium)
     found = encoder_of(loaded)
     if isinstance(found.model, DualTower) and feature != "mean":
         # Without a tokenizer: videos can be embedded where the vocabulary is not at hand.

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.drafts import store
+from ivjax.evals.hearing import hearing_of
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.vectors import Setting
 
 _MOST_CLASSES = 20  # that a table lists
-_SIDES = {"t2v": "text to video", "v2t": "video to text"}
+_SIDES = {
+    **{"t2v": "text to video", "v2t": "video to text"},
+    **{"t2a": "text to audio", "a2t": "audio to text"},
+    **{"t2av": "text to both", "av2t": "both to text"},
+}
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,11 @@ class Result:
         return "\n".join([*lines, "", *_metric_lines(self.metrics), *_class_lines(self.by_class), *groups])
 
 
-def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any]:
-    """Returns what every suite states: model, test set, sizes, date; with `words` the cleaning of texts."""
+def facts_of(setting: Setting, videos: int, words: bool = True, silent: int = 0) -> dict[str, Any]:
+    """Returns what every suite states: model, test set, sizes, date; with `words` the cleaning of texts.
+
+    `silent` clips of a model that hears have no sound.
+    """
     cleaning = {"text cleaning": "as the originals: lower case, most punctuation deleted"}
     encoder, data = setting.encoder, setting.data
     return {
@@ -68,23 +76,34 @@ def facts_of(setting: Setting, videos: int, words: bool = True) -> dict[str, Any
         "frames": encoder.frames,
         "image": list(encoder.image),
         **setting.read_by.facts(),
+        **_heard(setting.encoder, silent),
         **(cleaning if words else {}),
         "broken share allowed": setting.broken,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
+def _heard(encoder: Any, silent: int) -> dict[str, Any]:
+    """What is heard of clips; nothing of a model that only sees."""
+    hearing = hearing_of(encoder)
+    if hearing is None:
+        return {}
+    facts: dict[str, Any] = {"clips are": "heard" if hearing.alone else "seen and heard"}
+    return facts | {"of a sound": hearing.told, **({} if hearing.alone else {"clips without sound": silent})}
+
+
 def _metric_lines(metrics: Mapping[str, float]) -> list[str]:
     """One column, or one for each direction."""
-    sided = {name.split("_", 1)[1]: None for name in metrics if name.split("_")[0] in _SIDES}
-    lines = []
-    if sided:
-        lines.append(f"{'':14}" + "".join(f"{title:>16}" for title in _SIDES.values()))
-        for name in sided:
-            lines.append(f"{name:14}" + "".join(f"{metrics[f'{side}_{name}']:16.2f}" for side in _SIDES))
-    rest = (name for name in metrics if name.split("_")[0] not in _SIDES)
+    split = [name.split("_", 1) for name in metrics if name.split("_")[0] in _SIDES]
+    sides = dict.fromkeys(side for side, _ in split)
+    sided = dict.fromkeys(name for _, name in split)
     both = ", both" if sided else ""
-    return lines + [f"{name + both:14}{metrics[name]:16.2f}" for name in rest]
+    rest = {name + both: name for name in metrics if name.split("_")[0] not in _SIDES}
+    width = max(14, *(len(name) + 1 for name in (*sided, *rest)))
+    lines = [f"{'':{width}}" + "".join(f"{_SIDES[side]:>16}" for side in sides)] if sided else []
+    for name in sided:
+        lines.append(f"{name:{width}}" + "".join(f"{metrics[f'{side}_{name}']:16.2f}" for side in sides))
+    return lines + [f"{title:{width}}{metrics[name]:16.2f}" for title, name in rest.items()]
 
 
 def _class_lines(classes: Sequence[Mapping[str, Any]]) -> list[str]:

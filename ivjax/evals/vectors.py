@@ -4,13 +4,14 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.evals.encoding import ClipEncoder, PairEncoder, in_batches
+from ivjax.evals.hearing import hearing_of, is_silent, stacked, unread_rows
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.items import EvalData, Item, UnscoredClip
 from ivjax.evals.own_frames import Reading, reading_of
@@ -18,7 +19,7 @@ from ivjax.evals.views import VideoView, read_views
 from ivjax.progress import Progress, Say
 
 E = TypeVar("E", bound=ClipEncoder)
-Reader: TypeAlias = Callable[..., Generator[np.ndarray | ClipError]]  # called as `read_views` is
+Reader: TypeAlias = Callable[..., Generator[Any]]  # called as `read_views` is
 _NAMED = 10  # unscored clips that the error spells out
 
 
@@ -66,11 +67,13 @@ class EmbeddedSet:
         items: the clips, without their media.
         vectors: what was kept of their vectors, (n, ...).
         unscored: the other clips.
+        silent: how many of the clips are heard without having a sound track.
     """
 
     items: tuple[Item, ...]
     vectors: np.ndarray
     unscored: tuple[UnscoredClip, ...]
+    silent: int = 0
 
 
 class UnscoredClips:
@@ -159,6 +162,7 @@ class _ItemFeed:
         self._waiting: deque[tuple[int, Item]] = deque()
         self.unscored = unscored
         self.kept: list[tuple[int, Item]] = []
+        self.silent = 0
 
     def views(self) -> Iterator[VideoView]:
         for place, item in self._items:
@@ -187,27 +191,30 @@ class _ItemFeed:
             self.unscored.add(place, UnscoredClip(item.id, error.cause, error.detail))
 
 
-def _frames(setting: Setting, feed: _ItemFeed) -> Generator[np.ndarray]:
-    """Yields the frames of every view of every item of which all views can be read."""
+def _frames(setting: Setting, feed: _ItemFeed) -> Generator[Any]:
+    """Yields what is read of every view of every item of which all views can be read."""
     encoder, count = setting.encoder, len(feed.per_item)
+    hearing = hearing_of(encoder)
+    heard: dict[str, Any] = {} if hearing is None else {"hearing": hearing}
     with contextlib.closing(
-        setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count)
+        setting.read(feed.views(), encoder.frames, encoder.image, neighbours=count, **heard)
     ) as results:
         # The same generator `count` times: zip takes the views of one item from it, one after the other.
         for parts in zip(*[results] * count, strict=True):
             error = next((part for part in parts if isinstance(part, ClipError)), None)
             feed.settle(error)
             if error is None:
-                yield from (part for part in parts if isinstance(part, np.ndarray))
+                feed.silent += all(is_silent(part) for part in parts)
+                yield from parts
 
 
-def _vectors(setting: Setting, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _vectors(setting: Setting, frames: Iterator[Any]) -> Iterator[np.ndarray]:
     """Yields the vector of every view; all processes embed as many batches as the longest share has."""
     encoder = setting.encoder
-    nothing = np.zeros((0, encoder.frames, *encoder.image, 3), np.uint8)
+    nothing = unread_rows(0, encoder.frames, encoder.image, hearing_of(encoder))
     vectors = np.zeros((0, encoder.width), np.float32)
 
-    def batches() -> Iterator[list[np.ndarray]]:
+    def batches() -> Iterator[list[Any]]:
         for rows in in_batches(frames, setting.batch):
             yield rows
             # Here, because `in_step` tells the other processes of what fails between two batches. Raised
@@ -215,7 +222,7 @@ def _vectors(setting: Setting, frames: Iterator[np.ndarray]) -> Iterator[np.ndar
             _check_finite(vectors, "clips")
 
     for rows in setting.hosts.in_step(batches()):
-        vectors = np.asarray(encoder.video(np.stack(rows) if rows else nothing), np.float32)
+        vectors = np.asarray(encoder.video(stacked(rows) if rows else nothing), np.float32)
         yield from vectors
 
 
@@ -223,7 +230,7 @@ def _merged(setting: Setting, feed: _ItemFeed, kept: list[np.ndarray], views: in
     """Returns the vectors of all processes, in the order of the test set."""
     scored = [(place, item, row) for (place, item), row in zip(feed.kept, kept, strict=True)]
     unscored = list(zip(feed.unscored.places, feed.unscored.clips, strict=True))
-    shares = setting.hosts.gather((scored, unscored))
+    shares = setting.hosts.gather((scored, unscored, feed.silent))
     scored = sorted((each for share in shares for each in share[0]), key=lambda each: each[0])
     unscored = sorted((each for share in shares for each in share[1]), key=lambda each: each[0])
     clips = tuple(clip for _, clip in unscored)
@@ -231,7 +238,8 @@ def _merged(setting: Setting, feed: _ItemFeed, kept: list[np.ndarray], views: in
     check_share(clips, len(scored) + len(clips), setting.broken)
     nothing = np.zeros((0, views, setting.encoder.width), np.float32)
     vectors = np.stack([row for *_, row in scored]) if scored else nothing
-    return EmbeddedSet(tuple(item for _, item, _ in scored), vectors, clips)
+    silent = sum(share[2] for share in shares)
+    return EmbeddedSet(tuple(item for _, item, _ in scored), vectors, clips, silent)
 
 
 # NaN compares as false with everything, so that ranks would come out perfect or random without a word.

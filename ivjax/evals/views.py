@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import av
 import numpy as np
@@ -20,6 +20,7 @@ from ivjax.data_pipelines.video.footage import exact, fetch
 from ivjax.data_pipelines.video.frame_array import FrameArray
 from ivjax.data_pipelines.video.frame_folder import FrameFolder
 from ivjax.data_pipelines.video.upright import upright, upright_size
+from ivjax.evals.hearing import Hearing
 
 FrameReader: TypeAlias = Video | FrameFolder | FrameArray
 # A file, `archive.tar::member`, the bytes of one, a folder of images, or frames (T, H, W, 3) uint8.
@@ -63,8 +64,11 @@ def read_views(
     image: tuple[int, int],
     threads: int | None = None,
     neighbours: int = 1,
-) -> Generator[np.ndarray | ClipError]:
-    """Yields for each view in order its frames (T, H, W, 3) uint8, or why there are none.
+    hearing: Hearing | None = None,
+) -> Generator[Any]:
+    """Yields for each view in order its frames (T, H, W, 3) uint8, or the ClipError why there are none.
+
+    With `hearing` these are its frames and its filter bank (frames, bins) float32, or the bank alone.
 
     Neighbouring views of one medium share one opening of it, so that the later ones decode from the nearest
     keyframe, and those that differ in their crops alone are decoded once.
@@ -75,12 +79,13 @@ def read_views(
         image: height and width of the frames, whatever that does to the proportions.
         threads: media that are read at a time, each whole in memory (None: by the cores).
         neighbours: how many views a medium usually has.
+        hearing: what of the sound is read (None: nothing).
     """
-    lanes = [_Lane(frames, image) for _ in range(threads or min(usable_cores(), _MOST_THREADS))]
+    lanes = [_Lane(frames, image, hearing) for _ in range(threads or min(usable_cores(), _MOST_THREADS))]
     view_bytes = frames * image[0] * image[1] * 3
     # At least two, so that decoding and the model overlap even for views of hundreds of megabytes.
     ahead = max(min(4 * len(lanes) * neighbours, _AHEAD_BYTES // view_bytes), 2)
-    waiting: deque[Future[np.ndarray | ClipError]] = deque()
+    waiting: deque[Future[Any]] = deque()
     try:
         for lane, view in _dealt(views, lanes):
             waiting.append(lane.submit(view))
@@ -158,18 +163,19 @@ def _footage(view: VideoView) -> FrameReader:
 class _Lane:
     """A thread that reads its views one after the other, and keeps the medium of the last one open."""
 
-    def __init__(self, frames: int, image: tuple[int, int]):
+    def __init__(self, frames: int, image: tuple[int, int], hearing: Hearing | None):
         check_counts(frames=frames)
         self._frames = frames
         self._image = image
+        self._hearing = hearing
         # Threads and not processes: PyAV releases the interpreter lock while it decodes and scales.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="view")
         self._media: Media | None = None
         self._opened: FrameReader | ClipError = _NOT_YET
         self._decoded: tuple[tuple[int, ...], list[av.VideoFrame]] = ((), [])
 
-    def submit(self, view: VideoView) -> "Future[np.ndarray | ClipError]":
-        """Returns a future of the view's frames."""
+    def submit(self, view: VideoView) -> "Future[Any]":
+        """Returns a future of what is read of the view."""
         return self._pool.submit(self._result, view)
 
     def close(self) -> None:
@@ -178,13 +184,23 @@ class _Lane:
         self._pool.shutdown(cancel_futures=True)
         self._leave()
 
-    def _result(self, view: VideoView) -> np.ndarray | ClipError:
+    def _result(self, view: VideoView) -> Any:
         try:
-            return _upright(self._decode(self._open(view), view), view.crop, self._image)
+            return self._read(view)
         except ClipError as error:
             return error
         except Exception as error:  # whatever a damaged medium provokes must not end the run
             return ClipError("error", f"{type(error).__name__}: {error}")
+
+    def _read(self, view: VideoView) -> Any:
+        if self._hearing is None:
+            return self._seen(view)
+        media = view.media if isinstance(view.media, bytes | np.ndarray) else str(view.media)
+        heard = self._hearing.bank(media, view.start, view.end, view.parts, view.part)
+        return heard if self._hearing.alone else (self._seen(view), heard)
+
+    def _seen(self, view: VideoView) -> np.ndarray:
+        return _upright(self._decode(self._open(view), view), view.crop, self._image)
 
     def _decode(self, video: FrameReader, view: VideoView) -> list[av.VideoFrame]:
         numbers = _numbers(view, video.probe, self._frames)

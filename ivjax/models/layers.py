@@ -240,6 +240,33 @@ def checkpointed(function: Callable[..., Any], policy: Remat, looped: bool) -> C
     return jax.checkpoint(function, policy=choice[policy], prevent_cse=not looped)
 
 
+def scan_layers(
+    layer: Callable[[jax.Array, Any], jax.Array], x: jax.Array, stacked: Any, compute: Compute, first: int = 0
+) -> jax.Array:
+    """Runs `layer(x, per_layer)` along the leading axis of `stacked`: x -> the last x.
+
+    For layers that are no Flax block by themselves. `first` is the number that the first of them has in its
+    network, by which `compute.remat_blocks` says what is computed again.
+    """
+    count = len(jax.tree.leaves(stacked)[0])
+    kept = compute.remat_blocks
+    cut = count if kept is None else min(max(kept - first, 0), count)
+    # A scan has one policy for all of its layers, so two policies are two scans.
+    for begin, end, policy in ((0, cut, compute.remat), (cut, count, "none")):
+        if begin == end:
+            continue
+        own = stacked
+        if (begin, end) != (0, count):
+            own = jax.tree.map(lambda leaf, begin=begin, end=end: leaf[begin:end], stacked)
+        run = checkpointed(layer, cast(Remat, policy), compute.scan and end - begin > 1)
+
+        def body(x: jax.Array, per_layer: Any, run: Callable[..., Any] = run) -> tuple[jax.Array, None]:
+            return run(x, per_layer), None
+
+        x = jax.lax.scan(body, x, own, unroll=1 if compute.scan else end - begin)[0]
+    return x
+
+
 def run_blocks(
     block: nn.Module,
     depth: int,

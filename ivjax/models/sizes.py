@@ -1,13 +1,14 @@
 """Protocols of the sizes of models, and the checks that they share. Imports no jax: configs load sizes."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.rules import Rules
 
 Grid = tuple[int, int, int]  # patches along time, height and width
+Compared = Literal["video", "audio", "both"]  # what of a clip a text is compared with
 
 
 class ModelSize(Protocol):

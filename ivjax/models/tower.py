@@ -198,6 +198,15 @@ class TextTower:
         """Token ids (B, L) -> embeddings (B, out), not normalised."""
         return cast(jax.Array, self.module.apply({"params": params}, ids))
 
+    @property
+    def gives_words(self) -> bool:
+        """Whether it has `word_states`; then its size says by `pad` which tokens are none."""
+        return False
+
+    def word_states(self, params: Params, ids: jax.Array) -> jax.Array:
+        """Token ids (B, L) -> the last states of all tokens (B, L, C), which other models read."""
+        raise NotImplementedError(f"{type(self).__name__} gives a text as one vector alone")
+
 
 @dataclass(frozen=True)
 class AudioTower:

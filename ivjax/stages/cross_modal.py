@@ -9,9 +9,9 @@ from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.frozen_map import FrozenMap
 from ivjax.models.bert import FusionBertSize
-from ivjax.models.cross_modal.sizes import Compared, CrossModalSize
+from ivjax.models.cross_modal.sizes import CrossModalSize
 from ivjax.models.internvideo2.sizes import FeatureHeads, PooledHead
-from ivjax.models.sizes import AudioTowerSize, VideoTowerSize
+from ivjax.models.sizes import AudioTowerSize, Compared, VideoTowerSize
 from ivjax.stages.dual_encoder import Contrast
 from ivjax.stages.mask import Mask
 from ivjax.stages.teachers import ClipTeacher

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.models.costs import with_backward
-from ivjax.models.cross_modal.sizes import Compared
+from ivjax.models.sizes import Compared
 from ivjax.stages.cross_modal import CONTRASTS, MATCHES, WORDS, CrossModal
 from ivjax.stages.objective import Medium
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.rules import Rule, prefixed, stated_in
-from ivjax.models.cross_modal.sizes import Compared
 from ivjax.models.cross_modal.towers import CrossModalTowers
+from ivjax.models.sizes import Compared
 from ivjax.models.teaching import ClipFeatures, clip_features, features_at, normalised
 from ivjax.models.tower import VideoTower
 from ivjax.ops.contrastive import contrastive_loss, scale_from_temperature, scale_gradient

@@ -64,6 +64,11 @@ class Feed:
         """The media of the batches."""
         return self._loader.media
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences for a person about what is read."""
+        return self._loader.remarks
+
     def medium(self, step: int) -> str:
         """The medium that serves a step, counted from 0."""
         return self._loader.medium(step)

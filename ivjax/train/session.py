@@ -116,6 +116,8 @@ def start_session(
         # Before the weights are read: that can take minutes, and a person may want to stop a wrong run.
         for line in summary(experiment, program, feed.media, folder, step):
             say(line)
+        for line in feed.remarks:
+            say(line)
         if main:
             parameter_table(program, folder, say if verbose else lambda line: None)
         state, frozen = _parameters(experiment, folder, program, restored)

@@ -137,7 +137,7 @@ def test_a_search_finds_the_red_clip(folder, opened, capsys):
     assert lines[1].endswith("  videos/a.mp4  1.00-2.00 s") and lines[4].endswith(
         "  videos/b.mp4  0.00-1.00 s"
     )
-    assert opened[0] == ("w", "p", 16, None) and opened[1][:3] == ("w", "p", None)
+    assert opened[0] == ("w", "p", 16, None, "video") and opened[1][:3] == ("w", "p", None)
     origin = read_index(folder / "i.npz").origin
     assert (origin.version, origin.folder, origin.window, origin.stride) == (__version__, str(folder), 1, 1)
 
@@ -154,11 +154,13 @@ def test_a_search_by_video_finds_what_looks_like_it_in_any_index(folder, opened,
         2.0,
     )
     assert 0.99 < blue["hits"][0]["score"] <= 1.0001
-    assert opened[-1] == ("w", None, 8, None)
+    assert opened[-1] == ("w", None, 8, None, "video")
     (folder / "noise.mp4").write_bytes(b"noise" * 50)
     with pytest.raises(UserError, match="the video noise.mp4 cannot be looked for: .*; name another one"):
         command("search", "i.npz", "--video", "noise.mp4")
-    with pytest.raises(UserError, match="nothing to look for; give words, or a video with --video FILE"):
+    with pytest.raises(
+        UserError, match="nothing to look for; give words, a video with --video FILE or a sound with --audio"
+    ):
         command("search", "i.npz")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.evals.scoring.choosing import option_scores
+from ivjax.evals.scoring.options import option_cosines
 from ivjax.evals.scoring.rank_metrics import (
     average_precisions,
     choice_accuracy,
@@ -111,7 +111,7 @@ def test_retrieval_metrics_aggregate_clips_and_prompts_as_the_original_does(
 def test_retrieval_metrics_multiple_choice_is_the_originals(golden):
     videos, options = unit(golden["inputs/mc_video"]), unit(golden["inputs/mc_text"])
     scores = [
-        option_scores(v, some, temperature(golden, "mc_scores"))
+        softmax(option_cosines(v, some) / temperature(golden, "mc_scores"))
         for v, some in zip(videos, options, strict=True)
     ]
     close(np.stack(scores), golden["outputs/mc_scores"], rtol=0, atol=1e-6)

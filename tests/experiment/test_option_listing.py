@@ -26,7 +26,9 @@ def test_every_option_of_every_shipped_config_is_listed_with_its_meaning(config)
 
 
 def _is_entry(path, experiment):
-    parent, _, _ = path.rpartition(".")
+    parent, _, last = path.rpartition(".")
+    if last.isdecimal():  # also below a value that is none, whose default has entries
+        return True
     value = experiment
     for name in parent.split(".") if parent else ():
         value = _at(value, name)

@@ -126,7 +126,8 @@ def test_stage2_audiovisual_tiny_whole_clips_are_the_originals():
 
     @jax.jit
     def features(params):
-        return model.seen(params, video), model.video(params, video), model.head("video", params, pooled)
+        clips = model.features(params, "video", video, None)
+        return clips.tokens, clips.embedding, model.head("video", params, pooled)
 
     seen, found, wanted = features(params)
     close(seen, golden["outputs/test/vision_embeds"], rtol=2e-4)

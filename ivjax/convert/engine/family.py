@@ -239,7 +239,7 @@ class Family:
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:
         """Returns the sizes that `dataclasses.asdict` made `stored` of."""
-        return _rebuilt(self.kind, next(iter(self.presets.values())), stored)
+        return _rebuilt(self.kind, tuple(self.presets.values()), stored)
 
 
 def _has_layer(name: str, names: Collection[str]) -> bool:
@@ -260,15 +260,16 @@ def _shapes(init: Callable[[Any], Params], sizes: Any) -> tuple[tuple[str, Shape
     return tuple((path, tuple(leaf.shape)) for path, leaf in paths_of(tree))
 
 
-def _rebuilt(kind: Any, example: Any, stored: Any) -> Any:
+def _rebuilt(kind: Any, examples: Sequence[Any], stored: Any) -> Any:
     """Returns a value of type `kind` from its plain form in JSON.
 
-    Where a preset has an `example` of the value, its type counts: the declared one may be a protocol.
+    The type of the first of the presets' `examples` counts: the declared one may be a protocol, and the first
+    presets may leave a part out.
     """
     if stored is None:
         return None
-    if dataclasses.is_dataclass(example):
-        kind = type(example)
+    examples = [example for example in examples if dataclasses.is_dataclass(example)]
+    kind = type(examples[0]) if examples else kind
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
     if dataclasses.is_dataclass(kind):
@@ -276,7 +277,7 @@ def _rebuilt(kind: Any, example: Any, stored: Any) -> Any:
         make: Any = kind
         return make(
             **{
-                name: _rebuilt(kinds[name], getattr(example, name, None), value)
+                name: _rebuilt(kinds[name], [getattr(one, name, None) for one in examples], value)
                 for name, value in stored.items()
             }
         )

@@ -15,8 +15,8 @@ from ivjax.convert.families.layerwise import stage2_layers
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
 from ivjax.models.bert import FusionBertSize
 from ivjax.models.cross_modal import CrossModalSize
-from ivjax.models.cross_modal.sizes import Compared
 from ivjax.models.internvideo2 import AlignedSize, FeatureHeads, PooledHead
+from ivjax.models.sizes import Compared
 
 _UNCASED = 30522  # words of the vocabulary that the tokenizer here reads
 

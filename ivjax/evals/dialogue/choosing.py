@@ -5,20 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from ivjax.data_pipelines.sources.benchmarks.listed_question import SEVERAL
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.asking import Answered, Asking, ask, seer_of
 from ivjax.evals.dialogue.facts import facts_of_dialogue
 from ivjax.evals.dialogue.kept_answers import KeptAnswer
 from ivjax.evals.dialogue.letters import is_right, letter_of, plain_words, strict_choice
 from ivjax.evals.dialogue.prompts import PROTOCOLS, ChoiceProtocol, Wording, choice_protocol
-from ivjax.evals.dialogue.questions import EvalQuestion, open_questions
+from ivjax.evals.dialogue.questions import EvalQuestion, check_kinds, open_questions
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.result import Result
 from ivjax.evals.suites.dialogue import AnswerBy, VideoQuestions
 from ivjax.evals.vectors import Setting
-
-_KIND = "question"  # the attribute with the kind of a question
 
 
 def score(setting: Setting[Any], suite: VideoQuestions) -> Result:
@@ -32,11 +29,12 @@ def score(setting: Setting[Any], suite: VideoQuestions) -> Result:
             return Wording("", question.text), ()
         return compared(question, protocol, by)
 
-    def wanted(question: EvalQuestion) -> bool:
-        return not suite.only or not set(suite.only).isdisjoint(_values(question, _KIND))
-
-    _check_kinds(suite, [each for each in questions if isinstance(each, EvalQuestion)])
-    asked = [each for each in enumerate(questions) if isinstance(each[1], UnscoredClip) or wanted(each[1])]
+    check_kinds(suite.only, questions)
+    asked = [
+        each
+        for each in enumerate(questions)
+        if isinstance(each[1], UnscoredClip) or each[1].is_of(suite.only)
+    ]
     asking = Asking(asked, word, seer_of(suite, questions), by, {"protocol": name})
     answered = ask(setting, suite, asking)
     if not answered.questions:
@@ -138,25 +136,12 @@ def _groups(
     """Returns the accuracy of each value of an attribute; a question with several values counts in each."""
     members: dict[str, list[tuple[EvalQuestion, KeptAnswer]]] = {}
     for pair in pairs:
-        for value in _values(pair[0], name):
+        for value in pair[0].values(name):
             members.setdefault(value, []).append(pair)
     return [
         {"by": name, "name": value, "questions": len(some), **_accuracy(some, suite, protocol)}
         for value, some in sorted(members.items())
     ]
-
-
-def _values(question: EvalQuestion, name: str) -> list[str]:
-    found = question.attributes.get(name, "")
-    return found.split(SEVERAL) if found else []
-
-
-def _check_kinds(suite: VideoQuestions, questions: Sequence[EvalQuestion]) -> None:
-    there = {value for question in questions for value in _values(question, _KIND)}
-    for kind in suite.only:
-        if kind not in there:
-            known = f"they are {', '.join(sorted(there))}" if there else "the questions have no kinds"
-            raise UserError(f"no question is of the kind {kind!r}; {known}")
 
 
 def _extraction(suite: VideoQuestions, protocol: ChoiceProtocol, by: str) -> str:

@@ -1,9 +1,10 @@
 """The questions of a test set, one after the other: of a corpus of conversations, or of annotation files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND, SEVERAL
 from ivjax.data_pipelines.sources.choices import parted
 from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.recognise import recognise
@@ -61,6 +62,15 @@ class EvalQuestion:
     # Its number and not its words alone: two options may be equal.
     right: int = -1
 
+    def values(self, name: str) -> list[str]:
+        """Returns the values of an attribute; none if the question does not have it."""
+        found = self.attributes.get(name, "")
+        return found.split(SEVERAL) if found else []
+
+    def is_of(self, kinds: Collection[str]) -> bool:
+        """Whether it is of one of the kinds; without kinds every question is."""
+        return not kinds or not set(kinds).isdisjoint(self.values(KIND))
+
 
 class EvalQuestions:
     """The questions of a test set, in memory; their media are opened when they are asked for.
@@ -109,6 +119,16 @@ class EvalQuestions:
 def open_questions(data: EvalData) -> EvalQuestions:
     """Returns the questions of a test set, of which there must be some."""
     return EvalQuestions(data)
+
+
+def check_kinds(kinds: Iterable[str], questions: Iterable["EvalQuestion | UnscoredClip"]) -> None:
+    """Raises UserError for a kind that no question is of."""
+    listed = (question for question in questions if isinstance(question, EvalQuestion))
+    there = {value for question in listed for value in question.values(KIND)}
+    for kind in kinds:
+        if kind not in there:
+            known = f"they are {', '.join(sorted(there))}" if there else "the questions have no kinds"
+            raise UserError(f"no question is of the kind {kind!r}; {known}")
 
 
 def check_questions(path: str) -> None:

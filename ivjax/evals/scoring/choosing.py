@@ -8,62 +8,40 @@ from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import ANSWERS, Item, UnscoredClip, open_items
+from ivjax.evals.judging import embed_for
 from ivjax.evals.result import Result, facts_of
+from ivjax.evals.scoring.options import option_scores
 from ivjax.evals.scoring.rank_metrics import average_precisions, choice_accuracy
-from ivjax.evals.scoring.similarity import similarity, softmax, unit_mean
+from ivjax.evals.scoring.similarity import softmax
 from ivjax.evals.suites.choice import MultipleChoice
 from ivjax.evals.suites.protocols import protocol_named
-from ivjax.evals.suites.suite import Aggregate
-from ivjax.evals.vectors import Setting, embed, embed_texts
+from ivjax.evals.vectors import Setting
 
 
 def score(setting: Setting[PairEncoder], suite: MultipleChoice = MultipleChoice()) -> Result:
     """Returns accuracy in percent, or mAP in percent if the right options are given as a list."""
     protocol = protocol_named(suite.protocol, "choice")
     items = open_items(setting.data)
-    embedded = embed(setting, _checked(items), len(items))
+    embedded, tokens = embed_for(setting, suite, _checked(items), len(items))
     if not embedded.items:
         raise UserError(f"{setting.data.path} has no question to be answered")
     several = any(ANSWERS in item.attributes for item in embedded.items)
-    scores = _probabilities(setting, embedded.items, embedded.vectors, suite)
-    facts = facts_of(setting, len(embedded.items)) | {
+    asked = [(n, [clean_caption(text) for text in item.captions]) for n, item in enumerate(embedded.items)]
+    found = option_scores(setting.encoder, suite, embedded.vectors, tokens, asked)
+    # The logit of a match is compared as it is, as in the originals.
+    scale = 1.0 if suite.judges else suite.temperature
+    scores = [softmax(row / scale) for row in found]
+    score_told = "the logit of a match" if suite.judges else f"cosine / {suite.temperature:g}"
+    facts = facts_of(setting, len(embedded.items), silent=embedded.silent) | {
         "protocol": f"{suite.protocol}: {protocol.about}",
         "the originals use": {"frames": protocol.frames, "text length": protocol.text_length},
         "options a video": _counts(embedded.items),
-        "score": f"softmax over the options of cosine / {suite.temperature:g}",
+        "score": f"softmax over the options of {score_told}",
         "aggregation of clips": suite.aggregate,
         "right options": "several: mean average precision over options" if several else "one: accuracy",
     }
     metrics = _several(embedded.items, scores) if several else _one(embedded.items, scores)
     return Result(suite.name, facts, metrics, embedded.unscored)
-
-
-def option_scores(
-    video: np.ndarray, options: np.ndarray, temperature: float, aggregate: Aggregate = "embedding"
-) -> np.ndarray:
-    """Returns the probabilities (options,) of options (options, D) for one video ([clips,] D)."""
-    clips = video.reshape(1, -1, video.shape[-1])
-    if aggregate == "embedding":
-        return softmax(similarity(unit_mean(clips), options)[0] / temperature)
-    return softmax(similarity(clips, options, aggregate)[0] / temperature)
-
-
-def _probabilities(
-    setting: Setting, items: Sequence[Item], vectors: np.ndarray, suite: MultipleChoice
-) -> list[np.ndarray]:
-    # All videos may share hundreds of options: each is encoded once, and gathered for one video at a time.
-    cleaned = {text: clean_caption(text) for item in items for text in item.captions}
-    encoded = embed_texts(setting.encoder, list(cleaned.values()))
-    places = {text: place for place, text in enumerate(cleaned)}
-    return [
-        option_scores(
-            video,
-            encoded[[places[text] for text in item.captions]],
-            suite.temperature,
-            suite.aggregate,
-        )
-        for video, item in zip(vectors, items, strict=True)
-    ]
 
 
 def _checked(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | UnscoredClip]:

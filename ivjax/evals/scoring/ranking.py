@@ -1,6 +1,7 @@
 """Scores retrieval: text to video and video to text."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +12,15 @@ from ivjax.data_pipelines.tokenizers.caption_text import clean_caption, join_par
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import EvalData, Item, UnscoredClip, open_items
+from ivjax.evals.judging import PairJudge, embed_for
 from ivjax.evals.result import Result, facts_of
-from ivjax.evals.scoring.rank_metrics import find_ranks, retrieval_metrics
+from ivjax.evals.scoring.rank_metrics import Ranks, find_ranks, retrieval_metrics
+from ivjax.evals.scoring.reranking import Judge, best_candidates, judge_both_ways, reranked
 from ivjax.evals.scoring.similarity import strips
 from ivjax.evals.suites.protocols import ScoringProtocol, protocol_named
-from ivjax.evals.suites.retrieval import Retrieval
-from ivjax.evals.vectors import Setting, embed, embed_texts
+from ivjax.evals.suites.retrieval import LETTERS, Retrieval, TiePlaces
+from ivjax.evals.vectors import Setting, embed_texts
+from ivjax.models.sizes import Compared
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,18 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     # A record of a corpus is one video with all its captions already.
     items = listed if stored else list(merge_media(listed))
     captioned = _Captioned(items, protocol.paragraph)
-    embedded = embed(setting, captioned, len(items))
+    encoder: Any = setting.encoder
+    embedded, tokens = embed_for(setting, suite, captioned, len(items))
     if not embedded.items:
         raise UserError(f"no clip of {setting.data.path} has a caption; retrieval needs captions")
     pairs = pair_captions([item.captions for item in embedded.items], protocol.same_text)
-    texts = embed_texts(setting.encoder, pairs.texts)
+    texts = embed_texts(encoder, pairs.texts)
     metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
-    facts = facts_of(setting, len(embedded.items)) | {
+    if tokens is not None:
+        judge = PairJudge(encoder, pairs.texts, tokens)
+        metrics |= reranked_metrics(texts, embedded.vectors, pairs, suite, judge)
+    metrics = named_sides(metrics, suite.medium)
+    facts = facts_of(setting, len(embedded.items), silent=embedded.silent) | {
         "captions": len(pairs.texts),
         "clips without captions": captioned.without,
         **_stated(suite, protocol, stored),
@@ -65,11 +74,7 @@ def ranking_metrics(
     """
     t2v = find_ranks(strips(texts, videos, suite.scoring), pairs.videos_of)
     v2t = find_ranks(strips(videos, texts, suite.scoring), pairs.texts_of)
-    if suite.ties == "originals":
-        # InternVideo1 counts strictly greater scores one way and takes the middle of a sort the other way.
-        metrics = retrieval_metrics(t2v.places("first"), v2t.places("middle"))
-    else:
-        metrics = retrieval_metrics(t2v.places(), v2t.places())
+    metrics = _of_both_sides(t2v, v2t, suite.ties)
     shares = {
         "t2v_r1_chance": np.array([len(right) / len(videos) for right in pairs.videos_of]),
         "v2t_r1_chance": np.array([len(right) / len(texts) for right in pairs.texts_of]),
@@ -77,6 +82,41 @@ def ranking_metrics(
         "v2t_tied": v2t.wrong > 0,
     }
     return metrics | {name: round(100 * float(np.mean(share)), 2) for name, share in shares.items()}
+
+
+def reranked_metrics(
+    texts: np.ndarray, videos: np.ndarray, pairs: Pairs, suite: Retrieval, judge: Judge
+) -> dict[str, float]:
+    """Returns metrics of the order in which a judge has put the best `suite.rerank` candidates of each query.
+
+    Vectors are those of `ranking_metrics`; the judge is asked about numbers of texts and of videos.
+    """
+
+    def scores(queries: np.ndarray, candidates: np.ndarray) -> Iterator[np.ndarray]:
+        return strips(queries, candidates, suite.scoring)
+
+    best_videos = best_candidates(scores(texts, videos), suite.rerank)
+    best_texts = best_candidates(scores(videos, texts), suite.rerank)
+    of_texts, of_videos = judge_both_ways(best_videos, best_texts, judge)
+    t2v = find_ranks(reranked(scores(texts, videos), best_videos, of_texts), pairs.videos_of)
+    v2t = find_ranks(reranked(scores(videos, texts), best_texts, of_videos), pairs.texts_of)
+    found = _of_both_sides(t2v, v2t, suite.ties)
+    return {re.sub("^(t2v_|v2t_)?", r"\1rerank_", name): value for name, value in found.items()}
+
+
+def named_sides(metrics: Mapping[str, float], medium: Compared) -> dict[str, float]:
+    """Returns metrics whose sides are named after the medium: `t2a_r1` of text to audio, not `t2v_r1`."""
+    letters = LETTERS[medium]
+    sides = {"t2v": f"t2{letters}", "v2t": f"{letters}2t"}
+    split = ((name.partition("_"), value) for name, value in metrics.items())
+    return {sides.get(side, side) + bar + rest: value for (side, bar, rest), value in split}
+
+
+def _of_both_sides(t2v: Ranks, v2t: Ranks, ties: TiePlaces) -> dict[str, float]:
+    if ties == "originals":
+        # InternVideo1 counts strictly greater scores one way and takes the middle of a sort the other way.
+        return retrieval_metrics(t2v.places("first"), v2t.places("middle"))
+    return retrieval_metrics(t2v.places(), v2t.places())
 
 
 def pair_captions(captions: Sequence[Sequence[str]], same_text: bool) -> Pairs:
@@ -142,6 +182,7 @@ def _stated(suite: Retrieval, protocol: ScoringProtocol, stored: bool) -> dict[s
         right += "; rows of one file are one video"
     spans = "the first 30 s" if protocol.trimmed and not stored else "whole"
     dsl = f"softmax of {scoring.dsl_scale:g} * score over all queries of the test" if scoring.dsl else False
+    order = f"the {suite.rerank} best of each query, by the logit of a match"
     return {
         "protocol": f"{suite.protocol}: {protocol.about}",
         "the originals use": {"frames": protocol.frames, "text length": protocol.text_length},
@@ -151,4 +192,5 @@ def _stated(suite: Retrieval, protocol: ScoringProtocol, stored: bool) -> dict[s
         "aggregation of clips": scoring.aggregate,
         "dual softmax": dsl,
         "ties": suite.ties,
+        "reranked": order if suite.rerank else False,
     }

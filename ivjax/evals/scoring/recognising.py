@@ -49,7 +49,7 @@ def score(setting: Setting[PairEncoder], suite: ZeroShot) -> Result:
     right = [right_of(item, suite.attribute, classes) for item in embedded.items]
     vectors = class_vectors(setting.encoder, classes, templates_of(suite))
     places = find_ranks(strips(embedded.vectors, vectors, suite.scoring), right).places()
-    facts = facts_of(setting, len(embedded.items)) | {
+    facts = facts_of(setting, len(embedded.items), silent=embedded.silent) | {
         "clips without a label": labelled.without,
         **_stated(suite, classes, right),
     }

@@ -1,55 +1,45 @@
 """Reranks the best candidates of each query by a model that reads a text beside a clip."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ivjax.models.cross_modal.towers import CrossModalTowers
-from ivjax.ops.cut import Params
+# Of candidates that are not among the best: far below all logits, as in the originals.
+UNJUDGED = -100.0
 
-UNJUDGED = -100.0  # of candidates that are not among the best; far below all logits, as in the originals
-
-# Numbers of texts (n,) and of clips (n,) -> how well each text belongs to its clip (n,).
+# Numbers of texts (p,) and of clips (p,) -> how well each text belongs to its clip (p,).
 Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def reranked(scores: np.ndarray, most: int, judge: Judge, queries: str = "texts") -> np.ndarray:
-    """Returns judged scores (n, m) of the `most` best candidates of each query, `UNJUDGED` for the others.
+def best_candidates(strips: Iterable[np.ndarray], most: int) -> np.ndarray:
+    """Returns numbers (n, k) of the best `most` candidates of each query in strips of scores, best first."""
+    # Stable: of equal scores the earlier candidate comes first, on every machine.
+    return np.concatenate([np.argsort(-strip, axis=1, kind="stable")[:, :most] for strip in strips])
 
-    scores (n, m) are those of the towers; `queries` says whether rows are `texts` or `clips`.
+
+def judge_both_ways(
+    best_clips: np.ndarray, best_texts: np.ndarray, judge: Judge
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns judged scores of the best clips of each text (n, k) and the best texts of each clip (m, l)."""
+    texts, clips = len(best_clips), len(best_texts)
+    of_texts = np.arange(texts)[:, None] * clips + best_clips
+    of_clips = best_texts * clips + np.arange(clips)[:, None]
+    # Pairs that are among the best both ways are judged once.
+    pairs, places = np.unique(np.concatenate([of_texts.ravel(), of_clips.ravel()]), return_inverse=True)
+    scores = judge(pairs // clips, pairs % clips)[places]
+    return scores[: of_texts.size].reshape(of_texts.shape), scores[of_texts.size :].reshape(of_clips.shape)
+
+
+def reranked(strips: Iterable[np.ndarray], best: np.ndarray, judged: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields strips of scores (b, candidates) float64 in which the best candidates have judged scores.
+
+    The others come behind them, in the order that they have without a judge.
     """
-    most = min(most, scores.shape[1])
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :most]
-    rows = np.repeat(np.arange(len(scores)), most)
-    pair = (rows, best.reshape(-1)) if queries == "texts" else (best.reshape(-1), rows)
-    found = np.full(scores.shape, UNJUDGED, np.float32)
-    found[rows, best.reshape(-1)] = judge(*pair)
-    return found
-
-
-def judge_of(
-    model: CrossModalTowers, params: Params, ids: np.ndarray, seen: jax.Array, batch: int = 64
-) -> Judge:
-    """Returns the judge of texts ids (n, L) and of clips, of which `seen` (m, N, C) are the tokens.
-
-    Tokens are those of `model.seen`. A score is the logit of a match, as in the originals.
-    """
-    text: Any = model.text
-    states = jax.jit(text.read)(params["text"], jnp.asarray(ids, jnp.int32))
-
-    @jax.jit
-    def score(params: Params, states: jax.Array, ids: jax.Array, seen: jax.Array) -> jax.Array:
-        return model.judge(params, states, ids, seen)[:, 1]
-
-    def judge(texts: np.ndarray, clips: np.ndarray) -> np.ndarray:
-        found = []
-        for first in range(0, len(texts), batch):
-            # The last batch is filled up, so that one program serves all.
-            t, c = (np.resize(x[first : first + batch], batch) for x in (texts, clips))
-            found.append(np.asarray(score(params, states[t], jnp.asarray(ids[t], jnp.int32), seen[c])))
-        return np.concatenate(found)[: len(texts)]
-
-    return judge
+    start = 0
+    for strip in strips:
+        rows = slice(start, start + len(strip))
+        # In float64: beside -100 float32 would make close scores equal.
+        found = UNJUDGED + strip.astype(np.float64)
+        np.put_along_axis(found, best[rows], judged[rows].astype(np.float64), axis=1)
+        yield found
+        start += len(strip)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from ivjax.evals.suites.answers import VideoAnswers
 from ivjax.evals.suites.choice import MultipleChoice
 from ivjax.evals.suites.classify import ViewClassification
 from ivjax.evals.suites.dialogue import NeedleSearch, VideoMoments, VideoQuestions
@@ -18,6 +19,7 @@ __all__ = [
     "Retrieval",
     "EvalSuite",
     "NeedleSearch",
+    "VideoAnswers",
     "VideoMoments",
     "VideoQuestions",
     "ZeroShot",
@@ -28,6 +30,7 @@ SUITES: Mapping[str, type[EvalSuite]] = {
     for suite in (
         Retrieval,
         MultipleChoice,
+        VideoAnswers,
         ZeroShot,
         LinearProbe,
         ViewClassification,

@@ -1,33 +1,42 @@
 """Options of retrieval."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option
 from ivjax.evals.suites.protocols import RANKING_NAMES, protocol_named
 from ivjax.evals.suites.suite import RankingSuite
+from ivjax.models.sizes import Compared
 
-_OF_A_SIDE = (
-    *("r1", "r5", "r10", "r50", "r_geometric", "r_mean", "medr", "meanr"),
-    *("r1_chance", "tied"),
-)
+_OF_RANKS = ("r1", "r5", "r10", "r50", "r_geometric", "r_mean", "medr", "meanr")
+_OF_A_SIDE = (*_OF_RANKS, "r1_chance", "tied")
+LETTERS: Mapping[Compared, str] = {"video": "v", "audio": "a", "both": "av"}  # of the sides of metrics
+_SIDES = tuple(side for letters in LETTERS.values() for side in (f"t2{letters}", f"{letters}2t"))
 TiePlaces = Literal["expected", "originals"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retrieval(RankingSuite):
-    """All captions of a test set against all its videos, both ways.
+    """All captions of a test set against all its videos, or their sound, both ways.
 
     Attributes:
         protocol: the public test set whose rules hold; `none` for a set of one's own.
         ties: of candidates that score the same, `expected` takes their mean order, `originals` puts the right
             one first from text to video, where a model that gives all videos one vector finds everything.
+        rerank: the best candidates of each query that are ordered anew by a model that reads texts beside
+            clips; the originals take 128 (0: none). Metrics of that order have `rerank` in their names.
     """
 
     name = "retrieval"
-    about = "text to video and video to text: recalls and ranks"
+    about = "text to video (or sound) and back: recalls and ranks, also reranked by the fusion layers"
     IMPLEMENTATION = "ivjax.evals.scoring.ranking"
-    METRICS = ("r_mean", *(f"{side}_{name}" for side in ("t2v", "v2t") for name in _OF_A_SIDE))
+    METRICS = (
+        *("r_mean", "rerank_r_mean"),
+        *(f"{side}_{name}" for side in _SIDES for name in _OF_A_SIDE),
+        *(f"{side}_rerank_{name}" for side in _SIDES for name in _OF_RANKS),
+    )
 
     protocol: str = option("none", f"rules of a public test set: {', '.join(RANKING_NAMES)}", metavar="NAME")
     ties: TiePlaces = option(
@@ -35,6 +44,20 @@ class Retrieval(RankingSuite):
         "place of the right answer among equal ones: their mean place, or the first from text to video",
     )
 
+    rerank: int = option(
+        0,
+        "best candidates of each query that stage 2's fusion layers order anew; the originals take 128",
+        metavar="K",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         protocol_named(self.protocol, "ranking")
+        if self.rerank < 0:
+            raise UserError(f"rerank must be 0 or more, got {self.rerank}")
+        self.check_one_clip("rerank")
+
+    @property
+    def judges(self) -> bool:
+        """See PairSuite."""
+        return self.rerank > 0

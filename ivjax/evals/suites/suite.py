@@ -10,6 +10,7 @@ from ivjax.errors import UserError
 from ivjax.evals.suites.fields import option, options_of
 from ivjax.experiment import late
 from ivjax.experiment.computing import Dtype
+from ivjax.models.sizes import Compared
 from ivjax.progress import Say
 
 Aggregate = Literal["embedding", "mean", "max", "logsumexp"]  # what several clips of a video become
@@ -23,6 +24,7 @@ NAMING = (
     *("top1", "top5", "mean", "chance", "times_chance", "most_frequent"),
     *("single_top1", "single_chance"),
 )
+Comparing = Literal["cosine", "match"]  # by which score texts are compared beside a clip
 Preprocessing = Literal["own", "suite"]  # whose frame rule and crop clips are read by
 Feature = Literal["pooled", "mean"]  # which vector of a clip is read
 
@@ -180,6 +182,7 @@ class PairSuite(ClipSuite):
     """A suite that compares clips with texts.
 
     Attributes:
+        medium: what of a clip is compared: the clip, its sound, or both together.
         aggregate: what several clips of a video become: one embedding (their unit mean), or the mean, max or
             logsumexp of their cosines.
     """
@@ -187,9 +190,22 @@ class PairSuite(ClipSuite):
     READER = PAIRS
     has_tokenizer = True
 
+    medium: Compared = option(
+        "video", "what of a clip texts are compared with; sound needs a model of stage 2 that hears"
+    )
     aggregate: Aggregate = option(
         "embedding", "what several clips become: their mean embedding, or this of their cosines"
     )
+
+    @property
+    def judges(self) -> bool:
+        """Whether it needs a model that reads texts beside clips."""
+        return False
+
+    def check_one_clip(self, told: str) -> None:
+        """Raises UserError if several clips of a video would have to be judged; `told` is the option."""
+        if self.judges and self.clips > 1:
+            raise UserError(f"{told} judges one clip of each video, and clips={self.clips}; set clips to 1")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from ivjax.models.layers import (
     KERNEL_STD,
     Mlp,
     QueryKeyValue,
-    checkpointed,
     dense,
     enter_block,
     gelu,
     layer_norm,
+    scan_layers,
 )
 from ivjax.models.tower import AudioTower
 from ivjax.ops.contrastive import scale_gradient
@@ -134,13 +134,11 @@ class Beats(nn.Module):
         bias = table[classes].transpose(2, 0, 1)
         block = SoundBlock(size, dtype, parent=None)
         stack = self.param("blocks", _stack, SoundBlock(size, parent=None), x, bias)
-        run = checkpointed(
-            lambda p, x: cast(jax.Array, block.apply({"params": p}, x, bias)),
-            self.compute.remat,
-            self.compute.scan and size.depth > 1,
-        )
-        unroll = 1 if self.compute.scan else size.depth
-        return jax.lax.scan(lambda x, p: (run(p, x), None), x, stack, unroll=unroll)[0]
+
+        def layer(x: jax.Array, params: Any) -> jax.Array:
+            return cast(jax.Array, block.apply({"params": params}, x, bias))
+
+        return scan_layers(layer, x, stack, self.compute)
 
 
 def _patches(key: jax.Array, shape: tuple[int, ...]) -> dict[str, jax.Array]:

@@ -10,7 +10,7 @@ from ivjax.experiment.computing import Compute
 from ivjax.models.bert.fusion_sizes import FusionBertSize
 from ivjax.models.bert.tower import BertBlock
 from ivjax.models.cross_attention import EPSILON, CrossAttention
-from ivjax.models.layers import KERNEL_STD, checkpointed, dense, gelu, layer_norm
+from ivjax.models.layers import KERNEL_STD, dense, gelu, layer_norm, scan_layers
 from ivjax.models.tower import TextTower
 from ivjax.ops.cut import Params
 from ivjax.ops.randomness import Dropout
@@ -71,14 +71,21 @@ class FusionBert(nn.Module):
     def fuse(
         self, states: jax.Array, ids: jax.Array, seen: jax.Array, drop: Dropout | None = None
     ) -> jax.Array:
-        """states (B, L, C) of texts ids (B, L), seen (B, n, D) -> states (B, L, C) of the last layer."""
+        """states (B, L, C) of texts ids (B, L), seen (G, n, D) -> states (B, L, C) of the last layer.
+
+        B / G texts that follow each other look at one row of `seen`.
+        """
+        states = states.astype(self.compute.dtype)
         segments, seen = _segments(ids, self.size.pad), seen.astype(states.dtype)
+        # Words look at media one by one, so those of several texts may stand in one row: keys and values of
+        # a clip are made once for all of its texts, and cost more than the texts themselves.
+        rows = (len(seen), -1, states.shape[-1])
 
         def layer(params: Params, across: Params, x: jax.Array, number: jax.Array) -> jax.Array:
             own, here = {"params": params}, None if drop is None else drop.at(number)
             x = cast(jax.Array, self.block.apply(own, x, segments, here, method="attend"))
-            x = cast(jax.Array, self.across.apply({"params": across}, x, seen, here))
-            return cast(jax.Array, self.block.apply(own, x, here, method="feed"))
+            found = cast(jax.Array, self.across.apply({"params": across}, x.reshape(rows), seen, here))
+            return cast(jax.Array, self.block.apply(own, found.reshape(x.shape), here, method="feed"))
 
         first = self.size.text_blocks
         return self._run(layer, states, (self._blocks(first, self.size.depth), self.cross), first)
@@ -104,15 +111,13 @@ class FusionBert(nn.Module):
 
     def _run(self, layer: Any, x: jax.Array, stacks: tuple[Params, ...], first: int) -> jax.Array:
         """Scans `layer` over stacked parameters; `first` is the number of the first of these layers."""
-        count = len(jax.tree.leaves(stacks[0])[0])
-        run = checkpointed(layer, self.compute.remat, self.compute.scan and count > 1)
+        numbers = first + jnp.arange(len(jax.tree.leaves(stacks[0])[0]))
 
-        def body(x: jax.Array, per_layer: Any) -> tuple[jax.Array, None]:
+        def numbered(x: jax.Array, per_layer: Any) -> jax.Array:
             params, number = per_layer
-            return run(*params, x, number), None
+            return cast(jax.Array, layer(*params, x, number))
 
-        numbers = first + jnp.arange(count)
-        return jax.lax.scan(body, x, (stacks, numbers), unroll=1 if self.compute.scan else count)[0]
+        return scan_layers(numbered, x, (stacks, numbers), self.compute, first)
 
 
 def _draw(key: jax.Array, layer: nn.Module, count: int, *inputs: jax.Array) -> Params:
@@ -132,6 +137,15 @@ class FusionTower(TextTower):
     def encode(self, params: Params, ids: jax.Array) -> jax.Array:
         """Token ids (B, L) -> embeddings (B, out), not normalised."""
         return self.embed(params, self.read(params, ids))
+
+    @property
+    def gives_words(self) -> bool:
+        """See TextTower."""
+        return True
+
+    def word_states(self, params: Params, ids: jax.Array) -> jax.Array:
+        """See TextTower: states of the layers that read words alone."""
+        return self.read(params, ids)
 
     def read(
         self,
@@ -155,7 +169,10 @@ class FusionTower(TextTower):
         seen: jax.Array,
         drop: Dropout | None = None,
     ) -> jax.Array:
-        """States of `read` (B, L, C), the ids (B, L), tokens seen (B, n, D) -> the last states (B, L, C)."""
+        """States of `read` (B, L, C), the ids (B, L), tokens seen (G, n, D) -> the last states (B, L, C).
+
+        B / G texts that follow each other look at one row of `seen`.
+        """
         return self._call("fuse", params, states, ids, seen, drop)
 
     def embed(self, params: Params, states: jax.Array) -> jax.Array:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.cross_modal.sizes import Compared, CrossModalSize
+from ivjax.models.cross_modal.sizes import CrossModalSize
 from ivjax.models.internvideo2.aligned import still_table
 from ivjax.models.internvideo2.encoder import PositionTable
 from ivjax.models.internvideo2.student import Decoder, per_layer
 from ivjax.models.layers import KERNEL_STD, dense, layer_norm
+from ivjax.models.sizes import Compared
 
 
 class Predicted(NamedTuple):

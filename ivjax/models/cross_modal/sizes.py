@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from ivjax.errors import UserError
 from ivjax.experiment import late
@@ -14,9 +14,7 @@ from ivjax.models.dual_size import DualSize
 from ivjax.models.internvideo2 import AlignedSize, FeatureHeads, PooledHead
 from ivjax.models.internvideo2.rules import STUDENT
 from ivjax.models.rules import linear, norm
-from ivjax.models.sizes import AudioTowerSize
-
-Compared = Literal["video", "audio", "both"]  # what a text is compared with
+from ivjax.models.sizes import AudioTowerSize, Compared
 
 HEADS: Rules = stated_in(
     __name__,

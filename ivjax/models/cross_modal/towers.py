@@ -4,20 +4,21 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.cross_modal.heads import Heads, Predicted
-from ivjax.models.cross_modal.sizes import Compared, CrossModalSize
-from ivjax.models.dual_tower import DualTower
+from ivjax.models.cross_modal.sizes import CrossModalSize
 from ivjax.models.layers import mean_over
+from ivjax.models.media_towers import MediaTowers, MediumFeatures
 from ivjax.models.segments import encode_segments
+from ivjax.models.sizes import Compared
 from ivjax.models.tower import AudioTower, Encoded
 from ivjax.ops.cut import Params
-from ivjax.ops.losses import l2_normalise
 
 
 @dataclass(frozen=True)
-class CrossModalTowers(DualTower):
+class CrossModalTowers(MediaTowers):
     """Towers of clips, texts and maybe sounds, and what joins them.
 
     Parameters are a dict of `vision`, `text`, `audio` if there is one, `temperature`, and the heads.
@@ -31,6 +32,22 @@ class CrossModalTowers(DualTower):
     size: CrossModalSize
     audio: AudioTower | None = None
     heads: Heads | None = None
+
+    @property
+    def media(self) -> tuple[Compared, ...]:
+        """See MediaTowers."""
+        heard: tuple[Compared, ...] = () if self.audio is None else ("audio",)
+        return ("video", *heard, "both") if self.size.fused else ("video", *heard)
+
+    @property
+    def judged(self) -> tuple[Compared, ...]:
+        """See MediaTowers."""
+        return self.size.matches
+
+    @property
+    def sound_shape(self) -> tuple[int, int] | None:
+        """See MediaTowers."""
+        return None if self.size.audio is None else (self.size.audio.frames, self.size.audio.bins)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters as plain nested dicts."""
@@ -49,14 +66,6 @@ class CrossModalTowers(DualTower):
         """Clips (B, T, H, W, 3) -> embeddings (B, out), not normalised."""
         return self.head("video", params, self._read(params, video, visible, keep).pooled)
 
-    def sound(self, params: Params, sound: jax.Array) -> jax.Array:
-        """Filter banks (B, frames, bins) -> embeddings (B, out), not normalised."""
-        return self.head("audio", params, self.hear(params, sound))
-
-    def unit_sound(self, params: Params, sound: jax.Array) -> jax.Array:
-        """Filter banks (B, frames, bins) -> embeddings (B, out) of unit length."""
-        return l2_normalise(self.sound(params, sound))
-
     def hear(self, params: Params, sound: jax.Array) -> jax.Array:
         """Filter banks (B, frames, bins) -> the audio tower's tokens (B, n, C)."""
         assert self.audio is not None
@@ -71,17 +80,34 @@ class CrossModalTowers(DualTower):
         """Clips (B, T, H, W, 3) -> the last states of all tokens (B, n, width), class tokens first."""
         return cast(jax.Array, self._read(params, video).tokens)
 
-    def seen(self, params: Params, video: jax.Array) -> jax.Array:
-        """Clips (B, T, H, W, 3) -> tokens (B, n, C) as texts look at them."""
-        return self.head("seen", params, self.tokens(params, video))
+    def features(
+        self, params: Params, medium: Compared, video: jax.Array | None, sound: jax.Array | None
+    ) -> MediumFeatures:
+        """See MediaTowers."""
+        embeddings: dict[Compared, jax.Array] = {}
+        tokens = []
+        # Sound goes first, in tokens and in embeddings, as in the original.
+        if sound is not None:
+            heard = self.hear(params, sound)
+            embeddings["audio"] = self.head("audio", params, heard)
+            tokens.append(self.head("heard", params, heard))
+        if video is not None:
+            read = self._read(params, video)
+            embeddings["video"] = self.head("video", params, read.pooled)
+            tokens.append(self.head("seen", params, read.tokens))
+        if medium == "both":
+            embeddings["both"] = self.head("both", params, embeddings["audio"], embeddings["video"])
+        return MediumFeatures(embeddings[medium], jnp.concatenate(tokens, axis=1))
+
+    def read(self, params: Params, ids: jax.Array) -> jax.Array:
+        """See MediaTowers."""
+        text: Any = self.text
+        return cast(jax.Array, text.read(params["text"], ids))
 
     def judge(
         self, params: Params, states: jax.Array, ids: jax.Array, seen: jax.Array, medium: Compared = "video"
     ) -> jax.Array:
-        """Whether texts belong to what they look at: logits (B, 2) float32 of no and yes.
-
-        states (B, L, C) are those of `text.read`, ids (B, L) their tokens; seen (B, n, C) tokens of a medium.
-        """
+        """See MediaTowers."""
         text: Any = self.text
         fused = text.fuse(params["text"], states, ids, seen)
         return self.head("match", params, fused[:, 0], medium)

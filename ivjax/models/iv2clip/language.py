@@ -1,6 +1,7 @@
 """A decoder-only language model as a text tower."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -35,12 +36,35 @@ class LanguageText(nn.Module):
         return {"kernel": KERNEL_STD * jax.random.normal(key, shape)}
 
 
+class LanguageTower(TextTower):
+    """The tower by the protocol of text towers."""
+
+    @property
+    def gives_words(self) -> bool:
+        """See TextTower."""
+        return True
+
+    def word_states(self, params: Params, ids: jax.Array) -> jax.Array:
+        """See TextTower: normed states, which the originals' heads for moments read."""
+        size: Any = self.size
+        module: Any = self.module
+        language = module.language
+        return cast(
+            jax.Array, language.normed(params["language"], _states(size, language, params["language"], ids))
+        )
+
+
+def _states(size: LanguageTextSize, language: LanguageModel, params: Params, ids: jax.Array) -> jax.Array:
+    """Token ids (B, L) -> states (B, L, C) of the last layer, not normed."""
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    segments = jnp.where(ids != size.pad, 0, -1).astype(jnp.int32)
+    text = Text(language.turns(positions, ids.shape[1]), segments)
+    return cast(jax.Array, language.layers(params, language.embed(params, ids), text))
+
+
 def last_words(size: LanguageTextSize, language: LanguageModel, params: Params, ids: jax.Array) -> jax.Array:
     """Token ids (B, L) -> the normed state (B, C) at the place of the last word."""
-    words = ids != size.pad
-    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-    text = Text(language.turns(positions, ids.shape[1]), jnp.where(words, 0, -1).astype(jnp.int32))
-    states = language.layers(params, language.embed(params, ids), text)
+    words, states = ids != size.pad, _states(size, language, params, ids)
     # By the number of words: a padding id inside a text shifts the place, as in the original.
     last = jnp.maximum(words.sum(-1) - 1, 0)
     chosen = jnp.take_along_axis(states, last[:, None, None], axis=1)[:, 0]
@@ -48,9 +72,9 @@ def last_words(size: LanguageTextSize, language: LanguageModel, params: Params, 
     return language.normed(params, chosen)
 
 
-def build(size: LanguageTextSize, compute: Compute) -> TextTower:
+def build(size: LanguageTextSize, compute: Compute) -> LanguageTower:
     """Returns the tower of a size; see LanguageTextSize.build."""
-    return TextTower(size, LanguageText(size, build_language(size.language, compute)))
+    return LanguageTower(size, LanguageText(size, build_language(size.language, compute)))
 
 
 def merged_text(params: Params, size: LanguageTextSize) -> tuple[Params, LanguageTextSize]:
