@@ -168,7 +168,7 @@ def test_annotations_have_a_kind_a_folder_and_options(opened, tmp_path):
         (("probe", "--train", "x", "--dsl"), "probe has no --dsl; retrieval and zeroshot have it"),
         (
             ("probe", "--train", "x", "--tokenizer", "v.txt"),
-            "probe has no --tokenizer; retrieval, choice, zeroshot, mcqa, grounding and needle have it",
+            "probe has no --tokenizer; retrieval, choice, vqa, zeroshot, mcqa, grounding and needle have it",
         ),
         (("classify", "--aggregate", "max"), "classify has no --aggregate"),
         (("classify", "--baseline", "none"), "classify has no --baseline"),
