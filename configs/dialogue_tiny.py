@@ -1,8 +1,8 @@
 """Dialogue in miniature: a small tower, HiCo and a small decoder answer questions about the demo corpus.
 
-Command   (the corpora of viclip_tiny and its run, see there)
-          ivjax data demo talks --seed 1 --clips 2500 --held-out 1
-          ivjax data build talks/dialogues.jsonl shards/demo_dialogues --videos talks/videos
+Command   (the corpora and the run of tags_tiny, see there; demo/ is that of viclip_tiny)
+          ivjax data build talks/dialogues.jsonl shards/demo_dialogues --videos talks/videos \
+                recipe.short_side=72 recipe.fps=4 recipe.encoding.preset=ultrafast
           ivjax data build demo/held_out_dialogues.jsonl shards/demo_dialogues_held_out --videos demo/videos
           ivjax data demo needles --needles 320 --frames 32 --train
           ivjax data build needles/needles_32.jsonl shards/demo_needles --videos needles/needles_32
@@ -11,14 +11,15 @@ Command   (the corpora of viclip_tiny and its run, see there)
                 --videos needles_held_out/needles_32
           ivjax data tokenizer train shards/demo_dialogues shards/demo_dialogues.model --size 500
           ivjax train dialogue_tiny --workdir runs/dialogue_tiny
-Hardware  two CPU cores
-Expect    not measured to its end yet. With a tower that learned from the first step, and more lists of
-          options, 400 steps gave well-formed answers that do not depend on the video: the likeliest
-          words are right 1.1 times as often as by chance, with the video or without it
+          ivjax eval runs/dialogue_tiny --suite mcqa --data shards/demo_dialogues_held_out --by text
+Hardware  two CPU cores; under seven minutes (398 s)
+Expect    loss 0.9 at step 60, 0.32 at step 700; the options of held-out questions 2.26 times as often right
+          as by chance (57 %): background 99.6 %, colour 86 %, order 53 %, number 43 %, motion 41 %, where 38 %,
+          but shapes (25 %) and times (30 %) no better than by chance; the needle 39 % (chance 25 %)
 
-The tower is viclip_tiny's, from runs/viclip_tiny. A video is read as two clips of four frames, a needle video
-of 32 frames as eight; HiCo merges each clip from 64 to 16 tokens. A row holds two conversations, of 171
-tokens on average, that do not see each other.
+The tower is that of tags_tiny, from runs/tags_tiny, and stays as it is. A video is read as two clips of four
+frames, a needle video of 32 frames as eight; HiCo merges each clip from 256 to 16 tokens. A row holds two to
+three conversations that do not see each other.
 """
 
 from ivjax import experiment as ix

@@ -2,11 +2,12 @@
 
 Command   ivjax data demo talks --seed 1 --clips 8000 --held-out 1
           ivjax data build talks/annotations.jsonl shards/demo_talks_clips --videos talks/videos \
-                recipe.short_side=72
+                recipe.short_side=72 recipe.fps=4 recipe.encoding.preset=ultrafast
           (and the held-out clips of viclip_tiny, see there)
           ivjax train tags_tiny --workdir runs/tags_tiny
-Hardware  two CPU cores
-Expect    not measured yet
+Hardware  two CPU cores; 16 minutes, half of them for decoding (and 9 to draw, 6 to build the corpus)
+Expect    loss 3.4 at step 20, 2.5 at step 1,000, 2.56 on held-out clips; of those with one group of shapes
+          the likeliest colour is right for 99.7 %, background 100 %, shape 62 %, number 57 %, motion 46 %
 
 All words of a clip, such as red, ring, falls and striped, have an even share of the target, so one softmax
 learns colours, shapes, numbers, motions and backgrounds at once.

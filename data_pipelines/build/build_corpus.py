@@ -16,7 +16,7 @@ from ivjax.data_pipelines.build.shard_jobs import BuildSettings, ShardJob, Shard
 from ivjax.data_pipelines.build.source_identity import libraries, source_digest
 from ivjax.data_pipelines.build.talks import talks_digest, write_dialogues
 from ivjax.data_pipelines.sources.classes import describe_classes
-from ivjax.data_pipelines.sources.open_source import open_source
+from ivjax.data_pipelines.sources.open_source import open_source_of
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, store_manifest
 from ivjax.errors import UserError
@@ -28,7 +28,7 @@ _NAMED = 3  # dropped rows that an error message spells out
 def build(options: BuildOptions, say: Say = print) -> Report:
     """Builds the corpus of a source; after an interruption, the same call continues."""
     check_options(options)
-    rows = open_source(options.source, kind=options.kind, videos=options.videos, **options.source_options)
+    rows = open_source_of(options.source, options.kind, options.videos, options.source_options)
     return build_rows(rows, options, say)
 
 

@@ -21,7 +21,7 @@ from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome, Re
 from ivjax.data_pipelines.build.options import BuildOptions, Draw, Filters, check_options
 from ivjax.data_pipelines.build.process_pool import Makers
 from ivjax.data_pipelines.build.selection import BuildPlan, make_plan
-from ivjax.data_pipelines.sources.open_source import open_source
+from ivjax.data_pipelines.sources.open_source import open_source_of
 from ivjax.data_pipelines.store.clips import CLASSES_FILE
 from ivjax.data_pipelines.store.records import unpack
 
@@ -103,7 +103,7 @@ def _planned(config: InternvidConfig, folder: Path) -> tuple[BuildOptions, Build
         row_seconds=config.row_seconds,
     )
     check_options(options)
-    rows = open_source(config.source, kind=config.kind, videos=config.videos, **config.source_options)
+    rows = open_source_of(config.source, config.kind, config.videos, config.source_options)
     return options, make_plan(rows, options)
 
 

@@ -64,6 +64,17 @@ def open_source(
     return format(*places, **fixed, **_read_options(kind, options))
 
 
+def open_source_of(
+    path: str | Path, kind: str, videos: str | Path | None, options: Mapping[str, Any]
+) -> Source:
+    """Returns the source of a path, as `open_source`, with options by name; UserError for one of its own."""
+    for name in ("path", "kind", "videos"):
+        if name in options:
+            told = f"{name}={options[name]} is no option of the annotations' format"
+            raise UserError(f"{told}; give it as --{name}")
+    return open_source(path, kind, videos, **options)
+
+
 def _recognised(path: Path, options: Mapping[str, Any]) -> str:
     kind = recognise(path, options)
     if kind is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ivjax.data_pipelines.sources.classes import number_classes
-from ivjax.data_pipelines.sources.open_source import open_source
+from ivjax.data_pipelines.sources.open_source import open_source_of
 from ivjax.data_pipelines.sources.row import NOT_MEDIA, BadRow, SourceRow
 from ivjax.data_pipelines.store.clips import class_names, is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
@@ -79,7 +79,7 @@ class AnnotationItems:
     """The items of an annotation file, all of them in memory."""
 
     def __init__(self, data: EvalData):
-        source = open_source(data.path, data.kind, data.videos, **data.options)
+        source = open_source_of(data.path, data.kind, data.videos, data.options)
         # Other files of a folder are no clips that could have been scored.
         media = (row for row in source if not (isinstance(row, BadRow) and row.cause == NOT_MEDIA))
         rows = list(itertools.islice(media, data.limit))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND, SEVERAL
 from ivjax.data_pipelines.sources.choices import parted
-from ivjax.data_pipelines.sources.open_source import open_source
+from ivjax.data_pipelines.sources.open_source import open_source_of
 from ivjax.data_pipelines.sources.recognise import recognise
 from ivjax.data_pipelines.sources.row import NOT_MEDIA, BadRow, SourceRow
 from ivjax.data_pipelines.store.clips import Clips, is_corpus, open_clips
@@ -92,7 +92,7 @@ class EvalQuestions:
         self.kind = data.kind
         if data.kind == "auto" and path.exists():
             self.kind = recognise(path, data.options) or data.kind
-        for row in open_source(data.path, data.kind, data.videos, **data.options):
+        for row in open_source_of(data.path, data.kind, data.videos, data.options):
             if not isinstance(row, BadRow):
                 yield from _of_row(row, data.path)
             elif row.cause != NOT_MEDIA:

@@ -10,7 +10,9 @@ from ivjax.data_pipelines.data_options import ChatTokenizer, Intervals, Seeing, 
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.answer_model import Blindfolded, without_merging
 from ivjax.evals.dialogue.choosing import score
+from ivjax.evals.dialogue.questions import open_questions
 from ivjax.evals.hosts import Hosts
+from ivjax.evals.items import EvalData
 from ivjax.evals.suites import SUITES, VideoQuestions
 from ivjax.experiment.computing import Compute
 from ivjax.models.dialogue.model import DialogueModel
@@ -244,3 +246,9 @@ def test_a_blindfolded_model_sees_black_frames_whatever_it_is_shown(monkeypatch)
     blind = Blindfolded(model.size, model.tower, model.bridge, model.language)
     blind.see({}, np.ones((2, 4, 8, 8, 3), np.uint8))
     assert seen[0].shape == (2, 4, 8, 8, 3) and not np.asarray(seen[0]).any()
+
+
+def test_a_word_of_the_command_is_no_option_of_the_annotations(tmp_path):
+    data = EvalData(str(annotated(tmp_path, rows())), options={"videos": "elsewhere"})
+    with pytest.raises(UserError, match="videos=elsewhere is no option .*; give it as --videos"):
+        open_questions(data)
