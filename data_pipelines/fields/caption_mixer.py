@@ -1,10 +1,9 @@
 """One text of what is seen, heard and said in a clip: captions of several kinds, fused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
+from ivjax.data_pipelines.fields.field import RowDraw
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption, count_words
 from ivjax.errors import UserError
@@ -68,7 +67,7 @@ class CaptionMixer:
                     f"no {part.kind} caption", f"clip {record.id} has none of {part.least} words or more"
                 )
 
-    def mix(self, record: Clip, draw: Callable[[str], np.random.Generator], first: bool) -> str:
+    def mix(self, record: Clip, draw: RowDraw, first: bool) -> str:
         """Returns the fused text of a clip, of a random caption of each kind or of the `first`.
 
         With `first` nothing is drawn: each part is there whose caption is. Raises ClipError as check_record.
@@ -76,7 +75,7 @@ class CaptionMixer:
         self.check_record(record)
         return " ".join(self._parts(record, draw, first))
 
-    def _parts(self, record: Clip, draw: Callable[[str], np.random.Generator], first: bool) -> Iterator[str]:
+    def _parts(self, record: Clip, draw: RowDraw, first: bool) -> Iterator[str]:
         for number, part in enumerate(self.parts):
             captions, place = _captions(part, record), 0
             if not first:
