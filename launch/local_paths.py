@@ -12,7 +12,10 @@ from ivjax.experiment.overrides import apply_overrides
 
 # Texts that name a file or a folder: the last parts of experiment paths, and places of command-line options.
 _FIELDS = ("path", "data", "train", "classes", "predictions")
-_OPTIONS = ("source", "data", "video", "videos", "weights", "tokenizer", "train", "classes", "predictions")
+_OPTIONS = (
+    *("source", "data", "video", "videos", "weights", "tokenizer", "train", "classes", "predictions"),
+    *("candidates", "moments", "audio"),
+)
 _WRITTEN = ("workdir", "out", "png", "page", "predictions", "answers")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9]*:/+")  # pathlib has already made one slash of gs://'s two
 # BRANCH=FILE?head=CHOICE?nonfinite=allow#BRANCH, as in init_from and --weights.
