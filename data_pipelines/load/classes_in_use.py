@@ -23,13 +23,12 @@ def labels_in_use(data: object) -> dict[str, int]:
 
 def _tags(data: object) -> dict[str, tuple[str, ...]]:
     """Returns the words of each field of tags, by its path."""
-    found = {
+    return {
         f"{path}.fields.{name}": field.words
         for path, mixture in mixtures_of(data).items()
         for name, field in mixture.fields.items()
         if isinstance(field, Tags)
     }
-    return found
 
 
 def _folders(data: object) -> list[str]:

@@ -96,9 +96,9 @@ def embed_videos(
 
     view: how each window is read, but for its medium and times.
     """
-    hearing = hearing_of(encoder)
-    heard_alone = hearing is not None and hearing.alone
-    planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(media, options.windowing, view, heard_alone)
+    planned: Iterable[PlannedVideo | UnscoredClip] = plan_windows(
+        media, options.windowing, view, hearing_of(encoder)
+    )
     total, unit = len(media), "videos"
     if total == 1:  # of one video, the windows tell better how far the work is
         planned = list(planned)

@@ -115,8 +115,7 @@ def search_by_videos(
     encoder = searcher.encoder
     _check_width(index, encoder)
     hearing = hearing_of(encoder)
-    heard_alone = hearing is not None and hearing.alone
-    planned = list(plan_windows(media, Windowing(), searcher.view, heard_alone))
+    planned = list(plan_windows(media, Windowing(), searcher.view, hearing))
     views = [view for video in planned if isinstance(video, PlannedVideo) for view in video.views]
     results = iter(list(read_views(views, encoder.frames, encoder.image, hearing=hearing)))
     names, frames = [], []

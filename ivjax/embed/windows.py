@@ -7,7 +7,7 @@ from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.decode import VideoFacts, probe
 from ivjax.data_pipelines.video.footage import fetch
 from ivjax.errors import UserError
-from ivjax.evals.hearing import sound_facts
+from ivjax.evals.hearing import Hearing, sound_facts
 from ivjax.evals.items import Item, UnscoredClip
 from ivjax.evals.views import VideoView
 
@@ -91,7 +91,7 @@ def plan_windows(
     media: Iterable[Item | UnscoredClip],
     windowing: Windowing,
     view: VideoView = VideoView(""),
-    heard: bool = False,
+    hearing: Hearing | None = None,
 ) -> Iterator[PlannedVideo | UnscoredClip]:
     """Yields the windows of each video, or why it has none.
 
@@ -99,21 +99,21 @@ def plan_windows(
         media: the videos.
         windowing: how they are cut.
         view: how each window is read, but for its medium and times.
-        heard: whether they are heard alone, and so may be sounds without pictures.
+        hearing: what is heard of them; heard alone, they may be sounds without pictures.
     """
     for item in media:
         if isinstance(item, UnscoredClip):
             yield item
             continue
         try:
-            yield _planned(item, windowing, view, heard)
+            yield _planned(item, windowing, view, hearing)
         except ClipError as error:
             yield UnscoredClip(item.id, error.cause, error.detail)
 
 
-def _planned(item: Item, windowing: Windowing, view: VideoView, heard: bool) -> PlannedVideo:
+def _planned(item: Item, windowing: Windowing, view: VideoView, hearing: Hearing | None) -> PlannedVideo:
     media = item.media
-    spans = windowing.spans(_facts(media, heard))
+    spans = windowing.spans(_facts(media, hearing))
     windows = [Window(item.id, *span, last=False) for span in spans[:-1]]
     windows.append(Window(item.id, *spans[-1], last=True))
     if len(spans) == 1:  # all of it, even where the times of an image mean nothing
@@ -122,11 +122,11 @@ def _planned(item: Item, windowing: Windowing, view: VideoView, heard: bool) -> 
     return PlannedVideo(tuple(windows), tuple(views))
 
 
-def _facts(media: str | bytes, heard: bool) -> VideoFacts:
+def _facts(media: str | bytes, hearing: Hearing | None) -> VideoFacts:
     try:
         # By its pictures where it has some, so that windows of clips and of their sound are the same.
         return probe(media if isinstance(media, bytes) else fetch(media))
     except ClipError:
-        if not heard:
+        if hearing is None or not hearing.alone:
             raise
         return sound_facts(media)

@@ -11,7 +11,7 @@ from ivjax.evals.dialogue.facts import facts_of_dialogue
 from ivjax.evals.dialogue.kept_answers import KeptAnswer
 from ivjax.evals.dialogue.letters import is_right, letter_of, plain_words, strict_choice
 from ivjax.evals.dialogue.prompts import PROTOCOLS, ChoiceProtocol, Wording, choice_protocol
-from ivjax.evals.dialogue.questions import EvalQuestion, check_kinds, open_questions
+from ivjax.evals.dialogue.questions import EvalQuestion, accuracies_by, check_kinds, open_questions
 from ivjax.evals.items import UnscoredClip
 from ivjax.evals.result import Result
 from ivjax.evals.suites.dialogue import AnswerBy, VideoQuestions
@@ -133,15 +133,10 @@ def _accuracy(pairs: _Pairs, suite: VideoQuestions, protocol: ChoiceProtocol) ->
 def _groups(
     pairs: _Pairs, suite: VideoQuestions, protocol: ChoiceProtocol, name: str
 ) -> list[Mapping[str, Any]]:
-    """Returns the accuracy of each value of an attribute; a question with several values counts in each."""
-    members: dict[str, list[tuple[EvalQuestion, KeptAnswer]]] = {}
-    for pair in pairs:
-        for value in pair[0].values(name):
-            members.setdefault(value, []).append(pair)
-    return [
-        {"by": name, "name": value, "questions": len(some), **_accuracy(some, suite, protocol)}
-        for value, some in sorted(members.items())
-    ]
+    def accuracy(some: list[int]) -> dict[str, float]:
+        return _accuracy([pairs[place] for place in some], suite, protocol)
+
+    return accuracies_by(name, [question for question, _ in pairs], accuracy)
 
 
 def _extraction(suite: VideoQuestions, protocol: ChoiceProtocol, by: str) -> str:

@@ -1,8 +1,9 @@
 """The questions of a test set, one after the other: of a corpus of conversations, or of annotation files."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND, SEVERAL
 from ivjax.data_pipelines.sources.choices import parted
@@ -129,6 +130,23 @@ def check_kinds(kinds: Iterable[str], questions: Iterable["EvalQuestion | Unscor
         if kind not in there:
             known = f"they are {', '.join(sorted(there))}" if there else "the questions have no kinds"
             raise UserError(f"no question is of the kind {kind!r}; {known}")
+
+
+def accuracies_by(
+    name: str, questions: Sequence[EvalQuestion], accuracy: Callable[[list[int]], Mapping[str, float]]
+) -> list[Mapping[str, Any]]:
+    """Returns the accuracy of each value of an attribute; a question with several values counts in each.
+
+    `accuracy` takes the places of some of the questions.
+    """
+    members: dict[str, list[int]] = {}
+    for place, question in enumerate(questions):
+        for value in question.values(name):
+            members.setdefault(value, []).append(place)
+    return [
+        {"by": name, "name": value, "questions": len(some), **accuracy(some)}
+        for value, some in sorted(members.items())
+    ]
 
 
 def check_questions(path: str) -> None:

@@ -12,7 +12,13 @@ from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.errors import UserError
-from ivjax.evals.dialogue.questions import EvalQuestion, EvalQuestions, check_kinds, open_questions
+from ivjax.evals.dialogue.questions import (
+    EvalQuestion,
+    EvalQuestions,
+    accuracies_by,
+    check_kinds,
+    open_questions,
+)
 from ivjax.evals.items import Item, UnscoredClip
 from ivjax.evals.judging import embed_for
 from ivjax.evals.result import Result, facts_of
@@ -49,7 +55,7 @@ def score(setting: Setting[Any], suite: VideoAnswers) -> Result:
         "kinds of question": list(suite.only) or None,
     }
     groups = _groups(asked, scores)
-    return Result(suite.name, facts, _metrics(asked, scores), embedded.unscored, by_group=groups)
+    return Result(suite.name, facts, _metrics(asked, scores), embedded.unscored, by_group=tuple(groups))
 
 
 def candidates_of(suite: VideoAnswers, questions: EvalQuestions) -> tuple[str, ...]:
@@ -156,21 +162,11 @@ def _accuracy(asked: Sequence[_Asked], scores: Sequence[np.ndarray]) -> dict[str
     return found | ({"times_chance": round(accuracy / chance, 3)} if chance else {})
 
 
-def _groups(asked: Sequence[_Asked], scores: Sequence[np.ndarray]) -> tuple[Mapping[str, Any], ...]:
-    """The accuracy of each kind of question; a question of several kinds counts in each."""
-    members: dict[str, list[int]] = {}
-    for number, one in enumerate(asked):
-        for value in one.question.values(KIND):
-            members.setdefault(value, []).append(number)
-    return tuple(
-        {
-            "by": KIND,
-            "name": value,
-            "questions": len(some),
-            **_accuracy([asked[n] for n in some], [scores[n] for n in some]),
-        }
-        for value, some in sorted(members.items())
-    )
+def _groups(asked: Sequence[_Asked], scores: Sequence[np.ndarray]) -> list[Mapping[str, Any]]:
+    def accuracy(some: list[int]) -> dict[str, float]:
+        return _accuracy([asked[n] for n in some], [scores[n] for n in some])
+
+    return accuracies_by(KIND, [one.question for one in asked], accuracy)
 
 
 def _told(suite: VideoAnswers, known: Sequence[str], asked: Sequence[_Asked]) -> str | None:
