@@ -36,12 +36,12 @@ experiment = ix.Experiment(
             bridge=ProjectorSize(64, out=128, frame_tokens=4, image_tokens=4, heads=4, norm=True),
             language=LanguageSize(128, 3, 4, 2, 384, vocabulary=500, rotary=Rotary(10000.0)),
         ),
-        buckets=(Bucket("packed", 352, clips=6), Bucket("long", 352, clips=16)),
+        buckets=(Bucket("packed", 240, clips=6), Bucket("long", 192, clips=8)),
     ),
     data=dp.Dialogues(
         corpora=(
-            dp.Corpus("shards/demo_dialogues", weight=15.0),
-            dp.Corpus("shards/demo_needles", weight=3.0, changes=("dialogue.seeing.rule.frames=32",)),
+            dp.Corpus("shards/demo_dialogues", weight=3.0),
+            dp.Corpus("shards/demo_needles", weight=1.0, changes=("dialogue.seeing.rule.frames=32",)),
         ),
         eval_corpora=(
             dp.Corpus("shards/demo_dialogues_held_out"),
@@ -57,8 +57,8 @@ experiment = ix.Experiment(
         },
     ),
     batch=6,
-    steps=700,
-    schedule=ix.FlooredCosine(peak=2e-3, warmup=40),
+    steps=1050,
+    schedule=ix.FlooredCosine(peak=1.5e-3, warmup=40),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
     dtype="float32",
     scan_layers=False,
@@ -66,14 +66,23 @@ experiment = ix.Experiment(
     log=ix.Logging(every=20),
     # The tower stays as it is, for it already knows what the decoder has to put into words.
     trains=(ix.Trains("vision", 0.0),),
-    starts=(ix.Starts("*kernel", 2.0),),
-    init_from=("vision=runs/tags_longer#encoder",),
-    init_fresh=("bridge", "language"),
+    init_from=("runs/dialogue_described",),
 )
 
 variants = {
+    # Before it, as the recipes of the large models begin with captions: words, and where to look for them.
+    "describe": (
+        "stage.buckets=(Bucket('packed',240,clips=6),)",
+        "data.corpora=(Corpus('shards/demo_descriptions'),)",
+        "schedule.peak=2e-3",
+        "schedule.warmup=40",
+        "steps=1200",
+        "starts=(Starts('*kernel',2.0),)",
+        "init_from=('vision=runs/tags_merged#encoder',)",
+        "init_fresh=('bridge','language')",
+    ),
     # As the recipes of the large models: short videos first, one clip of four frames each.
     "progressive": (
-        "phases=(Phase('short',250,('data.fields.dialogue.seeing.rule=Intervals(4)',)),Phase('long',450))",
+        "phases=(Phase('short',350,('data.fields.dialogue.seeing.rule=Intervals(4)',)),Phase('long',700))",
     ),
 }

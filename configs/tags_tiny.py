@@ -6,6 +6,7 @@ Command   ivjax data demo talks --seed 1 --clips 8000 --held-out 1
           (and the held-out clips of viclip_tiny, see there)
           ivjax train tags_tiny --workdir runs/tags_tiny
           ivjax train tags_tiny:longer --workdir runs/tags_longer
+          ivjax train tags_tiny:merged --workdir runs/tags_merged
 Hardware  two CPU cores; 16 minutes each time, half of them for decoding; 9 to draw, 6 to build
 Expect    loss 3.4 at step 20, 2.5 at step 1,000, 2.56 on held-out clips, and 2.44 after `longer`. Of held-out
           clips with one group of shapes the likeliest colour and background are always right, shape for 62 %
@@ -66,5 +67,16 @@ variants = {
         "init_fresh=('head','fc_norm','down_norm')",
         "schedule.peak=1.5e-3",
         "seed=1",
+    ),
+    # Taught through HiCo: what the mean of merged patches blurs, such as shapes, comes back.
+    "merged": (
+        "init_from=('encoder=runs/tags_longer#encoder',)",
+        "init_fresh=('head','fc_norm','down_norm')",
+        "stage.classifier.frame_tokens=4",
+        "starts=()",
+        "schedule.peak=1.5e-3",
+        "steps=600",
+        "seed=2",
+        "data.cache_gib=5",
     ),
 }

@@ -15,7 +15,7 @@ from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frames
 from ivjax.data_pipelines.demo.event_sound import event_sound
 from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions, write_sound_captions
-from ivjax.data_pipelines.demo.questions import choices_of, description_of, questions_of, training_turns
+from ivjax.data_pipelines.demo.questions import choices_of, description_turns, questions_of, training_turns
 from ivjax.data_pipelines.demo.scene import COLOURS, EVENT_SOUNDS, SOUNDS, Scene, draw_scene, pick
 from ivjax.data_pipelines.demo.sound import RATE, tone
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
@@ -81,23 +81,26 @@ class DemoVideo:
 
     def rows(self) -> list[dict[str, Any]]:
         """Returns the annotation of every clip."""
-        return [self._row(shot) for shot in self._film.shots if shot.captions]
+        return [self._row(shot) for shot in self._told]
+
+    def descriptions(self) -> list[dict[str, Any]]:
+        """Returns a conversation about each clip that tells all that happens."""
+        return [
+            {"id": f"{self.id}_{number}", **self._place(shot), "conversations": description_turns(shot.scene)}
+            for number, shot in enumerate(self._told)
+        ]
 
     def dialogues(self) -> list[dict[str, Any]]:
         """Returns conversations about the clips: to train on, of a few questions each; to test on, of one."""
         # Numbers of their own, so that videos and captions are those of versions without questions.
         rng = np.random.default_rng([_VERSION, self.seed, self.number, self.held_out, 1])
         rows: list[dict[str, Any]] = []
-        for shot in self._film.shots:
-            if not shot.captions:
-                continue
-            scene, begin = shot.scene, Fraction(shot.start, shot.scene.fps)
-            seconds = Fraction(scene.frames, scene.fps)
-            times = {"duration": float(seconds), "start": float(begin), "end": float(begin + seconds)}
-            place = {"id": f"{self.id}_{len(rows)}", "video": f"{self.id}.mp4", **times}
+        for shot in self._told:
+            scene = shot.scene
+            place = {"id": f"{self.id}_{len(rows)}", **self._place(shot)}
             asked = questions_of(rng, scene)[:_ASKED]
             if not self.held_out:
-                rows.append({**place, "conversations": training_turns(rng, asked, description_of(scene))})
+                rows.append({**place, "conversations": training_turns(rng, asked, scene)})
                 continue
             for question in asked:
                 options, letter = choices_of(rng, question)
@@ -112,6 +115,16 @@ class DemoVideo:
         if film.has_sound:
             audio = Audio(np.concatenate([shot.sound() for shot in film.shots]), RATE)
         return encode_video(film.frames(), Fraction(film.fps), _ENCODING, audio)
+
+    @property
+    def _told(self) -> "list[Shot]":
+        return [shot for shot in self._film.shots if shot.captions]
+
+    def _place(self, shot: Shot) -> dict[str, Any]:
+        """The video that a conversation is about, and the times of its clip."""
+        begin, seconds = (Fraction(frames, shot.scene.fps) for frames in (shot.start, shot.scene.frames))
+        times = {"duration": float(seconds), "start": float(begin), "end": float(begin + seconds)}
+        return {"video": f"{self.id}.mp4", **times}
 
     @functools.cached_property
     def _film(self) -> "_Film":

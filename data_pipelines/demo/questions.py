@@ -17,7 +17,7 @@ OF_TIME = ("motion", "where", "order", "when")
 _SIDES = dict(zip(ENTRANCES, ("from the left", "from the right", "from above", "from below"), strict=True))
 _TIMES = ("at the beginning", "in the middle", "at the end", "never")
 _MULTIPLE = 0.1  # of the questions to train on: an option list is as long as three open questions
-_DESCRIBED = 0.5  # of the conversations to train on begin with a description
+_DESCRIBED = 0.5  # of the conversations to train on are a description
 _NUMBERS = ("one", "two", "three", "four")
 # Of the questions about numbers, how many are asked: there are more groups of one than of four, so that the
 # likeliest answer would be known without the video.
@@ -172,18 +172,25 @@ def description_of(scene: Scene) -> SceneQuestion:
     return SceneQuestion("description", "What happens in the video?", answer, ())
 
 
+def description_turns(scene: Scene) -> list[dict[str, str]]:
+    """Returns the turns of a conversation that is the description alone."""
+    description = description_of(scene)
+    return _turns_of(f"<video>\n{description.text}", description.answer)
+
+
 def training_turns(
-    rng: np.random.Generator, questions: Sequence[SceneQuestion], description: SceneQuestion | None = None
+    rng: np.random.Generator, questions: Sequence[SceneQuestion], scene: Scene | None = None
 ) -> list[dict[str, str]]:
     """Returns the turns of a conversation in LLaVA's form; some questions are multiple choice.
 
-    Half of the conversations begin with the description. No other question is answered by what was said
-    before it: "What do the red stars do?" tells what shape the red things are, which is not asked any more.
+    Half of the conversations about a `scene` are its description alone, as that answers all other questions.
+    Of the others no question is answered by what was said before it: "What do the red stars do?" tells what
+    shape the red things are, which is not asked any more.
     """
+    if scene is not None and rng.random() < _DESCRIBED:
+        return description_turns(scene)
     turns: list[dict[str, str]] = []
     said = ""
-    if description is not None and rng.random() < _DESCRIBED:
-        turns += _turns_of(f"<video>\n{description.text}", description.answer)
     for question in (questions[place] for place in rng.permutation(len(questions))):
         asked, answer = question.text, question.answer
         if answer in said:

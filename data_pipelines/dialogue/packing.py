@@ -38,9 +38,13 @@ class _Row:
 BucketRows = dict[str, list[tuple[int, ...]]]  # bucket -> the conversations of each of its rows, by number
 
 
-def by_size(buckets: Mapping[str, TalkSize]) -> list[str]:
-    """Returns the names of buckets, the smallest first."""
-    return sorted(buckets, key=lambda name: (buckets[name].tokens, buckets[name].clips, name))
+def _by_size(buckets: Mapping[str, TalkSize]) -> list[str]:
+    """Returns the names of buckets, the smallest first: what a row sees costs more than what it says."""
+
+    def cost(name: str) -> tuple[int, int, str]:
+        return buckets[name].clips + buckets[name].images, buckets[name].tokens, name
+
+    return sorted(buckets, key=cost)
 
 
 def pack(
@@ -54,7 +58,7 @@ def pack(
     A conversation goes into the smallest bucket that holds it. What fills the rows of a bucket badly goes
     on to the next larger one, and the largest takes what is left.
     """
-    names = by_size(buckets)
+    names = _by_size(buckets)
     # Ties in length are broken by chance, so that conversations of one video do not share their rows.
     rank = rng.permutation(len(sizes))
     homes: dict[str, list[int]] = {name: [] for name in names}
@@ -85,6 +89,7 @@ def _fill(
     rows: list[_Row] = []
     open_rows: dict[int, list[_Row]] = {}  # by the tokens that they have room for
     rooms: list[int] = []  # the keys of it, ascending
+    least = TalkSize(*map(min, zip(*(sizes[number] for number in numbers), strict=True))) if numbers else None
     for number in sorted(numbers, key=lambda number: (-sizes[number].tokens, rank[number])):
         size = sizes[number]
         found = _best(size, open_rows, rooms) if together else None
@@ -95,6 +100,9 @@ def _fill(
             _forget(found, open_rows, rooms)
         found.members.append(number)
         found.room = found.room.without(size)
+        # A row that is full of clips would be tried for every conversation that has tokens to fit.
+        if least is not None and not least.fits(found.room):
+            continue
         if found.room.tokens not in open_rows:
             open_rows[found.room.tokens] = []
             bisect.insort(rooms, found.room.tokens)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from ivjax.data_pipelines.child import Child, LostError, serve, usable_cores
-from ivjax.data_pipelines.dialogue.packing import TalkSize, by_size
+from ivjax.data_pipelines.dialogue.packing import TalkSize
 from ivjax.data_pipelines.dialogue.seeing import ClipForm
 from ivjax.data_pipelines.fields.conversation_field import ConversationField
 from ivjax.data_pipelines.store.dialogues import Dialogue
@@ -110,13 +110,13 @@ def _measure(dialogue: Dialogue, field: ConversationField, request: PlanRequest)
     size = field.measure(dialogue, request.form)
     if any(size.fits(bucket) for bucket in request.buckets.values()):
         return Measured(tuple(size))
-    able = [name for name in by_size(request.buckets) if size._replace(tokens=0).fits(request.buckets[name])]
+    able = [bucket for bucket in request.buckets.values() if size._replace(tokens=0).fits(bucket)]
     if not able:
         raise ClipError(
             "too many clips",
             f"conversation {dialogue.id} has {size.clips} clips and {size.images} images, more than a row",
         )
-    length = request.buckets[able[-1]].tokens
+    length = max(bucket.tokens for bucket in able)
     learned, kept = field.learned(dialogue, request.form, length)
     told = f"conversation {dialogue.id} has {size.tokens} tokens and a row has {length}"
     if not kept:

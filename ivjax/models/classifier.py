@@ -13,6 +13,7 @@ from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.layers import dense, gelu, layer_norm, mean_over
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops.cut import Params
+from ivjax.ops.hico import merge_tokens
 from ivjax.ops.randomness import dropout
 from ivjax.ops.trees import paths_of
 
@@ -58,6 +59,10 @@ class ClassifierHead(nn.Module):
         size = self.size.encoder
         times = 1 if "avg1" in self.size.merge or size.grid is None else size.grid[0]
         patches = tokens[:, size.class_tokens :].reshape(len(tokens), times, -1, size.width)
+        if self.size.frame_tokens is not None:
+            frames = patches.reshape(-1, *patches.shape[2:])
+            kept = merge_tokens(frames, self.size.frame_tokens, size.heads).tokens
+            patches = kept.reshape(*patches.shape[:2], *kept.shape[1:])
         means = mean_over(patches, axis=2)
         if self.size.merge == "avgN_maxN":
             both = jnp.concatenate([means, patches.max(axis=2)], axis=-1).reshape(len(tokens), -1)

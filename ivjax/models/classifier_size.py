@@ -42,6 +42,8 @@ class ClassifierSize:
             mean patch of each temporal position, brought to the pooled width; with `_proj` the pooled feature
             as well. `avgN_maxN`, which is no original's, is the mean patch of each temporal position and its
             channels' highest values, in which things of a few patches stand out.
+        frame_tokens: to how many tokens HiCo merges the patches of each temporal position before `avgN_maxN`
+            reads them, so that the encoder learns tokens that survive it (None: not merged).
         merge_norm: how merged tokens are normalised: LayerNorm, batch norm, or batch norm without scale and
             bias.
     """
@@ -50,6 +52,7 @@ class ClassifierSize:
     classes: int
     extra_mlp: bool = False
     merge: Merge = "proj"
+    frame_tokens: int | None = None
     merge_norm: MergeNorm = "layer"
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.classifier"
@@ -109,6 +112,18 @@ class ClassifierSize:
         if "cls" in self.merge and not self.encoder.class_tokens:
             raise UserError(
                 f"stage.{name}.merge={self.merge} needs a class token, which this encoder lacks; choose proj"
+            )
+        if self.frame_tokens is None:
+            return
+        if self.merge != "avgN_maxN":
+            raise UserError(
+                f"stage.{name}.frame_tokens={self.frame_tokens} is for merge=avgN_maxN and not {self.merge}; "
+                "leave it out"
+            )
+        patches = self.encoder.patches // self._times
+        if not 1 <= self.frame_tokens <= patches:
+            raise UserError(
+                f"stage.{name}.frame_tokens={self.frame_tokens}; a temporal position has {patches} patches"
             )
 
     @property

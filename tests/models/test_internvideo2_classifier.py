@@ -12,12 +12,14 @@ from ivjax.convert.detection import recognise
 from ivjax.convert.engine.family import BUFFERS
 from ivjax.convert.families.internvideo2_classifier import CLASSIFIER
 from ivjax.convert.formats.tensors import Arrays
+from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.patterns import covers
 from ivjax.models.classifier import BatchNorm, Classifier
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.tower import Encoded
+from ivjax.ops.hico import merge_tokens
 from ivjax.ops.randomness import dropout
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification_loss import cross_entropy, smoothed
@@ -284,3 +286,29 @@ def test_means_and_highest_values_of_each_frame_are_read_through_one_norm():
     read = (read - read.mean(-1, keepdims=True)) / np.sqrt(read.var(-1, keepdims=True) + 1e-6)
     read = read * params["down_norm"]["scale"] + params["down_norm"]["bias"]
     close(logits, read @ params["head"]["kernel"] + params["head"]["bias"])
+
+
+def test_a_head_can_read_what_merging_leaves_of_each_frame():
+    tokens = np.random.default_rng(0).normal(size=(3, 1 + TINY.patches, TINY.width)).astype(np.float32)
+    whole, merged = (
+        ClassifierSize(TINY, 5, merge="avgN_maxN", frame_tokens=kept).build(FLOAT32) for kept in (None, 2)
+    )
+    params, times = any_params(whole), TINY.grid[0]
+    frames = jnp.asarray(tokens[:, 1:].reshape(3 * times, -1, TINY.width))
+    kept = merge_tokens(frames, 2, TINY.heads).tokens
+    # Means and highest values of two tokens are those of as many copies of them as a frame has patches.
+    copies = jnp.repeat(kept, TINY.patches // times // 2, axis=1).reshape(3, -1, TINY.width)
+    seen = [jnp.asarray(tokens), jnp.concatenate([tokens[:, :1], copies], axis=1)]
+    logits = [
+        model.classify(params, Encoded(x, None, jnp.zeros((3, TINY.out)), None))[0]
+        for model, x in zip((merged, whole), seen, strict=True)
+    ]
+    close(logits[0], logits[1])
+
+
+@pytest.mark.parametrize(
+    ("merge", "kept", "said"), [("proj", 4, "is for merge=avgN_maxN"), ("avgN_maxN", 0, "patches")]
+)
+def test_merging_before_a_head_is_refused_where_it_is_impossible(merge, kept, said):
+    with pytest.raises(UserError, match=f"frame_tokens={kept}.*{said}"):
+        ClassifierSize(TINY, 5, merge=merge, frame_tokens=kept).check("classifier")

@@ -58,3 +58,16 @@ def test_rows_of_several_long_conversations_waste_little(length, least, most):
     sizes = [TalkSize(int(tokens), 16) for tokens in np.random.default_rng(0).integers(1174, 1424, 300)]
     rows = pack(sizes, {"row": TalkSize(length, 64)}, np.random.default_rng(0))["row"]
     assert least < 1 - sum(size.tokens for size in sizes) / (len(rows) * length) < most
+
+
+def test_rows_that_are_full_of_clips_hide_no_row_with_room():
+    # Long ones first: rows of two of them and of four short ones are full of clips and have tokens to spare.
+    sizes = [TalkSize(int(tokens), 2) for tokens in np.random.default_rng(0).integers(64, 90, 2000)]
+    rows = pack(sizes, {"row": TalkSize(400, 8)}, np.random.default_rng(0))["row"]
+    assert len(rows) == 500
+
+
+def test_the_row_with_fewer_clips_is_the_smaller_one():
+    buckets = {"few": TalkSize(256, 4), "many": TalkSize(192, 8)}
+    rows = pack([TalkSize(120, 2)] * 8 + [TalkSize(180, 8)] * 3, buckets, np.random.default_rng(0))
+    assert list(map(len, rows["few"])) == [2] * 4 and list(map(len, rows["many"])) == [1] * 3
