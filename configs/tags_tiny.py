@@ -76,6 +76,7 @@ variants = {
         "init_from=('encoder=runs/tags_longer#encoder',)",
         "init_fresh=('head','fc_norm','down_norm')",
         "stage.classifier.frame_tokens=4",
+        "stage.classifier.merge_heads=4",
         "starts=()",
         "schedule.peak=1.5e-3",
         "steps=600",

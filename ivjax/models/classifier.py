@@ -61,7 +61,7 @@ class ClassifierHead(nn.Module):
         patches = tokens[:, size.class_tokens :].reshape(len(tokens), times, -1, size.width)
         if self.size.frame_tokens is not None:
             frames = patches.reshape(-1, *patches.shape[2:])
-            kept = merge_tokens(frames, self.size.frame_tokens, size.heads).tokens
+            kept = merge_tokens(frames, self.size.frame_tokens, self.size.merge_heads).tokens
             patches = kept.reshape(*patches.shape[:2], *kept.shape[1:])
         means = mean_over(patches, axis=2)
         if self.size.merge == "avgN_maxN":

@@ -44,6 +44,7 @@ class ClassifierSize:
             channels' highest values, in which things of a few patches stand out.
         frame_tokens: to how many tokens HiCo merges the patches of each temporal position before `avgN_maxN`
             reads them, so that the encoder learns tokens that survive it (None: not merged).
+        merge_heads: HiCo compares means over so many groups of a token's channels.
         merge_norm: how merged tokens are normalised: LayerNorm, batch norm, or batch norm without scale and
             bias.
     """
@@ -53,6 +54,7 @@ class ClassifierSize:
     extra_mlp: bool = False
     merge: Merge = "proj"
     frame_tokens: int | None = None
+    merge_heads: int = 1
     merge_norm: MergeNorm = "layer"
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.classifier"
@@ -124,6 +126,10 @@ class ClassifierSize:
         if not 1 <= self.frame_tokens <= patches:
             raise UserError(
                 f"stage.{name}.frame_tokens={self.frame_tokens}; a temporal position has {patches} patches"
+            )
+        if self.merge_heads < 1 or self.encoder.width % self.merge_heads:
+            raise UserError(
+                f"stage.{name}.merge_heads={self.merge_heads} does not divide {self.encoder.width} channels"
             )
 
     @property

@@ -12,7 +12,6 @@ from ivjax.data_pipelines.demo.questions import (
     CHOICES,
     OF_TIME,
     choices_of,
-    description_of,
     questions_of,
     training_turns,
 )

@@ -291,11 +291,12 @@ def test_means_and_highest_values_of_each_frame_are_read_through_one_norm():
 def test_a_head_can_read_what_merging_leaves_of_each_frame():
     tokens = np.random.default_rng(0).normal(size=(3, 1 + TINY.patches, TINY.width)).astype(np.float32)
     whole, merged = (
-        ClassifierSize(TINY, 5, merge="avgN_maxN", frame_tokens=kept).build(FLOAT32) for kept in (None, 2)
+        ClassifierSize(TINY, 5, merge="avgN_maxN", frame_tokens=kept, merge_heads=2).build(FLOAT32)
+        for kept in (None, 2)
     )
     params, times = any_params(whole), TINY.grid[0]
     frames = jnp.asarray(tokens[:, 1:].reshape(3 * times, -1, TINY.width))
-    kept = merge_tokens(frames, 2, TINY.heads).tokens
+    kept = merge_tokens(frames, 2, 2).tokens
     # Means and highest values of two tokens are those of as many copies of them as a frame has patches.
     copies = jnp.repeat(kept, TINY.patches // times // 2, axis=1).reshape(3, -1, TINY.width)
     seen = [jnp.asarray(tokens), jnp.concatenate([tokens[:, :1], copies], axis=1)]

@@ -129,15 +129,23 @@ def _ask_own(
                 progress.advance()
 
 
-def seer_of(suite: DialogueSuite, questions: EvalQuestions) -> Seer:
-    """Returns what shows the media of a test set, once for neighbouring questions about the same ones."""
+def seer_of(
+    suite: DialogueSuite,
+    questions: EvalQuestions,
+    frames: Callable[[EvalQuestion], int | None] = lambda question: None,
+) -> Seer:
+    """Returns what shows the media of a test set, once for neighbouring questions about the same ones.
+
+    `frames` says how many frames of its videos a question is about, where the suite names no number (None:
+    those of the model's own rule).
+    """
 
     def watch(model: AnswerModel, worded: Worded) -> Watched | ClipError:
         try:
             # The mesh in context is a thread's own.
             with model.on_mesh():
                 inputs = questions.inputs(worded.question)
-                return model.answerer.watch(inputs, suite.frames, worded.turns)
+                return model.answerer.watch(inputs, suite.frames or frames(worded.question), worded.turns)
         except ClipError as error:
             return error
 

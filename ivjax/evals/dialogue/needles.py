@@ -36,7 +36,7 @@ def score(setting: Setting[Any], suite: NeedleSearch) -> Result:
     watch, protocol = _Watch(haystack), PROTOCOLS[haystack.protocol if haystack else "plain"]
     if haystack is None:
         questions = open_questions(setting.data)
-        asked, see = _listed(list(enumerate(questions)), setting.data.path), seer_of(suite, questions)
+        asked, see = _listed(list(enumerate(questions)), setting.data.path), seer_of(suite, questions, _frames)
     else:
         asked, see = _grid(suite, haystack, model.frames), watch.see
 
@@ -117,10 +117,10 @@ class _Watch:
         assert haystack is not None
         places = {needle.id: number for number, needle in enumerate(haystack.needles)}
         length, whole = 0, None
-        for worded in sorted(waiting, key=lambda each: (_frames(each), -_depth(each), each.place)):
+        for worded in sorted(waiting, key=lambda each: (_frames(each.question), -_depth(each), each.place)):
             try:
-                if _frames(worded) != length or whole is None:
-                    length, whole = _frames(worded), None
+                if _frames(worded.question) != length or whole is None:
+                    length, whole = _frames(worded.question), None
                     began = time.perf_counter()
                     whole = haystack.whole(model, length)
                     self._note(length, whole, time.perf_counter() - began)
@@ -157,8 +157,8 @@ def _prefill(model: AnswerModel, tokens: int) -> float:
     return float(sum(model.answerer.model.size.language.flops(tokens).values()))
 
 
-def _frames(worded: Worded) -> int:
-    return int(worded.question.attributes[_FRAMES])
+def _frames(question: EvalQuestion) -> int:
+    return int(question.attributes[_FRAMES])
 
 
 def _depth(worded: Worded) -> float:

@@ -33,12 +33,14 @@ class FakeAnswerer:
         self._reply = reply
         self.prompts: list[tuple[str, str, str]] = []  # video, words, beginning of the answer
         self.watched: list[str] = []
+        self.frames: list[int | None] = []
         self.turns = SimpleNamespace(question=None)
 
     def watch(self, inputs, frames=None, turns=()) -> Seen:
         """Returns the name of a video; one with `broken` in its name cannot be read."""
         name = Path(str(inputs[0].media)).stem
         self.watched.append(name)
+        self.frames.append(frames)
         if "broken" in name:
             raise ClipError("shorter than a clip", f"{name} has 2 frames and the tower reads 4 at once")
         return Seen(name)

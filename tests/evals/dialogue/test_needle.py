@@ -146,6 +146,8 @@ def test_long_videos_of_a_list_are_scored_by_the_nearest_depth(tmp_path):
     result = score(asking(model, tmp_path / "needles_32.json"), NeedleSearch(depths=3))
     cells = {(row["frames"], row["depth"]): row["accuracy"] for row in result.by_group}
     assert cells == {(32, 0.0): 100.0, (32, 1.0): 50.0} and result.metrics["chance"] == 25.0
+    # All of them, and not what the model's own rule would read, which could miss the needle.
+    assert set(model.answerer.frames) == {32} and result.protocol["frames"] == "of each haystack: all"
 
 
 def test_a_chain_of_videochat_flash_is_spread_evenly_and_asked_in_its_words(tmp_path):
