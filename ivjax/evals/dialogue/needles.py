@@ -36,7 +36,8 @@ def score(setting: Setting[Any], suite: NeedleSearch) -> Result:
     watch, protocol = _Watch(haystack), PROTOCOLS[haystack.protocol if haystack else "plain"]
     if haystack is None:
         questions = open_questions(setting.data)
-        asked, see = _listed(list(enumerate(questions)), setting.data.path), seer_of(suite, questions, _frames)
+        asked = _listed(list(enumerate(questions)), setting.data.path)
+        see = seer_of(suite, questions, _frames)
     else:
         asked, see = _grid(suite, haystack, model.frames), watch.see
 
