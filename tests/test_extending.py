@@ -136,6 +136,7 @@ def test_an_addition_fits_the_tree_alone_and_keeps_its_price(addition):
 
 
 @pytest.mark.multiprocess
+@pytest.mark.slow
 def test_all_additions_of_the_page_pass_their_tests_and_those_of_the_whole_tree(copy):
     page = additions()
     assert [addition.name for addition in page] == list(PRICES)
