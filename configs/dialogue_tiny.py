@@ -80,7 +80,6 @@ variants = {
         "stage.buckets=(Bucket('packed',240,clips=6),)",
         "data.corpora=(Corpus('shards/demo_descriptions'),)",
         "schedule.peak=2e-3",
-        "schedule.warmup=40",
         "steps=1200",
         "starts=(Starts('*kernel',2.0),)",
         "init_from=('vision=runs/tags_merged#encoder',)",

@@ -86,10 +86,12 @@ def _fill(
     numbers: Sequence[int], sizes: Sequence[TalkSize], room: TalkSize, rank: np.ndarray, together: bool
 ) -> list[_Row]:
     """Best fit, the longest first: each conversation goes where it leaves least room."""
+    if not numbers:
+        return []
     rows: list[_Row] = []
     open_rows: dict[int, list[_Row]] = {}  # by the tokens that they have room for
     rooms: list[int] = []  # the keys of it, ascending
-    least = TalkSize(*map(min, zip(*(sizes[number] for number in numbers), strict=True))) if numbers else None
+    least = TalkSize(*map(min, zip(*(sizes[number] for number in numbers), strict=True)))
     for number in sorted(numbers, key=lambda number: (-sizes[number].tokens, rank[number])):
         size = sizes[number]
         found = _best(size, open_rows, rooms) if together else None
@@ -101,7 +103,7 @@ def _fill(
         found.members.append(number)
         found.room = found.room.without(size)
         # A row that is full of clips would be tried for every conversation that has tokens to fit.
-        if least is not None and not least.fits(found.room):
+        if not least.fits(found.room):
             continue
         if found.room.tokens not in open_rows:
             open_rows[found.room.tokens] = []
