@@ -23,13 +23,15 @@ class Medium:
 
     `tokens` is the length of the sequence that the trained encoder sees of a clip; `flops` are forward
     and backward per clip, by layer, two per multiply-add. `remedies` are overrides, by array, with which the
-    stage does without it, for messages.
+    stage does without it, for messages. `modules` names the branch of the parameters of layers that `trains`
+    may freeze, in the order of a forward pass; `flops` has these as if they were trained.
     """
 
     batch: Mapping[str, jax.ShapeDtypeStruct]
     tokens: int
     flops: Mapping[str, float]
     remedies: Mapping[str, str] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
 
 
 class Joint(NamedTuple):

@@ -1,7 +1,7 @@
 """The objective of an experiment: its stage, how wide its parameters start, how fast each of them learns."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -12,7 +12,7 @@ from ivjax.experiment.patterns import covers
 from ivjax.experiment.run_options import Starts, Trains
 from ivjax.ops.cut import Params
 from ivjax.ops.trees import map_with_path, paths_of
-from ivjax.stages.objective import Objective
+from ivjax.stages.objective import Medium, Objective
 
 E = TypeVar("E", Trains, Starts)
 
@@ -23,20 +23,41 @@ def objective_of(experiment: Experiment) -> Objective:
     if not experiment.trains and not experiment.starts:
         return objective
     # Shapes alone: nothing is drawn to learn the names.
-    paths = [path for path, _ in paths_of(jax.eval_shape(lambda: objective.init(jax.random.key(0))))]
+    shapes = dict(paths_of(jax.eval_shape(lambda: objective.init(jax.random.key(0)))))
+    paths = list(shapes)
     if experiment.starts:
         objective = dataclasses.replace(objective, init=_widened(objective.init, experiment.starts, paths))
     if not experiment.trains:
         return objective
     rates = rates_of(experiment.trains, paths)
     _check_trained(experiment.trains, paths, objective)
+    frozen = (*objective.frozen, *(path for path, rate in rates.items() if rate == 0.0))
+    trained = {path: 0 if covers(frozen, path) else shape.size for path, shape in shapes.items()}
+    sizes = {path: shape.size for path, shape in shapes.items()}
     return dataclasses.replace(
         objective,
-        frozen=(*objective.frozen, *(path for path, rate in rates.items() if rate == 0.0)),
+        frozen=frozen,
+        media={name: _with_frozen(medium, sizes, trained) for name, medium in objective.media.items()},
         # Rates of 1 are left out, so that an experiment without others compiles the same
         # program as without `trains`.
         rates={path: rate for path, rate in rates.items() if rate not in (0.0, 1.0)},
     )
+
+
+def _with_frozen(medium: Medium, sizes: Mapping[str, int], trained: Mapping[str, int]) -> Medium:
+    """Returns the medium with the FLOPs that are left where layers are frozen.
+
+    `sizes` and `trained` are the numbers of elements of each parameter, and of those that learn.
+    """
+    flops, gradient = dict(medium.flops), False
+    for layer, branch in medium.modules.items():
+        learns = sum(count for path, count in trained.items() if covers([branch], path))
+        gradient |= learns > 0
+        # A third is the forward pass, a third the gradient of the inputs, a third that of the kernels. Inputs need
+        # theirs where something learns here or before; kernels where they learn: LoRA's are few.
+        share = learns / max(1, sum(count for path, count in sizes.items() if covers([branch], path)))
+        flops[layer] *= (1 + gradient + share) / 3
+    return dataclasses.replace(medium, flops=flops)
 
 
 def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]:

@@ -43,7 +43,9 @@ def build(stage: VideoDialogue, compute: Compute) -> Objective:
 
 
 def _medium(stage: VideoDialogue, bucket: Bucket) -> Medium:
-    return Medium(batch_of(stage, bucket), bucket.tokens, with_backward(_flops(stage, bucket)))
+    flops = with_backward(_flops(stage, bucket))
+    modules = {layer: layer if layer in ("vision", "bridge") else "language" for layer in flops}
+    return Medium(batch_of(stage, bucket), bucket.tokens, flops, modules=modules)
 
 
 def batch_of(stage: VideoDialogue, bucket: Bucket) -> Mapping[str, jax.ShapeDtypeStruct]:

@@ -119,3 +119,20 @@ def test_starts_names_a_pattern_that_covers_nothing():
         objective_of(experiment)
     with pytest.raises(UserError, match="starts: 'text' has times=0.0; it must be more than 0"):
         Starts("text", 0.0)
+
+
+def test_flops_count_the_backward_pass_of_what_learns_alone():
+    tiny = load_experiment("dialogue_tiny")
+
+    def flops(*trains):
+        return objective_of(dataclasses.replace(tiny, trains=trains)).media["packed"].flops
+
+    trained, without_tower = flops(), flops(Trains("vision", 0.0))
+    bridge = flops(Trains("vision", 0.0), Trains("language", 0.0))
+    assert {layer: without_tower[layer] / cost for layer, cost in trained.items()} == pytest.approx(
+        {"vision": 1 / 3, "bridge": 1.0, "blocks": 1.0, "attention": 1.0, "head": 1.0}
+    )
+    # The gradient on its way to the bridge still passes through the frozen language model.
+    assert {layer: bridge[layer] / cost for layer, cost in trained.items()} == pytest.approx(
+        {"vision": 1 / 3, "bridge": 1.0, "blocks": 2 / 3, "attention": 2 / 3, "head": 2 / 3}
+    )
