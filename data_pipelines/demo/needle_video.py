@@ -17,7 +17,7 @@ import numpy as np
 from ivjax.data_pipelines.augment.geometry import Box
 from ivjax.data_pipelines.demo.background import Tint, draw_background
 from ivjax.data_pipelines.demo.draw import draw_frame
-from ivjax.data_pipelines.demo.questions import SceneQuestion, choices_of, training_turns
+from ivjax.data_pipelines.demo.questions import SceneQuestion, choices_of, question_turns
 from ivjax.data_pipelines.demo.scene import COLOURS, Event, Order, Scene, draw_scene
 from ivjax.data_pipelines.video.decode import VideoFacts
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
@@ -113,7 +113,7 @@ class NeedleVideo:
 
     def training_row(self) -> dict[str, Any]:
         """Returns the question as a conversation to train on."""
-        turns = training_turns(self._rng(1), [self._question()])
+        turns = question_turns(self._rng(1), [self._question()])
         return {
             "id": self.id,
             "video": f"{self.id}.mp4",

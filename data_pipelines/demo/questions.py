@@ -179,16 +179,21 @@ def description_turns(scene: Scene) -> list[dict[str, str]]:
 
 
 def training_turns(
-    rng: np.random.Generator, questions: Sequence[SceneQuestion], scene: Scene | None = None
+    rng: np.random.Generator, questions: Sequence[SceneQuestion], scene: Scene
 ) -> list[dict[str, str]]:
-    """Returns the turns of a conversation in LLaVA's form; some questions are multiple choice.
+    """Returns the turns of a conversation to train on, in LLaVA's form.
 
-    Half of the conversations about a `scene` are its description alone, as that answers all other questions.
-    Of the others no question is answered by what was said before it: "What do the red stars do?" tells what
-    shape the red things are, which is not asked any more.
+    Half of the conversations are the scene's description alone, as that answers all questions.
     """
-    if scene is not None and rng.random() < _DESCRIBED:
-        return description_turns(scene)
+    return description_turns(scene) if rng.random() < _DESCRIBED else question_turns(rng, questions)
+
+
+def question_turns(rng: np.random.Generator, questions: Sequence[SceneQuestion]) -> list[dict[str, str]]:
+    """Returns questions and answers in LLaVA's form; some are multiple choice.
+
+    No question is answered by what was said before it: "What do the red stars do?" tells what shape the red
+    things are, which is not asked any more.
+    """
     turns: list[dict[str, str]] = []
     said = ""
     for question in (questions[place] for place in rng.permutation(len(questions))):
