@@ -53,8 +53,8 @@ def _with_frozen(medium: Medium, sizes: Mapping[str, int], trained: Mapping[str,
     for layer, branch in medium.modules.items():
         learns = sum(count for path, count in trained.items() if covers([branch], path))
         gradient |= learns > 0
-        # A third is the forward pass, a third the gradient of the inputs, a third that of the kernels. Inputs need
-        # theirs where something learns here or before; kernels where they learn: LoRA's are few.
+        # A third is the forward pass, a third the gradient of the inputs, a third that of the kernels. Inputs
+        # need theirs where something learns here or before; kernels where they learn: LoRA's are few.
         share = learns / max(1, sum(count for path, count in sizes.items() if covers([branch], path)))
         flops[layer] *= (1 + gradient + share) / 3
     return dataclasses.replace(medium, flops=flops)

@@ -11,7 +11,8 @@ import pytest
 from ivjax.experiment.computing import Compute
 from ivjax.models.beats import BeatsSize
 from ivjax.models.bert import FusionBertSize
-from ivjax.models.layers import Block, run_blocks
+from ivjax.models.layers import Block
+from ivjax.models.stacks import run_blocks
 from ivjax.ops.randomness import Dropout
 from ivjax.ops.trees import paths_of
 from tests.models.params import any_params

@@ -10,16 +10,8 @@ import numpy as np
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.beats.sizes import BeatsSize
-from ivjax.models.layers import (
-    KERNEL_STD,
-    Mlp,
-    QueryKeyValue,
-    dense,
-    enter_block,
-    gelu,
-    layer_norm,
-    scan_layers,
-)
+from ivjax.models.layers import KERNEL_STD, Mlp, QueryKeyValue, dense, gelu, layer_norm
+from ivjax.models.stacks import enter_block, scan_layers
 from ivjax.models.tower import AudioTower
 from ivjax.ops.contrastive import scale_gradient
 from ivjax.ops.layout import constrain

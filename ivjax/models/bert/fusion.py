@@ -10,7 +10,8 @@ from ivjax.experiment.computing import Compute
 from ivjax.models.bert.fusion_sizes import FusionBertSize
 from ivjax.models.bert.tower import BertBlock
 from ivjax.models.cross_attention import EPSILON, CrossAttention
-from ivjax.models.layers import KERNEL_STD, dense, gelu, layer_norm, scan_layers
+from ivjax.models.layers import KERNEL_STD, dense, gelu, layer_norm
+from ivjax.models.stacks import scan_layers
 from ivjax.models.tower import TextTower
 from ivjax.ops.cut import Params
 from ivjax.ops.randomness import Dropout

@@ -9,15 +9,8 @@ import jax.numpy as jnp
 from ivjax.experiment.computing import Compute
 from ivjax.models.bert.sizes import BertSize
 from ivjax.models.cross_attention import EPSILON
-from ivjax.models.layers import (
-    KERNEL_STD,
-    Mlp,
-    QueryKeyValue,
-    dense,
-    enter_block,
-    layer_norm,
-    run_blocks,
-)
+from ivjax.models.layers import KERNEL_STD, Mlp, QueryKeyValue, dense, layer_norm
+from ivjax.models.stacks import enter_block, run_blocks
 from ivjax.models.tower import TextTower
 from ivjax.ops.attention import attend, attend_with_dropout
 from ivjax.ops.cut import Params

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from ivjax.models.decoder.cache import Cache, stored_tokens, with_tokens
 from ivjax.models.decoder.sizes import LORA_LAYERS, LanguageSize, Lora, LoraLayer, Rotary
-from ivjax.models.layers import KERNEL_STD, RMSNorm, enter_block
+from ivjax.models.layers import KERNEL_STD, RMSNorm
+from ivjax.models.stacks import enter_block
 from ivjax.ops import rotary
 from ivjax.ops.attention import attend
 from ivjax.ops.blockwise import Places

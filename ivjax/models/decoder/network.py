@@ -11,7 +11,8 @@ from ivjax.experiment.computing import Compute, Remat
 from ivjax.models.decoder.blocks import DecoderBlock, Linear, Text, Turns, Written, added, turns, without_some
 from ivjax.models.decoder.cache import Cache
 from ivjax.models.decoder.sizes import LanguageSize
-from ivjax.models.layers import RMSNorm, checkpointed
+from ivjax.models.layers import RMSNorm
+from ivjax.models.stacks import checkpointed
 from ivjax.ops.cut import Params
 from ivjax.ops.randomness import folded
 

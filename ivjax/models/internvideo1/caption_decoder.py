@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo1.sizes import CaptionDecoderSize
-from ivjax.models.layers import dense, gelu, layer_norm, run_blocks
+from ivjax.models.layers import dense, gelu, layer_norm
+from ivjax.models.stacks import run_blocks
 from ivjax.ops.attention import attend
 from ivjax.ops.rotary import plain_frequencies, rotate
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.sizes import EncoderSize
-from ivjax.models.layers import AttentionPool, Block, PatchEmbed, run_blocks
+from ivjax.models.layers import AttentionPool, Block, PatchEmbed
+from ivjax.models.stacks import run_blocks
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops import positions
 from ivjax.ops.cut import Params

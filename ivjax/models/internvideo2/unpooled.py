@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import PositionTable, with_scaled_residuals
 from ivjax.models.internvideo2.sizes import UnpooledSize
-from ivjax.models.layers import Block, PatchEmbed, run_blocks
+from ivjax.models.layers import Block, PatchEmbed
+from ivjax.models.stacks import run_blocks
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops.cut import Params
 from ivjax.ops.masking import gather_tokens

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo_next.sizes import DiffusionSize
-from ivjax.models.layers import dense, run_blocks
+from ivjax.models.layers import dense
+from ivjax.models.stacks import run_blocks
 
 _EPSILON = 1e-6  # of the norms
 _PERIOD = 10_000.0  # the longest period of a timestep's codes

@@ -10,8 +10,9 @@ import numpy as np
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvideo2.encoder import with_scaled_residuals
 from ivjax.models.internvideo_next.sizes import NextSize
-from ivjax.models.layers import AttentionPool, Block, PatchEmbed, RMSNorm, run_blocks
+from ivjax.models.layers import AttentionPool, Block, PatchEmbed, RMSNorm
 from ivjax.models.sizes import Grid
+from ivjax.models.stacks import run_blocks
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops import positions
 from ivjax.ops.cut import Params

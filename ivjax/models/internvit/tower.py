@@ -8,17 +8,8 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.internvit.sizes import InternVitSize
-from ivjax.models.layers import (
-    Attention,
-    Mlp,
-    PatchEmbed,
-    RMSNorm,
-    enter_block,
-    layer_norm,
-    mean_over,
-    run_blocks,
-    scaled_branch,
-)
+from ivjax.models.layers import Attention, Mlp, PatchEmbed, RMSNorm, layer_norm, mean_over, scaled_branch
+from ivjax.models.stacks import enter_block, run_blocks
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops.masking import gather_tokens
 from ivjax.ops.resize import resize_matrix

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
 from ivjax.models.iv2clip.sizes import MobileTextSize
-from ivjax.models.layers import Attention, Mlp, dense, enter_block, layer_norm, run_blocks
+from ivjax.models.layers import Attention, Mlp, dense, layer_norm
+from ivjax.models.stacks import enter_block, run_blocks
 from ivjax.models.tower import TextTower
 from ivjax.ops.resize import resize_matrix
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.layers import KERNEL_STD, QueryKeyValue, checkpointed, dense, enter_block, gelu
+from ivjax.models.layers import KERNEL_STD, QueryKeyValue, dense, gelu
 from ivjax.models.modernbert.sizes import ModernBertSize
+from ivjax.models.stacks import checkpointed, enter_block
 from ivjax.ops.attention import attend
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.models.cross_attention import EPSILON
-from ivjax.models.layers import Mlp, QueryKeyValue, dense, enter_block, scaled_branch
+from ivjax.models.layers import Mlp, QueryKeyValue, dense, scaled_branch
 from ivjax.models.qformer.sizes import QFormerSize
+from ivjax.models.stacks import enter_block
 from ivjax.ops.attention import attend, attend_with_dropout
 from ivjax.ops.layout import constrain
 from ivjax.ops.randomness import Dropout

@@ -14,10 +14,11 @@ from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.bridge import Bridge, Question
 from ivjax.models.cross_attention import EPSILON, CrossAttention
-from ivjax.models.layers import checkpointed, dense, layer_norm
+from ivjax.models.layers import dense, layer_norm
 from ivjax.models.qformer.layers import CROSS, QFormerLayer
 from ivjax.models.qformer.sizes import QFormerSize
 from ivjax.models.sizes import Grid
+from ivjax.models.stacks import checkpointed
 from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
 from ivjax.ops.randomness import Dropout, drop_path, folded, several

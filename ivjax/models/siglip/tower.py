@@ -14,12 +14,11 @@ from ivjax.models.layers import (
     Mlp,
     PatchEmbed,
     dense,
-    enter_block,
     layer_norm,
-    run_blocks,
     scaled_branch,
 )
 from ivjax.models.siglip.sizes import SiglipSize
+from ivjax.models.stacks import enter_block, run_blocks
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.ops.attention import attend_with_weights
 from ivjax.ops.masking import gather_tokens

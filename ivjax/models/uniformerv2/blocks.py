@@ -13,11 +13,11 @@ from ivjax.models.layers import (
     CrossQueryKeyValue,
     Mlp,
     dense,
-    enter_block,
     gelu,
     layer_norm,
     scaled_branch,
 )
+from ivjax.models.stacks import enter_block
 from ivjax.ops.attention import attend_with_weights
 
 

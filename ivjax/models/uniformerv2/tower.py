@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
 from ivjax.models.batch_norm import STATISTICS
-from ivjax.models.layers import PatchEmbed, dense, layer_norm, mean_over, run_collecting
+from ivjax.models.layers import PatchEmbed, dense, layer_norm, mean_over
+from ivjax.models.stacks import run_collecting
 from ivjax.models.tower import Encoded, EncodedBatch, VideoTower
 from ivjax.models.uniformerv2.blocks import GlobalBlock, UniFormerBlock
 from ivjax.models.uniformerv2.sizes import UniFormerV2Size

@@ -7,17 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.layers import (
-    KERNEL_STD,
-    Attention,
-    Mlp,
-    PatchEmbed,
-    dense,
-    enter_block,
-    layer_norm,
-    run_blocks,
-    scaled_branch,
-)
+from ivjax.models.layers import KERNEL_STD, Attention, Mlp, PatchEmbed, dense, layer_norm, scaled_branch
+from ivjax.models.stacks import enter_block, run_blocks
 from ivjax.models.tower import Encoded, TextTower, VideoTower
 from ivjax.models.viclip.sizes import TextSize, VisionSize
 from ivjax.ops.cut import Params

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.layers import dense, layer_norm, run_blocks
+from ivjax.models.layers import dense, layer_norm
+from ivjax.models.stacks import run_blocks
 from ivjax.models.videomae.encoder import EPSILON, VideoMaeBlock, VideoMaeEncoder
 from ivjax.models.videomae.sizes import AttentionKind, AutoencoderSize, DecoderSize
 from ivjax.ops.cut import Params

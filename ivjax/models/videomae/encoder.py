@@ -9,16 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.layers import (
-    Mlp,
-    PatchEmbed,
-    QueryKeyValue,
-    dense,
-    enter_block,
-    layer_norm,
-    run_blocks,
-    scaled_branch,
-)
+from ivjax.models.layers import Mlp, PatchEmbed, QueryKeyValue, dense, layer_norm, scaled_branch
+from ivjax.models.stacks import enter_block, run_blocks
 from ivjax.models.tower import Encoded, VideoTower
 from ivjax.models.videomae.sizes import AttentionKind, VideoMaeSize
 from ivjax.ops.attention import attend, attend_with_weights

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 
 from ivjax.experiment.computing import Compute
-from ivjax.models.layers import run_blocks
+from ivjax.models.stacks import run_blocks
 
 
 def watch(function: Callable[[], Any]) -> tuple[Any, dict[str, tuple[Any, Any]]]:
