@@ -6,7 +6,7 @@ Command   (the corpora and the runs of tags_tiny, see there; demo/ is that of vi
           ivjax data build talks/dialogues.jsonl shards/demo_dialogues --videos talks/videos \
                 recipe.short_side=72 recipe.fps=4 recipe.encoding.preset=ultrafast
           ivjax data build demo/held_out_dialogues.jsonl shards/demo_dialogues_held_out --videos demo/videos
-          ivjax data demo needles --needles 1200 --frames 32 --train
+          ivjax data demo needles --needles 4000 --frames 32 --train
           ivjax data build needles/needles_32.jsonl shards/demo_needles --videos needles/needles_32
           ivjax data demo needles_held_out --needles 96 --frames 32
           ivjax data build needles_held_out/needles_32.jsonl shards/demo_needles_held_out \
@@ -46,7 +46,7 @@ experiment = ix.Experiment(
     data=dp.Dialogues(
         corpora=(
             dp.Corpus("shards/demo_dialogues", weight=1.0),
-            dp.Corpus("shards/demo_needles", weight=1.0, changes=("dialogue.seeing.rule.frames=32",)),
+            dp.Corpus("shards/demo_needles", weight=1.5, changes=("dialogue.seeing.rule.frames=32",)),
         ),
         eval_corpora=(
             dp.Corpus("shards/demo_dialogues_held_out"),
@@ -62,7 +62,7 @@ experiment = ix.Experiment(
         },
     ),
     batch=6,
-    steps=1000,
+    steps=1060,
     schedule=ix.FlooredCosine(peak=1.5e-3, warmup=40),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
     dtype="float32",
@@ -87,6 +87,6 @@ variants = {
     ),
     # As the recipes of the large models: short videos first, one clip of four frames each.
     "progressive": (
-        "phases=(Phase('short',350,('data.fields.dialogue.seeing.rule=Intervals(4)',)),Phase('long',650))",
+        "phases=(Phase('short',350,('data.fields.dialogue.seeing.rule=Intervals(4)',)),Phase('long',710))",
     ),
 }
