@@ -161,11 +161,11 @@ def _measure(wanted: LongBench, model: DialogueModel, params: Params, frames: in
         count = sum(1 for _ in tokens)
         decode = _now() - began
     return {
-        "decode_s": round(watched.seconds["decode"], 2),
-        "see_s": round(see[0], 2),
-        "see_cpu_s": round(see[1], 2),
-        "prefill_s": round(prefill[0], 2),
-        "prefill_cpu_s": round(prefill[1], 2),
+        "decode_s": round(watched.seconds["decode"], 4),
+        "see_s": round(see[0], 4),
+        "see_cpu_s": round(see[1], 4),
+        "prefill_s": round(prefill[0], 4),
+        "prefill_cpu_s": round(prefill[1], 4),
         "new_tokens_per_s": round(count / decode[0], 2) if count else None,
         "peak_mib": round(peak.bytes / 2**20),
     }
