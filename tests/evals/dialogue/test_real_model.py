@@ -138,15 +138,18 @@ def test_two_processes_find_what_one_finds(trained, corpus, tmp_path, fsdp):
 @pytest.mark.multiprocess
 def test_a_run_in_two_processes_logs_what_a_run_in_one_does(trained, corpus, tmp_path):
     """Each holds half of the parameters, so both ask all questions, in step."""
-    overrides = ("steps=4", "checkpoint.every=4", f"data.corpora.0.path={corpus}", "mesh.fsdp=2", "mesh.data=1")
+    changes = ("steps=4", "checkpoint.every=4", "checkpoint.best=mcqa/accuracy", "mesh.fsdp=2", "mesh.data=1")
     evals = f"evals=(EvalRun(ivjax.evals.suites.VideoQuestions(),2,'{corpus}'),)"
     launch = ("launch", "local", "--processes", "2", "--devices", "1", "train", talks_run.__file__)
-    finish(start(*launch, *overrides, evals, "checkpoint.best=mcqa/accuracy", "--workdir", str(tmp_path)))
-    scores = [
-        {step: {name: value for name, value in line.items() if name.startswith("mcqa/")} for step, line in each}
-        for each in (logged(tmp_path).items(), logged(trained[0]).items())
-    ]
-    assert scores[0] == scores[1] and list(scores[0]) == [2, 4]
+    finish(start(*launch, *changes, f"data.corpora.0.path={corpus}", evals, "--workdir", str(tmp_path)))
+
+    def scores(folder):
+        return {
+            step: {name: value for name, value in line.items() if name.startswith("mcqa/")}
+            for step, line in logged(folder).items()
+        }
+
+    assert scores(tmp_path) == scores(trained[0]) and list(scores(tmp_path)) == [2, 4]
 
 
 def test_replies_are_generated_in_batches(trained, corpus, tmp_path, capsys):
