@@ -31,12 +31,15 @@ def objective_of(experiment: Experiment) -> Objective:
         return objective
     rates = rates_of(experiment.trains, paths)
     _check_trained(experiment.trains, paths, objective)
-    frozen = (*objective.frozen, *(path for path, rate in rates.items() if rate == 0.0))
-    trained = {path: 0 if covers(frozen, path) else shape.size for path, shape in shapes.items()}
     sizes = {path: shape.size for path, shape in shapes.items()}
+    # By the rate and not by all frozen paths as patterns: that would compare every path with every other.
+    trained = {
+        path: 0 if rates[path] == 0.0 or covers(objective.frozen, path) else size
+        for path, size in sizes.items()
+    }
     return dataclasses.replace(
         objective,
-        frozen=frozen,
+        frozen=(*objective.frozen, *(path for path, rate in rates.items() if rate == 0.0)),
         media={name: _with_frozen(medium, sizes, trained) for name, medium in objective.media.items()},
         # Rates of 1 are left out, so that an experiment without others compiles the same
         # program as without `trains`.
