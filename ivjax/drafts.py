@@ -55,7 +55,7 @@ def locked(
     # The system releases a lock when its process ends in whatever way; a file that marks one would stay.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        if not _try_lock(handle):
+        if not try_lock(handle):
             on_wait()
             _wait_for_lock(handle, patience)
         yield
@@ -68,13 +68,14 @@ def _wait_for_lock(handle: int, patience: float | None) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
         return
     deadline = time.monotonic() + patience
-    while not _try_lock(handle):
+    while not try_lock(handle):
         if time.monotonic() > deadline:
             raise TimeoutError
         time.sleep(0.1)
 
 
-def _try_lock(handle: int) -> bool:
+def try_lock(handle: int) -> bool:
+    """Locks an open file for this process unless another one has it; says whether it did."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from ivjax.drafts import try_lock
 from ivjax.errors import UserError
 
 KeptAnswer = Mapping[str, Any]  # what was said to one question, ready for JSON
@@ -70,10 +71,16 @@ class KeptAnswers:
     def _opened(self, path: Path) -> TextIO:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = not path.is_file() or not path.stat().st_size
             file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}; choose another file") from None
+        # The lock ends with the process, in whatever way that ends.
+        if not try_lock(file.fileno()):
+            file.close()
+            raise UserError(
+                f"{path} is being written by another eval; wait for it, or name another file with --answers"
+            )
+        fresh = not path.stat().st_size
         # A cut line of a killed run must not run into the next one.
         file.write(f"{self._head}\n" if fresh else "\n")
         return file

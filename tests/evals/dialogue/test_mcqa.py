@@ -208,6 +208,22 @@ def test_an_interrupted_test_goes_on_from_its_answers_and_refuses_those_of_anoth
         score(asking(model_of(said, stamp="2"), path), suite)
 
 
+def test_two_evals_do_not_write_one_file_of_answers(tmp_path):
+    path, file = annotated(tmp_path, rows()), tmp_path / "answers.jsonl"
+    suite = VideoQuestions(answers=str(file))
+    said = replies("(C) blue", "(B) a star", "A", "B.")
+
+    def disturbed(name, words):
+        if name == "1":
+            with pytest.raises(UserError, match="answers.jsonl is being written by another eval"):
+                score(asking(model_of(said), path), suite)
+        return said(name, words)
+
+    whole = score(asking(model_of(said), path), VideoQuestions())
+    assert score(asking(model_of(disturbed), path), suite).metrics == whole.metrics
+    assert [json.loads(line)["place"] for line in file.read_text().splitlines()[1:]] == [0, 1, 2, 3]
+
+
 def test_processes_share_the_questions_and_hear_of_each_others_errors(tmp_path):
     path, said = annotated(tmp_path, rows()), replies("(C) blue", "(B) a star", "A", "B.")
     nothing = ({}, [], "")
