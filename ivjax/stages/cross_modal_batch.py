@@ -36,23 +36,30 @@ def _medium(stage: CrossModal, frames: int, sound: bool) -> Medium:
     }
     seen = 0
     cost: dict[str, float] = {}
+    modules: dict[str, tuple[str, ...]] = {}
     if frames:
         batch["video"] = struct((frames, *stage.vision.image, 3), jnp.uint8)
         patches = frames * stage.vision.patches // stage.vision.frames
         mask, (_, rows, columns) = stage.mask_of(frames), stage.vision.grid
         visible = patches if mask is None else mask.visible(patches // (rows * columns), rows * columns)
         seen = stage.vision.class_tokens + visible
-        cost |= with_backward(stage.vision.flops(visible))
+        tower = stage.vision.flops(visible)
+        cost |= with_backward(tower)
+        modules |= dict.fromkeys(tower, ("vision",))
         if stage.weights.uta and stage.clip_teacher:
             cost["clip_teacher"] = stage.clip_teacher.flops(frames)
     if sound and stage.audio:
         batch["audio"] = struct((stage.audio.frames, stage.audio.bins), jnp.float32)
         heard = stage.audio.flops()
         cost |= with_backward(heard) if stage.train_audio else heard
+        modules |= dict.fromkeys(heard, ("audio",)) if stage.train_audio else {}
     media = _media(frames, sound)
     fields = {term.field for kind in (CONTRASTS, MATCHES, WORDS) for term in stage.terms(kind, media)}
     batch |= {name: struct((stage.text.context,), jnp.int32) for name in fields}
-    return Medium(batch, tokens=seen, flops=cost | with_backward(_text_flops(stage, media, seen)))
+    texts = _text_flops(stage, media, seen)
+    looking = ("text", *(("vision",) if frames else ()), *(("audio",) if sound and stage.audio else ()))
+    modules |= {"text": ("text",), "fusion": looking, "words": looking}
+    return Medium(batch, seen, cost | with_backward(texts), modules=modules)
 
 
 def _media(frames: int, sound: bool) -> set[Compared]:

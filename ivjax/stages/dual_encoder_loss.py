@@ -67,8 +67,10 @@ def _medium(stage: DualEncoder, frames: int) -> Medium:
     words = stage.text.flops()
     # Without gradients a frozen text tower costs its forward pass alone.
     cost = with_backward(tower) | (with_backward(words) if stage.train_text else words)
+    modules = dict.fromkeys(tower, ("vision",))
+    modules |= dict.fromkeys(words, ("text",)) if stage.train_text else {}
     tokens = segments * (stage.vision.class_tokens + seen)
-    return Medium(_batch(stage, frames), tokens=tokens, flops=cost)
+    return Medium(_batch(stage, frames), tokens=tokens, flops=cost, modules=modules)
 
 
 def _patches(stage: DualEncoder, frames: int) -> int:

@@ -23,15 +23,16 @@ class Medium:
 
     `tokens` is the length of the sequence that the trained encoder sees of a clip; `flops` are forward
     and backward per clip, by layer, two per multiply-add. `remedies` are overrides, by array, with which the
-    stage does without it, for messages. `modules` names the branch of the parameters of layers that `trains`
-    may freeze, in the order of a forward pass; `flops` has these as if they were trained.
+    stage does without it, for messages. `modules` names, for layers that `trains` may freeze, the branch of
+    their own parameters, and then those of what they read, whose gradients pass through them; `flops` has
+    these layers as if everything were trained.
     """
 
     batch: Mapping[str, jax.ShapeDtypeStruct]
     tokens: int
     flops: Mapping[str, float]
     remedies: Mapping[str, str] = field(default_factory=dict)
-    modules: Mapping[str, str] = field(default_factory=dict)
+    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Joint(NamedTuple):

@@ -10,6 +10,7 @@ from ivjax.errors import UserError, nearest
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.patterns import covers
 from ivjax.experiment.run_options import Starts, Trains
+from ivjax.models.costs import with_backward
 from ivjax.ops.cut import Params
 from ivjax.ops.trees import map_with_path, paths_of
 from ivjax.stages.objective import Medium, Objective
@@ -52,15 +53,21 @@ def _with_frozen(medium: Medium, sizes: Mapping[str, int], trained: Mapping[str,
 
     `sizes` and `trained` are the numbers of elements of each parameter, and of those that learn.
     """
-    flops, gradient = dict(medium.flops), False
-    for layer, branch in medium.modules.items():
-        learns = sum(count for path, count in trained.items() if covers([branch], path))
-        gradient |= learns > 0
-        # A third is the forward pass, a third the gradient of the inputs, a third that of the kernels. Inputs
-        # need theirs where something learns here or before; kernels where they learn: LoRA's are few.
-        share = learns / max(1, sum(count for path, count in sizes.items() if covers([branch], path)))
-        flops[layer] *= (1 + gradient + share) / 3
+    branches = {branch for read in medium.modules.values() for branch in read}
+    shares = {branch: _within(branch, trained) / max(1, _within(branch, sizes)) for branch in branches}
+    flops = dict(medium.flops)
+    for layer, (own, *read) in medium.modules.items():
+        times = with_backward({layer: 1.0})[layer]
+        # One part is the forward pass, one the gradient of the kernels, and the third, which pixels have not,
+        # that of the inputs. Kernels need theirs where they learn: LoRA's are few. Inputs need theirs where
+        # something learns here or in what is read.
+        inputs = (times - 2) * any(shares[branch] for branch in (own, *read))
+        flops[layer] *= (1 + shares[own] + inputs) / times
     return dataclasses.replace(medium, flops=flops)
+
+
+def _within(branch: str, sizes: Mapping[str, int]) -> int:
+    return sum(count for path, count in sizes.items() if covers([branch], path))
 
 
 def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]:

@@ -44,7 +44,8 @@ def build(stage: VideoDialogue, compute: Compute) -> Objective:
 
 def _medium(stage: VideoDialogue, bucket: Bucket) -> Medium:
     flops = with_backward(_flops(stage, bucket))
-    modules = {layer: layer if layer in ("vision", "bridge") else "language" for layer in flops}
+    chain = ("language", "bridge", "vision")
+    modules = {layer: chain[chain.index(layer) if layer in chain else 0 :] for layer in flops}
     return Medium(batch_of(stage, bucket), bucket.tokens, flops, modules=modules)
 
 

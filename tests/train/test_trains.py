@@ -136,3 +136,21 @@ def test_flops_count_the_backward_pass_of_what_learns_alone():
     assert {layer: bridge[layer] / cost for layer, cost in trained.items()} == pytest.approx(
         {"vision": 1 / 3, "bridge": 1.0, "blocks": 2 / 3, "attention": 2 / 3, "head": 2 / 3}
     )
+
+
+def test_towers_side_by_side_pass_no_gradients_to_each_other():
+    def left(config, branch):
+        tiny = load_experiment(config)
+        trained, frozen = (
+            objective_of(dataclasses.replace(tiny, trains=trains)).main.flops
+            for trains in ((), (Trains(branch, 0.0),))
+        )
+        return {layer: frozen[layer] / cost for layer, cost in trained.items()}
+
+    # Pixels need no gradient, so half of the cost of the patches' kernel is its forward pass.
+    vision = {"patch_embed": 1 / 2, "blocks": 1 / 3, "pool": 1 / 3}
+    assert left("viclip_tiny", "vision") == pytest.approx(vision | {"text": 1.0})
+    assert left("viclip_tiny", "text") == pytest.approx(dict.fromkeys(vision, 1.0) | {"text": 1 / 3})
+    # Texts look at clips: the gradient on its way to these still passes through the frozen fusion layers.
+    text = {"text": 1 / 3, "fusion": 2 / 3, "words": 2 / 3}
+    assert left("stage2_av_tiny", "text") == pytest.approx(dict.fromkeys(vision, 1.0) | {"audio": 1.0} | text)
