@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from ivjax.data_pipelines.fields.field import RowDraw
 from ivjax.data_pipelines.store.records import Clip, ClipError
-from ivjax.data_pipelines.tokenizers.caption_text import clean_caption, count_words
+from ivjax.data_pipelines.tokenizers.caption_text import SEEN, captions_of_kind, clean_caption, count_words
 from ivjax.errors import UserError
 
-SEEN = "video"  # the kind that a clip's own captions are of, if it has no others of it
 _PLACE = "{}"
 
 
@@ -90,8 +89,7 @@ class CaptionMixer:
 
 def _captions(part: CaptionPart, record: Clip) -> list[str]:
     """Returns the captions of a part's kind that are long enough."""
-    found = record.texts.get(part.kind, ())
-    found = record.captions if part.kind == SEEN and not found else found
+    found = captions_of_kind(part.kind, record.captions, record.texts)
     return [caption for caption in found if count_words(caption) >= part.least]
 
 

@@ -1,10 +1,11 @@
 """Cleans captions, joins them, and puts classes into prompts, as the contrastive stages do."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _REWRITE = str.maketrans({**dict.fromkeys(",.'!?\"()*#:;~"), "-": " ", "/": " "})
 _SPACES = re.compile(r"\s{2,}")
+SEEN = "video"  # the kind that a clip's own captions are of, if it has no others of it
 
 ACTION_PROMPTS = (
     "a photo of action {}",
@@ -34,6 +35,14 @@ def clean_caption(caption: str, words: int | None = None) -> str:
     # Single tabs stay, and only outer newlines and blanks go, because released token ids depend on it.
     text = _SPACES.sub(" ", text).rstrip("\n").strip(" ")
     return text if words is None else " ".join(text.split(" ")[:words])
+
+
+def captions_of_kind(
+    kind: str, captions: tuple[str, ...], texts: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Returns the captions of a kind, of a clip with its own `captions` and further `texts` by kind."""
+    found = texts.get(kind, ())
+    return captions if kind == SEEN and not found else found
 
 
 def join_paragraph(captions: Iterable[str]) -> str:

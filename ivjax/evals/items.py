@@ -48,6 +48,7 @@ class Item:
         start: where the clip begins, in seconds (None: where the medium does).
         end: where the clip ends, in seconds (None: where the medium does).
         captions: its captions, or the options of a question.
+        texts: kind -> further captions, of `video`, `audio` or `speech` alone.
         label: number of its class, or of the right option.
         attributes: whatever else is known of it, by name.
         frame_rate: how many images a second are shown of a folder of images (None: the medium is a file).
@@ -61,6 +62,7 @@ class Item:
     label: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     frame_rate: float | None = None
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,8 @@ def check_data(path: str) -> None:
 def _of_row(row: SourceRow | BadRow) -> Item | UnscoredClip:
     if isinstance(row, BadRow):
         return UnscoredClip(row.where, "bad row", row.reason)
-    return Item(row.id, row.path, row.start, row.end, row.captions, row.label, row.attributes, row.frame_rate)
+    known = (row.captions, row.label, row.attributes, row.frame_rate, row.texts)
+    return Item(row.id, row.path, row.start, row.end, *known)
 
 
 def _of_clip(clips: Any, number: int) -> Item | UnscoredClip:
@@ -159,4 +162,5 @@ def _of_clip(clips: Any, number: int) -> Item | UnscoredClip:
     except ClipError as error:
         shard, record = clips.place(number)
         return UnscoredClip(f"{shard} record {record}", error.cause, error.detail)
-    return Item(clip.id, clip.payload, captions=clip.captions, label=clip.label, attributes=clip.attributes)
+    known = (clip.captions, clip.label, clip.attributes)
+    return Item(clip.id, clip.payload, None, None, *known, texts=clip.texts)

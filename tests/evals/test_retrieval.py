@@ -144,6 +144,31 @@ def test_a_caption_that_several_clips_of_a_corpus_share_counts_once(tmp_path):
     assert result.protocol["right for a caption"] == "all videos with a caption that reads the same"
 
 
+def test_captions_of_a_kind_are_the_queries_where_they_are_asked_for(tmp_path):
+    heard = {"audio": ("it is blue",)}
+    clips = [colour_clip(0, "red", texts=heard), colour_clip(1, "blue", texts=heard), colour_clip(2, "green")]
+    corpus = corpus_of(tmp_path / "corpus", clips)
+    real = setting(
+        ColourEncoder(), corpus, say=lambda line: None, weights="run", read=_read_views(), broken=0.5
+    )
+    result = score(real, Retrieval(captions="audio"))
+    counted = [
+        result.protocol[name] for name in ("captions of", "videos", "captions", "clips without captions")
+    ]
+    assert counted == ["audio", 2, 1, 1]
+    assert score(real, Retrieval(captions="video")).metrics["r_mean"] == 100
+    with pytest.raises(UserError, match="has a caption of speech; retrieval needs captions"):
+        score(real, Retrieval(captions="speech"))
+
+
+def test_captions_of_a_kind_are_joined_over_the_rows_of_a_video(tmp_path):
+    listed = [{"video": "0.mp4", "caption": "seen", "audio_captions": [text]} for text in "xy"]
+    path = annotated(tmp_path, [*listed, {"video": "1.mp4", "caption": "seen too"}])
+    encoder = TableEncoder([[1, 0], [0, 1]], {"x": [1, 0], "y": [1, 0.1]})
+    result = score(setting(encoder, path), Retrieval(captions="audio"))
+    assert [result.protocol[name] for name in ("videos", "captions", "clips without captions")] == [1, 2, 1]
+
+
 def _read_views():
     from ivjax.evals.views import read_views
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ivjax.data_pipelines.store.clips import is_corpus
-from ivjax.data_pipelines.tokenizers.caption_text import clean_caption, join_paragraph
+from ivjax.data_pipelines.tokenizers.caption_text import captions_of_kind, clean_caption, join_paragraph
 from ivjax.errors import UserError
 from ivjax.evals.encoding import PairEncoder
 from ivjax.evals.items import EvalData, Item, UnscoredClip, open_items
@@ -45,11 +45,12 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     listed = open_items(with_options(setting.data, protocol))
     # A record of a corpus is one video with all its captions already.
     items = listed if stored else list(merge_media(listed))
-    captioned = _Captioned(items, protocol.paragraph)
+    captioned = _Captioned(items, suite.captions, protocol.paragraph)
     encoder: Any = setting.encoder
     embedded, tokens = embed_for(setting, suite, captioned, len(items))
     if not embedded.items:
-        raise UserError(f"no clip of {setting.data.path} has a caption; retrieval needs captions")
+        kind = f" of {suite.captions}" if suite.captions else ""
+        raise UserError(f"no clip of {setting.data.path} has a caption{kind}; retrieval needs captions")
     pairs = pair_captions([item.captions for item in embedded.items], protocol.same_text)
     texts = embed_texts(encoder, pairs.texts)
     metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
@@ -142,7 +143,11 @@ def merge_media(items: Iterable[Item | UnscoredClip]) -> Iterator[Item | Unscore
         key = item if isinstance(item, UnscoredClip) else (item.media, item.start, item.end)
         first = merged.get(key)
         if isinstance(item, Item) and isinstance(first, Item):
-            merged[key] = replace(first, captions=first.captions + item.captions)
+            texts = {
+                kind: first.texts.get(kind, ()) + item.texts.get(kind, ())
+                for kind in (*first.texts, *item.texts)
+            }
+            merged[key] = replace(first, captions=first.captions + item.captions, texts=texts)
         else:
             merged[key] = item
     return iter(merged.values())
@@ -158,15 +163,21 @@ def with_options(data: EvalData, protocol: ScoringProtocol) -> EvalData:
 
 
 class _Captioned:
-    """Yields the items that have captions, each with those that count; `without` counts the others."""
+    """Yields the items that have captions, each with those that count; `without` counts the others.
 
-    def __init__(self, items: Iterable[Item | UnscoredClip], paragraph: bool):
+    Captions of a `kind` count, or the items' own.
+    """
+
+    def __init__(self, items: Iterable[Item | UnscoredClip], kind: str | None, paragraph: bool):
         self._items = items
+        self._kind = kind
         self._paragraph = paragraph
         self.without = 0
 
     def __iter__(self) -> Iterator[Item | UnscoredClip]:
         for item in self._items:
+            if isinstance(item, Item) and self._kind:
+                item = replace(item, captions=captions_of_kind(self._kind, item.captions, item.texts))
             if isinstance(item, Item) and not item.captions:
                 self.without += 1
             elif isinstance(item, Item) and self._paragraph:
@@ -187,6 +198,7 @@ def _stated(suite: Retrieval, protocol: ScoringProtocol, stored: bool) -> dict[s
         "protocol": f"{suite.protocol}: {protocol.about}",
         "the originals use": {"frames": protocol.frames, "text length": protocol.text_length},
         "clips are taken": spans,
+        "captions of": suite.captions or "the clips themselves",
         "captions are": "joined to a paragraph" if protocol.paragraph else "queries one by one",
         "right for a caption": right,
         "aggregation of clips": scoring.aggregate,

@@ -27,6 +27,8 @@ class Retrieval(RankingSuite):
             one first from text to video, where a model that gives all videos one vector finds everything.
         rerank: the best candidates of each query that are ordered anew by a model that reads texts beside
             clips; the originals take 128 (0: none). Metrics of that order have `rerank` in their names.
+        captions: the kind of captions that are queries: `video`, `audio`, `speech` or another that the test
+            set has (None: those of the clips themselves).
     """
 
     name = "retrieval"
@@ -48,6 +50,10 @@ class Retrieval(RankingSuite):
         0,
         "best candidates of each query that stage 2's fusion layers order anew; the originals take 128",
         metavar="K",
+    )
+
+    captions: str | None = option(
+        None, "kind of captions: video, audio, speech (default: the clips' own)", metavar="KIND"
     )
 
     def __post_init__(self) -> None:
