@@ -21,11 +21,14 @@ from ivjax.evals.suites import LinearProbe, Retrieval, ViewClassification
 from ivjax.evals.vectors import Setting, _vectors
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.run_options import EvalRun
+from ivjax.stages.cross_modal import LossWeights
 from ivjax.train.checks import check_evals
 from ivjax.train.mesh import build_mesh
 from ivjax.train.sharding import shardings_of
 from tests.evals.fakes import ColourEncoder
-from tests.evals.small_run import CLIPS, save_small_run, write_test_set
+from tests.evals.small_run import CLIPS, save_small_run, small_experiment, write_test_set
+from tests.evals.stage2_model import STAGE
+from tests.train import micro
 from tests.train.processes import finish, start
 
 EIGHT = MeshShape(data=2, fsdp=2, tensor=2)
@@ -198,3 +201,31 @@ def test_two_processes_give_the_result_of_one_and_write_it_once(small, alone, tm
     result = json.loads(out.read_text())
     assert result["metrics"] == alone and result["protocol"]["videos"] == CLIPS
     assert result["broken"]["count"] == 1 and printed.count('"metrics"') == 1
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_two_processes_rerank_as_one_does(tmp_path):
+    corpus = write_test_set(tmp_path / "corpus")
+    experiment = small_experiment(tmp_path / "run", corpus)
+    text = dataclasses.replace(STAGE.text, context=8, places=8, vocabulary=20, seen=16)
+    seen = dataclasses.replace(STAGE, text=text, audio=None, joint_width=None, weights=LossWeights())
+    micro.saved(tmp_path / "run", dataclasses.replace(experiment, stage=seen))
+    results = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.json"
+        command = (
+            "eval",
+            str(tmp_path / "run"),
+            "--suite",
+            "retrieval",
+            "--data",
+            str(corpus),
+            "--batch",
+            "4",
+        )
+        job = ("launch", "local", "--processes", str(processes), "--devices", "1", *command)
+        finish(start(*job, "--rerank", "5", "--fsdp", str(processes), "--out", str(out)))
+        results.append(json.loads(out.read_text())["metrics"])
+    assert results[0] == results[1]
+    assert results[0]["t2v_rerank_meanr"] != results[0]["t2v_meanr"]
