@@ -152,8 +152,8 @@ def check_data(path: str) -> None:
 def _of_row(row: SourceRow | BadRow) -> Item | UnscoredClip:
     if isinstance(row, BadRow):
         return UnscoredClip(row.where, "bad row", row.reason)
-    known = (row.captions, row.label, row.attributes, row.frame_rate, row.texts)
-    return Item(row.id, row.path, row.start, row.end, *known)
+    told = (row.captions, row.label, row.attributes, row.frame_rate, row.texts)
+    return Item(row.id, row.path, row.start, row.end, *told)
 
 
 def _of_clip(clips: Any, number: int) -> Item | UnscoredClip:
@@ -162,5 +162,5 @@ def _of_clip(clips: Any, number: int) -> Item | UnscoredClip:
     except ClipError as error:
         shard, record = clips.place(number)
         return UnscoredClip(f"{shard} record {record}", error.cause, error.detail)
-    known = (clip.captions, clip.label, clip.attributes)
-    return Item(clip.id, clip.payload, None, None, *known, texts=clip.texts)
+    told = {"captions": clip.captions, "texts": clip.texts, "attributes": clip.attributes}
+    return Item(clip.id, clip.payload, label=clip.label, **told)

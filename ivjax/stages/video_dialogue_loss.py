@@ -44,8 +44,8 @@ def build(stage: VideoDialogue, compute: Compute) -> Objective:
 
 def _medium(stage: VideoDialogue, bucket: Bucket) -> Medium:
     flops = with_backward(_flops(stage, bucket))
-    chain = ("language", "bridge", "vision")
-    modules = {layer: chain[chain.index(layer) if layer in chain else 0 :] for layer in flops}
+    modules: dict[str, tuple[str, ...]] = dict.fromkeys(flops, ("language", "bridge", "vision"))
+    modules |= {"bridge": ("bridge", "vision"), "vision": ("vision",)}
     return Medium(batch_of(stage, bucket), bucket.tokens, flops, modules=modules)
 
 

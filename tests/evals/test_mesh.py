@@ -190,14 +190,19 @@ def test_other_hosts_hear_of_vectors_that_are_not_finite(clips):
     assert host.sent == [(True, True), (False, False)]
 
 
+def evaluated(processes, out, folder, corpus, *options):
+    """What `ivjax eval` of retrieval prints in so many processes; it writes `out`."""
+    job = ("launch", "local", "--processes", str(processes), "--devices", "1", "eval", str(folder))
+    suite = ("--suite", "retrieval", "--data", str(corpus), "--batch", "4", "--out", str(out))
+    return finish(start(*job, *suite, *options))
+
+
 @pytest.mark.multiprocess
 @pytest.mark.slow
 def test_two_processes_give_the_result_of_one_and_write_it_once(small, alone, tmp_path):
     folder, _, _, corpus = small
     out = tmp_path / "two.json"
-    command = ("eval", str(folder), "--suite", "retrieval", "--data", corpus, "--batch", "4")
-    job = ("launch", "local", "--processes", "2", "--devices", "1", *command)
-    printed = finish(start(*job, "--broken", "0.1", "--fsdp", "2", "--out", str(out), "--json"))
+    printed = evaluated(2, out, folder, corpus, "--broken", "0.1", "--fsdp", "2", "--json")
     result = json.loads(out.read_text())
     assert result["metrics"] == alone and result["protocol"]["videos"] == CLIPS
     assert result["broken"]["count"] == 1 and printed.count('"metrics"') == 1
@@ -211,21 +216,10 @@ def test_two_processes_rerank_as_one_does(tmp_path):
     text = dataclasses.replace(STAGE.text, context=8, places=8, vocabulary=20, seen=16)
     seen = dataclasses.replace(STAGE, text=text, audio=None, joint_width=None, weights=LossWeights())
     micro.saved(tmp_path / "run", dataclasses.replace(experiment, stage=seen))
-    results = []
+    metrics = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
-        command = (
-            "eval",
-            str(tmp_path / "run"),
-            "--suite",
-            "retrieval",
-            "--data",
-            str(corpus),
-            "--batch",
-            "4",
-        )
-        job = ("launch", "local", "--processes", str(processes), "--devices", "1", *command)
-        finish(start(*job, "--rerank", "5", "--fsdp", str(processes), "--out", str(out)))
-        results.append(json.loads(out.read_text())["metrics"])
-    assert results[0] == results[1]
-    assert results[0]["t2v_rerank_meanr"] != results[0]["t2v_meanr"]
+        evaluated(processes, out, tmp_path / "run", corpus, "--rerank", "5", "--fsdp", str(processes))
+        metrics.append(json.loads(out.read_text())["metrics"])
+    assert metrics[0] == metrics[1]
+    assert metrics[0]["t2v_rerank_meanr"] != metrics[0]["t2v_meanr"]

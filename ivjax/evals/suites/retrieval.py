@@ -51,7 +51,6 @@ class Retrieval(RankingSuite):
         "best candidates of each query that stage 2's fusion layers order anew; the originals take 128",
         metavar="K",
     )
-
     captions: str | None = option(
         None, "kind of captions: video, audio, speech (default: the clips' own)", metavar="KIND"
     )
