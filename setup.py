@@ -37,6 +37,7 @@ setup(
         "einops>=0.8",
         "sentencepiece>=0.2.1",
         "numpy>=2.0",
+        "scipy",
         "av>=14",
         "array_record>=0.8",
         "pyarrow>=15",

@@ -23,9 +23,8 @@ from ivjax.models.beats import BeatsSize
 from ivjax.models.bert import FusionBertSize
 from ivjax.models.internvideo2 import AlignedSize
 from ivjax.stages.cross_modal import CrossModal, LossWeights
-from ivjax.stages.mask import Mask
 
-READER = dp.SentencePiece("shards/demo_av.model", 48)
+READER = dp.SentencePiece("shards/demo_av.model", 32)
 HEARD = dp.CaptionPart("audio", "while {}", chance=0.5)
 
 experiment = ix.Experiment(
@@ -44,17 +43,17 @@ experiment = ix.Experiment(
         ),
         text=FusionBertSize(
             width=96,
-            depth=4,
+            depth=3,
             heads=4,
             mlp_width=384,
             out=64,
-            context=48,
-            vocabulary=401,
-            places=48,
+            context=32,
+            vocabulary=801,
+            places=32,
             fusion=1,
             seen=64,
             start=1,
-            mask=400,
+            mask=800,
         ),
         # Ten seconds, as in the released model, in a quarter of its tokens.
         audio=BeatsSize(
@@ -71,8 +70,8 @@ experiment = ix.Experiment(
             gradient_decay=1.0,
         ),
         joint_width=64,
-        weights=LossWeights(mlm=0.0, atc=1.0, avtc=1.0, avtm=1.0, avmlm=1.0),
-        mask=Mask("random", 0.5, "clip"),
+        weights=LossWeights(atc=0.5, avc=0.5),
+        mask=None,
         drop_path=0.0,
         dropout=0.0,
         chunk=None,
@@ -88,16 +87,18 @@ experiment = ix.Experiment(
             # Read by the variant `told` alone.
             "told": dp.Caption(READER, mixer=dp.CaptionMixer((dp.CaptionPart("video"), HEARD))),
         },
+        cache_gib=3,
     ),
     batch=64,
-    steps=220,
+    steps=480,
     schedule=ix.FlooredCosine(peak=1e-3, warmup=20),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=3.0),
     dtype="float32",
     scan_layers=False,
     checkpoint=ix.Checkpointing(every=100, keep_last=1),
     log=ix.Logging(every=20),
-    eval_loss=ix.EvalLoss(every=100, batches=2),
+    eval_loss=ix.EvalLoss(every=220, batches=2),
+    starts=(ix.Starts("text/*kernel", 4.0),),
     init_from=("vision=runs/stage1#encoder",),
     init_fresh=("vision/img_pos_embed",),
 )
@@ -110,5 +111,8 @@ variants = {
         "stage.weights=LossWeights()",
         "stage.train_audio=false",
     ),
-    "told": ("stage.captions={'avtc':'told','avtm':'told','avmlm':'told'}",),
+    "told": (
+        "stage.weights=LossWeights(atc=0.5,avc=0.5,avtc=0.5)",
+        "stage.captions={'avtc':'told'}",
+    ),
 }

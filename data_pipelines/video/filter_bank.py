@@ -4,12 +4,14 @@ import functools
 from typing import Any
 
 import numpy as np
+import scipy.fft
 
 RATE = 16_000  # samples per second
 _FRAME, _SHIFT, _LENGTH = 400, 160, 512  # samples: 25 ms, every 10 ms, of a transform
 FRAME_RATE = RATE // _SHIFT  # frames per second
 _EMPHASIS = 0.97
 _LOWEST = 20.0  # Hz
+_AT_ONCE = 64  # frames, so that arrays in between stay in the processor's cache
 _SCALE = 2.0**15  # samples are as large as 16-bit integers
 # What BEATs was normalised with; the deviation counts twice.
 _MEAN, _DEVIATION = 15.41663, 6.55582
@@ -27,15 +29,24 @@ def sample_count(frames: int) -> int:
 
 def log_energies(samples: np.ndarray, bins: int) -> np.ndarray:
     """Samples (..., n) in [-1, 1] at 16 kHz -> natural logarithms of energies (..., frames, bins) float32."""
-    frames = np.lib.stride_tricks.sliding_window_view(samples * np.float32(_SCALE), _FRAME, axis=-1)
-    frames = frames[..., ::_SHIFT, :].astype(np.float32)
-    frames = frames - frames.mean(-1, keepdims=True, dtype=np.float64).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME, axis=-1)[..., ::_SHIFT, :]
+    energies = np.empty((*frames.shape[:-1], bins), np.float32)
+    for first in range(0, frames.shape[-2], _AT_ONCE):
+        some = np.s_[..., first : first + _AT_ONCE, :]
+        energies[some] = _energies(frames[some] * np.float32(_SCALE), bins)
+    return np.log(np.maximum(energies, np.finfo(np.float32).eps))
+
+
+def _energies(frames: np.ndarray, bins: int) -> np.ndarray:
+    """Frames (..., n, 400) float32, which are overwritten -> energies (..., n, bins)."""
+    frames -= frames.mean(-1, keepdims=True, dtype=np.float64).astype(np.float32)
     # The first sample has none before it, and is compared with itself.
     before = np.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
-    frames = (frames - np.float32(_EMPHASIS) * before) * window()
-    power = np.abs(np.fft.rfft(frames, _LENGTH)) ** 2
-    energies = power[..., :-1].astype(np.float32) @ mel_weights(bins).T
-    return np.log(np.maximum(energies, np.finfo(np.float32).eps))
+    frames -= np.float32(_EMPHASIS) * before
+    frames *= window()
+    # SciPy's takes a quarter of the time of NumPy's.
+    spectrum = scipy.fft.rfft(frames, _LENGTH)[..., :-1]
+    return (spectrum.real**2 + spectrum.imag**2) @ mel_weights(bins).T
 
 
 def filter_bank(samples: np.ndarray, bins: int, frames: int | None = None) -> np.ndarray:

@@ -28,12 +28,14 @@ def read_sound(
         stream = container.streams.audio[0]
         seconds = _end(media, container, end) - begins
         own_rate = stream.codec_context.sample_rate
-        sound = np.zeros(max(round(seconds * own_rate), 0), np.int16)
+        sound = np.zeros(max(round(seconds * own_rate), 0), np.float32)
         for piece, place in _pieces(container, stream, begins):
             if place >= len(sound):
                 break
             _lay(sound, piece, place)
-    return Audio(_resampled(sound, own_rate, rate), rate) if len(sound) else None
+    # Once for all pieces, of which a second of sound has dozens.
+    whole = np.clip(np.rint(sound), -(2**15), 2**15 - 1).astype(np.int16)
+    return Audio(_resampled(whole, own_rate, rate), rate) if len(whole) else None
 
 
 def _end(media: str | bytes, container: av.container.InputContainer, wanted: Fraction | None) -> Fraction:
@@ -48,28 +50,30 @@ def _end(media: str | bytes, container: av.container.InputContainer, wanted: Fra
 def _pieces(
     container: av.container.InputContainer, stream: av.AudioStream, begins: Fraction
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields decoded samples, from a little before `begins`, and how many samples after it they come."""
+    """Yields samples, from a little before `begins`, and how many samples after it they come."""
     origin, base = begin_of(container), stream.time_base or Fraction(1, av.time_base)
     with contextlib.suppress(av.FFmpegError):  # a format without seeking is read from its start
         container.seek(int(max(begins + origin - _LEAD, Fraction(0)) / base), stream=stream)
     # Mono at the file's own rate, in whose samples places are exact; resampled once, at the end.
     mono, rate = av.AudioResampler("s16", "mono"), stream.codec_context.sample_rate
-    shift = (begins + origin) * rate
+    # Floats, which hold places of any sound exactly enough; a fraction would take longer than the decoding.
+    shift = float((begins + origin) * rate)
     for packet in container.demux(stream):
         frames: list[av.AudioFrame] = []
         with contextlib.suppress(av.FFmpegError):
             frames = packet.decode()
         for frame in frames:
             if frame.pts is not None:
-                yield _mono(frame, mono), round(frame.pts * ((frame.time_base or base) * rate) - shift)
+                ticks = frame.time_base or base
+                place = frame.pts * rate * ticks.numerator / ticks.denominator - shift
+                yield _mono(frame, mono), round(place)
 
 
 def _mono(frame: av.AudioFrame, resampler: av.AudioResampler) -> np.ndarray:
-    """Returns the samples of a frame: (n,) int16, the mean of its channels."""
+    """Returns the samples of a frame, the mean of its channels: (n,) in the units of 16-bit integers."""
     if frame.layout.name == "mono" and frame.format.name == "fltp":
         # What the resampler would do, in a fraction of its time: stored clips have such frames alone.
-        scaled = np.rint(frame.to_ndarray()[0] * np.float32(2**15))
-        return np.clip(scaled, -(2**15), 2**15 - 1).astype(np.int16)
+        return np.frombuffer(frame.planes[0], np.float32, frame.samples) * np.float32(2**15)
     return np.concatenate([part.to_ndarray()[0] for part in resampler.resample(frame)])
 
 

@@ -70,19 +70,21 @@ def embed_for(
 class PairJudge:
     """Judges pairs of texts and clips; `tokens` (m, N, C) are those of the clips, in the host's memory.
 
-    Every process must have the same texts and tokens, and ask for the same pairs.
+    It gives logits of a match, or with `odds` the logarithms of its odds. Every process must have the same
+    texts and tokens, and ask for the same pairs.
     """
 
-    def __init__(self, model: PairModel, texts: Sequence[str], tokens: np.ndarray):
+    def __init__(self, model: PairModel, texts: Sequence[str], tokens: np.ndarray, odds: bool = False):
         self._model = model
         _, _, reading, self._judging = _functions(model.judging, model.medium)
+        self._odds = odds
         self._ids = model.ids_of(texts).astype(np.int32)
         # Read once: that takes most of the layers, and each text is judged beside many clips.
         self._states = model.on_shared(reading, self._ids)
         self._tokens = tokens
 
     def __call__(self, texts: np.ndarray, clips: np.ndarray) -> np.ndarray:
-        """Returns the logits (p,) float32 of a match, of pairs of numbers of texts and clips (p,)."""
+        """Returns the scores (p,) float32 of pairs of numbers of texts and of clips (p,)."""
         order = np.argsort(clips, kind="stable")
         found = np.zeros(len(texts), np.float32)
         rows = _rows_of(clips[order])
@@ -93,7 +95,7 @@ class PairJudge:
             beside = texts[places]
             seen = self._tokens[clips[places[:, 0]]]
             logits = self._model.on_shared(self._judging, (self._states[beside], self._ids[beside], seen))
-            found[places] = logits
+            found[places] = logits[..., 1] - logits[..., 0] if self._odds else logits[..., 1]
         return found
 
 
@@ -123,9 +125,9 @@ def _functions(model: MediaTowers, medium: Compared) -> tuple[Function, Function
         return model.read(params, ids)
 
     def judge(params: Params, rows: Any) -> jax.Array:
-        """states (G, k, L, C), ids (G, k, L), seen (G, n, D) -> logits (G, k)."""
+        """states (G, k, L, C), ids (G, k, L), seen (G, n, D) -> logits (G, k, 2) of none and of a match."""
         states, ids, seen = rows
         flat = [x.reshape(-1, *x.shape[2:]) for x in (states, ids)]
-        return model.judge(params, flat[0], flat[1], seen, medium)[:, 1].reshape(ids.shape[:2])
+        return model.judge(params, flat[0], flat[1], seen, medium).reshape(*ids.shape[:2], 2)
 
     return both, tokens, read, judge

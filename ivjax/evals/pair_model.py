@@ -80,6 +80,11 @@ class PairModel(ClipModel):
         return [row[some != pad] for row, some in zip(states, ids, strict=True)]
 
     @property
+    def temperature(self) -> float:
+        """What training divided cosines by."""
+        return float(self._params["temperature"])
+
+    @property
     def judging(self) -> MediaTowers:
         """The towers, if they can judge whether a text belongs to a clip; else raises UserError."""
         return check_judges("the model", self.towers, self.medium)

@@ -89,14 +89,18 @@ def read_noise(views, frames, image, neighbours=1, hearing=None):
 
 
 @functools.cache
-def dense(medium: str, texts: tuple[str, ...] = WORDS):
-    """The cosines and logits (texts, clips) of texts and the clips of noise, each pair by itself."""
+def dense(medium: str, texts: tuple[str, ...] = WORDS, odds: bool = False):
+    """The cosines and logits (texts, clips) of texts and the clips of noise, each pair by itself.
+
+    With `odds` the logarithms of the odds of a match in place of its logits.
+    """
     model, params = towers()
     ids = np.stack([Letters().encode(text) for text in texts])
     rows = stacked(
         [noise(number, model.frames, model.image, pair(medium).hearing) for number in range(CLIPS)]
     )
-    return [np.asarray(x) for x in _scores(medium)(params, ids, *media_of(rows, medium))]
+    cosines, logits = (np.asarray(x) for x in _scores(medium)(params, ids, *media_of(rows, medium)))
+    return cosines, logits[..., 1] - logits[..., 0] if odds else logits[..., 1]
 
 
 @functools.cache
@@ -107,9 +111,9 @@ def _scores(medium: str):
         found = model.features(params, medium, video, sound)
         states = model.read(params, ids)
         t, c = (x.ravel() for x in np.indices((len(ids), CLIPS)))
-        logits = model.judge(params, states[t], ids[t], found.tokens[c], medium)[:, 1]
+        logits = model.judge(params, states[t], ids[t], found.tokens[c], medium)
         unit = found.embedding / jnp.linalg.norm(found.embedding, axis=-1, keepdims=True)
-        return model.unit_words(params, ids) @ unit.T, logits.reshape(len(ids), CLIPS)
+        return model.unit_words(params, ids) @ unit.T, logits.reshape(len(ids), CLIPS, 2)
 
     return jax.jit(scores)
 

@@ -37,6 +37,8 @@ def test_the_best_candidates_are_judged_and_the_others_keep_their_order_behind_t
     assert np.argsort(-found, axis=1).tolist() == [[2, 1, 3, 0], [2, 0, 1, 3]]
     (first, second) = reranked([scores[:1], scores[1:]], best, judged)
     np.testing.assert_array_equal(np.concatenate([first, second]), found)
+    (weighed,) = reranked([scores], best, judged, weight=20.0)
+    np.testing.assert_allclose(weighed[0], [UNJUDGED + 0.1, -3 + 18, 7 + 10, UNJUDGED + 0.4], rtol=1e-6)
 
 
 def test_a_pair_that_is_among_the_best_both_ways_is_judged_once():
@@ -127,6 +129,20 @@ def test_retrieval_reranks_as_judging_every_pair_by_itself_would(test_set, mediu
     assert result.protocol.get("clips are") == told[medium]
 
 
+def test_odds_of_a_match_are_weighed_with_the_cosine(test_set):
+    model = pair("both")
+    cosines, odds = dense("both", odds=True)
+    suite = Retrieval(rerank=CLIPS, rerank_by="match_and_cosine", medium="both")
+    result = suite.score(setting(model, test_set, read=read_noise, batch=4))
+    scores = odds + cosines / model.temperature
+    for other in (odds, cosines):  # the sum is neither one's order
+        assert (scores.argsort(0) != other.argsort(0)).any()
+    for side, judged in (("t2av", scores), ("av2t", scores.T)):
+        places = by_hand(cosines, judged, CLIPS)
+        assert result.metrics[f"{side}_rerank_meanr"] == round(places.mean() + 1, 2)
+    assert result.protocol["reranked"].endswith("odds of a match + cosine / the model's temperature")
+
+
 def test_a_judge_of_any_pairs_gives_their_logits_in_their_order():
     _, logits = dense("both")
     model = pair("both")
@@ -164,5 +180,8 @@ def test_dual_softmax_chooses_who_is_judged():
 def test_what_cannot_be_reranked_is_one_sentence(test_set):
     with pytest.raises(UserError, match="rerank judges one clip of each video, and clips=2; set clips to 1"):
         Retrieval(rerank=4, clips=2)
+    for wrong in ({"rerank": 4, "dsl": True}, {}):
+        with pytest.raises(UserError, match="rerank_by=match_and_cosine adds cosines .*: give their number"):
+            Retrieval(rerank_by="match_and_cosine", **wrong)
     with pytest.raises(UserError, match="rerank must be 0 or more, got -1"):
         Retrieval(rerank=-1)

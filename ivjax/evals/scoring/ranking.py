@@ -55,8 +55,10 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     texts = embed_texts(encoder, pairs.texts)
     metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
     if tokens is not None:
-        judge = PairJudge(encoder, pairs.texts, tokens)
-        metrics |= reranked_metrics(texts, embedded.vectors, pairs, suite, judge)
+        with_cosine = suite.rerank_by == "match_and_cosine"
+        judge = PairJudge(encoder, pairs.texts, tokens, odds=with_cosine)
+        weight = 1 / encoder.temperature if with_cosine else 0.0
+        metrics |= reranked_metrics(texts, embedded.vectors, pairs, suite, judge, weight)
     metrics = named_sides(metrics, suite.medium)
     facts = facts_of(setting, len(embedded.items), silent=embedded.silent) | {
         "captions": len(pairs.texts),
@@ -86,11 +88,17 @@ def ranking_metrics(
 
 
 def reranked_metrics(
-    texts: np.ndarray, videos: np.ndarray, pairs: Pairs, suite: Retrieval, judge: Judge
+    texts: np.ndarray,
+    videos: np.ndarray,
+    pairs: Pairs,
+    suite: Retrieval,
+    judge: Judge,
+    weight: float = 0.0,
 ) -> dict[str, float]:
     """Returns metrics of the order in which a judge has put the best `suite.rerank` candidates of each query.
 
-    Vectors are those of `ranking_metrics`; the judge is asked about numbers of texts and of videos.
+    Vectors are those of `ranking_metrics`; the judge is asked about numbers of texts and of videos. `weight`
+    times the cosine is added to what it says.
     """
 
     def scores(queries: np.ndarray, candidates: np.ndarray) -> Iterator[np.ndarray]:
@@ -99,8 +107,8 @@ def reranked_metrics(
     best_videos = best_candidates(scores(texts, videos), suite.rerank)
     best_texts = best_candidates(scores(videos, texts), suite.rerank)
     of_texts, of_videos = judge_both_ways(best_videos, best_texts, judge)
-    t2v = find_ranks(reranked(scores(texts, videos), best_videos, of_texts), pairs.videos_of)
-    v2t = find_ranks(reranked(scores(videos, texts), best_texts, of_videos), pairs.texts_of)
+    t2v = find_ranks(reranked(scores(texts, videos), best_videos, of_texts, weight), pairs.videos_of)
+    v2t = find_ranks(reranked(scores(videos, texts), best_texts, of_videos, weight), pairs.texts_of)
     found = _of_both_sides(t2v, v2t, suite.ties)
     return {re.sub("^(t2v_|v2t_)?", r"\1rerank_", name): value for name, value in found.items()}
 
@@ -193,7 +201,10 @@ def _stated(suite: Retrieval, protocol: ScoringProtocol, stored: bool) -> dict[s
         right += "; rows of one file are one video"
     spans = "the first 30 s" if protocol.trimmed and not stored else "whole"
     dsl = f"softmax of {scoring.dsl_scale:g} * score over all queries of the test" if scoring.dsl else False
-    order = f"the {suite.rerank} best of each query, by the logit of a match"
+    by = "the logit of a match"
+    if suite.rerank_by == "match_and_cosine":
+        by = "the logarithm of the odds of a match + cosine / the model's temperature"
+    order = f"the {suite.rerank} best of each query, by {by}"
     return {
         "protocol": f"{suite.protocol}: {protocol.about}",
         "the originals use": {"frames": protocol.frames, "text length": protocol.text_length},

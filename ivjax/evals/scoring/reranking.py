@@ -30,16 +30,20 @@ def judge_both_ways(
     return scores[: of_texts.size].reshape(of_texts.shape), scores[of_texts.size :].reshape(of_clips.shape)
 
 
-def reranked(strips: Iterable[np.ndarray], best: np.ndarray, judged: np.ndarray) -> Iterator[np.ndarray]:
+def reranked(
+    strips: Iterable[np.ndarray], best: np.ndarray, judged: np.ndarray, weight: float = 0.0
+) -> Iterator[np.ndarray]:
     """Yields strips of scores (b, candidates) float64 in which the best candidates have judged scores.
 
-    The others come behind them, in the order that they have without a judge.
+    `weight` times their first scores is added to those. The others come behind them, in the order that they
+    have without a judge.
     """
     start = 0
     for strip in strips:
         rows = slice(start, start + len(strip))
         # In float64: beside -100 float32 would make close scores equal.
         found = UNJUDGED + strip.astype(np.float64)
-        np.put_along_axis(found, best[rows], judged[rows].astype(np.float64), axis=1)
+        scores = judged[rows] + weight * np.take_along_axis(strip, best[rows], axis=1).astype(np.float64)
+        np.put_along_axis(found, best[rows], scores, axis=1)
         yield found
         start += len(strip)

@@ -15,6 +15,7 @@ _OF_A_SIDE = (*_OF_RANKS, "r1_chance", "tied")
 LETTERS: Mapping[Compared, str] = {"video": "v", "audio": "a", "both": "av"}  # of the sides of metrics
 _SIDES = tuple(side for letters in LETTERS.values() for side in (f"t2{letters}", f"{letters}2t"))
 TiePlaces = Literal["expected", "originals"]
+RerankScore = Literal["match", "match_and_cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class Retrieval(RankingSuite):
             one first from text to video, where a model that gives all videos one vector finds everything.
         rerank: the best candidates of each query that are ordered anew by a model that reads texts beside
             clips; the originals take 128 (0: none). Metrics of that order have `rerank` in their names.
+        rerank_by: `match`, the logit of a match alone, as in the originals; `match_and_cosine`, the
+            logarithm of its odds plus the cosine over the model's temperature.
         captions: the kind of captions that are queries: `video`, `audio`, `speech` or another that the test
             set has (None: those of the clips themselves).
     """
@@ -51,6 +54,9 @@ class Retrieval(RankingSuite):
         "best candidates of each query that stage 2's fusion layers order anew; the originals take 128",
         metavar="K",
     )
+    rerank_by: RerankScore = option(
+        "match", "what orders them: the logit of a match, as in the originals, or its odds beside the cosine"
+    )
     captions: str | None = option(
         None, "kind of captions: video, audio, speech (default: the clips' own)", metavar="KIND"
     )
@@ -61,6 +67,11 @@ class Retrieval(RankingSuite):
         if self.rerank < 0:
             raise UserError(f"rerank must be 0 or more, got {self.rerank}")
         self.check_one_clip("rerank")
+        if self.rerank_by == "match_and_cosine" and (self.dsl or not self.rerank):
+            raise UserError(
+                "rerank_by=match_and_cosine adds cosines to what the fusion layers say of the best candidates: "
+                "give their number (rerank), and do not use dsl, whose scores are no cosines"
+            )
 
     @property
     def judges(self) -> bool:
