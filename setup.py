@@ -37,7 +37,7 @@ setup(
         "einops>=0.8",
         "sentencepiece>=0.2.1",
         "numpy>=2.0",
-        "scipy",
+        "scipy>=1.12",
         "av>=14",
         "array_record>=0.8",
         "pyarrow>=15",

@@ -69,7 +69,7 @@ class Retrieval(RankingSuite):
         self.check_one_clip("rerank")
         if self.rerank_by == "match_and_cosine" and (self.dsl or not self.rerank):
             raise UserError(
-                "rerank_by=match_and_cosine adds cosines to what the fusion layers say of the best candidates: "
+                "rerank_by=match_and_cosine adds cosines to what fusion layers say of the best candidates: "
                 "give their number (rerank), and do not use dsl, whose scores are no cosines"
             )
 
