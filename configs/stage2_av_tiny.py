@@ -2,20 +2,22 @@ r"""Stage 2 with sound in miniature, from a tiny stage 1: moving shapes that are
 
 Command   ivjax quickstart        (for runs/stage1)
           ivjax data demo demo_av --clips 4000 --held-out 256 --sounds events
-          ivjax data build demo_av/annotations.jsonl shards/demo_av --videos demo_av/videos recipe.audio=true \
-                recipe.short_side=72 recipe.fps=4 recipe.encoding.preset=ultrafast
+          ivjax data build demo_av/annotations.jsonl shards/demo_av --videos demo_av/videos \
+                recipe.audio=true recipe.short_side=72 recipe.fps=4 recipe.encoding.preset=ultrafast
           ivjax data build demo_av/held_out.jsonl shards/demo_av_held_out --videos demo_av/videos \
                 recipe.audio=true
           ivjax data tokenizer train shards/demo_av shards/demo_av.model --size 800
           ivjax train stage2_av_tiny --workdir runs/stage2_av_tiny
           ivjax eval runs/stage2_av_tiny --suite retrieval --data shards/demo_av_held_out \
                 --rerank 16 --rerank-by match_and_cosine
-Hardware  two CPU cores
-Expect    nothing has been measured with this file yet
+Hardware  two CPU cores; seven minutes
+Expect    with seed 0, the only one so far: loss 12.4 at step 60, 8.4 on held-out clips at step 480. Of these,
+          R@1 is 15 % from text to video and 10 % from text to sound (chance 0.4 %). Reranking changes next to
+          nothing, and motions are hardly told from pictures alone (12 %, chance 10 %)
 
 Each motion has a sound of its own, and the pictures are those of the demo corpus without such sounds: so
-`:seen`, which hears nothing, tells what the sound is worth. `:told` also compares clips with their sound, with
-one text of what is seen and heard. Of 800 pieces the tokenizer has whole words, and a caption half as many
+`:seen`, which hears nothing, tells what the sound is worth. `:told` also compares clips with their sound, by a
+text of what is seen and heard. Of 800 pieces the tokenizer has whole words, and a caption half as many
 tokens as of 400: with 400 nothing is learned in as many steps.
 The audio tower starts from nothing and is trained, where the released model has a frozen one. The
 vocabulary has one id more than the tokenizer has pieces: it stands in place of hidden words.
