@@ -55,9 +55,8 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     texts = embed_texts(encoder, pairs.texts)
     metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
     if tokens is not None:
-        with_cosine = suite.rerank_by == "match_and_cosine"
-        judge = PairJudge(encoder, pairs.texts, tokens, odds=with_cosine)
-        weight = 1 / encoder.temperature if with_cosine else 0.0
+        judge = PairJudge(encoder, pairs.texts, tokens, odds=suite.adds_cosine)
+        weight = 1 / encoder.temperature if suite.adds_cosine else 0.0
         metrics |= reranked_metrics(texts, embedded.vectors, pairs, suite, judge, weight)
     metrics = named_sides(metrics, suite.medium)
     facts = facts_of(setting, len(embedded.items), silent=embedded.silent) | {
@@ -202,7 +201,7 @@ def _stated(suite: Retrieval, protocol: ScoringProtocol, stored: bool) -> dict[s
     spans = "the first 30 s" if protocol.trimmed and not stored else "whole"
     dsl = f"softmax of {scoring.dsl_scale:g} * score over all queries of the test" if scoring.dsl else False
     by = "the logit of a match"
-    if suite.rerank_by == "match_and_cosine":
+    if suite.adds_cosine:
         by = "the logarithm of the odds of a match + cosine / the model's temperature"
     order = f"the {suite.rerank} best of each query, by {by}"
     return {

@@ -67,11 +67,16 @@ class Retrieval(RankingSuite):
         if self.rerank < 0:
             raise UserError(f"rerank must be 0 or more, got {self.rerank}")
         self.check_one_clip("rerank")
-        if self.rerank_by == "match_and_cosine" and (self.dsl or not self.rerank):
+        if self.adds_cosine and (self.dsl or not self.rerank):
             raise UserError(
                 "rerank_by=match_and_cosine adds cosines to what fusion layers say of the best candidates: "
                 "give their number (rerank), and do not use dsl, whose scores are no cosines"
             )
+
+    @property
+    def adds_cosine(self) -> bool:
+        """Whether the cosine counts beside what the fusion layers say."""
+        return self.rerank_by == "match_and_cosine"
 
     @property
     def judges(self) -> bool:
