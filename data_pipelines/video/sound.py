@@ -73,7 +73,7 @@ def _mono(frame: av.AudioFrame, resampler: av.AudioResampler) -> np.ndarray:
     """Returns the samples of a frame, the mean of its channels: (n,) in the units of 16-bit integers."""
     if frame.layout.name == "mono" and frame.format.name == "fltp":
         # What the resampler would do, in a fraction of its time: stored clips have such frames alone.
-        return np.frombuffer(frame.planes[0], np.float32, frame.samples) * np.float32(2**15)
+        return frame.to_ndarray()[0] * np.float32(2**15)
     return np.concatenate([part.to_ndarray()[0] for part in resampler.resample(frame)])
 
 

@@ -24,8 +24,17 @@ RECIPES = (
     "distill_l14",
     "finetune_1b_k710",
     "viclip_l14",
+    "stage2_1b",
+    "stage2_6b",
+    "clip_1b",
+    "clip_b14",
+    "dialogue_videochat2_mistral",
+    "dialogue_internvideo2_chat",
     "dialogue_internvideo2_5",
     "dialogue_videochat_flash",
+    "internvideo1_webvid",
+    "next_stage1_large",
+    "next_stage2_large",
 )
 # The usual name of each pod, and its chips: the number in v5p-128 counts cores.
 PODS = {"v5e-256": "v5e:16x16", "v5p-128": "v5p:4x4x4", "v6e-256": "v6e:16x16", "64 x h200": "h200:64"}
