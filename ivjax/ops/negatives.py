@@ -42,17 +42,20 @@ def draw_negatives(
     scale: jax.Array,
     keys: jax.Array,
     group: int | None = None,
+    easy: float = 0.0,
 ) -> Negatives:
     """Draws a negative for both sides of each row, by cosine: left and right (N, D), ids and keys (N,).
 
     Without gradients. `group`: so many rows that follow each other are compared among themselves (None: all
-    rows); that of one device is what the originals do.
+    rows); that of one device is what the originals do. `easy`: the share of rows that draw among all others
+    alike, whatever their cosine.
     """
     left, right = (l2_normalise(jax.lax.stop_gradient(x)) for x in (left, right))
     left, right, ids, keys = (grouped(x, group) for x in (left, right, ids, keys))
     logits = jax.lax.stop_gradient(scale) * jnp.einsum("gid,gjd->gij", left, right)
-    rows = drawn(negative_weights(logits, ids), keys, "right", group)
-    columns = drawn(negative_weights(logits.swapaxes(1, 2), ids), keys, "left", group)
+    hard = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2)) >= easy))(keys)
+    rows = drawn(negative_weights(logits * hard[..., None], ids), keys, "right", group)
+    columns = drawn(negative_weights(logits.swapaxes(1, 2) * hard[..., None], ids), keys, "left", group)
     found = jnp.any(ids[:, :, None] != ids[:, None, :], axis=-1).reshape(-1).astype(jnp.float32)
     return Negatives(rows, columns, found)
 

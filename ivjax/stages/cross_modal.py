@@ -91,6 +91,9 @@ class CrossModal:
         word_mask: the share of words that are to be guessed.
         group: rows that negatives are drawn among and guessed words are averaged over: those of one device
             in the originals (None: the whole batch).
+        easy_negatives: the share of clips whose negatives are any others, where those of the rest look alike.
+            None in the originals, which start from trained towers. In a training from nothing the contrast
+            learns long before the fusion layers, and would leave them none that is easy enough to begin with.
         chunk: rows that are fused at a time, over all devices (None: all); memory grows with it alone.
         captions: name of a term -> the field that it reads its texts from, where that is another one.
         train_audio: whether the audio tower is trained; as in the originals it is frozen by default.
@@ -111,6 +114,7 @@ class CrossModal:
     dropout: float = 0.1
     word_mask: float = 0.5
     group: int | None = None
+    easy_negatives: float = 0.0
     chunk: int | None = 512
     captions: Mapping[str, str] = field(default_factory=dict)
     train_audio: bool = False
@@ -192,6 +196,11 @@ class CrossModal:
             )
         if self.group is not None and self.group < 2:
             raise UserError(f"stage.group={self.group} leaves no row to draw a negative from; give 2 or more")
+        if not 0.0 <= self.easy_negatives <= 1.0:
+            raise UserError(
+                f"stage.easy_negatives={self.easy_negatives} must be a share of the clips; give one from "
+                "0 to 1"
+            )
 
     def _check_terms(self) -> None:
         weights = {f.name: getattr(self.weights, f.name) for f in fields(self.weights)}

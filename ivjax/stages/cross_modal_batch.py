@@ -6,7 +6,10 @@ import jax.numpy as jnp
 from ivjax.models.costs import with_backward
 from ivjax.models.sizes import Compared
 from ivjax.stages.cross_modal import CONTRASTS, MATCHES, WORDS, CrossModal
-from ivjax.stages.objective import Medium
+from ivjax.stages.objective import Branch, Medium
+from ivjax.stages.tower_modules import tower_modules, unpooled
+
+_TEXT, _AUDIO = Branch(("text",)), Branch(("audio",))
 
 
 def media_of(stage: CrossModal) -> dict[str, Medium]:
@@ -36,7 +39,7 @@ def _medium(stage: CrossModal, frames: int, sound: bool) -> Medium:
     }
     seen = 0
     cost: dict[str, float] = {}
-    modules: dict[str, tuple[str, ...]] = {}
+    modules: dict[str, tuple[Branch, ...]] = {}
     if frames:
         batch["video"] = struct((frames, *stage.vision.image, 3), jnp.uint8)
         patches = frames * stage.vision.patches // stage.vision.frames
@@ -45,20 +48,22 @@ def _medium(stage: CrossModal, frames: int, sound: bool) -> Medium:
         seen = stage.vision.class_tokens + visible
         tower = stage.vision.flops(visible)
         cost |= with_backward(tower)
-        modules |= dict.fromkeys(tower, ("vision",))
+        modules |= tower_modules(stage.vision, tower)
         if stage.weights.uta and stage.clip_teacher:
             cost["clip_teacher"] = stage.clip_teacher.flops(frames)
     if sound and stage.audio:
         batch["audio"] = struct((stage.audio.frames, stage.audio.bins), jnp.float32)
         heard = stage.audio.flops()
         cost |= with_backward(heard) if stage.train_audio else heard
-        modules |= dict.fromkeys(heard, ("audio",)) if stage.train_audio else {}
+        modules |= dict.fromkeys(heard, (_AUDIO,)) if stage.train_audio else {}
     media = _media(frames, sound)
     fields = {term.field for kind in (CONTRASTS, MATCHES, WORDS) for term in stage.terms(kind, media)}
     batch |= {name: struct((stage.text.context,), jnp.int32) for name in fields}
     texts = _text_flops(stage, media, seen)
-    looking = ("text", *(("vision",) if frames else ()), *(("audio",) if sound and stage.audio else ()))
-    modules |= {"text": ("text",), "fusion": looking, "words": looking}
+    # Texts look at tokens, which the video tower's pooling comes after.
+    seeing = (unpooled(stage.vision),) if frames else ()
+    looking = (_TEXT, *seeing, *((_AUDIO,) if sound and stage.audio else ()))
+    modules |= {"text": (_TEXT,), "fusion": looking, "words": looking}
     return Medium(batch, seen, cost | with_backward(texts), modules=modules)
 
 

@@ -267,8 +267,9 @@ class CrossModalTraining:
     ) -> Negatives:
         """Draws for each row a text that does not belong to its medium, and a medium to its text."""
         keys = sample_keys(key, batch["index"], f"{term.name} negatives")
-        text = rows[f"text {term.field}"]
-        return draw_negatives(rows[term.medium], text, batch["sample"], scale, keys, self.stage.group)
+        left, right, samples = rows[term.medium], rows[f"text {term.field}"], batch["sample"]
+        stage = self.stage
+        return draw_negatives(left, right, samples, scale, keys, stage.group, stage.easy_negatives)
 
     def hidden_words(self, term: Term, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Draws the words to be guessed: the texts with them hidden (B, L), and which they are."""

@@ -17,6 +17,17 @@ Metrics = dict[str, jax.Array]  # terms of a loss and other scalars, by name
 MOMENTUM = 0.1  # share that a new batch has in running statistics: torch's default for batch norm
 
 
+class Branch(NamedTuple):
+    """The parameters under `patterns`, but for those under `without`."""
+
+    patterns: tuple[str, ...]
+    without: tuple[str, ...] = ()
+
+    def covers(self, path: str) -> bool:
+        """Whether a parameter belongs to the branch."""
+        return covers(self.patterns, path) and not covers(self.without, path)
+
+
 @dataclass(frozen=True)
 class Medium:
     """One kind of batch: shape and dtype of one row of every array in it, and what a row costs.
@@ -32,7 +43,7 @@ class Medium:
     tokens: int
     flops: Mapping[str, float]
     remedies: Mapping[str, str] = field(default_factory=dict)
-    modules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    modules: Mapping[str, tuple[Branch, ...]] = field(default_factory=dict)
 
 
 class Joint(NamedTuple):

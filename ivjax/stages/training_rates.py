@@ -13,7 +13,7 @@ from ivjax.experiment.run_options import Starts, Trains
 from ivjax.models.costs import with_backward
 from ivjax.ops.cut import Params
 from ivjax.ops.trees import map_with_path, paths_of
-from ivjax.stages.objective import Medium, Objective
+from ivjax.stages.objective import Branch, Medium, Objective
 
 E = TypeVar("E", Trains, Starts)
 
@@ -66,8 +66,8 @@ def _with_frozen(medium: Medium, sizes: Mapping[str, int], trained: Mapping[str,
     return dataclasses.replace(medium, flops=flops)
 
 
-def _within(branch: str, sizes: Mapping[str, int]) -> int:
-    return sum(count for path, count in sizes.items() if covers([branch], path))
+def _within(branch: Branch, sizes: Mapping[str, int]) -> int:
+    return sum(count for path, count in sizes.items() if branch.covers(path))
 
 
 def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]:

@@ -62,6 +62,27 @@ def test_a_group_draws_as_if_it_were_alone(embedded):
     np.testing.assert_array_equal(take_rows(left, whole.right, group=4), left[whole.right])
 
 
+def test_easy_rows_draw_among_all_others_alike_and_the_rest_what_looks_most_alike():
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(2, ROWS, 6)).astype(np.float32)
+    ids, steps = np.arange(ROWS, dtype=np.int32), 400
+    keys = sample_keys(jax.random.key(1), jnp.arange(steps * ROWS), "negatives").reshape(steps, ROWS)
+
+    def draws(easy):
+        # At so large a scale a row by cosine is always the most alike.
+        draw = functools.partial(draw_negatives, left, right, ids, jnp.float32(1e4), easy=easy)
+        return jax.jit(jax.vmap(draw))(keys)
+
+    hard, some, any_other = (draws(easy) for easy in (0.0, 0.25, 1.0))
+    for side in ("right", "left"):
+        most = getattr(hard, side)
+        assert (most == most[0]).all()
+        other = 1 - np.mean(getattr(some, side) == most)
+        np.testing.assert_allclose(other, 0.25 * (ROWS - 2) / (ROWS - 1), atol=0.03)
+        counts = np.bincount(np.asarray(getattr(any_other, side)).reshape(-1), minlength=ROWS)
+        np.testing.assert_allclose(counts / (steps * ROWS), 1 / ROWS, atol=0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [{"data": 4, "fsdp": 2}])
 def test_rows_are_drawn_and_fetched_alike_on_a_mesh_with_their_gradient(embedded, shape):

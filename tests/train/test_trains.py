@@ -154,3 +154,15 @@ def test_towers_side_by_side_pass_no_gradients_to_each_other():
     # Texts look at clips: the gradient on its way to these still passes through the frozen fusion layers.
     text = {"text": 1 / 3, "fusion": 2 / 3, "words": 2 / 3}
     assert left("stage2_av_tiny", "text") == pytest.approx(dict.fromkeys(vision, 1.0) | {"audio": 1.0} | text)
+
+
+def test_a_pooling_that_learns_alone_passes_no_gradients_through_its_tower():
+    tiny = load_experiment("stage2_av_tiny")
+    alone = (Trains("vision/clip_projector", 1.0), Trains("*", 0.0))
+    trained, pooling = (
+        objective_of(dataclasses.replace(tiny, trains=trains)).main.flops for trains in ((), alone)
+    )
+    frozen = {"blocks", "audio", "text", "fusion", "words"}
+    assert {layer: pooling[layer] / cost for layer, cost in trained.items()} == pytest.approx(
+        dict.fromkeys(frozen, 1 / 3) | {"patch_embed": 1 / 2, "pool": 1.0}
+    )
