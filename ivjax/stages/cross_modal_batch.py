@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from ivjax.models.costs import with_backward
 from ivjax.models.sizes import Compared
 from ivjax.stages.cross_modal import CONTRASTS, MATCHES, WORDS, CrossModal
-from ivjax.stages.objective import Branch, Medium
+from ivjax.stages.objective import Medium, ParameterGroup
 from ivjax.stages.tower_modules import tower_modules, unpooled
 
-_TEXT, _AUDIO = Branch(("text",)), Branch(("audio",))
+_TEXT, _AUDIO = ParameterGroup(("text",)), ParameterGroup(("audio",))
 
 
 def media_of(stage: CrossModal) -> dict[str, Medium]:
@@ -39,7 +39,7 @@ def _medium(stage: CrossModal, frames: int, sound: bool) -> Medium:
     }
     seen = 0
     cost: dict[str, float] = {}
-    modules: dict[str, tuple[Branch, ...]] = {}
+    modules: dict[str, tuple[ParameterGroup, ...]] = {}
     if frames:
         batch["video"] = struct((frames, *stage.vision.image, 3), jnp.uint8)
         patches = frames * stage.vision.patches // stage.vision.frames

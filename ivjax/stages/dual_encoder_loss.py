@@ -16,7 +16,16 @@ from ivjax.ops.cut import Params
 from ivjax.ops.masking import draw_visible
 from ivjax.ops.randomness import drop_path, exponential, sample_keys
 from ivjax.stages.dual_encoder import DualEncoder
-from ivjax.stages.objective import Batch, Branch, Joint, Medium, Metrics, Objective, PerClip, joint_loss
+from ivjax.stages.objective import (
+    Batch,
+    Joint,
+    Medium,
+    Metrics,
+    Objective,
+    ParameterGroup,
+    PerClip,
+    joint_loss,
+)
 from ivjax.stages.tower_modules import tower_modules
 
 
@@ -69,7 +78,7 @@ def _medium(stage: DualEncoder, frames: int) -> Medium:
     # Without gradients a frozen text tower costs its forward pass alone.
     cost = with_backward(tower) | (with_backward(words) if stage.train_text else words)
     modules = tower_modules(stage.vision, tower)
-    modules |= dict.fromkeys(words, (Branch(("text",)),)) if stage.train_text else {}
+    modules |= dict.fromkeys(words, (ParameterGroup(("text",)),)) if stage.train_text else {}
     tokens = segments * (stage.vision.class_tokens + seen)
     return Medium(_batch(stage, frames), tokens=tokens, flops=cost, modules=modules)
 

@@ -17,14 +17,14 @@ Metrics = dict[str, jax.Array]  # terms of a loss and other scalars, by name
 MOMENTUM = 0.1  # share that a new batch has in running statistics: torch's default for batch norm
 
 
-class Branch(NamedTuple):
+class ParameterGroup(NamedTuple):
     """The parameters under `patterns`, but for those under `without`."""
 
     patterns: tuple[str, ...]
     without: tuple[str, ...] = ()
 
     def covers(self, path: str) -> bool:
-        """Whether a parameter belongs to the branch."""
+        """Whether a parameter belongs to the group."""
         return covers(self.patterns, path) and not covers(self.without, path)
 
 
@@ -34,8 +34,8 @@ class Medium:
 
     `tokens` is the length of the sequence that the trained encoder sees of a clip; `flops` are forward
     and backward per clip, by layer, two per multiply-add. `remedies` are overrides, by array, with which the
-    stage does without it, for messages. `modules` names, for layers that `trains` may freeze, the branch of
-    their own parameters, and then those of what they read, whose gradients pass through them; `flops` has
+    stage does without it, for messages. `modules` has, for layers that `trains` may freeze, their
+    own parameters, and then those of what they read, whose gradients pass through them; `flops` has
     these layers as if everything were trained.
     """
 
@@ -43,7 +43,7 @@ class Medium:
     tokens: int
     flops: Mapping[str, float]
     remedies: Mapping[str, str] = field(default_factory=dict)
-    modules: Mapping[str, tuple[Branch, ...]] = field(default_factory=dict)
+    modules: Mapping[str, tuple[ParameterGroup, ...]] = field(default_factory=dict)
 
 
 class Joint(NamedTuple):

@@ -13,7 +13,7 @@ from ivjax.experiment.run_options import Starts, Trains
 from ivjax.models.costs import with_backward
 from ivjax.ops.cut import Params
 from ivjax.ops.trees import map_with_path, paths_of
-from ivjax.stages.objective import Branch, Medium, Objective
+from ivjax.stages.objective import Medium, Objective, ParameterGroup
 
 E = TypeVar("E", Trains, Starts)
 
@@ -53,21 +53,21 @@ def _with_frozen(medium: Medium, sizes: Mapping[str, int], trained: Mapping[str,
 
     `sizes` and `trained` are the numbers of elements of each parameter, and of those that learn.
     """
-    branches = {branch for read in medium.modules.values() for branch in read}
-    shares = {branch: _within(branch, trained) / max(1, _within(branch, sizes)) for branch in branches}
+    groups = {group for read in medium.modules.values() for group in read}
+    shares = {group: _within(group, trained) / max(1, _within(group, sizes)) for group in groups}
     flops = dict(medium.flops)
     for layer, (own, *read) in medium.modules.items():
         times = with_backward({layer: 1.0})[layer]
         # One part is the forward pass, one the gradient of the kernels, and the third, which pixels have not,
         # that of the inputs. Kernels need theirs where they learn: LoRA's are few. Inputs need theirs where
         # something learns here or in what is read.
-        inputs = (times - 2) * any(shares[branch] for branch in (own, *read))
+        inputs = (times - 2) * any(shares[group] for group in (own, *read))
         flops[layer] *= (1 + shares[own] + inputs) / times
     return dataclasses.replace(medium, flops=flops)
 
 
-def _within(branch: Branch, sizes: Mapping[str, int]) -> int:
-    return sum(count for path, count in sizes.items() if branch.covers(path))
+def _within(group: ParameterGroup, sizes: Mapping[str, int]) -> int:
+    return sum(count for path, count in sizes.items() if group.covers(path))
 
 
 def rates_of(trains: Sequence[Trains], paths: Iterable[str]) -> dict[str, float]:

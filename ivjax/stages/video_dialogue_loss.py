@@ -15,7 +15,7 @@ from ivjax.ops.cut import Params
 from ivjax.ops.layout import constrain
 from ivjax.ops.randomness import sample_keys, several
 from ivjax.ops.word_losses import IGNORED, word_losses
-from ivjax.stages.objective import Batch, Branch, Medium, Metrics, Objective
+from ivjax.stages.objective import Batch, Medium, Metrics, Objective, ParameterGroup
 from ivjax.stages.video_dialogue import Bucket, VideoDialogue, Weighting
 from ivjax.stages.visual_dropping import drop_visual_tokens
 
@@ -44,8 +44,8 @@ def build(stage: VideoDialogue, compute: Compute) -> Objective:
 
 def _medium(stage: VideoDialogue, bucket: Bucket) -> Medium:
     flops = with_backward(_flops(stage, bucket))
-    language, bridge, vision = (Branch((name,)) for name in ("language", "bridge", "vision"))
-    modules: dict[str, tuple[Branch, ...]] = dict.fromkeys(flops, (language, bridge, vision))
+    language, bridge, vision = (ParameterGroup((name,)) for name in ("language", "bridge", "vision"))
+    modules: dict[str, tuple[ParameterGroup, ...]] = dict.fromkeys(flops, (language, bridge, vision))
     modules |= {"bridge": (bridge, vision), "vision": (vision,)}
     return Medium(batch_of(stage, bucket), bucket.tokens, flops, modules=modules)
 
