@@ -216,8 +216,11 @@ def _replicated(program: Program, executable: Any) -> Iterator[str]:
 
 def _leaves(shapes: Any, shardings: Any) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for tree, placed in zip(shapes, shardings, strict=True):
-        for (path, leaf), sharding in zip(paths_of(tree), jax.tree.leaves(placed), strict=True):
-            yield path, (leaf, sharding)
+        # None, which is no leaf by itself, stands for an argument that the program does not read.
+        every = jax.tree.leaves(placed, is_leaf=lambda sharding: sharding is None)
+        for (path, leaf), sharding in zip(paths_of(tree), every, strict=True):
+            if sharding is not None:
+                yield path, (leaf, sharding)
 
 
 def _gathered(found: Census, expected: Estimate) -> Iterator[str]:

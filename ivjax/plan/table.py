@@ -1,5 +1,6 @@
 """A plan as text for a terminal."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from ivjax.plan.census import describe
@@ -121,7 +122,8 @@ def _difference(compiled: CompiledStep) -> Iterator[str]:
 
 def _compiled(plan: TrainingPlan, compiled: CompiledStep) -> Iterator[str]:
     estimated = plan.estimate.memory.temporaries
-    ratio = estimated / max(compiled.alive, 1)
+    # A tiny step may have nothing alive outside the chip's fast memory.
+    ratio = estimated / compiled.alive if compiled.alive else math.inf
     yield f"compiled in {compiled.seconds:.0f} s"
     rows = {
         "arguments": compiled.arguments,
@@ -132,7 +134,8 @@ def _compiled(plan: TrainingPlan, compiled: CompiledStep) -> Iterator[str]:
         "program": compiled.code,
     }
     yield from (f"  {name:<14} {gib(size):>12}" for name, size in rows.items() if size)
-    yield f"  temporaries: estimated {gib(estimated)}, {ratio:.2f} of what the compiled program has alive"
+    compared = f"{ratio:.2f} of what" if compiled.alive else "and nothing that"
+    yield f"  temporaries: estimated {gib(estimated)}, {compared} the compiled program has alive"
     # 0.77 to 0.83 were measured (docs/plan.md); beyond this range the difference is explained.
     if not 0.75 <= ratio <= 1.25:
         yield from _difference(compiled)

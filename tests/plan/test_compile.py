@@ -45,6 +45,15 @@ def test_a_tiny_step_compiles_for_eight_chips(capsys):
 
 @libtpu
 @pytest.mark.slow
+def test_a_step_that_does_not_read_all_it_is_given_compiles(capsys):
+    # The target's pooling is loaded with it, and the loss compares tokens.
+    words = ["next_stage2_tiny", "mesh.data=2", "mesh.fsdp=4", "init_from=()", "--topology", "v5e:2x4"]
+    status, found = planned(capsys, *words)
+    assert status == 0 and not found["compiled"]["warnings"]
+
+
+@libtpu
+@pytest.mark.slow
 def test_generation_compiles_and_its_temporaries_do_not_grow_with_the_video(capsys):
     def compiled(frames):
         asked = f"frames={frames},new=64,chunk=512,clips=2"
