@@ -5,7 +5,7 @@ Importable without any decoder: a config builds fields, worker processes run the
 
 import abc
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -64,6 +64,10 @@ class ReadableClip(Protocol):
     @property
     def video(self) -> ClipVideo:
         """The pictures, opened when the first field asks for them."""
+        ...
+
+    def kept(self, columns: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns what `make` makes of the clip at each visit alike, (n, columns) float32; it may be kept."""
         ...
 
 

@@ -53,22 +53,28 @@ class Sound(SingleArray):
 
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """Returns the filter bank (frames, bins) float32; ClipError where sound must not be missing."""
+        frames, bins = spec.shape
+        # Of the whole sound, which a cache can keep whatever part is drawn.
+        bank = clip.kept(bins, lambda: self._whole(clip.record, bins))
+        first = 0
+        if self.crop == "random" and len(bank) > frames:
+            first = int(draw("sound").integers(len(bank) - frames + 1))
+        found = np.zeros((frames, bins), np.float32)
+        part = bank[first : first + frames]
+        found[: len(part)] = part
+        return found
+
+    def _whole(self, record: Clip, bins: int) -> np.ndarray:
         # Not at the top: configs name the field without the packages that decode.
         from ivjax.data_pipelines.video.filter_bank import filter_bank
         from ivjax.data_pipelines.video.sound import read_sound
 
-        record, (frames, bins) = clip.record, spec.shape
         sound = read_sound(record.payload, _RATE) if record.audio else None
-        if sound is None:
-            if self.missing == "broken":
-                raise ClipError("no sound", f"clip {record.id} has none")
-            return np.zeros((frames, bins), np.float32)
-        samples, room = sound.samples, round(self.seconds * _RATE)
-        if len(samples) > room:
-            most = len(samples) - room
-            first = int(draw("sound").integers(most + 1)) if self.crop == "random" else 0
-            samples = samples[first : first + room]
-        return filter_bank(samples.astype(np.float32) / np.float32(2**15), bins, frames)
+        if sound is not None:
+            return filter_bank(sound.samples.astype(np.float32) / np.float32(2**15), bins)
+        if self.missing == "broken":
+            raise ClipError("no sound", f"clip {record.id} has none")
+        return np.zeros((0, bins), np.float32)
 
     def for_tests(self) -> "Sound":
         """Returns the field that reads clips in tests: it draws nothing."""

@@ -1,7 +1,7 @@
 """Makes examples from stored clips. Runs in worker processes: neither jax nor grain is imported here."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
@@ -36,6 +36,10 @@ class OpenClip:
             payload = self.record.payload
             self._video = Video(payload) if self._cache is None else self._cache.open(self._number, payload)
         return self._video
+
+    def kept(self, columns: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns what `make` makes of the clip, (n, columns) float32, from the cache if there is one."""
+        return make() if self._cache is None else self._cache.kept(self._number, columns, make)
 
     def __enter__(self) -> "OpenClip":
         return self

@@ -125,7 +125,8 @@ class Mixture(CorpusReader):
         seconds: a clip that takes longer is broken.
         broken: the share of broken clips that ends the run when it is exceeded.
         cache_gib: memory of this host for decoded clips, shared by the workers; 0 is off. Clips that fit
-            are decoded once, whole, and read from there at later visits. Eval corpora get as much again.
+            are decoded once, whole, with their sound, and read from there at later visits. Eval corpora get
+            as much again.
         mix: with it the stage may ask for `targets` (classes,), the soft ones of mixed labels.
         repeats: how often a clip stands in a batch, with the same frames and different augmentations.
     """

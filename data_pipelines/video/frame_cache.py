@@ -2,12 +2,13 @@
 
 Frames are stored in the decoder's pixel format (usually 4:2:0), from which crops and resizes start. So what
 is read from the cache equals, pixel for pixel, what is decoded anew. Where a clip is asked for the same crop
-and size again and again, as by tests, the resized pictures are stored too. No clip is ever evicted: every
-clip comes once an epoch, so a clip that makes room for another one would be missed just as often.
+and size again and again, as by tests, the resized pictures are stored too; and what a field makes of a clip
+at each visit alike, such as the filter bank of its sound. No clip is ever evicted: every clip comes once an
+epoch, so a clip that makes room for another one would be missed just as often.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -38,6 +39,9 @@ _ENTRY = np.dtype(
         ("request", "i4", 6),  # box and size of the latest visit
         ("requests", "u4"),  # how often they were the same, one after the other
         ("pictures", "i8"),  # offset of the resized pictures, plus 1; 0: not stored; -1: they do not fit
+        ("kept", "i8"),  # offset of a matrix that a field has made, plus 1; 0: none yet; -1: it does not fit
+        ("rows", "u4"),
+        ("columns", "u4"),
     ]
 )
 
@@ -84,6 +88,33 @@ class FrameCache:
         if state == _READY or (state == _EMPTY and self._store(number, payload)):
             return CachedVideo(self, self._entries[number : number + 1])
         return Video(payload)
+
+    def kept(self, number: int, columns: int, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Returns what `make` makes of clip `number`, (n, columns) float32; made once if it fits.
+
+        One matrix of a clip is kept, that of the first field which asks.
+        """
+        entry = self._entries[number : number + 1]
+        with self.memory.locked():
+            place, rows, stored = (int(entry[name][0]) for name in ("kept", "rows", "columns"))
+        if place > 0 and stored == columns:
+            return self.memory.view(place - 1, 4 * rows * columns).view(np.float32).reshape(rows, columns)
+        # Outside the lock: nobody waits for it.
+        made = make()
+        if place == 0:
+            self._keep(entry, made)
+        return made
+
+    def _keep(self, entry: np.ndarray, made: np.ndarray) -> None:
+        with self.memory.locked():
+            offset = self.memory.take(made.nbytes)
+        if offset is not None:
+            self.memory.view(offset, made.nbytes)[:] = np.ascontiguousarray(made).view(np.uint8).reshape(-1)
+        with self.memory.locked():
+            # Where two processes have made it at once the first one's counts.
+            if entry["kept"][0] == 0:
+                entry["rows"], entry["columns"] = made.shape
+                entry["kept"] = -1 if offset is None else offset + 1
 
     def leave_out(self, number: int) -> bool:
         """Has later visits read a clip as without a cache; False if nobody is storing it."""

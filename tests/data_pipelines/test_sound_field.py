@@ -54,7 +54,8 @@ def sounding(number, seconds=1.0, **fields):
 
 
 def read(record, field=Sound(seconds=1.0), place=0):
-    return field.array(SimpleNamespace(record=record), SPEC, RowDraw(0, place, place))
+    clip = SimpleNamespace(record=record, kept=lambda columns, make: make())
+    return field.array(clip, SPEC, RowDraw(0, place, place))
 
 
 @pytest.mark.parametrize("rate, channels", [(16000, 1), (8000, 1), (44100, 1), (48000, 2)])
@@ -109,6 +110,27 @@ def test_clips_without_sound_are_zeros_and_are_counted_and_said(tmp_path):
         "(no sound: clip clip1 has none); zeros stand in for it; missing=broken replaces such clips"
     )
     loader.close()
+
+
+def test_a_cache_keeps_sounds_and_changes_no_batch(tmp_path, monkeypatch):
+    made = []
+
+    def counted(*arguments):
+        made.append(1)
+        return filter_bank(*arguments)
+
+    monkeypatch.setattr("ivjax.data_pipelines.video.filter_bank.filter_bank", counted)
+    data = mixture(tmp_path, [sounding(0), make_clip(1), sounding(2, 2.5), sounding(3, 0.5)])
+    plain = data.open(REQUEST)
+    wanted = [next(plain)["audio"] for _ in range(4)]
+    plain.close()
+    made.clear()
+    cached = dataclasses.replace(data, cache_gib=0.01).open(REQUEST)
+    for rows in wanted:
+        np.testing.assert_array_equal(next(cached)["audio"], rows)
+    cached.close()
+    # Threads that meet at one clip may make it twice.
+    assert 3 <= len(made) <= 6
 
 
 def test_clips_without_sound_may_be_broken(tmp_path):
