@@ -34,9 +34,9 @@ class Medium:
 
     `tokens` is the length of the sequence that the trained encoder sees of a clip; `flops` are forward
     and backward per clip, by layer, two per multiply-add. `remedies` are overrides, by array, with which the
-    stage does without it, for messages. `modules` has, for layers that `trains` may freeze, their
-    own parameters, and then those of what they read, whose gradients pass through them; `flops` has
-    these layers as if everything were trained.
+    stage does without it, for messages. `modules` has, for layers that `trains` may freeze, their own
+    parameters, and then those of what they read, whose gradients pass through them; `flops` has these layers
+    as if everything were trained.
     """
 
     batch: Mapping[str, jax.ShapeDtypeStruct]
