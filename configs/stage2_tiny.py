@@ -3,8 +3,9 @@ r"""Stage 2 in miniature, from a tiny stage 1: clips of moving shapes and captio
 Command   ivjax quickstart && cd quickstart        (for the demo corpus and runs/stage1)
           ivjax train stage2_tiny --workdir runs/stage2_tiny
           ivjax eval runs/stage2_tiny --suite retrieval --data shards/demo_held_out
-Hardware  two CPU cores
-Expect    nothing has been measured with this file yet
+Hardware  two CPU cores; three minutes
+Expect    loss 7.8 on held-out clips at step 220. Of 160 held-out clips R@1 is 4.8 % from text to video and
+          4.4 % back (chance 0.6 %), with seed 0. The matching of pairs is not learned yet: stage2_av_tiny
 
 The vocabulary has one id more than the tokenizer has pieces: it stands in place of hidden words.
 """
