@@ -53,19 +53,18 @@ class Sound(SingleArray):
 
     def array(self, clip: ReadableClip, spec: ArraySpec, draw: RowDraw) -> np.ndarray:
         """Returns the filter bank (frames, bins) float32; ClipError where sound must not be missing."""
+        # Not at the top: configs name the field without the packages that decode.
+        from ivjax.data_pipelines.video.filter_bank import filled_up
+
         frames, bins = spec.shape
         # Of the whole sound, which a cache can keep whatever part is drawn.
         bank = clip.kept(bins, lambda: self._whole(clip.record, bins))
         first = 0
         if self.crop == "random" and len(bank) > frames:
             first = int(draw("sound").integers(len(bank) - frames + 1))
-        found = np.zeros((frames, bins), np.float32)
-        part = bank[first : first + frames]
-        found[: len(part)] = part
-        return found
+        return filled_up(bank[first:], frames)
 
     def _whole(self, record: Clip, bins: int) -> np.ndarray:
-        # Not at the top: configs name the field without the packages that decode.
         from ivjax.data_pipelines.video.filter_bank import filter_bank
         from ivjax.data_pipelines.video.sound import read_sound
 

@@ -59,10 +59,13 @@ def filter_bank(samples: np.ndarray, bins: int, frames: int | None = None) -> np
         found = (log_energies(samples, bins) - np.float32(_MEAN)) / np.float32(2 * _DEVIATION)
     else:
         found = np.zeros((*samples.shape[:-1], 0, bins), np.float32)
-    if frames is None or count == frames:
-        return found
-    whole = np.zeros((*found.shape[:-2], frames, bins), np.float32)
-    whole[..., : min(count, frames), :] = found[..., :frames, :]
+    return found if frames is None else filled_up(found, frames)
+
+
+def filled_up(bank: np.ndarray, frames: int) -> np.ndarray:
+    """Returns the first `frames` of a filter bank (..., n, bins), with zeros behind a shorter one."""
+    whole = np.zeros((*bank.shape[:-2], frames, bank.shape[-1]), np.float32)
+    whole[..., : min(bank.shape[-2], frames), :] = bank[..., :frames, :]
     return whole
 
 

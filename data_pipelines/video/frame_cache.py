@@ -98,7 +98,7 @@ class FrameCache:
         with self.memory.locked():
             place, rows, stored = (int(entry[name][0]) for name in ("kept", "rows", "columns"))
         if place > 0 and stored == columns:
-            return self.memory.view(place - 1, 4 * rows * columns).view(np.float32).reshape(rows, columns)
+            return self._matrix(place - 1, rows, columns)
         # Outside the lock: nobody waits for it.
         made = make()
         if place == 0:
@@ -109,12 +109,17 @@ class FrameCache:
         with self.memory.locked():
             offset = self.memory.take(made.nbytes)
         if offset is not None:
-            self.memory.view(offset, made.nbytes)[:] = np.ascontiguousarray(made).view(np.uint8).reshape(-1)
+            self._matrix(offset, *made.shape)[:] = made
         with self.memory.locked():
             # Where two processes have made it at once the first one's counts.
             if entry["kept"][0] == 0:
                 entry["rows"], entry["columns"] = made.shape
                 entry["kept"] = -1 if offset is None else offset + 1
+            elif offset is not None:
+                self.memory.give_back(offset, made.nbytes)
+
+    def _matrix(self, offset: int, rows: int, columns: int) -> np.ndarray:
+        return self.memory.view(offset, 4 * rows * columns).view(np.float32).reshape(rows, columns)
 
     def leave_out(self, number: int) -> bool:
         """Has later visits read a clip as without a cache; False if nobody is storing it."""

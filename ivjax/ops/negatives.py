@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 
 from ivjax.ops.layout import batch_axes
 from ivjax.ops.losses import l2_normalise
+from ivjax.ops.randomness import folded
 
 
 class Negatives(NamedTuple):
@@ -50,19 +51,21 @@ def draw_negatives(
     rows); that of one device is what the originals do. `easy`: the share of rows that draw among all others
     alike, whatever their cosine.
     """
+    strength = jax.lax.stop_gradient(scale) * jnp.ones(len(ids))
+    if easy:
+        strength *= jax.vmap(jax.random.uniform)(folded(keys, 2)) >= easy
     left, right = (l2_normalise(jax.lax.stop_gradient(x)) for x in (left, right))
-    left, right, ids, keys = (grouped(x, group) for x in (left, right, ids, keys))
-    logits = jax.lax.stop_gradient(scale) * jnp.einsum("gid,gjd->gij", left, right)
-    hard = jax.vmap(jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2)) >= easy))(keys)
-    rows = drawn(negative_weights(logits * hard[..., None], ids), keys, "right", group)
-    columns = drawn(negative_weights(logits.swapaxes(1, 2) * hard[..., None], ids), keys, "left", group)
+    left, right, ids, keys, strength = (grouped(x, group) for x in (left, right, ids, keys, strength))
+    cosines = jnp.einsum("gid,gjd->gij", left, right)
+    rows = drawn(negative_weights(strength[..., None] * cosines, ids), keys, "right", group)
+    columns = drawn(negative_weights(strength[..., None] * cosines.swapaxes(1, 2), ids), keys, "left", group)
     found = jnp.any(ids[:, :, None] != ids[:, None, :], axis=-1).reshape(-1).astype(jnp.float32)
     return Negatives(rows, columns, found)
 
 
 def drawn(weights: jax.Array, keys: jax.Array, side: str, group: int | None = None) -> jax.Array:
     """Draws a column for each row of log weights (G, n, n) by keys (G, n): numbers in the batch (G * n,)."""
-    number = {"right": 0, "left": 1}[side]
+    number = {"right": 0, "left": 1}[side]  # 2 is that of easy rows
     width = weights.shape[-1]
     noise = jax.vmap(jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, number), (width,))))(keys)
     # The largest of log weight + Gumbel noise is a draw in proportion to the weights.

@@ -282,18 +282,20 @@ def test_a_cache_larger_than_the_machine_is_an_error():
 def test_what_a_field_makes_is_made_once_and_again_where_it_does_not_fit(cache):
     made = []
 
+    def full(count):
+        return np.full((count, 8), count, np.float32)
+
     def rows(count):
         made.append(count)
-        return np.full((count, 8), count, np.float32)
+        return full(count)
 
     for _ in range(2):
         for number, count in enumerate((3, 0, 5)):
-            np.testing.assert_array_equal(cache.kept(number, 8, lambda count=count: rows(count)), rows(count))
-            made.pop()
+            np.testing.assert_array_equal(cache.kept(number, 8, lambda count=count: rows(count)), full(count))
     assert made == [3, 0, 5]
     # Of another field, or too large: made at each visit.
     for number, columns, count in ((0, 4, 3), (7, 8, 2**20)):
         for _ in range(2):
             cache.kept(number, columns, lambda count=count: rows(count))
     assert made[3:] == [3, 3, 2**20, 2**20]
-    np.testing.assert_array_equal(cache.kept(0, 8, lambda: rows(9)), np.full((3, 8), 3, np.float32))
+    np.testing.assert_array_equal(cache.kept(0, 8, lambda: rows(9)), full(3))
