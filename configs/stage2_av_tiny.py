@@ -9,7 +9,7 @@ Command   ivjax quickstart                            (for runs/stage1; then `cd
           ivjax data tokenizer train shards/demo_av shards/demo_av.model --size 800
           ivjax train stage2_av_tiny --workdir runs/stage2_av_tiny
           ivjax eval runs/stage2_av_tiny --suite retrieval --data shards/demo_av_held_out \
-                --rerank 16 --rerank-by match_and_cosine
+                --rerank 16 --rerank-by match_and_cosine --match-weight 0.5
           ivjax train stage2_av_tiny:longer --workdir runs/stage2_av_longer
           ivjax eval runs/stage2_av_longer --suite zeroshot --attribute motion --data shards/demo_av_held_out
 Hardware  two CPU cores; six minutes, and eleven for `longer`

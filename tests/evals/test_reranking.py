@@ -129,18 +129,20 @@ def test_retrieval_reranks_as_judging_every_pair_by_itself_would(test_set, mediu
     assert result.protocol.get("clips are") == told[medium]
 
 
-def test_odds_of_a_match_are_weighed_with_the_cosine(test_set):
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_odds_of_a_match_are_weighed_with_the_cosine(test_set, weight):
     model = pair("both")
     cosines, odds = dense("both", odds=True)
-    suite = Retrieval(rerank=CLIPS, rerank_by="match_and_cosine", medium="both")
+    suite = Retrieval(rerank=CLIPS, rerank_by="match_and_cosine", match_weight=weight, medium="both")
     result = suite.score(setting(model, test_set, read=read_noise, batch=4))
-    scores = odds + cosines / model.temperature
+    scores = weight * odds + cosines / model.temperature
     for other in (odds, cosines):  # the sum is neither one's order
         assert (scores.argsort(0) != other.argsort(0)).any()
     for side, judged in (("t2av", scores), ("av2t", scores.T)):
         places = by_hand(cosines, judged, CLIPS)
         assert result.metrics[f"{side}_rerank_meanr"] == round(places.mean() + 1, 2)
-    assert result.protocol["reranked"].endswith("odds of a match + cosine / the model's temperature")
+    told = "the logarithm of the odds of a match + cosine / the model's temperature"
+    assert result.protocol["reranked"].endswith("by " + ("0.25 * " if weight != 1 else "") + told)
 
 
 def test_a_judge_of_any_pairs_gives_their_logits_in_their_order():
@@ -183,5 +185,8 @@ def test_what_cannot_be_reranked_is_one_sentence(test_set):
     for wrong in ({"rerank": 4, "dsl": True}, {}):
         with pytest.raises(UserError, match="rerank_by=match_and_cosine adds cosines .*: give their number"):
             Retrieval(rerank_by="match_and_cosine", **wrong)
+    for wrong in ({"match_weight": 0.5}, {"match_weight": 0.0, "rerank_by": "match_and_cosine"}):
+        with pytest.raises(UserError, match="must be above 0, and needs rerank_by=match_and_cosine"):
+            Retrieval(rerank=4, **wrong)
     with pytest.raises(UserError, match="rerank must be 0 or more, got -1"):
         Retrieval(rerank=-1)

@@ -56,7 +56,8 @@ def score(setting: Setting[PairEncoder], suite: Retrieval = Retrieval()) -> Resu
     metrics = ranking_metrics(texts, embedded.vectors, pairs, suite)
     if tokens is not None:
         judge = PairJudge(encoder, pairs.texts, tokens, odds=suite.adds_cosine)
-        weight = 1 / encoder.temperature if suite.adds_cosine else 0.0
+        # Only the order counts, so the cosine is divided where the odds would be multiplied.
+        weight = 1 / (encoder.temperature * suite.match_weight) if suite.adds_cosine else 0.0
         metrics |= reranked_metrics(texts, embedded.vectors, pairs, suite, judge, weight)
     metrics = named_sides(metrics, suite.medium)
     facts = facts_of(setting, len(embedded.items), silent=embedded.silent) | {
@@ -202,7 +203,8 @@ def _stated(suite: Retrieval, protocol: ScoringProtocol, stored: bool) -> dict[s
     dsl = f"softmax of {scoring.dsl_scale:g} * score over all queries of the test" if scoring.dsl else False
     by = "the logit of a match"
     if suite.adds_cosine:
-        by = "the logarithm of the odds of a match + cosine / the model's temperature"
+        times = "" if suite.match_weight == 1 else f"{suite.match_weight:g} * "
+        by = f"{times}the logarithm of the odds of a match + cosine / the model's temperature"
     order = f"the {suite.rerank} best of each query, by {by}"
     return {
         "protocol": f"{suite.protocol}: {protocol.about}",

@@ -1,5 +1,6 @@
 """Options of retrieval."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -30,6 +31,7 @@ class Retrieval(RankingSuite):
             clips; the originals take 128 (0: none). Metrics of that order have `rerank` in their names.
         rerank_by: `match`, the logit of a match alone, as in the originals; `match_and_cosine`, the
             logarithm of its odds plus the cosine over the model's temperature.
+        match_weight: how much those odds count beside the cosine; below 1 for a judge that is weaker than it.
         captions: the kind of captions that are queries: `video`, `audio`, `speech` or another that the test
             set has (None: those of the clips themselves).
     """
@@ -57,6 +59,7 @@ class Retrieval(RankingSuite):
     rerank_by: RerankScore = option(
         "match", "what orders them: the logit of a match, as in the originals, or its odds beside the cosine"
     )
+    match_weight: float = option(1.0, "what the odds of a match are multiplied by beside it", metavar="W")
     captions: str | None = option(
         None, "kind of captions: video, audio, speech (default: the clips' own)", metavar="KIND"
     )
@@ -71,6 +74,10 @@ class Retrieval(RankingSuite):
             raise UserError(
                 "rerank_by=match_and_cosine adds cosines to what fusion layers say of the best candidates: "
                 "give their number (rerank), and do not use dsl, whose scores are no cosines"
+            )
+        if not 0 < self.match_weight < math.inf or (self.match_weight != 1 and not self.adds_cosine):
+            raise UserError(
+                f"match_weight={self.match_weight:g} must be above 0, and needs rerank_by=match_and_cosine"
             )
 
     @property
