@@ -94,7 +94,11 @@ def of_gather(numbers: Any, slices: Dims, operand: Any, indices: Any, rank: int)
     rest = [place for place in range(rank) if place not in offsets]
     for place, split in zip(rest, indices.splits, strict=False):
         found[place] = split
-    return tuple(found)
+    # Rows that are gathered each from its own row of the operand lie where that row does.
+    batching = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+    for d, place in batching:
+        found[rest[int(place)]] = found[rest[int(place)]] or operand.splits[int(d)]
+    return without_repeats(tuple(found))
 
 
 def of_scatter(numbers: Any, operand: Any, indices: Any, updates: Any) -> Splits:

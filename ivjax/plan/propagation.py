@@ -86,6 +86,15 @@ def _broadcast(device: SimulatedDevice, params: Any, operands: Sequence[Value], 
     )
 
 
+def _stacked(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
+    splits, axis = partitioning.joined([x.splits for x in operands]), params["axis"]
+    return (*splits[:axis], (), *splits[axis:])
+
+
+def _unstacked(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
+    return partitioning.kept(operands[0].splits, (params["axis"],))
+
+
 def _squeezed(device: SimulatedDevice, params: Any, operands: Sequence[Value], shape: Dims) -> Splits:
     return partitioning.kept(operands[0].splits, params["dimensions"])
 
@@ -118,6 +127,8 @@ _RULES: dict[str, _Rule] = {
     "transpose": _transposed,
     "reshape": _reshaped,
     "broadcast_in_dim": _broadcast,
+    "stack": _stacked,
+    "unstack": _unstacked,
     "squeeze": _squeezed,
     "gather": _gathered,
     "scatter": _scattered,

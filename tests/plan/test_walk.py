@@ -203,9 +203,20 @@ def test_a_chain_of_elementwise_operations_is_stored_at_most_once(platform, stor
 def test_a_gather_along_an_axis_keeps_the_split_of_the_batch():
     rows, picked = array(8, 16, 4, split=("data",)), array(8, 3, split=("data",), dtype=jnp.int32)
     take = lambda x, i: jnp.take_along_axis(x, i[:, :, None], axis=1)  # noqa: E731
-    costs, _, (result,) = walked(take, rows, picked, data=4)
-    assert result.splits == (("data",), (), ())
-    assert not costs.sent
+    # Rows lie where their own rows of the operand lie, whether or not it is known where the numbers lie.
+    for numbers in (picked, array(8, 3, dtype=jnp.int32)):
+        costs, _, (result,) = walked(take, rows, numbers, data=4)
+        assert result.splits == (("data",), (), ())
+        assert not costs.sent
+
+
+def test_what_is_stacked_keeps_the_splits_of_its_parts():
+    rows = array(8, 16, split=("data",))
+    for axis, splits in ((0, ((), ("data",), ())), (1, (("data",), (), ())), (2, (("data",), (), ()))):
+        _, _, (result,) = walked(lambda x, axis=axis: jnp.stack([x, 2 * x], axis=axis), rows, data=4)
+        assert result.splits == splits
+    _, _, (part, _) = walked(lambda x: jnp.unstack(x, axis=1), array(8, 2, 16, split=("data",)), data=4)
+    assert part.splits == (("data",), ())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from ivjax.models.internvideo_next.sizes import LatentPredictorSize, NextSize, N
 from ivjax.models.modernbert import ModernBertSize
 from ivjax.models.modernbert.network import ModernBertLayers
 from ivjax.ops.cut import Params
+from ivjax.ops.layout import constrain
 from ivjax.ops.masking import gather_tokens, with_class_tokens
 
 
@@ -44,14 +45,16 @@ class _Predicting(nn.Module):
     def _predicted(self, tokens: jax.Array, visible: jax.Array) -> jax.Array:
         """The encoder's tokens (B, c + n, C) -> the predictor's (B, N, D) at all patches of a clip.
 
-        visible (B, n): the patches that are seen; a number beyond the last patch stands for none.
+        visible (B, n): the patches that are seen, none twice; numbers beyond the last patch stand for none.
         """
         size: NextSize = self.size.encoder
         predictor: ModernBertSize = self.size.predictor
         count, dtype = size.class_tokens, jnp.dtype(self.compute.dtype)
         blank = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, size.width)).astype(dtype)
         whole = jnp.broadcast_to(blank, (len(tokens), size.patches, size.width))
-        place = jax.vmap(lambda x, at, seen: x.at[at].set(seen, mode="drop"))
+        whole = constrain(whole, "batch", None, None)
+        # Without the promise of uniqueness the gradient would look up, number by number, which one was last.
+        place = jax.vmap(lambda x, at, seen: x.at[at].set(seen, mode="drop", unique_indices=True))
         whole = place(whole, visible, tokens[:, count:])
         x = jnp.concatenate([tokens[:, :count], whole], axis=1)
         x = x + clip_table(learned_table(self, "predictor_pos_embed", size), size).astype(dtype)
@@ -109,7 +112,8 @@ class LatentPredictor(_Predicting):
         encoder = NextEncoder(size, self.compute, name="encoder")
         shown = with_class_tokens(visible, size.class_tokens)
         tokens = encoder(video, shown, keep, None, segments).tokens
-        places = visible if seen is None else jnp.where(seen, visible, size.patches)
+        beyond = size.patches + jnp.arange(visible.shape[1])
+        places = visible if seen is None else jnp.where(seen, visible, beyond)
         predicted = self._predicted(tokens, places)
         return Decoder(size.width, "mlp", "l2", dtype, name="latent_decoder")(predicted)
 
