@@ -14,7 +14,17 @@ from ivjax.stages.classification import Classification, ClassifierSize
 
 STAGE = Classification(
     ClassifierSize(
-        VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8),
+        VideoMaeSize(
+            width=64,
+            depth=3,
+            heads=4,
+            mlp_width=256,
+            patch=14,
+            image=(56, 56),
+            frames=8,
+            # Classifiers normalise the mean of the tokens instead.
+            final_norm=False,
+        ),
         classes=8,
     ),
     mixed=False,
@@ -31,8 +41,8 @@ experiment = ix.Experiment(
         workers=2,
     ),
     batch=16,
-    steps=300,
-    schedule=ix.WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
+    steps=600,
+    schedule=ix.WarmupCosine(peak=2e-3, final=2e-5, warmup=60),
     optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, clip=None),
     dtype="float32",
     scan_layers=False,
