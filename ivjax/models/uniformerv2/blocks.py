@@ -76,7 +76,7 @@ def _with_neighbours(x: jax.Array, kernel: jax.Array) -> jax.Array:
     around = kernel.ndim - 1
     padded = jnp.pad(x, [(0, 0)] + [(1, 1)] * around + [(0, 0)] * (x.ndim - 1 - around))
     total = jnp.zeros(x.shape, jnp.float32)
-    # Products of shifted copies: a grouped convolution of one channel each takes 15 to 25 times as long on CPUs.
+    # Products of shifted copies: a grouped convolution of one channel each takes 15 times as long on CPUs.
     for taps in itertools.product(range(3), repeat=around):
         cut = tuple(slice(tap, tap + size) for tap, size in zip(taps, x.shape[1:], strict=False))
         total = total + padded[(slice(None), *cut)].astype(jnp.float32) * kernel[taps]
