@@ -44,14 +44,15 @@ experiment = ix.Experiment(
         workers=2,
     ),
     batch=16,
-    steps=300,
-    schedule=ix.WarmupCosine(peak=2e-3, final=2e-5, warmup=30),
+    steps=600,
+    schedule=ix.WarmupCosine(peak=1e-3, final=1e-5, warmup=60),
     optimizer=ix.AdamW(betas=(0.9, 0.999), epsilon=1e-8, clip=None),
     dtype="float32",
     scan_layers=False,
     checkpoint=ix.Checkpointing(every=100, keep_last=1),
     log=ix.Logging(every=20),
     eval_loss=ix.EvalLoss(every=100, batches=10),
+    starts=(ix.Starts("encoder/*kernel", 4.0),),
 )
 
 variants = {

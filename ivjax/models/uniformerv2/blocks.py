@@ -71,6 +71,8 @@ class _OverPlaces(nn.Module):
         return _with_neighbours(x, kernel[:, :, :, 0]) + bias
 
 
+# Without it the gradient of the kernel would keep a copy of x for each neighbour.
+@jax.checkpoint
 def _with_neighbours(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Sums of x (B, ..., C) and its neighbours along the axes that float32 kernel (3, ..., 3, C) has."""
     around = kernel.ndim - 1
