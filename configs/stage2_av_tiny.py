@@ -13,10 +13,10 @@ Command   ivjax quickstart                            (for runs/stage1; then `cd
           ivjax train stage2_av_tiny:longer --workdir runs/stage2_av_longer
           ivjax eval runs/stage2_av_longer --suite zeroshot --attribute motion --data shards/demo_av_held_out
 Hardware  two CPU cores; six minutes, and eleven for `longer`
-Expect    loss 19 at step 20, 10 at step 300. Of held-out clips R@1 is 12 to 18 % over three seeds from text
-          to video, 43 to 46 % to clips with their sound, 7 to 12 % to sounds (chance 0.4 %). Motions of clips
-          with their sound are named for 65 to 77 %, from pictures alone for 10 to 14 % (chance 10 %). After
-          `longer` R@1 is 31 to 35 %, and pictures alone name 15 to 25 % of the motions
+Expect    loss 19 at step 20, 10 at step 300. Of held-out clips R@1 is 12 to 18 % over three seeds, each run
+          twice, from text to video, 42 to 47 % to clips with their sound, 7 to 12 % to sounds (chance 0.4 %).
+          Motions of clips with their sound are named for 65 to 78 %, from pictures alone for 10 to 14 %
+          (chance 10 %). After `longer` R@1 is 31 to 35 %, and pictures alone name 15 to 25 % of the motions
 
 Each motion has a sound of its own, and the pictures are those of the demo corpus without them. So `:seen`,
 which hears nothing, tells what the sound is worth. `:told` compares clips that are heard with a text of what
