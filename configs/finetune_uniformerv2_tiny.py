@@ -1,12 +1,14 @@
 """A tiny UniFormerV2 learns to name the colour of a clip's shape; the second tower of joined_tiny.
 
-Command   (the corpora of stage1_tiny, see there)
+Command   (the corpora of viclip_tiny, see there)
           ivjax train finetune_uniformerv2_tiny --workdir runs/uniformerv2_tiny
           ivjax train finetune_uniformerv2_tiny:local --workdir runs/uniformerv2_local_tiny
-Hardware  two CPU cores
-Expect    nothing has been measured with this file yet
+          ivjax eval runs/uniformerv2_tiny --suite classify --data shards/demo_held_out
+Hardware  two CPU cores; one minute
+Expect    loss 2.1 at step 60, 0.7 to 0.9 on held-out clips at the end; of 256 held-out clips 88 to 89 % over three seeds (chance 12.5 %), LOCAL
 
-It starts from nothing, where the released models start from CLIP. `local` has local modules between
+It starts from nothing, where the released models start from CLIP, and with wider kernels: with those of the
+originals two of three seeds had not learned much more than a third of the colours by the end. `local` has local modules between
 neighbouring times, whose norms keep running statistics, and half of the times.
 """
 

@@ -17,7 +17,7 @@ from ivjax.stages.internvideo1.captioned_contrast import CaptionedContrast
 experiment = ix.Experiment(
     stage=CaptionedContrast(
         vision=UniFormerV2Size(
-            width=64,
+            width=128,
             depth=3,
             heads=4,
             returned=(1, 2),
@@ -29,8 +29,9 @@ experiment = ix.Experiment(
             projection=64,
             dropout=0.0,
         ),
-        text=TextSize(width=64, depth=2, heads=4, out=64, context=48, vocabulary=400, end=2),
+        text=TextSize(width=96, depth=3, heads=4, out=64, context=48, vocabulary=400, end=2),
         decoder=CaptionDecoderSize(depth=2, heads=4, queries=16),
+        contrast=2.0,
     ),
     data=dp.Mixture(
         corpora=(dp.Corpus("shards/demo"),),
@@ -41,9 +42,9 @@ experiment = ix.Experiment(
         },
         workers=2,
     ),
-    batch=32,
-    steps=300,
-    schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
+    batch=64,
+    steps=400,
+    schedule=ix.WarmupCosine(peak=1.5e-3, final=2e-5, warmup=30),
     optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.05, clip=3.0),
     dtype="float32",
     scan_layers=False,

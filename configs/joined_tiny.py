@@ -4,8 +4,9 @@ Command   ivjax train finetune_videomae_tiny --workdir runs/masked_tiny         
           ivjax train finetune_uniformerv2_tiny --workdir runs/uniformerv2_tiny    (see there)
           ivjax train joined_tiny --workdir runs/joined
           ivjax eval runs/joined --suite classify --data shards/demo_held_out
-Hardware  two CPU cores
-Expect    nothing has been measured with this file yet
+Hardware  two CPU cores; half a minute
+Expect    of 256 held-out clips 84 to 87 % over three seeds, where the first tower alone names 81 to 83 %, the
+          second 88 to 89 %, and the mean of both scores 84 to 86 % (chance 12.5 %): docs/internvideo1.md
 
 Before the first step the score is the mean of both towers' scores: the gates are closed.
 """
