@@ -5,10 +5,11 @@ Command   (the corpora of viclip_tiny, see there)
           ivjax train finetune_uniformerv2_tiny:local --workdir runs/uniformerv2_local_tiny
           ivjax eval runs/uniformerv2_tiny --suite classify --data shards/demo_held_out
 Hardware  two CPU cores; one minute
-Expect    loss 2.1 at step 60, 0.7 to 0.9 on held-out clips at the end; of 256 held-out clips 88 to 89 % over three seeds (chance 12.5 %), LOCAL
+Expect    loss 2.1 at step 60, 0.7 to 0.9 on held-out clips at the end; of 256 of them 88 to 89 % over three
+          seeds (chance 12.5 %), and 81 % with `local`
 
 It starts from nothing, where the released models start from CLIP, and with wider kernels: with those of the
-originals two of three seeds had not learned much more than a third of the colours by the end. `local` has local modules between
+originals two of three seeds named little more than a third of the colours. `local` has local modules between
 neighbouring times, whose norms keep running statistics, and half of the times.
 """
 

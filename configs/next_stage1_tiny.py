@@ -1,10 +1,14 @@
-"""InternVideo-Next's stage 1 in miniature, taught by the image tower of teacher_clip_tiny.
+r"""InternVideo-Next's stage 1 in miniature, taught by the image tower of teacher_clip_tiny.
 
 Command   the data commands of viclip_tiny's header, then
           ivjax train teacher_clip_tiny --workdir runs/teacher_clip
           ivjax train next_stage1_tiny --workdir runs/next_stage1
-Hardware  two CPU cores
-Expect    nothing has been measured with this file yet
+          ivjax eval runs/next_stage1 --suite probe --attribute colour --train shards/demo \
+                --data shards/demo_held_out
+Hardware  two CPU cores; one minute
+Expect    over three seeds a linear probe of what the encoder pools names 82 to 87 % of the held-out colours
+          (30 % by a random encoder, chance 12.5 %) and 16 to 19 % of the motions (5 %, chance 10 %). Of the
+          loss, 1.2 to 2.5 on held-out clips, most is the diffusion's, which differs by the times it draws
 """
 
 from ivjax import experiment as ix
