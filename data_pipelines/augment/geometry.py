@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 _SCALES = (1.0, 0.875, 0.75, 0.66)
 _SNAP = 3  # pixels; as in the originals, a crop that is this close to the wanted size becomes exactly that
@@ -18,7 +19,7 @@ class Box(NamedTuple):
 
     x: int
     y: int
-    width: int
+    width: Count
     height: int
 
 
@@ -54,7 +55,7 @@ class View:
     """
 
     number: int = 0
-    views: int = 1
+    views: Count = 1
 
     def __post_init__(self) -> None:
         if self.views < 1 or not 0 <= self.number < self.views:
@@ -123,7 +124,7 @@ class MultiScaleCrop:
         size: the side that the crop is resized to; crops nearly as large become exactly as large.
     """
 
-    size: int = 224
+    size: Count = 224
 
     def box(self, width: int, height: int, rng: np.random.Generator) -> Box:
         """Returns one of the candidate sizes at one of the 13 places, both drawn."""

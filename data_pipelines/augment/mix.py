@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count, Share
 
 DrawAt = Callable[[int], np.random.Generator]  # random numbers that belong to a place of the global batch
 
@@ -48,13 +49,13 @@ class Mix:
             frame's proportions whose size follows from the Beta distribution.
     """
 
-    classes: int
+    classes: Count
     # The originals' defaults, in probing as well as in full tuning.
     mixup: float = 0.8
     cutmix: float = 1.0
-    probability: float = 1.0
-    switch: float = 0.5
-    smoothing: float = 0.1
+    probability: Share = 1.0
+    switch: Share = 0.5
+    smoothing: Share = 0.1
     group: int | None = None
     cut: tuple[float, float] | None = None
 
@@ -160,7 +161,7 @@ def _centred_box(size: tuple[int, ...], kept: float, rng: np.random.Generator) -
 
 
 def _inner_box(
-    size: tuple[int, ...], shares: tuple[float, float], rng: np.random.Generator
+    size: tuple[Count, ...], shares: tuple[float, float], rng: np.random.Generator
 ) -> tuple[slice, slice]:
     """A box of any proportions that lies inside the frame."""
     sides = []

@@ -9,6 +9,7 @@ import numpy as np
 from ivjax.data_pipelines.augment.colour import contrast, saturate, turn_hue
 from ivjax.data_pipelines.augment.value_tables import brighten
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count, Share
 
 _TRIES = 10  # as in the originals; then nothing is erased
 
@@ -66,13 +67,13 @@ class Erasing:
     """
 
     # The originals' defaults, in probing as well as in full tuning.
-    probability: float = 0.25
+    probability: Share = 0.25
     area: tuple[float, float] = (0.02, 1 / 3)
     aspect: tuple[float, float] = (0.3, 1 / 0.3)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     deviation: tuple[float, float, float] = (0.229, 0.224, 0.225)
     fill: Literal["noise", "colour", "mean"] = "noise"
-    boxes: int = 1
+    boxes: Count = 1
 
     def __post_init__(self) -> None:
         if self.boxes < 1:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ivjax.data_pipelines.augment import affine, colour, value_tables
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count, Share
 
 _MOST = 10.0  # the greatest magnitude
 
@@ -30,10 +31,10 @@ class RandAugment:
     """
 
     magnitude: float = 7.0
-    operations: int = 4
+    operations: Count = 4
     deviation: float = 0.5
     # No part of the original's string: all of its operations have it.
-    probability: float = 0.5
+    probability: Share = 0.5
 
     PRESETS: ClassVar[dict[str, "RandAugment"]]
 

@@ -17,6 +17,7 @@ from ivjax.data_pipelines.augment.geometry import (
 from ivjax.data_pipelines.augment.pixels import ColourJitter, Erasing, mirror
 from ivjax.data_pipelines.augment.randaugment import RandAugment
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Share
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Augment:
     """
 
     crop: Crop = Whole()
-    flip: float = 0.0
+    flip: Share = 0.0
     rand: RandAugment | None = None
     jitter: ColourJitter | None = None
     erase: Erasing | None = None

@@ -7,6 +7,7 @@ from ivjax.data_pipelines.fields.field import RowDraw
 from ivjax.data_pipelines.store.records import Clip, ClipError
 from ivjax.data_pipelines.tokenizers.caption_text import SEEN, captions_of_kind, clean_caption, count_words
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count, Share
 
 _PLACE = "{}"
 
@@ -26,10 +27,10 @@ class CaptionPart:
 
     kind: str
     form: str = _PLACE
-    chance: float = 1.0
+    chance: Share = 1.0
     needed: bool = True
     least: int = 1
-    most: int | None = None
+    most: Count | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.frozen_map import FrozenMap
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.ranges import Count, Share
 
 if TYPE_CHECKING:
     from ivjax.data_pipelines.load.loader import BatchRequest, Loader
@@ -87,7 +88,7 @@ class CorpusReader:
     eval_corpora: tuple[Corpus, ...] = ()
     workers: int | None = None
     seconds: float = 60.0
-    broken: float = 0.01
+    broken: Share = 0.01
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", FrozenMap(self.fields))
@@ -136,7 +137,7 @@ class Mixture(CorpusReader):
 
     fields: Mapping[str, Field]
     mix: Mix | None = None
-    repeats: int = 1
+    repeats: Count = 1
     cache_gib: float = 0.0
 
     def __post_init__(self) -> None:
@@ -186,7 +187,7 @@ class Media:
     """
 
     mixtures: Mapping[str, Mixture]
-    steps: Mapping[str, int] = field(default_factory=dict)
+    steps: Mapping[str, Count] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mixtures", FrozenMap(self.mixtures))

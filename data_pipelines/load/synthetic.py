@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 if TYPE_CHECKING:
     from ivjax.data_pipelines.load.loader import BatchRequest, Loader
@@ -29,7 +30,7 @@ class SyntheticClips:
     """
 
     clips: int = 4096
-    tubelet: int = 1
+    tubelet: Count = 1
 
     def open(self, request: "BatchRequest", eval_clips: bool = False) -> "Loader":
         """Opens a loader over the clips, or over as many others to evaluate on."""

@@ -8,6 +8,7 @@ import numpy as np
 import ivjax.data_pipelines.sampling.indices as indices
 from ivjax.data_pipelines.sampling.for_tests import MiddleDraws
 from ivjax.data_pipelines.sampling.frame_rule import FrameRule, check_counts, check_view, fill
+from ivjax.experiment.ranges import Count
 
 P = TypeVar("P", bound="_Picking")
 
@@ -26,8 +27,8 @@ class Segments:
             small; frame -1 is then the last one.
     """
 
-    segments: int
-    length: int = 1
+    segments: Count
+    length: Count = 1
     step: int = 1
     original_numbers: bool = False
 
@@ -67,10 +68,10 @@ class Segments:
 class _Picking:
     """Options of the rules that take one frame from each of `frames` intervals."""
 
-    frames: int
+    frames: Count
     pick: Literal["random", "middle", "view"] = "random"
     view: int = 0
-    views: int = 1
+    views: Count = 1
 
     def __post_init__(self) -> None:
         check_counts(frames=self.frames)
@@ -120,10 +121,10 @@ class Dense:
         views: number of starts; the first view begins with the clip, the last one ends with it.
     """
 
-    frames: int
+    frames: Count
     rate: int = 4
     view: int | None = None
-    views: int = 1
+    views: Count = 1
 
     def __post_init__(self) -> None:
         check_counts(frames=self.frames, rate=self.rate)
@@ -164,7 +165,7 @@ class Stretched:
         pick: a `random` window, the last possible one excluded (training), or the `middle` (validation).
     """
 
-    frames: int
+    frames: Count
     rate: int = 4
     pick: Literal["random", "middle"] = "random"
 

@@ -10,6 +10,7 @@ from ivjax.data_pipelines.sampling.for_tests import rule_for_tests
 from ivjax.data_pipelines.sampling.frame_rule import FrameRule, check_counts, fill
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Intervals:
             sorted random subset of all frames if any interval has only one.
     """
 
-    frames: int
+    frames: Count
     pick: Literal["random", "middle", "start"] = "random"
     shift: int = 0
     original_draw: bool = False
@@ -66,7 +67,7 @@ class PerSecond:
             frames come from its whole length.
     """
 
-    frames: int
+    frames: Count
     rate: float = 1.0
     longer: Literal["cut", "spread"] = "cut"
 
@@ -109,7 +110,7 @@ class ByDuration:
         lower: a clip of fewer than `least` frames is read once, as VideoChat-Flash does.
     """
 
-    frames: int
+    frames: Count
     local: int = 4
     least: int = 64
     pick: Literal["middle", "even"] = "middle"

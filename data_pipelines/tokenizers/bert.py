@@ -11,6 +11,7 @@ import numpy as np
 
 from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 PUBLIC_NAME = "vocab.txt of bert-large-uncased (or bert-base-uncased, the same file)"
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -40,8 +41,8 @@ class BertWordPiece:
 
     path: str = ""
     # As the 1B model of stage 2 was trained; the 6B model took 40.
-    length: int = 32
-    vocabulary_size: int = 30522
+    length: Count = 32
+    vocabulary_size: Count = 30522
 
     def encode(self, text: str) -> np.ndarray:
         """Returns [CLS], the pieces that fit, [SEP] and padding: (length,) int32."""

@@ -16,6 +16,7 @@ from ivjax.data_pipelines.tokenizers.model_files import (
 from ivjax.data_pipelines.tokenizers.spm_vocabulary import SpmVocabulary
 from ivjax.data_pipelines.tokenizers.tokenizer import TextStream, fit
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ChatTokenizer:
     """
 
     path: str = ""
-    length: int = 512
+    length: Count = 512
     added: tuple[tuple[str, int], ...] = ()
     ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>", "<|end|>")
     visual: int | None = None

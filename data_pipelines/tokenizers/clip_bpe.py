@@ -14,6 +14,7 @@ import numpy as np
 
 from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 PUBLIC_NAME = "bpe_simple_vocab_16e6.txt.gz"
 MERGES = 48894  # of the many more that the published file lists
@@ -38,7 +39,7 @@ class ClipBpe:
     """
 
     path: str = ""
-    length: int = 77
+    length: Count = 77
 
     @property
     def vocabulary_size(self) -> int:

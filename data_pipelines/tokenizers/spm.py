@@ -8,6 +8,7 @@ import numpy as np
 
 from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 PUBLIC_NAME = "tokenizer.model of the language model"
 
@@ -29,12 +30,12 @@ class SentencePiece:
     """
 
     path: str = ""
-    length: int = 80
+    length: Count = 80
     prefix: str = ""
     start: bool = True
     end: bool = True
     pad: int = 0
-    pieces: int | None = None
+    pieces: Count | None = None
 
     @property
     def vocabulary_size(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ivjax.data_pipelines.tokenizers.tokenizer import fit, vocabulary_file, without_surrogates
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count
 
 PUBLIC_NAME = "tokenizer.json, beside the weights of the language model (Qwen/Qwen2-7B-Instruct and others)"
 
@@ -32,13 +33,13 @@ class TokenizerJson:
     """
 
     path: str = ""
-    length: int = 512
+    length: Count = 512
     prefix: str = ""
     start: str = ""
     end: str = "<|im_end|>"
     pad: str = "<|endoftext|>"
     added: tuple[str, ...] = ()
-    pieces: int | None = None
+    pieces: Count | None = None
 
     @property
     def vocabulary_size(self) -> int:
@@ -71,7 +72,7 @@ class TokenizerJson:
 
 class _Opened(NamedTuple):
     tokenizer: Any
-    size: int
+    size: Count
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """The branches of a value of an experiment: fields of a dataclass, items of a tuple, entries of a mapping."""
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,13 @@ class Branch(NamedTuple):
     kind: Any
 
 
-def branches_of(value: Any, kind: Any = Any) -> dict[str, Branch]:
-    """Returns what lies below a value that is declared as `kind`, by the name that a dotted path uses."""
+def branches_of(value: Any, kind: Any = Any, declared: bool = False) -> dict[str, Branch]:
+    """Returns what lies below a value that is declared as `kind`, by the name that a dotted path uses.
+
+    With `declared` the kinds hold what is declared beside types as well (ivjax/experiment/ranges.py).
+    """
     if dataclasses.is_dataclass(value):
-        # Not `field.type`, which is a text where the annotation is quoted.
-        kinds = typing.get_type_hints(type(value))
+        kinds = _kinds(type(value), declared)
         return {f.name: Branch(getattr(value, f.name), kinds[f.name]) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         arguments = _arguments(kind, Mapping)
@@ -30,6 +33,12 @@ def branches_of(value: Any, kind: Any = Any) -> dict[str, Branch]:
         items = item_kinds(_arguments(kind, tuple), len(value)) or (Any,) * len(value)
         return {str(n): Branch(item, items[n]) for n, item in enumerate(value)}
     return {}
+
+
+@functools.cache
+def _kinds(type_: type, declared: bool) -> dict[str, Any]:
+    # Not `field.type`, which is a text where the annotation is quoted.
+    return typing.get_type_hints(type_, include_extras=declared)
 
 
 def has_branches(value: Any) -> bool:

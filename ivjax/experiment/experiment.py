@@ -1,11 +1,12 @@
 """The typed experiment: everything that decides a run."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute, Recipe, Remat
 from ivjax.experiment.mesh_shape import MeshShape
+from ivjax.experiment.ranges import Count, Within, check_ranges
 from ivjax.experiment.run_options import (
     AdamW,
     Checkpointing,
@@ -88,17 +89,17 @@ class Experiment:
 
     stage: Stage
     data: DataSource
-    batch: int
-    steps: int
+    batch: Count
+    steps: Count
     schedule: WarmupCosine | FlooredCosine
     optimizer: AdamW = AdamW()
     seed: int = 0
-    accumulate: int = 1
-    ema: float | None = None
+    accumulate: Count = 1
+    ema: Annotated[float, Within(0, 1, above=True, below=True)] | None = None
     mesh: MeshShape = MeshShape()
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Remat = "none"
-    remat_blocks: int | None = None
+    remat_blocks: Count | None = None
     scan_layers: bool = True
     checkpoint: Checkpointing = Checkpointing()
     log: Logging = Logging()
@@ -112,31 +113,11 @@ class Experiment:
     follows_batch: bool = False
 
     def __post_init__(self) -> None:
-        # Checked here and not by who reads them: an override makes a new
-        # experiment, and so is checked as well.
-        counts = {
-            "batch": self.batch,
-            "steps": self.steps,
-            "accumulate": self.accumulate,
-            "checkpoint.every": self.checkpoint.every,
-            "checkpoint.keep_last": self.checkpoint.keep_last,
-            "log.every": self.log.every,
-            "eval_loss.batches": self.eval_loss.batches,
-        }
-        for path, count in counts.items():
-            if count < 1:
-                raise UserError(f"{path}={count}; it must be at least 1")
-        # A sweep traces the step with the seed as an argument; a test of it would compile each seed anew.
-        if isinstance(self.seed, int) and self.seed < 0:
-            raise UserError(f"seed={self.seed}; it must be 0 or more")
+        # Here and not by who reads them: an override makes a new experiment, which is checked as well.
+        check_ranges(self)
         # An error rather than ignored, because a user who sets it expects to save memory.
-        if self.remat_blocks is not None and (self.remat_blocks < 1 or self.remat == "none"):
-            raise UserError(
-                f"remat_blocks={self.remat_blocks} with remat={self.remat}; it must be at least 1, and remat "
-                "must say what is computed again"
-            )
-        if self.ema is not None and not 0.0 < self.ema < 1.0:
-            raise UserError(f"ema={self.ema}; it must lie between 0 and 1, or be none")
+        if self.remat_blocks is not None and self.remat == "none":
+            raise UserError(f"remat_blocks={self.remat_blocks} needs remat to say what is computed again")
         names = [phase.name for phase in self.phases]
         if twice := [name for name in names if names.count(name) > 1]:
             raise UserError(f"phases: {twice[0]!r} is the name of {len(twice)} phases; give each its own")

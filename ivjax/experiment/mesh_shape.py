@@ -2,11 +2,16 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count, Within
 
 # data leads, because slices are laid out along the first axis.
 MESH_AXES = ("data", "fsdp", "tensor", "context")
+
+# Sizes are at least 1, and -1 takes what is left; `resolve` says so in one sentence for all axes.
+Axis = Annotated[int, Within(-1)]
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,11 @@ class MeshShape:
             elsewhere); they multiply `data`.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-    context: int = 1
-    slices: int = 1
+    data: Axis = -1
+    fsdp: Axis = 1
+    tensor: Axis = 1
+    context: Axis = 1
+    slices: Count = 1
 
     def resolve(self, devices: int) -> tuple[int, ...]:
         """Returns the sizes per slice in the order of MESH_AXES, checked against the number of devices."""

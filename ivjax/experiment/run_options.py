@@ -5,9 +5,10 @@ Only values and their checks; the code that obeys them is in ivjax/train.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Count, Positive, Rate, Within
 from ivjax.progress import Say
 
 
@@ -25,12 +26,12 @@ class AdamW:
     """
 
     # The defaults, decay and clip included, are those of the originals' stage 1.
-    betas: tuple[float, float] = (0.9, 0.98)
-    epsilon: float = 1e-6
+    betas: tuple[Rate, Rate] = (0.9, 0.98)
+    epsilon: Positive = 1e-6
     decay: float = 0.05
     decay_end: float | None = None
-    layer_decay: float = 1.0
-    clip: float | None = 3.0
+    layer_decay: Annotated[float, Within(0, 1, above=True)] = 1.0
+    clip: Positive | None = 3.0
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Starts:
     """
 
     pattern: str
-    times: float
+    times: Positive
 
     def __post_init__(self) -> None:
         if not self.pattern:
@@ -85,7 +86,7 @@ class Phase:
     """
 
     name: str
-    steps: int
+    steps: Count
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -146,7 +147,7 @@ class EvalRun:
     """
 
     suite: Suite
-    every: int
+    every: Count
     data: str
     name: str | None = None
 
@@ -165,7 +166,7 @@ class EvalLoss:
     """
 
     every: int = 0
-    batches: int = 4
+    batches: Count = 4
 
 
 @dataclass(frozen=True)
@@ -180,10 +181,10 @@ class Checkpointing:
             prefix `-` the lowest value is best.
     """
 
-    every: int = 1000
+    every: Count = 1000
     # Two, because a run falls back to the one before if the newest cannot be read.
-    keep_last: int = 2
-    keep_every: int | None = None
+    keep_last: Count = 2
+    keep_every: Count | None = None
     best: str | None = None
 
     def __post_init__(self) -> None:
@@ -202,6 +203,6 @@ class Logging:
         profile_steps: steps of the profile.
     """
 
-    every: int = 10
+    every: Count = 10
     profile_start: int | None = None
-    profile_steps: int = 3
+    profile_steps: Count = 3

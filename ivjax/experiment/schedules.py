@@ -3,7 +3,12 @@
 import math
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from ivjax.experiment.ranges import Share, Within
+
+# Far above what any run survives, and far below what a slip in the exponent gives.
+LearningRate = Annotated[float, Within(0, 1000)]
 
 
 class Schedule(Protocol):
@@ -30,10 +35,10 @@ class WarmupCosine:
         start: value of the first step of the warm-up.
     """
 
-    peak: float
-    final: float = 0.0
+    peak: LearningRate
+    final: LearningRate = 0.0
     warmup: int = 0
-    start: float = 0.0
+    start: LearningRate = 0.0
 
     def at(self, step: Any, total: int, xp: ModuleType) -> Any:
         """Returns the value at `step`; arguments as in Schedule."""
@@ -60,9 +65,9 @@ class FlooredCosine:
         warmup: steps of the warm-up.
     """
 
-    peak: float
+    peak: LearningRate
     # 1 % as in the originals' stage 2, in the warm-up as well as at the end.
-    floor: float = 0.01
+    floor: Share = 0.01
     warmup: int = 0
 
     def at(self, step: Any, total: int, xp: ModuleType) -> Any:

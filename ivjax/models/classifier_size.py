@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.rules import linear, norm
 from ivjax.models.sizes import Grid, VideoTowerSize
@@ -50,11 +51,11 @@ class ClassifierSize:
     """
 
     encoder: VideoTowerSize
-    classes: int
+    classes: Count
     extra_mlp: bool = False
     merge: Merge = "proj"
-    frame_tokens: int | None = None
-    merge_heads: int = 1
+    frame_tokens: Count | None = None
+    merge_heads: Count = 1
     merge_norm: MergeNorm = "layer"
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.classifier"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.sizes import Grid, TextTowerSize, VideoTowerSize
 
@@ -27,7 +28,7 @@ class DualSize:
 
     vision: VideoTowerSize
     text: TextTowerSize
-    frames: int | None = None
+    frames: Count | None = None
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.dual_tower"
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules
 
 Grid = tuple[int, int, int]  # patches along time, height and width
@@ -258,10 +259,10 @@ class BridgeSize(Protocol):
 class PatchGrid:
     """The patch grid of a size with frames, image, tubelet and patch; and what most towers have none of."""
 
-    frames: int
-    image: tuple[int, int]
-    tubelet: int
-    patch: int
+    frames: Count
+    image: tuple[Count, Count]
+    tubelet: Count
+    patch: Count
 
     @property
     def grid(self) -> Grid:
@@ -312,7 +313,7 @@ def check_width(name: str, width: int, divisors: Mapping[str, int]) -> None:
 
 
 def tapped_layers(
-    depth: int, count: int, interval: float = 1.0, chosen: tuple[int, ...] | None = None
+    depth: Count, count: Count, interval: float = 1.0, chosen: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
     """`count` of `depth` layers, ascending: those `chosen`, or the last one and back by `interval`."""
     layers = chosen

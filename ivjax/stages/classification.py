@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Rate, Share
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.costs import with_backward
 
@@ -48,9 +49,9 @@ class Classification:
 
     classifier: ClassifierSize
     mixed: bool = True
-    smoothing: float = 0.1
-    drop_path: float = 0.0
-    dropout: float = 0.0
+    smoothing: Share = 0.1
+    drop_path: Rate = 0.0
+    dropout: Rate = 0.0
     # The originals' init_scale: the logits of a fresh head are nearly equal.
     head_scale: float = 1e-3
     probe: Probe | None = None

@@ -8,6 +8,7 @@ from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.frozen_map import FrozenMap
+from ivjax.experiment.ranges import Count, Rate, Share
 from ivjax.models.bert import FusionBertSize
 from ivjax.models.cross_modal.sizes import CrossModalSize
 from ivjax.models.internvideo2.sizes import FeatureHeads, PooledHead
@@ -105,16 +106,16 @@ class CrossModal:
     vision: VideoTowerSize
     text: FusionBertSize
     audio: AudioTowerSize | None = None
-    joint_width: int | None = None
+    joint_width: Count | None = None
     weights: LossWeights = LossWeights()
     contrast: Contrast = Contrast(temperature=0.07, least=0.001, most=0.5)
     mask: Mask | None = Mask("random", 0.8, "clip")
     image_mask: Mask | None = Mask("random", 0.5, "clip")
-    drop_path: float = 0.25
-    dropout: float = 0.1
-    word_mask: float = 0.5
+    drop_path: Rate = 0.25
+    dropout: Rate = 0.1
+    word_mask: Share = 0.5
     group: int | None = None
-    easy_negatives: float = 0.0
+    easy_negatives: Share = 0.0
     chunk: int | None = 512
     captions: Mapping[str, str] = field(default_factory=dict)
     train_audio: bool = False

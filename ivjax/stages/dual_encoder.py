@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count, Positive, Rate, Signed, Within
 from ivjax.models.dual_size import DualSize
 from ivjax.models.sizes import TextTowerSize, VideoTowerSize
 
@@ -32,11 +33,11 @@ class Contrast:
     kind: Literal["info_nce", "sigmoid"] = "info_nce"
     form: Literal["dense", "gathered", "ring"] = "gathered"
     # ViCLIP's values: it starts at its lower bound and has no upper one.
-    temperature: float = 0.01
+    temperature: Positive = 0.01
     least: float = 0.01
-    most: float = float("inf")
+    most: Annotated[float, Within(0, above=True)] = float("inf")
     # SigLIP's start: most pairs of a batch are negatives, and so begin nearly right.
-    bias: float = -10.0
+    bias: Signed = -10.0
     gather_scale: float = 1.0
 
     def check(self) -> None:
@@ -66,11 +67,11 @@ class DualEncoder:
 
     vision: VideoTowerSize
     text: TextTowerSize
-    frames: int | None = None
+    frames: Count | None = None
     contrast: Contrast = Contrast()
     # ViCLIP's recipe: 0.9 of the patches are hidden in the long first phase, none in the short second one.
     mask: float = 0.9
-    drop_path: float = 0.1
+    drop_path: Rate = 0.1
     train_text: bool = False
 
     caption_field: ClassVar[str] = "text"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Rate
 from ivjax.models.sizes import check_width
 from ivjax.models.videomae.sizes import AutoencoderSize, DecoderSize, VideoMaeSize
 from ivjax.stages.mask import Mask
@@ -34,7 +35,7 @@ class MaskedPixels:
     mask: Mask = Mask(kind="tube", ratio=0.9)
     decode: float | None = None
     normalised: bool = True
-    drop_path: float = 0.0
+    drop_path: Rate = 0.0
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.stages.masked_pixels_loss"
 

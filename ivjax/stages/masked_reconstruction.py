@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Rate
 from ivjax.experiment.rules import Rules, prefixed
 from ivjax.models.costs import with_backward
 from ivjax.models.internvideo2.sizes import EncoderSize, FeatureHeads, PooledHead, StudentSize
@@ -59,7 +60,7 @@ class MaskedReconstruction:
     mae_teacher: MaeTeacher | None = None
     mask: Mask = Mask()
     weights: Weights = Weights()
-    drop_path: float = 0.25
+    drop_path: Rate = 0.25
     targets: Literal["visible", "all"] = "visible"
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.stages.masked_reconstruction_loss"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.models.qformer.pretraining_size import QueryPretrainSize
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.stages.dual_encoder import Contrast
@@ -30,7 +31,7 @@ class QueryPretraining:
 
     model_size: QueryPretrainSize
     contrast: Contrast = Contrast(temperature=0.07, least=0.001, most=0.5)
-    words: int = 32
+    words: Count = 32
     # [DEC], which the originals add behind the vocabulary of BERT.
     start: int = 30522
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Rate
 from ivjax.models.internvideo2.sizes import FeatureHeads, PooledHead
 from ivjax.models.sizes import VideoTowerSize, tapped_layers
 
@@ -27,7 +28,7 @@ class ClipTeacher:
     size: VideoTowerSize
     interval: float = 1.0
     chosen: tuple[int, ...] | None = None
-    drop_path: float = 0.0
+    drop_path: Rate = 0.0
 
     def model(self, heads: FeatureHeads | None, compute: Compute) -> Any:
         """Returns the tower, whose taps are the layers that `heads` predict."""

@@ -167,7 +167,7 @@ def test_a_bad_path_below_a_tuple_or_a_mapping_is_explained(override, message):
         ("stage.student.widht=1", "did you mean 'stage.student.width'"),
         ("steps=3.5", "steps=3.5: expected an integer, got '3.5'"),
         ("optimizer.decay=much", "expected a number"),
-        ("seed=-1", "seed=-1; it must be 0 or more"),
+        ("seed=-1", "seed=-1; it must be at least 0"),
         ("schedule.peak=nan", "schedule.peak=nan: expected a number, got 'nan'"),
         ("trains=x", r"expected a tuple like \(Trains, ...\)"),
         ("scan_layers=1", "expected true or false"),

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, stated_in
 from ivjax.models import costs
 from ivjax.models.rules import BLOCKS, linear, norm
@@ -49,19 +50,19 @@ class BeatsSize:
         gradient_decay: what gradients are multiplied by at the input of each block.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    patch_width: int = 512
-    patch: int = 16
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    patch_width: Count = 512
+    patch: Count = 16
     # Ten seconds, as stage 2 reads them; BEATs itself was trained with 128 bins.
-    frames: int = 998
-    bins: int = 64
-    place_taps: int = 128
-    place_groups: int = 16
-    buckets: int = 320
-    distance: int = 800
+    frames: Count = 998
+    bins: Count = 64
+    place_taps: Count = 128
+    place_groups: Count = 16
+    buckets: Count = 320
+    distance: Count = 800
     gradient_decay: float = 0.6
 
     PRESETS: ClassVar[dict[str, "BeatsSize"]]

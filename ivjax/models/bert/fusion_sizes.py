@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, stated_in
 from ivjax.models import costs
 from ivjax.models.bert.sizes import RULES, BertSize
@@ -41,7 +42,7 @@ class FusionBertSize(BertSize):
     """
 
     fusion: int = 5
-    seen: int = 1408
+    seen: Count = 1408
     words: bool = True
     start: int = 101
     mask: int = 103

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, stated_in
 from ivjax.models import costs
 from ivjax.models.rules import BLOCKS, linear, norm
@@ -40,15 +41,15 @@ class BertSize:
         pad: id of the tokens that fill a text up, which no other token sees.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    out: int = 512
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    out: Count = 512
     # As the 1B model of stage 2 was trained; the 6B model took 40.
-    context: int = 32
-    vocabulary: int = 30522
-    places: int = 512
+    context: Count = 32
+    vocabulary: Count = 30522
+    places: Count = 512
     pad: int = 0
 
     PRESETS: ClassVar[dict[str, "BertSize"]]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.beats import BeatsSize
 from ivjax.models.bert import FusionBertSize
@@ -47,7 +48,7 @@ class CrossModalSize(DualSize):
 
     text: FusionBertSize
     audio: AudioTowerSize | None = None
-    joint_width: int | None = None
+    joint_width: Count | None = None
     matches: tuple[Compared, ...] = ("video",)
     fused: bool = False
     clip: FeatureHeads | None = None

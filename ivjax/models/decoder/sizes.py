@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count, Rate
 from ivjax.experiment.rules import Rules
 from ivjax.models.decoder.rules import DECODER
 from ivjax.models.sizes import VideoTowerSize
@@ -32,8 +33,8 @@ class Rotary:
     base: float = 10000.0
     scaling: Literal["none", "linear", "dynamic", "yarn", "long"] = "none"
     factor: float = 1.0
-    trained: int = 4096
-    limit: int = 4096
+    trained: Count = 4096
+    limit: Count = 4096
     short_factors: tuple[float, ...] = ()
     long_factors: tuple[float, ...] = ()
     magnitude: float | None = None
@@ -55,10 +56,10 @@ class Lora:
         dropout: the share of the entries of x that training leaves out of the product.
     """
 
-    rank: int = 16
+    rank: Count = 16
     alpha: float = 32.0
     layers: tuple[LoraLayer, ...] = LORA_LAYERS
-    dropout: float = 0.0
+    dropout: Rate = 0.0
 
     @property
     def scale(self) -> float:
@@ -88,15 +89,15 @@ class LanguageSize:
         lora: additions of low rank to its linear layers (None: none).
     """
 
-    width: int
-    depth: int
-    heads: int
-    kv_heads: int
-    mlp_width: int
-    vocabulary: int
+    width: Count
+    depth: Count
+    heads: Count
+    kv_heads: Count
+    mlp_width: Count
+    vocabulary: Count
     rotary: Rotary = Rotary()
-    head_width: int | None = None
-    window: int | None = None
+    head_width: Count | None = None
+    window: Count | None = None
     qkv_bias: bool = False
     proj_bias: bool = False
     mlp_bias: bool = False

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules, stated_in
 from ivjax.models.rules import linear, norm
 from ivjax.models.sizes import Grid, VideoTowerSize, check_width
@@ -31,13 +32,13 @@ class ProjectorSize:
         norm: whether the MLP begins with a LayerNorm.
     """
 
-    width: int
-    out: int
-    frame_tokens: int | None = 16
-    image_tokens: int | None = 64
-    clip_frames: int | None = 4
-    heads: int = 16
-    shuffle: int = 1
+    width: Count
+    out: Count
+    frame_tokens: Count | None = 16
+    image_tokens: Count | None = 64
+    clip_frames: Count | None = 4
+    heads: Count = 16
+    shuffle: Count = 1
     shuffle_version: Literal["v1", "v2"] = "v2"
     input_norm: bool = False
     norm: bool = False

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Within
 from ivjax.experiment.rules import Rules, prefixed
 from ivjax.models.decoder.sizes import LanguageSize
 from ivjax.models.sizes import BridgeSize, Grid, VideoTowerSize
@@ -31,7 +32,7 @@ class DialogueSize:
     vision: VideoTowerSize
     bridge: BridgeSize
     language: LanguageSize
-    visual_token: int = -200
+    visual_token: Annotated[int, Within(-math.inf)] = -200
     start_vector: int | None = None
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.dialogue.model"

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.sizes import Grid, VideoTowerSize, check_width
@@ -44,8 +45,8 @@ class JoinedSize:
     multimodal: ClassifierSize
     places: tuple[int, ...]
     read: tuple[int, ...]
-    heads: int = 16
-    mlp_ratio: int = 4
+    heads: Count = 16
+    mlp_ratio: Count = 4
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.internvideo1.joined"
 

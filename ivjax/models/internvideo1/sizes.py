@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.dual_size import DualSize
 from ivjax.models.rules import linear, norm
@@ -45,9 +46,9 @@ class CaptionDecoderSize:
         queries: tokens that a clip is pooled to.
     """
 
-    depth: int = 4
-    heads: int = 8
-    queries: int = 256
+    depth: Count = 4
+    heads: Count = 8
+    queries: Count = 256
 
     def flops(self, width: int, seen: int, seen_width: int, words: int, vocabulary: int) -> float:
         """Forward FLOPs of `words` words that look at `seen` tokens of `seen_width` channels."""

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules
 from ivjax.models import costs
 from ivjax.models.internvideo2.rules import ENCODER, STUDENT
@@ -35,16 +36,16 @@ class EncoderSize(PatchGrid):
         gelu: the GELU of the blocks; `tanh` is that of the originals' fused kernels.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    pool_heads: int = 16
-    pool_width: int = 768
-    image: tuple[int, int] = (224, 224)
-    patch: int = 14
-    frames: int = 8
-    tubelet: int = 1
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    pool_heads: Count = 16
+    pool_width: Count = 768
+    image: tuple[Count, Count] = (224, 224)
+    patch: Count = 14
+    frames: Count = 8
+    tubelet: Count = 1
     positions: Literal["joint", "separable"] = "joint"
     layer_scale: float | None = 1e-5
     gelu: Literal["erf", "tanh", "quick"] = "tanh"
@@ -122,14 +123,14 @@ class UnpooledSize(PatchGrid):
         gelu: the GELU of the blocks; the chat models' code asks for the exact one.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    image: tuple[int, int] = (224, 224)
-    patch: int = 14
-    frames: int = 8
-    tubelet: int = 1
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    image: tuple[Count, Count] = (224, 224)
+    patch: Count = 14
+    frames: Count = 8
+    tubelet: Count = 1
     image_table: bool = True
     layer_scale: float | None = 1e-5
     gelu: Literal["erf", "tanh", "quick"] = "erf"
@@ -193,8 +194,8 @@ class FeatureHeads:
         chosen: the tapped layers, ascending, in place of `interval`.
     """
 
-    width: int
-    layers: int
+    width: Count
+    layers: Count
     interval: float = 1.0
     head: Head = "linear"
     norm: Norm = "l2"
@@ -219,7 +220,7 @@ class PooledHead:
         norm: how predictions are normalised.
     """
 
-    width: int
+    width: Count
     head: Head = "linear"
     norm: Norm = "l2"
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules
 from ivjax.models import costs
 from ivjax.models.internvideo2.sizes import FeatureHeads, PooledHead
@@ -37,18 +38,18 @@ class NextSize(PatchGrid):
         gelu: the GELU of the blocks; `tanh` is that of the originals' fused kernels.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    pool_heads: int = 16
-    pool_width: int = 768
-    class_tokens: int = 4
-    image: tuple[int, int] = (224, 224)
-    patch: int = 14
-    frames: int = 16
-    table_frames: int | None = None
-    tubelet: int = 1
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    pool_heads: Count = 16
+    pool_width: Count = 768
+    class_tokens: Count = 4
+    image: tuple[Count, Count] = (224, 224)
+    patch: Count = 14
+    frames: Count = 16
+    table_frames: Count | None = None
+    tubelet: Count = 1
     layer_scale: float | None = 1e-5
     gelu: Literal["erf", "tanh", "quick"] = "tanh"
 
@@ -120,9 +121,9 @@ class DiffusionSize:
         time_codes: numbers that a timestep is coded in.
     """
 
-    width: int = 1536
-    depth: int = 6
-    time_codes: int = 256
+    width: Count = 1536
+    depth: Count = 6
+    time_codes: Count = 256
 
     rules: ClassVar[Rules] = DIFFUSION
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, stated_in
 from ivjax.models import costs
 from ivjax.models.rules import BLOCKS, PATCH_EMBED
@@ -44,14 +45,14 @@ class InternVitSize(PatchGrid):
         epsilon: of all norms.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    patch: int = 14
-    image: tuple[int, int] = (448, 448)
-    frames: int = 1
-    table: tuple[int, int] | None = None
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    patch: Count = 14
+    image: tuple[Count, Count] = (448, 448)
+    frames: Count = 1
+    table: tuple[Count, Count] | None = None
     norm: Literal["layer", "rms"] = "layer"
     qkv_bias: bool = True
     qk_norm: bool = False

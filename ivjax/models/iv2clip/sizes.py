@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models import costs
 from ivjax.models.decoder.sizes import LanguageSize, Lora
@@ -38,8 +39,8 @@ class LanguageTextSize:
     """
 
     language: LanguageSize
-    out: int = 768
-    context: int = 80
+    out: Count = 768
+    context: Count = 80
     pad: int = 0
 
     PRESETS: ClassVar[dict[str, "LanguageTextSize"]]
@@ -95,13 +96,13 @@ class MobileTextSize:
         causal: whether a token sees none after it.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    out: int
-    context: int = 77
-    vocabulary: int = 49408
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    out: Count
+    context: Count = 77
+    vocabulary: Count = 49408
     causal: bool = True
 
     PRESETS: ClassVar[dict[str, "MobileTextSize"]]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, stated_in
 from ivjax.models import costs
 from ivjax.models.sizes import VideoTowerSize, check_width
@@ -39,10 +40,10 @@ class ModernBertSize:
         local_base: the same of local layers.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
     first: int = 0
     every: int = 3
     reach: int = 64

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.qformer.sizes import QFormerSize
 from ivjax.models.rules import linear, norm
@@ -36,7 +37,7 @@ class QueryPretrainSize:
 
     vision: VideoTowerSize
     bridge: QFormerSize
-    embed: int = 768
+    embed: Count = 768
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.qformer.pretraining"
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count, Rate
 from ivjax.experiment.rules import Rules
 from ivjax.models import costs
 from ivjax.models.qformer.rules import QFORMER
@@ -33,20 +34,20 @@ class QFormerSize:
         drop_path: the rate at which training drops branches of the last layer; from 0 it rises to that.
     """
 
-    width: int
-    out: int
-    hidden: int = 768
-    depth: int = 12
-    heads: int = 12
-    mlp_width: int = 3072
-    queries: int = 32
+    width: Count
+    out: Count
+    hidden: Count = 768
+    depth: Count = 12
+    heads: Count = 12
+    mlp_width: Count = 3072
+    queries: Count = 32
     extra_queries: int = 64
     reads_text: bool = True
-    vocabulary: int = 30523
-    places: int = 512
-    cross_every: int = 2
-    dropout: float = 0.0
-    drop_path: float = 0.0
+    vocabulary: Count = 30523
+    places: Count = 512
+    cross_every: Count = 2
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.0
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.qformer.network"
 

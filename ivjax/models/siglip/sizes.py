@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models import costs
 from ivjax.models.rules import BLOCKS, PATCH_EMBED, linear, norm
@@ -41,12 +42,12 @@ class SiglipSize(PatchGrid):
         image: height and width of a frame.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    patch: int = 16
-    image: tuple[int, int] = (256, 256)
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    patch: Count = 16
+    image: tuple[Count, Count] = (256, 256)
 
     PRESETS: ClassVar[dict[str, "SiglipSize"]]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.siglip.tower"

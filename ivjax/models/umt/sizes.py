@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ivjax.experiment.ranges import Count
 from ivjax.models.sizes import Grid
 from ivjax.models.videomae import VideoMaeSize
 
@@ -18,8 +19,8 @@ class UmtSize(VideoMaeSize):
         table: the grid that the fixed position table is made for; other grids have it resized.
     """
 
-    frames: int = 4
-    tubelet: int = 1
+    frames: Count = 4
+    tubelet: Count = 1
     final_norm: bool = False
     table: Grid = (4, 14, 14)
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count, Rate
 from ivjax.experiment.rules import Rules
 from ivjax.models import costs
 from ivjax.models.sizes import PatchGrid, VideoTowerSize, check_patches, check_width
@@ -36,22 +37,22 @@ class UniFormerV2Size(PatchGrid):
         global_drop_path: rate of the last global block in training.
     """
 
-    width: int
-    depth: int
-    heads: int
+    width: Count
+    depth: Count
+    heads: Count
     returned: tuple[int, ...]
-    global_heads: int
-    global_mlp: int
-    patch: int
-    image: tuple[int, int] = (224, 224)
-    frames: int = 8
+    global_heads: Count
+    global_mlp: Count
+    patch: Count
+    image: tuple[Count, Count] = (224, 224)
+    frames: Count = 8
     tubelet: Literal[1, 2] = 1
     local: Literal[0, 1, 2] = 0
-    local_width: int = 1
+    local_width: Count = 1
     fused: bool = True
-    projection: int | None = None
-    dropout: float = 0.5
-    global_drop_path: float = 0.0
+    projection: Count | None = None
+    dropout: Rate = 0.5
+    global_drop_path: Rate = 0.0
 
     PRESETS: ClassVar[dict[str, "UniFormerV2Size"]]
     IMPLEMENTATION: ClassVar[str] = "ivjax.models.uniformerv2.tower"

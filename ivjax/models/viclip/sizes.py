@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules
 from ivjax.models import costs
 from ivjax.models.dual_size import DualSize
@@ -30,14 +31,14 @@ class VisionSize(PatchGrid):
         tubelet: frames of a patch, the originals' `kernel_size`.
     """
 
-    width: int
-    depth: int
-    heads: int
-    out: int
-    patch: int
-    image: tuple[int, int] = (224, 224)
-    frames: int = 8
-    tubelet: int = 1
+    width: Count
+    depth: Count
+    heads: Count
+    out: Count
+    patch: Count
+    image: tuple[Count, Count] = (224, 224)
+    frames: Count = 8
+    tubelet: Count = 1
 
     PRESETS: ClassVar[dict[str, "VisionSize"]]
 
@@ -92,15 +93,15 @@ class TextSize:
         end: id of the end token (None: the largest id of a text, as in CLIP).
     """
 
-    width: int
-    depth: int
-    heads: int
-    out: int
+    width: Count
+    depth: Count
+    heads: Count
+    out: Count
     # CLIP reads 77 tokens; ViCLIP's captions are cut to 32.
-    context: int = 32
+    context: Count = 32
     # CLIP's: 512 bytes, inside and at the end of words, 48,894 merged pairs, and the
     # two tokens of start and end.
-    vocabulary: int = 49408
+    vocabulary: Count = 49408
     end: int | None = None
 
     PRESETS: ClassVar[dict[str, "TextSize"]]

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules
 from ivjax.models import costs
 from ivjax.models.sizes import Grid, PatchGrid, VideoTowerSize, check_patches, check_width
@@ -37,14 +38,14 @@ class VideoMaeSize(PatchGrid):
             the mean of the tokens.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
-    patch: int = 16
-    image: tuple[int, int] = (224, 224)
-    frames: int = 16
-    tubelet: int = 2
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
+    patch: Count = 16
+    image: tuple[Count, Count] = (224, 224)
+    frames: Count = 16
+    tubelet: Count = 2
     layer_scale: float | None = None
     positions: Literal["fixed", "learned"] = "fixed"
     attention: AttentionKind = "standard"
@@ -56,7 +57,7 @@ class VideoMaeSize(PatchGrid):
     class_tokens: ClassVar[int] = 0
     pool_branches: ClassVar[tuple[str, ...]] = ()
     pool_attends: ClassVar[bool] = False
-    out: ClassVar[int | None] = None
+    out: ClassVar[Count | None] = None
 
     @property
     def rules(self) -> Rules:
@@ -105,10 +106,10 @@ class DecoderSize:
         mlp_width: hidden channels of a block's MLP.
     """
 
-    width: int
-    depth: int
-    heads: int
-    mlp_width: int
+    width: Count
+    depth: Count
+    heads: Count
+    mlp_width: Count
 
     PRESETS: ClassVar[dict[str, "DecoderSize"]]
 

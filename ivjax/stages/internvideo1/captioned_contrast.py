@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Rate
 from ivjax.models.internvideo1 import CaptionDecoderSize, CaptioningSize
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.models.viclip import TextSize
@@ -39,7 +40,7 @@ class CaptionedContrast:
     caption: float = 1.0
     temperature: float = 0.07
     form: Literal["dense", "gathered", "ring"] = "gathered"
-    drop_path: float = 0.0
+    drop_path: Rate = 0.0
     train_text: bool = True
 
     caption_field: ClassVar[str] = "text"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Rate, Share
 from ivjax.models.internvideo1 import JoinedSize
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class JoinedClassification:
 
     joined: JoinedSize
     mixed: bool = False
-    smoothing: float = 0.1
-    dropout: float = 0.5
+    smoothing: Share = 0.1
+    dropout: Rate = 0.5
     train_heads: bool = True
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.stages.internvideo1.joined_classification_loss"

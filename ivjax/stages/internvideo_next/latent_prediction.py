@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count, Rate
 from ivjax.experiment.rules import Rules, prefixed
 from ivjax.models.costs import with_backward
 from ivjax.models.internvideo_next import LatentPredictorSize, NextSize
@@ -27,7 +28,7 @@ class BlockMask:
         duration: least and largest share of the times that it lasts.
     """
 
-    blocks: int
+    blocks: Count
     scale: tuple[float, float]
     aspect: tuple[float, float] = (0.75, 1.5)
     duration: tuple[float, float] = (1.0, 1.0)
@@ -72,10 +73,10 @@ class LatentPrediction:
     predictor: ModernBertSize = ModernBertSize.PRESETS["large_last5"]
     masks: tuple[BlockMask, ...] = (BlockMask(8, (0.15, 0.15)), BlockMask(2, (0.7, 0.7)))
     # The originals' 400 for each 8 frames, of 32.
-    most: int = 1600
+    most: Count = 1600
     equal_counts: bool = False
-    drop_path: float = 0.1
-    target_drop_path: float = 0.0
+    drop_path: Rate = 0.1
+    target_drop_path: Rate = 0.0
     momentum: float = 1.0
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.stages.internvideo_next.latent_prediction_loss"

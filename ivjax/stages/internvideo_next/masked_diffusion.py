@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.ranges import Count, Rate
 from ivjax.experiment.rules import Rules, prefixed
 from ivjax.models.costs import with_backward
 from ivjax.models.internvideo2.sizes import FeatureHeads, PooledHead
@@ -109,8 +110,8 @@ class MaskedDiffusion:
     diffusion: DiffusionSize = DiffusionSize()
     mask: Mask = Mask("attention", 0.75)
     weights: TermWeights = TermWeights()
-    repeats: int = 1
-    drop_path: float = 0.1
+    repeats: Count = 1
+    drop_path: Rate = 0.1
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.stages.internvideo_next.masked_diffusion_loss"
 
