@@ -59,7 +59,7 @@ def test_overrides_may_stand_before_and_after_options(capsys):
         (["stage1_synthetic", "data.clips=0", "--workdir", "RUN"], "holds no clips"),
         (["stage1_synthetic", "mesh.context=2", "--workdir", "RUN"], "cannot split the 17 tokens"),
         (["stage1_synthetic", "log.every=0", "--workdir", "RUN"], "log.every=0; it must be at least 1"),
-        (["stage1_synthetic", "ema=1", "--workdir", "RUN"], "must lie between 0 and 1"),
+        (["stage1_synthetic", "ema=1", "--workdir", "RUN"], "it must be above 0 and below 1"),
         (["stage1_synthetic", "stage.student.heads=5", "--workdir", "RUN"], "does not divide into 5 heads"),
         (["stage1_synthetic", "stage.clip.layers=9", "--workdir", "RUN"], "do not fit 4 layers"),
         (["stage1_synthetic", "stage.student.patch=15", "--workdir", "RUN"], "do not divide into tubelets"),

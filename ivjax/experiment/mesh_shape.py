@@ -10,8 +10,8 @@ from ivjax.experiment.ranges import Count, Within
 # data leads, because slices are laid out along the first axis.
 MESH_AXES = ("data", "fsdp", "tensor", "context")
 
-# Sizes are at least 1, and -1 takes what is left; `resolve` says so in one sentence for all axes.
-Axis = Annotated[int, Within(-1)]
+# The size of a mesh axis: at least 1, or -1 for what is left; `resolve` checks all axes in one sentence.
+AxisSize = Annotated[int, Within(-1)]
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class MeshShape:
             elsewhere); they multiply `data`.
     """
 
-    data: Axis = -1
-    fsdp: Axis = 1
-    tensor: Axis = 1
-    context: Axis = 1
+    data: AxisSize = -1
+    fsdp: AxisSize = 1
+    tensor: AxisSize = 1
+    context: AxisSize = 1
     slices: Count = 1
 
     def resolve(self, devices: int) -> tuple[int, ...]:

@@ -1,7 +1,6 @@
 """Ranges of options: declared with the type of a field, and checked with the path of the field."""
 
 import math
-import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -42,20 +41,20 @@ class Within:
         return " and ".join(parts) or "a number"
 
 
+# A whole number of things of which there is at least one.
 Count = Annotated[int, Within(1)]
-"""A whole number of things of which there is at least one."""
 
+# A number above 0.
 Positive = Annotated[float, Within(0, above=True, below=True)]
-"""A number above 0."""
 
+# A part of a whole, from nothing to all of it.
 Share = Annotated[float, Within(0, 1)]
-"""A part of a whole, from nothing to all of it."""
 
+# A share that never is all: of what is dropped, or of an average that is kept.
 Rate = Annotated[float, Within(0, 1, below=True)]
-"""A share that never is all: of what is dropped, or of an average that is kept."""
 
+# Any number that is finite.
 Signed = Annotated[float, Within(-math.inf, below=True, above=True)]
-"""Any number that is finite."""
 
 # Of a number whose field declares nothing: most options are counts and weights.
 _UNDECLARED = Within(0, below=True)
@@ -69,10 +68,16 @@ def check_ranges(value: Any, path: str = "", kind: Any = Any) -> None:
         if isinstance(branch.value, int | float) and not isinstance(branch.value, bool):
             allowed = _declared(branch.kind)
             if not allowed.holds(branch.value):
-                below = f", at most {_LARGEST}" if abs(branch.value) > _LARGEST else ""
-                raise UserError(f"{place}={show(branch.value)}; it must be {allowed}{below}")
+                raise UserError(f"{place}={show(branch.value)}; it must be {allowed}{_bound(branch.value)}")
         else:
             check_ranges(branch.value, place, branch.kind)
+
+
+def _bound(number: float) -> str:
+    """What bounds a number above where its range does not."""
+    if isinstance(number, int):
+        return f", at most {_LARGEST}" if abs(number) > _LARGEST else ""
+    return "" if math.isfinite(number) else ", and finite"
 
 
 def _declared(kind: Any) -> Within:

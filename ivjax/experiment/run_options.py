@@ -49,8 +49,6 @@ class Trains:
     def __post_init__(self) -> None:
         if not self.pattern:
             raise UserError("trains: a pattern is empty; name parameters by path, such as 'vision/blocks'")
-        if self.rate < 0.0:
-            raise UserError(f"trains: {self.pattern!r} has rate={self.rate}; it must be 0 (frozen) or more")
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,6 @@ class Starts:
     def __post_init__(self) -> None:
         if not self.pattern:
             raise UserError("starts: a pattern is empty; name parameters by path, such as 'vision/*kernel'")
-        if not self.times > 0.0:
-            raise UserError(f"starts: {self.pattern!r} has times={self.times}; it must be more than 0")
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,6 @@ class Phase:
         # The name becomes a part of a path.
         if not self.name.replace("_", "").replace("-", "").isalnum():
             raise UserError(f"phases: {self.name!r} is no name for a folder; use letters, digits, _ and -")
-        if self.steps < 1:
-            raise UserError(f"phases: {self.name!r} has steps={self.steps}; it must be at least 1")
         for change in self.changes:
             path = change.partition("=")[0]
             # `steps` is a field of the phase, and has to have one place.
@@ -150,10 +144,6 @@ class EvalRun:
     every: Count
     data: str
     name: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise UserError(f"evals: every={self.every}; it must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 
 from ivjax.experiment.ranges import Share, Within
 
-# Far above what any run survives, and far below what a slip in the exponent gives.
+# A rate: the limit is far above what a run survives, and far below what a slip in an exponent gives.
 LearningRate = Annotated[float, Within(0, 1000)]
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.ranges import Count
+from ivjax.experiment.ranges import Count, Within
 from ivjax.experiment.rules import Rule, Rules, prefixed, stated_in
 from ivjax.models.rules import linear, norm
 from ivjax.models.sizes import Grid, VideoTowerSize
@@ -51,7 +51,7 @@ class ClassifierSize:
     """
 
     encoder: VideoTowerSize
-    classes: Count
+    classes: Annotated[int, Within(2)]
     extra_mlp: bool = False
     merge: Merge = "proj"
     frame_tokens: Count | None = None
@@ -110,8 +110,6 @@ class ClassifierSize:
     def check(self, name: str) -> None:
         """Raises if the size at `stage.<name>` is impossible."""
         self.encoder.check(f"{name}.encoder")
-        if self.classes < 2:
-            raise UserError(f"stage.{name}.classes={self.classes}; there must be at least 2")
         if "cls" in self.merge and not self.encoder.class_tokens:
             raise UserError(
                 f"stage.{name}.merge={self.merge} needs a class token, which this encoder lacks; choose proj"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.ranges import Rate, Share
+from ivjax.experiment.ranges import Rate
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.costs import with_backward
 
@@ -49,7 +49,7 @@ class Classification:
 
     classifier: ClassifierSize
     mixed: bool = True
-    smoothing: Share = 0.1
+    smoothing: Rate = 0.1
     drop_path: Rate = 0.0
     dropout: Rate = 0.0
     # The originals' init_scale: the logits of a fresh head are nearly equal.
@@ -103,9 +103,6 @@ class Classification:
         """Raises if the options do not fit each other."""
         depth = self.classifier.encoder.depth
         self.classifier.check("classifier")
-        for name in ("smoothing", "drop_path", "dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"stage.{name}={getattr(self, name)}; it must be at least 0 and below 1")
         if self.probe and not 0 <= self.probe.open_blocks <= depth:
             raise UserError(
                 f"stage.probe.open_blocks={self.probe.open_blocks}; the encoder has {depth} blocks"

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.frozen_map import FrozenMap
-from ivjax.experiment.ranges import Count, Rate, Share
+from ivjax.experiment.ranges import Count, Rate, Share, Within
 from ivjax.models.bert import FusionBertSize
 from ivjax.models.cross_modal.sizes import CrossModalSize
 from ivjax.models.internvideo2.sizes import FeatureHeads, PooledHead
@@ -113,10 +113,10 @@ class CrossModal:
     image_mask: Mask | None = Mask("random", 0.5, "clip")
     drop_path: Rate = 0.25
     dropout: Rate = 0.1
-    word_mask: Share = 0.5
-    group: int | None = None
+    word_mask: Annotated[float, Within(0, 1, above=True)] = 0.5
+    group: Count | None = None
     easy_negatives: Share = 0.0
-    chunk: int | None = 512
+    chunk: Count | None = 512
     captions: Mapping[str, str] = field(default_factory=dict)
     train_audio: bool = False
     clip: FeatureHeads | None = None
@@ -190,18 +190,8 @@ class CrossModal:
             )
         if contrast.kind != "info_nce":
             raise UserError("stage.contrast.kind must be info_nce: negatives are drawn by its softmax")
-        if not 0.0 < self.word_mask <= 1.0 or not 0.0 <= self.dropout < 1.0:
-            raise UserError(
-                f"stage.word_mask={self.word_mask} and stage.dropout={self.dropout} must be shares; give "
-                "numbers between 0 and 1"
-            )
-        if self.group is not None and self.group < 2:
-            raise UserError(f"stage.group={self.group} leaves no row to draw a negative from; give 2 or more")
-        if not 0.0 <= self.easy_negatives <= 1.0:
-            raise UserError(
-                f"stage.easy_negatives={self.easy_negatives} must be a share of the clips; give one from "
-                "0 to 1"
-            )
+        if self.group == 1:
+            raise UserError("stage.group=1 leaves no row to draw a negative from; give 2 or more")
 
     def _check_terms(self) -> None:
         weights = {f.name: getattr(self.weights, f.name) for f in fields(self.weights)}

@@ -70,7 +70,7 @@ class DualEncoder:
     frames: Count | None = None
     contrast: Contrast = Contrast()
     # ViCLIP's recipe: 0.9 of the patches are hidden in the long first phase, none in the short second one.
-    mask: float = 0.9
+    mask: Rate = 0.9
     drop_path: Rate = 0.1
     train_text: bool = False
 
@@ -100,6 +100,4 @@ class DualEncoder:
     def check(self) -> None:
         """Raises if the options do not fit each other."""
         self.size.check()
-        if not 0.0 <= self.mask < 1.0:
-            raise UserError(f"stage.mask={self.mask}; it must be at least 0 and below 1")
         self.contrast.check()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ivjax.errors import UserError
+from ivjax.experiment.ranges import Rate
 from ivjax.ops.counting import visible_count
 
 
@@ -19,7 +20,7 @@ class Mask:
     """
 
     kind: Literal["attention", "random", "tube"] = "attention"
-    ratio: float = 0.8
+    ratio: Rate = 0.8
     per: Literal["frame", "clip"] = "frame"
 
     def visible(self, frames: int, patches: int) -> int:
@@ -30,8 +31,6 @@ class Mask:
 
     def check(self) -> None:
         """Raises if the options contradict each other."""
-        if not 0.0 <= self.ratio < 1.0:
-            raise UserError(f"stage.mask.ratio is {self.ratio}; it must be at least 0 and below 1")
         # An error rather than ignored: a user who sets both expects one of them to have an effect.
         if self.kind == "tube" and self.per == "clip":
             raise UserError(

@@ -52,8 +52,8 @@ class SharedValues:
 
 def _is_number(experiment: Experiment, path: str) -> bool:
     value = leaves(experiment).get(path)
-    # A bool is an int for Python, but a switch for a stage.
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    # A bool is an int for Python, but a switch for a stage; the batch is a shape, which no tracing shows.
+    if path == "batch" or isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) <= _LARGEST
 

@@ -125,9 +125,15 @@ def test_each_line_about_several_runs_is_said_once():
     "make, message",
     [
         (lambda: Trains("", 1.0), "a pattern is empty"),
-        (lambda: Trains("vision", -1.0), "has rate=-1.0; it must be 0 .frozen. or more"),
+        (
+            lambda: replace(experiment, trains=(Trains("vision", -1.0),)),
+            "trains.0.rate=-1.0; it must be at least 0",
+        ),
         (lambda: Phase("a/b", 1), "'a/b' is no name for a folder"),
-        (lambda: Phase("a", 0), "has steps=0; it must be at least 1"),
+        (
+            lambda: replace(experiment, phases=(Phase("a", 1), Phase("b", 0))),
+            "phases.1.steps=0; it must be at least 1",
+        ),
         (lambda: Phase("a", 1, ("steps=3",)), "changes 'steps=3'; write path=value, but not for steps"),
         (lambda: replace(experiment, phases=(Phase("a", 1), Phase("a", 2))), "'a' is the name of 2 phases"),
         (lambda: Checkpointing(best="-"), "checkpoint.best names no metric"),

@@ -148,8 +148,8 @@ def test_files_of_both_classifiers_fill_the_towers(tmp_path):
     ],
 )
 def test_towers_that_do_not_go_together_are_refused(change, words):
-    experiment = apply_overrides(load_experiment(JOINED), [change])
     with pytest.raises(UserError, match=words):
+        experiment = apply_overrides(load_experiment(JOINED), [change])
         experiment.stage.build(experiment.compute)
 
 

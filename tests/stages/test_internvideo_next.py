@@ -127,16 +127,16 @@ def test_targets_have_colours_before_rows_as_the_decoder_knows_them():
         (STAGE1, "stage.student.image=(28,28)", "make the grids of patches equal"),
         (STAGE1, "stage.mask.ratio=0", "hides no patch"),
         (STAGE1, "stage.predictor.heads=64", "cannot be turned in pairs"),
-        (STAGE2, "stage.most=0", "it must lie between 1 and 128, all patches"),
-        (STAGE2, "stage.momentum=1.5", "must lie between 0 and 1"),
+        (STAGE2, "stage.most=129", "it must be at most 128, all patches"),
+        (STAGE2, "stage.momentum=1.5", "must be at least 0 and at most 1"),
         (STAGE2, "stage.masks.0.scale=(1,1)", "hides whole clips"),
         (STAGE2, "stage.masks.1.blocks=0", "stage.masks.1.blocks=0"),
         (STAGE2, "stage.masks.1.scale=(0.5,0.2)", "give the least and the largest"),
     ],
 )
 def test_options_that_cannot_work_are_refused(name, change, words):
-    experiment = apply_overrides(load_experiment(name), [change])
     with pytest.raises(UserError, match=words):
+        experiment = apply_overrides(load_experiment(name), [change])
         experiment.stage.build(experiment.compute)
 
 

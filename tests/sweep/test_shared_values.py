@@ -28,7 +28,7 @@ def shared():
 
 
 def test_numbers_that_decide_no_branch_and_no_shape_are_arguments(shared):
-    assert shared == ("schedule.peak", "schedule.warmup", "seed", "data.clips")
+    assert shared == ("schedule.peak", "schedule.warmup", "seed", "data.clips", "ema")
 
 
 def test_runs_share_a_step_if_they_differ_only_in_arguments_data_or_logging(shared):
@@ -44,5 +44,12 @@ def test_runs_share_a_step_if_they_differ_only_in_arguments_data_or_logging(shar
         "eval_loss.every=2",
     )
     assert {key(override) for override in same} == {key()}
-    other = ("batch=8", "stage.drop_path=0.1", "steps=21", "schedule.final=0.1", "dtype=bfloat16", "ema=none")
+    other = (
+        "batch=8",
+        "stage.drop_path=0.1",
+        "steps=21",
+        "schedule.final=0.1",
+        "dtype=bfloat16",
+        "accumulate=2",
+    )
     assert len({key(), *map(key, other)}) == 1 + len(other)

@@ -95,8 +95,6 @@ class NextSize(PatchGrid):
         # 16: see positions.sincos_3d, which starts the position tables.
         divisors = {"heads": self.heads, "pool_heads": self.pool_heads, "position codes": 16}
         check_width(name, self.width, divisors)
-        if self.class_tokens < 1:
-            raise UserError(f"stage.{name}.class_tokens={self.class_tokens}; there must be at least 1")
         if self.table_frames is not None and (self.table_frames < 1 or self.table_frames % self.tubelet):
             raise UserError(
                 f"stage.{name}.table_frames={self.table_frames} does not divide into tubelets of "

@@ -128,9 +128,6 @@ class UniFormerV2Size(PatchGrid):
             raise UserError(
                 f"stage.{name}.returned={self.returned}; name some of the {self.depth} blocks, ascending"
             )
-        for option in ("dropout", "global_drop_path"):
-            if not 0.0 <= getattr(self, option) < 1.0:
-                raise UserError(f"stage.{name}.{option} must be at least 0 and below 1")
 
 
 _B16 = UniFormerV2Size(768, 12, 12, (8, 9, 10, 11), 12, 3072, patch=16)

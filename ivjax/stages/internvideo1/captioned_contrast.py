@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.ranges import Rate
+from ivjax.experiment.ranges import Rate, Within
 from ivjax.models.internvideo1 import CaptionDecoderSize, CaptioningSize
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.models.viclip import TextSize
@@ -38,7 +37,7 @@ class CaptionedContrast:
     decoder: CaptionDecoderSize = CaptionDecoderSize()
     contrast: float = 1.0
     caption: float = 1.0
-    temperature: float = 0.07
+    temperature: Annotated[float, Within(0.01, 1)] = 0.07
     form: Literal["dense", "gathered", "ring"] = "gathered"
     drop_path: Rate = 0.0
     train_text: bool = True
@@ -54,8 +53,6 @@ class CaptionedContrast:
     def build(self, compute: Compute) -> "Objective":
         """Returns the stage's parameters, loss and batches."""
         self.size.check()
-        if not 0.01 <= self.temperature <= 1.0:
-            raise UserError(f"stage.temperature={self.temperature}; it must lie between 0.01 and 1")
         return late.call(self.IMPLEMENTATION, "build", self, compute)
 
     def model(self, compute: Compute) -> Any:

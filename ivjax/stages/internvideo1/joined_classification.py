@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.ranges import Rate, Share
+from ivjax.experiment.ranges import Rate
 from ivjax.models.internvideo1 import JoinedSize
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class JoinedClassification:
 
     joined: JoinedSize
     mixed: bool = False
-    smoothing: Share = 0.1
+    smoothing: Rate = 0.1
     dropout: Rate = 0.5
     train_heads: bool = True
 
@@ -42,9 +41,6 @@ class JoinedClassification:
     def build(self, compute: Compute) -> "Objective":
         """Returns the stage's parameters, loss and batch."""
         self.joined.check("joined")
-        for name in ("smoothing", "dropout"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise UserError(f"stage.{name}={getattr(self, name)}; it must be at least 0 and below 1")
         return late.call(self.IMPLEMENTATION, "build", self, compute)
 
     def model(self, compute: Compute) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.ranges import Count, Rate
+from ivjax.experiment.ranges import Count, Rate, Share
 from ivjax.experiment.rules import Rules, prefixed
 from ivjax.models.costs import with_backward
 from ivjax.models.internvideo_next import LatentPredictorSize, NextSize
@@ -35,8 +35,6 @@ class BlockMask:
 
     def check(self, name: str, size: NextSize) -> None:
         """Raises if no clip of a size can be masked so."""
-        if self.blocks < 1:
-            raise UserError(f"stage.{name}.blocks={self.blocks}; there must be at least 1")
         for option, most in (("scale", 1.0), ("duration", 1.0), ("aspect", float("inf"))):
             low, high = getattr(self, option)
             if not 0.0 < low <= high <= most:
@@ -77,7 +75,7 @@ class LatentPrediction:
     equal_counts: bool = False
     drop_path: Rate = 0.1
     target_drop_path: Rate = 0.0
-    momentum: float = 1.0
+    momentum: Share = 1.0
 
     IMPLEMENTATION: ClassVar[str] = "ivjax.stages.internvideo_next.latent_prediction_loss"
 
@@ -118,7 +116,5 @@ class LatentPrediction:
             raise UserError("stage.masks is empty; give at least one BlockMask")
         for number, mask in enumerate(self.masks):
             mask.check(f"masks.{number}", size)
-        if not 0 < self.most <= size.patches:
-            raise UserError(f"stage.most={self.most}; it must lie between 1 and {size.patches}, all patches")
-        if not 0.0 <= self.momentum <= 1.0:
-            raise UserError(f"stage.momentum={self.momentum}; it must lie between 0 and 1")
+        if self.most > size.patches:
+            raise UserError(f"stage.most={self.most}; it must be at most {size.patches}, all patches")

@@ -163,6 +163,4 @@ class MaskedDiffusion:
         self.mask.check()
         if self.visible == size.patches:
             raise UserError(f"stage.mask.ratio={self.mask.ratio} hides no patch; raise it")
-        if self.repeats < 1:
-            raise UserError(f"stage.repeats={self.repeats}; it must be at least 1")
         self.teacher.check(size, self.clip, self.pooled)
