@@ -43,7 +43,8 @@ def summary(
     yield from (f"{name:<11} {fact}" for name, fact in facts.items())
     if experiment.schedule.warmup >= experiment.steps:
         # Not refused: a trial of a few steps is no mistake.
-        yield f"  the warm-up of {experiment.schedule.warmup} steps outlasts the run: the rate stays below its peak"
+        warmup = experiment.schedule.warmup
+        yield f"  the warm-up of {warmup} steps outlasts the run: the rate stays below its peak"
 
 
 def parameter_table(program: Program, folder: Path, say: Say) -> None:
