@@ -10,7 +10,7 @@ import textwrap
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from ivjax.errors import UserError
 from ivjax.experiment.alternatives import alternatives_of
@@ -54,7 +54,7 @@ class Option:
 
 def options_below(experiment: Any, prefix: str = "") -> list[Option]:
     """Returns the option at a path and all below it; without a path, all options of the experiment."""
-    found = list(_options(Branch(experiment, type(experiment)), "", "", False))
+    found = list(_options(Branch(experiment, type(experiment)), "", "", "", False))
     chosen = [o for o in found if not prefix or o.path == prefix or o.path.startswith(f"{prefix}.")]
     if not chosen:
         near = suggestion(prefix, [option.path for option in found])
@@ -62,7 +62,7 @@ def options_below(experiment: Any, prefix: str = "") -> list[Option]:
     return chosen
 
 
-def _options(at: Branch, path: str, about: str, started: bool) -> Iterator[Option]:
+def _options(at: Branch, words: str, path: str, about: str, started: bool) -> Iterator[Option]:
     value, kind = at
     below = value
     if value is None:
@@ -76,11 +76,12 @@ def _options(at: Branch, path: str, about: str, started: bool) -> Iterator[Optio
     if parts and not dataclasses.is_dataclass(value) and value is not None:
         value_text = f"{len(parts)} of them"
     if path:
-        yield Option(path, value_text, kind_in_words(kind), _ways(kind, value), about, started)
+        yield Option(path, value_text, words, _ways(kind, value), about, started)
     meanings = meanings_of(type(below))
+    declared = branches_of(below, kind, declared=True)
     for name, branch in parts.items():
-        where = f"{path}.{name}" if path else name
-        yield from _options(branch, where, meanings.get(name, ""), inner_started)
+        where, allowed = f"{path}.{name}" if path else name, kind_in_words(declared[name].kind)
+        yield from _options(branch, allowed, where, meanings.get(name, ""), inner_started)
 
 
 def _ways(kind: Any, value: Any) -> tuple[str, ...]:
@@ -94,10 +95,12 @@ def _ways(kind: Any, value: Any) -> tuple[str, ...]:
 
 
 def kind_in_words(kind: Any) -> str:
-    """Returns what a declared type allows: `integer`, `one of a, b`, `number or none`."""
+    """Returns what a declared type allows: `integer at least 1`, `one of a, b`, `number or none`."""
     if kind in _NAMES:
         return _NAMES[kind]
     arguments, origin = typing.get_args(kind), typing.get_origin(kind)
+    if origin is Annotated:
+        return " ".join([kind_in_words(arguments[0]), *map(str, kind.__metadata__)])
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if len(options_of(kind)) > 1:

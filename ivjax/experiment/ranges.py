@@ -38,7 +38,7 @@ class Within:
         least = f"{'above' if self.above else 'at least'} {self.low:g}"
         most = f"{'below' if self.below else 'at most'} {self.high:g}"
         parts = [least] * (self.low > -math.inf) + [most] * (self.high < math.inf)
-        return " and ".join(parts) or "a number"
+        return " and ".join(parts) or "of any size"
 
 
 # A whole number of things of which there is at least one.

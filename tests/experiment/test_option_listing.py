@@ -11,6 +11,7 @@ from ivjax.experiment.files import load_experiment, shipped_configs
 from ivjax.experiment.listing import leaves
 from ivjax.experiment.option_listing import kind_in_words, meanings_of, options_below
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.ranges import Count, Rate
 
 
 @pytest.mark.parametrize("config", shipped_configs())
@@ -125,3 +126,7 @@ def test_a_meaning_spans_lines_and_comes_from_parents_too():
     }
     assert kind_in_words(float | None) == "number or none"
     assert kind_in_words(tuple[int, ...]) == "tuple of integer"
+    assert (
+        kind_in_words(tuple[Count, Rate] | None)
+        == "(integer at least 1, number at least 0 and below 1) or none"
+    )

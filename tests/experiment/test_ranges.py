@@ -48,7 +48,7 @@ def test_numbers_are_checked_wherever_they_stand():
     check_ranges(_Options(0.5, below=(_Below(), _Below((3, 1), {"a": 0.5}))))
     for options, words in (
         (_Options(share=1.5), "share=1.5; it must be at least 0 and at most 1"),
-        (_Options(signed=math.nan), "signed=nan; it must be a number, and finite"),
+        (_Options(signed=math.nan), "signed=nan; it must be of any size, and finite"),
         (_Options(free=4), "free=4; it must be at least -3 and at most 3"),
         (_Options(positive=0.0), "positive=0.0; it must be above 0"),
         (_Options(below=(_Below(), _Below((3, 0)))), "below.1.sizes.1=0; it must be at least 1"),
