@@ -23,7 +23,8 @@ def branches_of(value: Any, kind: Any = Any, declared: bool = False) -> dict[str
     With `declared` the kinds hold what is declared beside types as well (ivjax/experiment/ranges.py).
     """
     if dataclasses.is_dataclass(value):
-        kinds = _kinds(type(value), declared)
+        kind_of_value: Any = type(value)  # type checkers do not know that dataclasses' types can be hashed
+        kinds = _kinds(kind_of_value, declared)
         return {f.name: Branch(getattr(value, f.name), kinds[f.name]) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         arguments = _arguments(kind, Mapping)
