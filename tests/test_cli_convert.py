@@ -88,7 +88,7 @@ def test_families_are_listed_and_one_of_them_with_the_options_of_its_sizes(capsy
     assert main(["convert", "families", "clip_hub"]) == 0
     detail = capsys.readouterr().out
     assert "import FILE clip_hub.safetensors --fresh temperature vision/temporal_embed" in detail
-    assert "vision.frames = 8" in detail and "integer: frames of a clip." in detail
+    assert "vision.frames = 8" in detail and "integer at least 1: frames of a clip." in detail
     assert main(["convert", "families", "--json"]) == 0
     facts = {entry["family"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert facts.keys() == FAMILIES.keys()

@@ -92,7 +92,11 @@ def test_numbers_are_checked_wherever_they_stand():
         ("stage1_tiny", "stage.clip.layers=0", "at least 1"),
         ("viclip_tiny", "stage.contrast.temperature=0", "above 0"),
         ("dialogue_tiny", "stage.dialogue.language.kv_heads=0", "at least 1"),
+        ("viclip_tiny", "stage.mask=1", "at least 0 and below 1"),
         ("finetune_tiny", "stage.dropout=1", "at least 0 and below 1"),
+        ("finetune_tiny", "stage.classifier.classes=1", "at least 2"),
+        ("stage2_tiny", "stage.easy_negatives=1.5", "at least 0 and at most 1"),
+        ("stage2_tiny", "stage.word_mask=0", "above 0 and at most 1"),
         ("finetune_1b_k400", "data.mix.probability=1.5", "at least 0 and at most 1"),
     ],
 )

@@ -183,8 +183,6 @@ def test_open_blocks_of_a_tower_without_a_stack_are_an_error():
     "change, message",
     [
         ({"probe": Probe(open_blocks=4)}, "open_blocks=4; the encoder has 3 blocks"),
-        ({"dropout": 1.0}, "stage.dropout=1.0; it must be at least 0 and below 1"),
-        ({"classifier": ClassifierSize(ENCODER, 1)}, "classes=1; there must be at least 2"),
         (
             {"classifier": ClassifierSize(dataclasses.replace(ENCODER, image=(30, 28)), 4)},
             "do not divide into tubelets",

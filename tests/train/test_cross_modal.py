@@ -290,8 +290,6 @@ def test_memory_of_fusion_passes_is_that_of_a_chunk():
         ({"weights": LossWeights(uta=1.0)}, "stage.weights.uta predicts a teacher; give stage.clip_teacher"),
         ({"captions": {"vtx": "text"}}, "stage.captions names vtx"),
         ({"group": 1}, "stage.group=1 leaves no row"),
-        ({"easy_negatives": 1.5}, "stage.easy_negatives=1.5 must be a share of the clips"),
-        ({"dropout": 1.5}, "stage.dropout=1.5 must be shares"),
         ({"mask": Mask("attention")}, "stage.mask.kind=attention is guided by a teacher"),
         ({"joint_width": 12}, "stage.text.seen=16, but texts look at tokens of stage.joint_width=12"),
         ({"audio": BeatsSize(16, 1, 2, 32)}, "stage.joint_width is none"),

@@ -91,7 +91,6 @@ def test_the_temperature_stays_within_its_bounds(tmp_path):
         ("stage.vision.image=(15,14)", "do not divide into tubelets of 1 and patches of 7"),
         ("stage.vision.heads=5", "stage.vision.width=32 does not divide into 5 heads"),
         ("stage.text.out=8", "stage.vision.out=16 and stage.text.out=8 differ"),
-        ("stage.mask=1.0", "stage.mask=1.0; it must be at least 0 and below 1"),
         ("stage.contrast.least=0.2", "temperature=0.07 lies outside"),
     ],
 )

@@ -117,8 +117,8 @@ def test_starts_names_a_pattern_that_covers_nothing():
     experiment = dataclasses.replace(load_experiment("viclip_tiny"), starts=(Starts("txet", 2.0),))
     with pytest.raises(UserError, match=r"starts: no parameter's path matches 'txet'; did you mean 'text'"):
         objective_of(experiment)
-    with pytest.raises(UserError, match="starts: 'text' has times=0.0; it must be more than 0"):
-        Starts("text", 0.0)
+    with pytest.raises(UserError, match="starts.0.times=0.0; it must be above 0"):
+        dataclasses.replace(experiment, starts=(Starts("text", 0.0),))
 
 
 def test_flops_count_the_backward_pass_of_what_learns_alone():
