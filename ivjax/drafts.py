@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import socket
 import time
@@ -34,6 +35,16 @@ def store(path: Path, content: str | bytes) -> None:
         raise UserError(f"{path} cannot be written: {reason}; make room or choose another folder") from None
     finally:
         draft.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Moves a file or folder that cannot be used to a free name beside it, which is returned."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.unreadable-{number}")
+        if not aside.exists():
+            path.rename(aside)
+            return aside
+    raise AssertionError("numbers do not end")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Runs a command on each host of a cluster, with an exit status that tells a stop from an end."""
 
+import ctypes
 import json
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from ivjax.launch.command import LaunchedCommand
 STOPPED = 75
 """The exit status of a command that was stopped before its end and wants to be run again."""
 
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
+
 BAD_INPUT = 2
 """The exit status of a command that will fail in the same way each time."""
 
@@ -27,7 +30,7 @@ def run_on_host(command: Sequence[str]) -> int:
     """
     signals: list[int] = []
     # A process of its own, so that a crash in native code also ends with a status that is read here.
-    child = subprocess.Popen([sys.executable, "-m", "ivjax.cli", *command])
+    child = subprocess.Popen([sys.executable, "-m", "ivjax.cli", *command], preexec_fn=end_with_parent)
 
     def forward(number: int, frame: FrameType | None) -> None:
         signals.append(number)
@@ -46,6 +49,13 @@ def run_on_host(command: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
+def end_with_parent() -> None:
+    """Called in a new process: it gets SIGTERM when the one that started it dies, however that dies."""
+    # Linux alone can do that; elsewhere a killed parent leaves its children running.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
 def finished(folder: Path) -> bool:
     """Whether a run folder has a checkpoint of the last step of its experiment, or of its last phase."""
     # The file is read as plain JSON: loading the experiment would import the stage, seconds for every look.
@@ -53,7 +63,7 @@ def finished(folder: Path) -> bool:
         stored = json.loads((folder / "experiment.json").read_text())
         phases, steps = stored.get("phases") or (), int(stored["steps"])
     # A run that was stopped before it wrote its experiment is unfinished, not broken.
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     if phases:
         return finished(phase_folder(folder, len(phases), phases[-1]["name"]))

@@ -11,6 +11,7 @@ from types import FrameType
 
 from ivjax.errors import UserError
 from ivjax.launch.command import IN_SEVERAL_PROCESSES
+from ivjax.launch.host_entry import end_with_parent
 
 _POLL_SECONDS = 0.2
 # The survivors cannot save, so this only lets them close files; a save is never waited for here.
@@ -40,6 +41,7 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
             [sys.executable, "-m", "ivjax.cli", *command]
             + ["--coordinator", coordinator, "--processes", str(processes), "--process", str(process)],
             env=environment,
+            preexec_fn=end_with_parent,
         )
         for process in range(processes)
     ]
@@ -54,7 +56,8 @@ def run_local(command: Sequence[str], processes: int, devices: int | None = None
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
-    while any(process.poll() is None for process in children):
+    # All are asked each time: a child that is not asked never learns that it has ended.
+    while None in [process.poll() for process in children]:
         # Looked for before all have ended: a dead peer leaves the others waiting in a collective, where jax
         # notices only after its heartbeat timeout of 100 s.
         failed = next((process.returncode for process in children if process.returncode), 0)

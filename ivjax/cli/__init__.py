@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except UserError as error:
         print(f"ivjax {options.command}: {error}", file=sys.stderr)
+        _leave_job(2)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -29,6 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe, such as `head`, has seen enough. Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _leave_job(status: int) -> None:
+    """Ends this process at once if it has joined others."""
+    jax = sys.modules.get("jax")
+    if jax is None or not jax.distributed.is_initialized():
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python's own exit would wait five minutes for the others, which know nothing of the error and go on.
+    os._exit(status)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -17,7 +17,7 @@ def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
     for panel, (title, run) in zip(axes[0], runs.items(), strict=True):
         lines = read_metrics(run)
         for name, label, colour in (("loss", "training", BLUE), ("eval/loss", "eval", ORANGE)):
-            points = [(line["step"], line[name]) for line in lines if name in line]
+            points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
             if points:
                 panel.plot(*zip(*points, strict=True), color=colour, label=label, marker=".", markersize=4)
         panel.set(title=title, xlabel="step", ylabel="loss")
@@ -30,6 +30,9 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Returns the logged lines of a run, in order; each phase of a run in phases is a run of its own."""
     try:
         lines = (run / _METRICS).read_text().splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise UserError(f"{run} holds no {_METRICS}; is it the folder of a run?") from None
-    return [json.loads(line) for line in lines]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError:
+        raise UserError(f"{run / _METRICS} has lines that are no JSON; continuing the run drops them") from None

@@ -10,6 +10,7 @@ import numpy as np
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
 from ivjax.report.curves import read_metrics
+from ivjax.train.ledger import read_times
 
 _RESULT, _FAILURE = "result.json", "failed.json"
 
@@ -89,8 +90,10 @@ def write_result(folder: Path, history: History) -> None:
 
 def seconds(folder: Path) -> dict[str, float]:
     """Seconds of a run by category of its time ledger; empty if it has not begun."""
-    ledger = folder / "ledger.json"
-    return json.loads(ledger.read_text())["totals"] if ledger.is_file() else {}
+    try:
+        return read_times(folder / "ledger.json").totals
+    except (OSError, ValueError):
+        return {}
 
 
 def is_finished(folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from ivjax.convert.formats.orbax_files import item_tree
+from ivjax.drafts import set_aside
 from ivjax.errors import UserError
 from ivjax.experiment.run_folder import CHECKPOINTS
 from ivjax.experiment.run_options import Checkpointing
@@ -43,6 +44,10 @@ class Checkpoints:
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
+        if self._folder.exists() and not self._folder.is_dir() and jax.process_index() == 0:
+            _log.warning("%s is no folder; it is %s now", self._folder, set_aside(self._folder).name)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoints opened")
         options = ocp.CheckpointManagerOptions(
             max_to_keep=self._keep.keep_last,
             keep_period=self._keep.keep_every,
@@ -68,14 +73,17 @@ class Checkpoints:
         # `due` decides when to save, and a stop saves at any step; Orbax's own policy would refuse that.
         self._manager.save(step, args=_args.Composite(**items), force=True)
 
-    def restore(self, target: State) -> Restored | None:
+    def restore(
+        self, target: State, place: Callable[[Mapping[str, Any]], None] = lambda position: None
+    ) -> Restored | None:
         """The newest readable checkpoint, as `target` (shapes with shardings); None if there is none.
 
-        An unreadable one is set aside with a warning and the one before it is used.
+        An unreadable one is set aside with a warning and the one before it is used. `place` is given the
+        loader's position, and raises whatever it likes if that is none.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
-            found, problem = self._attempt(step, target)
+            found, problem = self._attempt(step, target, place)
             if found is not None:
                 return found
             self._set_aside(step, problem)
@@ -86,12 +94,19 @@ class Checkpoints:
             )
         return None
 
-    def _attempt(self, step: int, target: State) -> tuple[Restored | None, str]:
+    def _attempt(
+        self, step: int, target: State, place: Callable[[Mapping[str, Any]], None]
+    ) -> tuple[Restored | None, str]:
         """Reads checkpoint `step`; if any process cannot, none has it, and the text says why."""
         found, problem = None, "another process could not read it"
         try:
-            _compare(self._folder / str(step), self._shapes(step), target)
-            found = self._read(step, target)
+            stored = self._shapes(step)
+            if "ema" in target and not _has(stored, "ema") and self._kept_average(step):
+                raise ValueError("its ema is missing")
+            _compare(self._folder / str(step), stored, target)
+            read = self._read(step, target)
+            place(read.data)
+            found = read
         except UserError:
             raise
         except Exception as error:  # whatever a damaged file raises, deep in the reader
@@ -106,6 +121,10 @@ class Checkpoints:
         items = {name: _args.StandardRestore(item) for name, item in _split(target).items()}
         items |= {"data": _args.JsonRestore(), "meta": _args.JsonRestore()}
         found = self._manager.restore(step, args=_args.Composite(**items))
+        if not isinstance(found["data"], dict) or not isinstance(found["meta"], dict):
+            raise ValueError("what it says of its data or of its run is no mapping")
+        if not isinstance(found["meta"].get("experiment"), dict):
+            raise ValueError("it does not say what experiment it is of")
         state = dict(found["counters"]) | {name: found[name] for name in target if name in found}
         return Restored(step, state, found["data"], found["meta"])
 
@@ -118,6 +137,11 @@ class Checkpoints:
                 tree = item_tree(item.absolute())
                 shapes |= {f"{name}/{path}": tuple(leaf.shape) for path, leaf in paths_of(tree)}
         return shapes
+
+    def _kept_average(self, step: int) -> bool:
+        """Whether the run kept an average of its parameters when it saved this step."""
+        meta = self._manager.restore(step, args=_args.Composite(meta=_args.JsonRestore()))["meta"]
+        return bool(meta["experiment"]["ema"] != "none")
 
     def _set_aside(self, step: int, problem: str) -> None:
         # Moved, not deleted: a person may be able to save it. Left where it is, it would block its own step.
@@ -151,11 +175,17 @@ def _split(state: State) -> dict[str, Any]:
     return items | {"counters": {name: leaf for name, leaf in state.items() if name not in items}}
 
 
+def _has(stored: Mapping[str, tuple[int, ...]], item: str) -> bool:
+    return any(path.startswith(f"{item}/") for path in stored)
+
+
 def _compare(where: Path, stored: Mapping[str, tuple[int, ...]], target: State) -> None:
     """Raises if what lies on disk is not this model's state: parameters first, then what follows them."""
     wanted = {path: tuple(leaf.shape) for path, leaf in paths_of(_split(target))}
-    if not any(path.startswith("params/") for path in stored):
-        raise ValueError("its parameters are missing")
+    # Without any of these it is damaged; an EMA may be missing because the run kept none.
+    for item in ("params", "moments", "counters"):
+        if not _has(stored, item):
+            raise ValueError(f"its {item} are missing")
     # One wrong parameter makes all that follows it wrong: naming the parameters alone is what helps.
     for item in ("params/", "ema/", ""):
         there = {path: shape for path, shape in stored.items() if path.startswith(item)}

@@ -5,10 +5,38 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ivjax.drafts import store
+from ivjax.drafts import set_aside, store
+from ivjax.progress import Say
 
 CATEGORIES = ("compile", "restore", "data wait", "step", "checkpoint", "eval", "lost work")
+
+
+class StoredTimes(NamedTuple):
+    """What a ledger file holds: seconds by category, and the same at checkpoints, by step."""
+
+    totals: dict[str, float]
+    marks: dict[int, dict[str, float]]
+
+
+def read_times(file: Path) -> StoredTimes:
+    """Returns what a ledger file holds; raises OSError or ValueError for a damaged one."""
+    stored = json.loads(file.read_bytes())
+    if not isinstance(stored, dict) or not isinstance(stored.get("marks"), dict):
+        raise ValueError("it has no marks")
+    marks = {int(step): _seconds(totals) for step, totals in stored["marks"].items()}
+    return StoredTimes(_seconds(stored.get("totals")), marks)
+
+
+def _seconds(totals: Any) -> dict[str, float]:
+    if not isinstance(totals, dict):
+        raise ValueError("it has no totals")
+    found = {name: totals.get(name, 0.0) for name in CATEGORIES}
+    for seconds in found.values():
+        if not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+            raise ValueError(f"{seconds!r} are no seconds")
+    return found
 
 
 class TimeLedger:
@@ -18,15 +46,18 @@ class TimeLedger:
     with a mark at each checkpoint: after a restart from it, later seconds become lost work.
     """
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None, say: Say = print):
         self._file = folder / "ledger.json" if folder else None
         self._now = dict.fromkeys(CATEGORIES, 0.0)
         self._earlier = dict(self._now)
         self._marks: dict[int, dict[str, float]] = {}
-        if self._file and self._file.is_file():
-            stored = json.loads(self._file.read_text())
-            self._earlier |= stored["totals"]
-            self._marks = {int(step): totals for step, totals in stored["marks"].items()}
+        if self._file and self._file.exists():
+            try:
+                self._earlier, self._marks = read_times(self._file)
+            # A record of times must never keep a run from going on.
+            except (OSError, ValueError) as error:
+                aside = set_aside(self._file)
+                say(f"{self._file} cannot be read ({error}); it is {aside.name} now, and times start anew")
         # All that comes before the first batch counts as compiling, except what is booked otherwise.
         self._running = "compile"
         self._since = time.perf_counter()

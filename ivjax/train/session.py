@@ -92,7 +92,7 @@ def start_session(
     main = jax.process_index() == 0
     open_workdir(folder)  # first, so that a folder which cannot be written is found in a second
     experiment = continued(config, folder)
-    ledger = TimeLedger(folder if main else None)
+    ledger = TimeLedger(folder if main else None, say)
     _keep_compiled_programs(folder)
     mesh = build_mesh(experiment.mesh, devices)
     check_batch(experiment.batch, experiment.accumulate, mesh)
@@ -110,7 +110,7 @@ def start_session(
         stack.callback(checkpoints.close)
         # Shapes are compared before bytes are read, so a checkpoint of another model is refused at once.
         with ledger.book("restore"):
-            restored = checkpoints.restore(program.state)
+            restored = checkpoints.restore(program.state, feed.restore)
         step = restored.step if restored else 0
         ledger.restarted(step)
         # Before the weights are read: that can take minutes, and a person may want to stop a wrong run.
@@ -122,14 +122,13 @@ def start_session(
             parameter_table(program, folder, say if verbose else lambda line: None)
         state, frozen = _parameters(experiment, folder, program, restored)
         if restored:
-            feed.restore(restored.data)
             for change in diff(restored.meta["experiment"], to_json(config)):
                 say(f"  changed: {change}")
         if main:
             # Only now: a config that does not fit the checkpoints must not replace the one that does.
             store_experiment(config, folder)
             keep(config, folder, program.objective, names)
-        log = MetricsLog(folder, step)
+        log = MetricsLog(folder, step, say)
         stack.callback(log.close)
         yield Session(
             experiment=experiment,
