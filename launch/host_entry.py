@@ -61,12 +61,13 @@ def finished(folder: Path) -> bool:
     # The file is read as plain JSON: loading the experiment would import the stage, seconds for every look.
     try:
         stored = json.loads((folder / "experiment.json").read_text())
-        phases, steps = stored.get("phases") or (), int(stored["steps"])
+        phases = [phase["name"] for phase in stored.get("phases") or ()]
+        steps = int(stored["steps"])
     # A run that was stopped before it wrote its experiment is unfinished, not broken.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     if phases:
-        return finished(phase_folder(folder, len(phases), phases[-1]["name"]))
+        return finished(phase_folder(folder, len(phases), phases[-1]))
     # `>=`: a run that goes on with a smaller number of steps has checkpoints beyond its last step.
     return max(checkpoint_steps(folder), default=0) >= steps
 

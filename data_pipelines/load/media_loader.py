@@ -91,8 +91,8 @@ class MediaLoader(Iterator[MediumBatch]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues after the batch at which `state` was taken."""
-        was = state.get("loaders", {}).keys()
+        """Continues after the batch at which `state` was taken; a KeyError says that it is none."""
+        was = state["loaders"].keys()
         if was != self._loaders.keys():
             raise UserError(
                 f"this run has been reading {', '.join(was) or 'other data'} and is now given "

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import textwrap
+from pathlib import Path
 
 CONFIG_HELP = "a config file (.py), or the name of a shipped one such as stage1_tiny; then :VARIANT+VARIANT"
 
@@ -37,6 +38,14 @@ def pair(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"expected name=value, got {text!r}")
     return name, value
+
+
+def folder(text: str) -> Path:
+    """Parses the name of a folder."""
+    # An empty one would be the current folder, and comes of a shell variable that is not set.
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"expected a folder, got {text!r}")
+    return Path(text)
 
 
 def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import CONFIG_HELP, add_command, note, say
+from ivjax.cli.common import CONFIG_HELP, add_command, folder, note, say
 from ivjax.errors import UserError
 
 
@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="path=v1,v2", help="overrides; all combinations of them"
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="the folder of the sweep")
+    parser.add_argument("--workdir", type=folder, required=True, help="the folder of the sweep")
     parser.add_argument(
         "--zip", action="store_true", help="walk the lists together instead of combining them"
     )

@@ -1,10 +1,9 @@
 """`ivjax train`."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ivjax.cli.common import add_command, add_config, add_job, join_job, note, say
+from ivjax.cli.common import add_command, add_config, add_job, folder, join_job, note, say
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add_config(parser)
     parser.add_argument(
-        "--workdir", type=Path, help="the run folder; a shared one if there are several hosts"
+        "--workdir", type=folder, help="the run folder; a shared one if there are several hosts"
     )
     parser.add_argument("--verbose", action="store_true", help="show the table of all parameters")
     parser.add_argument("--print", action="store_true", help="show the resolved config, and exit")

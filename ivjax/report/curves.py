@@ -35,4 +35,6 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in lines]
     except ValueError:
-        raise UserError(f"{run / _METRICS} has lines that are no JSON; continuing the run drops them") from None
+        raise UserError(
+            f"{run / _METRICS} has lines that are no JSON; a run that goes on drops them"
+        ) from None

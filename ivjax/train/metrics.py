@@ -30,7 +30,8 @@ class MetricsLog:
     def _forget_after(self, step: int, say: Say) -> None:
         """Drops lines of steps that will be done again, and lines that cannot be read."""
         if self._file.is_dir():
-            say(f"{self._file} is a folder; it is {set_aside(self._file).name} now, and the metrics start anew")
+            aside = set_aside(self._file)
+            say(f"{self._file} is a folder; it is {aside.name} now, and the metrics start anew")
         if not self._file.is_file():
             return
         kept, unreadable = [], 0

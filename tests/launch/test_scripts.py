@@ -194,7 +194,10 @@ def test_a_run_in_phases_is_finished_when_its_last_phase_is(tmp_path):
     assert finished(tmp_path)
 
 
-def test_a_folder_without_an_experiment_is_not_finished(tmp_path):
+@pytest.mark.parametrize("stored", [None, "[]", "7", '{"steps": null}', '{"steps": 4, "phases": [3]}'])
+def test_a_folder_without_a_usable_experiment_is_not_finished(tmp_path, stored):
+    if stored is not None:
+        (tmp_path / "experiment.json").write_text(stored)
     assert not finished(tmp_path)
 
 

@@ -1,5 +1,7 @@
 """Checkpoints that are damaged, foreign, kept or partly read."""
 
+import json
+import math
 import shutil
 
 import jax
@@ -8,7 +10,10 @@ import pytest
 
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.errors import UserError
-from tests.train.line import run
+from ivjax.experiment.overrides import apply_overrides
+from ivjax.train.loop import train
+from ivjax.train.metrics import MetricsLog
+from tests.train.line import experiment, run
 from tests.train.micro import losses
 
 
@@ -42,6 +47,64 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(folder, finished, p
     assert "checkpoint 6 cannot be read" in caplog.text
     assert (folder / "unreadable-checkpoints" / "6").is_dir()
     assert (folder / "checkpoints" / "6").is_dir()
+
+
+DAMAGES = {
+    "its moments are missing": lambda step: shutil.rmtree(step / "moments"),
+    "its counters are missing": lambda step: shutil.rmtree(step / "counters"),
+    "its ema is missing": lambda step: shutil.rmtree(step / "ema"),
+    "of its data or of its run is no mapping": lambda step: (step / "data/metadata").write_text("[1, 2]"),
+    "does not say what experiment it is of": lambda step: (step / "meta/metadata").write_text('{"mesh": {}}'),
+    "KeyError": lambda step: (step / "data/metadata").write_text('{"some": "thing"}'),
+}
+
+
+@pytest.mark.parametrize("problem", DAMAGES)
+def test_a_checkpoint_that_lacks_something_falls_back_to_the_one_before(folder, finished, problem, caplog):
+    DAMAGES[problem](folder / "checkpoints" / "6")
+    said: list[str] = []
+    assert run(folder, said=said) == losses(finished)
+    assert "continuing from step 4" in "\n".join(said)
+    assert "checkpoint 6 cannot be read" in caplog.text and problem in caplog.text
+
+
+CONTENTS = {"garbage": b"\xff\xfe{\x00\n\xff\n", "another kind": b'[{"totals": 3}]\n7\n', "folder": None}
+
+
+def damaged(path, damage):
+    """Replaces a file or a folder by a folder, or by a file of what nobody wrote."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    content = CONTENTS[damage]
+    path.mkdir() if content is None else path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", CONTENTS)
+@pytest.mark.parametrize("name", ["ledger.json", "metrics.jsonl"])
+def test_a_damaged_record_does_not_keep_a_run_from_going_on(folder, name, damage):
+    damaged(folder / name, damage)
+    said: list[str] = []
+    assert train(apply_overrides(experiment, ["steps=8"]), folder, said.append, jax.devices()[:1]) == 0
+    told = "\n".join(said)
+    assert "continuing from step 6" in told and f"{folder / name}" in told
+    assert json.loads((folder / "ledger.json").read_text())["totals"]["step"] > 0
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines][-2:] == [7, 8]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "another kind"])
+def test_a_file_in_place_of_the_checkpoints_is_set_aside(folder, finished, damage, caplog):
+    damaged(folder / "checkpoints", damage)
+    assert run(folder) == losses(finished)
+    assert "checkpoints is no folder; it is checkpoints.unreadable-1 now" in caplog.text
+    assert (folder / "checkpoints.unreadable-1").read_bytes() == CONTENTS[damage]
+
+
+def test_metrics_that_are_no_numbers_are_null(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.write(1, {"loss": math.nan, "lr": 0.5, "MFU": "unknown"})
+    log.close()
+    line = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(line) == {"step": 1, "loss": None, "lr": 0.5, "MFU": "unknown"} and "NaN" not in line
 
 
 def test_a_run_with_nothing_readable_says_so_and_keeps_everything(folder):
