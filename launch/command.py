@@ -13,6 +13,7 @@ from ivjax.experiment.files import load_experiment, parse_name, with_each
 from ivjax.experiment.listing import leaves, show
 from ivjax.experiment.overrides import expand
 from ivjax.launch.local_paths import NamedPath, paths_of_experiment, paths_of_options
+from ivjax.launch.target import check_line
 from ivjax.progress import Say
 
 _BUCKET = re.compile(r"(gs|s3)://([\w.-]+)")
@@ -57,6 +58,10 @@ class LaunchedCommand:
     config: str | None = None
     overrides: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for word in self.words:
+            check_line("a word of the command", word)
 
     @property
     def workdir(self) -> str | None:

@@ -9,7 +9,7 @@ from ivjax.launch.command import LaunchedCommand
 from ivjax.launch.local_paths import Folders
 from ivjax.launch.render import Placement, Rendered
 from ivjax.launch.slurm import seen_on_slurm
-from ivjax.launch.target import Slurm, Target, check_name, read_target
+from ivjax.launch.target import Slurm, Target, check_line, check_name, read_target
 from ivjax.plan.topology import parse
 from ivjax.progress import Say
 
@@ -27,6 +27,7 @@ def render(kind: str, target: Target, job: LaunchedCommand, out: Path | None = N
     job.check_hosts(topology.hosts)
     name = check_name(target.name or job.name)
     folder = out or Path("jobs") / name
+    check_line("--out", str(folder))
     return _RENDERERS[kind](target, Placement(job, name, topology, folder)), folder
 
 

@@ -1,5 +1,6 @@
 """Renders a JobSet for a Kubernetes cluster of Google Cloud."""
 
+import shlex
 from collections.abc import Sequence
 
 from ivjax.errors import UserError
@@ -8,7 +9,7 @@ from ivjax.launch.clouds import hosts_per_slice, is_tpu, refuse_cpu
 from ivjax.launch.command import Mount
 from ivjax.launch.gke_pod import REPLICATED, pod, secret_name, wheel_place
 from ivjax.launch.host_entry import STOPPED
-from ivjax.launch.render import Placement, Rendered, ShellCommand, indented
+from ivjax.launch.render import Placement, Rendered, ShellCommand, indented, quoted
 from ivjax.launch.target import Gke
 
 
@@ -45,9 +46,9 @@ def _uploads(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[tup
 def _manifest(target: Gke, place: Placement, mounts: Sequence[Mount], path: str) -> str:
     name = place.name
     head = f"""# {place.title}
-# submit: kubectl apply -f {path}    end: kubectl delete -f {path}
-# watch: kubectl -n {target.namespace} get jobset {name}
-# logs: kubectl -n {target.namespace} logs -f job/{name}-{REPLICATED}-0
+# submit: kubectl apply -f {shlex.quote(path)}    end: kubectl delete -f {shlex.quote(path)}
+# watch: kubectl -n {shlex.quote(target.namespace)} get jobset {name}
+# logs: kubectl -n {shlex.quote(target.namespace)} logs -f job/{name}-{REPLICATED}-0
 """
     # One file of several documents: one `kubectl delete -f` then removes everything.
     return head + _config_map(target, place) + _frame(target, place) + pod(target, place, mounts)
@@ -61,9 +62,9 @@ def _config_map(target: Gke, place: Placement) -> str:
 kind: ConfigMap
 metadata:
   name: {place.name}-config
-  namespace: {target.namespace}
+  namespace: {quoted(target.namespace)}
 data:
-  {place.job.file.name}: |
+  {quoted(place.job.file.name)}: |
 {indented(place.job.file.read_text("utf-8"), 4)}
 ---
 """
@@ -72,7 +73,7 @@ data:
 def _frame(target: Gke, place: Placement) -> str:
     """Returns everything around the pod: slices, restarts, and what does not count as a failure."""
     hosts = hosts_per_slice(place.topology)
-    queue = f"\n  labels:\n    kueue.x-k8s.io/queue-name: {target.queue}" if target.queue else ""
+    queue = f"\n  labels:\n    kueue.x-k8s.io/queue-name: {quoted(target.queue)}" if target.queue else ""
     # One slice, one node pool: no pod of another job in between.
     exclusive = (
         "\n  annotations:\n    alpha.jobset.sigs.k8s.io/exclusive-topology: cloud.google.com/gke-nodepool"
@@ -81,7 +82,7 @@ def _frame(target: Gke, place: Placement) -> str:
 kind: JobSet
 metadata:
   name: {place.name}
-  namespace: {target.namespace}{queue}{exclusive if is_tpu(place.topology) else ""}
+  namespace: {quoted(target.namespace)}{queue}{exclusive if is_tpu(place.topology) else ""}
 spec:
   failurePolicy:
     maxRestarts: {target.restarts}

@@ -51,8 +51,8 @@ def _spec(target: Gke, place: Placement) -> list[str]:
     nodes |= {"cloud.google.com/gke-spot": "true"} if target.spot else {}
     # The JobSet restarts all pods together: one restarted pod cannot join a job that has already begun.
     lines = ["restartPolicy: Never", f"terminationGracePeriodSeconds: {target.grace}"]
-    lines += [f"serviceAccountName: {target.service_account}"] if target.service_account else []
-    lines += [f"priorityClassName: {target.priority}"] if target.priority else []
+    lines += [f"serviceAccountName: {quoted(target.service_account)}"] if target.service_account else []
+    lines += [f"priorityClassName: {quoted(target.priority)}"] if target.priority else []
     lines += ["nodeSelector:", *(f"  {key}: {quoted(value)}" for key, value in nodes.items())]
     if target.spot:
         lines += ["tolerations:", "  - key: cloud.google.com/gke-spot", "    operator: Exists"]

@@ -29,7 +29,7 @@ def render(target: SkyPilot, place: Placement) -> Rendered:
     text = "\n".join(
         [
             f"# {place.title}",
-            f"# submit: sky jobs launch {path}    watch: sky jobs queue",
+            f"# submit: sky jobs launch {shlex.quote(path)}    watch: sky jobs queue",
             f"# logs: sky jobs logs -n {place.name}    end: sky jobs cancel -n {place.name}",
             f"name: {place.name}",
             *_resources(target, place),
@@ -49,16 +49,15 @@ def render(target: SkyPilot, place: Placement) -> Rendered:
 
 def _resources(target: SkyPilot, place: Placement) -> list[str]:
     lines = ["", "resources:"]
-    lines += (
-        [f"  infra: {target.infra}"] if target.infra else ["  infra: gcp"] if is_tpu(place.topology) else []
-    )
+    infra = target.infra or ("gcp" if is_tpu(place.topology) else "")
+    lines += [f"  infra: {quoted(infra)}"] if infra else []
     lines.append(f"  accelerators: {skypilot_accelerators(place.topology)}")
     if is_tpu(place.topology):
         version = target.runtime or runtime_version(place.topology)
-        lines += ["  accelerator_args:", f"    runtime_version: {version}"]
+        lines += ["  accelerator_args:", f"    runtime_version: {quoted(version)}"]
     lines += [f"  use_spot: {str(target.spot).lower()}"]
     lines += [f"  disk_size: {target.disk}"] if target.disk else []
-    lines += [f"  image_id: docker:{target.image}"] if target.image else []
+    lines += [f"  image_id: {quoted(f'docker:{target.image}')}"] if target.image else []
     lines += ["  job_recovery:", f"    max_restarts_on_errors: {target.restarts}"]
     # Stopped before the end: run again, whatever the count says.
     lines += [f"    recover_on_exit_codes: [{STOPPED}]"]
@@ -80,9 +79,9 @@ def _files(target: SkyPilot, place: Placement, mounts: Sequence[Mount]) -> list[
     lines = ["", "file_mounts:"]
     for mount in mounts:
         # The short form `PATH: ADDRESS` would copy the bucket once and write nothing back.
-        lines += [f"  {mount.path}:", f"    source: {mount.url}", "    mode: MOUNT"]
+        lines += [f"  {quoted(mount.path)}:", f"    source: {quoted(mount.url)}", "    mode: MOUNT"]
     carried = [file for file in (place.wheel(target), place.job.file) if file]
-    return [*lines, *(f"  {_HOME}/{file.name}: {file}" for file in carried)]
+    return [*lines, *(f"  {quoted(f'{_HOME}/{file.name}')}: {quoted(str(file))}" for file in carried)]
 
 
 def _setup(target: SkyPilot, place: Placement) -> list[str]:

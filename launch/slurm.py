@@ -1,5 +1,6 @@
 """A batch script for Slurm."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -49,6 +50,12 @@ def _head(target: Slurm, place: Placement, script: str) -> list[str]:
         # To the tasks, not to the script: they save, and it sees their exit status.
         "signal": f"TERM@{target.grace}",
     }
+    for key, value in options.items():
+        # sbatch takes these lines apart itself, at blanks and quotes.
+        if re.search(r"[\s\"'`\\]", str(value)):
+            raise UserError(
+                f"{key} = {str(value)!r}: sbatch takes no blanks, quotes or backslashes; leave them out"
+            )
     given = [
         f"#SBATCH --{key}" + ("" if value is True else f"={value}") for key, value in options.items() if value
     ]
@@ -148,9 +155,9 @@ def _container(target: Slurm, place: Placement) -> list[str]:
             raise UserError(
                 f"{path} is not seen inside the image; add its folder to container_mounts, as in /data:/data"
             )
-    mounts = ",".join(["$PWD:$PWD", *([target.container_mounts] if target.container_mounts else [])])
+    more = f",{shlex.quote(target.container_mounts)}" if target.container_mounts else ""
     return [
         f"--container-image={shlex.quote(target.image)}",
-        f'--container-mounts="{mounts}"',
+        f'--container-mounts="$PWD:$PWD"{more}',
         '--container-workdir="$PWD"',
     ]

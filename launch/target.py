@@ -16,6 +16,8 @@ from ivjax.errors import UserError, nearest
 _LONGEST_NAME = 40
 
 
+# In a job file it would end a comment, a quoted value or a line of YAML.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Words of the example that stand for names of the user's own.
 _PLACEHOLDER = re.compile(
     r"\b(PROJECT|CLUSTER|REGISTRY|ACCOUNT|BUCKET|HOST|PARTITION|RESERVATION|QOS|FEATURE)\b"
@@ -67,9 +69,15 @@ class Target:
             raise UserError(f"the target gives {' and '.join(given)}; give one of them")
         if self.name:
             check_name(self.name)
-        for key in self.env:
-            if not re.fullmatch(r"[A-Za-z_]\w*", key):
+        for key, value in self.env.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII):
                 raise UserError(f"env.{key}: an environment variable is named by letters, digits and _")
+            if value.startswith("$") and value != f"${key}":
+                raise UserError(
+                    f"env.{key} = {value!r}: of the shell that launches, only ${key} can be taken as {key}"
+                )
+        for field in dataclasses.fields(self):
+            _check_lines(field.name, getattr(self, field.name))
         for key, least in (("slices", 1), ("restarts", 0), ("grace", 1)):
             if getattr(self, key) < least:
                 raise UserError(f"{key} = {getattr(self, key)}; it must be at least {least}")
@@ -158,6 +166,22 @@ class SkyPilot(Target):
 
 
 KINDS: dict[str, type[Target]] = {"slurm": Slurm, "tpu-vm": TpuVm, "gke": Gke, "skypilot": SkyPilot}
+
+
+def check_line(name: str, text: str) -> None:
+    """Raises if `text` has control characters, line breaks among them, which job files cannot hold."""
+    if found := _CONTROL.search(text):
+        raise UserError(f"{name} = {text!r} has the control character {found[0]!r}; leave it out")
+
+
+def _check_lines(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        # The one value that is written as lines of a script.
+        check_line(name, re.sub(r"[\n\t]", "", value) if name == "setup" else value)
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            check_line(f"a name in {name}", key)
+            check_line(f"{name}.{key}", entry)
 
 
 def check_name(name: str) -> str:

@@ -26,7 +26,8 @@ def render(target: Gke, place: Placement) -> Rendered:
     if any(mount.folder for mount in mounts):
         raise UserError("xpk mounts whole buckets; write gs:// addresses in the command instead of mounts")
     file = f"{place.name}.xpk.sh"
-    where = f"--cluster={target.cluster} --project={target.project} --zone={target.zone}"
+    places = {"cluster": target.cluster, "project": target.project, "zone": target.zone}
+    where = shlex.join(f"--{key}={value}" for key, value in places.items())
     lines = [
         "#!/bin/bash",
         f"# {place.title}",
@@ -71,7 +72,7 @@ def _workload(target: Gke, place: Placement, mounts: Sequence[Mount]) -> list[st
         f"--docker-image={shlex.quote(target.image)}",
         f"--max-restarts={target.restarts}",
         f"--restart-on-exit-codes={STOPPED}",
-        *([f"--priority={target.priority}"] if target.priority else []),
+        *([f"--priority={shlex.quote(target.priority)}"] if target.priority else []),
         *(["--spot"] if target.spot else []),
         *(f"--storage={_storage(mount)}" for mount in mounts),
         *(f"--env={shlex.quote(f'{key}={value}')}" for key, value in target.plain.items()),
