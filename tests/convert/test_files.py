@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import pickle
+import resource
+import struct
 import subprocess
 import zipfile
 from unittest import mock
@@ -300,3 +302,80 @@ def test_a_file_without_weights_is_an_error(tmp_path):
         archive.writestr("readme", "hello")
     with pytest.raises(UserError, match="not torch's"):
         open_tensors(tmp_path / "other.pth")
+
+
+def write_header(path, header, data=b"\0" * 16):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"shape": [2.0, 2.0]},
+        {"data_offsets": [0.0, 16.0]},
+        {"shape": [True, 4]},
+        {"shape": ["2", "2"]},
+        {"shape": None},
+        {"data_offsets": [0]},
+        {"data_offsets": {}},
+    ],
+)
+def test_places_and_shapes_that_are_no_whole_numbers_are_damage(tmp_path, facts):
+    good = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    assert open_tensors(write_header(tmp_path / "good.safetensors", {"t": good}))["t"].shape == (2, 2)
+    with pytest.raises(UserError, match="the header of .* is damaged"):
+        open_tensors(write_header(tmp_path / "w.safetensors", {"t": good | facts}))
+
+
+def test_deeply_nested_json_is_damage(tmp_path):
+    deep = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    with pytest.raises(UserError, match=r"the header of .* is damaged \(RecursionError"):
+        open_tensors(write_header(tmp_path / "w.safetensors", deep))
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_bytes(deep)
+    with pytest.raises(UserError, match=r"is no index of shards \(RecursionError"):
+        open_tensors(index)
+
+
+@pytest.mark.parametrize("place", ["../w.safetensors", "/etc/passwd", "in/../../w.safetensors", "a\0b"])
+def test_an_index_does_not_lead_out_of_its_folder(tmp_path, place):
+    (tmp_path / "in").mkdir()
+    good = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    write_header(tmp_path / "w.safetensors", {"t": good})
+    index = tmp_path / "in" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"t": place}}))
+    with pytest.raises(UserError, match="which is not in its folder; it is not read"):
+        open_tensors(index)
+
+
+def test_what_a_pickle_claims_to_remember_is_bounded_by_its_size(tmp_path):
+    for number in (2**27, 2**31 - 1, 2**32 - 1):
+        program = b"\x80\x02}r" + struct.pack("<I", number) + b"."
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(UserError, match=f"is damaged .*remembers something under the number {number}"):
+            open_tensors(write_zip(tmp_path / "w.pth", program, []))
+        # In KiB on Linux: the list of places alone would have taken 2 GiB or more.
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500 * 1024
+
+
+@pytest.mark.parametrize("member", ["data.pkl", "byteorder"])
+def test_encrypted_and_compressed_members_are_refused(tmp_path, member):
+    path = write_torch(tmp_path / "w.pth", {"model": TENSORS})
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    root = next(iter(members)).split("/")[0]
+    members.setdefault(f"{root}/byteorder", b"little")
+    for name, change in (("compressed", zipfile.ZIP_DEFLATED), ("encrypted", zipfile.ZIP_STORED)):
+        with zipfile.ZipFile(tmp_path / f"{name}.pth", "w") as archive:
+            for place, content in members.items():
+                ours = place == f"{root}/{member}"
+                archive.writestr(place, content, change if ours else zipfile.ZIP_STORED)
+        if name == "encrypted":
+            raw = bytearray((tmp_path / "encrypted.pth").read_bytes())
+            at = raw.rfind(f"{root}/{member}".encode())
+            raw[at - 46 + 8] |= 1  # the flags of the central directory's entry
+            (tmp_path / "encrypted.pth").write_bytes(raw)
+        with pytest.raises(UserError, match=f"is {name}, as torch's files never are"):
+            open_tensors(tmp_path / f"{name}.pth")

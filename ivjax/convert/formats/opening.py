@@ -93,8 +93,12 @@ def _sharded(index: Path) -> Tensors:
         files = sorted(set(places.values()))
         if not all(isinstance(file, str) for file in files):
             raise TypeError("the name of a shard is not a string")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{index} is no index of shards ({type(error).__name__}: {error})") from None
+    for name in files:
+        # By its name and not resolved: the shards of a download may be links to elsewhere.
+        if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+            raise UserError(f"{index} names {name!r}, which is not in its folder; it is not read")
     _check_all_there(index, files)
     shards = {name: _whole(index.parent / name) for name in files}
     missing = sorted(name for name, shard in places.items() if name not in shards[shard])
@@ -125,7 +129,7 @@ def _config_beside(file: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         # Without it a preset of the same shapes would be taken, with other arithmetic.
         raise UserError(f"{path} is no JSON ({error}); fetch it again, or take it away") from None
     return config if isinstance(config, dict) else {}

@@ -6,7 +6,9 @@ Everything else that a pickle names is refused, because it could be any function
 """
 
 import collections
+import io
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,6 +50,8 @@ _INERT_CLASSES = {
     *(("torch", name) for name in ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8")),
 }
 _INERT_PACKAGES = ("omegaconf", "yacs", "fvcore", "mmengine", "mmcv", "deepspeed")
+_ENCRYPTED = 1  # the bit of a zip member's flags
+_REMEMBERS = ("PUT", "BINPUT", "LONG_BINPUT")
 _DAMAGE = (KeyError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, EOFError, OSError)
 
 
@@ -171,13 +175,20 @@ def open_torch(path: Path) -> TorchTensors:
 
 def _check_plain(member: zipfile.ZipInfo, where: str) -> None:
     """Raises if a member is compressed: torch never does it, and unpacked it could be of any size."""
-    if member.compress_type != zipfile.ZIP_STORED:
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         raise UserError(f"{where} is compressed, as torch's files never are; it is not read")
+    if member.flag_bits & _ENCRYPTED:
+        raise UserError(f"{where} is encrypted, as torch's files never are; it is not read")
 
 
 def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
     name = f"{root}/byteorder"
-    if name in archive.namelist() and archive.read(name).strip() == b"big":
+    if name not in archive.namelist():
+        return
+    _check_plain(archive.getinfo(name), f"{archive.filename}: {name}")
+    with archive.open(name) as file:
+        order = file.read(16)
+    if order.strip() == b"big":
         raise UserError(f"{archive.filename} was written on a big-endian machine; save it again with torch")
 
 
@@ -186,8 +197,9 @@ def _unpickled(
 ) -> tuple[str, dict[str, Stored]]:
     """Returns the key that holds the tensors, and these tensors."""
     try:
-        with archive.open(listing) as file:
-            content = _Unpickler(file, str(archive.filename)).load()
+        data = archive.read(listing)
+        _check_memo(data)
+        content = _Unpickler(io.BytesIO(data), str(archive.filename)).load()
         if isinstance(content, ScriptObject):
             return "torchscript", parameters_of(content, Stored, str(path))
     except (UserError, OSError):
@@ -197,6 +209,16 @@ def _unpickled(
             f"the pickle in {archive.filename} is damaged ({type(error).__name__}: {error})"
         ) from None
     return _state_dict(content, path)
+
+
+def _check_memo(data: bytes) -> None:
+    """Raises if a pickle numbers what it remembers higher than it is long.
+
+    Python makes a list of as many places: ten bytes could take all memory.
+    """
+    for opcode, number, _ in pickletools.genops(data):
+        if opcode.name in _REMEMBERS and number is not None and number > len(data):
+            raise pickle.UnpicklingError(f"it remembers something under the number {number}")
 
 
 def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:

@@ -97,7 +97,8 @@ def _read_header(path: Path) -> tuple[dict[str, FileRange], dict[str, str]]:
         header = json.loads(text)
         said = {str(key): str(value) for key, value in (header.pop("__metadata__", None) or {}).items()}
         return {name: _entry(path, name, facts, 8 + length, size) for name, facts in header.items()}, said
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    # A deeply nested header ends in a RecursionError.
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"the header of {path} is damaged ({type(error).__name__}: {error})") from None
 
 
@@ -107,6 +108,9 @@ def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: i
             f"{path}: {name} has dtype {facts['dtype']}, which cannot be read; give {', '.join(DTYPES)}"
         )
     dtype, shape = np.dtype(DTYPES[facts["dtype"]]), tuple(facts["shape"])
+    # Not isinstance, for which true is a whole number.
+    if any(type(number) is not int for number in (*shape, *facts["data_offsets"])):
+        raise TypeError(f"the shape or the place of {name} is not in whole numbers")
     start, end = (offset + place for place in facts["data_offsets"])
     # A header from anybody must not lead outside of the data.
     if start < offset or any(axis < 0 for axis in shape):
