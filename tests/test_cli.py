@@ -5,12 +5,13 @@ import ast
 import re
 import shlex
 
+import jax
 import pytest
 
 from ivjax.cli import _parse, _parser, main
 from ivjax.errors import UserError
 from ivjax.experiment.files import load_experiment, shipped_configs
-from ivjax.train.distributed import Job, join
+from ivjax.train.distributed import Job, _join_cluster, join
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,33 @@ def test_bad_input_is_one_sentence_and_status_two(arguments, words, capsys, tmp_
     error = capsys.readouterr().err
     assert error.startswith("ivjax train: ") and words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["train", "{}.py"], ["convert", "inspect", "{}"], ["train", "{}"]])
+def test_a_path_of_any_length_is_one_sentence(words, capsys):
+    assert main([word.format("a" * 5000) for word in words]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_run_needs_the_name_of_a_folder(capsys):
+    for name in ("", " ", "a\0b"):
+        with pytest.raises(SystemExit) as ended:
+            main(["train", "stage1_synthetic", "--workdir", name])
+        assert ended.value.code == 2 and f"expected a folder, got {name!r}" in capsys.readouterr().err
+
+
+def test_a_machine_that_is_no_cluster_is_asked_once(monkeypatch):
+    asked = []
+
+    def refuse():
+        asked.append(1)
+        raise ValueError("no cluster") if len(asked) == 1 else RuntimeError("must be called before")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    _join_cluster.cache_clear()
+    join(Job())
+    join(Job())
+    assert asked == [1]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The `ivjax` command: parse, call one function, print. No logic."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -21,15 +22,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except UserError as error:
-        print(f"ivjax {options.command}: {error}", file=sys.stderr)
-        _leave_job(2)
-        return 2
+        return _refuse(options.command, str(error))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has seen enough. Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        # Of what the system refuses, this alone comes of a command line, and may come from any part of one.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _refuse(options.command, f"{str(error.filename):.60}... is too long for a path")
+
+
+def _refuse(command: str, why: str) -> int:
+    print(f"ivjax {command}: {why}", file=sys.stderr)
+    _leave_job(2)
+    return 2
 
 
 def _leave_job(status: int) -> None:

@@ -1,5 +1,7 @@
 """Joining the other processes of a job."""
 
+import contextlib
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -34,8 +36,12 @@ def join(job: Job) -> None:
             first = str(error).splitlines()[0]
             raise UserError(f"cannot join the job at {job.coordinator} ({first}); is it reachable?") from None
         return
-    try:
+    _join_cluster()
+
+
+# Once for a process: after a first start jax has counted its devices, and refuses to be asked again.
+@functools.cache
+def _join_cluster() -> None:
+    # A ValueError says that no cluster was found in the environment: this process is the whole job.
+    with contextlib.suppress(ValueError):
         jax.distributed.initialize()
-    except ValueError:
-        # No cluster was found in the environment, so this process is the whole job.
-        return
