@@ -104,6 +104,8 @@ def _leave(session: Session, finished: bool) -> None:
 
 
 def _save(session: Session) -> None:
+    if session.owner is not None:
+        session.owner.check()
     session.checkpoints.save(session.step, session.state, session.position, session.meta())
     session.ledger.mark(session.step)
 

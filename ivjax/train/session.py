@@ -24,6 +24,7 @@ from ivjax.train.keeping import continued, keep
 from ivjax.train.ledger import TimeLedger
 from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.metrics import MetricsLog, open_workdir
+from ivjax.train.owner import Ownership, owned
 from ivjax.train.program import Build, Program, Step
 from ivjax.train.step import State, init_state
 from ivjax.train.summary import parameter_table, summary
@@ -51,6 +52,7 @@ class Session:
         frozen: The parameters that are not trained.
         step: How many steps are done.
         position: Where the data continues after them, as JSON.
+        owner: The ownership of the run folder, in the first process of a job.
     """
 
     experiment: Experiment
@@ -68,6 +70,7 @@ class Session:
     frozen: Params
     step: int
     position: Mapping[str, Any]
+    owner: Ownership | None
 
     def meta(self) -> dict[str, Any]:
         """Returns the description of the run that each checkpoint holds."""
@@ -92,11 +95,14 @@ def start_session(
     main = jax.process_index() == 0
     open_workdir(folder)  # first, so that a folder which cannot be written is found in a second
     experiment = continued(config, folder)
-    ledger = TimeLedger(folder if main else None, say)
-    _keep_compiled_programs(folder)
-    mesh = build_mesh(experiment.mesh, devices)
-    check_batch(experiment.batch, experiment.accumulate, mesh)
-    with jax.set_mesh(mesh), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        # The processes of a job count as one, which the first of them stands for.
+        owner = stack.enter_context(owned(folder, say)) if main else None
+        ledger = TimeLedger(folder if main else None, say)
+        _keep_compiled_programs(folder)
+        mesh = build_mesh(experiment.mesh, devices)
+        check_batch(experiment.batch, experiment.accumulate, mesh)
+        stack.enter_context(jax.set_mesh(mesh))
         program = build(experiment, mesh)
         feed = open_feed(experiment, program.objective, mesh, folder)
         stack.callback(feed.close)
@@ -147,6 +153,7 @@ def start_session(
             frozen=frozen,
             step=step,
             position=feed.position,
+            owner=owner,
         )
 
 

@@ -1,0 +1,186 @@
+"""One job trains in a run folder at a time: a file in it names the owner, which gives signs of life."""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ivjax.drafts import store
+from ivjax.errors import UserError
+from ivjax.progress import Say
+
+NAME = "owner.json"
+BEAT_SECONDS = 5.0
+# Of an owner on another machine: several signs of life, one of which a slow filesystem may delay.
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """What the file says.
+
+    Attributes:
+        host: the machine of the job's first process.
+        space: the space of process numbers there; containers of one machine have their own.
+        process: its number.
+        born: when that process began, as its machine counts; tells it from a later one of the same number.
+        token: drawn at its start.
+        beat: how many signs of life it has given.
+    """
+
+    host: str
+    space: str
+    process: int
+    born: str
+    token: str
+    beat: int = 0
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+
+class Ownership:
+    """The ownership of a run folder by this process."""
+
+    def __init__(self, file: Path, owner: Owner):
+        self._file = file
+        self._owner = owner
+        self._lost = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._give_signs, daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raises UserError if another job has taken the folder since."""
+        if self._lost:
+            raise UserError(
+                f"another job has taken over the run folder {self._file.parent}, as this one gave no sign of "
+                "life; it goes on from the last checkpoint"
+            )
+
+    def release(self) -> None:
+        """Gives the folder free."""
+        self._ended.set()
+        self._thread.join()
+        if not self._lost and _is(self._file, self._owner.token):
+            self._file.unlink(missing_ok=True)
+
+    def _give_signs(self) -> None:
+        beat = 0
+        while not self._ended.wait(BEAT_SECONDS):
+            if not _is(self._file, self._owner.token):
+                self._lost = True
+                return
+            beat += 1
+            # A full disk or a slow mount must not end a run; the next sign may get through.
+            with contextlib.suppress(UserError):
+                store(self._file, _text(self._owner, beat))
+
+
+@contextlib.contextmanager
+def owned(folder: Path, say: Say) -> Iterator[Ownership]:
+    """Owns a run folder inside the block; UserError if another job that lives does.
+
+    The file of an owner that is dead is taken over: at once if it was on this machine, otherwise once it has
+    given no sign of life for `PATIENCE_SECONDS`.
+    """
+    ownership = Ownership(folder / NAME, _take(folder / NAME, say))
+    try:
+        yield ownership
+    finally:
+        ownership.release()
+
+
+def _take(file: Path, say: Say) -> Owner:
+    number = os.getpid()
+    mine = Owner(socket.gethostname(), _space(), number, _born(number), uuid.uuid4().hex)
+    while not _create(file, mine):
+        found = _read(file)
+        if found is not None and _lives(file, found, mine, say):
+            raise UserError(
+                f"the run folder {file.parent} is in use by {found}; wait for its end, or choose another "
+                "--workdir"
+            )
+        # Moved, which only one of several starters can do, and not replaced.
+        aside = file.with_name(f".{file.name}.{mine.token}")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(file, aside)
+            aside.unlink()
+            say(f"{found or 'an owner that left no name'} no longer lives; its run folder is taken over")
+    return mine
+
+
+def _create(file: Path, owner: Owner) -> bool:
+    """Writes the file if there is none."""
+    try:
+        # Exclusive: of two jobs that start together one is refused.
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        return False
+    with os.fdopen(handle, "w") as opened:
+        opened.write(_text(owner, 0))
+    return True
+
+
+def _lives(file: Path, found: Owner, mine: Owner, say: Say) -> bool:
+    if (found.host, found.space) == (mine.host, mine.space):
+        return bool(found.born) and _born(found.process) == found.born
+    say(f"waiting {PATIENCE_SECONDS:.0f} s for a sign of life of {found}, which trained in this folder")
+    # By what changes in the file, and not by times: clocks of two machines differ.
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, PATIENCE_SECONDS / 4))
+        if _read(file) != found:
+            return True
+    return False
+
+
+def _read(file: Path) -> Owner | None:
+    """What the file says; None if it is gone, or nothing that an owner has written."""
+    for _ in range(3):
+        try:
+            return Owner(**json.loads(file.read_text()))
+        except FileNotFoundError:
+            return None
+        # One that was created a moment ago may still be empty.
+        except (OSError, ValueError, TypeError):
+            time.sleep(0.2)
+    return None
+
+
+def _is(file: Path, token: str) -> bool:
+    found = _read(file)
+    return found is not None and found.token == token
+
+
+def _text(owner: Owner, beat: int) -> str:
+    return json.dumps(asdict(owner) | {"beat": beat})
+
+
+def _space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _born(process: int) -> str:
+    """When a process of this machine began; "" if there is none."""
+    try:
+        # The 22nd field; the name before it, in brackets, may hold blanks.
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        pass
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:
+        return "unknown"
+    return "unknown" if not Path("/proc/self").exists() else ""
