@@ -29,12 +29,16 @@ def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Returns the logged lines of a run, in order; each phase of a run in phases is a run of its own."""
     try:
-        lines = (run / _METRICS).read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = (run / _METRICS).read_text(errors="replace").splitlines()
+    except OSError:
         raise UserError(f"{run} holds no {_METRICS}; is it the folder of a run?") from None
+    return [found for line in lines if (found := _parsed(line)) is not None]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """Returns a line, or None for one that a kill or a full disk has cut."""
     try:
-        return [json.loads(line) for line in lines]
+        found = json.loads(line)
     except ValueError:
-        raise UserError(
-            f"{run / _METRICS} has lines that are no JSON; a run that goes on drops them"
-        ) from None
+        return None
+    return found if isinstance(found, dict) and "step" in found else None

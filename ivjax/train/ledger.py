@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ivjax.drafts import set_aside, store
+from ivjax.errors import UserError
 from ivjax.progress import Say
 
 CATEGORIES = ("compile", "restore", "data wait", "step", "checkpoint", "eval", "lost work")
@@ -48,6 +49,7 @@ class TimeLedger:
 
     def __init__(self, folder: Path | None, say: Say = print):
         self._file = folder / "ledger.json" if folder else None
+        self._say, self._failed = say, False
         self._now = dict.fromkeys(CATEGORIES, 0.0)
         self._earlier = dict(self._now)
         self._marks: dict[int, dict[str, float]] = {}
@@ -102,7 +104,13 @@ class TimeLedger:
         if self._file is None:
             return
         text = json.dumps({"totals": self.totals(), "marks": self._marks}, indent=1)
-        store(self._file, text)
+        try:
+            store(self._file, text)
+        # As of the metrics: on a full disk a run goes on without them.
+        except UserError as error:
+            if not self._failed:
+                self._say(f"{error}; the run goes on")
+            self._failed = True
 
     def describe(self) -> str:
         """One line: seconds and share of every category that has any."""

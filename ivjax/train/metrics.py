@@ -1,7 +1,9 @@
 """The run's numbers: a JSONL file always, TensorBoard beside it, a line on the terminal."""
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,61 +12,86 @@ import jax
 from ivjax.drafts import set_aside, store
 from ivjax.errors import UserError
 from ivjax.progress import Say
+from ivjax.train.board import Board
+
+_METRICS, _BOARD = "metrics.jsonl", "tensorboard"
 
 
 class MetricsLog:
-    """Writes metrics from process 0; a resumed run continues the file where its checkpoint stands."""
+    """Writes metrics from process 0; a resumed run continues the file where its checkpoint stands.
+
+    What cannot be written, on a full disk say, is said once and left out: no record stops a run.
+    """
 
     def __init__(self, folder: Path, step: int, say: Say = print):
-        self._file = folder / "metrics.jsonl"
+        self._folder = folder
+        self._say = say
         self._main = jax.process_index() == 0
+        self._failing: set[str] = set()
+        self._board: Board | None = None
         if self._main:
-            from tensorboardX import SummaryWriter  # only a run needs it, not what imports the options
+            self._forget_after(folder / _METRICS, step)
+            with self._recording(_BOARD):
+                self._board = Board(folder / _BOARD, step)
 
-            self._forget_after(step, say)
-            # By lines, so that a kill loses at most the one that is being written.
-            self._lines = self._file.open("a", buffering=1)
-            # TensorBoard drops what an earlier start has written from purge_step on.
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Stores one step's values."""
+        # JSON has no word for what is no number, such as the loss of a skipped step.
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self.append(_METRICS, {"step": step, **plain})
+        # Some values are words, such as the MFU of an unknown device.
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        if self._board is not None and _BOARD not in self._failing:
+            with self._recording(_BOARD):
+                self._board.add(step, numbers)
 
-    def _forget_after(self, step: int, say: Say) -> None:
+    def append(self, name: str, values: dict[str, Any]) -> None:
+        """Appends a line of JSON to a file of the run folder."""
+        if not self._main:
+            return
+        # What a failed write has left of a line must not spoil the next one.
+        torn = "\n" if name in self._failing else ""
+        line = f"{torn}{json.dumps(values, allow_nan=False)}\n"
+        # Opened for each line, so that a kill loses at most the one that is being written.
+        with self._recording(name), (self._folder / name).open("a") as file:
+            file.write(line)
+
+    def close(self) -> None:
+        """Closes TensorBoard's file."""
+        if self._board is not None and _BOARD not in self._failing:
+            with self._recording(_BOARD):
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _recording(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if name not in self._failing:
+                why = error.strerror or error
+                self._say(f"{self._folder / name} cannot be written ({why}); the run goes on without")
+            self._failing.add(name)
+
+    def _forget_after(self, file: Path, step: int) -> None:
         """Drops lines of steps that will be done again, and lines that cannot be read."""
-        if self._file.is_dir():
-            aside = set_aside(self._file)
-            say(f"{self._file} is a folder; it is {aside.name} now, and the metrics start anew")
-        if not self._file.is_file():
+        if file.is_dir():
+            aside = set_aside(file)
+            self._say(f"{file} is a folder; it is {aside.name} now, and the metrics start anew")
+        if not file.is_file():
             return
         kept, unreadable = [], 0
         # As bytes: one damaged line must not take the others with it.
-        for line in self._file.read_bytes().splitlines():
+        for line in file.read_bytes().splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line + b"\n")
             except (ValueError, KeyError, TypeError, RecursionError):
-                unreadable += 1
+                unreadable += bool(line)
         # One is what a kill leaves half-written.
         if unreadable > 1:
-            say(f"{unreadable} lines of {self._file} cannot be read; they are dropped")
+            self._say(f"{unreadable} lines of {file} cannot be read; they are dropped")
         # Replaced in one move: a kill here must not take the history of the run.
-        store(self._file, b"".join(kept))
-
-    def write(self, step: int, values: dict[str, Any]) -> None:
-        """Stores one step's values."""
-        if not self._main:
-            return
-        # JSON has no word for what is no number, such as the loss of a skipped step.
-        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._lines.write(json.dumps({"step": step, **plain}, allow_nan=False) + "\n")
-        for name, value in values.items():
-            # Some values are words, such as the MFU of an unknown device.
-            if isinstance(value, int | float):
-                self._board.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        """Flushes both files."""
-        if self._main:
-            self._lines.close()
-            self._board.close()
+        store(file, b"".join(kept))
 
 
 def console_line(step: int, steps: int, values: dict[str, Any]) -> str:

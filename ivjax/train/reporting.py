@@ -1,6 +1,5 @@
 """Reports on the steps of a run: log lines, rates, skipped steps."""
 
-import json
 from collections import Counter
 from typing import NamedTuple
 
@@ -82,9 +81,7 @@ class Reporter:
         last_clip = done.first_clip + session.experiment.batch - 1
         line = {"step": done.step, "medium": done.medium}
         line |= {"first_index": done.first_clip, "last_index": last_clip}
-        if jax.process_index() == 0:
-            with (session.folder / "skipped.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
+        session.log.append("skipped.jsonl", line)
 
     def _flops(self) -> float:
         """Analytic FLOPs of all steps so far, those before a restart included."""

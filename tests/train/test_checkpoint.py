@@ -1,16 +1,20 @@
 """Checkpoints that are damaged, foreign, kept or partly read."""
 
+import io
 import json
 import math
 import shutil
+import struct
 
 import jax
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.report.curves import read_metrics
 from ivjax.train.loop import train
 from ivjax.train.metrics import MetricsLog
 from tests.train.line import experiment, run
@@ -97,6 +101,66 @@ def test_a_file_in_place_of_the_checkpoints_is_set_aside(folder, finished, damag
     assert run(folder) == losses(finished)
     assert "checkpoints is no folder; it is checkpoints.unreadable-1 now" in caplog.text
     assert (folder / "checkpoints.unreadable-1").read_bytes() == CONTENTS[damage]
+
+
+def full(log):
+    """Makes TensorBoard's file one on a full disk."""
+    log._board._writer._py_recordio_writer._writer = io.FileIO("/dev/full", "wb")
+
+
+def test_a_full_disk_costs_the_records_and_not_the_run(tmp_path):
+    said: list[str] = []
+    log = MetricsLog(tmp_path, 0, said.append)
+    log.write(1, {"loss": 1.0})
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "before")
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    full(log)
+    for step in (2, 3):
+        log.write(step, {"loss": 1.0})
+    assert [line.split(" cannot be written (No space left")[0] for line in said] == [
+        str(tmp_path / "metrics.jsonl"),
+        str(tmp_path / "tensorboard"),
+    ]
+    # There is room again, after half a line.
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 3, "lo')
+    log.write(4, {"loss": 0.5})
+    log.close()
+    assert read_metrics(tmp_path) == [{"step": 4, "loss": 0.5}] and len(said) == 2
+
+
+def test_a_run_goes_on_where_tensorboard_and_the_ledger_cannot_be_written(tmp_path):
+    (tmp_path / "tensorboard").write_text("a file")
+    (tmp_path / "ledger.json").mkdir()
+    (tmp_path / "ledger.json.unreadable-1").mkdir()
+    said: list[str] = []
+    assert len(run(tmp_path, said=said)) == 6
+    assert "tensorboard cannot be written (File exists); the run goes on" in "\n".join(said)
+    assert (tmp_path / "ledger.json.unreadable-2").is_dir()
+
+
+def test_tensorboard_reads_the_values_of_all_starts(tmp_path):
+    first = MetricsLog(tmp_path, 0)
+    for step in (1, 2, 3):
+        first.write(step, {"loss": float(step), "MFU": "unknown"})
+    first.close()
+    second = MetricsLog(tmp_path, 2)
+    second.write(3, {"loss": 30.0})
+    second.close()
+    events = [event for file in sorted((tmp_path / "tensorboard").iterdir()) for event in events_of(file)]
+    points = [(e.step, v.tag, v.simple_value) for e in events for v in e.summary.value]
+    assert points == [(1, "loss", 1.0), (2, "loss", 2.0), (3, "loss", 3.0), (3, "loss", 30.0)]
+    starts = [event.step for event in events if event.HasField("session_log")]
+    assert starts == [3]
+
+
+def events_of(file):
+    """The events of a TensorBoard file: records of a length, its checksum, the data, and its checksum."""
+    data, at = file.read_bytes(), 0
+    while at < len(data):
+        (length,) = struct.unpack("<Q", data[at : at + 8])
+        yield Event.FromString(data[at + 12 : at + 12 + length])
+        at += length + 16
 
 
 def test_metrics_that_are_no_numbers_are_null(tmp_path):
