@@ -23,7 +23,10 @@ class StoredTimes(NamedTuple):
 
 def read_times(file: Path) -> StoredTimes:
     """Returns what a ledger file holds; raises OSError or ValueError for a damaged one."""
-    stored = json.loads(file.read_bytes())
+    try:
+        stored = json.loads(file.read_bytes())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(stored, dict) or not isinstance(stored.get("marks"), dict):
         raise ValueError("it has no marks")
     marks = {int(step): _seconds(totals) for step, totals in stored["marks"].items()}
