@@ -174,7 +174,7 @@ def open_torch(path: Path) -> TorchTensors:
 
 
 def _check_plain(member: zipfile.ZipInfo, where: str) -> None:
-    """Raises if a member is encrypted or compressed: torch never does it, and unpacked it could be of any size."""
+    """Raises if a member is encrypted or compressed, as torch never does: unpacked it may have any size."""
     if member.flag_bits & _ENCRYPTED:
         raise UserError(f"{where} is encrypted, as torch's files never are; it is not read")
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
