@@ -3,8 +3,10 @@
 Command   the data commands of viclip_tiny's header, then
           ivjax train internvideo1_tiny --workdir runs/internvideo1
           ivjax eval runs/internvideo1 --suite retrieval --data shards/demo_held_out
-Hardware  two CPU cores
-Expect    nothing has been measured with this file yet
+Hardware  two CPU cores; six minutes beside other work
+Expect    contrast 3.7 at step 100, 1.4 at step 360; on 256 held-out clips R@1 is 4.2 % from text to video and
+          6.6 % back (chance 0.4 %), R@10 41 and 34 %, and their colour is named for 79 % (chance 12.5 %); one
+          seed
 """
 
 from ivjax import experiment as ix
