@@ -19,7 +19,7 @@ class Box(NamedTuple):
 
     x: int
     y: int
-    width: Count
+    width: int
     height: int
 
 

@@ -161,7 +161,7 @@ def _centred_box(size: tuple[int, ...], kept: float, rng: np.random.Generator) -
 
 
 def _inner_box(
-    size: tuple[Count, ...], shares: tuple[float, float], rng: np.random.Generator
+    size: tuple[int, ...], shares: tuple[float, float], rng: np.random.Generator
 ) -> tuple[slice, slice]:
     """A box of any proportions that lies inside the frame."""
     sides = []

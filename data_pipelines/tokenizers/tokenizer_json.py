@@ -72,7 +72,7 @@ class TokenizerJson:
 
 class _Opened(NamedTuple):
     tokenizer: Any
-    size: Count
+    size: int
 
 
 @functools.cache

@@ -1,8 +1,19 @@
-"""The folder of a run on disk: which checkpoints it holds, and where those of a run in phases lie."""
+"""The folder of a run on disk: its checkpoints, where those of a run in phases lie, and its metrics."""
 
+import json
 from pathlib import Path
+from typing import Any
 
-CHECKPOINTS, PHASES, BEST = "checkpoints", "phases", "best"
+CHECKPOINTS, PHASES, BEST, METRICS = "checkpoints", "phases", "best", "metrics.jsonl"
+
+
+def logged_line(line: bytes) -> dict[str, Any] | None:
+    """Returns a line of the metrics file; None for one that a kill, a full disk or damage has spoiled."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("step"), int | float) else None
 
 
 def phase_folder(run: Path, number: int, name: str) -> Path:

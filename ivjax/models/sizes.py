@@ -5,7 +5,6 @@ from typing import Any, Literal, Protocol
 
 from ivjax.errors import UserError
 from ivjax.experiment.computing import Compute
-from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules
 
 Grid = tuple[int, int, int]  # patches along time, height and width
@@ -259,10 +258,10 @@ class BridgeSize(Protocol):
 class PatchGrid:
     """The patch grid of a size with frames, image, tubelet and patch; and what most towers have none of."""
 
-    frames: Count
-    image: tuple[Count, Count]
-    tubelet: Count
-    patch: Count
+    frames: int
+    image: tuple[int, int]
+    tubelet: int
+    patch: int
 
     @property
     def grid(self) -> Grid:
@@ -313,7 +312,7 @@ def check_width(name: str, width: int, divisors: Mapping[str, int]) -> None:
 
 
 def tapped_layers(
-    depth: Count, count: Count, interval: float = 1.0, chosen: tuple[int, ...] | None = None
+    depth: int, count: int, interval: float = 1.0, chosen: tuple[int, ...] | None = None
 ) -> tuple[int, ...]:
     """`count` of `depth` layers, ascending: those `chosen`, or the last one and back by `interval`."""
     layers = chosen

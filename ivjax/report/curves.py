@@ -1,14 +1,12 @@
 """Draws the losses of runs against their steps."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ivjax.errors import UserError
+from ivjax.experiment.run_folder import METRICS, logged_line
 from ivjax.report.figure import BLUE, ORANGE, new_figure, write_figure
-
-_METRICS = "metrics.jsonl"
 
 
 def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
@@ -29,16 +27,7 @@ def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
 def read_metrics(run: Path) -> list[dict[str, Any]]:
     """Returns the logged lines of a run, in order; each phase of a run in phases is a run of its own."""
     try:
-        lines = (run / _METRICS).read_text(errors="replace").splitlines()
+        lines = (run / METRICS).read_bytes().splitlines()
     except OSError:
-        raise UserError(f"{run} holds no {_METRICS}; is it the folder of a run?") from None
-    return [found for line in lines if (found := _parsed(line)) is not None]
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    """Returns a line, or None for one that a kill or a full disk has cut."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and "step" in found else None
+        raise UserError(f"{run} holds no {METRICS}; is it the folder of a run?") from None
+    return [found for line in lines if (found := logged_line(line)) is not None]

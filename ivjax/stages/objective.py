@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax
 
 from ivjax.experiment.patterns import covers
-from ivjax.experiment.ranges import Count
 from ivjax.experiment.rules import Rules
 from ivjax.ops.cut import Params
 
@@ -105,8 +104,8 @@ class Objective:
     prepare: Callable[[Batch], Batch] = lambda batch: batch
     eval_loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]] | None = None
     grid: tuple[int, int, int] | None = None
-    vocabulary: Mapping[str, Count] = field(default_factory=dict)
-    classes: Mapping[str, Count] = field(default_factory=dict)
+    vocabulary: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def main(self) -> Medium:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.run_folder import METRICS
 from ivjax.report.curves import read_metrics
 from ivjax.train.ledger import read_times
 
@@ -62,7 +63,7 @@ def read_history(folder: Path, name: str, swept: dict[str, str], experiment: Exp
 
     Lines that only a stop wrote, between two planned ones, are left out: stopped or not, runs compare alike.
     """
-    lines = read_metrics(folder) if (folder / "metrics.jsonl").is_file() else []
+    lines = read_metrics(folder) if (folder / METRICS).is_file() else []
     last, every = max((line["step"] for line in lines), default=0), experiment.log.every
 
     # The loss at the step of a stop is logged as well, at a step where an unbroken run logs nothing.

@@ -11,10 +11,11 @@ import jax
 
 from ivjax.drafts import set_aside, store
 from ivjax.errors import UserError
+from ivjax.experiment.run_folder import METRICS, logged_line
 from ivjax.progress import Say
 from ivjax.train.board import Board
 
-_METRICS, _BOARD = "metrics.jsonl", "tensorboard"
+_BOARD = "tensorboard"
 
 
 class MetricsLog:
@@ -30,7 +31,7 @@ class MetricsLog:
         self._failing: set[str] = set()
         self._board: Board | None = None
         if self._main:
-            self._forget_after(folder / _METRICS, step)
+            self._forget_after(folder / METRICS, step)
             with self._recording(_BOARD):
                 self._board = Board(folder / _BOARD, step)
 
@@ -38,7 +39,7 @@ class MetricsLog:
         """Stores one step's values."""
         # JSON has no word for what is no number, such as the loss of a skipped step.
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self.append(_METRICS, {"step": step, **plain})
+        self.append(METRICS, {"step": step, **plain})
         # Some values are words, such as the MFU of an unknown device.
         numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
         if self._board is not None and _BOARD not in self._failing:
@@ -79,19 +80,15 @@ class MetricsLog:
             self._say(f"{file} is a folder; it is {aside.name} now, and the metrics start anew")
         if not file.is_file():
             return
-        kept, unreadable = [], 0
         # As bytes: one damaged line must not take the others with it.
-        for line in file.read_bytes().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + b"\n")
-            except (ValueError, KeyError, TypeError, RecursionError):
-                unreadable += bool(line)
+        lines = [line for line in file.read_bytes().splitlines() if line]
+        logged = [(line, found) for line in lines if (found := logged_line(line)) is not None]
+        unreadable = len(lines) - len(logged)
         # One is what a kill leaves half-written.
         if unreadable > 1:
             self._say(f"{unreadable} lines of {file} cannot be read; they are dropped")
         # Replaced in one move: a kill here must not take the history of the run.
-        store(file, b"".join(kept))
+        store(file, b"".join(line + b"\n" for line, found in logged if found["step"] <= step))
 
 
 def console_line(step: int, steps: int, values: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ivjax.drafts import store
@@ -72,15 +72,14 @@ class Ownership:
             self._file.unlink(missing_ok=True)
 
     def _give_signs(self) -> None:
-        beat = 0
         while not self._ended.wait(BEAT_SECONDS):
             if not _is(self._file, self._owner.token):
                 self._lost = True
                 return
-            beat += 1
+            self._owner = replace(self._owner, beat=self._owner.beat + 1)
             # A full disk or a slow mount must not end a run; the next sign may get through.
             with contextlib.suppress(UserError):
-                store(self._file, _text(self._owner, beat))
+                store(self._file, _text(self._owner))
 
 
 @contextlib.contextmanager
@@ -120,11 +119,10 @@ def _create(file: Path, owner: Owner) -> bool:
     """Writes the file if there is none."""
     try:
         # Exclusive: of two jobs that start together one is refused.
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        with file.open("x") as created:
+            created.write(_text(owner))
     except FileExistsError:
         return False
-    with os.fdopen(handle, "w") as opened:
-        opened.write(_text(owner, 0))
     return True
 
 
@@ -159,8 +157,8 @@ def _is(file: Path, token: str) -> bool:
     return found is not None and found.token == token
 
 
-def _text(owner: Owner, beat: int) -> str:
-    return json.dumps(asdict(owner) | {"beat": beat})
+def _text(owner: Owner) -> str:
+    return json.dumps(asdict(owner))
 
 
 def _space() -> str:
@@ -171,16 +169,14 @@ def _space() -> str:
 
 
 def _born(process: int) -> str:
-    """When a process of this machine began; "" if there is none."""
+    """When a process of this machine began, "unknown" where the system does not tell; "" if there is none."""
     try:
-        # The 22nd field; the name before it, in brackets, may hold blanks.
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        pass
-    try:
+        if Path("/proc/self/stat").exists():
+            # The 22nd field; the name before it, in brackets, may hold blanks.
+            return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (FileNotFoundError, ProcessLookupError):
         return ""
     except OSError:
         return "unknown"
-    return "unknown" if not Path("/proc/self").exists() else ""
+    return "unknown"

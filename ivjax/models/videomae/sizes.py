@@ -57,7 +57,7 @@ class VideoMaeSize(PatchGrid):
     class_tokens: ClassVar[int] = 0
     pool_branches: ClassVar[tuple[str, ...]] = ()
     pool_attends: ClassVar[bool] = False
-    out: ClassVar[Count | None] = None
+    out: ClassVar[int | None] = None
 
     @property
     def rules(self) -> Rules:
