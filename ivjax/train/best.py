@@ -10,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from ivjax.convert.formats.seal import sealed
 from ivjax.drafts import store
 from ivjax.errors import nearest
 from ivjax.experiment.experiment import Experiment
@@ -62,7 +63,9 @@ class BestCheckpoint:
         return value < before if self._lowest else value > before
 
     def _save(self, step: int, value: float, state: State) -> None:
-        items = {name: ocp.args.StandardSave(state[name]) for name in ("params", "ema") if name in state}
+        kept = {name: state[name] for name in ("params", "ema") if name in state}
+        items = {name: ocp.args.StandardSave(tree) for name, tree in kept.items()}
+        items["meta"] = ocp.args.JsonSave(sealed({}, {}, kept))
         place = (self._folder / CHECKPOINTS / str(step)).absolute()
         # Not asynchronous: best.json must not name a checkpoint that a kill could still take away.
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
@@ -71,8 +74,8 @@ class BestCheckpoint:
         if jax.process_index() == 0:
             store_experiment(self._experiment, self._folder)
             hand_on(self._folder.parent, self._folder)
-            kept = {"metric": self._metric, "value": value, "step": step}
-            store(self._folder / _FILE, json.dumps(kept, indent=1) + "\n")
+            best = {"metric": self._metric, "value": value, "step": step}
+            store(self._folder / _FILE, json.dumps(best, indent=1) + "\n")
             self._remove_all_but(step)
         # Nobody goes on to write the next one while process 0 still removes.
         if jax.process_count() > 1:

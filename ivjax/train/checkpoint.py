@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from ivjax.convert.formats.orbax_files import item_tree
+from ivjax.convert.formats.seal import damage, sealed
 from ivjax.drafts import set_aside
 from ivjax.errors import UserError
 from ivjax.experiment.run_folder import CHECKPOINTS
@@ -69,7 +70,7 @@ class Checkpoints:
         # The loader's position and what the run is are in the same checkpoint as the state: they become
         # valid together, in one move of its folder.
         items = {name: _args.StandardSave(item) for name, item in _split(state).items()}
-        items |= {"data": _args.JsonSave(dict(data)), "meta": _args.JsonSave(dict(meta))}
+        items |= {"data": _args.JsonSave(dict(data)), "meta": _args.JsonSave(sealed(meta, data, state))}
         # `due` decides when to save, and a stop saves at any step; Orbax's own policy would refuse that.
         self._manager.save(step, args=_args.Composite(**items), force=True)
 
@@ -105,6 +106,8 @@ class Checkpoints:
                 raise ValueError("its ema is missing")
             _compare(self._folder / str(step), stored, target)
             read = self._read(step, target)
+            if changed := damage(read.meta, read.data, read.state):
+                raise ValueError(changed)
             place(read.data)
             found = read
         except UserError:

@@ -14,9 +14,13 @@ from tensorboardX.proto.event_pb2 import Event
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.ops.trees import paths_of
 from ivjax.report.curves import read_metrics
+from ivjax.train.checkpoint import Checkpoints
 from ivjax.train.loop import train
+from ivjax.train.mesh import build_mesh
 from ivjax.train.metrics import MetricsLog
+from ivjax.train.program import program_of
 from tests.train.line import experiment, run
 from tests.train.micro import losses
 
@@ -53,13 +57,25 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(folder, finished, p
     assert (folder / "checkpoints" / "6").is_dir()
 
 
+def rewrite(step, name, value=None):
+    """Changes an entry of a checkpoint's description of its run, or takes it away."""
+    meta = json.loads((step / "meta/metadata").read_text())
+    changed = {key: found for key, found in meta.items() if key != name} | ({name: value} if value else {})
+    (step / "meta/metadata").write_text(json.dumps(changed))
+
+
 DAMAGES = {
     "its moments are missing": lambda step: shutil.rmtree(step / "moments"),
     "its counters are missing": lambda step: shutil.rmtree(step / "counters"),
     "its ema is missing": lambda step: shutil.rmtree(step / "ema"),
     "of its data or of its run is no mapping": lambda step: (step / "data/metadata").write_text("[1, 2]"),
     "does not say what experiment it is of": lambda step: (step / "meta/metadata").write_text('{"mesh": {}}'),
-    "KeyError": lambda step: (step / "data/metadata").write_text('{"some": "thing"}'),
+    "its position in the data is not": lambda step: (step / "data/metadata").write_text('{"some": "thing"}'),
+    "its description of the run is not": lambda step: rewrite(step, "parameters", 3),
+    "KeyError": lambda step: (
+        rewrite(step, "seal"),
+        (step / "data/metadata").write_text('{"some": "thing"}'),
+    ),
 }
 
 
@@ -70,6 +86,54 @@ def test_a_checkpoint_that_lacks_something_falls_back_to_the_one_before(folder, 
     assert run(folder, said=said) == losses(finished)
     assert "continuing from step 4" in "\n".join(said)
     assert "checkpoint 6 cannot be read" in caplog.text and problem in caplog.text
+
+
+def read_back(folder):
+    """What a start reads of a folder; its arrays as bytes."""
+    mesh = build_mesh(experiment.mesh, jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        checkpoints = Checkpoints(folder, experiment.checkpoint)
+        found = checkpoints.restore(program_of(experiment, mesh).state)
+        checkpoints.close()
+    return found._replace(state={path: np.asarray(leaf).tobytes() for path, leaf in paths_of(found.state)})
+
+
+@pytest.mark.parametrize("flips", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_flipped_bit_is_noticed_or_does_no_harm(folder, tmp_path, flips):
+    newest = folder / "checkpoints" / "6"
+    whole = shutil.copytree(newest, tmp_path / "whole")
+    saved = {6: read_back(folder)}
+    shutil.rmtree(newest)
+    saved[4] = read_back(folder)
+    rng, noticed = np.random.default_rng(flips), 0
+    for _ in range(flips):
+        shutil.copytree(whole, newest, dirs_exist_ok=True)
+        flipped = flip(newest, rng)
+        found = read_back(folder)
+        assert found == saved[found.step], flipped
+        noticed += found.step == 4
+    # The others hit what no value depends on, such as blanks and statistics.
+    assert noticed > flips / 3
+
+
+def test_parameters_that_are_not_those_that_were_saved_are_refused_by_readers(folder):
+    step = folder / "checkpoints" / "6"
+    seal = json.loads((step / "meta/metadata").read_text())["seal"]
+    seal["arrays"]["params/line/kernel"] ^= 1
+    rewrite(step, "seal", seal)
+    with pytest.raises(UserError, match="params/line/kernel came back with other values than were saved"):
+        restore_params(folder, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+
+
+def flip(folder, rng):
+    """Flips one bit of one file, of larger files more often; returns the file."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.stat().st_size)
+    sizes = np.array([file.stat().st_size for file in files])
+    file = files[rng.choice(len(files), p=sizes / sizes.sum())]
+    content = bytearray(file.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    file.write_bytes(content)
+    return file
 
 
 CONTENTS = {"garbage": b"\xff\xfe{\x00\n\xff\n", "another kind": b'[{"totals": 3}]\n7\n', "folder": None}

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from ivjax.convert.formats.seal import damage
 from ivjax.errors import UserError
 from ivjax.experiment.run_folder import CHECKPOINTS, checkpoint_steps, folder_with_weights
 
@@ -28,9 +29,19 @@ def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = Fa
             lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=sharding), item_tree(item)
         )
         with ocp.StandardCheckpointer() as reader:
-            return reader.restore(item, target)
+            params: dict[str, Any] = reader.restore(item, target)
+        if changed := damage(_meta(item.parent), None, {item.name: params}):
+            raise ValueError(changed)
+        return params
     except Exception as error:  # whatever a damaged file raises, deep in the reader
         raise UserError(f"{item} cannot be read ({error}); the run's own start sets it aside") from error
+
+
+def _meta(step: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run; nothing in those of models that were saved without a run."""
+    if not (step / "meta").is_dir():
+        return {}
+    return ocp.JsonCheckpointHandler().restore(step / "meta")
 
 
 def item_tree(item: Path) -> Any:
