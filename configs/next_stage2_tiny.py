@@ -6,7 +6,7 @@ Command   ivjax train next_stage1_tiny --workdir runs/next_stage1    (see there)
                 --data shards/demo_held_out
 Hardware  two CPU cores; three minutes
 Expect    both terms from 1.3 at step 40 to 0.2 on held-out clips (2 - 2 cos). The mean of the tokens names
-          35 to 40 % of the held-out colours over two seeds (30 % by a random encoder), after stage 1 46 and
+          35 to 40 % of the held-out colours over three seeds (30 % by a random encoder), after stage 1 44 to
           47 %: in miniature the second stage learns to predict the first one's features, and makes none that
           are better
 """
