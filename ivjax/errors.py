@@ -5,7 +5,19 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input. The message says what is wrong, where, and how to mend it, in one sentence."""
+    """Bad input. The message says what is wrong, where, and how to mend it, in one sentence.
+
+    Attributes:
+        status: The exit status of a command that it ends.
+    """
+
+    status = 2
+
+
+class PassingError(UserError):
+    """What may pass by itself, such as a lost machine: those who start jobs may start this one again."""
+
+    status = 1
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except UserError as error:
-        return _refuse(options.command, str(error))
+        return _refuse(options.command, str(error), error.status)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -36,10 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(options.command, f"{str(error.filename):.60}... is too long for a path")
 
 
-def _refuse(command: str, why: str) -> int:
+def _refuse(command: str, why: str, status: int = 2) -> int:
     print(f"ivjax {command}: {why}", file=sys.stderr)
-    _leave_job(2)
-    return 2
+    _leave_job(status)
+    return status
 
 
 def _leave_job(status: int) -> None:

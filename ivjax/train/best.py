@@ -12,11 +12,12 @@ from jax.experimental import multihost_utils
 
 from ivjax.convert.formats.seal import sealed
 from ivjax.drafts import store
-from ivjax.errors import nearest
+from ivjax.errors import PassingError, UserError, nearest
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.kept_files import hand_on
-from ivjax.experiment.run_folder import BEST, CHECKPOINTS, checkpoint_steps
+from ivjax.experiment.run_folder import BEST, CHECKPOINTS
 from ivjax.experiment.storing import store_experiment
+from ivjax.train.saving import reason
 from ivjax.train.step import State
 
 _FILE = "best.json"
@@ -55,8 +56,13 @@ class BestCheckpoint:
         # As the first value NaN would stay for good: no number compares as better.
         if math.isnan(value) or (self._value is not None and not self._is_better(value, self._value)):
             return None
+        try:
+            self._save(step, value, state)
+        except (OSError, ValueError, UserError) as error:  # as writers of files raise on a full disk
+            if jax.process_count() > 1:
+                raise PassingError(f"the best checkpoint could not be kept ({reason(error)})") from None
+            return f"the best checkpoint, of step {step}, could not be kept ({reason(error)})"
         self._value = value
-        self._save(step, value, state)
         return f"best {self._metric} so far: {value:.4g} after step {step}, kept in {self._folder}"
 
     def _is_better(self, value: float, before: float) -> bool:
@@ -93,6 +99,7 @@ class BestCheckpoint:
         return float(stored["value"]) if stored["metric"] == self._metric else None
 
     def _remove_all_but(self, step: int) -> None:
-        for other in checkpoint_steps(self._folder):
-            if other != step:
-                shutil.rmtree(self._folder / CHECKPOINTS / str(other))
+        for other in (self._folder / CHECKPOINTS).iterdir():
+            # What saves that were killed or failed have left goes too.
+            if other.name != str(step):
+                shutil.rmtree(other)

@@ -18,6 +18,8 @@ from ivjax.errors import UserError
 from ivjax.experiment.run_folder import CHECKPOINTS
 from ivjax.experiment.run_options import Checkpointing
 from ivjax.ops.trees import paths_of
+from ivjax.progress import Say
+from ivjax.train.saving import FailedSaves, reason
 from ivjax.train.step import State
 
 _args = ocp.args
@@ -36,12 +38,16 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run folder.
 
-    Parameters, EMA and the rest of the state are separate items, so evals read parameters alone.
+    Parameters, EMA and the rest of the state are separate items, so evals read parameters alone. A save that
+    fails is said through `say`; `saving.py` has how many may.
     """
 
-    def __init__(self, folder: Path, keep: Checkpointing):
+    def __init__(self, folder: Path, keep: Checkpointing, say: Say = print):
         self._folder = folder / CHECKPOINTS
         self._keep = keep
+        self._say = say
+        self._failures = FailedSaves(folder, say)
+        self._under_way: int | None = None  # the step whose save has begun
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -54,6 +60,10 @@ class Checkpoints:
             keep_period=self._keep.keep_every,
             save_interval_steps=1,
             enable_async_checkpointing=True,
+            # What a killed save has left takes as much room as a checkpoint.
+            cleanup_tmp_directories=True,
+            # In the background they could fail without those who wait for them learning of it for minutes.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
         # Orbax refuses relative paths.
         return ocp.CheckpointManager(self._folder.absolute(), options=options)
@@ -62,17 +72,52 @@ class Checkpoints:
         """Whether a save is planned after `step` steps."""
         return step % self._keep.every == 0
 
-    def save(self, step: int, state: State, data: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Starts a save; returns once the arrays are copied. Saving a step twice does nothing."""
+    def save(
+        self,
+        step: int,
+        state: State,
+        data: Mapping[str, Any],
+        meta: Mapping[str, Any],
+        last: bool = False,
+    ) -> None:
+        """Starts a save; returns once the arrays are copied. Saving a step twice does nothing.
+
+        The `last` one is waited for, and raises UserError if it fails.
+        """
+        self._settle()
         # The last step, or one that a stop follows, may have been saved on schedule already.
-        if step in self._manager.all_steps():
-            return
+        if step not in self._manager.all_steps():
+            try:
+                self._begin(step, state, data, meta)
+                self._under_way = step
+            except Exception as error:  # whatever disks and mounts raise, deep in the writer
+                self._failed(step, error, last)
+        if last:
+            self._settle(last)
+
+    def _begin(self, step: int, state: State, data: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
         # The loader's position and what the run is are in the same checkpoint as the state: they become
         # valid together, in one move of its folder.
         items = {name: _args.StandardSave(item) for name, item in _split(state).items()}
         items |= {"data": _args.JsonSave(dict(data)), "meta": _args.JsonSave(sealed(meta, data, state))}
         # `due` decides when to save, and a stop saves at any step; Orbax's own policy would refuse that.
         self._manager.save(step, args=_args.Composite(**items), force=True)
+
+    def _settle(self, last: bool = False) -> None:
+        """Waits for the save under way, and learns whether it is whole."""
+        step, self._under_way = self._under_way, None
+        if step is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+            self._failures.succeeded()
+        except Exception as error:
+            self._failed(step, error, last)
+
+    def _failed(self, step: int, error: Exception, last: bool) -> None:
+        self._failures.failed(step, error, last)
+        # A new manager: the old one counts the save as begun, and closing it would wait for what never comes.
+        self._manager = self._open()
 
     def restore(
         self, target: State, place: Callable[[Mapping[str, Any]], None] = lambda position: None
@@ -163,13 +208,15 @@ class Checkpoints:
         """Whether the cluster asked any process of this job to stop (agreed on by all, at one step)."""
         return jax.process_count() > 1 and self._manager.reached_preemption(step)
 
-    def wait(self) -> None:
-        """Blocks until the saves under way are committed."""
-        self._manager.wait_until_finished()
-
     def close(self) -> None:
         """Commits what is under way and releases the threads."""
-        self._manager.close()
+        step, self._under_way = self._under_way, None
+        # A run that ends with an error must say that one, and not what came of it.
+        try:
+            self._manager.close()
+        except Exception as error:
+            if step is not None:
+                self._say(f"the checkpoint of step {step} could not be saved ({reason(error)})")
 
 
 def _split(state: State) -> dict[str, Any]:

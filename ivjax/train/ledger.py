@@ -104,7 +104,8 @@ class TimeLedger:
 
     def write(self) -> None:
         """Stores the totals, replacing the file in one move."""
-        if self._file is None:
+        # A run folder that was taken away must not be made anew.
+        if self._file is None or not self._file.parent.is_dir():
             return
         text = json.dumps({"totals": self.totals(), "marks": self._marks}, indent=1)
         try:

@@ -95,18 +95,16 @@ def _take_steps(session: Session, request: StopRequest, profiler: Profiler) -> b
 
 def _leave(session: Session, finished: bool) -> None:
     with session.ledger.book("checkpoint"):
-        _save(session)
-        session.checkpoints.wait()
-    session.ledger.mark(session.step)
+        _save(session, last=True)
     session.say(session.ledger.describe())
     if not finished:
         session.say(f"stopped by request after step {session.step}; the same command continues")
 
 
-def _save(session: Session) -> None:
+def _save(session: Session, last: bool = False) -> None:
     if session.owner is not None:
         session.owner.check()
-    session.checkpoints.save(session.step, session.state, session.position, session.meta())
+    session.checkpoints.save(session.step, session.state, session.position, session.meta(), last)
     session.ledger.mark(session.step)
 
 

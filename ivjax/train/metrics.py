@@ -14,6 +14,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.run_folder import METRICS, logged_line
 from ivjax.progress import Say
 from ivjax.train.board import Board
+from ivjax.train.saving import check_folder
 
 _BOARD = "tensorboard"
 
@@ -68,6 +69,7 @@ class MetricsLog:
         try:
             yield
         except OSError as error:
+            check_folder(self._folder)
             if name not in self._failing:
                 why = error.strerror or error
                 self._say(f"{self._folder / name} cannot be written ({why}); the run goes on without")

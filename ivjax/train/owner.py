@@ -14,6 +14,7 @@ from pathlib import Path
 from ivjax.drafts import store
 from ivjax.errors import UserError
 from ivjax.progress import Say
+from ivjax.train.saving import check_folder
 
 NAME = "owner.json"
 BEAT_SECONDS = 5.0
@@ -57,8 +58,9 @@ class Ownership:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises UserError if another job has taken the folder since."""
+        """Raises UserError if another job has taken the folder since, or if it is there no more."""
         if self._lost:
+            check_folder(self._file.parent)
             raise UserError(
                 f"another job has taken over the run folder {self._file.parent}, as this one gave no sign of "
                 "life; it goes on from the last checkpoint"

@@ -26,6 +26,7 @@ from ivjax.train.mesh import build_mesh, check_batch, check_context
 from ivjax.train.metrics import MetricsLog, open_workdir
 from ivjax.train.owner import Ownership, owned
 from ivjax.train.program import Build, Program, Step
+from ivjax.train.saving import details_in
 from ivjax.train.step import State, init_state
 from ivjax.train.summary import parameter_table, summary
 
@@ -112,7 +113,8 @@ def start_session(
         names = check_classes(experiment, program.objective)
         check_evals(experiment)
         check_best(experiment, program)
-        checkpoints = Checkpoints(folder, experiment.checkpoint)
+        stack.enter_context(details_in(folder))
+        checkpoints = Checkpoints(folder, experiment.checkpoint, say)
         stack.callback(checkpoints.close)
         # Shapes are compared before bytes are read, so a checkpoint of another model is refused at once.
         with ledger.book("restore"):

@@ -1,0 +1,99 @@
+"""Saves that fail: a run goes on without them for a while, and says so in one sentence."""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from ivjax.errors import PassingError, UserError
+from ivjax.progress import Say
+
+# More in a row, and too much work would be lost with the run; fewer would end it for what passes by itself.
+MOST_FAILURES = 3
+_log = logging.getLogger(__name__)
+_MOST_DETAILS = 100_000  # bytes; a failed save logs some 50,000 of them
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOTDIR, errno.ENOENT)
+
+
+class FailedSaves:
+    """Counts saves that fail one after the other; the last that is allowed ends the run."""
+
+    def __init__(self, folder: Path, say: Say):
+        self._folder = folder
+        self._say = say
+        self._steps: list[int] = []
+
+    def succeeded(self) -> None:
+        """A save is whole: earlier failures are forgotten."""
+        self._steps.clear()
+
+    def failed(self, step: int, error: Exception, last: bool = False) -> None:
+        """Says that the save of `step` failed; raises UserError if no other is to be tried."""
+        check_folder(self._folder)
+        _log.error("no checkpoint of step %d", step, exc_info=error)
+        self._steps.append(step)
+        steps = ", ".join(map(str, self._steps))
+        why = f"no checkpoint of step {steps} could be saved in {self._folder} ({reason(error)})"
+        remedy = f"make room or mend the folder and run again; details are in {_details(self._folder)}"
+        # The other processes of a job wait for this one within the save: only a new start brings them together.
+        if jax.process_count() > 1:
+            raise PassingError(f"{why}; {remedy}") from None
+        if last or len(self._steps) >= MOST_FAILURES:
+            raise UserError(f"{why}; {remedy}") from None
+        left = MOST_FAILURES - len(self._steps)
+        self._say(f"{why}; the run goes on, and ends if the next {left} fail too")
+
+
+def check_folder(folder: Path) -> None:
+    """Raises UserError if a run folder is there no more."""
+    if not folder.is_dir():
+        raise UserError(f"the run folder {folder} was deleted or moved while the run was writing to it")
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, in a few words."""
+    text = " ".join(str(error).split())
+    # Writers in C++ wrap what the system says into pages.
+    said = [os.strerror(number) for number in _DISK_ERRORS if os.strerror(number) in text]
+    return said[0] if said else f"{type(error).__name__}: {text[:200]}"
+
+
+@contextlib.contextmanager
+def details_in(folder: Path) -> Iterator[None]:
+    """Sends what the checkpoint library logs of its failures, page by page, to a file inside the block."""
+    details = _Details(_details(folder), delay=True)
+    details.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    loggers = [_log, logging.getLogger("absl"), logging.getLogger("asyncio")]
+    for logger in loggers:
+        logger.addHandler(details)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(details)
+            logger.propagate = True
+        with contextlib.suppress(OSError):
+            details.close()
+
+
+def _details(folder: Path) -> Path:
+    # One for each process: several cannot append to one file on all shared filesystems.
+    return folder / f"save_errors.{jax.process_index()}.log"
+
+
+class _Details(logging.FileHandler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # The folder may be what failed: it may be gone, or have no room to spare.
+        try:
+            if self.stream is None or self.stream.tell() < _MOST_DETAILS:
+                super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drops a record that the full disk has no room for; the sentence on the screen has the reason."""
