@@ -39,7 +39,7 @@ class FailedSaves:
         steps = ", ".join(map(str, self._steps))
         why = f"no checkpoint of step {steps} could be saved in {self._folder} ({reason(error)})"
         remedy = f"make room or mend the folder and run again; details are in {_details(self._folder)}"
-        # The other processes of a job wait for this one within the save: only a new start brings them together.
+        # The other processes of a job wait for this one inside the save; a new start brings them together.
         if jax.process_count() > 1:
             raise PassingError(f"{why}; {remedy}") from None
         if last or len(self._steps) >= MOST_FAILURES:
@@ -88,12 +88,10 @@ def _details(folder: Path) -> Path:
 
 class _Details(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
-        # The folder may be what failed: it may be gone, or have no room to spare.
-        try:
-            if self.stream is None or self.stream.tell() < _MOST_DETAILS:
-                super().emit(record)
-        except OSError:
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Drops a record that the full disk has no room for; the sentence on the screen has the reason."""
+        # Dropped, if the folder is what failed: the sentence on the screen has the reason.
+        with contextlib.suppress(OSError):
+            if self.stream is None:
+                self.stream = self._open()
+            if self.stream.tell() < _MOST_DETAILS:
+                self.stream.write(f"{self.format(record)}\n")
+                self.stream.flush()
