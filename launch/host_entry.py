@@ -45,7 +45,17 @@ def run_on_host(command: Sequence[str]) -> int:
     unfinished = bool(signals) if folder is None else not finished(folder)
     if status == 0 and unfinished:
         return STOPPED
-    # Popen gives -N for a death by signal N; schedulers expect the shell's 128 + N.
+    if status == -signal.SIGABRT:
+        print(
+            "ivjax launch worker: this process was ended because another one of its job has died, whose last "
+            "lines may say why",
+            file=sys.stderr,
+        )
+    return shell_status(status)
+
+
+def shell_status(status: int) -> int:
+    """Returns an exit status of Popen, which is -N for a death by signal N, as the shell's 128 + N."""
     return status if status >= 0 else 128 - status
 
 

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 # None of them imports jax at its top: that takes a second, and the help should show at once.
@@ -29,11 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe, such as `head`, has seen enough. Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
+    except Exception as error:
         # Of what the system refuses, this alone comes of a command line, and may come from any part of one.
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return _refuse(options.command, f"{str(error.filename):.60}... is too long for a path")
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            return _refuse(options.command, f"{str(error.filename):.60}... is too long for a path")
+        if _in_job():
+            traceback.print_exc()
+            _leave_job(1)
+        raise
 
 
 def _refuse(command: str, why: str, status: int = 2) -> int:
@@ -42,15 +46,19 @@ def _refuse(command: str, why: str, status: int = 2) -> int:
     return status
 
 
+def _in_job() -> bool:
+    """Whether this process has joined others."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
 def _leave_job(status: int) -> None:
     """Ends this process at once if it has joined others."""
-    jax = sys.modules.get("jax")
-    if jax is None or not jax.distributed.is_initialized():
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Python's own exit would wait five minutes for the others, which know nothing of the error and go on.
-    os._exit(status)
+    if _in_job():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Python's own exit would wait five minutes for the others, which know nothing of the error.
+        os._exit(status)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

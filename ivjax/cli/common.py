@@ -77,4 +77,7 @@ def join_job(options: argparse.Namespace) -> bool:
     join(Job(options.coordinator, options.processes, options.process))
     import jax
 
+    from ivjax.train import watch
+
+    watch.begin()
     return jax.process_index() == 0

@@ -33,6 +33,9 @@ def add(commands: argparse._SubParsersAction, parse: Parse) -> None:
     local = add_command(where, "local", about, example)
     local.add_argument("--processes", type=int, required=True, help="how many processes")
     local.add_argument("--devices", type=int, help="fake CPU devices for each process, for trying out a mesh")
+    local.add_argument(
+        "--restarts", type=int, default=0, help="how often a job that failed is started again (default 0)"
+    )
     _add_command_line(local)
     local.set_defaults(run=functools.partial(_launch_local, parse=parse))
     for kind in _ABOUT:
@@ -98,7 +101,7 @@ def _launch_local(options: argparse.Namespace, parse: Parse) -> int:
     words = _given(options)
     # Checked here once, or every process would say what is wrong.
     _job(words, parse).experiments()
-    return run_local(words, options.processes, options.devices)
+    return run_local(words, options.processes, options.devices, options.restarts, note)
 
 
 def _launch_worker(options: argparse.Namespace) -> int:

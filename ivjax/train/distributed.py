@@ -2,9 +2,12 @@
 
 import contextlib
 import functools
+import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
+from jax._src import distributed  # its service has no public name
 
 from ivjax.errors import UserError
 
@@ -37,6 +40,26 @@ def join(job: Job) -> None:
             raise UserError(f"cannot join the job at {job.coordinator} ({first}); is it reachable?") from None
         return
     _join_cluster()
+
+
+def service() -> Any:
+    """The client of the service that holds a job together: barriers, and a store of keys and values."""
+    return distributed.global_state.client
+
+
+_meetings = itertools.count()
+_MEETING_MINUTES = 120
+
+
+def meet() -> None:
+    """Waits until all processes of the job have come here, which they do the same number of times.
+
+    Called behind what takes one process longer than another, such as compiling: a process that goes ahead
+    into a collective operation waits there for 30 s on CPUs, and then fails.
+    """
+    number = next(_meetings)
+    if jax.process_count() > 1:
+        service().wait_at_barrier(f"ivjax/meet/{number}", _MEETING_MINUTES * 60_000)
 
 
 # Once for a process: after a first start jax has counted its devices, and refuses to be asked again.

@@ -67,6 +67,11 @@ class TimeLedger:
         self._running = "compile"
         self._since = time.perf_counter()
 
+    @property
+    def running(self) -> str:
+        """The category that runs now."""
+        return self._running
+
     def enter(self, category: str) -> None:
         """Books the time from now on under `category`."""
         now = time.perf_counter()

@@ -16,6 +16,7 @@ from ivjax.train.program import Build, program_of
 from ivjax.train.reporting import Reporter
 from ivjax.train.session import Session, start_session
 from ivjax.train.stop import StopRequest, catch_stop_signals
+from ivjax.train.watch import watched
 
 _STEPS_AHEAD = 2  # more queued steps would hold more batches in device memory and hide where time goes
 _WARM_UP_STEPS = 2  # the first steps may still move constants to the devices
@@ -44,12 +45,18 @@ def train(
         The exit status: 130 after Ctrl-C, else 0, also after a SIGTERM that was obeyed.
     """
     say = say if jax.process_index() == 0 else lambda line: None
-    with catch_stop_signals() as request:
+    sessions: list[Session] = []
+
+    def where() -> tuple[int, str]:
+        return (sessions[-1].step, sessions[-1].ledger.running) if sessions else (0, "start")
+
+    with catch_stop_signals() as request, watched(where):
         for run, place in unfinished_runs(experiment, folder, say):
             with (
                 start_session(run, place, say, devices, verbose, build) as session,
                 contextlib.closing(Profiler(run.log, place)) as profiler,
             ):
+                sessions.append(session)
                 finished = _take_steps(session, request, profiler)
                 _leave(session, finished)
             if not finished:

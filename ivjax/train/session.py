@@ -19,6 +19,7 @@ from ivjax.progress import Say
 from ivjax.train.best import BestCheckpoint
 from ivjax.train.checkpoint import Checkpoints, Restored
 from ivjax.train.checks import check_best, check_classes, check_evals, check_words
+from ivjax.train.distributed import meet
 from ivjax.train.feed import Feed, open_feed
 from ivjax.train.keeping import continued, keep
 from ivjax.train.ledger import TimeLedger
@@ -138,6 +139,9 @@ def start_session(
             keep(config, folder, program.objective, names)
         log = MetricsLog(folder, step, say)
         stack.callback(log.close)
+        # Last, because it takes long: mistakes that a check can find have been found by now.
+        steps = program.compile(feed.media)
+        meet()
         yield Session(
             experiment=experiment,
             config=config,
@@ -149,8 +153,7 @@ def start_session(
             best=BestCheckpoint(config, folder),
             log=log,
             feed=feed,
-            # Last, because it takes long: mistakes that a check can find have been found by now.
-            steps=program.compile(feed.media),
+            steps=steps,
             state=state,
             frozen=frozen,
             step=step,
