@@ -51,8 +51,8 @@ class Checkpoints:
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
-        if self._folder.exists() and not self._folder.is_dir() and jax.process_index() == 0:
-            _log.warning("%s is no folder; it is %s now", self._folder, set_aside(self._folder).name)
+        if jax.process_index() == 0:
+            self._tidy()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoints opened")
         options = ocp.CheckpointManagerOptions(
@@ -60,13 +60,18 @@ class Checkpoints:
             keep_period=self._keep.keep_every,
             save_interval_steps=1,
             enable_async_checkpointing=True,
-            # What a killed save has left takes as much room as a checkpoint.
-            cleanup_tmp_directories=True,
             # In the background they could fail without those who wait for them learning of it for minutes.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
         # Orbax refuses relative paths.
         return ocp.CheckpointManager(self._folder.absolute(), options=options)
+
+    def _tidy(self) -> None:
+        if self._folder.exists() and not self._folder.is_dir():
+            _log.warning("%s is no folder; it is %s now", self._folder, set_aside(self._folder).name)
+        # What a save that was killed has left takes as much room as a checkpoint.
+        for left in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def due(self, step: int) -> bool:
         """Whether a save is planned after `step` steps."""

@@ -1,4 +1,4 @@
-"""A ledger of the time of a run, over all its restarts."""
+"""A ledger of the time of a run, over all its restarts; `goodput.py` sums it up."""
 
 import json
 import time
@@ -14,11 +14,25 @@ from ivjax.progress import Say
 CATEGORIES = ("compile", "restore", "data wait", "step", "checkpoint", "eval", "lost work")
 
 
+class Start(NamedTuple):
+    """One start of a run: when it began and was last heard of, in seconds since 1970, and its first step."""
+
+    began: float
+    ended: float
+    step: int
+
+
 class StoredTimes(NamedTuple):
-    """What a ledger file holds: seconds by category, and the same at checkpoints, by step."""
+    """What a ledger file holds: seconds by category, the same at checkpoints, by step, and the starts."""
 
     totals: dict[str, float]
     marks: dict[int, dict[str, float]]
+    starts: list[Start]
+
+
+def ledger_file(folder: Path, process: int) -> Path:
+    """Returns the file of a process of the job; the first one's stands for the run."""
+    return folder / (f"ledger.{process}.json" if process else "ledger.json")
 
 
 def read_times(file: Path) -> StoredTimes:
@@ -30,7 +44,9 @@ def read_times(file: Path) -> StoredTimes:
     if not isinstance(stored, dict) or not isinstance(stored.get("marks"), dict):
         raise ValueError("it has no marks")
     marks = {int(step): _seconds(totals) for step, totals in stored["marks"].items()}
-    return StoredTimes(_seconds(stored.get("totals")), marks)
+    # Those of older versions have none.
+    starts = [Start(float(began), float(ended), int(step)) for began, ended, step in stored.get("starts", [])]
+    return StoredTimes(_seconds(stored.get("totals")), marks, starts)
 
 
 def _seconds(totals: Any) -> dict[str, float]:
@@ -46,24 +62,26 @@ def _seconds(totals: Any) -> dict[str, float]:
 class TimeLedger:
     """Books every second to one category; `lost work` is what a kill threw away.
 
-    At any moment exactly one category runs. The totals are kept in `ledger.json` of the run folder,
-    with a mark at each checkpoint: after a restart from it, later seconds become lost work.
+    At any moment exactly one category runs. Each process of a job keeps the totals in a file of the run
+    folder, with a mark at each checkpoint: after a restart from it, later seconds become lost work.
     """
 
-    def __init__(self, folder: Path | None, say: Say = print):
-        self._file = folder / "ledger.json" if folder else None
+    def __init__(self, folder: Path, say: Say = print, process: int = 0):
+        self._file = ledger_file(folder, process)
         self._say, self._failed = say, False
         self._now = dict.fromkeys(CATEGORIES, 0.0)
         self._earlier = dict(self._now)
         self._marks: dict[int, dict[str, float]] = {}
-        if self._file and self._file.exists():
+        self._starts: list[Start] = []
+        if self._file.exists():
             try:
-                self._earlier, self._marks = read_times(self._file)
+                self._earlier, self._marks, self._starts = read_times(self._file)
             # A record of times must never keep a run from going on.
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError) as error:
                 aside = set_aside(self._file)
                 say(f"{self._file} cannot be read ({error}); it is {aside.name} now, and times start anew")
         # All that comes before the first batch counts as compiling, except what is booked otherwise.
+        self._starts.append(Start(time.time(), time.time(), 0))
         self._running = "compile"
         self._since = time.perf_counter()
 
@@ -90,6 +108,7 @@ class TimeLedger:
 
     def restarted(self, step: int) -> None:
         """The run continues from checkpoint `step` (0: from nothing); what came after it was lost."""
+        self._starts[-1] = self._starts[-1]._replace(step=step)
         base = self._marks.get(step, dict.fromkeys(CATEGORIES, 0.0))
         lost = sum(self._earlier.values()) - sum(base.values())
         self._earlier = base | {"lost work": base["lost work"] + lost}
@@ -110,9 +129,10 @@ class TimeLedger:
     def write(self) -> None:
         """Stores the totals, replacing the file in one move."""
         # A run folder that was taken away must not be made anew.
-        if self._file is None or not self._file.parent.is_dir():
+        if not self._file.parent.is_dir():
             return
-        text = json.dumps({"totals": self.totals(), "marks": self._marks}, indent=1)
+        self._starts[-1] = self._starts[-1]._replace(ended=time.time())
+        text = json.dumps({"totals": self.totals(), "marks": self._marks, "starts": self._starts}, indent=1)
         try:
             store(self._file, text)
         # As of the metrics: on a full disk a run goes on without them.

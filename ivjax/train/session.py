@@ -100,7 +100,7 @@ def start_session(
     with contextlib.ExitStack() as stack:
         # The processes of a job count as one, which the first of them stands for.
         owner = stack.enter_context(owned(folder, say)) if main else None
-        ledger = TimeLedger(folder if main else None, say)
+        ledger = TimeLedger(folder, say, jax.process_index())
         _keep_compiled_programs(folder)
         mesh = build_mesh(experiment.mesh, devices)
         check_batch(experiment.batch, experiment.accumulate, mesh)
