@@ -10,7 +10,7 @@ from ivjax.convert.origins import params_of_run
 from ivjax.errors import UserError
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import stored_experiment
-from ivjax.report.figure import new_figure, write_figure
+from ivjax.figures.figure import new_figure, write_figure
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.train.feed import open_loader

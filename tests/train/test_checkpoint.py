@@ -14,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
-from ivjax.report.curves import read_metrics
+from ivjax.experiment.run_folder import read_metrics
 from ivjax.train.loop import train
 from ivjax.train.metrics import MetricsLog
 from tests.train.line import experiment, run
