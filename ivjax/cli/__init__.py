@@ -8,7 +8,21 @@ import sys
 from collections.abc import Sequence
 
 # None of them imports jax at its top: that takes a second, and the help should show at once.
-from ivjax.cli import bench, chat, convert, data, embed, eval, launch, plan, quickstart, search, sweep, train
+from ivjax.cli import (
+    bench,
+    chat,
+    convert,
+    data,
+    embed,
+    eval,
+    launch,
+    plan,
+    quickstart,
+    report,
+    search,
+    sweep,
+    train,
+)
 from ivjax.errors import UserError
 from ivjax.version import __version__
 
@@ -83,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ivjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (quickstart, train, sweep, eval, chat, plan, convert, embed, search, data, bench):
+    for command in (quickstart, train, sweep, eval, report, chat, plan, convert, embed, search, data, bench):
         command.add(commands)
     # It checks the command line that it sends elsewhere, and is given the parser because it cannot import it.
     launch.add(commands, _parse)
