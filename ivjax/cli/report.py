@@ -16,7 +16,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Adds the command."""
     about = (
         "Write a page about one or several runs: curves, times, configs and what differs, evals, and "
-        "pictures of clips, masks, merged tokens, hits and answers. It is one HTML file that needs no network."
+        "pictures of clips, masks, merged tokens, hits and answers. It is one HTML file without a network."
     )
     parser = add_command(commands, "report", about, "\n  ".join(_EXAMPLES))
     parser.add_argument(

@@ -1,6 +1,7 @@
 """Pieces of HTML. Every text that comes from a run is escaped here, and nowhere else."""
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,11 @@ def framed_table(name: str, headings: Sequence[str], rows: str, kind: str = "") 
         f'<table{_classed(kind)} aria-label="{escaped(name)}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def file_name(label: str) -> str:
+    """Returns a label as the middle of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", label).strip("_")
 
 
 def duration(seconds: float) -> str:

@@ -58,7 +58,8 @@ def attention_over(frame: np.ndarray, attention: np.ndarray) -> np.ndarray:
     # Between the patches it is blended, as attention has no edges of its own.
     spread = Image.fromarray(levels).resize(frame.shape[1::-1], Image.Resampling.BILINEAR)
     colour = 255 * colormaps["magma"](np.asarray(spread))[..., :3]
-    return np.uint8(0.45 * frame + 0.55 * colour)
+    mixed: np.ndarray = (0.45 * frame + 0.55 * colour).astype(np.uint8)
+    return mixed
 
 
 def masked_frame(frame: np.ndarray, visible: np.ndarray) -> np.ndarray:

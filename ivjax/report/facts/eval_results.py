@@ -42,13 +42,13 @@ class EvalResult:
         return str(self.protocol.get("data", ""))
 
     @property
-    def title(self) -> str:
-        """The suite, what was changed of what the model sees, and the file."""
+    def changed(self) -> str:
+        """Which branch of the run was tested, and what was changed of what the model sees; mostly ""."""
         seen = f"{self.protocol.get('visual tokens')} {self.protocol.get('videos')}"
         changes = [name for sign, name in (("unmerged", "unmerged"), ("black", "blind")) if sign in seen]
         branch = self.weights.partition("#")[2]
         of_branch = [f"of {branch}"] if branch else []
-        return " ".join([self.suite, *of_branch, *changes, f"({self.file.name})"])
+        return " ".join([*of_branch, *changes])
 
     def rows_by(self, kind: str) -> list[Mapping[str, Any]]:
         """Returns the groups of one kind."""

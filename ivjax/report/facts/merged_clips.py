@@ -64,7 +64,8 @@ def merged_clips(run: Path, experiment: Experiment, count: int) -> MergedClips:
     clips = np.stack([frames[: size.least_frames] for _, frames in videos])
     merged = jax.device_get(_merge(model, loaded.params, clips))
     places = len(clips) * (size.least_frames // bridge.size.clip_frames)  # clips of which each is merged
-    across, down = _grid(model)
+    _, rows, columns = size.vision.grid
+    down, across = rows // bridge.size.shuffle, columns // bridge.size.shuffle
     regions = merged.assignment.reshape(places, -1, down, across)
     frames = clips.reshape(places, bridge.size.clip_frames, *clips.shape[2:])
     # A tower with patches of several frames has one row of patches for all of them.
@@ -78,13 +79,6 @@ def merged_clips(run: Path, experiment: Experiment, count: int) -> MergedClips:
         for place in range(places)
     )
     return MergedClips(found, jax.device_get(merge_report(merged, regions.shape[1])))
-
-
-def _grid(model: DialogueModel) -> tuple[int, int]:
-    """Returns columns and rows of the tokens of a frame that are merged."""
-    _, rows, columns = model.size.vision.grid
-    side = getattr(model.bridge.size, "shuffle", 1)
-    return columns // side, rows // side
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -8,12 +8,13 @@ from ivjax.experiment.experiment import Experiment
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.facts.sample_clips import SampleClip, sample_clips
 from ivjax.report.film import Film, Strip
+from ivjax.report.markup import file_name
 from ivjax.report.masks import MaskedClips, attention_over, guides_a_mask, masked_clips, masked_frame
 
 
 def clip_films(run: RunFacts, experiment: Experiment, count: int) -> Iterator[Film]:
     """Yields the films of a run's first clips; raises UserError where they cannot be read."""
-    name = run.label.replace("/", "_")
+    name = file_name(run.label)
     if guides_a_mask(experiment):
         seen = masked_clips(run.folder)
         for clip in range(min(count, len(seen.frames))):

@@ -3,11 +3,12 @@
 from ivjax.report.facts.retrieval_hits import QueryHits
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.film import Film, Strip
+from ivjax.report.markup import file_name
 
 
 def hit_films(run: RunFacts, found: list[QueryHits]) -> list[Film]:
     """Returns a film for each caption, with the best clips side by side."""
-    name = run.label.replace("/", "_")
+    name = file_name(run.label)
     return [_film(run, query, f"hits_{name}_{number}") for number, query in enumerate(found, 1)]
 
 

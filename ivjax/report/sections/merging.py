@@ -7,7 +7,7 @@ import numpy as np
 from ivjax.report.facts.merged_clips import MergedClip, MergedClips
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.film import Film, Strip
-from ivjax.report.markup import Cell, details, table
+from ivjax.report.markup import Cell, details, file_name, table
 
 ABOUT = (
     "Patches of one colour became one token, in whatever frame they are. On the right each patch has the "
@@ -20,7 +20,7 @@ _GOLDEN = 0.61803398875  # of the circle of hues from one region to the next: ne
 
 def merging_films(run: RunFacts, found: MergedClips) -> list[Film]:
     """Returns a film for each clip."""
-    name = run.label.replace("/", "_")
+    name = file_name(run.label)
     return [_film(run, clip, f"merged_{name}_{number}") for number, clip in enumerate(found.clips, 1)]
 
 
@@ -35,12 +35,10 @@ def merging_table(run: RunFacts, found: MergedClips) -> str:
         ["mean cosine of merged pairs", float(report["similarity"])],
         ["patches in the largest token", float(report["largest"])],
         ["of tokens of several patches, those that cross frames, %", 100 * float(report["across_frames"])],
-        *(
-            [f"tokens of {name} patches, %", 100 * share]
-            for name, share in zip(bins, sizes, strict=True)
-            if share
-        ),
     ]
+    for bin_name, share in zip(bins, sizes, strict=True):
+        if share:
+            rows.append([f"tokens of {bin_name} patches, %", 100 * share])
     name = f"{run.label}: what merging did, means over {len(found.clips)} clips"
     return details(name, table(name, ("", "value"), rows))
 

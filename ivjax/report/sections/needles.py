@@ -6,10 +6,11 @@ from pathlib import Path
 from ivjax.figures.heat_map import draw_heat_map
 from ivjax.report.facts.eval_results import EvalResult
 from ivjax.report.facts.run_facts import RunFacts
-from ivjax.report.markup import Absent, Found, Section, framed_table, table
+from ivjax.report.markup import Absent, Found, Section, file_name, framed_table, paragraph, table
+from ivjax.report.sections.result_names import results_named
 
 CELL, LENGTH = "cell", "length"  # kinds of groups in a result of the search for needles
-_DIALOGUE = "VideoDialogue"
+_DIALOGUE, _SUITE = "VideoDialogue", "needle"
 _HOW = (
     "ivjax eval {run} --suite needle --data drawn --length 100 --length 320 --by text --out {run}/needle.json"
 )
@@ -18,39 +19,39 @@ _HOW = (
 def needles(runs: Sequence[RunFacts], pictures: Path) -> Iterator[Found]:
     """Yields the section of all maps, which are also written as PNG files."""
     body = ""
+    for name, result in results_named(runs, _SUITE):
+        if cells := _cells(result):
+            body += f"<div>{_map(name, result)}</div>"
+            title = f"{name}: {result.metrics.get('accuracy', 0.0):.1f} % of the needles found"
+            draw_heat_map(title, cells, pictures / f"needle_{file_name(name)}.png")
     for run in runs:
-        mapped = [result for result in run.results if result.rows_by(CELL)]
-        for result in mapped:
-            body += _map(run, result)
-            title = f"{run.label}: {result.metrics.get('accuracy', 0.0):.1f} % of the needles found"
-            name = f"needle_{run.label.replace('/', '_')}_{result.file.stem}.png"
-            draw_heat_map(title, _cells(result), pictures / name)
-        if not mapped and run.stage == _DIALOGUE:
+        if run.stage == _DIALOGUE and not any(result.suite == _SUITE for result in run.results):
             yield Absent(f"needle map of {run.label}", _HOW.format(run=run.folder))
     if body:
-        yield Section("needles", "Needles in long videos", body)
+        about = paragraph("Percent of the needles that are found, by frames (across) and depth.", "note")
+        yield Section("needles", "Needles in long videos", f'{about}<div class="maps">{body}</div>')
 
 
 def _cells(result: EvalResult) -> dict[tuple[int, float], float]:
     return {(int(c["frames"]), float(c["depth"])): float(c["accuracy"]) for c in result.rows_by(CELL)}
 
 
-def _map(run: RunFacts, result: EvalResult) -> str:
-    named, cells = f"{run.label}: {result.title}", _cells(result)
+def _map(name: str, result: EvalResult) -> str:
+    cells = _cells(result)
     lengths, depths = (sorted({cell[axis] for cell in cells}) for axis in (0, 1))
     rows = "".join(
         f'<tr><th scope="row">{depth:g}</th>{"".join(_cell(cells, n, depth) for n in lengths)}</tr>'
         for depth in depths
     )
     chance = result.metrics.get("chance")
-    beside = f"; chance is {chance:g} %" if chance is not None else ""
-    caption = f"{named}. Percent of the needles that are found, by frames and depth{beside}"
+    beside = f"; chance {chance:g} %" if chance is not None else ""
+    caption = f"{name}: {result.metrics.get('accuracy', 0.0):g} % of all{beside}"
     found = framed_table(caption, ("depth", *(f"{length:,}" for length in lengths)), rows, "map")
     if costs := result.rows_by(LENGTH):
-        names = [name for name in costs[0] if name not in ("by", "name")]
-        heads = ("frames", *(name.replace("_", " ") for name in names))
-        rows_of = [[str(row["name"]), *(row.get(name) for name in names)] for row in costs]
-        found += table(f"{named}, what each length costs", heads, rows_of)
+        columns = [column for column in costs[0] if column not in ("by", "name")]
+        heads = ("length", *(column.replace("_", " ") for column in columns))
+        rows_of = [[str(row["name"]), *(row.get(column) for column in columns)] for row in costs]
+        found += table(f"{name}: what each length costs", heads, rows_of)
     return found
 
 

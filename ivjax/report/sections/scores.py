@@ -3,23 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ivjax.evals.result import SIDES
 from ivjax.report.facts.eval_results import EvalResult
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.markup import Absent, Cell, Found, Section, details, escaped, paragraph, table
 from ivjax.report.sections.needles import CELL, LENGTH
+from ivjax.report.sections.result_names import NamedResults, results_named
 
 _MOST_CLASSES = 40
 _MAIN = ("accuracy", "top1")  # what parts of a test set are compared by
 _HOW = "ivjax eval {run} --suite SUITE --data DATA --out {run}/SUITE.json"
 
-_Named = Sequence[tuple[str, EvalResult]]  # results with the words that name them on the page
-
 
 def scores(runs: Sequence[RunFacts]) -> Iterator[Found]:
     """Yields the section of all results of evals."""
-    tested = [(f"{run.label}: {result.title}", result) for run in runs for result in run.results]
-    suites = dict.fromkeys(result.suite for _, result in tested)
-    body = "".join(_suite([pair for pair in tested if pair[1].suite == suite]) for suite in suites)
+    suites = dict.fromkeys(result.suite for run in runs for result in run.results)
+    body = "".join(_suite(results_named(runs, suite)) for suite in suites)
     if body:
         yield Section("evals", "Evals", body)
     for run in runs:
@@ -27,13 +26,10 @@ def scores(runs: Sequence[RunFacts]) -> Iterator[Found]:
             yield Absent(f"evals of {run.label}", _HOW.format(run=run.folder))
 
 
-def _suite(tested: _Named) -> str:
+def _suite(tested: NamedResults) -> str:
     """Returns the metrics of all results of one suite as a table, and what belongs to each."""
     suite = tested[0][1].suite
-    names = list(dict.fromkeys(name for _, result in tested for name in result.metrics))
-    rows: list[list[Cell]] = [[name, *(result.metrics.get(name) for _, result in tested)] for name in names]
-    heads = ("metric", *(name for name, _ in tested))
-    parts = [table(f"{suite}: percent, or ranks", heads, rows), *_groups(tested)]
+    parts = [_metrics(suite, tested), *_groups(tested)]
     for name, result in tested:
         if any(one.get("name") for one in result.classes):
             parts.append(details(f"{name}, by class", _classes(name, result)))
@@ -41,7 +37,21 @@ def _suite(tested: _Named) -> str:
     return "".join([f"<h3>{escaped(suite)}</h3>", *parts])
 
 
-def _groups(tested: _Named) -> Iterator[str]:
+def _metrics(suite: str, tested: NamedResults) -> str:
+    """Returns a table of metrics, with a column for each result, and for each direction that it has."""
+    columns: dict[str, dict[str, float]] = {}
+    for name, result in tested:
+        for metric, value in result.metrics.items():
+            side, _, rest = metric.partition("_")
+            # In ranks from text to video and back, `t2v_r1` is `r1` of one side.
+            head, row = (f"{name}, {SIDES[side]}", rest) if side in SIDES else (name, metric)
+            columns.setdefault(head, {})[row] = value
+    names = dict.fromkeys(row for column in columns.values() for row in column)
+    rows: list[list[Cell]] = [[name, *(column.get(name) for column in columns.values())] for name in names]
+    return table(f"{suite}: percent, or ranks", ("metric", *columns), rows)
+
+
+def _groups(tested: NamedResults) -> Iterator[str]:
     """Yields tables of parts of the test sets; several results side by side by their main metric."""
     kinds = dict.fromkeys(str(group.get("by")) for _, result in tested for group in result.groups)
     # Cells and lengths of haystacks have a section of their own.
@@ -56,7 +66,7 @@ def _groups(tested: _Named) -> Iterator[str]:
         yield details(f"by {kind}, all metrics", "".join(whole))
 
 
-def _compared(having: _Named, kind: str, metric: str) -> str:
+def _compared(having: NamedResults, kind: str, metric: str) -> str:
     columns = [
         {str(row.get("name")): row.get(metric) for row in result.rows_by(kind)} for _, result in having
     ]
