@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ivjax.report.markup import COLOURS, details, escaped, number, table
+from ivjax.report.markup import colour_class, details, escaped, number, table
 
 _WIDTH, _HEIGHT = 420.0, 210.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 8.0, 26.0  # margins for the labels of the axes
@@ -136,7 +136,7 @@ def _tick(value: float) -> str:
 
 def _path(line: ChartLine, scales: _Scales) -> str:
     places = [scales.at(point) for point in line.points]
-    colour = f"run{line.colour % COLOURS}"
+    colour = colour_class(line.colour)
     kind = "held-out" if line.held_out else "trained"
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     drawn = f'<polyline class="{kind} {colour}" points="{path}"/>'

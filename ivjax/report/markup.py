@@ -34,6 +34,7 @@ class Absent:
     how: str = ""
 
 
+_COLOURS = 8  # that page.css has for runs
 Found = Section | Absent  # what a function of a section yields
 Cell = str | int | float | None  # of a table; None is empty
 
@@ -93,16 +94,18 @@ def details(summary: str, body: str) -> str:
     return f"<details><summary>{escaped(summary)}</summary>{body}</details>"
 
 
+def colour_class(place: int) -> str:
+    """Returns the CSS classes of the colour of a run; further runs have the same ones, marked as `again`."""
+    return f"run{place % _COLOURS}{' again' if place >= _COLOURS else ''}"
+
+
 def legend(labels: Sequence[str]) -> str:
     """Returns the colours of runs in charts, in the order of the runs."""
     keys = "".join(
-        f'<li><span class="key run{place % COLOURS}" aria-hidden="true"></span>{escaped(label)}</li>'
+        f'<li><span class="key {colour_class(place)}" aria-hidden="true"></span>{escaped(label)}</li>'
         for place, label in enumerate(labels)
     )
     return f'<ul class="legend">{keys}</ul>'
-
-
-COLOURS = 8  # that page.css has for runs
 
 
 def _row(cells: Sequence[Cell]) -> str:

@@ -22,6 +22,8 @@ from ivjax.sweep.results import Ranking
 PAGE, PICTURES = "index.html", "pictures"
 _PICTURED = 4  # runs of which pictures are made: each adds up to some megabytes
 _PANELS = 6  # runs of losses.png
+_CURVES = 16  # runs of a chart: more cannot be told apart
+_NAMED = 4  # runs in the title
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def write_report(
     logged = {run.label: run.folder for run in given.runs if run.points("loss")}
     if logged:
         draw_curves(dict(list(logged.items())[:_PANELS]), out / PICTURES / "losses.png")
-    title = f"Report on {', '.join(folder.absolute().name for folder in folders)}"
+    names = [folder.absolute().name for folder in folders]
+    title = f"Report on {', '.join(names) if len(names) <= _NAMED else f'{len(names)} runs'}"
     sections = [part for part in found if isinstance(part, Section)]
     absent = [part for part in found if isinstance(part, Absent)]
     page = out / PAGE
@@ -72,12 +75,14 @@ def _found(given: GivenFolders, pictures: Path, options: ReportOptions, say: Say
         from ivjax.report.sections.sweep_tables import sweep_tables
 
         yield from sweep_tables(given.sweeps, options.ranking)
-    yield from losses(runs)
+    yield from losses(runs[:_CURVES])
     yield from scores(runs)
     yield from _pictures(given, pictures, options, say)
     yield from needles(runs, pictures)
     yield from ledger(runs)
-    yield from speed(runs)
+    yield from speed(runs[:_CURVES])
+    if len(runs) > _CURVES:
+        yield Absent(f"curves of {len(runs) - _CURVES} further runs: a chart has {_CURVES} at most")
     yield from configs(runs)
 
 

@@ -139,6 +139,7 @@ def started(profile: Path) -> Iterator[Browser]:
         try:
             yield Browser(from_browser[0], to_browser[1])
         finally:
+            # Without anybody at the other end it ends by itself.
             os.close(to_browser[1])
             os.close(from_browser[0])
-            process.terminate()
+            process.wait(_PATIENCE)

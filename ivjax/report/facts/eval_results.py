@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.errors import UserError
+from ivjax.experiment.run_folder import BEST, folder_with_weights
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,11 @@ class EvalResult:
     def is_of(self, run: Path) -> bool:
         """Whether it is a result of the run in a folder, or of a branch of it."""
         weights = Path(self.weights.partition("#")[0]).expanduser()
-        here, there = run.absolute(), weights.absolute()
-        # A folder that has moved since keeps its name.
-        return here == there or there in here.parents or (not weights.exists() and here.name == there.name)
+        there = weights.parent if weights.name == BEST else weights
+        if not there.exists():
+            return there.name == run.name  # a folder that has moved since keeps its name
+        # Of a run in phases, its last one is what was tested.
+        return folder_with_weights(there).absolute() == run.absolute()
 
 
 def read_result(file: Path) -> EvalResult:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.errors import UserError
-from ivjax.experiment.run_folder import METRICS, PHASES, checkpoint_steps, read_metrics
+from ivjax.experiment.run_folder import METRICS, PHASES, checkpoint_steps, folder_with_weights, read_metrics
 from ivjax.report.facts.eval_results import EvalResult, read_result, results_in
 from ivjax.train.ledger import read_times
 
@@ -81,15 +81,20 @@ def read_folders(paths: Sequence[Path], evals: Sequence[Path] = ()) -> GivenFold
     everything = [*found, *(run for run in dict.fromkeys(swept) if run not in found)]
     results = [read_result(file) for file in evals]
     runs = [_read(folder, label) for folder, label in zip(everything, _labels(everything), strict=True)]
-    runs = [
-        replace(run, results=(*run.results, *(r for r in results if r.is_of(run.folder)))) for run in runs
-    ]
-    if strangers := [result for result in results if not any(result in run.results for run in runs)]:
+    runs = [_with_results(run, results) for run in runs]
+    if strangers := [result for result in results if not any(result.is_of(run.folder) for run in runs)]:
         raise UserError(
             f"{strangers[0].file} is a result of {strangers[0].weights}, which is none of the runs; name "
             "that run too, or leave the result out"
         )
     return GivenFolders(tuple(runs), tuple(sweeps), len(found))
+
+
+def _with_results(run: RunFacts, results: Sequence[EvalResult]) -> RunFacts:
+    """Returns the run with those of the results that are its own, and that do not lie in its folder."""
+    known = {result.file.absolute() for result in run.results}
+    more = (one for one in results if one.is_of(run.folder) and one.file.absolute() not in known)
+    return replace(run, results=(*run.results, *more))
 
 
 def _runs_of(path: Path) -> list[Path]:
@@ -113,14 +118,17 @@ def _is_run(path: Path) -> bool:
 
 def _read(folder: Path, label: str) -> RunFacts:
     lines = tuple(read_metrics(folder)) if (folder / METRICS).is_file() else ()
-    steps = checkpoint_steps(folder)
+    steps, results = checkpoint_steps(folder), results_in(folder)
+    whole = folder.parent.parent
+    # Results in the folder of a run in phases are of its last phase.
+    if folder.parent.name == PHASES and folder_with_weights(whole) == folder:
+        results += results_in(whole)
     try:
         times = read_times(folder / _LEDGER).totals
     except (OSError, ValueError):
         times = {}
-    return RunFacts(
-        label, folder, lines, times, _config(folder), max(steps, default=None), results_in(folder)
-    )
+    newest = max(steps, default=None)
+    return RunFacts(label, folder, lines, times, _config(folder), newest, results)
 
 
 def _config(folder: Path) -> dict[str, str]:

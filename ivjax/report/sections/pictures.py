@@ -65,7 +65,7 @@ _Draw = Callable[[RunFacts, Experiment, PictureRequest], tuple[str, list[Film]]]
 def _section(
     request: PictureRequest, opened: _Opened, anchor: str, title: str, draw: _Draw, about: str = ""
 ) -> Iterator[Found]:
-    body = ""
+    body, seen = "", set[bytes]()
     for run, experiment in opened:
         try:
             above, films = draw(run, experiment, request)
@@ -73,6 +73,11 @@ def _section(
         except (UserError, ClipError) as error:
             yield Absent(f"{title.lower()}, {run.label}: {error}")
             continue
+        shown = {b"".join(strip.frames.tobytes() for strip in film.strips) for film in films}
+        if films and shown <= seen:
+            body += paragraph(f"{run.label}: the same as above.")
+            continue
+        seen |= shown
         if films:
             body += f'{above}<div class="films">{"".join(map(film_html, films))}</div>'
         for film in films:

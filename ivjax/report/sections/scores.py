@@ -12,6 +12,7 @@ from ivjax.report.sections.result_names import NamedResults, results_named
 
 _MOST_CLASSES = 40
 _MAIN = ("accuracy", "top1")  # what parts of a test set are compared by
+_RERANKED = "rerank_"
 _HOW = "ivjax eval {run} --suite SUITE --data DATA --out {run}/SUITE.json"
 
 
@@ -38,17 +39,28 @@ def _suite(tested: NamedResults) -> str:
 
 
 def _metrics(suite: str, tested: NamedResults) -> str:
-    """Returns a table of metrics, with a column for each result, and for each direction that it has."""
-    columns: dict[str, dict[str, float]] = {}
+    """Returns a table of metrics: a column for each result, or a row for each direction of a ranking."""
+    found: dict[str, dict[str, float]] = {}
     for name, result in tested:
         for metric, value in result.metrics.items():
-            side, _, rest = metric.partition("_")
-            # In ranks from text to video and back, `t2v_r1` is `r1` of one side.
-            head, row = (f"{name}, {SIDES[side]}", rest) if side in SIDES else (name, metric)
-            columns.setdefault(head, {})[row] = value
-    names = dict.fromkeys(row for column in columns.values() for row in column)
-    rows: list[list[Cell]] = [[name, *(column.get(name) for column in columns.values())] for name in names]
-    return table(f"{suite}: percent, or ranks", ("metric", *columns), rows)
+            direction, rest = _direction(metric)
+            found.setdefault(f"{name}, {direction}" if direction else name, {})[rest] = value
+    metrics = list(dict.fromkeys(metric for values in found.values() for metric in values))
+    if len(found) > len(tested):
+        rows: list[list[Cell]] = [[n, *(values.get(m) for m in metrics)] for n, values in found.items()]
+        return table(f"{suite}: percent, or ranks", ("", *metrics), rows)
+    rows = [[metric, *(values.get(metric) for values in found.values())] for metric in metrics]
+    return table(f"{suite}: percent, or ranks", ("metric", *found), rows)
+
+
+def _direction(metric: str) -> tuple[str, str]:
+    """Returns the direction of a ranking's metric in words, and the rest: `t2v_rerank_r1` is `r1` of one."""
+    side, _, rest = metric.partition("_")
+    words = [SIDES[side]] if side in SIDES else []
+    rest = rest if words else metric
+    if rest.startswith(_RERANKED):
+        words.append("reranked")
+    return ", ".join(words), rest.removeprefix(_RERANKED)
 
 
 def _groups(tested: NamedResults) -> Iterator[str]:
