@@ -10,14 +10,10 @@ from typing import Any
 from ivjax.drafts import store
 from ivjax.evals.hearing import hearing_of
 from ivjax.evals.items import UnscoredClip
+from ivjax.evals.suites.retrieval import SIDES
 from ivjax.evals.vectors import Setting
 
 _MOST_CLASSES = 20  # that a table lists
-SIDES = {
-    **{"t2v": "text to video", "v2t": "video to text"},
-    **{"t2a": "text to audio", "a2t": "audio to text"},
-    **{"t2av": "text to both", "av2t": "both to text"},
-}
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,11 @@ def write_report(
     `say` takes lines for the person who waits.
     """
     given = read_folders(folders, options.evals)
+    # First, because pictures take a while.
+    try:
+        (out / PICTURES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be made: {error.strerror}; choose another folder") from None
     found = list(_found(given, out / PICTURES, options, say))
     logged = {run.label: run.folder for run in given.runs if run.points("loss")}
     if logged:

@@ -152,10 +152,13 @@ def _config(folder: Path) -> dict[str, str]:
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    """Returns the shortest ends of the paths that are all different."""
-    parts = [folder.absolute().parts for folder in folders]
-    for length in range(1, max(map(len, parts), default=1) + 1):
-        labels = ["/".join(part[-length:]) for part in parts]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [str(folder) for folder in folders]
+    """Returns of each path the shortest end that no other one has."""
+    paths = [folder.absolute().parts for folder in folders]
+    return [_label(path, [other for other in paths if other != path]) for path in paths]
+
+
+def _label(path: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> str:
+    length = 1
+    while length < len(path) and any(other[-length:] == path[-length:] for other in others):
+        length += 1
+    return "/".join(path[-length:])

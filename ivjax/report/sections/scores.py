@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ivjax.evals.result import SIDES
+from ivjax.evals.suites.retrieval import SIDES
 from ivjax.report.facts.eval_results import EvalResult
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.markup import Absent, Cell, Found, Section, details, escaped, paragraph, table
