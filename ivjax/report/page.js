@@ -36,6 +36,12 @@ for (const film of document.querySelectorAll(".film")) {
   }).observe(film);
 }
 
+// Tables: only those that are wider than the page are stops of the Tab key.
+const wide = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.tabIndex = target.scrollWidth > target.clientWidth ? 0 : -1;
+});
+for (const box of document.querySelectorAll(".scroll")) wide.observe(box);
+
 // Charts: a cursor that follows the pointer or the arrow keys, and says the values there.
 const told = (value) => Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 for (const chart of document.querySelectorAll("svg[data-chart]")) {

@@ -64,7 +64,7 @@ def write_report(
     logged = {run.label: run.folder for run in given.runs if run.points("loss")}
     if logged:
         draw_curves(dict(list(logged.items())[:_PANELS]), out / PICTURES / "losses.png")
-    names = [folder.absolute().name for folder in folders]
+    names = [folder.resolve().name for folder in folders]
     title = f"Report on {', '.join(names) if len(names) <= _NAMED else f'{len(names)} runs'}"
     sections = [part for part in found if isinstance(part, Section)]
     absent = [part for part in found if isinstance(part, Absent)]

@@ -61,7 +61,7 @@ def test_every_link_leads_to_its_section(browser, page):
 
 
 def test_keys_reach_and_move_films_and_charts(browser, page):
-    browser.open(page, 1440)
+    browser.open(page, 390)
     reached = set()
     for _ in range(200):
         browser.press("Tab", 9)

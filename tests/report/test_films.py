@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ivjax.report.facts.merged_clips import MergedClip
+from ivjax.report.facts.merged_videos import MergedVideo
 from ivjax.report.film import Film, Strip, data_uri, film_html, kept_frames, write_sheet
 from ivjax.report.masks import attention_over, masked_frame
 from ivjax.report.sections.merging import averaged, spread, tinted
@@ -54,7 +54,7 @@ def test_a_sheet_has_a_row_for_each_strip(tmp_path):
 
 def test_patches_of_one_token_have_one_colour_in_all_frames():
     regions = np.array([[[0, 1], [1, 1]], [[0, 0], [2, 1]]])
-    clip = MergedClip("clip", np.full((2, 8, 8, 3), 100, np.uint8), regions, 3)
+    clip = MergedVideo("clip", np.full((2, 8, 8, 3), 100, np.uint8), regions, 3, 1)
     colours = tinted(clip)[:, 30::80, 30::80]  # inside of patches, away from their edges
     assert tinted(clip).shape == (2, 160, 160, 3)
     by_token = {token: {tuple(c) for c in colours[regions == token]} for token in range(3)}
@@ -67,7 +67,7 @@ def test_what_is_left_of_the_colours_is_the_mean_over_a_token():
     frames = np.zeros((2, 4, 4, 3), np.uint8)
     frames[0, :2, :2], frames[1, 2:, 2:] = 100, 200
     regions = np.array([[[0, 1], [1, 1]], [[1, 1], [1, 0]]])
-    left = averaged(MergedClip("clip", frames, regions, 2))
+    left = averaged(MergedVideo("clip", frames, regions, 2, 1))
     places = spread(regions, left.shape[1:3])
     assert (left[places == 0] == 150).all() and (left[places == 1] == 0).all()
 

@@ -14,7 +14,7 @@ from ivjax.models.dialogue.projector import join_neighbours, merge_clips, patche
 from ivjax.models.dialogue.projector_size import ProjectorSize
 from ivjax.report.facts.answered_questions import answered_questions
 from ivjax.report.facts.eval_results import results_in
-from ivjax.report.facts.merged_clips import merged_clips, merges
+from ivjax.report.facts.merged_videos import _merge, merged_videos, merges
 from ivjax.report.facts.retrieval_hits import retrieval_hits
 from ivjax.report.facts.sample_clips import sample_items
 from ivjax.report.write_report import ReportOptions, write_report
@@ -55,19 +55,31 @@ def test_the_bridge_tells_what_it_merges(shuffle, norm):
     assert bridge.project(params, tokens, (1, 4, 4)).shape == (3, 8, 6)
 
 
-def test_merged_clips_have_a_token_for_each_patch(dialogue):
+def test_merged_videos_have_a_token_for_each_patch(dialogue):
     experiment = stored_experiment(dialogue)
-    found = merged_clips(dialogue, experiment, 2)
-    model = load(dialogue).model
-    size = model.size
-    frames, tokens = size.bridge.clip_frames, size.bridge.clip_frames * size.bridge.frame_tokens
     assert merges(experiment) and not merges(micro.experiment)
-    assert len({clip.name for clip in found.clips}) == 2
-    _, rows, columns = size.vision.grid
-    for clip in found.clips:
-        assert clip.frames.shape == (frames, *size.vision.image, 3) and clip.tokens == tokens
-        assert clip.regions.shape == (frames, rows // size.bridge.shuffle, columns // size.bridge.shuffle)
-        assert set(clip.regions.ravel()) == set(range(tokens))
+    found = merged_videos(dialogue, experiment, 2)
+    loaded = load(dialogue)
+    model, size = loaded.model, loaded.model.size
+    bridge, (_, rows, columns) = size.bridge, size.vision.grid
+    assert len({video.name for video in found.videos}) == 2
+    for video in found.videos:
+        frames = len(video.frames)
+        assert video.frames.shape == (frames, *size.vision.image, 3) and video.clips == frames // 4
+        assert video.tokens == frames * bridge.frame_tokens
+        assert video.regions.shape == (frames, rows // bridge.shuffle, columns // bridge.shuffle)
+        for clip, regions in enumerate(video.regions.reshape(video.clips, -1)):
+            first, tokens = clip * 4 * bridge.frame_tokens, 4 * bridge.frame_tokens
+            assert set(regions) == set(range(first, first + tokens))
+    # The means of the patches of each token are what the model sees, before the bridge's MLP.
+    video = found.videos[0]
+    seen = model.tower.encode(loaded.params["vision"], video.frames[:, None]).tokens[None]
+    tokens = np.asarray(join_neighbours(bridge, patches_of(seen, (1, rows, columns))))
+    tokens = tokens.reshape(-1, bridge.joined)
+    # The same program, because rounding decides between patches that are alike.
+    expected = _merge(model, loaded.params, video.frames[None]).tokens
+    means = [tokens[video.regions.ravel() == token].mean(0) for token in range(video.tokens)]
+    np.testing.assert_allclose(means, np.asarray(expected).reshape(-1, bridge.joined), atol=1e-4)
     assert 0 <= found.report["across_frames"] <= 1 and found.report["largest"] >= 1
 
 
@@ -110,7 +122,7 @@ def test_a_page_of_all_kinds_of_runs_has_all_pictures(dialogue, pair, tmp_path_f
     assert sum(one["alt"].startswith("hit ") for one in pictures) == 16
     assert sum("attention of the clip teacher" in one["alt"] for one in pictures) == 2
     assert "The <i>door</i> ." in page.text and page.all("i") == []
-    assert any("merging clips" in line for line in said)
+    assert any("merging the tokens" in line for line in said)
     written = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert {"losses.png", "masks_stage1_1.png", "question_1_of_set_1.png"} <= written
     assert file.stat().st_size < 2 * 2**20

@@ -62,7 +62,7 @@ class EvalResult:
         if not there.exists():
             return there.name == run.name  # a folder that has moved since keeps its name
         # Of a run in phases, its last one is what was tested.
-        return folder_with_weights(there).absolute() == run.absolute()
+        return folder_with_weights(there).resolve() == run.resolve()
 
 
 def read_result(file: Path) -> EvalResult:

@@ -153,7 +153,7 @@ def _config(folder: Path) -> dict[str, str]:
 
 def _labels(folders: Sequence[Path]) -> list[str]:
     """Returns of each path the shortest end that no other one has."""
-    paths = [folder.absolute().parts for folder in folders]
+    paths = [folder.resolve().parts for folder in folders]
     return [_label(path, [other for other in paths if other != path]) for path in paths]
 
 

@@ -11,8 +11,8 @@ _OPTIMIZER = ("lr", "grad_norm")
 # Figures that other sections show, or that are no losses.
 _RATES = ("step", "skipped", "clips/s", "tokens/s", "TFLOP/s/device", "MFU", "data_wait", "flops")
 _ABOUT = (
-    "Faint lines are the batches of training, as they were logged. Lines with dots are clips that are never "
-    "trained on. Point at a chart, or focus it and press the arrow keys, to read its values."
+    "Lines with dots are clips that are never trained on, the others the batches of training as they were "
+    "logged. Point at a chart, or focus it and press the arrow keys, to read its values."
 )
 
 

@@ -4,34 +4,34 @@ import colorsys
 
 import numpy as np
 
-from ivjax.report.facts.merged_clips import MergedClip, MergedClips
+from ivjax.report.facts.merged_videos import MergedVideo, MergedVideos
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.film import Film, Strip
 from ivjax.report.markup import Cell, details, file_name, table
 
 ABOUT = (
-    "Patches of one colour became one token, in whatever frame they are. On the right each patch has the "
-    "mean colour of its token: what an average over merged patches can still tell."
+    "Patches of one colour became one token, in whatever frame of their clip they are. On the right each patch "
+    "has the mean colour of its token: what an average over merged patches can still tell."
 )
 _SIDE = 160  # pixels to which small frames are enlarged, so that regions have visible edges
 _TINT = 0.5  # how much of a region's colour lies over the frame
 _GOLDEN = 0.61803398875  # of the circle of hues from one region to the next: neighbours come out unlike
 
 
-def merging_films(run: RunFacts, found: MergedClips) -> list[Film]:
-    """Returns a film for each clip."""
+def merging_films(run: RunFacts, found: MergedVideos) -> list[Film]:
+    """Returns a film for each video."""
     name = file_name(run.label)
-    return [_film(run, clip, f"merged_{name}_{number}") for number, clip in enumerate(found.clips, 1)]
+    return [_film(run, video, f"merged_{name}_{number}") for number, video in enumerate(found.videos, 1)]
 
 
-def merging_table(run: RunFacts, found: MergedClips) -> str:
+def merging_table(run: RunFacts, found: MergedVideos) -> str:
     """Returns what merging did as a mean over the clips."""
-    clip, report = found.clips[0], found.report
+    video, report = found.videos[0], found.report
     sizes = [float(share) for share in report["tokens_per_output"]]
     bins = [f"{2**n}" if n == 0 else f"{2**n} to {2 ** (n + 1) - 1}" for n in range(len(sizes))]
     rows: list[list[Cell]] = [
-        ["tokens of a clip before", clip.regions.size],
-        ["tokens of a clip after", clip.tokens],
+        ["tokens of a clip before", video.regions.size // video.clips],
+        ["tokens of a clip after", video.tokens // video.clips],
         ["mean cosine of merged pairs", float(report["similarity"])],
         ["patches in the largest token", float(report["largest"])],
         ["of tokens of several patches, those that cross frames, %", 100 * float(report["across_frames"])],
@@ -39,23 +39,24 @@ def merging_table(run: RunFacts, found: MergedClips) -> str:
     for bin_name, share in zip(bins, sizes, strict=True):
         if share:
             rows.append([f"tokens of {bin_name} patches, %", 100 * share])
-    name = f"{run.label}: what merging did, means over {len(found.clips)} clips"
+    name = f"{run.label}: what merging did, means over {len(found.videos) * video.clips} clips"
     return details(name, table(name, ("", "value"), rows))
 
 
-def _film(run: RunFacts, clip: MergedClip, name: str) -> Film:
-    before, frames = clip.regions.size, len(clip.frames)
+def _film(run: RunFacts, video: MergedVideo, name: str) -> Film:
+    before, frames = video.regions.size, len(video.frames)
+    clips = "one clip" if video.clips == 1 else f"{video.clips} clips"
     return Film(
-        f"{run.label}, {clip.name}: {before} patches become {clip.tokens} tokens",
+        f"{run.label}, {video.name}: {before} patches of {clips} become {video.tokens} tokens",
         (
-            Strip(clip.frames, f"clip of {clip.name}, {frames} frames", "the clip"),
+            Strip(video.frames, f"{video.name}, {frames} frames", "the video"),
             Strip(
-                tinted(clip),
-                f"the same frames in {clip.tokens} colours, one for each token",
+                tinted(video),
+                f"the same frames in {video.tokens} colours, one for each token",
                 "which patches are one",
             ),
             Strip(
-                averaged(clip),
+                averaged(video),
                 "the same frames, each patch in its token's mean colour",
                 "what is left of the colours",
             ),
@@ -64,11 +65,11 @@ def _film(run: RunFacts, clip: MergedClip, name: str) -> Film:
     )
 
 
-def tinted(clip: MergedClip) -> np.ndarray:
+def tinted(video: MergedVideo) -> np.ndarray:
     """Returns the frames with the colour of each patch's token over them, and lines between tokens."""
-    frames = enlarged(clip.frames)
-    places = spread(clip.regions, frames.shape[1:3])
-    hues = [(token * _GOLDEN) % 1.0 for token in range(clip.tokens)]
+    frames = enlarged(video.frames)
+    places = spread(video.regions, frames.shape[1:3])
+    hues = [(token * _GOLDEN) % 1.0 for token in range(video.tokens)]
     # Three strengths of colour in turn: hues alone are too many to tell apart.
     colours = np.array(
         [colorsys.hsv_to_rgb(hue, (1, 0.55, 0.8)[n % 3], (1, 1, 0.6)[n % 3]) for n, hue in enumerate(hues)]
@@ -81,12 +82,12 @@ def tinted(clip: MergedClip) -> np.ndarray:
     return mixed.astype(np.uint8)
 
 
-def averaged(clip: MergedClip) -> np.ndarray:
+def averaged(video: MergedVideo) -> np.ndarray:
     """Returns the frames with each patch in the mean colour of all patches of its token."""
-    frames = enlarged(clip.frames)
-    places = spread(clip.regions, frames.shape[1:3])
-    count = np.maximum(np.bincount(places.ravel(), minlength=clip.tokens), 1)
-    sums = [np.bincount(places.ravel(), frames[..., c].ravel(), clip.tokens) for c in range(3)]
+    frames = enlarged(video.frames)
+    places = spread(video.regions, frames.shape[1:3])
+    count = np.maximum(np.bincount(places.ravel(), minlength=video.tokens), 1)
+    sums = [np.bincount(places.ravel(), frames[..., c].ravel(), video.tokens) for c in range(3)]
     means: np.ndarray = (np.stack(sums, axis=-1) / count[:, None]).astype(np.uint8)
     return means[places]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.markup import Cell, Found, Section, duration, legend, table
 
-_HEADINGS = ("run", "stage", "steps", "batch", "loss", "held-out loss", "time", "checkpoint", "folder")
+_HEADINGS = ("run", "stage", "steps", "batch", "last loss", "held-out", "time", "checkpoint", "folder")
 
 
 def overview(runs: Sequence[RunFacts]) -> Iterator[Found]:

@@ -12,7 +12,7 @@ from ivjax.models.dual_tower import DualTower
 from ivjax.progress import Say
 from ivjax.report.facts.answered_questions import answered_questions, answers_file
 from ivjax.report.facts.eval_results import EvalResult
-from ivjax.report.facts.merged_clips import merged_clips, merges
+from ivjax.report.facts.merged_videos import merged_videos, merges
 from ivjax.report.facts.retrieval_hits import retrieval_hits
 from ivjax.report.facts.run_facts import RunFacts
 from ivjax.report.film import Film, film_html, write_sheet
@@ -93,8 +93,8 @@ def _clips(run: RunFacts, experiment: Experiment, request: PictureRequest) -> tu
 def _merging(run: RunFacts, experiment: Experiment, request: PictureRequest) -> tuple[str, list[Film]]:
     if run.checkpoint is None or not merges(experiment):
         return "", []
-    request.say(f"merging clips of {run.label}")
-    found = merged_clips(run.folder, experiment, request.clips)
+    request.say(f"merging the tokens of {run.label}")
+    found = merged_videos(run.folder, experiment, request.clips)
     return merging_table(run, found), merging_films(run, found)
 
 
