@@ -37,7 +37,7 @@ class Strip(NamedTuple):
 
 
 class Film(NamedTuple):
-    """Strips of one length that are shown together, with one slider.
+    """Strips that are shown together, with one slider.
 
     Attributes:
         title: a line above them.
@@ -52,8 +52,8 @@ class Film(NamedTuple):
 
 def film_html(film: Film) -> str:
     """Returns the film as a figure with its own pictures."""
-    kept = [kept_frames(strip.frames) for strip in film.strips]
-    count, whole = len(kept[0]), len(film.strips[0].frames)
+    kept = _of_one_length([kept_frames(strip.frames) for strip in film.strips])
+    count, whole = len(kept[0]), max(len(strip.frames) for strip in film.strips)
     windows = "".join(_window(strip, frames) for strip, frames in zip(film.strips, kept, strict=True))
     middle = (count + 1) // 2  # it says most of a clip
     said = f"{count} of {whole} frames" if count < whole else f"{count} frames"
@@ -68,6 +68,12 @@ def film_html(film: Film) -> str:
         f'<figure class="film{wide}" data-frames="{count}"><figcaption>{title}</figcaption>'
         f'<div class="strips of{min(len(kept), 4)}">{windows}</div>{controls if count > 1 else ""}</figure>'
     )
+
+
+def _of_one_length(strips: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns strips of which the shorter ones stay at their last frame."""
+    count = max(map(len, strips))
+    return [np.pad(frames, ((0, count - len(frames)), *[(0, 0)] * 3), mode="edge") for frames in strips]
 
 
 def write_sheet(film: Film, folder: Path) -> Path:
@@ -89,6 +95,11 @@ def kept_frames(frames: np.ndarray) -> np.ndarray:
     """Returns few enough frames, evenly chosen, no larger than a window."""
     if len(frames) > _FRAMES:
         frames = frames[np.linspace(0, len(frames) - 1, _FRAMES).round().astype(int)]
+    return fitted(frames)
+
+
+def fitted(frames: np.ndarray) -> np.ndarray:
+    """Returns frames (F, H, W, 3) that are no larger than a window."""
     high, wide = frames.shape[1:3]
     scale = _SIDE / max(high, wide)
     if scale >= 1:

@@ -1,5 +1,6 @@
 """Writes the report: facts are read, sections drawn, and one page stored with its pictures beside it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,21 +75,20 @@ def write_report(
 
 
 def _found(given: GivenFolders, pictures: Path, options: ReportOptions, say: Say) -> Iterator[Found]:
-    runs = given.runs
+    runs, charted = given.runs, given.runs[:_CURVES]
     yield from overview(runs)
     if given.sweeps:
         from ivjax.report.sections.sweep_tables import sweep_tables
 
         yield from sweep_tables(given.sweeps, options.ranking)
-    yield from losses(runs[:_CURVES])
-    yield from scores(runs)
-    yield from _pictures(given, pictures, options, say)
-    yield from needles(runs, pictures)
-    yield from ledger(runs)
-    yield from speed(runs[:_CURVES])
+    pictured = _pictures(given, pictures, options, say)
+    parts = (losses(charted), scores(runs), pictured, needles(runs, pictures), ledger(runs), speed(charted))
+    for part in itertools.chain(*parts, configs(runs)):
+        # A line for each of the many runs of a sweep would tell nobody anything.
+        if given.named or isinstance(part, Section):
+            yield part
     if len(runs) > _CURVES:
         yield Absent(f"curves of {len(runs) - _CURVES} further runs: a chart has {_CURVES} at most")
-    yield from configs(runs)
 
 
 def _pictures(given: GivenFolders, folder: Path, options: ReportOptions, say: Say) -> Iterator[Found]:

@@ -41,6 +41,8 @@ def test_a_film_has_words_for_each_strip_and_a_slider_over_its_frames():
     assert html.count('alt="what &lt;is&gt; seen"') == 2 and html.count(">below<") == 2
     assert 'max="16" value="8" aria-label="frame: &quot;red&quot; &amp; co"' in html
     assert "16 of 20 frames" in html and 'width="128"' in html
+    uneven = film_html(Film("two", (Strip(noise(2, 8, 8, 3), "a"), Strip(noise(5, 8, 8, 3), "b")), "two"))
+    assert uneven.count("--frames:5;") == 2 and 'max="5"' in uneven
     assert "<input" not in film_html(Film("still", (Strip(noise(1, 8, 8, 3), "one"),), "still"))
 
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from ivjax.report.facts.merged_videos import MergedVideo, MergedVideos
 from ivjax.report.facts.run_facts import RunFacts
-from ivjax.report.film import Film, Strip
+from ivjax.report.film import Film, Strip, fitted
 from ivjax.report.markup import Cell, details, file_name, table
 
 ABOUT = (
-    "Patches of one colour became one token, in whatever frame of their clip they are. On the right each patch "
-    "has the mean colour of its token: what an average over merged patches can still tell."
+    "Patches of one colour became one token, in whatever frame of their clip they are. On the right each "
+    "patch has the mean colour of its token: what an average over merged patches can still tell."
 )
 _SIDE = 160  # pixels to which small frames are enlarged, so that regions have visible edges
 _TINT = 0.5  # how much of a region's colour lies over the frame
@@ -45,6 +45,8 @@ def merging_table(run: RunFacts, found: MergedVideos) -> str:
 
 def _film(run: RunFacts, video: MergedVideo, name: str) -> Film:
     before, frames = video.regions.size, len(video.frames)
+    # Before lines are drawn, which would be blurred.
+    video = video._replace(frames=fitted(video.frames))
     clips = "one clip" if video.clips == 1 else f"{video.clips} clips"
     return Film(
         f"{run.label}, {video.name}: {before} patches of {clips} become {video.tokens} tokens",
