@@ -26,7 +26,7 @@ setup(
     python_requires=">=3.11",
     packages=packages,
     package_dir={f"ivjax.{folder}": folder for folder in FOLDERS},
-    package_data={"ivjax": ["py.typed"], "ivjax.launch": ["*"]},
+    package_data={"ivjax": ["py.typed", "report/*.css", "report/*.js"], "ivjax.launch": ["*"]},
     entry_points={"console_scripts": ["ivjax = ivjax.cli:main"]},
     install_requires=[
         "jax>=0.10.2",

@@ -30,7 +30,7 @@ NAMED_ELSEWHERE = {
 FLOORS = (
     ("errors", "progress", "drafts", "version"),
     ("experiment",),
-    ("ops", "data_pipelines"),
+    ("ops", "data_pipelines", "figures"),
     ("models",),
     ("stages",),
     ("train", "convert"),
@@ -41,6 +41,7 @@ FLOORS = (
 # Rooms that may import less than their floor allows.
 NARROW = {
     "data_pipelines": ("experiment", *FLOORS[0]),
+    "figures": ("experiment", *FLOORS[0]),
     "configs": ("experiment", "data_pipelines", "models", "stages", "evals"),
 }
 # What models and benchmarks do without, and the modules that must.

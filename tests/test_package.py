@@ -30,6 +30,7 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     unpacked = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(unpacked)
     assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"ivjax"}
+    assert {"page.css", "page.js"} <= {path.name for path in (unpacked / "ivjax" / "report").iterdir()}
     environment = os.environ | {"PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, "-m", "ivjax.cli", "train", "stage1_synthetic", "steps=7", "--print"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)

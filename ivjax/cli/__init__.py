@@ -20,6 +20,7 @@ from ivjax.cli import (
     ledger,
     plan,
     quickstart,
+    report,
     search,
     sweep,
     train,
@@ -105,7 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ivjax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (quickstart, train, sweep, ledger, eval, chat, plan, convert, embed, search, data, bench):
+    every = (quickstart, train, sweep, ledger, eval, report, chat, plan, convert, embed, search, data, bench)
+    for command in every:
         command.add(commands)
     # It checks the command line that it sends elsewhere, and is given the parser because it cannot import it.
     launch.add(commands, _parse)

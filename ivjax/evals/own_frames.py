@@ -78,7 +78,7 @@ def own_frames(experiment: Experiment) -> OwnFrames | None:
     By the first of its eval corpora, else of its corpora. What is drawn in training becomes what belongs to
     it in tests: the middle frame instead of a random one, the centre instead of a random crop.
     """
-    corpus = _corpus_of(experiment.data)
+    corpus = first_corpus(experiment.data)
     for name, field in corpus.fields.items() if corpus else ():
         # Not asked for its class: a new field of frames says itself how it is read in tests.
         counterpart = getattr(field, "for_tests", None)
@@ -126,8 +126,8 @@ def default_origin(own: OwnFrames | None) -> str:
     return "the suite" if own is None else f"the suite: clips of the run have {own.rule.frames} frames"
 
 
-def _corpus_of(data: object) -> CorpusFields | None:
-    """The first of the eval corpora, else the first corpus, of the mixture of clips."""
+def first_corpus(data: object) -> CorpusFields | None:
+    """Returns the first of the eval corpora, else the first corpus, of the mixture of clips."""
     mixtures = mixtures_of(data)
     path = next((path for path in (path_of_medium(_ARRAY), *mixtures) if path in mixtures), None)
     if path is None:

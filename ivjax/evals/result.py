@@ -10,14 +10,10 @@ from typing import Any
 from ivjax.drafts import store
 from ivjax.evals.hearing import hearing_of
 from ivjax.evals.items import UnscoredClip
+from ivjax.evals.suites.retrieval import SIDES
 from ivjax.evals.vectors import Setting
 
 _MOST_CLASSES = 20  # that a table lists
-_SIDES = {
-    **{"t2v": "text to video", "v2t": "video to text"},
-    **{"t2a": "text to audio", "a2t": "audio to text"},
-    **{"t2av": "text to both", "av2t": "both to text"},
-}
 
 
 @dataclass(frozen=True)
@@ -94,13 +90,13 @@ def _heard(encoder: Any, silent: int) -> dict[str, Any]:
 
 def _metric_lines(metrics: Mapping[str, float]) -> list[str]:
     """One column, or one for each direction."""
-    split = [name.split("_", 1) for name in metrics if name.split("_")[0] in _SIDES]
+    split = [name.split("_", 1) for name in metrics if name.split("_")[0] in SIDES]
     sides = dict.fromkeys(side for side, _ in split)
     sided = dict.fromkeys(name for _, name in split)
     both = ", both" if sided else ""
-    rest = {name + both: name for name in metrics if name.split("_")[0] not in _SIDES}
+    rest = {name + both: name for name in metrics if name.split("_")[0] not in SIDES}
     width = max(14, *(len(name) + 1 for name in (*sided, *rest)))
-    lines = [f"{'':{width}}" + "".join(f"{_SIDES[side]:>16}" for side in sides)] if sided else []
+    lines = [f"{'':{width}}" + "".join(f"{SIDES[side]:>16}" for side in sides)] if sided else []
     for name in sided:
         lines.append(f"{name:{width}}" + "".join(f"{metrics[f'{side}_{name}']:16.2f}" for side in sides))
     return lines + [f"{title:{width}}{metrics[name]:16.2f}" for title, name in rest.items()]

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ivjax.errors import UserError
+
 CHECKPOINTS, PHASES, BEST, METRICS = "checkpoints", "phases", "best", "metrics.jsonl"
 
 
@@ -14,6 +16,15 @@ def logged_line(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("step"), int | float) else None
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """Returns the logged lines of a run, in order; each phase of a run in phases is a run of its own."""
+    try:
+        lines = (run / METRICS).read_bytes().splitlines()
+    except OSError:
+        raise UserError(f"{run} holds no {METRICS}; is it the folder of a run?") from None
+    return [found for line in lines if (found := logged_line(line)) is not None]
 
 
 def phase_folder(run: Path, number: int, name: str) -> Path:

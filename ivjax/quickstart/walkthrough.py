@@ -56,8 +56,8 @@ def quickstart(folder: Path, scale: Scale, seed: int, say: Say) -> int:
 
 def draw(folder: Path) -> list[Path]:
     """Draws the pictures of a finished quickstart; returns the files."""
-    from ivjax.report.bars import draw_bars
-    from ivjax.report.curves import draw_curves
+    from ivjax.figures.bars import draw_bars
+    from ivjax.figures.curves import draw_curves
     from ivjax.report.masks import draw_masks
 
     found = _probe(folder)["metrics"]
@@ -77,7 +77,7 @@ def draw(folder: Path) -> list[Path]:
 
 def summary(folder: Path, pictures: list[Path], seconds: float) -> str:
     """Returns the results, and what to type next."""
-    from ivjax.report.curves import read_metrics
+    from ivjax.experiment.run_folder import read_metrics
 
     losses = [line["loss"] for line in read_metrics(folder / STUDENT) if "loss" in line]
     found = _probe(folder)["metrics"]

@@ -1,1 +1,1 @@
-"""Pictures of runs."""
+"""A page about one or several runs, and the pictures in it."""

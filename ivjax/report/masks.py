@@ -8,9 +8,10 @@ import numpy as np
 
 from ivjax.convert.origins import params_of_run
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import stored_experiment
-from ivjax.report.figure import new_figure, write_figure
+from ivjax.figures.figure import new_figure, write_figure
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.train.feed import open_loader
@@ -40,22 +41,43 @@ def draw_masks(run: Path, out: Path, clips: int = 3) -> Path:
         panel.set_axis_off()
     for clip in range(clips):
         for time in range(times):
-            frame, attention = seen.frames[clip, time], seen.attention[clip, time]
-            axes[2 * clip, time].imshow(frame)
-            spread = _as_large(attention, frame)
-            axes[2 * clip, time].imshow(spread, cmap="magma", alpha=0.55, interpolation="bilinear")
-            visible = _as_large(seen.visible[clip, time], frame)[..., None]
-            shown = np.where(visible, frame, frame // 6)  # hidden patches stay faintly visible
-            axes[2 * clip + 1, time].imshow(shown)
+            frame = seen.frames[clip, time]
+            axes[2 * clip, time].imshow(attention_over(frame, seen.attention[clip, time]))
+            axes[2 * clip + 1, time].imshow(masked_frame(frame, seen.visible[clip, time]))
     figure.suptitle("where the clip teacher looks, and what the student sees")
     return write_figure(figure, out)
+
+
+def attention_over(frame: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """Returns a frame (H, W, 3) uint8 with attention (rows, columns) in colour over it, dark to bright."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    low, high = attention.min(), attention.max()
+    levels = np.uint8(255 * (attention - low) / max(high - low, 1e-9))
+    # Between the patches it is blended, as attention has no edges of its own.
+    spread = Image.fromarray(levels).resize(frame.shape[1::-1], Image.Resampling.BILINEAR)
+    colour = 255 * colormaps["magma"](np.asarray(spread))[..., :3]
+    mixed: np.ndarray = (0.45 * frame + 0.55 * colour).astype(np.uint8)
+    return mixed
+
+
+def masked_frame(frame: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Returns a frame (H, W, 3) uint8 whose hidden patches, (rows, columns), stay faintly visible."""
+    return np.where(_as_large(visible, frame)[..., None], frame, frame // 6)
+
+
+def guides_a_mask(experiment: Experiment) -> bool:
+    """Whether a run has a clip teacher, whose attention can be drawn."""
+    stage = experiment.stage
+    return isinstance(stage, MaskedReconstruction) and stage.clip_teacher is not None
 
 
 def masked_clips(run: Path) -> MaskedClips:
     """Returns the first eval batch of a stage-1 run, through its own teacher and mask."""
     experiment = stored_experiment(run)
     stage = experiment.stage
-    if not isinstance(stage, MaskedReconstruction) or stage.clip_teacher is None:
+    if not isinstance(stage, MaskedReconstruction) or not guides_a_mask(experiment):
         raise UserError(f"{run} was trained without a clip teacher, so there is no attention to draw")
     objective = stage.build(experiment.compute)
     # One device, so that a batch of any size will do.

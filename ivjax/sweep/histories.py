@@ -9,8 +9,7 @@ import numpy as np
 
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
-from ivjax.experiment.run_folder import METRICS
-from ivjax.report.curves import read_metrics
+from ivjax.experiment.run_folder import METRICS, read_metrics
 from ivjax.train.ledger import read_times
 
 _RESULT, _FAILURE = "result.json", "failed.json"

@@ -89,7 +89,7 @@ def _common_flops(spent: Sequence[np.ndarray]) -> float | None:
 def write_results(histories: Sequence[History], ranking: Ranking, folder: Path) -> str:
     """Writes table.txt, results.csv and plots into the folder of a sweep; returns the table."""
     # Imports matplotlib, which only this function needs.
-    from ivjax.report.sweeps import draw_axes, draw_runs
+    from ivjax.figures.sweeps import draw_axes, draw_runs
 
     compared = compare(histories, ranking)
     table = table_of(histories, compared)

@@ -58,7 +58,7 @@ def sweep(tmp_path, monkeypatch, capsys):
     fake = Sweep()
     monkeypatch.setattr(Pool, "ask", lambda pool, request: fake.ask(pool, request))
     for picture in ("draw_axes", "draw_runs"):
-        monkeypatch.setattr(f"ivjax.report.sweeps.{picture}", lambda *arguments: None)
+        monkeypatch.setattr(f"ivjax.figures.sweeps.{picture}", lambda *arguments: None)
     return fake
 
 

@@ -14,8 +14,8 @@ from tensorboardX.proto.event_pb2 import Event
 from ivjax.convert.formats.orbax_files import restore_params
 from ivjax.errors import UserError
 from ivjax.experiment.overrides import apply_overrides
+from ivjax.experiment.run_folder import read_metrics
 from ivjax.ops.trees import paths_of
-from ivjax.report.curves import read_metrics
 from ivjax.train.checkpoint import Checkpoints
 from ivjax.train.loop import train
 from ivjax.train.mesh import build_mesh

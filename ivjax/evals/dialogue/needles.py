@@ -239,7 +239,7 @@ class _Scorer:
 
 def _draw(png: str, cells: Sequence[Mapping[str, Any]], accuracy: float, setting: Setting[Any]) -> None:
     if setting.encoder.is_first:
-        from ivjax.report.heat_map import draw_heat_map  # here: matplotlib takes a second
+        from ivjax.figures.heat_map import draw_heat_map  # here: matplotlib takes a second
 
         values = {(cell["frames"], cell["depth"]): cell["accuracy"] for cell in cells}
         draw_heat_map(f"needle found: {accuracy:.1f} %", values, Path(png).expanduser())

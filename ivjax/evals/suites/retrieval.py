@@ -14,7 +14,11 @@ from ivjax.models.sizes import Compared
 _OF_RANKS = ("r1", "r5", "r10", "r50", "r_geometric", "r_mean", "medr", "meanr")
 _OF_A_SIDE = (*_OF_RANKS, "r1_chance", "tied")
 LETTERS: Mapping[Compared, str] = {"video": "v", "audio": "a", "both": "av"}  # of the sides of metrics
-_SIDES = tuple(side for letters in LETTERS.values() for side in (f"t2{letters}", f"{letters}2t"))
+SIDES: Mapping[str, str] = {
+    **{"t2v": "text to video", "v2t": "video to text"},
+    **{"t2a": "text to audio", "a2t": "audio to text"},
+    **{"t2av": "text to both", "av2t": "both to text"},
+}
 TiePlaces = Literal["expected", "originals"]
 RerankScore = Literal["match", "match_and_cosine"]
 
@@ -41,8 +45,8 @@ class Retrieval(RankingSuite):
     IMPLEMENTATION = "ivjax.evals.scoring.ranking"
     METRICS = (
         *("r_mean", "rerank_r_mean"),
-        *(f"{side}_{name}" for side in _SIDES for name in _OF_A_SIDE),
-        *(f"{side}_rerank_{name}" for side in _SIDES for name in _OF_RANKS),
+        *(f"{side}_{name}" for side in SIDES for name in _OF_A_SIDE),
+        *(f"{side}_rerank_{name}" for side in SIDES for name in _OF_RANKS),
     )
 
     protocol: str = option("none", f"rules of a public test set: {', '.join(RANKING_NAMES)}", metavar="NAME")

@@ -59,7 +59,10 @@ class ProjectorModule(nn.Module):
         if size.kept(patches.shape[1]) is None:
             tokens = tokens.reshape(-1, *tokens.shape[2:])
         else:
-            tokens = merge_clips(size, tokens).tokens
+            merged = merge_clips(size, tokens)
+            # Nothing is kept unless a caller asks for it, as `merged` does.
+            self.sow("intermediates", "merged", merged)
+            tokens = merged.tokens
         # Rows are still clips here and not videos, so that the clips of one video are spread over devices.
         tokens = constrain(tokens, "batch", None, None)
         if size.norm:
@@ -97,11 +100,21 @@ class Projector(Bridge):
         keys: jax.Array | None = None,
     ) -> jax.Array:
         """See Bridge.project. Class tokens are left out, and so is the question; there is no dropout."""
-        times, rows, columns = grid
-        patches = tokens[:, :, tokens.shape[2] - times * rows * columns :]
-        patches = patches.reshape(len(tokens), -1, rows, columns, tokens.shape[-1])
-        found = cast(jax.Array, self.module.apply({"params": params}, patches))
+        found = cast(jax.Array, self.module.apply({"params": params}, patches_of(tokens, grid)))
         return constrain(found, "batch", None, None)
+
+    def merged(self, params: Params, tokens: jax.Array, grid: Grid) -> Merged:
+        """Returns what `project` merges of each clip, the clips of all videos one after the other."""
+        _, kept = self.module.apply({"params": params}, patches_of(tokens, grid), mutable=["intermediates"])
+        found: Merged = kept["intermediates"]["merged"][0]
+        return found
+
+
+def patches_of(tokens: jax.Array, grid: Grid) -> jax.Array:
+    """Returns a tower's tokens (V, S, N, C) without class tokens, by frame: (V, F, H, W, C)."""
+    times, rows, columns = grid
+    patches = tokens[:, :, tokens.shape[2] - times * rows * columns :]
+    return patches.reshape(len(tokens), -1, rows, columns, tokens.shape[-1])
 
 
 def build(size: ProjectorSize, compute: Compute) -> Projector:

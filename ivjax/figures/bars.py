@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from ivjax.report.figure import BLUE, GREY, ORANGE, new_figure, write_figure
+from ivjax.figures.figure import BLUE, GREY, ORANGE, new_figure, write_figure
 
 
 def draw_bars(title: str, accuracies: Mapping[str, float], chance: float, out: Path) -> Path:

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ivjax.errors import UserError
-from ivjax.experiment.run_folder import METRICS, logged_line
-from ivjax.report.figure import BLUE, ORANGE, new_figure, write_figure
+from ivjax.experiment.run_folder import read_metrics
+from ivjax.figures.figure import BLUE, ORANGE, new_figure, write_figure
 
 
 def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
@@ -22,12 +20,3 @@ def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     return write_figure(figure, out)
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """Returns the logged lines of a run, in order; each phase of a run in phases is a run of its own."""
-    try:
-        lines = (run / METRICS).read_bytes().splitlines()
-    except OSError:
-        raise UserError(f"{run} holds no {METRICS}; is it the folder of a run?") from None
-    return [found for line in lines if (found := logged_line(line)) is not None]

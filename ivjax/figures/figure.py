@@ -25,6 +25,5 @@ def write_figure(figure: Any, out: Path) -> Path:
     # In memory first, so that `store` can put the whole file in place in one move.
     encoded = io.BytesIO()
     figure.savefig(encoded, format="png", dpi=110)
-    out.parent.mkdir(parents=True, exist_ok=True)
     store(out, encoded.getvalue())
     return out

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ivjax.report.figure import new_figure, write_figure
+from ivjax.figures.figure import new_figure, write_figure
 
 _WRITTEN = 150  # cells whose numbers can still be read
 

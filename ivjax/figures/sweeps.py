@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ivjax.report.figure import BLUE, GREY, new_figure, write_figure
+from ivjax.figures.figure import BLUE, GREY, new_figure, write_figure
 
 _LOG_AXIS_RATIO = 20  # an axis is logarithmic if its largest value is more than so many times the smallest
 _LEGEND_ROWS = 24

@@ -1,0 +1,1 @@
+"""Figures of numbers, written as PNG files."""
