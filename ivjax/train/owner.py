@@ -70,12 +70,13 @@ class Ownership:
         """Gives the folder free."""
         self._ended.set()
         self._thread.join()
-        if not self._lost and _is(self._file, self._owner.token):
+        found = _read(self._file)
+        if not self._lost and found is not None and found.token == self._owner.token:
             self._file.unlink(missing_ok=True)
 
     def _give_signs(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
-            if not _is(self._file, self._owner.token):
+            if _taken(self._file, self._owner.token):
                 self._lost = True
                 return
             self._owner = replace(self._owner, beat=self._owner.beat + 1)
@@ -154,9 +155,10 @@ def _read(file: Path) -> Owner | None:
     return None
 
 
-def _is(file: Path, token: str) -> bool:
+def _taken(file: Path, token: str) -> bool:
+    """Whether the file is gone or names another owner; one that cannot be read now is asked again later."""
     found = _read(file)
-    return found is not None and found.token == token
+    return not file.exists() if found is None else found.token != token
 
 
 def _text(owner: Owner) -> str:

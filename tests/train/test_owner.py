@@ -122,3 +122,20 @@ def test_a_second_train_in_a_run_folder_is_refused_and_the_first_goes_on(tmp_pat
     wait_for(lambda: steps_logged(tmp_path) > before, first)
     first.terminate()
     assert "stopped by request" in finish(first)
+
+
+def test_an_owner_whose_file_cannot_be_read_for_a_while_keeps_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
+    with owned(tmp_path, lambda line: None) as ownership:
+        written = (tmp_path / NAME).read_text()
+        # What no read can make sense of, as of a mount that falters.
+        (tmp_path / NAME).write_bytes(b"\xff")
+        time.sleep(1.5)
+        ownership.check()
+        (tmp_path / NAME).write_text(written)
+        time.sleep(0.5)
+        ownership.check()
+        (tmp_path / NAME).unlink()
+        time.sleep(1.0)
+        with pytest.raises(UserError, match="another job has taken over"):
+            ownership.check()
