@@ -25,7 +25,7 @@ def assert_same(losses, reference, steps=20):
 
 def test_eight_devices_give_the_losses_of_one(tmp_path, monkeypatch):
     # Nothing is saved: for what eight devices hold that compiles more than a hundred small programs.
-    monkeypatch.setattr(loop, "_save", lambda session: None)
+    monkeypatch.setattr(loop, "_save", lambda session, last=False: None)
     wanted = run(tmp_path / "one", *SHORT)
     mesh = ["mesh.data=2", "mesh.fsdp=2", "mesh.context=2"]
     assert_same(run(tmp_path / "eight", *SHORT, *mesh, devices=jax.devices()), wanted, steps=8)
