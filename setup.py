@@ -33,6 +33,8 @@ setup(
         "flax>=0.12.8",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "etils[epath]>=1.9",
+        "fsspec",
         "grain>=0.2.18",
         "einops>=0.8",
         "sentencepiece>=0.2.1",
@@ -52,6 +54,7 @@ setup(
         "beam": ["apache-beam"],
         "references": ["torch", "transformers>=5"],  # what some slow tests compare with
         "tfds": ["tensorflow-datasets>=4.9.10"],  # the TFDS builder, and reading what it made
+        "gcs": ["gcsfs>=2026.9"],  # run folders in gs://
         "tokenizers": ["tokenizers>=0.21"],  # tokenizer.json files of language models
         "test": ["pytest", "pytest-xdist", "safetensors", "tokenizers>=0.21"],
         "lint": ["ruff", "mypy"],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from ivjax.experiment.buckets import local
 from ivjax.experiment.run_folder import checkpoint_steps, phase_folder
 from ivjax.launch.command import LaunchedCommand
 
@@ -85,4 +86,4 @@ def finished(folder: Path) -> bool:
 def _workdir(command: Sequence[str]) -> Path | None:
     """Returns the run folder of a train command; None for other commands."""
     workdir = LaunchedCommand(tuple(command)).workdir if command[0] == "train" else None
-    return None if workdir is None else Path(workdir)
+    return None if workdir is None else local(workdir)

@@ -56,7 +56,7 @@ def test_overrides_may_stand_before_and_after_options(capsys):
             "does not divide into 8 equal parts",
         ),
         (["stage1_synthetic", "--workdir", "/proc/ivjax-no"], "cannot write in the run folder /proc/iv"),
-        (["stage1_synthetic", "--workdir", "gs://bucket/run"], "the run folder gs:/... is a bucket"),
+        (["stage1_synthetic", "--workdir", "gs://bucket"], "gs://bucket is a whole bucket; name a folder"),
         (["stage1_synthetic", "data.clips=0", "--workdir", "RUN"], "holds no clips"),
         (["stage1_synthetic", "mesh.context=2", "--workdir", "RUN"], "cannot split the 17 tokens"),
         (["stage1_synthetic", "log.every=0", "--workdir", "RUN"], "log.every=0; it must be at least 1"),

@@ -48,6 +48,12 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
+def place(text: str) -> str:
+    """Parses the name of a folder, or the address of one in a bucket."""
+    # As a text, because a Path would lose a slash of gs://.
+    return str(folder(text)) if "://" not in text else text
+
+
 def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     """Adds the arguments CONFIG and path=value."""
     parser.add_argument("config", nargs=None if needed else "?", help=CONFIG_HELP)

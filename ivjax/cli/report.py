@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ivjax.cli.common import add_command, folder, note
+from ivjax.cli.common import add_command, folder, note, place
 
 _EXAMPLES = (
     "ivjax report runs/tiny",
@@ -22,9 +22,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "runs",
         metavar="RUN",
-        type=folder,
+        type=place,
         nargs="+",
-        help="run folders; also those of sweeps and runs in phases",
+        help="run folders, also those of sweeps, runs in phases, and in buckets",
     )
     parser.add_argument(
         "--out",
@@ -52,10 +52,12 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from ivjax.experiment.buckets import local
     from ivjax.report.write_report import ReportOptions, write_report
     from ivjax.sweep.results import Ranking
 
+    runs = [local(run) for run in options.runs]
     ranking = Ranking(options.metric, options.highest)
     wanted = ReportOptions(tuple(options.evals), not options.no_model, options.clips, ranking)
-    print(write_report(options.runs, options.out or options.runs[0] / "report", wanted, note))
+    print(write_report(runs, options.out or runs[0] / "report", wanted, note))
     return 0

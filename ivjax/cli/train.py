@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from ivjax.cli.common import add_command, add_config, add_job, folder, join_job, note, say
+from ivjax.cli.common import add_command, add_config, add_job, join_job, note, place, say
 from ivjax.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     add_config(parser)
     parser.add_argument(
-        "--workdir", type=folder, help="the run folder; a shared one if there are several hosts"
+        "--workdir",
+        type=place,
+        metavar="RUN",
+        help="the run folder, on a disk that all hosts share, or in a bucket: gs://BUCKET/RUN",
     )
     parser.add_argument("--verbose", action="store_true", help="show the table of all parameters")
     parser.add_argument("--print", action="store_true", help="show the resolved config, and exit")
@@ -49,9 +52,11 @@ def _train(options: argparse.Namespace) -> int:
         raise UserError("a run needs a folder: add --workdir RUN")
     # Before the loop is imported: jax counts devices once, and after that no job can be joined.
     join_job(options)
+    from ivjax.experiment.buckets import opened
     from ivjax.train.loop import train
 
-    return train(experiment, options.workdir, say, verbose=options.verbose)
+    with opened(options.workdir, say) as run:
+        return train(experiment, run, say, verbose=options.verbose)
 
 
 def _print(config: str, experiment: "Experiment") -> None:

@@ -20,6 +20,7 @@ from ivjax.convert.weights import import_weights
 from ivjax.data_pipelines.load.tokenizers_in_use import caption_tokenizer
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
+from ivjax.experiment.buckets import local
 from ivjax.experiment.computing import Compute, Dtype
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.run_folder import checkpoint_steps, folder_with_weights
@@ -112,7 +113,7 @@ def load(
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"a model computes in float32 or bfloat16, not in {dtype!r}")
     place, branch = split_branch(str(path))
-    folder = Path(place).expanduser()
+    folder = local(place).expanduser()
     if not is_run(folder):
         found = _of_file(place, preset, family, sizes, fresh, dtype, ema)
         found = _inside(found, branch) if branch else found

@@ -30,6 +30,7 @@ from ivjax.convert.parts_file import split_parts, with_parts
 from ivjax.convert.registry import FAMILIES, family_of_sizes, family_of_stage
 from ivjax.convert.starting import shapes_of, starting_params
 from ivjax.errors import UserError
+from ivjax.experiment.buckets import local
 from ivjax.experiment.experiment import Experiment, Stage
 from ivjax.experiment.kept_files import FROZEN
 from ivjax.experiment.patterns import covers
@@ -70,7 +71,7 @@ def _open_any(path: Path | str) -> Tensors:
     if chosen := split_classes(str(path)):
         file, asked = chosen
         return with_classes(_open_any(file), asked, file)
-    folder = Path(path).expanduser()
+    folder = local(str(path)).expanduser()
     if not is_run(folder):
         return open_tensors(folder)
     experiment = stored_experiment(folder)

@@ -15,6 +15,7 @@ from ivjax.data_pipelines.augment.geometry import Crop
 from ivjax.data_pipelines.load.mixture import CorpusFields, Mixture, mixtures_of, path_of_medium
 from ivjax.data_pipelines.sampling import EveryOf, FrameRule, rules_of_views
 from ivjax.evals.views import VideoView
+from ivjax.experiment.buckets import local
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import options_text
 from ivjax.experiment.storing import is_run, stored_experiment
@@ -90,7 +91,7 @@ def own_frames(experiment: Experiment) -> OwnFrames | None:
 
 def own_frames_of(path: str | Path) -> OwnFrames | None:
     """Returns how the run at PATH, or at PATH#BRANCH, reads clips; None if the path is no run's."""
-    folder = Path(split_branch(str(path))[0]).expanduser()
+    folder = local(split_branch(str(path))[0]).expanduser()
     return own_frames(stored_experiment(folder)) if is_run(folder) else None
 
 

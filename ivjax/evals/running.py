@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +18,7 @@ from ivjax.evals.result import Result
 from ivjax.evals.suites.suite import EvalSuite
 from ivjax.evals.vectors import Setting
 from ivjax.experiment import late
+from ivjax.experiment.buckets import local
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.kept_files import kept_classes
 from ivjax.experiment.mesh_shape import MeshShape
@@ -99,7 +99,7 @@ def run_on_model(
 
 def _classes_of(weights: str) -> tuple[str, ...]:
     """The class names in the folder of a run; none of a weight file."""
-    return kept_classes(folder_with_weights(Path(split_branch(weights)[0]).expanduser()))
+    return kept_classes(folder_with_weights(local(split_branch(weights)[0]).expanduser()))
 
 
 def _check_sources(suite: EvalSuite, data: EvalData, hosts: Hosts) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.errors import UserError
+from ivjax.experiment.buckets import address_of, is_committed, storage
 
 CHECKPOINTS, PHASES, BEST, METRICS = "checkpoints", "phases", "best", "metrics.jsonl"
 
@@ -34,9 +35,11 @@ def phase_folder(run: Path, number: int, name: str) -> Path:
 
 def checkpoint_steps(run: Path) -> list[int]:
     """Returns the steps after which a run has a whole checkpoint, in order."""
-    folder = run / CHECKPOINTS
+    if address_of(run) is not None:
+        steps = [entry for entry in (storage(run) / CHECKPOINTS).glob("*") if entry.name.isdecimal()]
+        return sorted(int(entry.name) for entry in steps if is_committed(entry))
     # A checkpoint that is being written has a longer name until it is whole.
-    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal())
+    return sorted(int(entry.name) for entry in (run / CHECKPOINTS).glob("*") if entry.name.isdecimal())
 
 
 def folder_with_weights(run: Path) -> Path:

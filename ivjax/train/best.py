@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from jax.experimental import multihost_utils
 from ivjax.convert.formats.seal import sealed
 from ivjax.drafts import store
 from ivjax.errors import PassingError, UserError, nearest
+from ivjax.experiment.buckets import storage
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.kept_files import hand_on
 from ivjax.experiment.run_folder import BEST, CHECKPOINTS
@@ -72,7 +72,7 @@ class BestCheckpoint:
         kept = {name: state[name] for name in ("params", "ema") if name in state}
         items = {name: ocp.args.StandardSave(tree) for name, tree in kept.items()}
         items["meta"] = ocp.args.JsonSave(sealed({}, {}, kept))
-        place = (self._folder / CHECKPOINTS / str(step)).absolute()
+        place = storage(self._folder) / CHECKPOINTS / str(step)
         # Not asynchronous: best.json must not name a checkpoint that a kill could still take away.
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
             writer.save(place, ocp.args.Composite(**items), force=True)
@@ -99,7 +99,7 @@ class BestCheckpoint:
         return float(stored["value"]) if stored["metric"] == self._metric else None
 
     def _remove_all_but(self, step: int) -> None:
-        for other in (self._folder / CHECKPOINTS).iterdir():
+        for other in (storage(self._folder) / CHECKPOINTS).iterdir():
             # What saves that were killed or failed have left goes too.
             if other.name != str(step):
-                shutil.rmtree(other)
+                other.rmtree()

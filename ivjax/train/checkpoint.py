@@ -1,7 +1,6 @@
 """Checkpoints: asynchronous, atomic, restored onto whatever mesh the run has now."""
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,12 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.experimental import multihost_utils
 
 from ivjax.convert.formats.orbax_files import item_tree
 from ivjax.convert.formats.seal import damage, sealed
 from ivjax.drafts import set_aside
 from ivjax.errors import UserError
+from ivjax.experiment.buckets import disown, in_bucket, is_committed, storage
 from ivjax.experiment.run_folder import CHECKPOINTS
 from ivjax.experiment.run_options import Checkpointing
 from ivjax.ops.trees import paths_of
@@ -43,7 +44,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: Checkpointing, say: Say = print):
-        self._folder = folder / CHECKPOINTS
+        self._folder = storage(folder) / CHECKPOINTS
         self._keep = keep
         self._say = say
         self._failures = FailedSaves(folder, say)
@@ -63,15 +64,16 @@ class Checkpoints:
             # In the background they could fail without those who wait for them learning of it for minutes.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
-        # Orbax refuses relative paths.
-        return ocp.CheckpointManager(self._folder.absolute(), options=options)
+        return ocp.CheckpointManager(self._folder, options=options)
 
     def _tidy(self) -> None:
         if self._folder.exists() and not self._folder.is_dir():
-            _log.warning("%s is no folder; it is %s now", self._folder, set_aside(self._folder).name)
+            aside = set_aside(Path(self._folder))
+            _log.warning("%s is no folder; it is %s now", self._folder, aside.name)
         # What a save that was killed has left takes as much room as a checkpoint.
-        for left in self._folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for entry in self._folder.glob("*"):
+            if ".orbax-checkpoint-tmp" in entry.name or not is_committed(entry):
+                entry.rmtree(missing_ok=True)
 
     def due(self, step: int) -> bool:
         """Whether a save is planned after `step` steps."""
@@ -187,7 +189,7 @@ class Checkpoints:
         for name in ("params", "moments", "ema", "counters"):
             item = self._folder / str(step) / name
             if item.is_dir():
-                tree = item_tree(item.absolute())
+                tree = item_tree(item)
                 shapes |= {f"{name}/{path}": tuple(leaf.shape) for path, leaf in paths_of(tree)}
         return shapes
 
@@ -199,12 +201,15 @@ class Checkpoints:
     def _set_aside(self, step: int, problem: str) -> None:
         # Moved, not deleted: a person may be able to save it. Left where it is, it would block its own step.
         aside = self._folder.parent / "unreadable-checkpoints" / str(step)
-        _log.warning("checkpoint %d cannot be read (%s); moved to %s", step, problem, aside)
+        where = "it is left out" if in_bucket(aside) else f"moved to {aside}"
+        _log.warning("checkpoint %d cannot be read (%s); %s", step, problem, where)
         self._manager.close()
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and in_bucket(aside):
+            disown(self._folder / str(step))
+        elif jax.process_index() == 0:
             aside.parent.mkdir(exist_ok=True)
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.move(self._folder / str(step), aside)
+            aside.rmtree(missing_ok=True)
+            (self._folder / str(step)).rename(aside)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"set aside {step}")
         self._manager = self._open()
@@ -234,7 +239,7 @@ def _has(stored: Mapping[str, tuple[int, ...]], item: str) -> bool:
     return any(path.startswith(f"{item}/") for path in stored)
 
 
-def _compare(where: Path, stored: Mapping[str, tuple[int, ...]], target: State) -> None:
+def _compare(where: epath.Path, stored: Mapping[str, tuple[int, ...]], target: State) -> None:
     """Raises if what lies on disk is not this model's state: parameters first, then what follows them."""
     wanted = {path: tuple(leaf.shape) for path, leaf in paths_of(_split(target))}
     # Without any of these it is damaged; an EMA may be missing because the run kept none.

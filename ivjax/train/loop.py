@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from ivjax.experiment.buckets import push
 from ivjax.experiment.experiment import Experiment
 from ivjax.progress import Say
 from ivjax.train.evaluation import evaluate
@@ -111,6 +112,8 @@ def _leave(session: Session, finished: bool) -> None:
 def _save(session: Session, last: bool = False) -> None:
     if session.owner is not None:
         session.owner.check()
+    # Before the checkpoint becomes valid: a start on another machine finds all lines up to its step.
+    push(session.folder)
     session.checkpoints.save(session.step, session.state, session.position, session.meta(), last)
     session.ledger.mark(session.step)
 

@@ -108,8 +108,8 @@ def open_workdir(folder: Path) -> None:
     scheme, colon, _ = str(folder).partition(":/")
     if colon and scheme.isalnum():
         raise UserError(
-            f"the run folder {scheme}:/... is a bucket, and a run is made of plain files: mount it, as ivjax "
-            "launch does, and give the folder of the mount"
+            f"the run folder {scheme}:/... is a bucket and no Path: open it with "
+            "ivjax.experiment.buckets.opened, as ivjax train does"
         )
     # The name has the process in it: several hosts may probe one folder at the same time.
     probe = folder / f".write-test-{jax.process_index()}"

@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from etils import epath
+
 from ivjax.drafts import store
 from ivjax.errors import UserError
+from ivjax.experiment.buckets import create, in_bucket, storage
 from ivjax.progress import Say
 from ivjax.train.saving import check_folder
 
 NAME = "owner.json"
 BEAT_SECONDS = 5.0
-# Of an owner on another machine: several signs of life, one of which a slow filesystem may delay.
-PATIENCE_SECONDS = 30.0
+# Of an owner on another machine: several signs of life, one of which a slow filesystem may delay. A bucket
+# that is out of order for a while delays one by half a minute.
+PATIENCE_SECONDS, BUCKET_PATIENCE_SECONDS = 30.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Owner:
 class Ownership:
     """The ownership of a run folder by this process."""
 
-    def __init__(self, file: Path, owner: Owner):
+    def __init__(self, folder: Path, file: epath.Path, owner: Owner):
+        self._folder = folder
         self._file = file
         self._owner = owner
         self._lost = False
@@ -60,7 +65,7 @@ class Ownership:
     def check(self) -> None:
         """Raises UserError if another job has taken the folder since, or if it is there no more."""
         if self._lost:
-            check_folder(self._file.parent)
+            check_folder(self._folder)
             raise UserError(
                 f"another job has taken over the run folder {self._file.parent}, as this one gave no sign of "
                 "life; it goes on from the last checkpoint"
@@ -81,8 +86,14 @@ class Ownership:
                 return
             self._owner = replace(self._owner, beat=self._owner.beat + 1)
             # A full disk or a slow mount must not end a run; the next sign may get through.
-            with contextlib.suppress(UserError):
-                store(self._file, _text(self._owner))
+            with contextlib.suppress(Exception):  # whatever the packages of several stores raise
+                self._write()
+
+    def _write(self) -> None:
+        if in_bucket(self._file):
+            self._file.write_text(_text(self._owner))
+        else:
+            store(Path(self._file), _text(self._owner))
 
 
 @contextlib.contextmanager
@@ -90,16 +101,17 @@ def owned(folder: Path, say: Say) -> Iterator[Ownership]:
     """Owns a run folder inside the block; UserError if another job that lives does.
 
     The file of an owner that is dead is taken over: at once if it was on this machine, otherwise once it has
-    given no sign of life for `PATIENCE_SECONDS`.
+    given no sign of life for a while.
     """
-    ownership = Ownership(folder / NAME, _take(folder / NAME, say))
+    file = storage(folder) / NAME
+    ownership = Ownership(folder, file, _take(file, say))
     try:
         yield ownership
     finally:
         ownership.release()
 
 
-def _take(file: Path, say: Say) -> Owner:
+def _take(file: epath.Path, say: Say) -> Owner:
     number = os.getpid()
     mine = Owner(socket.gethostname(), _space(), number, _born(number), uuid.uuid4().hex)
     while not _create(file, mine):
@@ -109,40 +121,44 @@ def _take(file: Path, say: Say) -> Owner:
                 f"the run folder {file.parent} is in use by {found}; wait for its end, or choose another "
                 "--workdir"
             )
-        # Moved, which only one of several starters can do, and not replaced.
-        aside = file.with_name(f".{file.name}.{mine.token}")
+        # Moved, which only one of several starters can do on a disk, and not replaced.
+        aside = file if in_bucket(file) else file.with_name(f".{file.name}.{mine.token}")
         with contextlib.suppress(FileNotFoundError):
-            os.replace(file, aside)
+            if aside != file:
+                file.rename(aside)
             aside.unlink()
             say(f"{found or 'an owner that left no name'} no longer lives; its run folder is taken over")
     return mine
 
 
-def _create(file: Path, owner: Owner) -> bool:
+def _create(file: epath.Path, owner: Owner) -> bool:
     """Writes the file if there is none."""
+    if in_bucket(file):
+        return create(file, _text(owner))
     try:
         # Exclusive: of two jobs that start together one is refused.
-        with file.open("x") as created:
+        with Path(file).open("x") as created:
             created.write(_text(owner))
     except FileExistsError:
         return False
     return True
 
 
-def _lives(file: Path, found: Owner, mine: Owner, say: Say) -> bool:
+def _lives(file: epath.Path, found: Owner, mine: Owner, say: Say) -> bool:
     if (found.host, found.space) == (mine.host, mine.space):
         return bool(found.born) and _born(found.process) == found.born
-    say(f"waiting {PATIENCE_SECONDS:.0f} s for a sign of life of {found}, which trained in this folder")
+    patience = BUCKET_PATIENCE_SECONDS if in_bucket(file) else PATIENCE_SECONDS
+    say(f"waiting {patience:.0f} s for a sign of life of {found}, which trained in this folder")
     # By what changes in the file, and not by times: clocks of two machines differ.
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        time.sleep(min(1.0, PATIENCE_SECONDS / 4))
+        time.sleep(min(1.0, patience / 4))
         if _read(file) != found:
             return True
     return False
 
 
-def _read(file: Path) -> Owner | None:
+def _read(file: epath.Path) -> Owner | None:
     """What the file says; None if it is gone, or nothing that an owner has written."""
     for _ in range(3):
         try:
@@ -155,7 +171,7 @@ def _read(file: Path) -> Owner | None:
     return None
 
 
-def _taken(file: Path, token: str) -> bool:
+def _taken(file: epath.Path, token: str) -> bool:
     """Whether the file is gone or names another owner; one that cannot be read now is asked again later."""
     found = _read(file)
     return not file.exists() if found is None else found.token != token

@@ -11,6 +11,7 @@ import jax
 
 from ivjax.convert.origins import read_weights, weights_of_run
 from ivjax.convert.starting import starting_params
+from ivjax.experiment.buckets import in_bucket, storage
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import diff, to_json
 from ivjax.experiment.storing import store_experiment
@@ -186,7 +187,10 @@ def _parameters(
 def _keep_compiled_programs(folder: Path) -> None:
     """Stores compiled programs in the run folder, unless the user has a cache elsewhere."""
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(storage(folder) / "compiled"))
+    if in_bucket(storage(folder)):
+        # XLA writes some of its own beside jax's, and knows no buckets.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     # jax leaves out what compiles in less than a second; at each restart these small programs add up.
     shortest = "jax_persistent_cache_min_compile_time_secs"
     jax.config.update(shortest, min(jax.config.values[shortest], 0.5))

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from ivjax.convert.formats.seal import damage
 from ivjax.errors import UserError
+from ivjax.experiment.buckets import storage
 from ivjax.experiment.run_folder import CHECKPOINTS, checkpoint_steps, folder_with_weights
 
 
@@ -21,7 +23,7 @@ def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = Fa
     if not steps:
         raise UserError(f"{folder} holds no checkpoint; is it a run folder, and has the run saved once?")
     # An item's folder is a checkpoint of its own, so nothing of the optimizer's state is read.
-    item = (folder / CHECKPOINTS / str(steps[-1]) / ("ema" if ema else "params")).absolute()
+    item = storage(folder) / CHECKPOINTS / str(steps[-1]) / ("ema" if ema else "params")
     if not item.is_dir():
         raise UserError(f"{item.parent} holds no {item.name}; the run was trained without it")
     try:
@@ -37,14 +39,14 @@ def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = Fa
         raise UserError(f"{item} cannot be read ({error}); the run's own start sets it aside") from error
 
 
-def _meta(step: Path) -> dict[str, Any]:
+def _meta(step: epath.Path) -> dict[str, Any]:
     """What a checkpoint says of its run; nothing in those of models that were saved without a run."""
     if not (step / "meta").is_dir():
         return {}
     return ocp.JsonCheckpointHandler().restore(step / "meta")
 
 
-def item_tree(item: Path) -> Any:
+def item_tree(item: epath.Path) -> Any:
     """Returns the shapes and dtypes of an item's arrays, as the item describes itself."""
     # Not asked of a checkpointer, which also looks for the description of a step beside the arrays, where an
     # item has none, and warns of it at every load.

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,11 +18,12 @@ from ivjax.errors import UserError
 from ivjax.evals.compiled import placed
 from ivjax.evals.hosts import Hosts
 from ivjax.evals.suites.dialogue import AnswerBy, DialogueSuite
+from ivjax.experiment.buckets import address_of, local
 from ivjax.experiment.computing import Compute
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import options_text
 from ivjax.experiment.mesh_shape import MeshShape
-from ivjax.experiment.run_folder import CHECKPOINTS, folder_with_weights
+from ivjax.experiment.run_folder import CHECKPOINTS, checkpoint_steps, folder_with_weights
 from ivjax.generate.answering import Answerer, turns_of
 from ivjax.generate.decoding import Decoding
 from ivjax.models.bridge import Question
@@ -186,9 +186,11 @@ def without_merging(model: DialogueModel, turns: Turns) -> tuple[DialogueModel, 
 
 def _stamp(path: str) -> str:
     """Returns what changes when other weights lie at a path."""
-    place = Path(split_branch(path)[0]).expanduser()
+    place = local(split_branch(path)[0]).expanduser()
     if place.is_dir():
         place = folder_with_weights(place)
+        if address := address_of(place):
+            return f"{address}: {checkpoint_steps(place)}"
         steps = place / CHECKPOINTS
         files = sorted(steps.iterdir() if steps.is_dir() else place.iterdir())
     else:

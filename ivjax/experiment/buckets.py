@@ -1,0 +1,263 @@
+"""Run folders in buckets, gs://BUCKET/RUN.
+
+Checkpoints are written to the bucket and read from there. All else of a run is small and consists of plain
+files: it lies in a mirror on this machine, from which what has changed is sent to the bucket.
+"""
+
+import atexit
+import contextlib
+import functools
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ivjax.errors import UserError
+from ivjax.progress import Say
+
+if TYPE_CHECKING:
+    from etils import epath
+
+PUSH_SECONDS = 30.0
+_MARK = ".bucket"  # in a mirror: the address that it is of
+# What lies in the bucket alone, and what no later start needs on its machine.
+_APART, _NOT_PULLED = ("checkpoints", "unreadable-checkpoints", "compiled", "owner.json"), ("tensorboard",)
+_COMMITTED = "commit_success.txt"  # in a bucket a checkpoint is whole once Orbax has written this
+_ADDRESS = re.compile(r"(gs|s3)://[\w.-]+(/[^#?]*)?")
+_LAST_TRIES, _WAIT_SECONDS = 4, 2.0  # beside those of the packages, which try each request again
+_REQUEST_SECONDS = 60  # a request that hangs would hang for ever
+
+
+def is_bucket(text: str) -> bool:
+    """Whether a text is the address of a bucket or of something in it."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def address_of(folder: Path) -> str | None:
+    """Returns the address of a folder in a mirror; None of any other folder."""
+    for place in (folder, *folder.parents):
+        mark = place / _MARK
+        if mark.is_file():
+            return "/".join([mark.read_text(), *folder.relative_to(place).parts])
+    return None
+
+
+def storage(folder: Path) -> "epath.Path":
+    """Returns where the checkpoints of a run folder lie: in the folder itself, or in its bucket."""
+    address = address_of(folder)
+    if address:
+        return _bucket(address)
+    from etils import epath
+
+    return epath.Path(folder.absolute())
+
+
+def in_bucket(path: "epath.Path") -> bool:
+    """Whether a path leads into a bucket."""
+    return is_bucket(str(path))
+
+
+def is_committed(step: "epath.Path") -> bool:
+    """Whether the folder of a checkpoint is whole: on a disk it gets its name only then."""
+    return not in_bucket(step) or (step / _COMMITTED).exists()
+
+
+def disown(step: "epath.Path") -> None:
+    """Marks a checkpoint of a bucket as one that is not whole; there it would take long to move it."""
+    (step / _COMMITTED).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def opened(place: str, say: Say) -> Iterator[Path]:
+    """Gives the folder for a run's files; those of a run in a bucket are sent there, the last at the end."""
+    if not is_bucket(place):
+        yield Path(place)
+        return
+    mirror = _Mirror(place.rstrip("/"), say)
+    mirrors[mirror.folder] = mirror
+    try:
+        yield mirror.folder
+    finally:
+        del mirrors[mirror.folder]
+        mirror.close()
+
+
+@functools.cache
+def reading(address: str) -> Path:
+    """Returns a mirror of a run folder in a bucket, as it is now, for readers."""
+    mirror = _pulled(address.rstrip("/"))
+    atexit.register(shutil.rmtree, mirror, ignore_errors=True)
+    return mirror
+
+
+def local(place: str) -> Path:
+    """Returns the folder to read a run from: itself, or the mirror of one in a bucket."""
+    return reading(place) if is_bucket(place) else Path(place)
+
+
+def push(folder: Path) -> None:
+    """Sends what has changed, if the folder lies in a mirror; returns once it has arrived."""
+    for place, mirror in mirrors.items():
+        if folder.is_relative_to(place):
+            mirror.push()
+
+
+def create(file: "epath.Path", text: str) -> bool:
+    """Writes a file of a bucket if there is none; of several who try at once, one is told that it did."""
+    import fsspec
+
+    # epath can only write in any case.
+    with contextlib.suppress(FileExistsError):
+        fsspec.filesystem("gcs").pipe_file(str(file), text.encode(), mode="create")
+    # An answer that was lost, and sent for again, finds its own file. And some that speak the language of the
+    # store do not refuse the second of two writers: each waits for the other, and reads who came last.
+    time.sleep(_WAIT_SECONDS)
+    return file.read_text() == text
+
+
+class _Seen(NamedTuple):
+    changed: int
+    size: int
+
+
+mirrors: dict[Path, "_Mirror"] = {}  # those that are written to, by their folder
+
+
+class _Mirror:
+    """Sends what changes in a mirror to its bucket, now and then and when asked."""
+
+    def __init__(self, address: str, say: Say):
+        self.folder = _pulled(address)
+        self._address, self._say = address, say
+        self._sent = _files(self.folder)
+        self._lock = threading.Lock()
+        self._failing = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._push_now_and_then, daemon=True)
+        self._thread.start()
+
+    def push(self) -> None:
+        with self._lock:
+            try:
+                self._push()
+            except Exception as error:  # whatever the packages of several stores raise
+                if not self._failing:
+                    self._say(f"{self._address} cannot be written now ({_reason(error)}); it is tried again")
+                self._failing = True
+            else:
+                self._failing = False
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        for _ in range(_LAST_TRIES):
+            self.push()
+            if not self._failing:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                return
+            time.sleep(_WAIT_SECONDS)
+        self._say(f"files of {self._address} could not be sent; they are in {self.folder}")
+
+    def _push_now_and_then(self) -> None:
+        while not self._ended.wait(PUSH_SECONDS):
+            self.push()
+
+    def _push(self) -> None:
+        place = storage(self.folder)
+        there = _files(self.folder)
+        for name, seen in there.items():
+            if self._sent.get(name) != seen:
+                place.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+                # Whole, because nothing can be appended to what a bucket holds.
+                place.joinpath(name).write_bytes((self.folder / name).read_bytes())
+                self._sent[name] = seen
+        for name in self._sent.keys() - there.keys():
+            place.joinpath(name).unlink(missing_ok=True)
+            del self._sent[name]
+
+
+def _pulled(address: str) -> Path:
+    """Makes a mirror of what lies at an address; returns its folder."""
+    place = _bucket(address)
+    folder = Path(tempfile.mkdtemp(prefix="ivjax-")) / address.rpartition("/")[2]
+    folder.mkdir()
+    (folder / _MARK).write_text(address)
+    try:
+        for name, entry in _below(place):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(entry.read_bytes())
+    except Exception as error:  # whatever the packages of several stores raise
+        raise UserError(f"{address} cannot be read ({_reason(error)})") from error
+    return folder
+
+
+def _below(place: "epath.Path", parts: tuple[str, ...] = ()) -> Iterator[tuple[str, "epath.Path"]]:
+    """Yields (name, file) of all files that belong into a mirror."""
+    if not place.is_dir():
+        return
+    for entry in place.iterdir():
+        inner = (*parts, entry.name)
+        if entry.name in (*_APART, *_NOT_PULLED):
+            continue
+        if entry.is_dir():
+            yield from _below(entry, inner)
+        else:
+            yield "/".join(inner), entry
+
+
+def _files(folder: Path) -> dict[str, _Seen]:
+    """The files of a mirror that belong into the bucket, and when they changed."""
+    found: dict[str, _Seen] = {}
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _APART]
+        for name in names:
+            # Drafts and the mark have hidden names.
+            if name not in _APART and not name.startswith("."):
+                file = Path(root, name)
+                with contextlib.suppress(FileNotFoundError):
+                    found[file.relative_to(folder).as_posix()] = _seen(file)
+    return found
+
+
+def _seen(file: Path) -> _Seen:
+    status = file.stat()
+    return _Seen(status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _bucket(address: str) -> "epath.Path":
+    """The path of an address; raises if it cannot be read here, or names no folder."""
+    scheme, _, path = address.partition("://")
+    if scheme != "gs":
+        raise UserError(
+            f"{address}: runs are kept in gs:// alone, as Orbax writes to no other bucket; mount this one, "
+            "and give the folder of the mount"
+        )
+    if "/" not in path:
+        raise UserError(f"{address} is a whole bucket; name a folder in it")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise UserError(f"{address}: gs:// needs gcsfs: pip install 'ivjax[gcs]'")
+    # One reader for all: TensorFlow, where it is installed, would be taken for it.
+    os.environ.setdefault("EPATH_USE_TF", "0")
+    import fsspec
+
+    # What others write would stay unseen in a list that is kept.
+    settings = {"use_listings_cache": False, "requests_timeout": _REQUEST_SECONDS}
+    for name in ("gcs", "gs"):
+        fsspec.config.conf.setdefault(name, {}).update(settings)
+    # Pages about each request that is tried again.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    from etils import epath
+
+    return epath.Path(address)
+
+
+def _reason(error: Any) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
