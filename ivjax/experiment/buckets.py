@@ -49,6 +49,11 @@ def address_of(folder: Path) -> str | None:
     return None
 
 
+def known_as(folder: Path) -> str:
+    """Returns what people call a folder: its address, if it is a mirror."""
+    return address_of(folder) or str(folder)
+
+
 def storage(folder: Path) -> "epath.Path":
     """Returns where the checkpoints of a run folder lie: in the folder itself, or in its bucket."""
     address = address_of(folder)

@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from ivjax.convert.formats.seal import sealed
 from ivjax.drafts import store
 from ivjax.errors import PassingError, UserError, nearest
-from ivjax.experiment.buckets import storage
+from ivjax.experiment.buckets import known_as, storage
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.kept_files import hand_on
 from ivjax.experiment.run_folder import BEST, CHECKPOINTS
@@ -63,7 +63,7 @@ class BestCheckpoint:
                 raise PassingError(f"the best checkpoint could not be kept ({reason(error)})") from None
             return f"the best checkpoint, of step {step}, could not be kept ({reason(error)})"
         self._value = value
-        return f"best {self._metric} so far: {value:.4g} after step {step}, kept in {self._folder}"
+        return f"best {self._metric} so far: {value:.4g} after step {step}, kept in {known_as(self._folder)}"
 
     def _is_better(self, value: float, before: float) -> bool:
         return value < before if self._lowest else value > before

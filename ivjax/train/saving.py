@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from ivjax.errors import PassingError, UserError
+from ivjax.experiment.buckets import known_as
 from ivjax.progress import Say
 
 # More in a row, and too much work would be lost with the run; fewer would end it for what passes by itself.
@@ -37,7 +38,7 @@ class FailedSaves:
         _log.error("no checkpoint of step %d", step, exc_info=error)
         self._steps.append(step)
         steps = ", ".join(map(str, self._steps))
-        why = f"no checkpoint of step {steps} could be saved in {self._folder} ({reason(error)})"
+        why = f"no checkpoint of step {steps} could be saved in {known_as(self._folder)} ({reason(error)})"
         remedy = f"make room or mend the folder and run again; details are in {_details(self._folder)}"
         # The other processes of a job wait for this one inside the save; a new start brings them together.
         if jax.process_count() > 1:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from ivjax.drafts import store
+from ivjax.experiment.buckets import known_as
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import options_text
 from ivjax.progress import Say
@@ -38,7 +39,7 @@ def summary(
         "optimizer": options_text(experiment.optimizer),
         "data": f"{type(experiment.data).__name__}, seed {experiment.seed}",
         "start": f"continuing from step {step}" if step else _start_weights(experiment),
-        "folder": str(folder),
+        "folder": known_as(folder),
     }
     yield from (f"{name:<11} {fact}" for name, fact in facts.items())
     if experiment.schedule.warmup >= experiment.steps:

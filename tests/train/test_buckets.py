@@ -2,11 +2,16 @@
 
 import json
 import signal
+import subprocess
+import sys
 import urllib.parse
 import urllib.request
 
+import jax
+import numpy as np
 import pytest
 
+from ivjax.convert.formats.orbax_files import restore_params
 from tests.train.bucket_server import Faults, faulty, store
 from tests.train.micro import losses, run
 from tests.train.processes import MICRO, finish, start, wait_for
@@ -15,6 +20,15 @@ pytest.importorskip("gcsfs", reason="gcsfs is not installed: pip install 'ivjax[
 pytest.importorskip("gcp_storage_emulator", reason="gcp-storage-emulator is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
 
+_READ = """
+import json, sys
+import jax
+from ivjax.convert.formats.orbax_files import restore_params
+from ivjax.experiment.buckets import local
+
+params = restore_params(local(sys.argv[1]), jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+print(json.dumps(params["clip_decoder"]["norm"]["scale"].tolist()))
+"""
 RUN = "gs://bucket/runs/micro"
 
 
@@ -69,5 +83,9 @@ def test_a_run_in_a_bucket_is_killed_continued_and_read(bucket, gate, tmp_path):
     assert any(name.startswith("runs/micro/tensorboard/") for name in names(bucket))
     assert not any("owner" in name or "draft" in name for name in names(bucket))
     assert gate.failed > 3
+    read = subprocess.run([sys.executable, "-c", _READ, RUN], capture_output=True, text=True, check=True)
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    there = restore_params(tmp_path / "whole", place)["clip_decoder"]["norm"]["scale"]
+    np.testing.assert_allclose(json.loads(read.stdout), np.asarray(there), rtol=1e-5)
     assert "goodput" in finish(start("ledger", RUN))
     assert "/report" in finish(start("report", RUN, "--no-model", "--out", str(tmp_path / "report")))
