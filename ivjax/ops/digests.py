@@ -19,8 +19,8 @@ def array_digests(tree: Any, part: Any = None) -> dict[str, int]:
     One changed element always changes its array's number; more of them do but once in 2^32 cases. `part` is
     a tree that recurs in `tree`, such as the parameters in a state: its program is compiled once for all.
     """
-    structure = jax.tree.structure(part)
-    parts = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: jax.tree.structure(x) == structure)
+    structure: Any = jax.tree.structure(part)
+    parts = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: structure == jax.tree.structure(x))
     # All are under way before the first is waited for.
     found = [(path_name(path), part, _digests(jax.tree.leaves(part))) for path, part in parts]
     digests: dict[str, int] = {}

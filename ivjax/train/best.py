@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -69,8 +70,8 @@ class BestCheckpoint:
         return value < before if self._lowest else value > before
 
     def _save(self, step: int, value: float, state: State) -> None:
-        kept = {name: state[name] for name in ("params", "ema") if name in state}
-        items = {name: ocp.args.StandardSave(tree) for name, tree in kept.items()}
+        kept: dict[str, Any] = {name: state[name] for name in ("params", "ema") if name in state}
+        items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in kept.items()}
         items["meta"] = ocp.args.JsonSave(sealed({}, {}, kept))
         place = storage(self._folder) / CHECKPOINTS / str(step)
         # Not asynchronous: best.json must not name a checkpoint that a kill could still take away.
