@@ -117,9 +117,10 @@ def keep_frozen(folder: Path, objective: Objective, experiment: Experiment) -> N
     Once and not in every checkpoint. Teachers are left out: they are no part of the model, and many times as
     large. What `init_fresh` draws comes from the seed again.
     """
-    frozen = dict(paths_of(shapes_of(objective, "float32").frozen))
-    if not frozen or (folder / FROZEN).exists():
+    # To find out what is frozen takes a trace of the model.
+    if not objective.frozen or (folder / FROZEN).exists():
         return
+    frozen = dict(paths_of(shapes_of(objective, "float32").frozen))
     # Of the model's own parameters, and not by its family: a pair of towers of two families is of none.
     init = getattr(experiment.stage.model(experiment.compute), "init", None)
     if init is None:

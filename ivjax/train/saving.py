@@ -12,6 +12,7 @@ import jax
 from ivjax.errors import PassingError, UserError
 from ivjax.experiment.buckets import known_as
 from ivjax.progress import Say
+from ivjax.train.watch import is_lost_connection
 
 # More in a row, and too much work would be lost with the run; fewer would end it for what passes by itself.
 MOST_FAILURES = 3
@@ -35,6 +36,8 @@ class FailedSaves:
     def failed(self, step: int, error: Exception, last: bool = False) -> None:
         """Says that the save of `step` failed; raises UserError if no other is to be tried."""
         check_folder(self._folder)
+        if is_lost_connection(error):
+            raise error
         _log.error("no checkpoint of step %d", step, exc_info=error)
         self._steps.append(step)
         steps = ", ".join(map(str, self._steps))

@@ -129,15 +129,22 @@ def watched(where: Where) -> Iterator[None]:
         watch.where = where
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        text = str(error).lower()
-        if jax.process_count() > 1 and any(word in text for word in _LOST_CONNECTION):
+    except Exception as error:
+        if is_lost_connection(error):
             step, _ = where()
             leave(f"the connection to another process was lost after step {step} ({_first_line(error)})")
         raise
     finally:
         for watch in _watches:
             watch.where = None
+
+
+def is_lost_connection(error: Exception) -> bool:
+    """Whether an error comes of a lost connection to another process, in a step or in a save."""
+    # As the checkpoint library hands on what jax raises.
+    kind = isinstance(error, jax.errors.JaxRuntimeError | ValueError)
+    text = str(error).lower()
+    return kind and jax.process_count() > 1 and any(word in text for word in _LOST_CONNECTION)
 
 
 def leave(why: str) -> None:

@@ -99,7 +99,7 @@ def kill_hosts(work: Path, processes: int, kills: int, rng: random.Random) -> Ro
     steps = ("steps=80", "checkpoint.every=5", "mesh.data=4")
     words = ("launch", "local", "--processes", str(processes), "--devices", str(4 // processes), "--restarts")
     runs, done, slowest = 0, 0, 0.0
-    whole = _whole_job(work, steps)
+    whole = _whole_job(work, processes, steps)
     while done < kills:
         folder = work / f"hosts {processes} {runs}"
         started = Started(
@@ -125,12 +125,12 @@ def kill_hosts(work: Path, processes: int, kills: int, rng: random.Random) -> Ro
     return Row(f"one of {processes} processes, killed", kills, outcome)
 
 
-def _whole_job(work: Path, steps: tuple[str, ...]) -> dict[tuple[int, str], dict[str, float]]:
-    """The curve of the job that nothing disturbs; how many processes share its devices does not matter."""
-    words = ("launch", "local", "--processes", "2", "--devices", "2", "train", MICRO, *steps, "--workdir")
-    folder = work / "hosts whole"
-    if not folder.exists():
-        Started(work / "hosts whole.log", *words, str(folder), cwd=work).finish()
+def _whole_job(work: Path, processes: int, steps: tuple[str, ...]) -> dict[tuple[int, str], dict[str, float]]:
+    """The curve of the job that nothing disturbs, in as many processes, which add up in one order."""
+    split = ("--processes", str(processes), "--devices", str(4 // processes))
+    folder = work / f"hosts {processes} whole"
+    words = ("launch", "local", *split, "train", MICRO, *steps, "--workdir", str(folder))
+    Started(work / f"{folder.name}.log", *words, cwd=work).finish()
     return curve(folder)
 
 
