@@ -86,11 +86,11 @@ def opened(place: str, say: Say) -> Iterator[Path]:
         yield Path(place)
         return
     mirror = _Mirror(place.rstrip("/"), say)
-    mirrors[mirror.folder] = mirror
+    _mirrors[mirror.folder] = mirror
     try:
         yield mirror.folder
     finally:
-        del mirrors[mirror.folder]
+        del _mirrors[mirror.folder]
         mirror.close()
 
 
@@ -98,7 +98,7 @@ def opened(place: str, say: Say) -> Iterator[Path]:
 def reading(address: str) -> Path:
     """Returns a mirror of a run folder in a bucket, as it is now, for readers."""
     mirror = _pulled(address.rstrip("/"))
-    atexit.register(shutil.rmtree, mirror, ignore_errors=True)
+    atexit.register(shutil.rmtree, mirror.parent, ignore_errors=True)
     return mirror
 
 
@@ -109,7 +109,7 @@ def local(place: str) -> Path:
 
 def push(folder: Path) -> None:
     """Sends what has changed, if the folder lies in a mirror; returns once it has arrived."""
-    for place, mirror in mirrors.items():
+    for place, mirror in _mirrors.items():
         if folder.is_relative_to(place):
             mirror.push()
 
@@ -132,7 +132,7 @@ class _Seen(NamedTuple):
     size: int
 
 
-mirrors: dict[Path, "_Mirror"] = {}  # those that are written to, by their folder
+_mirrors: dict[Path, "_Mirror"] = {}  # those that are written to, by their folder
 
 
 class _Mirror:
@@ -165,7 +165,7 @@ class _Mirror:
         for _ in range(_LAST_TRIES):
             self.push()
             if not self._failing:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                shutil.rmtree(self.folder.parent, ignore_errors=True)
                 return
             time.sleep(_WAIT_SECONDS)
         self._say(f"files of {self._address} could not be sent; they are in {self.folder}")

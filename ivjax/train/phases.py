@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 
+from ivjax.experiment.buckets import known_as
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.experiment.run_folder import checkpoint_steps, phase_folder
@@ -31,7 +32,7 @@ def phases_of(experiment: Experiment, folder: Path) -> list[TrainingRun]:
         if runs:
             # Later files count first: the phase before gives what it holds, the files what it does not, such
             # as teachers, which no run saves.
-            changed = dataclasses.replace(changed, init_from=(*changed.init_from, str(runs[-1].folder)))
+            changed = dataclasses.replace(changed, init_from=(*changed.init_from, known_as(runs[-1].folder)))
         runs.append(TrainingRun(changed, phase_folder(folder, number, phase.name)))
     return runs
 
