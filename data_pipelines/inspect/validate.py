@@ -13,8 +13,9 @@ from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.salvage import read_records
 from ivjax.data_pipelines.store.dialogues import check_dialogue, unpack_dialogue
 from ivjax.data_pipelines.store.intact import intact_clip
+from ivjax.data_pipelines.store.manifest import Manifest, ShardInfo, read_manifest
 from ivjax.data_pipelines.store.records import ClipError, split
-from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, read_manifest, sha256
+from ivjax.data_pipelines.store.shards import Shards, difference, sha256
 from ivjax.data_pipelines.video.stored_clip import check_media
 from ivjax.progress import Say
 
@@ -108,7 +109,10 @@ class _Checks:
 
     def _check_hash(self, shard: ShardInfo, path: Path, explained: bool) -> list[CorpusFault]:
         if sha256(path) == shard.sha256:
-            return []
+            # A start would refuse the shard, although it is whole.
+            wrong = None if explained else difference(path, shard)
+            detail = f"its sha256 is the manifest's, but it {wrong}"
+            return [CorpusFault(shard.name, None, "wrong entry", detail)] if wrong else []
         size = path.stat().st_size
         sizes = "" if size == shard.bytes else f", it has {size} bytes instead of {shard.bytes}"
         rest = "" if explained else "; every record is intact, what lies between or behind them is not"

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Protocol
 
+from ivjax.data_pipelines.store.manifest import MANIFEST, read_manifest
 from ivjax.data_pipelines.store.records import Clip, unpack
-from ivjax.data_pipelines.store.shards import MANIFEST, open_shards, read_manifest
+from ivjax.data_pipelines.store.shards import open_shards
 from ivjax.errors import UserError
 
 CLASSES_FILE = "classes.json"  # beside the shards of TFDS, which have no manifest

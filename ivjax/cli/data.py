@@ -217,7 +217,7 @@ def _clips(text: str) -> int:
 
 def _validate(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.inspect.validate import validate
-    from ivjax.data_pipelines.store.shards import read_manifest
+    from ivjax.data_pipelines.store.manifest import read_manifest
 
     decode = None if options.decode == "all" else _clips(options.decode)
     faults = validate(options.corpus, decode, say)
