@@ -1,8 +1,10 @@
 """The ArrayRecord shards of a corpus: written, compared with their manifest, and read by number."""
 
+import contextlib
 import hashlib
 import os
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -97,7 +99,7 @@ class Shards:
     def close(self) -> None:
         """Closes the files."""
         for reader in self._readers.values():
-            reader.close()
+            _close(reader)
         self._readers.clear()
 
     def _reader(self, shard: int) -> ArrayRecordReader:
@@ -107,7 +109,7 @@ class Shards:
             reader = ArrayRecordReader(str(path), RANDOM_ACCESS)
         self._readers[shard] = reader  # the last one is the most recently used
         if len(self._readers) > _OPEN_FILES:
-            self._readers.pop(next(iter(self._readers))).close()
+            _close(self._readers.pop(next(iter(self._readers))))
         return reader
 
     def __reduce__(self) -> tuple[type["Shards"], tuple[Path, Manifest]]:
@@ -123,6 +125,12 @@ class Shards:
         self.close()
 
 
+def _close(reader: ArrayRecordReader) -> None:
+    # One that has met damage says so once more.
+    with contextlib.suppress(RuntimeError):
+        reader.close()
+
+
 def open_shards(folder: Path) -> Shards:
     """Opens a corpus folder; raises UserError if a file is not the one that the manifest names."""
     manifest = read_manifest(folder)
@@ -131,7 +139,11 @@ def open_shards(folder: Path) -> Shards:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises UserError if a shard is missing or is another one than the manifest's; reads little."""
+    """Raises UserError if a shard is listed twice, is missing, or is not the manifest's; reads little."""
+    names = Counter(shard.name for shard in manifest.shards)
+    if len(names) < len(manifest.shards):
+        twice = names.most_common(1)[0][0]
+        raise UserError(f"the manifest of {folder} names {twice} more than once; copy it or build it again")
     paths = [folder / shard.name for shard in manifest.shards]
     with ThreadPoolExecutor(_CHECKS_AT_ONCE, "ivjax-shards") as pool:
         for path, state in zip(paths, pool.map(difference, paths, manifest.shards), strict=True):

@@ -1,0 +1,1 @@
+"""The project under fault: damaged and hostile input."""
