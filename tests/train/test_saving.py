@@ -40,9 +40,11 @@ def disturbed(folder, disturb, *overrides):
 def wait_for_the_save(folder):
     """Waits for the end of the save under way, which would fail at one place or another."""
     deadline = time.monotonic() + 60
-    while list((folder / "checkpoints").glob("*tmp*")):
+    # Which ends when the oldest of three is gone.
+    while list((folder / "checkpoints").glob("*tmp*")) or len(checkpoint_steps(folder)) > 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    time.sleep(0.3)
 
 
 def spoil(folder):
