@@ -43,6 +43,11 @@ def readable(text: str, longest: int = _LONGEST) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_short(error: BaseException) -> str:
+    """Returns the kind of an error and the beginning of what it says, as a part of a sentence."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
     """The end of a sentence that says which of `names` might have been meant; empty if none is near."""
     near = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)

@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ivjax.errors import UserError
+from ivjax.errors import UserError, in_short
 from ivjax.progress import Say
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Mirror:
                 self._push()
             except Exception as error:  # whatever the packages of several stores raise
                 if not self._failing:
-                    self._say(f"{self._address} cannot be written now ({_reason(error)}); it is tried again")
+                    self._say(f"{self._address} cannot be written now ({in_short(error)}); it is tried again")
                 self._failing = True
             else:
                 self._failing = False
@@ -199,7 +199,7 @@ def _pulled(address: str) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(entry.read_bytes())
     except Exception as error:  # whatever the packages of several stores raise
-        raise UserError(f"{address} cannot be read ({_reason(error)})") from error
+        raise UserError(f"{address} cannot be read ({in_short(error)})") from error
     return folder
 
 
@@ -262,7 +262,3 @@ def _bucket(address: str) -> "epath.Path":
     from etils import epath
 
     return epath.Path(address)
-
-
-def _reason(error: Any) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -35,11 +35,11 @@ def phase_folder(run: Path, number: int, name: str) -> Path:
 
 def checkpoint_steps(run: Path) -> list[int]:
     """Returns the steps after which a run has a whole checkpoint, in order."""
-    if address_of(run) is not None:
-        steps = [entry for entry in (storage(run) / CHECKPOINTS).glob("*") if entry.name.isdecimal()]
-        return sorted(int(entry.name) for entry in steps if is_committed(entry))
-    # A checkpoint that is being written has a longer name until it is whole.
-    return sorted(int(entry.name) for entry in (run / CHECKPOINTS).glob("*") if entry.name.isdecimal())
+    # Not always of `storage`, whose library takes a while to import.
+    place: Any = run if address_of(run) is None else storage(run)
+    # One that is being written on a disk has a longer name until it is whole.
+    numbered = (entry for entry in (place / CHECKPOINTS).glob("*") if entry.name.isdecimal())
+    return sorted(int(entry.name) for entry in numbered if is_committed(entry))
 
 
 def folder_with_weights(run: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from ivjax.drafts import store
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.run_folder import METRICS, read_metrics
-from ivjax.train.ledger import read_times
+from ivjax.train.ledger import ledger_file, read_times
 
 _RESULT, _FAILURE = "result.json", "failed.json"
 
@@ -91,7 +91,7 @@ def write_result(folder: Path, history: History) -> None:
 def seconds(folder: Path) -> dict[str, float]:
     """Seconds of a run by category of its time ledger; empty if it has not begun."""
     try:
-        return read_times(folder / "ledger.json").totals
+        return read_times(ledger_file(folder, 0)).totals
     except (OSError, ValueError):
         return {}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ivjax.columns import aligned
 from ivjax.drafts import store
 from ivjax.errors import UserError, nearest
 from ivjax.sweep.histories import History
@@ -112,7 +113,7 @@ def table_of(histories: Sequence[History], compared: Comparison) -> str:
     parts = []
     for what, values in _columns(compared):
         rows = [(*_swept(compared.runs[r], histories), _short(values[r])) for r in compared.ranked(values)]
-        parts.append(_aligned([(*_paths(histories), f"{compared.metric} {what}"), *rows]))
+        parts.append("\n".join(aligned([(*_paths(histories), f"{compared.metric} {what}"), *rows])))
     others = [f"{history.name}: {_state(history)}" for history in histories if not history.finished]
     return "\n\n".join([*parts, *(["\n".join(others)] if others else [])]) + "\n"
 
@@ -157,12 +158,6 @@ def _state(history: History) -> str:
     if history.failure is not None:
         return f"failed: {history.failure}"
     return f"unfinished, step {history.last} of {history.steps}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _short(value: float) -> str:

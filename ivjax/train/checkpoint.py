@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from ivjax.convert.formats.orbax_files import item_tree
 from ivjax.convert.formats.seal import damage, sealed
 from ivjax.drafts import set_aside
-from ivjax.errors import UserError
+from ivjax.errors import UserError, in_short
 from ivjax.experiment.buckets import disown, in_bucket, is_committed, storage
 from ivjax.experiment.run_folder import CHECKPOINTS
 from ivjax.experiment.run_options import Checkpointing
@@ -165,7 +165,7 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:  # whatever a damaged file raises, deep in the reader
-            problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            problem = in_short(error)
         # Processes that fell back to different checkpoints would train different models.
         read_by_all = found is not None
         if jax.process_count() > 1:

@@ -1,10 +1,10 @@
 """Where the time of a run went, over all its starts, processes and phases, as one table."""
 
 import datetime
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ivjax.columns import aligned
 from ivjax.errors import UserError
 from ivjax.experiment.run_folder import PHASES
 from ivjax.train.ledger import CATEGORIES, Start, StoredTimes, ledger_file, read_times
@@ -67,7 +67,7 @@ def table(times: RunTimes) -> list[str]:
             rows[-1] += _spread({process: sums[name] for process, sums in times.processes.items()})
     rows.append(["between starts", *_cells(times.between, times.whole)])
     rows.append(["all", *_cells(times.whole, times.whole)])
-    lines = _aligned(rows)
+    lines = aligned(rows, str.rjust)
     if times.starts:
         first, last = _clock(times.starts[0].began), _clock(times.starts[-1].ended)
         steps = ", ".join(str(start.step) for start in times.starts[-10:])
@@ -85,7 +85,7 @@ def _ledgers(folder: Path) -> dict[int, Path]:
 def _read(file: Path) -> StoredTimes:
     try:
         return read_times(file)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error}); the run's next start sets it aside") from None
 
 
@@ -96,14 +96,6 @@ def _cells(seconds: float, whole: float) -> list[str]:
 def _spread(seconds: dict[int, float]) -> list[str]:
     most = max(seconds, key=lambda process: seconds[process])
     return [f"{sum(seconds.values()) / len(seconds):.1f}", f"{seconds[most]:.1f} (process {most})"]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    full = [[*row, *[""] * (len(rows[0]) - len(row))] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
-    # Words to the left, numbers to the right.
-    lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in full)
-    return ["  ".join(line).rstrip() for line in lines]
 
 
 def _clock(seconds: float) -> str:

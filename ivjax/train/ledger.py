@@ -44,9 +44,15 @@ def read_times(file: Path) -> StoredTimes:
     if not isinstance(stored, dict) or not isinstance(stored.get("marks"), dict):
         raise ValueError("it has no marks")
     marks = {int(step): _seconds(totals) for step, totals in stored["marks"].items()}
-    # Those of older versions have none.
-    starts = [Start(float(began), float(ended), int(step)) for began, ended, step in stored.get("starts", [])]
-    return StoredTimes(_seconds(stored.get("totals")), marks, starts)
+    # Those of older versions have no starts.
+    return StoredTimes(_seconds(stored.get("totals")), marks, _starts(stored.get("starts", [])))
+
+
+def _starts(stored: Any) -> list[Start]:
+    try:
+        return [Start(float(began), float(ended), int(step)) for began, ended, step in stored]
+    except (TypeError, OverflowError) as error:
+        raise ValueError(f"its starts are damaged: {error}") from None
 
 
 def _seconds(totals: Any) -> dict[str, float]:
@@ -77,7 +83,7 @@ class TimeLedger:
             try:
                 self._earlier, self._marks, self._starts = read_times(self._file)
             # A record of times must never keep a run from going on.
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError) as error:
                 aside = set_aside(self._file)
                 say(f"{self._file} cannot be read ({error}); it is {aside.name} now, and times start anew")
         # All that comes before the first batch counts as compiling, except what is booked otherwise.

@@ -121,12 +121,8 @@ def _take(file: epath.Path, say: Say) -> Owner:
                 f"the run folder {file.parent} is in use by {found}; wait for its end, or choose another "
                 "--workdir"
             )
-        # Moved, which only one of several starters can do on a disk, and not replaced.
-        aside = file if in_bucket(file) else file.with_name(f".{file.name}.{mine.token}")
         with contextlib.suppress(FileNotFoundError):
-            if aside != file:
-                file.rename(aside)
-            aside.unlink()
+            _remove(file, mine)
             say(f"{found or 'an owner that left no name'} no longer lives; its run folder is taken over")
     return mine
 
@@ -142,6 +138,14 @@ def _create(file: epath.Path, owner: Owner) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _remove(file: epath.Path, mine: Owner) -> None:
+    """Removes the file of a dead owner; FileNotFoundError if another starter has."""
+    if not in_bucket(file):
+        # Moved first, which only one of several can do.
+        file = file.rename(file.with_name(f".{file.name}.{mine.token}"))
+    file.unlink()
 
 
 def _lives(file: epath.Path, found: Owner, mine: Owner, say: Say) -> bool:

@@ -65,7 +65,9 @@ class Reporter:
         session.say(console_line(last, session.experiment.steps, shown))
         spent = {f"time/{name}": round(seconds, 3) for name, seconds in session.ledger.totals().items()}
         session.log.write(last, shown | {"flops": self._flops()} | spent)
-        session.ledger.write()
+        # The others write theirs with each checkpoint: a thousand small files at each line are too many.
+        if jax.process_index() == 0:
+            session.ledger.write()
         if self._skipped_in_a_row >= _GIVE_UP_AFTER:
             raise UserError(
                 f"the last {self._skipped_in_a_row} steps up to {last} had a non-finite loss or gradient and "

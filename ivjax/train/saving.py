@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from ivjax.errors import PassingError, UserError
+from ivjax.errors import PassingError, UserError, in_short
 from ivjax.experiment.buckets import known_as
 from ivjax.progress import Say
 from ivjax.train.watch import is_lost_connection
@@ -45,7 +45,7 @@ class FailedSaves:
         self._steps.append(step)
         steps = ", ".join(map(str, self._steps))
         why = f"no checkpoint of step {steps} could be saved in {known_as(self._folder)} ({reason(error)})"
-        remedy = f"make room or mend the folder and run again; details are in {_details(self._folder)}"
+        remedy = f"make room or mend the folder and run again; details are in {_log_file(self._folder)}"
         # The other processes of a job wait for this one inside the save; a new start brings them together.
         if jax.process_count() > 1:
             raise PassingError(f"{why}; {remedy}") from None
@@ -63,16 +63,16 @@ def check_folder(folder: Path) -> None:
 
 def reason(error: BaseException) -> str:
     """Why something failed, in a few words."""
-    text = " ".join(str(error).split())
     # Writers in C++ wrap what the system says into pages.
-    said = [os.strerror(number) for number in _DISK_ERRORS if os.strerror(number) in text]
-    return said[0] if said else f"{type(error).__name__}: {text[:200]}"
+    text = " ".join(str(error).split())
+    said = (os.strerror(number) for number in _DISK_ERRORS)
+    return next((words for words in said if words in text), in_short(error))
 
 
 @contextlib.contextmanager
 def details_in(folder: Path) -> Iterator[None]:
     """Sends what the checkpoint library logs of its failures, page by page, to a file inside the block."""
-    details = _Details(_details(folder), delay=True)
+    details = _Details(_log_file(folder), delay=True)
     details.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     loggers = [_log, logging.getLogger("absl"), logging.getLogger("asyncio")]
     for logger in loggers:
@@ -91,7 +91,7 @@ def details_in(folder: Path) -> Iterator[None]:
             details.close()
 
 
-def _details(folder: Path) -> Path:
+def _log_file(folder: Path) -> Path:
     # One for each process: several cannot append to one file on all shared filesystems.
     return folder / f"save_errors.{jax.process_index()}.log"
 

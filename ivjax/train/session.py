@@ -186,9 +186,10 @@ def _parameters(
 
 def _keep_compiled_programs(folder: Path) -> None:
     """Stores compiled programs in the run folder, unless the user has a cache elsewhere."""
+    place = storage(folder)
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(storage(folder) / "compiled"))
-    if in_bucket(storage(folder)):
+        jax.config.update("jax_compilation_cache_dir", str(place / "compiled"))
+    if in_bucket(place):
         # XLA writes some of its own beside jax's, and knows no buckets.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     # jax leaves out what compiles in less than a second; at each restart these small programs add up.

@@ -68,9 +68,10 @@ class Watch:
         found = self._get(_key(following))
         if found and (silent := self._next.unchanged(found)) > PATIENCE_SECONDS:
             self._put(_LOST, f"{_last_seen(following, found)}, and gave no sign of life for {silent:.0f} s")
-        # After an eval the time counts anew, or the step behind it would seem as long as both.
-        still = self._own.unchanged(str(step)) if phase in _TRAINING else self._own.forget()
-        if still > max(STALL_SECONDS, STALL_STEPS * self._own.longest):
+        if phase not in _TRAINING:
+            # After an eval the time counts anew, or the step behind it would seem as long as both.
+            self._own.forget()
+        elif (still := self._own.unchanged(str(step))) > max(STALL_SECONDS, STALL_STEPS * self._own.longest):
             self._look_around(still)
         return self._get(_LOST)
 
@@ -109,10 +110,9 @@ class Seen:
             self._text, self._since = text, now
         return now - self._since
 
-    def forget(self) -> float:
-        """Lets the time count anew; returns no seconds."""
+    def forget(self) -> None:
+        """Lets the time count anew."""
         self._text = ""
-        return 0.0
 
 
 _watches: list[Watch] = []  # of this process: none, or one from the moment in which it has joined a job

@@ -7,7 +7,7 @@ import pytest
 from ivjax.errors import UserError
 from ivjax.train import ledger as module
 from ivjax.train.goodput import table, times_of
-from ivjax.train.ledger import CATEGORIES, TimeLedger
+from ivjax.train.ledger import CATEGORIES, TimeLedger, read_times
 
 
 @pytest.fixture
@@ -103,3 +103,15 @@ def test_ledgers_of_older_versions_and_of_none(tmp_path):
     stored = {"totals": {"step": 3.0, "compile": 1.0}, "marks": {}}
     (tmp_path / "ledger.json").write_text(json.dumps(stored))
     assert table(times_of(tmp_path))[-1].startswith("goodput 75.0%")
+
+
+@pytest.mark.parametrize("starts", [3, [[1.0]], [[None, 2.0, 3]], [[1.0, 2.0, float("inf")]]])
+def test_damaged_starts_are_a_damaged_file(tmp_path, starts):
+    (tmp_path / "ledger.json").write_text(json.dumps({"totals": {}, "marks": {}, "starts": starts}))
+    with pytest.raises(ValueError):
+        read_times(tmp_path / "ledger.json")
+    with pytest.raises(UserError, match="cannot be read"):
+        times_of(tmp_path)
+    said: list[str] = []
+    TimeLedger(tmp_path, said.append)
+    assert "times start anew" in said[0]

@@ -1,9 +1,9 @@
 """Answers on the disk, each written as soon as it is there, so that an interrupted test goes on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from ivjax.drafts import try_lock
 from ivjax.errors import UserError
@@ -41,21 +41,15 @@ class KeptAnswers:
                 self._read(path)
 
     def _read(self, path: Path) -> None:
-        # Not splitlines: replies may hold further signs that end a line in Unicode, and none in JSON.
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = _lines(path)
         if lines[0] != self._head:
             raise UserError(
                 f"{path} holds the answers of another test, model or option; remove it, or name another file "
                 "with --answers"
             )
-        for line in lines[1:]:
-            try:
-                content = json.loads(line)
-                place, asked, answer = int(content["place"]), content["asked"], content["answer"]
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a killed run may be cut; its question is asked again
-            if asked == self._asked.get(place):
-                self.found[place] = answer
+        for kept in _answers(lines):
+            if kept.asked == self._asked.get(kept.place):
+                self.found[kept.place] = kept.answer
 
     def add(self, place: int, answer: KeptAnswer) -> None:
         """Keeps the answer to the question at a place of the test set."""
@@ -89,6 +83,33 @@ class KeptAnswers:
         """Closes the file."""
         if self._open is not None:
             self._open.close()
+
+
+def read_answers(file: Path) -> dict[int, KeptAnswer]:
+    """Returns the answers in a file, of whatever test they are, by the places of their questions."""
+    return {kept.place: kept.answer for kept in _answers(_lines(file))}
+
+
+class _Line(NamedTuple):
+    place: int
+    asked: str
+    answer: KeptAnswer
+
+
+def _lines(file: Path) -> list[str]:
+    # Not splitlines: replies may hold further signs that end a line in Unicode, and none in JSON.
+    return file.read_text(encoding="utf-8", errors="replace").split("\n")
+
+
+def _answers(lines: Sequence[str]) -> Iterator[_Line]:
+    """Yields what the lines of a file hold below the first one, which says what test they are of."""
+    for line in lines[1:]:
+        try:
+            content = json.loads(line)
+            kept = _Line(int(content["place"]), content["asked"], content["answer"])
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of a killed run may be cut; its question is asked again
+        yield kept
 
 
 def _path(file: Path, process: int) -> Path:

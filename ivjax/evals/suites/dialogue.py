@@ -62,7 +62,12 @@ class DialogueSuite(EvalSuite):
 
     def beside(self, out: Path) -> "DialogueSuite":
         """See EvalSuite."""
-        return self if self.answers else replace(self, answers=str(out.with_suffix(".answers.jsonl")))
+        return self if self.answers else replace(self, answers=str(answers_beside(out)))
+
+
+def answers_beside(out: Path) -> Path:
+    """Returns the file of the answers beside that of the results."""
+    return out.with_suffix(".answers.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)

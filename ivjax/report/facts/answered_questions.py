@@ -1,6 +1,5 @@
 """Questions of a test set with the answers that an eval has kept of them."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +10,12 @@ from ivjax.data_pipelines.sources.benchmarks.listed_question import KIND
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.evals.dialogue.choosing import chosen
+from ivjax.evals.dialogue.kept_answers import KeptAnswer, read_answers
 from ivjax.evals.dialogue.letters import plain_words
 from ivjax.evals.dialogue.prompts import PROTOCOLS, choice_protocol
 from ivjax.evals.dialogue.questions import EvalQuestion, EvalQuestions, open_questions
 from ivjax.evals.items import EvalData
+from ivjax.evals.suites.dialogue import answers_beside
 from ivjax.experiment.experiment import Experiment
 from ivjax.models.dialogue.sizes import DialogueSize
 from ivjax.report.facts.dialogue_videos import frames_seen, turns_of_run
@@ -58,7 +59,7 @@ class AnsweredSample(NamedTuple):
 
 def answers_file(result: EvalResult) -> Path:
     """Returns the file in which `ivjax eval --out` keeps the answers beside a result."""
-    return result.file.with_suffix(".answers.jsonl")
+    return answers_beside(result.file)
 
 
 def answered_questions(
@@ -106,20 +107,12 @@ class _Seer:
             return None
 
 
-def _kept(file: Path) -> dict[int, Any]:
+def _kept(file: Path) -> dict[int, KeptAnswer]:
     """Returns the answers in a file by the places of their questions in the test set."""
     try:
-        lines = file.read_text("utf-8", errors="replace").split("\n")
+        return read_answers(file)
     except OSError:
         raise UserError(f"{file} is not there, which holds the answers") from None
-    found = {}
-    for line in lines[1:]:  # the first one says which test they are of
-        try:
-            content = json.loads(line)
-            found[int(content["place"])] = content["answer"]
-        except (ValueError, KeyError, TypeError):
-            continue  # the last line of a killed run may be cut
-    return found
 
 
 def _said(label: str, question: EvalQuestion, answer: Any, result: EvalResult) -> Said:

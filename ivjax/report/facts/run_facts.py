@@ -10,9 +10,9 @@ from typing import Any
 from ivjax.errors import UserError
 from ivjax.experiment.run_folder import METRICS, PHASES, checkpoint_steps, folder_with_weights, read_metrics
 from ivjax.report.facts.eval_results import EvalResult, read_result, results_in
-from ivjax.train.ledger import read_times
+from ivjax.train.ledger import ledger_file, read_times
 
-_CONFIG, _LEDGER, _SWEEP = "experiment.txt", "ledger.json", "sweep.json"
+_CONFIG, _SWEEP = "experiment.txt", "sweep.json"
 _LEAF = re.compile(r"([\w./-]+) = (.*)")  # a line of the resolved config; a value may go on below it
 
 
@@ -124,7 +124,7 @@ def _read(folder: Path, label: str) -> RunFacts:
     if folder.parent.name == PHASES and folder_with_weights(whole) == folder:
         results += results_in(whole)
     try:
-        times = read_times(folder / _LEDGER).totals
+        times = read_times(ledger_file(folder, 0)).totals
     except (OSError, ValueError):
         times = {}
     newest = max(steps, default=None)
