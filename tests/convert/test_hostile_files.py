@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from ivjax.cli import main
 from ivjax.convert.comparison import compare
@@ -16,7 +17,9 @@ from ivjax.convert.conversion import import_file
 from ivjax.convert.engine.match_report import MatchReport
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.origins import open_weights
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
+from tests.convert.language_folders import tiny_with, write_language_model
 from tests.convert.torch_files import write_torch, write_zip
 from tests.faults.mutated_torch import bomb, number, text
 from tests.goldens import FOLDER
@@ -241,3 +244,29 @@ def test_a_config_whose_sizes_cannot_be_is_refused(tmp_path, value):
     said, _ = refusal(folder)
     assert "no videomae_classifier_hub that is computed here: " in said
     assert "mlp_width" in said or "wrong kind" in said
+
+
+SCALAR = np.zeros((), np.float32)
+
+
+def test_a_head_of_one_number_is_of_another_shape(tmp_path):
+    tensors = load_file(HUB / "videomae_classifier/model.safetensors")
+    save_file(tensors | {"classifier.bias": SCALAR}, tmp_path / "model.safetensors")
+    shutil.copy(HUB / "videomae_classifier/config.json", tmp_path)
+    assert "classifier.bias is () in the file and (5,) in the model" in refusal(tmp_path)[0]
+    with pytest.raises(UserError, match="which has 0 classes"):
+        open_weights(f"{tmp_path}?head=3")
+
+
+@pytest.mark.parametrize("asked", ["9" * 9, "9" * 5000])
+def test_more_classes_than_there_are_take_no_memory(asked):
+    with pytest.raises(UserError, match="which has 5 classes|the list of classes 999"):
+        open_weights(f"{HUB / 'videomae_classifier'}?head={asked}")
+
+
+def test_a_packed_tensor_of_one_number_is_of_another_shape(tmp_path):
+    folder = write_language_model(tmp_path / "lm", FAMILIES["internlm2"], "internlm2", tiny_with(64))
+    tensors = load_file(folder / "model.safetensors")
+    (packed,) = (name for name in tensors if "wqkv" in name)
+    save_file(tensors | {packed: SCALAR}, folder / "model.safetensors")
+    assert "wqkv.weight[q] is () in the file" in refusal(folder)[0]
