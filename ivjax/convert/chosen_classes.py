@@ -44,9 +44,11 @@ class _ChosenClasses(Renamed):
     def __init__(self, whole: Tensors, head: Sequence[str], axis: int, classes: Sequence[int], what: str):
         super().__init__(whole, {name: name for name in whole})
         there = min((whole.shape(name) or (0,))[axis] for name in head)
-        if max(classes) >= there:
+        # A range, whose last one is its highest, may be too long to go through.
+        highest = classes[-1] if isinstance(classes, range) else max(classes)
+        if highest >= there:
             raise UserError(
-                f"class {max(classes)} is wanted of {what}, which has {there} classes; "
+                f"class {highest} is wanted of {what}, which has {there} classes; "
                 "choose a list that was made for it"
             )
         self._head, self._axis, self._classes = head, axis, np.asarray(classes)
