@@ -117,7 +117,14 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not a corpus: it has no {MANIFEST}; build one with `ivjax data build`, or finish it"
         )
     try:
-        manifest = _manifest(json.loads(path.read_text("utf-8")))
+        fields = _Fields(json.loads(path.read_text("utf-8")), "", _ABSENT)
+        schema = fields.number("schema", _MOST_CLASSES)
+        # First, since another schema may have other fields.
+        if schema != SCHEMA:
+            raise UserError(
+                f"{path} has schema {schema}, this version reads {SCHEMA}; build the corpus again"
+            )
+        return _manifest(fields)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); check its permissions and its disk"
@@ -125,16 +132,10 @@ def read_manifest(folder: Path) -> Manifest:
     # Deeply nested JSON ends in a RecursionError.
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); copy it again, or build the corpus again") from None
-    if manifest.schema != SCHEMA:
-        raise UserError(
-            f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; build the corpus again"
-        )
-    return manifest
 
 
-def _manifest(stored: Any) -> Manifest:
-    """Returns the manifest of a JSON value; raises ValueError for one that cannot be."""
-    fields = _Fields(stored, "", _ABSENT)
+def _manifest(fields: "_Fields") -> Manifest:
+    """Returns the manifest of a JSON object; raises ValueError for a value that cannot be."""
     return Manifest(
         shards=_shards(fields, "shards"),
         made_with=fields.take("made_with", dict, "an object"),
@@ -143,7 +144,6 @@ def _manifest(stored: Any) -> Manifest:
         source_digest=fields.take("source_digest", str, "a text"),
         libraries=fields.take("libraries", dict, "an object"),
         dialogues=_shards(fields, "dialogues"),
-        schema=fields.number("schema", _MOST_CLASSES),
     )
 
 
