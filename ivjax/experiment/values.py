@@ -14,8 +14,10 @@ from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.branches import item_kinds, options_of
 
+# Python says in either way that a text is nested too deeply.
+_NESTED = (RecursionError, MemoryError)
 # What a text that is no value of a type makes its reader raise; an unknown class raises the last two.
-_UNREADABLE = (ValueError, SyntaxError, TypeError, KeyError, ImportError, AttributeError)
+_UNREADABLE = (ValueError, SyntaxError, TypeError, KeyError, *_NESTED, ImportError, AttributeError)
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
