@@ -90,7 +90,7 @@ def unpack_dialogue(record: bytes) -> Dialogue:
             content["attributes"],
         )
         _check_types(dialogue)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ClipError("bad header", f"the conversation is damaged: {error}") from None
     return dialogue
 

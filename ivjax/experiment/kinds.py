@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ivjax.errors import UserError
-from ivjax.experiment.branches import branches_of, item_kinds, options_of
+from ivjax.experiment.branches import branches_of, options_of
 
 _SHOWN = 60  # characters of a wrong value
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "none"}
@@ -34,7 +34,7 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, str | int) and value in typing.get_args(kind)
     if origin is tuple:
         arguments = typing.get_args(kind) or (Any, ...)
-        return isinstance(value, tuple) and len(value) == len(item_kinds(arguments, len(value)))
+        return isinstance(value, tuple) and (arguments[-1] is Ellipsis or len(arguments) == len(value))
     if origin is Mapping:
         return isinstance(value, Mapping)
     # A class, or a protocol that some classes follow; which of them is chosen before, by the presets.
