@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ivjax.data_pipelines.store.records import SCHEMA
 from ivjax.drafts import store
@@ -45,6 +45,13 @@ class ShardInfo:
     bytes: int
     sha256: str
     proof: str = ""
+
+
+class BucketShard(NamedTuple):
+    """A shard in a bucket: its address, and the manifest's entry of it."""
+
+    address: str
+    info: ShardInfo
 
 
 @dataclass(frozen=True)
@@ -117,19 +124,32 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not a corpus: it has no {MANIFEST}; build one with `ivjax data build`, or finish it"
         )
     try:
-        manifest = _manifest(json.loads(path.read_text("utf-8")))
+        text = path.read_text("utf-8")
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}); check its permissions and its disk"
         ) from None
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: str, path: str) -> Manifest:
+    """Returns the manifest of a file's text; raises UserError, which names its path, if a value cannot be."""
+    try:
+        manifest = _manifest(json.loads(text))
     # Deeply nested JSON ends in a RecursionError.
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy it again, or build the corpus again") from None
+        raise _damaged(path, error) from None
     if manifest.schema != SCHEMA:
         raise UserError(
             f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; build the corpus again"
         )
     return manifest
+
+
+def _damaged(path: Path | str, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged ({error}); copy it again, or build the corpus again")
 
 
 def _manifest(stored: Any) -> Manifest:

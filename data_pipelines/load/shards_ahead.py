@@ -1,0 +1,149 @@
+"""Has shards in buckets copied to this machine before the rows that are made of them come up."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from ivjax.data_pipelines.store.manifest import BucketShard
+from ivjax.data_pipelines.store.shard_cache import ShardCache
+from ivjax.errors import UserError
+
+_COPIES_AT_ONCE = 4
+
+
+class Order(Protocol):
+    """The number of the example at each place."""
+
+    def __getitem__(self, place: int) -> int: ...
+
+
+class ShardsAhead:
+    """Looks through an order ahead of its readers, and has the shards copied that they will want.
+
+    A shard is kept from when it is first seen to be wanted until all rows are made that were seen to want
+    it. So it looks ahead as far as the room allows. What it has not seen is copied when a row asks for it.
+
+    Args:
+        order: the numbers of examples, without end.
+        shards_of: returns the shards that an example is made of.
+        shards: how many shards there are.
+        room: bytes of shards that it may keep.
+        farthest: how many rows it may look ahead.
+        cache: what copies shards and keeps them; it is closed with this.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        shards_of: Callable[[int], Sequence[BucketShard]],
+        shards: int,
+        room: int,
+        farthest: int,
+        cache: ShardCache,
+    ):
+        self._order, self._shards_of, self._shards = order, shards_of, shards
+        self._room, self._farthest, self._cache = room, farthest, cache
+        self._kept: dict[BucketShard, int] = {}  # the last place that was seen to want it
+        self._changed = threading.Condition()
+        self._first, self._stride = 0, 1  # the first place whose row is not made, and how far the next one is
+        self._made: set[int] = set()  # places behind it whose rows are
+        self._looking: threading.Thread | None = None
+        self._ended = threading.Event()
+        self._copying = ThreadPoolExecutor(_COPIES_AT_ONCE, "ivjax-shards")
+
+    def begin(self, place: int, stride: int) -> None:
+        """Looks ahead from a place on, at every `stride`th."""
+        self._end()
+        self._ended = threading.Event()
+        self._first, self._stride = place, stride
+        self._made.clear()
+        self._looking = threading.Thread(target=self._look, args=(self._ended,), daemon=True)
+        self._looking.start()
+
+    @contextlib.contextmanager
+    def reading(self, number: int) -> Iterator[None]:
+        """Keeps the shards of an example while it is made; waits until they are there."""
+        with contextlib.ExitStack() as stack:
+            for shard in self._shards_of(number):
+                stack.enter_context(self._cache.reading(shard))
+            yield
+
+    def made(self, place: int) -> None:
+        """Takes note that the row at a place is made."""
+        with self._changed:
+            self._made.add(place)
+            while self._first in self._made:
+                self._made.remove(self._first)
+                self._first += self._stride
+            self._changed.notify()
+
+    def report(self) -> dict[str, float]:
+        """Returns how much was copied so far."""
+        return {"data/copied_gib": round(self._cache.copied / 2**30, 6)}
+
+    def stop(self) -> None:
+        """Ends what is being copied, and all waiting for it."""
+        self._ended.set()
+        self._cache.stop()
+
+    def close(self) -> None:
+        """Ends the threads, and closes the cache."""
+        self.stop()
+        self._end()
+        self._copying.shutdown(cancel_futures=True)
+        self._cache.close()
+
+    def _end(self) -> None:
+        """Ends looking ahead, and lets go of what was kept for it."""
+        self._ended.set()
+        with self._changed:
+            self._changed.notify()
+        if self._looking is not None:
+            self._looking.join()
+        self._let_go(list(self._kept))
+
+    def _look(self, ended: threading.Event) -> None:
+        place = self._first
+        # Once all shards are kept there is nothing more to see.
+        while len(self._kept) < self._shards and not ended.is_set():
+            with self._changed:
+                while place > self._first + self._farthest and not ended.is_set():
+                    self._changed.wait()
+            for shard in self._shards_of(int(self._order[place])):
+                self._keep(shard, place, ended)
+            place += self._stride
+
+    def _keep(self, shard: BucketShard, place: int, ended: threading.Event) -> None:
+        """Has a shard copied and kept, once there is room."""
+        with self._changed:
+            while shard not in self._kept and not self._has_room(shard):
+                if ended.is_set():
+                    return
+                self._changed.wait()
+            new = shard not in self._kept
+            self._kept[shard] = place
+        if new:
+            self._cache.hold(shard.info)
+            self._copying.submit(self._copy, shard)
+
+    def _has_room(self, shard: BucketShard) -> bool:
+        if self._is_too_much(shard):
+            self._let_go([kept for kept, last in self._kept.items() if last < self._first])
+        return not self._is_too_much(shard)
+
+    def _is_too_much(self, shard: BucketShard) -> bool:
+        return sum(kept.info.bytes for kept in self._kept) + shard.info.bytes > self._room
+
+    def _let_go(self, shards: Sequence[BucketShard]) -> None:
+        for shard in shards:
+            del self._kept[shard]
+            self._cache.release(shard.info)
+
+    def _copy(self, shard: BucketShard) -> None:
+        # Not any more, if the loader has been sent elsewhere in the order.
+        if shard in self._kept:
+            # The row that wants it asks for it again, and raises.
+            with contextlib.suppress(UserError):
+                self._cache.fetch(shard)
