@@ -93,15 +93,13 @@ class ClipFiller:
         if self._shards is not None:
             self._shards.begin(place, stride)
 
+    def passed(self, place: int) -> None:
+        """Takes note that the rows before a place have been handed over."""
+        if self._shards is not None:
+            self._shards.passed(place)
+
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """Writes the example of a clip, or of one that replaces it; returns the broken clips."""
-        try:
-            return self._fill(index, number, row)
-        finally:
-            if self._shards is not None:
-                self._shards.made(index)
-
-    def _fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         broken: list[BrokenClip] = []
         candidate = number
         for attempt in range(_ATTEMPTS):

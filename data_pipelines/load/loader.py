@@ -59,6 +59,10 @@ class RowFiller(Protocol):
         """Takes note that the next rows are those at a place and at every `stride`th from there on."""
         ...
 
+    def passed(self, place: int) -> None:
+        """Takes note that the rows before a place have been handed over."""
+        ...
+
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """Writes the example of clip `number` at global place `index` into `row`, array by array.
 
@@ -149,6 +153,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
             self._coming.append(self._begin())
         coming = self._coming.popleft()
         broken = [clip for filled in coming.filled for clip in filled.result()]
+        self._filler.passed(int(coming.places[-1]) + 1)
         if self.broken is not None:
             self.broken.add(len(coming.filled), broken)
         # Batches ahead are not part of the state: after a resume they are made again.
@@ -229,6 +234,9 @@ class InMemory:
 
     def begin(self, place: int, stride: int) -> None:
         """Does nothing: no row needs to be prepared."""
+
+    def passed(self, place: int) -> None:
+        """Does nothing: nothing is kept."""
 
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """Writes the example of a clip; none is ever broken."""

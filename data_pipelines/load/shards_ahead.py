@@ -22,8 +22,9 @@ class Order(Protocol):
 class ShardsAhead:
     """Looks through an order ahead of its readers, and has the shards copied that they will want.
 
-    A shard is kept from when it is first seen to be wanted until all rows are made that were seen to want
-    it. So it looks ahead as far as the room allows. What it has not seen is copied when a row asks for it.
+    A shard is kept from when it is first seen to be wanted until all rows have been handed over that were
+    seen to want it. So it looks ahead as far as the room allows. What it has not seen, or what had to make
+    room for another process, is copied when a row asks for it.
 
     Args:
         order: the numbers of examples, without end.
@@ -47,8 +48,7 @@ class ShardsAhead:
         self._room, self._farthest, self._cache = room, farthest, cache
         self._kept: dict[BucketShard, int] = {}  # the last place that was seen to want it
         self._changed = threading.Condition()
-        self._first, self._stride = 0, 1  # the first place whose row is not made, and how far the next one is
-        self._made: set[int] = set()  # places behind it whose rows are
+        self._passed = 0  # all rows before this place have been handed over
         self._looking: threading.Thread | None = None
         self._ended = threading.Event()
         self._copying = ThreadPoolExecutor(_COPIES_AT_ONCE, "ivjax-shards")
@@ -56,10 +56,8 @@ class ShardsAhead:
     def begin(self, place: int, stride: int) -> None:
         """Looks ahead from a place on, at every `stride`th."""
         self._end()
-        self._ended = threading.Event()
-        self._first, self._stride = place, stride
-        self._made.clear()
-        self._looking = threading.Thread(target=self._look, args=(self._ended,), daemon=True)
+        self._ended, self._passed = threading.Event(), place
+        self._looking = threading.Thread(target=self._look, args=(place, stride, self._ended), daemon=True)
         self._looking.start()
 
     @contextlib.contextmanager
@@ -70,13 +68,10 @@ class ShardsAhead:
                 stack.enter_context(self._cache.reading(shard))
             yield
 
-    def made(self, place: int) -> None:
-        """Takes note that the row at a place is made."""
+    def passed(self, place: int) -> None:
+        """Takes note that the rows before a place have been handed over."""
         with self._changed:
-            self._made.add(place)
-            while self._first in self._made:
-                self._made.remove(self._first)
-                self._first += self._stride
+            self._passed = place
             self._changed.notify()
 
     def report(self) -> dict[str, float]:
@@ -104,16 +99,15 @@ class ShardsAhead:
             self._looking.join()
         self._let_go(list(self._kept))
 
-    def _look(self, ended: threading.Event) -> None:
-        place = self._first
+    def _look(self, place: int, stride: int, ended: threading.Event) -> None:
         # Once all shards are kept there is nothing more to see.
         while len(self._kept) < self._shards and not ended.is_set():
             with self._changed:
-                while place > self._first + self._farthest and not ended.is_set():
+                while place > self._passed + self._farthest and not ended.is_set():
                     self._changed.wait()
             for shard in self._shards_of(int(self._order[place])):
                 self._keep(shard, place, ended)
-            place += self._stride
+            place += stride
 
     def _keep(self, shard: BucketShard, place: int, ended: threading.Event) -> None:
         """Has a shard copied and kept, once there is room."""
@@ -125,12 +119,12 @@ class ShardsAhead:
             new = shard not in self._kept
             self._kept[shard] = place
         if new:
-            self._cache.hold(shard.info)
+            self._cache.want(shard.info)
             self._copying.submit(self._copy, shard)
 
     def _has_room(self, shard: BucketShard) -> bool:
         if self._is_too_much(shard):
-            self._let_go([kept for kept, last in self._kept.items() if last < self._first])
+            self._let_go([kept for kept, last in self._kept.items() if last < self._passed])
         return not self._is_too_much(shard)
 
     def _is_too_much(self, shard: BucketShard) -> bool:
@@ -139,11 +133,11 @@ class ShardsAhead:
     def _let_go(self, shards: Sequence[BucketShard]) -> None:
         for shard in shards:
             del self._kept[shard]
-            self._cache.release(shard.info)
+            self._cache.unwant(shard.info)
 
     def _copy(self, shard: BucketShard) -> None:
-        # Not any more, if the loader has been sent elsewhere in the order.
-        if shard in self._kept:
-            # The row that wants it asks for it again, and raises.
-            with contextlib.suppress(UserError):
-                self._cache.fetch(shard)
+        # The row that wants it asks for it again, and raises.
+        with contextlib.suppress(UserError):
+            # Not kept any more, if the loader has been sent elsewhere in the order.
+            while shard in self._kept and not self._cache.copy_ahead(shard) and self._cache.wait():
+                pass

@@ -1,5 +1,6 @@
 """The shards of a corpus in a bucket, read from the copies that a cache makes of them."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ class CopiedShards(Shards):
     ):
         super().__init__(folder, manifest)
         self._address, self._cache, self._owned = address, cache, owned
+        self._kept = contextlib.ExitStack()
         self._inodes: dict[int, int] = {}
 
     def __getitem__(self, number: int) -> bytes:
@@ -62,18 +64,18 @@ class CopiedShards(Shards):
         smallest = min(filled, key=lambda number: self.manifest.shards[number].bytes)
         return spread(self.numbering.range(next(there, smallest)), count)
 
+    def keep_all(self) -> None:
+        """Copies all shards, and keeps them until this is closed."""
+        for number in range(self.numbering.groups):
+            if self._cache is not None:
+                self._kept.enter_context(self._cache.reading(self._remote(number)))
+
     def close(self) -> None:
         """Closes the files, and the cache if it is owned."""
         super().close()
+        self._kept.close()
         if self._owned and self._cache is not None:
             self._cache.close()
-
-    def keep_all(self) -> None:
-        """Copies all shards, and keeps them until the cache is closed."""
-        for number, info in enumerate(self.manifest.shards):
-            if self._cache is not None:
-                self._cache.hold(info)
-                self._cache.fetch(self._remote(number))
 
     def _remote(self, shard: int) -> BucketShard:
         info = self.manifest.shards[shard]

@@ -1,14 +1,15 @@
 """The files of a cache of shards, in a folder that the processes of a machine share.
 
 There are
-  SHA256.array_record    a whole shard; the time of its last change is when it was last let go of
+  SHA256.array_record    a whole shard, locked by who reads it; its time of change is that of its last use
   .SHA256.draft          one that is being copied, at its full size, locked by who copies it
-  users/                 who reads, and what they hold
+  users/                 the processes that use the folder, and which shards each of them wants to stay
   lock                   held while any of these is made, renamed or removed
 """
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Set
@@ -24,14 +25,10 @@ _ENDING = ".array_record"
 _WRITABLE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
-class NoRoomError(Exception):
-    """The shards that are held leave no room for another."""
-
-
 class CacheFolder:
     """The files of a cache.
 
-    All that asks for or changes more than one file is to be called inside of `alone`.
+    What changes the folder is to be called inside of `alone`.
 
     Attributes:
         place: the folder.
@@ -64,10 +61,21 @@ class CacheFolder:
         except FileNotFoundError:
             return False
 
-    def touch(self, sha256: str) -> None:
-        """Takes note that the shard of a hash was used until now."""
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(self.place / f"{sha256}{_ENDING}")
+    @contextlib.contextmanager
+    def reading(self, info: ShardInfo) -> Iterator[bool]:
+        """Keeps a shard from being removed; gives whether it is there."""
+        try:
+            file = cached_file(self.place, info).open("rb")
+        except FileNotFoundError:
+            yield False
+            return
+        with file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            # Who removes a shard empties it, under a lock of its own: it may have been first.
+            there = os.fstat(file.fileno()).st_size == info.bytes
+            if there:
+                os.utime(file.fileno())
+            yield there
 
     def draft(self, info: ShardInfo) -> IO[bytes] | None:
         """Opens the draft of a shard, locked for as long as it is open; None if another process has it."""
@@ -87,34 +95,35 @@ class CacheFolder:
 
     def room(self) -> int:
         """Returns the bytes that shards could take on this disk."""
-        return shutil.disk_usage(self.place).free + self._taken()
+        return shutil.disk_usage(self.place).free + self.taken()
 
-    def make_room(self, size: int, limit: int, held: Set[str]) -> None:
-        """Removes shards until so many bytes more stay within a limit; raises NoRoomError if they cannot.
+    def taken(self) -> int:
+        """Returns the bytes of shards and drafts."""
+        return sum(file.stat().st_size for file in (*self._shards(), *self._drafts()))
 
-        Those that are used least recently go first, and none whose hash is among those held.
-        """
+    def clear_drafts(self) -> None:
+        """Removes the drafts of processes that have ended."""
         for draft in self._drafts():
-            _remove_if_left(draft)
-        over = self._taken() + size - limit
-        if self.remove(over, held) < over:
-            raise NoRoomError
+            with draft.open("rb") as file:
+                if try_lock(file.fileno()):
+                    draft.unlink()
 
-    def remove(self, size: int, held: Set[str]) -> int:
-        """Removes shards that are not held, in all of so many bytes at least; returns of how many."""
+    def remove(self, size: int, wanted: Set[str], urgent: bool) -> int:
+        """Removes shards, in all of so many bytes at least; returns of how many.
+
+        Those go first whose last use was longest ago; none that is being read; and those whose hash is
+        wanted only if it is urgent, after the others.
+        """
+        shards = [(file.stem in wanted, file.stat().st_mtime_ns, file) for file in self._shards()]
         removed = 0
-        free = (file for file in self._shards() if file.stem not in held)
-        for file in sorted(free, key=lambda file: file.stat().st_mtime_ns):
-            if removed >= size:
+        for is_wanted, _, file in sorted(shards):
+            if removed >= size or (is_wanted and not urgent):
                 break
             removed += _remove(file)
         return removed
 
     def _draft(self, info: ShardInfo) -> Path:
         return self.place / f".{info.sha256}.draft"
-
-    def _taken(self) -> int:
-        return sum(file.stat().st_size for file in (*self._shards(), *self._drafts()))
 
     def _shards(self) -> list[Path]:
         return list(self.place.glob(f"*{_ENDING}"))
@@ -129,16 +138,11 @@ def cached_file(folder: Path, info: ShardInfo) -> Path:
     return folder / f"{info.sha256}{_ENDING}"
 
 
-def _remove_if_left(draft: Path) -> None:
-    """Removes a draft whose process has ended."""
-    with draft.open("rb") as file:
-        if try_lock(file.fileno()):
-            draft.unlink()
-
-
 def _remove(file: Path) -> int:
-    """Removes a file; returns its size."""
+    """Removes a file unless it is being read; returns the bytes that this frees."""
     with file.open("rb+") as content:
+        if not try_lock(content.fileno()):
+            return 0
         size = os.fstat(content.fileno()).st_size
         file.unlink()
         # Decode processes may still have it open, and would keep its room.

@@ -1,7 +1,7 @@
-"""The processes that use a folder in common, and what each of them holds there.
+"""The processes that use a folder in common, and what each of them wants to stay there.
 
 Each has a folder of its own, with `.lock`, which it holds while it lives, `claims.json`, and an empty file
-for each thing that it holds. Who calls sees to it that one process at a time looks or changes.
+for each thing that it wants. Who calls sees to it that one process at a time looks or changes.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ class Claims(NamedTuple):
 
     Attributes:
         limit: bytes that may lie in the folder; of several users the largest counts.
-        needs: bytes that it holds at one time, by name; what several users name alike they hold in common.
+        needs: bytes that it wants at one time, by name; what several users name alike they want in common.
     """
 
     limit: int
@@ -31,7 +31,7 @@ class Claims(NamedTuple):
 
 
 class CacheUser:
-    """One user of a folder; what a process held that has ended counts no more.
+    """One user of a folder; what a process wanted that has ended counts no more.
 
     Args:
         users: the folder of all users' folders.
@@ -43,20 +43,20 @@ class CacheUser:
         self._users = users
         self._own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=users))
         # The system unlocks it when this process ends in whatever way.
-        self._alive = os.open(self._own / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        self._alive: int | None = os.open(self._own / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         try_lock(self._alive)
         self.claim(claims)
 
-    def hold(self, name: str) -> None:
-        """Holds a thing."""
+    def want(self, name: str) -> None:
+        """Wants a thing to stay."""
         (self._own / name).touch()
 
-    def release(self, name: str) -> None:
-        """Lets go of a thing."""
+    def unwant(self, name: str) -> None:
+        """Wants a thing no more."""
         (self._own / name).unlink(missing_ok=True)
 
-    def held(self) -> set[str]:
-        """Returns what is held, by whomever."""
+    def wanted(self) -> set[str]:
+        """Returns what is wanted, by whomever."""
         users = (self._own, *self._others())
         return {name for user in users for name in os.listdir(user)} - {_LOCK, _CLAIMS}
 
@@ -74,9 +74,11 @@ class CacheUser:
         return Claims(limit, needs)
 
     def close(self) -> None:
-        """Lets go of all."""
-        shutil.rmtree(self._own, ignore_errors=True)
-        os.close(self._alive)
+        """Wants nothing any more; a second time does nothing."""
+        if self._alive is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+            os.close(self._alive)
+            self._alive = None
 
     def _others(self) -> Iterator[Path]:
         """Yields the folders of others; removes those of processes that have ended."""

@@ -6,13 +6,12 @@ import math
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from ivjax.data_pipelines.child import AbandonedError
-from ivjax.data_pipelines.store.cache_folder import FULL, CacheFolder, NoRoomError
+from ivjax.data_pipelines.store.cache_folder import FULL, CacheFolder
 from ivjax.data_pipelines.store.cache_users import CacheUser, Claims
 from ivjax.data_pipelines.store.manifest import BucketShard, ShardInfo
 from ivjax.errors import UserError
@@ -30,6 +29,10 @@ class _DamagedError(Exception):
     """What has arrived is not what the manifest describes."""
 
 
+class _NoRoomError(Exception):
+    """The shards that have to stay leave no room for another."""
+
+
 class _Failed(NamedTuple):
     when: float
     error: UserError
@@ -38,8 +41,9 @@ class _Failed(NamedTuple):
 class ShardCache:
     """Shards of corpora in buckets, copied to a folder of this machine. Thread-safe.
 
-    A shard that a process holds stays; others make room for new ones, least recently used first. A shard
-    that several processes want is copied once.
+    There is one copy of a shard, made once, whoever asks for it. To make room, the shard goes whose last use
+    was longest ago, except those that are being read. Those that a process wants go last, and only for one
+    that is to be read now.
 
     Args:
         folder: where the shards lie; it may be shared by processes of this machine, not by machines.
@@ -52,8 +56,6 @@ class ShardCache:
         self._gib, self._pieces, self._path = gib, pieces, path
         self._limit = int(gib * 2**30)
         self._folder = CacheFolder(folder, f"{path}.folder")
-        self._holds: Counter[str] = Counter()
-        self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._failed: dict[BucketShard, _Failed] = {}
         self.copied = 0  # bytes so far
@@ -66,19 +68,18 @@ class ShardCache:
         return self._folder.place
 
     def reserve(self, needs: Mapping[str, int], remedy: str) -> None:
-        """Raises UserError if there is no room for all that this process will hold at one time.
+        """Raises UserError if there is no room for all that this process will want at one time.
 
         Args:
-            needs: bytes by name; what several processes name alike they hold in common.
+            needs: bytes by name; what several processes name alike they want in common.
             remedy: what lets it need less, for the message.
         """
         with self._folder.alone():
             before = self._user.claimed()
             own, total = sum(needs.values()), sum((before.needs | dict(needs)).values())
-            others = (
-                f", and those of other users of the folder {_gib(total - own)} GiB" if total > own else ""
-            )
-            told = f"the shards that are in use at one time take {_gib(own)} GiB{others}"
+            told = f"the shards that are in use at one time take {_gib(own)} GiB"
+            if total > own:
+                told += f", and those of other users of the folder {_gib(total - own)} GiB"
             if total > before.limit:
                 raise UserError(
                     f"{self._path}.gib={self._gib:g} is too little: {told}; set it to {_gib(total)}, "
@@ -92,65 +93,69 @@ class ShardCache:
                 )
             self._user.claim(Claims(self._limit, needs))
 
-    def hold(self, info: ShardInfo) -> None:
-        """Keeps a shard, or the room that it will take, until `release`."""
-        with self._lock:
-            self._holds[info.sha256] += 1
-            if self._holds[info.sha256] == 1:
-                with self._folder.alone():
-                    self._user.hold(info.sha256)
+    def want(self, info: ShardInfo) -> None:
+        """Wants a shard to stay, or to be copied soon."""
+        with self._folder.alone():
+            self._user.want(info.sha256)
 
-    def release(self, info: ShardInfo) -> None:
-        """Lets go of a shard that was held."""
-        with self._lock:
-            self._holds[info.sha256] -= 1
-            if not self._holds[info.sha256]:
-                del self._holds[info.sha256]
-                with self._folder.alone():
-                    self._user.release(info.sha256)
-                    self._folder.touch(info.sha256)
+    def unwant(self, info: ShardInfo) -> None:
+        """Wants a shard no more."""
+        with self._folder.alone():
+            self._user.unwant(info.sha256)
 
     @contextlib.contextmanager
     def reading(self, shard: BucketShard) -> Iterator[None]:
-        """Keeps a shard on this machine while it is read; waits until it is there."""
-        self.hold(shard.info)
-        try:
-            self.fetch(shard)
-            yield
-        finally:
-            self.release(shard.info)
+        """Keeps a shard on this machine, copied first if it is not there; raises UserError if that fails."""
+        while True:
+            with self._folder.reading(shard.info) as there:
+                if there:
+                    yield
+                    return
+            self._fetch(shard)
 
-    def fetch(self, shard: BucketShard) -> None:
-        """Returns once a shard that is held lies here whole; raises UserError if it does not come."""
-        started = time.monotonic()
-        while not self._folder.is_whole(shard.info):
-            if self._stopped.is_set():
-                raise AbandonedError
-            failed = self._failed.get(shard)
-            # Who has waited for another thread has been as patient as it was.
-            if failed is not None and failed.when > started:
-                raise failed.error
-            try:
-                if not self._try_to_copy(shard):
-                    self._stopped.wait(_POLL_SECONDS)
-            except UserError as error:
-                self._failed[shard] = _Failed(time.monotonic(), error)
-                raise
+    def copy_ahead(self, shard: BucketShard) -> bool:
+        """Copies a shard if there is room beside those that are wanted; returns whether it is there."""
+        try:
+            return self._try_to_copy(shard, urgent=False)
+        except _NoRoomError:
+            return False
+
+    def wait(self) -> bool:
+        """Waits a moment for room, or for somebody else's copy; returns False if this was stopped."""
+        return not self._stopped.wait(_WAIT_SECONDS)
 
     def stop(self) -> None:
         """Ends what is being copied, and all waiting for it."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Lets go of all shards; they stay until others need their room."""
+        """Wants nothing any more. All shards stay until others need their room."""
         self.stop()
-        with self._lock, self._folder.alone():
-            for sha256 in self._holds:
-                self._folder.touch(sha256)
-            self._holds.clear()
+        with self._folder.alone():
             self._user.close()
 
-    def _try_to_copy(self, shard: BucketShard) -> bool:
+    def _fetch(self, shard: BucketShard) -> None:
+        """Returns once a shard has been copied; raises UserError if it does not come."""
+        started, deadline = time.monotonic(), math.inf
+        while True:
+            failed = self._failed.get(shard)
+            # Who has waited for another thread has been as patient as it was.
+            if failed is not None and failed.when > started:
+                raise failed.error
+            try:
+                if self._try_to_copy(shard, urgent=True):
+                    return
+            except _NoRoomError:
+                deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
+                if time.monotonic() >= deadline:
+                    raise UserError(
+                        f"{self.folder} has had no room for {_told(shard)} for {PATIENCE_SECONDS / 60:g} "
+                        f"minutes, as all that lies there is being read; raise {self._path}.gib={self._gib:g}"
+                    ) from None
+            if self._stopped.wait(_POLL_SECONDS):
+                raise AbandonedError
+
+    def _try_to_copy(self, shard: BucketShard, urgent: bool) -> bool:
         """Copies a shard; returns False if somebody else is doing that."""
         with contextlib.ExitStack() as stack:
             with self._folder.alone():
@@ -162,22 +167,24 @@ class ShardCache:
                 # Its lock is held until it has another name or none, so that there is one writer.
                 stack.enter_context(draft)
             try:
-                self._copy(shard, draft)
+                self._copy(shard, draft, urgent)
                 with self._folder.alone():
                     self._folder.keep(shard.info)
                     self.copied += shard.info.bytes
-            except BaseException:
+            except BaseException as error:
                 with self._folder.alone():
                     self._folder.drop(shard.info)
+                if isinstance(error, UserError):
+                    self._failed[shard] = _Failed(time.monotonic(), error)
                 raise
         return True
 
-    def _copy(self, shard: BucketShard, draft: IO[bytes]) -> None:
+    def _copy(self, shard: BucketShard, draft: IO[bytes], urgent: bool) -> None:
         """Writes a shard into its draft, from the start again after whatever may pass."""
         deadline, damaged = math.inf, 0
         while True:
             try:
-                self._begin_draft(shard.info.bytes, draft)
+                self._begin_draft(shard.info.bytes, draft, urgent)
                 self._write(shard, draft)
                 return
             except _DamagedError:
@@ -187,20 +194,25 @@ class ShardCache:
                         f"{shard.address} is not what its manifest describes, {_COPIES} copies of it were "
                         "compared; copy it there again"
                     ) from None
-            except (NoRoomError, OSError) as error:
+            except OSError as error:
                 deadline = min(deadline, time.monotonic() + PATIENCE_SECONDS)
                 if time.monotonic() >= deadline:
-                    raise UserError(self._unfit(shard, error)) from None
-            self._stopped.wait(_WAIT_SECONDS)
-            if self._stopped.is_set():
+                    raise UserError(
+                        f"{_told(shard)} could not be written to {self.folder} for {PATIENCE_SECONDS / 60:g} "
+                        f"minutes ({error.strerror or error}); make room there, or set {self._path}.folder"
+                    ) from None
+            if self._stopped.wait(_WAIT_SECONDS):
                 raise AbandonedError
 
-    def _begin_draft(self, size: int, draft: IO[bytes]) -> None:
+    def _begin_draft(self, size: int, draft: IO[bytes], urgent: bool) -> None:
         """Makes room for a draft, and gives it its full size, at which others count it."""
         with self._folder.alone():
             draft.seek(0)
             draft.truncate(0)
-            self._folder.make_room(size, self._user.claimed().limit, self._user.held())
+            self._folder.clear_drafts()
+            over = self._folder.taken() + size - self._user.claimed().limit
+            if self._folder.remove(over, self._user.wanted(), urgent) < over:
+                raise _NoRoomError
             draft.truncate(size)
 
     def _write(self, shard: BucketShard, draft: IO[bytes]) -> None:
@@ -216,26 +228,16 @@ class ShardCache:
             if error.errno in FULL:
                 # Others have filled the disk.
                 with self._folder.alone():
-                    self._folder.remove(shard.info.bytes, self._user.held())
+                    self._folder.remove(shard.info.bytes, self._user.wanted(), urgent=False)
             raise
         if self._stopped.is_set():
             raise AbandonedError
         if digest.hexdigest() != shard.info.sha256:
             raise _DamagedError
 
-    def _unfit(self, shard: BucketShard, error: Exception) -> str:
-        told = f"{shard.address} ({_gib(shard.info.bytes)} GiB)"
-        waited = f"for {PATIENCE_SECONDS / 60:g} minutes"
-        if isinstance(error, NoRoomError):
-            return (
-                f"{self.folder} has had no room for {told} {waited}, because all that lies there is in use; "
-                f"raise {self._path}.gib={self._gib:g}"
-            )
-        reason = getattr(error, "strerror", None) or error
-        return (
-            f"{told} could not be written to {self.folder} {waited} ({reason}); make room there, or set "
-            f"{self._path}.folder"
-        )
+
+def _told(shard: BucketShard) -> str:
+    return f"{shard.address} ({_gib(shard.info.bytes)} GiB)"
 
 
 def _gib(size: int) -> str:

@@ -14,7 +14,7 @@ from ivjax.experiment.bucket_files import is_bucket
 class StoredDialogues:
     """Random access to the conversations of a corpus. Can be pickled.
 
-    Those of a corpus in a bucket are copied to this machine at once, and stay until the cache is closed.
+    Those of a corpus in a bucket are copied to this machine at once, and stay until they are closed.
 
     Attributes:
         folder: the corpus.
