@@ -66,7 +66,8 @@ class CacheUser:
 
     def claimed(self) -> Claims:
         """Returns what all users ask for together."""
-        limit, needs = 0, {}
+        limit = 0
+        needs: dict[str, int] = {}
         for user in (self._own, *self._others()):
             with contextlib.suppress(FileNotFoundError):
                 claims = Claims(**json.loads((user / _CLAIMS).read_text()))

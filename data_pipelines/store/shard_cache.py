@@ -76,7 +76,7 @@ class ShardCache:
         """
         with self._folder.alone():
             before = self._user.claimed()
-            own, total = sum(needs.values()), sum((before.needs | dict(needs)).values())
+            own, total = sum(needs.values()), sum({**before.needs, **needs}.values())
             told = f"the shards that are in use at one time take {_gib(own)} GiB"
             if total > own:
                 told += f", and those of other users of the folder {_gib(total - own)} GiB"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
@@ -127,7 +128,7 @@ class Shards:
             close_reader(self._readers.pop(next(iter(self._readers))))
         return reader
 
-    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, Manifest]]:
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Any, ...]]:
         # Open files cannot be sent to another process; the manifest can, and need not be read again.
         return Shards, (self._folder, self.manifest)
 
