@@ -21,6 +21,7 @@ from ivjax.drafts import locked, try_lock
 from ivjax.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a system says when a disk is full
+_SPARE = 0.05  # of a disk is left to others, as far as shards go that nobody wants
 _ENDING = ".array_record"
 _WRITABLE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
@@ -97,6 +98,11 @@ class CacheFolder:
         """Returns the bytes that shards could take on this disk."""
         return shutil.disk_usage(self.place).free + self.taken()
 
+    def crowded(self, size: int) -> int:
+        """Returns how many bytes must go, with so many more on this disk, for a part of it to stay free."""
+        disk = shutil.disk_usage(self.place)
+        return int(disk.total * _SPARE) + size - disk.free
+
     def taken(self) -> int:
         """Returns the bytes of shards and drafts."""
         return sum(file.stat().st_size for file in (*self._shards(), *self._drafts()))
@@ -114,6 +120,8 @@ class CacheFolder:
         Those go first whose last use was longest ago; none that is being read; and those whose hash is
         wanted only if it is urgent, after the others.
         """
+        if size <= 0:
+            return 0
         shards = [(file.stem in wanted, file.stat().st_mtime_ns, file) for file in self._shards()]
         removed = 0
         for is_wanted, _, file in sorted(shards):

@@ -210,8 +210,10 @@ class ShardCache:
             draft.seek(0)
             draft.truncate(0)
             self._folder.clear_drafts()
+            wanted = self._user.wanted()
             over = self._folder.taken() + size - self._user.claimed().limit
-            if self._folder.remove(over, self._user.wanted(), urgent) < over:
+            over -= self._folder.remove(max(over, self._folder.crowded(size)), wanted, urgent=False)
+            if over > 0 and (not urgent or self._folder.remove(over, wanted, urgent) < over):
                 raise _NoRoomError
             draft.truncate(size)
 

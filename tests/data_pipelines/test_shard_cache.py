@@ -78,11 +78,18 @@ class Source:
         yield fault[300:]
 
 
+def use_disk(monkeypatch, total, free):
+    """Puts the cache on a disk of another size."""
+    usage = type("Usage", (), {"total": total, "free": free})
+    monkeypatch.setattr(cache_folder.shutil, "disk_usage", lambda folder: usage)
+
+
 @pytest.fixture
 def source(monkeypatch):
     monkeypatch.setattr(shard_cache, "_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(shard_cache, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(shard_cache, "PATIENCE_SECONDS", 0.3)
+    use_disk(monkeypatch, GIB, GIB)
     return Source()
 
 
@@ -136,6 +143,19 @@ def test_wanted_shards_go_last_and_only_for_one_that_is_read_now(opened, source)
     assert there(one) == {0, 3, 4}
     one.unwant(shard(3).info)
     assert other.copy_ahead(shard(5)) and there(one) == {0, 4, 5}
+
+
+def test_a_part_of_the_disk_is_left_free_as_far_as_nobody_wants_what_lies_there(opened, monkeypatch):
+    cache = opened(shards=9)
+    read(cache, 0, 1, 2, 3)
+    use_disk(monkeypatch, 40 * SIZE, SIZE)
+    cache.want(shard(2).info)
+    read(cache, 4)
+    assert there(cache) == {2, 3, 4}  # two had to go: a twentieth of the disk is two shards
+    for number in (3, 4):
+        cache.want(shard(number).info)
+    read(cache, 5)
+    assert there(cache) == {2, 3, 4, 5}
 
 
 def test_a_removed_shard_takes_no_room_while_it_is_open_elsewhere(opened):
@@ -197,8 +217,7 @@ def test_too_little_room_is_an_error_before_anything_is_read(opened, monkeypatch
     )
     other.close()
     opened(shards=4).reserve({"d": SIZE}, "do so")
-    usage = type("Usage", (), {"free": SIZE})
-    monkeypatch.setattr(cache_folder.shutil, "disk_usage", lambda folder: usage)
+    use_disk(monkeypatch, 10 * SIZE, SIZE)
     with pytest.raises(
         UserError, match="the disk of data.shard_cache.folder=.* name a folder on another disk"
     ):
