@@ -3,9 +3,11 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
+import grain
+
 from ivjax.data_pipelines.load.examples import Maker
 from ivjax.data_pipelines.load.mixture import CorpusReader, Dialogues, Mixture
-from ivjax.data_pipelines.load.shards_ahead import Order, ShardsAhead
+from ivjax.data_pipelines.load.shards_ahead import ShardsAhead
 from ivjax.data_pipelines.store.bucket_corpus import manifest_in_bucket, open_cache
 from ivjax.data_pipelines.store.manifest import ShardInfo
 from ivjax.data_pipelines.store.shard_cache import ShardCache
@@ -57,7 +59,7 @@ def closing_on_error(cache: ShardCache | None) -> Iterator[None]:
 
 
 def shards_ahead(
-    order: Order, maker: Maker, group: int, rows: int, cache: ShardCache | None
+    order: grain.MapDataset, maker: Maker, group: int, rows: int, cache: ShardCache | None
 ) -> ShardsAhead | None:
     """Returns what has the shards of an order copied, at most so many rows ahead; None without a cache."""
     if cache is None:
@@ -65,7 +67,7 @@ def shards_ahead(
     manifests = [manifest_in_bucket(folder) for folder in maker.folders if is_bucket(folder)]
     shards = sum(len(manifest.shards) for manifest in manifests)
     room = sum(in_use_at_once(manifest.shards, group) for manifest in manifests)
-    return ShardsAhead(order, maker.remote, shards, room, rows, cache)
+    return ShardsAhead(lambda place: int(order[place]), maker.remote, shards, room, rows, cache)
 
 
 def _remedy(data: CorpusReader, path: str) -> str:

@@ -4,19 +4,12 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 from ivjax.data_pipelines.store.manifest import BucketShard
 from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.errors import UserError
 
 _COPIES_AT_ONCE = 4
-
-
-class Order(Protocol):
-    """The number of the example at each place."""
-
-    def __getitem__(self, place: int) -> int: ...
 
 
 class ShardsAhead:
@@ -27,7 +20,7 @@ class ShardsAhead:
     room for another process, is copied when a row asks for it.
 
     Args:
-        order: the numbers of examples, without end.
+        number_at: returns the number of the example at a place of the order, which has no end.
         shards_of: returns the shards that an example is made of.
         shards: how many shards there are.
         room: bytes of shards that it may keep.
@@ -37,14 +30,14 @@ class ShardsAhead:
 
     def __init__(
         self,
-        order: Order,
+        number_at: Callable[[int], int],
         shards_of: Callable[[int], Sequence[BucketShard]],
         shards: int,
         room: int,
         farthest: int,
         cache: ShardCache,
     ):
-        self._order, self._shards_of, self._shards = order, shards_of, shards
+        self._number_at, self._shards_of, self._shards = number_at, shards_of, shards
         self._room, self._farthest, self._cache = room, farthest, cache
         self._kept: dict[BucketShard, int] = {}  # the last place that was seen to want it
         self._changed = threading.Condition()
@@ -105,7 +98,7 @@ class ShardsAhead:
             with self._changed:
                 while place > self._passed + self._farthest and not ended.is_set():
                     self._changed.wait()
-            for shard in self._shards_of(int(self._order[place])):
+            for shard in self._shards_of(self._number_at(place)):
                 self._keep(shard, place, ended)
             place += stride
 

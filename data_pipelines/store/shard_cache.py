@@ -22,7 +22,7 @@ _COPIES = 3  # of a shard that arrives damaged, before a run ends
 
 # Gives the content of a shard, piece by piece, and ends early once the event is set. Raises UserError if it
 # cannot be had, and no OSError.
-Pieces = Callable[[BucketShard, threading.Event], Iterable[bytes]]
+ShardPieces = Callable[[BucketShard, threading.Event], Iterable[bytes]]
 
 
 class _DamagedError(Exception):
@@ -52,7 +52,7 @@ class ShardCache:
         path: where the options of the cache stand in the experiment, for messages.
     """
 
-    def __init__(self, folder: Path, gib: float, pieces: Pieces, path: str):
+    def __init__(self, folder: Path, gib: float, pieces: ShardPieces, path: str):
         self._gib, self._pieces, self._path = gib, pieces, path
         self._limit = int(gib * 2**30)
         self._folder = CacheFolder(folder, f"{path}.folder")

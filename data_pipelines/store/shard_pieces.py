@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def shard_pieces(shard: BucketShard, stopped: threading.Event) -> Iterator[bytes]:
-    """Yields the content of a shard; see `Pieces`."""
+    """Yields the content of a shard; see `ShardPieces`."""
     for start in range(0, shard.info.bytes, _PIECE):
         if not stopped.is_set():
             yield _piece(shard.address, start, min(start + _PIECE, shard.info.bytes), stopped)
