@@ -22,7 +22,7 @@ from ivjax.data_pipelines.load.loader import BatchRequest, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, CorpusFields, Dialogues, Served
 from ivjax.data_pipelines.load.mixture_loader import OrderedPart, endless_order, worker_count
 from ivjax.data_pipelines.load.packed_rows import DialogueCorpus, PackedRows, clip_form
-from ivjax.data_pipelines.load.shard_room import closing_on_error, reserved_cache, shards_ahead
+from ivjax.data_pipelines.load.shard_room import closing_on_error, copies_told, reserved_cache, shards_ahead
 from ivjax.data_pipelines.load.shards_ahead import ShardsAhead
 from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.drafts import store
@@ -173,7 +173,8 @@ class _Opening(NamedTuple):
         filler = PackedFiller(maker, workers, data.seconds, self.planned, request.path, ahead)
         per_row = sum(len(row) for corpus in self.rows for row in corpus.rows) / maker.clips
         broken = BrokenClipLog(data.broken, request.broken_clips, request.path, per_row)
-        return Loader(order, filler, request, broken, identity, None, maker.clips)
+        told = copies_told(maker.folders, cache)
+        return Loader(order, filler, request, broken, identity, None, maker.clips, told)
 
 
 class PackedFiller(ClipFiller):

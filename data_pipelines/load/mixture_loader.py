@@ -18,7 +18,7 @@ from ivjax.data_pipelines.load.examples import ExampleMaker
 from ivjax.data_pipelines.load.loader import BatchRequest, Finish, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.load.shard_groups import ShardGroups
-from ivjax.data_pipelines.load.shard_room import closing_on_error, reserved_cache, shards_ahead
+from ivjax.data_pipelines.load.shard_room import closing_on_error, copies_told, reserved_cache, shards_ahead
 from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.errors import UserError
 
@@ -45,7 +45,7 @@ def _open(mixture: Mixture, request: BatchRequest, which: str, cache: ShardCache
     spec, finish = _mixing(mixture.mix, spec, request)
     fields = tuple(mixture.corpus_fields(path, which == "eval_corpora"))
     maker = ExampleMaker(fields, spec, request.seed, mixture.repeats, cache, near=group > 0)
-    remarks = maker.check_records(f"{path}.{which}")
+    remarks = [*maker.check_records(f"{path}.{which}"), *copies_told(maker.folders, cache)]
     order = _order(mixture, which, maker, request)
     # Clip numbers mean the same clips only as long as the corpora do not change.
     identity = {folder: clips.digest() for folder, clips in zip(maker.folders, maker.corpora, strict=True)}

@@ -9,6 +9,7 @@ from ivjax.data_pipelines.load.examples import Maker
 from ivjax.data_pipelines.load.mixture import CorpusReader, Dialogues, Mixture
 from ivjax.data_pipelines.load.shards_ahead import ShardsAhead
 from ivjax.data_pipelines.store.bucket_corpus import manifest_in_bucket, open_cache
+from ivjax.data_pipelines.store.cache_folder import cached_file
 from ivjax.data_pipelines.store.manifest import ShardInfo
 from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.experiment.bucket_files import is_bucket
@@ -68,6 +69,23 @@ def shards_ahead(
     shards = sum(len(manifest.shards) for manifest in manifests)
     room = sum(in_use_at_once(manifest.shards, group) for manifest in manifests)
     return ShardsAhead(lambda place: int(order[place]), maker.remote, shards, room, rows, cache)
+
+
+def copies_told(folders: Sequence[str], cache: ShardCache | None) -> list[str]:
+    """Returns a sentence for each corpus in a bucket of which shards are still to be copied."""
+    told: list[str] = []
+    for folder in folders:
+        if cache is None or not is_bucket(folder):
+            continue
+        shards = manifest_in_bucket(folder).shards
+        missing = sum(shard.bytes for shard in shards if not cached_file(cache.folder, shard).is_file())
+        if missing:
+            whole = sum(shard.bytes for shard in shards)
+            told.append(
+                f"{folder}: {missing / 2**30:.3g} of {whole / 2**30:.3g} GiB are copied to {cache.folder} as "
+                "the order comes to them"
+            )
+    return told
 
 
 def _remedy(data: CorpusReader, path: str) -> str:

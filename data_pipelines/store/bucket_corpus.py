@@ -21,8 +21,8 @@ from ivjax.experiment.bucket_files import read_text, sizes_in
 class CopiedShards(Shards):
     """Random access to the raw records of a corpus in a bucket. Thread-safe; can be pickled.
 
-    Each shard is copied to this machine before it is read. Pickled ones copy nothing: they find the shards
-    that the process which has sent them holds.
+    Each shard is copied to this machine before it is read. Pickled ones copy nothing: they read the copies
+    that the process keeps which has sent them.
 
     Args:
         address: the corpus.
@@ -123,27 +123,28 @@ def open_cache(options: ShardCaching, path: str) -> ShardCache:
 
 def manifest_in_bucket(address: str) -> Manifest:
     """Returns the manifest of a corpus in a bucket, as it is when this process first asks for it."""
-    path, text = _manifest_file(address)
-    if text is None:
+    manifest = _manifest(address.rstrip("/"))
+    if manifest is None:
         raise UserError(
             f"{address} is not a corpus: it has no {MANIFEST}; copy one there that `ivjax data build` has "
             "made, or mount one that TFDS has made"
         )
-    return parse_manifest(text, path)
+    return manifest
 
 
 def is_bucket_corpus(address: str) -> bool:
     """Whether a corpus lies at the address of a folder in a bucket."""
-    return _manifest_file(address)[1] is not None
+    return _manifest(address.rstrip("/")) is not None
 
 
-# Once for each process: a run that opens its eval corpora again must not end over a request that fails.
+# Both once for each process: a run that opens its eval corpora again must not end over a request that fails.
 @functools.cache
 def _sizes(address: str) -> dict[str, int]:
     return sizes_in(address)
 
 
 @functools.cache
-def _manifest_file(address: str) -> tuple[str, str | None]:
-    path = f"{address.rstrip('/')}/{MANIFEST}"
-    return path, read_text(path)
+def _manifest(address: str) -> Manifest | None:
+    path = f"{address}/{MANIFEST}"
+    text = read_text(path)
+    return None if text is None else parse_manifest(text, path)
