@@ -148,9 +148,10 @@ class ClipFiller:
     def close(self) -> None:
         """Closes workers, corpora and caches."""
         self._runner.close()
-        self._maker.close()
+        # First, because it asks the maker in a thread.
         if self._shards is not None:
             self._shards.close()
+        self._maker.close()
         if self._cache_file is not None:
             self._cache_file.close()
 
