@@ -55,7 +55,7 @@ def _train(options: argparse.Namespace) -> int:
     from ivjax.experiment.buckets import opened
     from ivjax.train.loop import train
 
-    with opened(options.workdir, say) as run:
+    with opened(str(options.workdir), say) as run:
         return train(experiment, run, say, verbose=options.verbose)
 
 
