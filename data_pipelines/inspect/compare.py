@@ -13,6 +13,7 @@ from ivjax.data_pipelines.store.manifest import Manifest
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import open_shards
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
+from ivjax.errors import readable
 
 # What a record says of its clip, by what a difference means.
 _GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -76,7 +77,7 @@ class CorpusComparison:
         for which, ids in zip(("first", "second"), self.only, strict=True):
             lines += [f"only in the {which}: {_some(ids)}"] * bool(ids)
         lines += [f"different {name}: {_some(ids)}" for name, ids in self.differ.items() if ids]
-        return "\n".join([*lines, _verdict(self)])
+        return "\n".join(map(readable, [*lines, _verdict(self)]))
 
 
 def _verdict(found: CorpusComparison) -> str:

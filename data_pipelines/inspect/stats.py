@@ -12,6 +12,7 @@ from ivjax.data_pipelines.store.manifest import Manifest
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.store.shards import open_shards
 from ivjax.data_pipelines.tokenizers.caption_text import count_words
+from ivjax.errors import readable
 
 _RESOLUTIONS = 8  # of the table; the dict has all
 _BAR = 30  # characters of the tallest bar
@@ -78,7 +79,7 @@ class Stats:
         lines += [f"{name:24}" + "".join(f"{_short(v):>9}" for v in _row(d)) for name, d in self._filled()]
         varied = [(name, d) for name, d in self._filled() if d.least < d.most]
         charts = [line for name, d in varied for line in ("", name, *_bars(d))]
-        return "\n".join([*counts, "", *lines, *charts, *self._class_table()])
+        return "\n".join(map(readable, [*counts, "", *lines, *charts, *self._class_table()]))
 
     def plot(self, file: Path) -> None:
         """Stores a PNG with a histogram of each quantity."""

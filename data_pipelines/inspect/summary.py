@@ -8,6 +8,7 @@ import numpy as np
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 BINS = 20
+_MOST = 1e300  # sums and edges of bins must stay finite
 
 
 class Distribution:
@@ -19,8 +20,8 @@ class Distribution:
         self.least, self.most = math.inf, -math.inf
 
     def add(self, value: float) -> None:
-        """Adds a value unless it is infinite or not a number."""
-        if math.isfinite(value):
+        """Adds a value unless it is infinite, as good as infinite, or not a number."""
+        if abs(value) < _MOST:
             self._counts[float(f"{value:.3g}")] += 1
             self._sum += value
             self.least, self.most = min(self.least, value), max(self.most, value)
@@ -46,7 +47,10 @@ class Distribution:
     def histogram(self, bins: int = BINS) -> tuple[list[float], list[int]]:
         """Returns (bins + 1 edges, counts) over the range of the values."""
         values, counts = self._sorted()
-        heights, edges = np.histogram(values, bins, weights=counts)
+        least, most = float(values[0]), float(values[-1])
+        # Of equal values, numpy's own margin of a half is less than the least step of a large number.
+        margin = max(0.5, abs(least) / 1000) if least == most else 0.0
+        heights, edges = np.histogram(values, bins, (least - margin, most + margin), weights=counts)
         return [float(f"{edge:.4g}") for edge in edges], [int(height) for height in heights]
 
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from typing import Any
 from ivjax.data_pipelines.store.records import Clip, ClipError, check_times, clip_of, split
 
 _NUMBER = (int, float)
+_LARGEST = 2**53  # of what is counted in a header
 _HEADER: dict[str, tuple[type, ...]] = {
     "id": (str,),
     "media": (str,),
@@ -67,8 +68,14 @@ def _check_header(header: dict[str, Any]) -> None:
         raise ClipError("bad header", "a turn of the conversation is not a role and a text")
     if not all(isinstance(score, _NUMBER) for score in header["scores"].values()):
         raise ClipError("bad header", "a score is not a number")
-    if min(header[name] for name in ("frames", "fps", "width", "height")) < 0:
-        raise ClipError("bad header", "frames, fps, width or height is below 0")
+    sizes = [header[name] for name in ("frames", "fps", "width", "height")]
+    # Written so that NaN fails too.
+    if not all(0 <= size <= _LARGEST for size in sizes):
+        raise ClipError("bad header", "frames, fps, width or height is below 0, or absurd")
+    numbers = [header["start"], header["end"], header["label"] or 0, *header["scores"].values()]
+    # JSON's whole numbers have no end, and those that no float can hold cannot be computed with.
+    if any(isinstance(number, int) and abs(number) > _LARGEST for number in numbers):
+        raise ClipError("bad header", "a time, a score or the label is absurd")
 
 
 def _are_texts(texts: Any) -> bool:

@@ -137,24 +137,25 @@ def read_manifest(folder: Path) -> Manifest:
 def parse_manifest(text: str, path: str) -> Manifest:
     """Returns the manifest of a file's text; raises UserError, which names its path, if a value cannot be."""
     try:
-        manifest = _manifest(json.loads(text))
+        fields = _Fields(json.loads(text), "", _ABSENT)
+        schema = fields.number("schema", _MOST_CLASSES)
+        # First, since another schema may have other fields.
+        if schema != SCHEMA:
+            raise UserError(
+                f"{path} has schema {schema}, this version reads {SCHEMA}; build the corpus again"
+            )
+        return _manifest(fields)
     # Deeply nested JSON ends in a RecursionError.
     except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
-    if manifest.schema != SCHEMA:
-        raise UserError(
-            f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; build the corpus again"
-        )
-    return manifest
 
 
 def _damaged(path: Path | str, error: Exception) -> UserError:
     return UserError(f"{path} is damaged ({error}); copy it again, or build the corpus again")
 
 
-def _manifest(stored: Any) -> Manifest:
-    """Returns the manifest of a JSON value; raises ValueError for one that cannot be."""
-    fields = _Fields(stored, "", _ABSENT)
+def _manifest(fields: "_Fields") -> Manifest:
+    """Returns the manifest of a JSON object; raises ValueError for a value that cannot be."""
     return Manifest(
         shards=_shards(fields, "shards"),
         made_with=fields.take("made_with", dict, "an object"),
@@ -163,7 +164,6 @@ def _manifest(stored: Any) -> Manifest:
         source_digest=fields.take("source_digest", str, "a text"),
         libraries=fields.take("libraries", dict, "an object"),
         dialogues=_shards(fields, "dialogues"),
-        schema=fields.number("schema", _MOST_CLASSES),
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import logging
 import os
 import sys
@@ -38,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Orbax logs through absl, down to the files that it touches.
     logging.getLogger("absl").setLevel(logging.ERROR)
     options = _parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Half a character in a file's name must not end a command that was done.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(options.run(options))
     except UserError as error:

@@ -43,13 +43,15 @@ class _ChosenClasses(Renamed):
 
     def __init__(self, whole: Tensors, head: Sequence[str], axis: int, classes: Sequence[int], what: str):
         super().__init__(whole, {name: name for name in whole})
-        self._head, self._axis, self._classes = head, axis, np.asarray(classes)
-        there = whole.shape(head[0])[axis]
-        if max(classes) >= there:
+        there = min((whole.shape(name) or (0,))[axis] for name in head)
+        # A range, whose last one is its highest, may be too long to go through.
+        highest = classes[-1] if isinstance(classes, range) else max(classes)
+        if highest >= there:
             raise UserError(
-                f"class {max(classes)} is wanted of {what}, which has {there} classes; "
+                f"class {highest} is wanted of {what}, which has {there} classes; "
                 "choose a list that was made for it"
             )
+        self._head, self._axis, self._classes = head, axis, np.asarray(classes)
 
     def shape(self, name: str) -> Shape:
         shape = list(super().shape(name))
@@ -64,7 +66,9 @@ class _ChosenClasses(Renamed):
 
 def _classes(asked: str) -> Sequence[int]:
     """Returns the numbers of the classes: the first ones, or those of a JSON list."""
-    classes = range(int(asked)) if asked.isdecimal() else _listed(Path(asked).expanduser())
+    # No model tells a billion classes apart, and Python reads no number of thousands of digits.
+    number = asked.isdecimal() and len(asked) < 10
+    classes = range(int(asked)) if number else _listed(Path(asked).expanduser())
     if not classes:
         raise UserError(f"{_MARK}{asked} asks for no class; ask for at least one, or write {_MARK}none")
     return classes
@@ -73,7 +77,7 @@ def _classes(asked: str) -> Sequence[int]:
 def _listed(file: Path) -> list[int]:
     try:
         classes = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"the list of classes {file} cannot be read ({error}); give JSON, or a number"
         ) from None

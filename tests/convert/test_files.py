@@ -19,8 +19,9 @@ from safetensors.numpy import save_file
 
 from ivjax.convert.formats import torch_files
 from ivjax.convert.formats.opening import open_tensors
-from ivjax.convert.formats.pickles import Stored, TorchTensors
+from ivjax.convert.formats.pickles import Stored
 from ivjax.convert.formats.tensors import LazyTensor
+from ivjax.convert.formats.torch_archive import TorchTensors
 from ivjax.errors import UserError
 from tests.convert.torch_files import write_torch, write_zip
 

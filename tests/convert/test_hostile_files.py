@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from ivjax.cli import main
 from ivjax.convert.comparison import compare
@@ -16,7 +17,9 @@ from ivjax.convert.conversion import import_file
 from ivjax.convert.engine.match_report import MatchReport
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.origins import open_weights
+from ivjax.convert.registry import FAMILIES
 from ivjax.errors import UserError
+from tests.convert.language_folders import tiny_with, write_language_model
 from tests.convert.torch_files import write_torch, write_zip
 from tests.faults.mutated_torch import bomb, number, text
 from tests.goldens import FOLDER
@@ -97,10 +100,11 @@ BOMB = bomb(60)  # a tuple of 2**60 leaves
         b"\x80\x02(" + BOMB + b"Nd.",
         b"\x80\x04\x8f(" + BOMB + b"\x90.",
         b"\x80\x04(" + BOMB + b"\x91.",
+        b"ccollections\nOrderedDict\n(](" + BOMB + b"N\x86etR.",
         b"\x80\x02(" + text("storage") + BOMB + text("0") + b"tQ.",
         b"\x80\x02(" + text("storage") + b"ctorch\nFloatStorage\n" + BOMB + text("cpu") + b"K\x04tQ.",
     ],
-    ids=["item", "items", "dict", "set", "frozen", "kind", "key"],
+    ids=["item", "items", "dict", "set", "frozen", "ordered", "kind", "key"],
 )
 def test_a_tuple_that_takes_for_ever_to_hash_is_never_hashed(tmp_path, program):
     with pytest.raises(UserError, match=r"the pickle in .*w.pth is damaged"):
@@ -115,6 +119,39 @@ def test_keys_of_plain_tuples_are_read(tmp_path):
 def test_a_pickle_of_more_opcodes_than_any_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="it has over 2,000,000 opcodes"):
         open_tensors(write_zip(tmp_path / "w.pth", b"\x80\x02" + b"]" * 2_100_000 + b".", []))
+
+
+@pytest.mark.parametrize("name", ["torch\nSize", "collections\nOrderedDict"])
+def test_a_list_that_is_copied_again_and_again_takes_no_memory(tmp_path, name):
+    pairs = b"\x80\x02](" + b"K\x01N\x86" * 100_000 + b"eq\x000"
+    copies = b"](" + b"c%s\nh\x00\x85R" % name.encode() * 1000 + b"e."
+    path = write_zip(tmp_path / "w.pth", pairs + copies, [])
+    tracemalloc.start()
+    with pytest.raises(UserError, match="it copies over 2,000,000 entries"):
+        open_tensors(path)
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
+
+
+def test_a_list_that_many_entries_share_is_searched_once(tmp_path):
+    whole = write_torch(tmp_path / "w.pth", {"a": np.ones(2, np.float32)})
+    with zipfile.ZipFile(whole) as archive:
+        tensor = archive.read("weights/data.pkl").removeprefix(b"\x80\x02").removesuffix(b".")
+    shared = b"](" + b"N" * 300_000 + b"ep9999\n"
+    entries = b"".join(number(key) + b"g9999\n" for key in range(50_000))
+    program = b"\x80\x02}" + text("model") + tensor + b"(" + text("first") + shared + entries + b"us."
+    began = time.process_time()
+    assert set(open_tensors(write_zip(tmp_path / "w.pth", program, [bytes(8)]))) == {"a"}
+    assert time.process_time() - began < 10
+
+
+def test_a_dict_of_an_old_python_is_read(tmp_path):
+    whole = write_torch(tmp_path / "w.pth", {"a": np.ones(2, np.float32)})
+    with zipfile.ZipFile(whole) as archive:
+        tensor = archive.read("weights/data.pkl").split(b"X\x01\x00\x00\x00a", 1)[1].removesuffix(b"s.")
+    old = b"\x80\x02ccollections\nOrderedDict\n](](" + text("a") + tensor + b"ee\x85R."
+    (found,) = open_tensors(write_zip(tmp_path / "old.pth", old, [np.ones(2, np.float32).tobytes()])).values()
+    assert found.tolist() == [1.0, 1.0]
 
 
 def one_tensor(shape, strides):
@@ -241,3 +278,31 @@ def test_a_config_whose_sizes_cannot_be_is_refused(tmp_path, value):
     said, _ = refusal(folder)
     assert "no videomae_classifier_hub that is computed here: " in said
     assert "mlp_width" in said or "wrong kind" in said
+
+
+SCALAR = np.zeros((), np.float32)
+
+
+def test_a_head_of_one_number_is_of_another_shape(tmp_path):
+    tensors = load_file(HUB / "videomae_classifier/model.safetensors")
+    save_file(tensors | {"classifier.bias": SCALAR}, tmp_path / "model.safetensors")
+    shutil.copy(HUB / "videomae_classifier/config.json", tmp_path)
+    assert "classifier.bias is () in the file and (5,) in the model" in refusal(tmp_path)[0]
+    with pytest.raises(UserError, match="which has 0 classes"):
+        open_weights(f"{tmp_path}?head=3")
+
+
+@pytest.mark.parametrize("asked", ["9" * 9, "9" * 5000])
+def test_more_classes_than_there_are_take_neither_time_nor_memory(asked):
+    began = time.process_time()
+    with pytest.raises(UserError, match="which has 5 classes|the list of classes 999"):
+        open_weights(f"{HUB / 'videomae_classifier'}?head={asked}")
+    assert time.process_time() - began < 2
+
+
+def test_a_packed_tensor_of_one_number_is_of_another_shape(tmp_path):
+    folder = write_language_model(tmp_path / "lm", FAMILIES["internlm2"], "internlm2", tiny_with(64))
+    tensors = load_file(folder / "model.safetensors")
+    (packed,) = (name for name in tensors if "wqkv" in name)
+    save_file(tensors | {packed: SCALAR}, folder / "model.safetensors")
+    assert "wqkv.weight[q] is () in the file" in refusal(folder)[0]

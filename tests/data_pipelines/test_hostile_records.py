@@ -3,17 +3,20 @@
 import json
 import os
 import struct
+from dataclasses import replace
 
 import pytest
 
+from ivjax.cli import main
 from ivjax.data_pipelines.inspect.show import contact_sheet
 from ivjax.data_pipelines.inspect.stats import collect
+from ivjax.data_pipelines.inspect.summary import Distribution
 from ivjax.data_pipelines.inspect.validate import validate
 from ivjax.data_pipelines.load.loader import BatchRequest
 from ivjax.data_pipelines.store.clips import open_clips
 from ivjax.data_pipelines.store.dialogues import unpack_dialogue
 from ivjax.data_pipelines.store.manifest import MANIFEST, read_manifest, store_manifest
-from ivjax.data_pipelines.store.records import ClipError, pack
+from ivjax.data_pipelines.store.records import ClipError, pack, split
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
@@ -26,6 +29,9 @@ HEADERS = {
     "label": {"label": "one"},
     "texts": {"texts": {"video": 3}},
     "frames": {"frames": None},
+    "digits": {"width": 10**400},
+    "time": {"end": 10**400},
+    "score": {"scores": {"umt": 10**400}},
 }
 
 
@@ -53,6 +59,32 @@ def test_a_header_that_python_does_not_parse_is_a_broken_clip(tmp_path, text):
     assert [fault.cause for fault in validate(folder, 0, print)] == ["bad header"]
 
 
+def test_words_of_any_letters_are_printed(tmp_path, capfdbinary):
+    odd = "\ud800\x1b[2J"
+    header, payload = split(pack(CLIP))
+    text = json.dumps(header | {"id": odd, "scores": {odd: 1.0}}).encode()  # escaped, as files may have them
+    record = struct.pack("<4sI", b"IVJX", len(text)) + text + payload
+    for name, records in (("one", [record]), ("two", [pack(CLIP)])):
+        folder = write_corpus(tmp_path / name, records, 1)
+        store_manifest(folder, replace(read_manifest(folder), classes=(odd, "b"), made_with={odd: name}))
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert main(["data", "stats", one]) == 0
+    assert main(["data", "compare", one, two]) == 1
+    assert main(["data", "validate", one]) == 0
+    printed = capfdbinary.readouterr().out
+    assert b"score \\ud800\\x1b[2J" in printed and b"only in the first: 1 clips (\\ud800" in printed
+    assert b"\x1b" not in printed
+
+
+@pytest.mark.parametrize("values", [[3.0, 1e308], [3.0, 10**400], [2.0**60] * 3, [1e200, 1.0]])
+def test_numbers_of_any_size_have_a_histogram(values):
+    found = Distribution()
+    for value in values:
+        found.add(value)
+    edges, counts = found.histogram()
+    assert sum(counts) == found.count and edges == sorted(edges)
+
+
 def test_a_shard_without_an_index_is_closed_without_an_error(tmp_path):
     folder = corpus_of(tmp_path, [make_clip(number, 2) for number in range(6)])
     manifest = read_manifest(folder)
@@ -67,7 +99,7 @@ def test_a_shard_without_an_index_is_closed_without_an_error(tmp_path):
 @pytest.mark.parametrize("label", [-7, 5])
 def test_a_label_without_a_name_is_shown_by_its_number(tmp_path, label):
     folder = corpus_of(tmp_path, [make_clip(1, 2, label=label)], 1)
-    store_manifest(folder, read_manifest(folder).__class__(read_manifest(folder).shards, {}, ("a", "b")))
+    store_manifest(folder, replace(read_manifest(folder), classes=("a", "b")))
     contact_sheet(folder, tmp_path / "sheet.png", 1)
     assert (tmp_path / "sheet.png").stat().st_size > 1000
 

@@ -94,6 +94,8 @@ ODD_PICKLES = (
     b"cargparse\nNamespace\n" + bomb(60) + b"R.",
     b"ctorch\nSize\n" + bomb(60) + b"R.",
     b"ctorch\nSize\n(S'aaaa'\ntR.",
+    b"ccollections\nOrderedDict\n(](" + bomb(60) + b"N\x86etR.",
+    b"\x80\x02](" + b"N" * 500_000 + b"eq\x000](" + b"ctorch\nSize\nh\x00\x85R" * 5000 + b"e.",
     b"ctorch._utils\n_rebuild_tensor_v2\n(I1\nI2\nI3\nI4\ntR.",
     b"\x80\x02K\x05Q.",
     b"\x80\x02(tQ.",

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 from safetensors.numpy import load_file
 
+from ivjax.convert.comparison import ImportChoices
 from ivjax.convert.conversion import export_file, import_file
 from ivjax.convert.registry import FAMILIES
 from ivjax.data_pipelines.build.build_corpus import build
@@ -44,13 +45,17 @@ class Whole(NamedTuple):
 
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory) -> list[Whole]:
-    """Small weight files: of the Hub, of a language model whose tensors are packed, and of this project."""
+    """Small weight files: of the Hub, of a language model with packed tensors, of this project, in shards."""
     base = tmp_path_factory.mktemp("wholes")
     hub = [Whole(HUB / name, "model.safetensors") for name in ("videomae_classifier", "bert", "clip")]
     packed = write_language_model(base / "internlm2", FAMILIES["internlm2"], "internlm2", tiny_with(64))
     (base / "own").mkdir()
     import_file(HUB / "videomae_classifier", base / "own/own.safetensors", say=lambda line: None)
-    return [*hub, Whole(packed, "model.safetensors"), Whole(base / "own", "own.safetensors")]
+    (base / "sharded").mkdir()
+    out = base / "sharded/own.safetensors"
+    shards = import_file(HUB / "videomae_classifier", out, ImportChoices(), 9000, lambda line: None).files
+    mine = [Whole(packed, "model.safetensors"), Whole(out.parent, shards[0].name)]
+    return [*hub, *mine, Whole(base / "own", "own.safetensors")]
 
 
 @pytest.fixture(scope="module")
@@ -78,20 +83,21 @@ def corpus(tmp_path_factory) -> Path:
 
 
 def safetensors_cases(wholes: list[Whole], folder: Path) -> Iterator[Case]:
-    """Yields readings of mutated .safetensors files, and now and then of a mutated config.json beside one."""
+    """Yields readings of mutated .safetensors files, and of mutated JSON files beside whole ones."""
     rng = random.Random(20)
     for number in itertools.count():
         whole, file = rng.choice(wholes)
         mine = Path(shutil.copytree(whole, folder / f"{number}"))
-        config = mine / "config.json"
-        if number % 6 == 5 and config.is_file():
-            config.write_text(mutated_safetensors.mutated_json(rng, config.read_text()))
-            size = sum(path.stat().st_size for path in mine.iterdir())
-            yield _reading("config.json", number, mine, mine / file, size)
-            continue
-        name, content = mutated_safetensors.mutated(rng, (mine / file).read_bytes(), number)
-        (mine / file).write_bytes(content)
-        yield _reading(name, number, mine / file, mine / file, len(content))
+        described = sorted(mine.glob("*.json"))
+        if number % 6 == 5 and described:
+            text = described[0].read_text()
+            described[0].write_text(mutated_safetensors.mutated_json(rng, text))
+            name = described[0].name
+        else:
+            name, content = mutated_safetensors.mutated(rng, (mine / file).read_bytes(), number)
+            (mine / file).write_bytes(content)
+        size = sum(path.stat().st_size for path in mine.iterdir())
+        yield _reading(name, number, mine, mine / file, size)
 
 
 def torch_cases(wholes: list[bytes], folder: Path) -> Iterator[Case]:

@@ -89,7 +89,7 @@ class Unpacked(Tensors):
     def _found(self, name: str) -> tuple[str, np.ndarray | None]:
         """Returns the tensor that a name is of, and its rows there; None for all of them."""
         origin, pack, part = self._origins[name]
-        if pack is None or self._whole.shape(origin)[0] != self._totals[pack.source]:
+        if pack is None or self._whole.shape(origin)[:1] != (self._totals[pack.source],):
             # A tensor of another size than the model's is shown whole, so that its shape is called wrong.
             return origin, None
         return origin, self._rows[pack.source, part]

@@ -23,6 +23,8 @@ from ivjax.models.layers import layer_norm
 
 def other_classes(have: Shape, want: Shape, fitting: Fitting) -> Change | None:
     """Rule of a head for other classes: none fits by itself."""
+    if not have:
+        return None  # one number is no head
     ways = "FILE?head=none for a new head"
     if want[0] < have[0]:
         ways = (

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.convert.formats.file_kinds import check_index, kind_of
-from ivjax.convert.formats.pickles import open_torch
 from ivjax.convert.formats.safetensors_files import open_safetensors, unreadable
 from ivjax.convert.formats.tensors import Joined, Tensors
+from ivjax.convert.formats.torch_archive import open_torch
 from ivjax.errors import UserError
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")

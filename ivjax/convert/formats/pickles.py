@@ -1,4 +1,4 @@
-"""Reads torch's zip files without torch, and without running anything that the pickle asks for.
+"""Reads torch's pickles without torch, and without running anything that they ask for.
 
 Only the calls that rebuild tensors are understood. Settings that training scripts store beside the weights
 become inert placeholders, and modules of a TorchScript program become their attributes (`torch_script`).
@@ -6,25 +6,19 @@ Everything else that a pickle names is refused, because it could be any function
 """
 
 import collections
+import functools
 import io
-import math
 import pickle
 import pickletools
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
 
-from ivjax.convert.formats.tensors import Listed
-from ivjax.convert.formats.torch_script import HELPERS, ScriptObject, is_script_class, parameters_of
+from ivjax.convert.formats.torch_script import HELPERS, ScriptObject, is_script_class
 from ivjax.errors import UserError
-
-# The keys under which training scripts store a model's tensors.
-CONTAINERS = ("module", "model", "model_state", "state_dict", "model_state_dict")
 
 STORAGES: dict[str, Any] = {
     "DoubleStorage": np.float64,
@@ -51,13 +45,9 @@ _INERT_CLASSES = {
     *(("torch", name) for name in ("float32", "float16", "bfloat16", "float64", "int64", "int32", "uint8")),
 }
 _INERT_PACKAGES = ("omegaconf", "yacs", "fvcore", "mmengine", "mmcv", "deepspeed")
-_ENCRYPTED = 1  # the bit of a zip member's flags
 # Opcodes of a pickle, each of which may make an object. A tensor takes 30, and the largest models have 1,600.
 _MOST_OPCODES = 2_000_000
 _MOST_AXES = 64  # numpy's arrays have no more
-# Bytes that a tensor may have beyond those that are stored of it, where it repeats some of them.
-_REPEATED_BYTES = 64 << 20
-_DAMAGE = (KeyError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, EOFError, OSError)
 
 
 class Inert:
@@ -122,110 +112,10 @@ class Stored:
             raise ValueError(f"a tensor of shape {self.shape} has strides {self.strides} at {self.offset}")
 
 
-class TorchTensors(Listed[Stored]):
-    """Tensors of a torch file."""
-
-    def __init__(self, archive: zipfile.ZipFile, root: str, tensors: Mapping[str, Stored], container: str):
-        super().__init__(tensors)
-        self.container = container
-        self._archive = archive
-        self._root = root
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        stored, where = self._entries[name], f"{self._archive.filename}: {name}"
-        try:
-            return self._array(stored, where)
-        except _DAMAGE as error:
-            raise UserError(
-                f"{self._archive.filename}: the bytes of {name} are damaged or missing ({error})"
-            ) from None
-
-    def _array(self, stored: Stored, where: str) -> np.ndarray:
-        stored.check()  # as_strided checks nothing: a wrong stride would read foreign memory
-        if 0 in stored.shape:
-            return np.empty(stored.shape, stored.dtype)
-        flat = np.frombuffer(self._bytes(stored, where), stored.dtype)
-        strides = [step * stored.dtype.itemsize for step in stored.strides]
-        return np.lib.stride_tricks.as_strided(flat, stored.shape, strides, writeable=False)
-
-    def _bytes(self, stored: Stored, where: str) -> bytes:
-        """Returns the bytes of its storage that a tensor views."""
-        member = self._archive.getinfo(f"{self._root}/data/{stored.storage}")
-        _check_plain(member, where)
-        size = stored.dtype.itemsize
-        last = sum((axis - 1) * step for axis, step in zip(stored.shape, stored.strides, strict=True))
-        if (stored.offset + last + 1) * size > member.file_size:
-            numbers = member.file_size // size
-            raise UserError(f"{where} reaches beyond its {numbers} stored numbers: the file is damaged")
-        # A step of 0 repeats numbers: four stored bytes could fill all memory.
-        if math.prod(stored.shape) * size > member.file_size + _REPEATED_BYTES:
-            raise UserError(f"{where} repeats its stored numbers to shape {stored.shape}; save it contiguous")
-        with self._archive.open(member) as file:
-            file.seek(stored.offset * size)
-            # zipfile compares the checksum only when a member is read to its end in one go.
-            whole = stored.offset == 0 and (last + 1) * size == member.file_size
-            return file.read() if whole else file.read((last + 1) * size)
-
-
-def open_torch(path: Path) -> TorchTensors:
-    """Returns the tensors of a .pt, .pth or .bin file, whichever key of the file holds them."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged directory of the archive may raise anything
-        raise UserError(f"{path} is no whole torch file: it is truncated or damaged ({error})") from None
-    listings = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
-    if len(listings) != 1:
-        raise UserError(
-            f"{path} is a zip file, but not torch's: it has no single data.pkl; give the file inside, if any"
-        )
-    root = listings[0].filename.rpartition("/")[0]
-    _check_plain(listings[0], str(path))
-    _check_byte_order(archive, root)
-    container, tensors = _unpickled(archive, listings[0], path)
-    return TorchTensors(archive, root, tensors, container)
-
-
-def _check_plain(member: zipfile.ZipInfo, where: str) -> None:
-    """Raises if a member is encrypted or compressed, as torch never does: unpacked it may have any size."""
-    if member.flag_bits & _ENCRYPTED:
-        raise UserError(f"{where} is encrypted, as torch's files never are; it is not read")
-    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-        raise UserError(f"{where} is compressed, as torch's files never are; it is not read")
-
-
-def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
-    name = f"{root}/byteorder"
-    if name not in archive.namelist():
-        return
-    _check_plain(archive.getinfo(name), f"{archive.filename}: {name}")
-    try:
-        with archive.open(name) as file:
-            order = file.read(16)
-    except _DAMAGE as error:
-        raise UserError(f"{archive.filename}: {name} is damaged ({error}); fetch it again") from None
-    if order.strip() == b"big":
-        raise UserError(f"{archive.filename} was written on a big-endian machine; save it again with torch")
-
-
-def _unpickled(
-    archive: zipfile.ZipFile, listing: zipfile.ZipInfo, path: Path
-) -> tuple[str, dict[str, Stored]]:
-    """Returns the key that holds the tensors, and these tensors."""
-    try:
-        data = archive.read(listing)
-        _check_length(data)
-        content = _Unpickler(io.BytesIO(data), str(archive.filename)).load()
-        if isinstance(content, ScriptObject):
-            return "torchscript", parameters_of(content, Stored, str(path))
-    except (UserError, OSError):
-        raise
-    except Exception as error:  # a damaged pickle may raise anything
-        raise UserError(
-            f"the pickle in {archive.filename} is damaged ({type(error).__name__}: {error})"
-        ) from None
-    return _state_dict(content, path)
+def unpickled(data: bytes, path: str) -> Any:
+    """Returns what a pickle holds, tensors as `Stored`; a damaged one may raise anything."""
+    _check_length(data)
+    return _Unpickler(io.BytesIO(data), path).load()
 
 
 def _check_length(data: bytes) -> None:
@@ -233,49 +123,6 @@ def _check_length(data: bytes) -> None:
     for count, _ in enumerate(pickletools.genops(data)):
         if count > _MOST_OPCODES:
             raise pickle.UnpicklingError(f"it has over {_MOST_OPCODES:,} opcodes")
-
-
-def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
-    """Returns the key with the most tensors (`flat` for none), and these tensors."""
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
-    # A pickle can replace the methods of an OrderedDict instance, hence `dict.get` and the like.
-    insides: dict[str, Any] = {"flat": content} | {name: dict.get(content, name) for name in CONTAINERS}
-    tensors = {name: _tensors(inside) for name, inside in insides.items()}
-    # A file may hold several of these keys; the optimizer and copies of single layers have fewer tensors.
-    best = max(tensors, key=lambda name: len(tensors[name]))
-    if not tensors[best]:
-        found = ", ".join(map(str, dict.keys(content)))
-        raise UserError(f"{path} holds no tensors under {', '.join(CONTAINERS)}; it has {found}")
-    if best != "flat":  # next to flat tensors, nested ones are the optimizer's, and not needed
-        _check_not_nested(insides[best], f"{path}: {best}")
-    return best, tensors[best]
-
-
-def _tensors(inside: Any) -> dict[str, Stored]:
-    items = dict.items(inside) if isinstance(inside, dict) else ()
-    return {str(key): value for key, value in items if isinstance(value, Stored)}
-
-
-def _check_not_nested(container: dict[Any, Any], where: str) -> None:
-    for key, value in dict.items(container):
-        if not isinstance(value, Stored) and _holds_tensors(value):
-            raise UserError(
-                f"{where} holds more tensors inside {key}, which would be lost; save one flat dict"
-            )
-
-
-def _holds_tensors(value: Any) -> bool:
-    """Whether tensors lie anywhere inside; a pickle's dicts and lists may hold themselves."""
-    waiting, seen = [value], set()
-    while waiting:
-        inner = waiting.pop()
-        if isinstance(inner, Stored):
-            return True
-        if isinstance(inner, dict | list | tuple) and id(inner) not in seen:
-            seen.add(id(inner))
-            waiting.extend(dict.values(inner) if isinstance(inner, dict) else inner)
-    return False
 
 
 # The unpickler in Python and not the one in C, which cannot be told to look at keys first, and which makes a
@@ -286,10 +133,11 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], path: str):
         super().__init__(file, encoding="utf-8")
         self._path = path
+        self._copied = 0  # entries of what was made by copying
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
+        if (module, name) in _COPYING:
+            return _Callable(functools.partial(self._copy, _COPYING[module, name]))
         if (module, name) in _FUNCTIONS:
             return _Callable(_FUNCTIONS[module, name])
         if is_script_class(module):
@@ -303,6 +151,14 @@ class _Unpickler(pickle._Unpickler):
             f"{self._path} asks for {module}.{name}, which could run code, and is not read; if you trust the "
             "file, load it with torch and save only its state dict"
         )
+
+    def _copy(self, make: Callable[[Any], Any], content: Sequence[Any] = ()) -> Any:
+        """Returns what a function makes of a sequence, as long as all copies are no longer than a pickle."""
+        # A pickle may name a long list again and again, and each copy of it would take new memory.
+        self._copied += len(content)
+        if self._copied > _MOST_OPCODES:
+            raise pickle.UnpicklingError(f"it copies over {_MOST_OPCODES:,} entries")
+        return make(content)
 
     def persistent_load(self, pid: Any) -> tuple[str, Any]:
         kind, storage, key, *_ = pid
@@ -318,16 +174,24 @@ def _after_keys(opcode: bytes, keys: slice) -> None:
     load = _Unpickler.dispatch[opcode[0]]
 
     def checked(unpickler: Any) -> None:
-        for key in unpickler.stack[keys]:
-            if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
-                raise pickle.UnpicklingError("it has a key of nested tuples")
+        _check_keys(unpickler.stack[keys])
         load(unpickler)
 
     _Unpickler.dispatch[opcode[0]] = checked
 
 
-# A tuple that holds another one twice, which holds a third one twice, and so on, takes for ever to hash: 200
-# bytes make sixty of them. Behind a mark, the stack holds keys and values in turn, or the members of a set.
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Raises for a key of nested tuples.
+
+    A tuple that holds another one twice, which holds a third one twice, and so on, takes for ever to hash.
+    Two hundred bytes make sixty of them.
+    """
+    for key in keys:
+        if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
+            raise pickle.UnpicklingError("it has a key of nested tuples")
+
+
+# Behind a mark, the stack holds keys and values in turn, or the members of a set.
 _after_keys(pickle.SETITEM, slice(-2, -1))
 _after_keys(pickle.SETITEMS, slice(0, None, 2))
 _after_keys(pickle.DICT, slice(0, None, 2))
@@ -344,9 +208,19 @@ def _rebuild(storage: tuple[str, Any], offset: int, shape: Any, strides: Any, *_
     return stored
 
 
+def _ordered_dict(pairs: Sequence[Any]) -> dict[Any, Any]:
+    """Returns the dict of (key, value) pairs; pickles of newer Pythons give none here, and set them later."""
+    _check_keys(key for key, _ in pairs)
+    return collections.OrderedDict(pairs)
+
+
+# Functions of one sequence, of which they return a copy.
+_COPYING: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("torch", "Size"): tuple,
+}
 _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
     ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-    ("torch", "Size"): tuple,
     **HELPERS,
 }
