@@ -37,6 +37,7 @@ from ivjax.data_pipelines.sampling import (
     Ticks,
     Within,
 )
+from ivjax.data_pipelines.store.shard_caching import ShardCaching
 from ivjax.data_pipelines.tokenizers.bert import BertWordPiece
 from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
 from ivjax.data_pipelines.tokenizers.clip_bpe import ClipBpe
@@ -84,6 +85,7 @@ __all__ = [
     "RandomResizedCrop",
     "Segments",
     "SentencePiece",
+    "ShardCaching",
     "Sound",
     "Spread",
     "Stretched",

@@ -1,5 +1,6 @@
 """Fills rows with examples, in this process or in worker processes that may crash or hang."""
 
+import contextlib
 import mmap
 import queue
 import threading
@@ -13,6 +14,7 @@ from ivjax.data_pipelines.load.batch_rows import BatchRow, fill_row
 from ivjax.data_pipelines.load.broken_clips import BrokenClip
 from ivjax.data_pipelines.load.decode_worker import Answer, room, views
 from ivjax.data_pipelines.load.examples import LeftOut, Maker
+from ivjax.data_pipelines.load.shards_ahead import ShardsAhead
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.data_pipelines.video.frame_cache import CacheCounts, FrameCache, cache_file
 from ivjax.data_pipelines.video.shared_memory import memory_file
@@ -50,6 +52,7 @@ class ClipFiller:
         seconds: a clip that takes longer is broken.
         cache_gib: memory for decoded clips; 0: none.
         path: where the mixture stands in the experiment, for messages.
+        shards: has shards in buckets copied to this machine; None: there are none.
     """
 
     def __init__(
@@ -59,8 +62,10 @@ class ClipFiller:
         seconds: float,
         cache_gib: float = 0.0,
         path: str = "data",
+        shards: ShardsAhead | None = None,
     ):
         self._maker = maker
+        self._shards = shards
         self._cache_file = cache_file(cache_gib, maker.clips, path) if cache_gib else None
         self._cache = FrameCache(self._cache_file.fileno(), maker.clips) if self._cache_file else None
         self._runner: _Runner = self._start(workers, seconds)
@@ -82,6 +87,16 @@ class ClipFiller:
     def threads(self) -> int:
         """The number of threads that may call `fill` at once."""
         return self._runner.threads
+
+    def begin(self, place: int, stride: int) -> None:
+        """Takes note that the next rows are those at a place and at every `stride`th from there on."""
+        if self._shards is not None:
+            self._shards.begin(place, stride)
+
+    def passed(self, place: int) -> None:
+        """Takes note that the rows before a place have been handed over."""
+        if self._shards is not None:
+            self._shards.passed(place)
 
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """Writes the example of a clip, or of one that replaces it; returns the broken clips."""
@@ -111,7 +126,8 @@ class ClipFiller:
         times = list(self._times)
         taken = {"data/ms_per_clip": round(1e3 * sum(times) / len(times), 2)} if times else {}
         remarks = {f"data/{word}": float(count) for word, count in self._remarks.items()}
-        return taken | remarks | self._cache_report()
+        copied = {} if self._shards is None else self._shards.report()
+        return taken | remarks | copied | self._cache_report()
 
     def _cache_report(self) -> dict[str, float]:
         """The share of visits since the last report that found their clip decoded, and what that takes."""
@@ -125,11 +141,16 @@ class ClipFiller:
 
     def stop(self) -> None:
         """Abandons the examples that are being made, by ending the worker processes."""
+        if self._shards is not None:
+            self._shards.stop()
         self._runner.stop()
 
     def close(self) -> None:
-        """Closes workers, corpora and the cache."""
+        """Closes workers, corpora and caches."""
         self._runner.close()
+        # First, because it asks the maker in a thread.
+        if self._shards is not None:
+            self._shards.close()
         self._maker.close()
         if self._cache_file is not None:
             self._cache_file.close()
@@ -138,7 +159,8 @@ class ClipFiller:
         if number in self._costly:
             return self._costly[number]
         try:
-            ran = self._runner.run(index, number, row)
+            with contextlib.nullcontext() if self._shards is None else self._shards.reading(number):
+                ran = self._runner.run(index, number, row)
         except ClipError as error:
             if error.cause in LOST_CAUSES:
                 # A clip that takes too long to be decoded whole may still give the few frames of a row.

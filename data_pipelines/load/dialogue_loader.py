@@ -1,5 +1,6 @@
 """Opens conversations: plans their rows, and serves each bucket of rows as a medium."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -21,6 +22,9 @@ from ivjax.data_pipelines.load.loader import BatchRequest, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, CorpusFields, Dialogues, Served
 from ivjax.data_pipelines.load.mixture_loader import OrderedPart, endless_order, worker_count
 from ivjax.data_pipelines.load.packed_rows import DialogueCorpus, PackedRows, clip_form
+from ivjax.data_pipelines.load.shard_room import closing_on_error, copies_told, reserved_cache, shards_ahead
+from ivjax.data_pipelines.load.shards_ahead import ShardsAhead
+from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.drafts import store
 from ivjax.errors import UserError
 
@@ -45,7 +49,9 @@ def open_dialogues(data: Dialogues, requests: Mapping[str, BatchRequest], eval_c
         raise UserError(f"{request.path}.{which} is empty; name at least one folder")
     read = list(data.corpus_fields(request.path, eval_clips))
     fields = [_field(corpus, specs) for corpus in read]
-    planned = _plans(data, read, fields, specs, request)
+    cache = reserved_cache(data, request.path, request.seed)
+    with contextlib.nullcontext() if cache is None else contextlib.closing(cache):
+        planned = _plans(data, read, fields, specs, request, cache)
     _list_remarks(planned, request.broken_clips, EVAL_LISTED if eval_clips else LISTED)
     weights = _weights(corpora, planned, list(specs), f"{request.path}.{which}")
     names = [name for name in specs if sum(weights[name])]
@@ -95,6 +101,7 @@ def _plans(
     fields: Sequence[ConversationField],
     specs: Specs,
     request: BatchRequest,
+    cache: ShardCache | None,
 ) -> list[DialoguePlan]:
     # Rows of words alone have no clips, and so no form.
     seeing = [spec for spec in specs.values() if "video" in spec] or list(specs.values())
@@ -103,7 +110,10 @@ def _plans(
         raise UserError(f"the stage's media have clips of several forms, {forms}; give all of them one")
     buckets = {name: bucket_of(spec) for name, spec in specs.items()}
     wanted = PlanRequest(forms.pop(), buckets, request.seed, data.pack)
-    return [plan_dialogues(corpus.folder, field, wanted) for corpus, field in zip(read, fields, strict=True)]
+    return [
+        plan_dialogues(corpus.folder, field, wanted, cache)
+        for corpus, field in zip(read, fields, strict=True)
+    ]
 
 
 def _weights(
@@ -141,8 +151,14 @@ class _Opening(NamedTuple):
 
     def loader(self, weights: Sequence[float], workers: int, which: str) -> Loader:
         """Opens the loader; corpora without rows of this medium are left out of its order."""
+        # One for each loader, because each closes its own.
+        cache = reserved_cache(self.data, self.request.path, self.request.seed)
+        with closing_on_error(cache):
+            return self._open(weights, workers, which, cache)
+
+    def _open(self, weights: Sequence[float], workers: int, which: str, cache: ShardCache | None) -> Loader:
         data, request = self.data, self.request
-        maker = PackedRows(self.rows, request.spec, request.seed)
+        maker = PackedRows(self.rows, request.spec, request.seed, cache)
         parts = [
             OrderedPart(maker.range(place), weight, request.seed + place)
             for place, weight in enumerate(weights)
@@ -153,19 +169,27 @@ class _Opening(NamedTuple):
             folder: f"{corpus.digest()} {plan.digest()}"
             for folder, corpus, plan in zip(maker.folders, maker.corpora, self.planned, strict=True)
         }
-        filler = PackedFiller(maker, workers, data.seconds, self.planned, request.path)
+        ahead = shards_ahead(order, maker, 0, maker.clips, cache)
+        filler = PackedFiller(maker, workers, data.seconds, self.planned, request.path, ahead)
         per_row = sum(len(row) for corpus in self.rows for row in corpus.rows) / maker.clips
         broken = BrokenClipLog(data.broken, request.broken_clips, request.path, per_row)
-        return Loader(order, filler, request, broken, identity, None, maker.clips)
+        told = copies_told(maker.folders, cache)
+        return Loader(order, filler, request, broken, identity, None, maker.clips, told)
 
 
 class PackedFiller(ClipFiller):
     """Fills rows with conversations, and tells how much of them is padding."""
 
     def __init__(
-        self, maker: PackedRows, workers: int, seconds: float, planned: Sequence[DialoguePlan], path: str
+        self,
+        maker: PackedRows,
+        workers: int,
+        seconds: float,
+        planned: Sequence[DialoguePlan],
+        path: str,
+        shards: ShardsAhead | None,
     ):
-        super().__init__(maker, workers, seconds, path=path)
+        super().__init__(maker, workers, seconds, path=path, shards=shards)
         self._padding: deque[float] = deque(maxlen=_ROWS)
         self._empty: deque[float] = deque(maxlen=_ROWS)
         self._told = {

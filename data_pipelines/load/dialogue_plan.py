@@ -12,6 +12,7 @@ from ivjax.data_pipelines.fields.conversation_field import ConversationField
 from ivjax.data_pipelines.fields.field import ArraySpec
 from ivjax.data_pipelines.load.broken_clips import BrokenClip
 from ivjax.data_pipelines.load.measuring import PlanRequest, measure
+from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.errors import UserError
 
@@ -47,14 +48,16 @@ def bucket_of(spec: Mapping[str, ArraySpec]) -> TalkSize:
     return TalkSize(*(spec[name].shape[0] if name in spec else 0 for name in ("ids", "video", "images")))
 
 
-def plan_dialogues(folder: str, field: ConversationField, request: PlanRequest) -> DialoguePlan:
+def plan_dialogues(
+    folder: str, field: ConversationField, request: PlanRequest, shards: ShardCache | None = None
+) -> DialoguePlan:
     """Returns the rows of a corpus: the same for the same request, on any host."""
-    dialogues = StoredDialogues(folder)
+    dialogues = StoredDialogues(folder, shards)
     numbers: list[int] = []
     sizes: list[TalkSize] = []
     cut: list[BrokenClip] = []
     left_out: list[BrokenClip] = []
-    for number, found in enumerate(measure(folder, len(dialogues), field, request)):
+    for number, found in enumerate(measure(dialogues, field, request)):
         if found.cause:
             told = BrokenClip(folder, *dialogues.place(number), found.cause, found.detail)
             (cut if found.size else left_out).append(told)

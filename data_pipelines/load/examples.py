@@ -11,13 +11,16 @@ from ivjax.data_pipelines.fields.field import ArraySpec, Field, RowDraw, generat
 from ivjax.data_pipelines.load.batch_rows import PLACED, BatchRow
 from ivjax.data_pipelines.load.mixture import CorpusFields
 from ivjax.data_pipelines.store.clips import Clips, open_clips
+from ivjax.data_pipelines.store.manifest import BucketShard
 from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import Clip, ClipError, check_times
+from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.data_pipelines.video.frame_cache import CachedVideo, FrameCache
 from ivjax.errors import UserError
 
 _LOOKED_AT = 16  # records of a corpus, at a start
+_NEAR_TRIES = 4  # to find a clip that can be used, before the shard itself must be at fault
 
 
 class OpenClip:
@@ -111,6 +114,10 @@ class Maker(Protocol):
         """Returns the corpus of an example, and the number of a record that it is made of."""
         ...
 
+    def remote(self, number: int) -> Sequence[BucketShard]:
+        """Returns the shards in buckets that an example is made of."""
+        ...
+
     def replacement(self, number: int, index: int, attempt: int) -> int:
         """Returns the example that stands in for a broken one: the same on every host."""
         ...
@@ -129,6 +136,14 @@ class ExampleMaker:
 
     Each corpus brings the fields that make its arrays; those of PLACED are the loader's. The process that
     decodes sets `cache`, which cannot be pickled.
+
+    Args:
+        corpora: what is read, and how.
+        spec: the arrays.
+        seed: what all draws follow from.
+        repeats: at how many places in a row a clip stands.
+        shards: copies the shards of corpora in buckets.
+        near: whether clips that stand in for broken ones are first looked for in the same shard.
     """
 
     cache: FrameCache | None = None
@@ -139,14 +154,17 @@ class ExampleMaker:
         spec: Mapping[str, ArraySpec],
         seed: int,
         repeats: int = 1,
+        shards: ShardCache | None = None,
+        near: bool = False,
     ):
         self.folders = tuple(corpus.folder for corpus in corpora)
         self.spec = dict(spec)
         self._seed = seed
         self._repeats = repeats
+        self._near = near
         # Fields check themselves before any file is opened: a wrong option is cheaper to meet than a corpus.
         self._fields = [_wanted(corpus, self.spec) for corpus in corpora]
-        self.corpora = [open_clips(folder) for folder in self.folders]
+        self.corpora = [open_clips(folder, shards) for folder in self.folders]
         self._parts = Concatenation(len(corpus) for corpus in self.corpora)
 
     def make(self, index: int, number: int) -> Example:
@@ -214,9 +232,21 @@ class ExampleMaker:
         """Returns the number of the corpus of a clip, and the clip's number inside it."""
         return self._parts.locate(number)
 
+    def remote(self, number: int) -> Sequence[BucketShard]:
+        """Returns the shard of a clip if it is in a bucket."""
+        corpus, local = self.locate(number)
+        shard = self.corpora[corpus].remote(local)
+        return () if shard is None else (shard,)
+
     def replacement(self, number: int, index: int, attempt: int) -> int:
         """Returns the clip of the same corpus that stands in for a broken one: the same on every host."""
-        choices = self.range(self.locate(number)[0])
+        corpus, local = self.locate(number)
+        choices = self.range(corpus)
+        if self._near and attempt < _NEAR_TRIES:
+            # Others may not be on this machine, and the order does not come to them for long.
+            numbering = self.corpora[corpus].numbering
+            inside = numbering.range(numbering.locate(local)[0])
+            choices = choices[inside.start : inside.stop]
         # All draws up to this attempt are made again, so a replacement depends on nothing that went before.
         draws = generator(self._seed, self._first(index), "replacement").integers(
             len(choices), size=attempt + 1
@@ -249,10 +279,10 @@ FieldArrays = tuple[str, Field, dict[str, ArraySpec]]
 
 
 def _readable(corpus: Clips) -> Iterator[Clip]:
-    """Yields some records at even distances; a damaged one is left to the run, which counts them."""
-    for place in range(0, len(corpus), max(len(corpus) // _LOOKED_AT, 1)):
+    """Yields some records; a damaged one is left to the run, which counts them."""
+    for number in corpus.samples(_LOOKED_AT):
         with contextlib.suppress(ClipError):
-            yield corpus[place]
+            yield corpus[number]
 
 
 def _faults(field: Field, records: Iterable[Clip]) -> list[ClipError]:

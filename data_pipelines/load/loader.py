@@ -55,6 +55,14 @@ class RowFiller(Protocol):
         """The number of threads that may call `fill` at once."""
         ...
 
+    def begin(self, place: int, stride: int) -> None:
+        """Takes note that the next rows are those at a place and at every `stride`th from there on."""
+        ...
+
+    def passed(self, place: int) -> None:
+        """Takes note that the rows before a place have been handed over."""
+        ...
+
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """Writes the example of clip `number` at global place `index` into `row`, array by array.
 
@@ -137,6 +145,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
             read_options=grain.ReadOptions(num_threads=0, prefetch_buffer_size=0),
         )
         self._coming: deque[_Coming] = deque()
+        self._begun = False
         self._state: Mapping[str, Any] = self._places.get_state()
 
     def __next__(self) -> dict[str, np.ndarray]:
@@ -144,6 +153,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
             self._coming.append(self._begin())
         coming = self._coming.popleft()
         broken = [clip for filled in coming.filled for clip in filled.result()]
+        self._filler.passed(int(coming.places[-1]) + 1)
         if self.broken is not None:
             self.broken.add(len(coming.filled), broken)
         # Batches ahead are not part of the state: after a resume they are made again.
@@ -169,8 +179,8 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         changed = [name for name, value in self._identity.items() if was.get(name, value) != value]
         if changed:
             raise UserError(
-                f"corpus {', '.join(changed)} is not the one that this run has been reading, so its order "
-                "cannot go on; put the old one back, or start a new run"
+                f"corpus {', '.join(changed)} is not the one that this run has been reading, or has another "
+                "shuffle_shards, so its order cannot go on; put the old one back, or start a new run"
             )
         self._drop_coming()
         self._places.set_state({name: value for name, value in state.items() if name != "identity"})
@@ -189,6 +199,9 @@ class Loader(Iterator[dict[str, np.ndarray]]):
         """Allocates the next batch and starts to fill its rows in the background."""
         places = next(self._places)
         count = len(places["index"])
+        if not self._begun:
+            self._begun = True
+            self._filler.begin(int(places["index"][0]), self._request.host.count)
         # Not zeroed: each array of each row is written, or the run ends.
         rows = {name: np.empty((count, *spec.shape), spec.dtype) for name, spec in self._request.spec.items()}
         views = ({name: array[row, ...] for name, array in rows.items()} for row in range(count))
@@ -204,6 +217,7 @@ class Loader(Iterator[dict[str, np.ndarray]]):
             for filled in coming.filled:
                 filled.cancel()
         self._coming.clear()
+        self._begun = False
 
 
 def _placed(index: int, number: int) -> dict[str, int]:
@@ -217,6 +231,12 @@ class InMemory:
 
     def __init__(self, example: Callable[[int], Mapping[str, np.ndarray]]):
         self._example = example
+
+    def begin(self, place: int, stride: int) -> None:
+        """Does nothing: no row needs to be prepared."""
+
+    def passed(self, place: int) -> None:
+        """Does nothing: nothing is kept."""
 
     def fill(self, index: int, number: int, row: BatchRow) -> Sequence[BrokenClip]:
         """Writes the example of a clip; none is ever broken."""

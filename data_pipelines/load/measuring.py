@@ -51,9 +51,9 @@ class Measured(NamedTuple):
     detail: str = ""
 
 
-def measure(folder: str, count: int, field: ConversationField, request: PlanRequest) -> Iterator[Measured]:
-    """Yields the measures of the `count` conversations of a corpus, in order."""
-    setup = (folder, field, request)
+def measure(dialogues: StoredDialogues, field: ConversationField, request: PlanRequest) -> Iterator[Measured]:
+    """Yields the measures of the conversations of a corpus, in order."""
+    setup, count = (dialogues, field, request), len(dialogues)
     if count <= _ALONE:
         yield from map(Measured._make, prepare(setup)((0, count)))
         return
@@ -67,7 +67,9 @@ def measure(folder: str, count: int, field: ConversationField, request: PlanRequ
             ]
             answers = [iter(answer.result()) for answer in asked]
     except LostError as lost:
-        raise UserError(f"a process that measured conversations of {folder} was lost: {lost}") from None
+        raise UserError(
+            f"a process that measured conversations of {dialogues.folder} was lost: {lost}"
+        ) from None
     finally:
         for child in children:
             child.close()
@@ -83,11 +85,10 @@ def _ask(child: Child, parts: Sequence[tuple[int, int]]) -> list[list[_Plain]]:
 
 
 def prepare(
-    setup: tuple[str, ConversationField, PlanRequest],
+    setup: tuple[StoredDialogues, ConversationField, PlanRequest],
 ) -> Callable[[tuple[int, int]], list[_Plain]]:
     """Returns the function that measures the conversations from one number up to another."""
-    folder, field, request = setup
-    dialogues = StoredDialogues(folder)
+    dialogues, field, request = setup
 
     def answer(part: tuple[int, int]) -> list[_Plain]:
         return [_measured(dialogues, number, field, request) for number in range(*part)]

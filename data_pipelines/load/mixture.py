@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from ivjax.data_pipelines.augment.mix import Mix
 from ivjax.data_pipelines.fields.conversation_field import ConversationField
 from ivjax.data_pipelines.fields.field import Field
+from ivjax.data_pipelines.store.shard_caching import ShardCaching
 from ivjax.errors import UserError
 from ivjax.experiment import late
 from ivjax.experiment.frozen_map import FrozenMap
@@ -22,7 +23,7 @@ class Corpus:
     """A folder of shards.
 
     Attributes:
-        path: the folder.
+        path: the folder; or its address in a bucket, gs://BUCKET/FOLDER.
         weight: its part of the mixture; None: the number of its clips.
         fields: fields that are made otherwise here than in the rest of the mixture.
         changes: options of fields that differ here, as overrides: `video.augment.flip=0`.
@@ -81,6 +82,7 @@ class CorpusReader:
         workers: decode processes; None: one for each core but one; 0: threads of this process.
         seconds: an example that takes longer is broken.
         broken: the share of broken ones that ends the run when it is exceeded.
+        shard_cache: where shards of corpora in buckets are copied to.
     """
 
     corpora: tuple[Corpus, ...]
@@ -89,6 +91,7 @@ class CorpusReader:
     workers: int | None = None
     seconds: float = 60.0
     broken: Share = 0.01
+    shard_cache: ShardCaching = ShardCaching()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", FrozenMap(self.fields))
@@ -125,11 +128,15 @@ class Mixture(CorpusReader):
         workers: decode processes; None: one for each core but one; 0: threads of this process.
         seconds: a clip that takes longer is broken.
         broken: the share of broken clips that ends the run when it is exceeded.
+        shard_cache: where shards of corpora in buckets are copied to.
         cache_gib: memory of this host for decoded clips, shared by the workers; 0 is off. Clips that fit
             are decoded once, whole, with their sound, and read from there at later visits. Eval corpora get
             as much again.
         mix: with it the stage may ask for `targets` (classes,), the soft ones of mixed labels.
         repeats: how often a clip stands in a batch, with the same frames and different augmentations.
+        shuffle_shards: clips are shuffled within groups of so many shards, which are drawn anew each epoch
+            and read one after the other; 0: over all shards of a corpus. With corpora in buckets, only two
+            groups of each need to lie on this machine.
     """
 
     # Named and not imported, so that a config loads without grain and PyAV.
@@ -139,6 +146,7 @@ class Mixture(CorpusReader):
     mix: Mix | None = None
     repeats: Count = 1
     cache_gib: float = 0.0
+    shuffle_shards: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,6 +170,7 @@ class Dialogues(CorpusReader):
         workers: decode processes; None: one for each core but one; 0: threads of this process.
         seconds: a row that takes longer is broken.
         broken: the share of broken conversations that ends the run when it is exceeded.
+        shard_cache: where shards of corpora in buckets are copied to.
         pack: whether several conversations may share a row.
     """
 

@@ -1,5 +1,6 @@
 """Makes rows of packed conversations. Runs in worker processes: neither jax nor grain is imported here."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -13,12 +14,15 @@ from ivjax.data_pipelines.load.batch_rows import PLACED, BatchRow
 from ivjax.data_pipelines.load.examples import Example, LeftOut
 from ivjax.data_pipelines.store.clips import Clips, open_clips
 from ivjax.data_pipelines.store.dialogues import Dialogue
+from ivjax.data_pipelines.store.manifest import BucketShard
 from ivjax.data_pipelines.store.numbering import Concatenation
 from ivjax.data_pipelines.store.records import ClipError
+from ivjax.data_pipelines.store.shard_cache import ShardCache
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.data_pipelines.video.decode import Video
 from ivjax.data_pipelines.video.frame_cache import FrameCache
 from ivjax.errors import UserError
+from ivjax.experiment.bucket_files import is_bucket
 
 
 class DialogueCorpus(NamedTuple):
@@ -58,7 +62,13 @@ class PackedRows:
 
     cache: FrameCache | None = None  # not used: rows hold parts of videos, at many sizes
 
-    def __init__(self, corpora: Sequence[DialogueCorpus], spec: Mapping[str, ArraySpec], seed: int):
+    def __init__(
+        self,
+        corpora: Sequence[DialogueCorpus],
+        spec: Mapping[str, ArraySpec],
+        seed: int,
+        shards: ShardCache | None = None,
+    ):
         self.folders = tuple(corpus.folder for corpus in corpora)
         self.spec = dict(spec)
         self._seed = seed
@@ -66,8 +76,8 @@ class PackedRows:
         self._form = clip_form(self.spec)
         self._fields = [corpus.field for corpus in corpora]
         self._rows = [corpus.rows for corpus in corpora]
-        self.corpora = [StoredDialogues(folder) for folder in self.folders]
-        self._clips = [open_clips(folder) for folder in self.folders]
+        self.corpora = [StoredDialogues(folder, shards) for folder in self.folders]
+        self._clips = [open_clips(folder, shards) for folder in self.folders]
         self._parts = Concatenation(map(len, self._rows))
 
     @property
@@ -115,6 +125,21 @@ class PackedRows:
             raise
         except Exception as error:  # whatever a strange clip provokes must not end the run
             raise ClipError("error", f"{type(error).__name__}: {error}") from error
+
+    def remote(self, number: int) -> Sequence[BucketShard]:
+        """Returns the shards in buckets with media of the conversations of a row."""
+        corpus, row = self._parts.locate(number)
+        if not is_bucket(self.folders[corpus]):
+            return ()
+        found: dict[BucketShard, None] = {}
+        for dialogue in self._rows[corpus][row]:
+            # One that is damaged, or about a clip that is not there, is left out of the row when it is made.
+            with contextlib.suppress(ClipError, IndexError):
+                clips = (medium.record for medium in self.corpora[corpus][dialogue].media)
+                found |= {
+                    shard: None for shard in map(self._clips[corpus].remote, clips) if shard is not None
+                }
+        return tuple(found)
 
     def replacement(self, number: int, index: int, attempt: int) -> int:
         """Returns the row of the same corpus that stands in for a broken one: the same on every host."""

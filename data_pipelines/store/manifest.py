@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ivjax.data_pipelines.store.records import SCHEMA
 from ivjax.drafts import store
@@ -45,6 +45,13 @@ class ShardInfo:
     bytes: int
     sha256: str
     proof: str = ""
+
+
+class BucketShard(NamedTuple):
+    """A shard in a bucket: its address, and the manifest's entry of it."""
+
+    address: str
+    info: ShardInfo
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,20 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} is not a corpus: it has no {MANIFEST}; build one with `ivjax data build`, or finish it"
         )
     try:
-        fields = _Fields(json.loads(path.read_text("utf-8")), "", _ABSENT)
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); check its permissions and its disk"
+        ) from None
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    return parse_manifest(text, str(path))
+
+
+def parse_manifest(text: str, path: str) -> Manifest:
+    """Returns the manifest of a file's text; raises UserError, which names its path, if a value cannot be."""
+    try:
+        fields = _Fields(json.loads(text), "", _ABSENT)
         schema = fields.number("schema", _MOST_CLASSES)
         # First, since another schema may have other fields.
         if schema != SCHEMA:
@@ -125,13 +145,13 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} has schema {schema}, this version reads {SCHEMA}; build the corpus again"
             )
         return _manifest(fields)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}); check its permissions and its disk"
-        ) from None
     # Deeply nested JSON ends in a RecursionError.
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); copy it again, or build the corpus again") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path | str, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged ({error}); copy it again, or build the corpus again")
 
 
 def _manifest(fields: "_Fields") -> Manifest:

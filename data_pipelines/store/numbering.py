@@ -14,6 +14,11 @@ class Concatenation:
     def __len__(self) -> int:
         return self._starts[-1]
 
+    @property
+    def groups(self) -> int:
+        """The number of groups."""
+        return len(self._starts) - 1
+
     def locate(self, number: int) -> tuple[int, int]:
         """Returns the group of a number, and the number inside that group."""
         if not 0 <= number < len(self):
@@ -25,3 +30,8 @@ class Concatenation:
     def range(self, group: int) -> range:
         """Returns the numbers of a group."""
         return range(self._starts[group], self._starts[group + 1])
+
+
+def spread(numbers: range, count: int) -> range:
+    """Returns about `count` of some numbers, at even distances."""
+    return numbers[:: max(len(numbers) // count, 1)]

@@ -5,14 +5,16 @@ import hashlib
 import os
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from ivjax.data_pipelines.store.manifest import Manifest, ShardInfo, read_manifest
-from ivjax.data_pipelines.store.numbering import Concatenation
+from ivjax.data_pipelines.store.manifest import BucketShard, Manifest, ShardInfo, read_manifest
+from ivjax.data_pipelines.store.numbering import Concatenation, spread
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.drafts import draft_of
 from ivjax.errors import UserError
@@ -69,25 +71,37 @@ class Shards:
     """Random access to the raw records of a corpus by number. Thread-safe; can be pickled.
 
     A damaged record raises ClipError; the other records of its file can still be read.
+
+    Attributes:
+        manifest: the manifest of the corpus.
+        numbering: the numbers of the records, by shard.
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
         self.manifest = manifest
         self._folder = folder
-        self._parts = Concatenation(shard.count for shard in manifest.shards)
+        self.numbering = Concatenation(shard.count for shard in manifest.shards)
         self._readers: dict[int, ArrayRecordReader] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self.numbering)
 
     def place(self, number: int) -> tuple[str, int]:
         """Returns the shard's name and the record's number inside it."""
-        shard, record = self._parts.locate(number)
+        shard, record = self.numbering.locate(number)
         return self.manifest.shards[shard].name, record
 
+    def remote(self, number: int) -> BucketShard | None:
+        """Returns the shard of a record, if it lies in a bucket."""
+        return None
+
+    def samples(self, count: int) -> Sequence[int]:
+        """Returns about so many numbers of records that are quick to read."""
+        return spread(range(len(self)), count)
+
     def __getitem__(self, number: int) -> bytes:
-        shard, record = self._parts.locate(number)
+        shard, record = self.numbering.locate(number)
         # A read changes the table of open readers, so threads take turns.
         with self._lock:
             try:
@@ -99,20 +113,22 @@ class Shards:
     def close(self) -> None:
         """Closes the files."""
         for reader in self._readers.values():
-            _close(reader)
+            close_reader(reader)
         self._readers.clear()
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / self.manifest.shards[shard].name
 
     def _reader(self, shard: int) -> ArrayRecordReader:
         reader = self._readers.pop(shard, None)
         if reader is None:
-            path = self._folder / self.manifest.shards[shard].name
-            reader = ArrayRecordReader(str(path), RANDOM_ACCESS)
+            reader = ArrayRecordReader(str(self._path(shard)), RANDOM_ACCESS)
         self._readers[shard] = reader  # the last one is the most recently used
         if len(self._readers) > _OPEN_FILES:
-            _close(self._readers.pop(next(iter(self._readers))))
+            close_reader(self._readers.pop(next(iter(self._readers))))
         return reader
 
-    def __reduce__(self) -> tuple[type["Shards"], tuple[Path, Manifest]]:
+    def __reduce__(self) -> tuple[type["Shards"], tuple[Any, ...]]:
         # Open files cannot be sent to another process; the manifest can, and need not be read again.
         return Shards, (self._folder, self.manifest)
 
@@ -125,7 +141,8 @@ class Shards:
         self.close()
 
 
-def _close(reader: ArrayRecordReader) -> None:
+def close_reader(reader: ArrayRecordReader) -> None:
+    """Closes a reader."""
     # One that has met damage says so once more.
     with contextlib.suppress(RuntimeError):
         reader.close()

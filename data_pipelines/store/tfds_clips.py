@@ -2,13 +2,14 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ivjax.data_pipelines.store.numbering import Concatenation
+from ivjax.data_pipelines.store.manifest import BucketShard
+from ivjax.data_pipelines.store.numbering import Concatenation, spread
 from ivjax.data_pipelines.store.records import Clip, ClipError, Turn
 from ivjax.errors import UserError
 
@@ -111,7 +112,11 @@ def _pairs(sequence: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 class TfdsClips:
-    """Random access to the clips of a prepared TFDS dataset. Thread-safe; can be pickled."""
+    """Random access to the clips of a prepared TFDS dataset. Thread-safe; can be pickled.
+
+    Attributes:
+        numbering: the numbers of the clips, by shard.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -119,7 +124,7 @@ class TfdsClips:
         if "train" not in builder.info.splits or "clip" not in (builder.info.features or {}):
             raise UserError(f"{folder} was not made by the TFDS builder internvid; name a folder that was")
         self._split = builder.info.splits["train"]
-        self._parts = Concatenation(self._split.shard_lengths)
+        self.numbering = Concatenation(self._split.shard_lengths)
         self._source = builder.as_data_source("train")
         self._lock = threading.Lock()
 
@@ -138,8 +143,16 @@ class TfdsClips:
 
     def place(self, number: int) -> tuple[str, int]:
         """Returns the shard's name and the record's number of a clip."""
-        shard, record = self._parts.locate(number)
+        shard, record = self.numbering.locate(number)
         return self._split.filenames[shard], record
+
+    def remote(self, number: int) -> BucketShard | None:
+        """Returns None: TFDS reads its shards by itself."""
+        return None
+
+    def samples(self, count: int) -> Sequence[int]:
+        """Returns about so many numbers of clips."""
+        return spread(range(len(self)), count)
 
     def digest(self) -> str:
         """Returns a hash that changes with the corpus."""

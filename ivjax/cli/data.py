@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ivjax.cli.common import add_command, pair, say
+from ivjax.cli.common import add_command, folder, pair, say
 from ivjax.errors import UserError
+from ivjax.experiment.bucket_files import is_bucket
 
 if TYPE_CHECKING:
     from ivjax.data_pipelines.build.clip_recipe import WindowRule
@@ -65,7 +66,7 @@ def _add_build(what: argparse._SubParsersAction) -> None:
     example = "ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos recipe.short_side=96"
     build = add_command(what, "build", about, example)
     build.add_argument("source", help="an annotation file, a folder, or tars")
-    build.add_argument("out", type=Path, help="the corpus folder")
+    build.add_argument("out", type=_here, help="the corpus folder")
     build.add_argument("overrides", nargs="*", metavar="path=value", help="options by dotted path")
     build.add_argument("--kind", default="auto", help="the source's format (default: recognised)")
     build.add_argument("--videos", help="where the videos lie")
@@ -101,7 +102,7 @@ def _add_build(what: argparse._SubParsersAction) -> None:
 def _add_validate(what: argparse._SubParsersAction) -> None:
     about = "Check a corpus: manifest, hashes, records, duplicates, decoding. One line for each fault."
     validate = add_command(what, "validate", about, "ivjax data validate shards/demo --decode all")
-    validate.add_argument("corpus", type=Path, help="the corpus folder")
+    validate.add_argument("corpus", type=_here, help="the corpus folder")
     validate.add_argument("--decode", default="64", help="how many clips to decode, or all (default 64)")
     validate.set_defaults(run=_validate)
 
@@ -109,7 +110,7 @@ def _add_validate(what: argparse._SubParsersAction) -> None:
 def _add_stats(what: argparse._SubParsersAction) -> None:
     about = "Durations, resolutions, frame rates and caption lengths of a corpus."
     stats = add_command(what, "stats", about, "ivjax data stats shards/demo --png stats.png")
-    stats.add_argument("corpus", type=Path, help="the corpus folder")
+    stats.add_argument("corpus", type=_here, help="the corpus folder")
     stats.add_argument("--json", action="store_true", help="print JSON")
     stats.add_argument("--png", type=Path, help="draw histograms into this file")
     stats.set_defaults(run=_stats)
@@ -121,8 +122,8 @@ def _add_compare(what: argparse._SubParsersAction) -> None:
         "the same clips with the same annotations; media bytes depend on the video libraries' versions."
     )
     compare = add_command(what, "compare", about, "ivjax data compare shards/demo /mnt/other/shards/demo")
-    compare.add_argument("corpus", type=Path, help="a corpus folder")
-    compare.add_argument("other", type=Path, help="another one")
+    compare.add_argument("corpus", type=_here, help="a corpus folder")
+    compare.add_argument("other", type=_here, help="another one")
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(run=_compare)
 
@@ -130,7 +131,7 @@ def _add_compare(what: argparse._SubParsersAction) -> None:
 def _add_show(what: argparse._SubParsersAction) -> None:
     about = "A contact sheet of some clips with their captions."
     show = add_command(what, "show", about, "ivjax data show shards/demo --n 8 --png sheet.png")
-    show.add_argument("corpus", type=Path, help="the corpus folder")
+    show.add_argument("corpus", type=_here, help="the corpus folder")
     show.add_argument("--n", type=int, default=8, help="clips (default 8)")
     show.add_argument("--png", type=Path, default=Path("sheet.png"), help="the file (default sheet.png)")
     show.add_argument("--seed", type=int, help="draw the clips (default: spread over the corpus)")
@@ -148,10 +149,19 @@ def _add_tokenizer(what: argparse._SubParsersAction) -> None:
         "Train a SentencePiece model on the captions of a corpus, or on its conversations.",
         example,
     )
-    train.add_argument("corpus", type=Path, help="the corpus folder")
+    train.add_argument("corpus", type=_here, help="the corpus folder")
     train.add_argument("out", type=Path, help="the model file to write")
     train.add_argument("--size", type=int, default=8000, help="pieces (default 8000)")
     train.set_defaults(run=_train_tokenizer)
+
+
+def _here(text: str) -> Path:
+    """Parses the name of a corpus folder on this machine."""
+    if is_bucket(text):
+        raise argparse.ArgumentTypeError(
+            f"{text} is in a bucket, which training and evals alone read; mount it"
+        )
+    return folder(text)
 
 
 def _demo(options: argparse.Namespace) -> int:

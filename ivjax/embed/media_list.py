@@ -9,6 +9,7 @@ from ivjax.data_pipelines.store.clips import is_corpus, open_clips
 from ivjax.data_pipelines.store.records import ClipError
 from ivjax.errors import UserError
 from ivjax.evals.items import CorpusItems, EvalData, Item, UnscoredClip
+from ivjax.experiment.bucket_files import is_bucket
 
 _SEPARATOR = "::"
 
@@ -37,7 +38,9 @@ class MediaList:
     def _add(self, word: str) -> None:
         path = Path(word).expanduser()
         if is_corpus(word):
-            self._named[str(path)] = _clips(str(path))
+            # A path would lose a slash of an address.
+            name = word if is_bucket(word) else str(path)
+            self._named[name] = _clips(name)
         elif path.is_dir():
             self._named |= dict.fromkeys(_videos(path))
         elif path.is_file() or Path(str(path).partition(_SEPARATOR)[0]).is_file():

@@ -7,10 +7,7 @@ files: it lies in a mirror on this machine, from which what has changed is sent 
 import atexit
 import contextlib
 import functools
-import importlib.util
-import logging
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ivjax.errors import UserError, in_short
+from ivjax.experiment.bucket_files import bucket_path, is_bucket
 from ivjax.progress import Say
 
 if TYPE_CHECKING:
@@ -30,14 +28,7 @@ _MARK = ".bucket"  # in a mirror: the address that it is of
 # What lies in the bucket alone, and what no later start needs on its machine.
 _APART, _NOT_PULLED = ("checkpoints", "unreadable-checkpoints", "compiled", "owner.json"), ("tensorboard",)
 _COMMITTED = "commit_success.txt"  # in a bucket a checkpoint is whole once Orbax has written this
-_ADDRESS = re.compile(r"(gs|s3)://[\w.-]+(/[^#?]*)?")
 _LAST_TRIES, _WAIT_SECONDS = 4, 2.0  # beside those of the packages, which try each request again
-_REQUEST_SECONDS = 60  # a request that hangs would hang for ever
-
-
-def is_bucket(text: str) -> bool:
-    """Whether a text is the address of a bucket or of something in it."""
-    return _ADDRESS.fullmatch(text) is not None
 
 
 def address_of(folder: Path) -> str | None:
@@ -58,7 +49,7 @@ def storage(folder: Path) -> "epath.Path":
     """Returns where the checkpoints of a run folder lie: in the folder itself, or in its bucket."""
     address = address_of(folder)
     if address:
-        return _bucket(address)
+        return bucket_path(address)
     from etils import epath
 
     return epath.Path(folder.absolute())
@@ -190,7 +181,7 @@ class _Mirror:
 
 def _pulled(address: str) -> Path:
     """Makes a mirror of what lies at an address; returns its folder."""
-    place = _bucket(address)
+    place = bucket_path(address)
     folder = Path(tempfile.mkdtemp(prefix="ivjax-")) / address.rpartition("/")[2]
     folder.mkdir()
     (folder / _MARK).write_text(address)
@@ -234,31 +225,3 @@ def _files(folder: Path) -> dict[str, _Seen]:
 def _seen(file: Path) -> _Seen:
     status = file.stat()
     return _Seen(status.st_mtime_ns, status.st_size)
-
-
-@functools.cache
-def _bucket(address: str) -> "epath.Path":
-    """The path of an address; raises if it cannot be read here, or names no folder."""
-    scheme, _, path = address.partition("://")
-    if scheme != "gs":
-        raise UserError(
-            f"{address}: runs are kept in gs:// alone, as Orbax writes to no other bucket; mount this one, "
-            "and give the folder of the mount"
-        )
-    if "/" not in path:
-        raise UserError(f"{address} is a whole bucket; name a folder in it")
-    if importlib.util.find_spec("gcsfs") is None:
-        raise UserError(f"{address}: gs:// needs gcsfs: pip install 'ivjax[gcs]'")
-    # One reader for all: TensorFlow, where it is installed, would be taken for it.
-    os.environ.setdefault("EPATH_USE_TF", "0")
-    import fsspec
-
-    # What others write would stay unseen in a list that is kept.
-    settings = {"use_listings_cache": False, "requests_timeout": _REQUEST_SECONDS}
-    for name in ("gcs", "gs"):
-        fsspec.config.conf.setdefault(name, {}).update(settings)
-    # Pages about each request that is tried again.
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-    from etils import epath
-
-    return epath.Path(address)

@@ -1,8 +1,10 @@
-"""Corpora that tests of several files read and none of them changes."""
+"""Corpora that tests of several files read and none of them changes, and a store of buckets."""
 
 import pytest
 
+from ivjax.experiment import bucket_files
 from tests.data_pipelines.corpora import corpus_of, make_clip
+from tests.data_pipelines.fake_bucket import FakeBucket
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,11 @@ def corpus(tmp_path_factory):
 def other(tmp_path_factory):
     """Six clips with labels from 100 on."""
     return corpus_of(tmp_path_factory.mktemp("other"), [make_clip(100 + n) for n in range(6)], shards=1)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A store that answers for all buckets."""
+    store = FakeBucket()
+    monkeypatch.setattr(bucket_files, "_files", lambda address: store)
+    return store

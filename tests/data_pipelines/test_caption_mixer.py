@@ -133,7 +133,7 @@ def test_a_build_keeps_the_captions_of_each_kind(tmp_path):
     options = BuildOptions(str(table), tmp_path / "out", videos=str(tmp_path))
     options = dataclasses.replace(options, source_options={"caption_from": "avs_captions"}, workers=1)
     build(options, lambda line: None)
-    clips = open_clips(tmp_path / "out")
+    clips = open_clips(str(tmp_path / "out"))
     clip = clips[0]
     clips.close()
     assert clip.captions == ("wind over waves",)

@@ -5,8 +5,9 @@ import importlib.util
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.experiment import buckets
-from ivjax.experiment.buckets import address_of, is_bucket, local, opened
+from ivjax.experiment import bucket_files
+from ivjax.experiment.bucket_files import is_bucket
+from ivjax.experiment.buckets import address_of, local, opened
 from ivjax.experiment.run_folder import checkpoint_steps
 
 
@@ -21,7 +22,7 @@ def test_what_is_an_address():
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("s3://bucket/run", "runs are kept in gs:// alone"),
+        ("s3://bucket/run", "of buckets gs:// alone is taken"),
         ("gs://bucket", "is a whole bucket; name a folder in it"),
         ("gs://bucket/run", "needs gcsfs: pip install 'ivjax\\[gcs\\]'"),
     ],
@@ -29,7 +30,7 @@ def test_what_is_an_address():
 def test_what_cannot_be_opened_is_one_sentence(address, sentence, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        buckets.importlib.util, "find_spec", lambda name: None if name == "gcsfs" else find(name)
+        bucket_files.importlib.util, "find_spec", lambda name: None if name == "gcsfs" else find(name)
     )
     with pytest.raises(UserError, match=sentence), opened(address, print):
         pass

@@ -1,5 +1,6 @@
-"""Run folders in a bucket: trained, killed, continued, read, and with requests that fail."""
+"""Runs and corpora in a bucket: trained, killed, continued, read, and with requests that fail."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -12,9 +13,16 @@ import numpy as np
 import pytest
 
 from ivjax.convert.formats.orbax_files import restore_params
+from ivjax.data_pipelines.augment.recipe import TRAIN_STAGE1
+from ivjax.data_pipelines.fields import Frames
+from ivjax.data_pipelines.load.mixture import Corpus, Mixture
+from ivjax.data_pipelines.sampling import Intervals
+from ivjax.data_pipelines.store.manifest import read_manifest
+from tests.data_pipelines.corpora import corpus_of, make_clip
 from tests.train.bucket_server import Faults, faulty, store
 from tests.train.micro import losses, run
 from tests.train.processes import MICRO, finish, start, wait_for
+from tests.train.test_masked_pixels import experiment
 
 pytest.importorskip("gcsfs", reason="gcsfs is not installed: pip install 'ivjax[gcs]'")
 pytest.importorskip("gcp_storage_emulator", reason="gcp-storage-emulator is not installed")
@@ -30,6 +38,19 @@ params = restore_params(local(sys.argv[1]), jax.sharding.SingleDeviceSharding(ja
 print(json.dumps(params["clip_decoder"]["norm"]["scale"].tolist()))
 """
 RUN = "gs://bucket/runs/micro"
+_CONFIG = """
+from tests.train.test_buckets import of_clips
+
+experiment = of_clips({place!r})
+"""
+
+
+def of_clips(place):
+    """An experiment on clips of a corpus, in groups of two shards."""
+    data = Mixture(
+        (Corpus(place),), {"video": Frames(Intervals(8), TRAIN_STAGE1)}, workers=1, shuffle_shards=2
+    )
+    return dataclasses.replace(experiment, data=data)
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +110,39 @@ def test_a_run_in_a_bucket_is_killed_continued_and_read(bucket, gate, tmp_path):
     np.testing.assert_allclose(json.loads(read.stdout), np.asarray(there), rtol=1e-5)
     assert "goodput" in finish(start("ledger", RUN))
     assert "/report" in finish(start("report", RUN, "--no-model", "--out", str(tmp_path / "report")))
+
+
+def upload(bucket, file, name):
+    """Puts a file into the bucket."""
+    quoted = urllib.parse.quote(name, safe="")
+    address = f"{bucket}/upload/storage/v1/b/bucket/o?uploadType=media&name={quoted}"
+    urllib.request.urlopen(urllib.request.Request(address, file.read_bytes(), method="POST")).close()
+
+
+def test_a_corpus_in_a_bucket_trains_like_one_on_a_disk(bucket, gate, tmp_path):
+    corpus = corpus_of(tmp_path / "corpus", [make_clip(number, frames=6) for number in range(96)], shards=12)
+    for file in corpus.iterdir():
+        upload(bucket, file, f"corpora/clips/{file.name}")
+    config = tmp_path / "config.py"
+    config.write_text(_CONFIG.format(place="gs://bucket/corpora/clips"))
+    # Two groups and one shard more: each epoch copies what the last one had to remove.
+    room = 5 * max(shard.bytes for shard in read_manifest(corpus).shards) / 2**30
+    cache = (f"data.shard_cache.folder={tmp_path / 'cache'}", f"data.shard_cache.gib={room}")
+    gate.every, gate.drops = 9, 14
+    job = ("launch", "local", "--processes", "2", "--devices", "1")
+    command = ("train", str(config), *cache, "mesh.data=2", "--workdir", str(tmp_path / "run"))
+    printed = finish(start(*job, *command))
+    assert "Traceback" not in printed, printed
+    assert losses(tmp_path / "run") == pytest.approx(
+        run(tmp_path / "whole", base=of_clips(str(corpus))), rel=1e-5
+    )
+    assert gate.failed > 3
+    assert 0 < len(list((tmp_path / "cache").glob("*.array_record"))) <= 5
+    room /= 2
+    refused = finish(
+        start(
+            "train", str(config), cache[0], f"data.shard_cache.gib={room}", "--workdir", str(tmp_path / "no")
+        ),
+        2,
+    )
+    assert "data.shard_cache.gib=" in refused and "lower data.shuffle_shards=2" in refused

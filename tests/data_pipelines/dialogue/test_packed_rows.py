@@ -182,11 +182,11 @@ def test_worker_processes_give_the_same_rows(corpus):
 @pytest.mark.slow
 def test_conversations_are_measured_alike_in_processes(corpus, monkeypatch):
     request = PlanRequest(ClipForm(2, 64, 96), {"row": TalkSize(72, 4, 2)}, 0)
-    count = len(StoredDialogues(str(corpus)))
-    here = list(measuring.measure(str(corpus), count, turns(), request))
+    stored = StoredDialogues(str(corpus))
+    here = list(measuring.measure(stored, turns(), request))
     monkeypatch.setattr(measuring, "_ALONE", 1)
     monkeypatch.setattr(measuring, "_PART", 3)
-    assert list(measuring.measure(str(corpus), count, turns(), request)) == here
+    assert list(measuring.measure(stored, turns(), request)) == here
     assert {found.cause for found in here} >= {"", measuring.CUT}
 
 
