@@ -12,7 +12,7 @@ import jax
 from ivjax.drafts import set_aside, store
 from ivjax.errors import UserError
 from ivjax.experiment.run_folder import METRICS, logged_line
-from ivjax.progress import Say
+from ivjax.progress import Say, duration
 from ivjax.train.board import Board
 from ivjax.train.saving import check_folder
 
@@ -93,13 +93,15 @@ class MetricsLog:
         store(file, b"".join(line + b"\n" for line, found in logged if found["step"] <= step))
 
 
-def console_line(step: int, steps: int, values: dict[str, Any]) -> str:
-    """A log line for a person."""
-    parts = [f"{name} {_short(value)}" for name, value in values.items() if not name.startswith("time/")]
+def console_line(step: int, steps: int, values: dict[str, float], left: float | None = None) -> str:
+    """Returns a log line for a person; `left` are the seconds that the run still takes, if known."""
+    parts = [f"{name} {_short(value)}" for name, value in values.items()]
+    if left is not None:
+        parts.append(f"{duration(left)} left")
     return f"step {step}/{steps}  " + "  ".join(parts)
 
 
-def _short(value: Any) -> str:
+def _short(value: float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
