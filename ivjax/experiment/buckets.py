@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 PUSH_SECONDS = 30.0
 _MARK = ".bucket"  # in a mirror: the address that it is of
 # What lies in the bucket alone, and what no later start needs on its machine.
-_APART, _NOT_PULLED = ("checkpoints", "unreadable-checkpoints", "compiled", "owner.json"), ("tensorboard",)
+_APART, _NOT_PULLED = (
+    ("checkpoints", "unreadable-checkpoints", "compiled", "owner.json"),
+    ("tensorboard", "wandb"),
+)
 _COMMITTED = "commit_success.txt"  # in a bucket a checkpoint is whole once Orbax has written this
 _ADDRESS = re.compile(r"(gs|s3)://[\w.-]+(/[^#?]*)?")
 _LAST_TRIES, _WAIT_SECONDS = 4, 2.0  # beside those of the packages, which try each request again
