@@ -22,7 +22,7 @@ NAMED_ELSEWHERE = {("ivjax.experiment.files", "ivjax.configs")}
 # From the ground up. A room may import rooms of lower floors, and rooms of its own floor where that closes no
 # circle of rooms. `ivjax` is the package's own __init__, the door to the house: nothing inside imports it.
 FLOORS = (
-    ("errors", "progress", "drafts", "version"),
+    ("errors", "progress", "drafts", "version", "callable_package"),
     ("experiment",),
     ("ops", "data_pipelines", "figures"),
     ("models",),

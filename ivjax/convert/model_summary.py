@@ -14,11 +14,11 @@ from ivjax.ops.trees import paths_of
 _MIB = 2**20
 
 
-def summary(title: str, model: Any, params: Params, tokenizer: Tokenizer | None) -> str:
-    """Returns the lines that a loaded model prints as; `title` is the first one."""
+def summary(title: str, family: str, model: Any, params: Params, tokenizer: Tokenizer | None) -> str:
+    """Returns the lines that a loaded model prints as; `title` is the first, its family the second."""
     size = getattr(model, "size", None)
     tower = _video_size(size)
-    lines = {"model": f"{type(model).__name__}, {_counted(params)}", **_sizes(size)}
+    lines = {"family": family, "model": f"{type(model).__name__}, {_counted(params)}", **_sizes(size)}
     if tower is not None:
         frames, (height, width) = getattr(model, "frames", tower.frames), tower.image
         lines["reads"] = f"clips (n, {frames}, {height}, {width}, 3) uint8{_words(model, tokenizer)}"

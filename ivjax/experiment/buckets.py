@@ -86,7 +86,7 @@ def disown(step: "epath.Path") -> None:
 def opened(place: str, say: Say) -> Iterator[Path]:
     """Gives the folder for a run's files; those of a run in a bucket are sent there, the last at the end."""
     if not is_bucket(place):
-        yield Path(place)
+        yield Path(place).expanduser()
         return
     mirror = _Mirror(place.rstrip("/"), say)
     _mirrors[mirror.folder] = mirror

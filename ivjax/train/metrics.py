@@ -115,8 +115,7 @@ def open_workdir(folder: Path) -> None:
     scheme, colon, _ = str(folder).partition(":/")
     if colon and scheme.isalnum():
         raise UserError(
-            f"the run folder {scheme}:/... is a bucket and no Path: open it with "
-            "ivjax.experiment.buckets.opened, as ivjax train does"
+            f"the run folder {scheme}:/... is a bucket and no Path: give its address as a text, {scheme}://..."
         )
     # The name has the process in it: several hosts may probe one folder at the same time.
     probe = folder / f".write-test-{jax.process_index()}"
