@@ -50,7 +50,7 @@ class Progress:
             self._show()
 
     def text(self) -> str:
-        """Returns one line: the share that is done, the rate, and the time that is left."""
+        """Returns one line: the share that is done, the rate, and the time left or, at the end, spent."""
         seconds = self._clock() - self._began
         done = self.done - self._kept
         # Before anything is done there is no rate, and nobody knows how long it takes.
@@ -61,7 +61,7 @@ class Progress:
             parts = [f"{self.done:,} of {self._total:,} {self._unit} ({share:.0%})"]
         if rate > 0:
             parts.append(_written(rate, self._unit))
-        if self._total is None:
+        if self._total is None or self.done >= self._total:
             parts.append(duration(seconds))
         elif rate > 0:
             parts.append(f"{duration((self._total - self.done) / rate)} left")

@@ -47,7 +47,7 @@ def test_a_terminal_gets_a_bar_that_ends_complete():
             progress.advance()
     drawn = stream.getvalue().split("\r")
     assert "[###....................." in drawn[1] and "1 of 8 rows (12%), 2.0 rows/s, 4 s left" in drawn[1]
-    assert drawn[-1].endswith("8 of 8 rows (100%), 2.0 rows/s, 0 s left\n")
+    assert drawn[-1].endswith("8 of 8 rows (100%), 2.0 rows/s, 4 s\n")
     assert "#" * 24 + "]" in drawn[-1] and lines == []
 
 
