@@ -141,6 +141,7 @@ def test_presets_are_those_that_load_takes_and_build_models():
 
 def test_a_chat_takes_files_bytes_frames_and_parts_and_answers_alike(here):
     model = ivjax.load("runs/dialogue_tiny")
+    assert "ivjax.features(model, videos), ivjax.chat(model, videos)" in str(model)
     frames = np.stack([NeedleVideo(1, 0, 40).read([number])[0] for number in range(8)])
     media = {
         "file": "clip.mp4",

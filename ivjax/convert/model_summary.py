@@ -6,6 +6,7 @@ from typing import Any
 
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.experiment.listing import options_text, show
+from ivjax.models.dialogue.model import DialogueModel
 from ivjax.models.dual_tower import DualTower
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.ops.cut import Params
@@ -82,6 +83,8 @@ def _gives(model: Any, size: Any, tower: VideoTowerSize) -> str:
 
 def _shortcuts(model: Any, tower: VideoTowerSize | None) -> list[str]:
     videos = [] if tower is None else ["ivjax.features(model, videos)"]
+    if isinstance(model, DialogueModel):
+        return [*videos, "ivjax.chat(model, videos)"]
     return [*videos, "model.text(words)"] if isinstance(model, DualTower) else videos
 
 
