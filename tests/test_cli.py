@@ -27,6 +27,37 @@ def test_a_setting_with_dashes_is_told_how_it_is_written(capsys):
     assert "unrecognized arguments: --lr 3; settings are written path=value" in capsys.readouterr().err
 
 
+def test_of_a_long_command_line_little_is_repeated(capsys):
+    for command in (["x" * 100_000], ["train", "stage1_tiny", f"--{'x' * 100_000}"], ["\x1b[2J\ud83d"]):
+        with pytest.raises(SystemExit) as left:
+            main(command)
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert left.value.code == 2 and len(line) < 1100 and line.isprintable()
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit(3)", "import sys; sys.exit()", "raise GeneratorExit"])
+def test_a_config_that_ends_the_program_is_named(end, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(end)
+    assert main(["train", str(tmp_path / "mine.py"), "--print"]) == 2
+    assert "mine.py fails with " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command, words",
+    [
+        (["data", "validate", "NONE", "--decode", "9" * 5000], "is not a number of clips, nor all"),
+        (["convert", "import", "NONE", "OUT", "--shard-size", "9" * 5000], "is no size"),
+        (["train", "stage1_synthetic", f"schedule.peak={'-' * 5000}1", "--print"], "expected a number"),
+        (["train", "stage1_synthetic", f"stage.weights={'-' * 5000}1", "--print"], "expected "),
+        (["train", "stage1_synthetic", f"stage.weights={'(' * 5000}", "--print"], "expected "),
+    ],
+)
+def test_a_word_that_python_does_not_read_is_named(command, words, capsys):
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line and len(line) < 3100
+
+
 def test_print_shows_the_resolved_config_and_the_difference(capsys):
     assert main(["train", "stage1_synthetic", "stage.mask.ratio=0.5", "--print"]) == 0
     printed = capsys.readouterr().out

@@ -18,7 +18,7 @@ from ivjax.data_pipelines.build.talks import talks_digest, write_dialogues
 from ivjax.data_pipelines.sources.classes import describe_classes
 from ivjax.data_pipelines.sources.open_source import open_source_of
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
-from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, store_manifest
+from ivjax.data_pipelines.store.manifest import MANIFEST, Manifest, store_manifest
 from ivjax.errors import UserError
 from ivjax.progress import Progress, Say
 

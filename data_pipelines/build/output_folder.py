@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from ivjax.data_pipelines.build.build_report import REPORT, REPORT_LINES
 from ivjax.data_pipelines.build.shard_jobs import NOTES, ShardJob
-from ivjax.data_pipelines.store.shards import MANIFEST
+from ivjax.data_pipelines.store.manifest import MANIFEST
 from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
 

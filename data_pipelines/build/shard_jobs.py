@@ -9,8 +9,9 @@ from pathlib import Path
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe, Drop, Outcome, Remark
 from ivjax.data_pipelines.build.guard import GuardedMaker
 from ivjax.data_pipelines.sources.row import SourceRow
+from ivjax.data_pipelines.store.manifest import ShardInfo, shard_info
 from ivjax.data_pipelines.store.records import SCHEMA
-from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter
+from ivjax.data_pipelines.store.shards import ShardWriter, difference
 from ivjax.drafts import store
 
 NOTES = "build"  # the folder inside a corpus where finished shards are noted
@@ -106,8 +107,8 @@ def finished(job: ShardJob, work: BuildSettings) -> ShardNote | None:
     """Returns the note of a finished job; None if the job is still to be done."""
     try:
         note = _read_note(work.folder, job.name)
-        # By size: hashing every finished shard would make each restart read the whole corpus.
-        whole = (work.folder / job.name).stat().st_size == note.shard.bytes
+        # Not by its whole content: each restart would read the whole corpus.
+        whole = difference(work.folder / job.name, note.shard) is None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return note if whole and note.fingerprint == job.fingerprint else None
@@ -124,7 +125,7 @@ def _write_note(folder: Path, note: ShardNote) -> None:
 
 def _read_note(folder: Path, shard: str) -> ShardNote:
     stored = json.loads(_note_path(folder, shard).read_text("utf-8"))
-    stored["shard"] = ShardInfo(**stored["shard"])
+    stored["shard"] = shard_info(stored["shard"])
     stored["drops"] = tuple(Drop(*drop) for drop in stored["drops"])
     stored["remarks"] = tuple(Remark(*remark) for remark in stored["remarks"])
     return ShardNote(**stored)

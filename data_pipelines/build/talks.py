@@ -11,8 +11,9 @@ from ivjax.data_pipelines.build.clip_recipe import Drop
 from ivjax.data_pipelines.sources.row import SourceRow
 from ivjax.data_pipelines.sources.times import clip_id
 from ivjax.data_pipelines.store.dialogues import Dialogue, MediaPart, pack_dialogue
+from ivjax.data_pipelines.store.manifest import Manifest, ShardInfo
 from ivjax.data_pipelines.store.records import ClipError, Turn, split
-from ivjax.data_pipelines.store.shards import Manifest, ShardInfo, Shards, ShardWriter
+from ivjax.data_pipelines.store.shards import Shards, ShardWriter
 
 _SHARD = 100_000  # conversations of a shard, which are small
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.data_pipelines.store.intact import intact_header
+from ivjax.data_pipelines.store.manifest import Manifest
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.store.shards import Manifest, open_shards
+from ivjax.data_pipelines.store.shards import open_shards
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 
 # What a record says of its clip, by what a difference means.

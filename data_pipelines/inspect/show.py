@@ -94,7 +94,7 @@ def describe_clip(clip: Clip, classes: Sequence[str]) -> list[str]:
     """Returns the facts about a clip, its captions and its conversation, as lines."""
     facts = f"{clip.id}: {clip.end - clip.start:.2f} s, {clip.width}x{clip.height}, {clip.frames} frames"
     if clip.label is not None:
-        name = classes[clip.label] if clip.label < len(classes) else ""
+        name = classes[clip.label] if 0 <= clip.label < len(classes) else ""
         facts += f", class {clip.label} {name}".rstrip()
     turns = [f"{turn.role}: {turn.text}" for turn in clip.conversation]
     further = [f"{kind}: {text}" for kind, texts in clip.texts.items() for text in texts]

@@ -8,8 +8,9 @@ from typing import Any
 
 from ivjax.data_pipelines.inspect.summary import QUANTILES, Distribution
 from ivjax.data_pipelines.store.intact import intact_header
+from ivjax.data_pipelines.store.manifest import Manifest
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.store.shards import Manifest, open_shards
+from ivjax.data_pipelines.store.shards import open_shards
 from ivjax.data_pipelines.tokenizers.caption_text import count_words
 
 _RESOLUTIONS = 8  # of the table; the dict has all

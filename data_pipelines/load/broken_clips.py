@@ -62,7 +62,7 @@ class BrokenClipLog:
             self._list(clip)
         total = sum(self.causes.values())
         if self._clips >= _FEWEST_FOR_A_SHARE and total > self._limit * self._clips:
-            raise UserError(self._describe(total))
+            raise UserError(self._describe(total), *self._shown())
 
     def _list(self, clip: BrokenClip) -> None:
         key = (clip.corpus, clip.shard, clip.record)
@@ -89,10 +89,12 @@ class BrokenClipLog:
 
     def _describe(self, broken: int) -> str:
         causes = ", ".join(f"{count} {cause}" for cause, count in self.causes.most_common())
-        shown = "".join(f"\n  {clip}" for clip in self.named[:_NAMED])
-        more = f"\n  ... all of them in {self._file}" if self._file and len(self._named) > _NAMED else ""
         return (
             f"{broken} of {self._clips} clips cannot be used ({causes}), more than the allowed share of "
             f"{self._limit:.2%}; mend the corpus (`ivjax data validate`) or raise {self._path}.broken"
-            f"{shown}{more}"
         )
+
+    def _shown(self) -> list[str]:
+        """Returns a line for each of the first broken clips."""
+        more = [f"... all of them in {self._file}"] if self._file and len(self._named) > _NAMED else []
+        return [*map(str, self.named[:_NAMED]), *more]

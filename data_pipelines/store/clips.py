@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Protocol
 
-from ivjax.data_pipelines.store.records import Clip, unpack
-from ivjax.data_pipelines.store.shards import MANIFEST, open_shards, read_manifest
+from ivjax.data_pipelines.store.intact import checked_clip
+from ivjax.data_pipelines.store.manifest import MANIFEST, read_manifest
+from ivjax.data_pipelines.store.records import Clip
+from ivjax.data_pipelines.store.shards import open_shards
 from ivjax.errors import UserError
 
 CLASSES_FILE = "classes.json"  # beside the shards of TFDS, which have no manifest
@@ -36,7 +38,7 @@ class ShardClips:
         return len(self._shards)
 
     def __getitem__(self, number: int) -> Clip:
-        return unpack(self._shards[number])
+        return checked_clip(self._shards[number])
 
     def place(self, number: int) -> tuple[str, int]:
         """Returns the shard's name and the record's number of a clip."""

@@ -83,14 +83,31 @@ def unpack_dialogue(record: bytes) -> Dialogue:
         raise ClipError("not a record", f"it starts with {record[:4]!r}, not {_MAGIC!r}")
     try:
         content = json.loads(record[len(_MAGIC) :].decode())
-        return Dialogue(
+        dialogue = Dialogue(
             content["id"],
             tuple(MediaPart(**part) for part in content["media"]),
             tuple(Turn(role, text) for role, text in content["turns"]),
             content["attributes"],
         )
-    except (ValueError, KeyError, TypeError) as error:
+        _check_types(dialogue)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ClipError("bad header", f"the conversation is damaged: {error}") from None
+    return dialogue
+
+
+def _check_types(dialogue: Dialogue) -> None:
+    """Raises TypeError for a value of another type than the declared one."""
+    words = [dialogue.id, *(word for turn in dialogue.turns for word in (turn.role, turn.text))]
+    words += [word for pair in dialogue.attributes.items() for word in pair]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("a word of it is no text")
+    for part in dialogue.media:
+        counts = part.record, part.first, part.stop, part.width, part.height
+        # Not isinstance, for which true is a whole number.
+        if any(type(count) is not int for count in counts) or type(part.fps) not in (int, float):
+            raise TypeError("a number of its media is none")
+        if part.kind not in ("video", "image"):
+            raise TypeError(f"a medium of it is {part.kind!r}, neither video nor image")
 
 
 def check_dialogue(dialogue: Dialogue, clips: int) -> None:

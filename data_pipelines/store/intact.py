@@ -26,11 +26,16 @@ _HEADER: dict[str, tuple[type, ...]] = {
 }
 
 
-def intact_clip(record: bytes) -> Clip:
+def checked_clip(record: bytes) -> Clip:
     """Returns the clip of a record; raises ClipError if its header is wrong or its bytes are damaged."""
     header, payload = split(record)
     _check_header(header)
-    clip = clip_of(header, payload)
+    return clip_of(header, payload)
+
+
+def intact_clip(record: bytes) -> Clip:
+    """Returns the clip of a record; raises ClipError also for wrong times and for no media."""
+    clip = checked_clip(record)
     check_times(clip)
     if not clip.payload:
         raise ClipError("empty", "there are no media bytes")

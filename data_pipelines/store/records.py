@@ -130,7 +130,8 @@ def split(record: bytes) -> tuple[dict[str, Any], bytes]:
         header = json.loads(record[_LENGTHS.size : end].decode())
     except UnicodeDecodeError as error:
         raise ClipError("not utf-8", f"the text of the record is not UTF-8: {error.reason}") from None
-    except json.JSONDecodeError as error:
+    # Among them a number of thousands of digits, and nesting without end.
+    except (ValueError, RecursionError) as error:
         raise ClipError("bad header", f"the header is not JSON: {error}") from None
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         found = header.get("schema") if isinstance(header, dict) else None

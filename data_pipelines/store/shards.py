@@ -1,84 +1,32 @@
-"""A corpus on disk: ArrayRecord shards, and a manifest with their names, counts and hashes."""
+"""The ArrayRecord shards of a corpus: written, compared with their manifest, and read by number."""
 
+import contextlib
 import hashlib
-import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from ivjax.data_pipelines.store.manifest import Manifest, ShardInfo, read_manifest
 from ivjax.data_pipelines.store.numbering import Concatenation
-from ivjax.data_pipelines.store.records import SCHEMA, ClipError
-from ivjax.drafts import draft_of, store
+from ivjax.data_pipelines.store.records import ClipError
+from ivjax.drafts import draft_of
 from ivjax.errors import UserError
 
-MANIFEST = "manifest.json"
 _OPEN_FILES = 512  # per reader: half of the usual limit of a process
 # One record a group, or a random read would decompress a whole group. H.264 does not compress further.
 _ONE_BY_ONE = "group_size:1,uncompressed"
 # The reader's own threads and read-ahead only help who reads from front to back.
 RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
-
-
-@dataclass(frozen=True)
-class ShardInfo:
-    """The manifest's entry of one shard."""
-
-    name: str
-    count: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The manifest of a corpus.
-
-    Attributes:
-        shards: the shards in order.
-        made_with: the options that it was made with.
-        classes: class names in the order of the labels' numbers; empty: none.
-        labels: one more than the highest class number; 0: there is none, or it is not known.
-        source_digest: hash of what it was made of: rows, sizes of their files, recipe; empty: unknown.
-        libraries: versions of the libraries that decoded and encoded, on which the shards' bytes depend.
-        dialogues: the shards of conversations about the clips, in order.
-        schema: that of the records.
-    """
-
-    shards: tuple[ShardInfo, ...]
-    made_with: Mapping[str, Any] = field(default_factory=dict)
-    classes: tuple[str, ...] = ()
-    labels: int = 0
-    source_digest: str = ""
-    libraries: Mapping[str, str] = field(default_factory=dict)
-    dialogues: tuple[ShardInfo, ...] = ()
-    schema: int = SCHEMA
-
-    @property
-    def clips(self) -> int:
-        """Number of records in all shards."""
-        return sum(shard.count for shard in self.shards)
-
-    @property
-    def conversations(self) -> int:
-        """Number of conversations about the clips."""
-        return sum(shard.count for shard in self.dialogues)
-
-    @property
-    def digest(self) -> str:
-        """Hash over the bytes of all shards."""
-        every = (*self.shards, *self.dialogues)
-        return hashlib.sha256("".join(shard.sha256 for shard in every).encode()).hexdigest()
-
-    def digest_lines(self) -> list[str]:
-        """Returns both digests, each with what it covers, as lines."""
-        source = self.source_digest or "unknown, an earlier version built it"
-        return [f"digest of the bytes:  {self.digest}", f"digest of the source: {source}"]
+# An ArrayRecord file begins with a signature and the size and hash of its first record. Its last 64 KiB begin
+# with the place where the records end.
+_FIRST_BYTES = 104
+_LAST_BLOCK, _LAST_BYTES = 64 << 10, 256
+_CHECKS_AT_ONCE = 32  # on a network disk a start mostly waits for answers
 
 
 class ShardWriter:
@@ -113,7 +61,7 @@ class ShardWriter:
             return
         # Hashed from the file and not while writing, so that the hash is of what the disk holds.
         size, digest = self._draft.stat().st_size, sha256(self._draft)
-        self.info = ShardInfo(self._path.name, self._count, size, digest)
+        self.info = ShardInfo(self._path.name, self._count, size, digest, proof_of(self._draft, self._count))
         os.replace(self._draft, self._path)
 
 
@@ -151,7 +99,7 @@ class Shards:
     def close(self) -> None:
         """Closes the files."""
         for reader in self._readers.values():
-            reader.close()
+            _close(reader)
         self._readers.clear()
 
     def _reader(self, shard: int) -> ArrayRecordReader:
@@ -161,7 +109,7 @@ class Shards:
             reader = ArrayRecordReader(str(path), RANDOM_ACCESS)
         self._readers[shard] = reader  # the last one is the most recently used
         if len(self._readers) > _OPEN_FILES:
-            self._readers.pop(next(iter(self._readers))).close()
+            _close(self._readers.pop(next(iter(self._readers))))
         return reader
 
     def __reduce__(self) -> tuple[type["Shards"], tuple[Path, Manifest]]:
@@ -177,70 +125,59 @@ class Shards:
         self.close()
 
 
+def _close(reader: ArrayRecordReader) -> None:
+    # One that has met damage says so once more.
+    with contextlib.suppress(RuntimeError):
+        reader.close()
+
+
 def open_shards(folder: Path) -> Shards:
-    """Opens a corpus folder; raises UserError if a file is missing."""
+    """Opens a corpus folder; raises UserError if a file is not the one that the manifest names."""
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     return Shards(folder, manifest)
 
 
-def write_manifest(
-    folder: Path, shards: Iterable[ShardInfo], made_with: Mapping[str, Any], classes: Iterable[str] = ()
-) -> Manifest:
-    """Stores the manifest of shards atomically."""
-    manifest = Manifest(tuple(shards), dict(made_with), tuple(classes))
-    store_manifest(folder, manifest)
-    return manifest
-
-
-def store_manifest(folder: Path, manifest: Manifest) -> None:
-    """Stores the manifest atomically."""
-    # Its number of clips and its digest are there for people; they are computed anew when it is read.
-    read_by_people = {"clips": manifest.clips, "digest": manifest.digest}
-    store(folder / MANIFEST, json.dumps(asdict(manifest) | read_by_people, indent=1) + "\n")
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Reads the manifest of a corpus folder."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(
-            f"{folder} is not a corpus: it has no {MANIFEST}; build one with `ivjax data build`, or finish it"
-        )
-    try:
-        stored = json.loads(path.read_text())
-        shards = tuple(ShardInfo(**shard) for shard in stored["shards"])
-        manifest = Manifest(
-            shards=shards,
-            made_with=stored["made_with"],
-            # Corpora of earlier versions have none of these.
-            classes=tuple(stored.get("classes", ())),
-            labels=stored.get("labels", 0),
-            source_digest=stored.get("source_digest", ""),
-            libraries=stored.get("libraries", {}),
-            dialogues=tuple(ShardInfo(**shard) for shard in stored.get("dialogues", ())),
-            schema=stored["schema"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}: {error}); build the corpus again"
-        ) from None
-    if manifest.schema != SCHEMA:
-        raise UserError(
-            f"{path} has schema {manifest.schema}, this version reads {SCHEMA}; build the corpus again"
-        )
-    return manifest
-
-
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises UserError if a shard is missing or its size differs from the manifest; reads no data."""
-    for shard in manifest.shards:
-        path = folder / shard.name
-        # Sizes find what a broken copy leaves behind, without reading terabytes at every start.
+    """Raises UserError if a shard is listed twice, is missing, or is not the manifest's; reads little."""
+    names = Counter(shard.name for shard in manifest.shards)
+    if len(names) < len(manifest.shards):
+        twice = names.most_common(1)[0][0]
+        raise UserError(f"the manifest of {folder} names {twice} more than once; copy it or build it again")
+    paths = [folder / shard.name for shard in manifest.shards]
+    with ThreadPoolExecutor(_CHECKS_AT_ONCE, "ivjax-shards") as pool:
+        for path, state in zip(paths, pool.map(difference, paths, manifest.shards), strict=True):
+            if state is not None:
+                pool.shutdown(cancel_futures=True)
+                raise UserError(f"{path} {state}; copy or build it again (`ivjax data validate` checks all)")
+
+
+def difference(path: Path, shard: ShardInfo) -> str | None:
+    """Returns how a file differs from the manifest's entry of it; None if it seems to be the same.
+
+    Finds what a broken copy leaves behind, and a shard in another's place. A changed byte in a record is
+    found when it is read, and makes one broken clip: each start would have to read terabytes to find it.
+    """
+    try:
         found = path.stat().st_size if path.is_file() else None
+        if found is None:
+            return "is missing"
         if found != shard.bytes:
-            state = "is missing" if found is None else f"has {found} bytes, its manifest says {shard.bytes}"
-            raise UserError(f"{path} {state}; copy or build it again (`ivjax data validate` checks all)")
+            return f"has {found} bytes, its manifest says {shard.bytes}"
+        if shard.proof and proof_of(path, shard.count) != shard.proof:
+            return "is another shard than the one that its manifest describes"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
+def proof_of(path: Path, count: int) -> str:
+    """Returns a hash of what tells a shard from others: count, first record, and where its records end."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256(f"{count} ".encode() + file.read(_FIRST_BYTES))
+        file.seek(max(path.stat().st_size - _LAST_BLOCK, 0))
+        digest.update(file.read(_LAST_BYTES))
+    return digest.hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ivjax.data_pipelines.store.dialogues import Dialogue, unpack_dialogue
-from ivjax.data_pipelines.store.shards import Manifest, Shards, check_files, read_manifest
+from ivjax.data_pipelines.store.manifest import Manifest, read_manifest
+from ivjax.data_pipelines.store.shards import Shards, check_files
 from ivjax.errors import UserError
 
 

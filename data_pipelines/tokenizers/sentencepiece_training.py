@@ -8,8 +8,9 @@ from typing import Any
 
 from ivjax.data_pipelines.store.dialogues import MEDIA_MARK
 from ivjax.data_pipelines.store.intact import intact_header
+from ivjax.data_pipelines.store.manifest import read_manifest
 from ivjax.data_pipelines.store.records import ClipError
-from ivjax.data_pipelines.store.shards import Shards, open_shards, read_manifest
+from ivjax.data_pipelines.store.shards import Shards, open_shards
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.data_pipelines.tokenizers.caption_text import clean_caption
 from ivjax.drafts import store

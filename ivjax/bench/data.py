@@ -25,8 +25,9 @@ from ivjax.data_pipelines.load.loader import BATCHES_AHEAD, BatchRequest, Loader
 from ivjax.data_pipelines.load.mixture import Corpus, CorpusFields, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.data_pipelines.store.clips import open_clips
+from ivjax.data_pipelines.store.manifest import write_manifest
 from ivjax.data_pipelines.store.records import Clip, ClipError, pack
-from ivjax.data_pipelines.store.shards import ShardWriter, write_manifest
+from ivjax.data_pipelines.store.shards import ShardWriter
 from ivjax.data_pipelines.video.decode import Video, to_rgb
 from ivjax.data_pipelines.video.encode import encode_video
 from ivjax.errors import UserError

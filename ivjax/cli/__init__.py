@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 # None of them imports jax at its top: that takes a second, and the help should show at once.
 from ivjax.cli import (
@@ -26,8 +27,10 @@ from ivjax.cli import (
     sweep,
     train,
 )
-from ivjax.errors import UserError
+from ivjax.errors import UserError, readable
 from ivjax.version import __version__
+
+_LONGEST_COMPLAINT = 1000  # characters that are said of a command line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,8 +102,16 @@ def _sets(options: argparse.Namespace, unknown: Sequence[str]) -> bool:
     return hasattr(options, "overrides") and any(word.startswith("--") for word in unknown)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that repeats no more of a command line than a person reads."""
+
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong, and ends the program."""
+        super().error(readable(message, _LONGEST_COMPLAINT))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ivjax",
         description="The InternVideo family in JAX.",
         epilog="`ivjax COMMAND --help` shows the options of a command, and an example.",

@@ -48,10 +48,10 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def place(text: str) -> str:
-    """Parses the name of a folder, or the address of one in a bucket."""
-    # As a text, because a Path would lose a slash of gs://.
-    return str(folder(text)) if "://" not in text else text
+def place(text: str) -> Path | str:
+    """Parses the name of a folder, or the address of one in a bucket, which stays a text."""
+    # A Path would lose a slash of gs://.
+    return text if "://" in text else folder(text)
 
 
 def add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:

@@ -210,14 +210,15 @@ def _number(text: str) -> float:
 
 
 def _clips(text: str) -> int:
-    if not text.isdecimal():
+    # A number of a billion clips is as good as all, and Python reads none of thousands of digits.
+    if not text.isdecimal() or len(text) > 9:
         raise UserError(f"--decode {text!r} is not a number of clips, nor all")
     return int(text)
 
 
 def _validate(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.inspect.validate import validate
-    from ivjax.data_pipelines.store.shards import read_manifest
+    from ivjax.data_pipelines.store.manifest import read_manifest
 
     decode = None if options.decode == "all" else _clips(options.decode)
     faults = validate(options.corpus, decode, say)

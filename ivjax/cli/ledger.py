@@ -19,5 +19,5 @@ def _ledger(options: argparse.Namespace) -> int:
     from ivjax.experiment.buckets import local
     from ivjax.train.goodput import table, times_of
 
-    print("\n".join(table(times_of(local(options.run_folder)))))
+    print("\n".join(table(times_of(local(str(options.run_folder))))))
     return 0

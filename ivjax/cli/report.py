@@ -56,7 +56,7 @@ def _report(options: argparse.Namespace) -> int:
     from ivjax.report.write_report import ReportOptions, write_report
     from ivjax.sweep.results import Ranking
 
-    runs = [local(run) for run in options.runs]
+    runs = [local(str(run)) for run in options.runs]
     ranking = Ranking(options.metric, options.highest)
     wanted = ReportOptions(tuple(options.evals), not options.no_model, options.clips, ranking)
     print(write_report(runs, options.out or runs[0] / "report", wanted, note))

@@ -21,6 +21,9 @@ from ivjax.experiment.patterns import covers
 _LEAST_SHARE = 0.5
 # The same for tensors that are a part of a file.
 _CERTAIN_SHARE = 0.9
+# More tensors, and longer names, than any file of a family has: the largest released models have 1,600
+# tensors. Each name is compared with the tables of all families, so time grows with the names of a file.
+_MOST_TENSORS, _LONGEST_NAME = 10_000, 500
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ def recognise(
         likely: families that are preferred among those that know as many names.
     """
     wanted = family_named(name) if name else None
+    _check_names(tensors, what)
     # Such a file says itself what it is, so no names are compared.
     if is_own(tensors):
         family = family_named(tensors.metadata.get("family", ""))
@@ -134,6 +138,16 @@ def recognise(
     return OpenedFile(stripped(tensors, prefix), family, prefix, in_own_format=False)
 
 
+def _check_names(tensors: Tensors, what: str) -> None:
+    """Raises UserError for more tensors, or longer names, than a model has."""
+    longest = max(map(len, tensors), default=0)
+    if longest > _LONGEST_NAME:
+        raise UserError(f"{what} has a tensor with a name of {longest:,} characters, as no model has")
+    if len(tensors) > _MOST_TENSORS:
+        why = stranger_of(tensors) or "no model that is read here has so many; give the file of one model"
+        raise UserError(f"{what} holds {len(tensors):,} tensors: {why}")
+
+
 def _best_fit(
     tensors: Tensors, what: str, wanted: Family | None, likely: Sequence[str]
 ) -> tuple[Family, str]:
@@ -142,11 +156,13 @@ def _best_fit(
     Ties go to a likely family, then to the one that ignores the fewest names, then to the one with the fewest
     rows left over. What the user says counts, unless another family knows more names.
     """
-    ranks = _ranks(tensors, likely, _candidates())
+    # Shares that are too small need not be known exactly, unless the user trusts them.
+    least = 0.0 if wanted else _LEAST_SHARE
+    ranks = _ranks(tensors, likely, _candidates(), least)
     best = max(ranks, key=lambda key: ranks[key])
     if ranks[best][0] < _LEAST_SHARE:
         # Tried only now: the names of one tower alone begin alike, too, and that belongs to them.
-        ranks |= _ranks(tensors, likely, product(FAMILIES.values(), common_prefixes(tensors)))
+        ranks |= _ranks(tensors, likely, product(FAMILIES.values(), common_prefixes(tensors)), least)
         best = max(ranks, key=lambda key: ranks[key])
     if wanted is not None:
         chosen = max((key for key in ranks if key[0] == wanted.name), key=lambda key: ranks[key])
@@ -161,12 +177,12 @@ def _best_fit(
 
 
 def _ranks(
-    tensors: Tensors, likely: Sequence[str], candidates: Iterable[tuple[Family, str]]
+    tensors: Tensors, likely: Sequence[str], candidates: Iterable[tuple[Family, str]], least: float
 ) -> dict[tuple[str, str], tuple[float, bool, float, float]]:
-    """Returns the ranks of families and prefixes; the largest is the best."""
+    """Returns the ranks of families and prefixes; the largest is the best. See `_shares` for `least`."""
     ranks = {}
     for family, prefix in candidates:
-        known, of_all, used = _shares(family, tensors, prefix)
+        known, of_all, used = _shares(family, tensors, prefix, least)
         ranks[family.name, prefix] = known, family.name in likely, of_all, used
     return ranks
 
@@ -177,7 +193,7 @@ def _hint(tensors: Tensors) -> str:
     first = f"its tensors are called {', '.join(names[:3])}, ..."
     for prefix in prefixes_of_some(names):
         inside = below(tensors, prefix)
-        ranks = _ranks(inside, (), _candidates())
+        ranks = _ranks(inside, (), _candidates(), _CERTAIN_SHARE)
         best = max(ranks, key=lambda key: ranks[key])
         if ranks[best][0] >= _CERTAIN_SHARE:
             return (
@@ -201,27 +217,37 @@ def _candidates() -> list[tuple[Family, str]]:
     return [(FAMILIES[name], prefix) for name, several in prefixes.items() for prefix in several]
 
 
-def _shares(family: Family, names: Mapping[str, Any], prefix: str) -> tuple[float, float, float]:
+def _shares(
+    family: Family, names: Mapping[str, Any], prefix: str, least: float
+) -> tuple[float, float, float]:
     """Returns three shares: of the file's names that the family's table knows, leaving out those that the
     family ignores; of all names; and of the table's rows that are used. All are 0 where a name that is not
-    ignored lacks the prefix."""
+    ignored lacks the prefix, and where the first of them is less than `least`."""
+    nothing = 0.0, 0.0, 0.0
     if not all(f"{prefix}{name}" in names for name in family.needs):
-        return 0.0, 0.0, 0.0
+        return nothing
     # First, because it settles most prefixes at the first name.
     if not all(covers(family.ignored, name) for name in names if not name.startswith(prefix)):
-        return 0.0, 0.0, 0.0
-    counted = [name for name in names if not covers(family.ignored, name.removeprefix(prefix))]
-    if not counted:
-        return 0.0, 0.0, 0.0
+        return nothing
     table = Table(family.rows)
-    bare = (part_names(family.packed, name[len(prefix) :])[0] for name in counted)
-    # A copy of a tensor is known as well.
-    found = [
-        taken[0].source if taken else ""
-        for name in bare
-        if (taken := table.find(name)) or name in family.ties
-    ]
-    return len(found) / len(counted), len(found) / len(names), len(set(found) - {""}) / len(family.rows)
+    known, unknown, sources = 0, 0, set()
+    for name in names:
+        bare = name.removeprefix(prefix)
+        if covers(family.ignored, bare):
+            continue
+        listed = part_names(family.packed, bare)[0]
+        if (taken := table.find(listed)) is not None:
+            sources.add(taken[0].source)
+        # A copy of a tensor is known as well.
+        elif listed not in family.ties:
+            unknown += 1
+            if unknown > (1 - least) * len(names):
+                return nothing
+            continue
+        known += 1
+    if not known:
+        return nothing
+    return known / (known + unknown), known / len(names), len(sources) / len(family.rows)
 
 
 def nearest_preset(file: OpenedFile, wanted: MatchRequest) -> str:

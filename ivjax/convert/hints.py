@@ -12,6 +12,8 @@ from ivjax.convert.families.strangers import STRANGERS
 from ivjax.convert.formats.tensors import Shape, Tensors
 from ivjax.convert.registry import FAMILIES
 
+# Beginnings of names that are tried: each costs a comparison with all families.
+_MOST_PREFIXES = 8
 # Presets of a family that are compared. Classifiers have many more, and differ from encoders in the head.
 _MOST_PRESETS = 12
 # The share of the numbers of a file, and of a preset, that must lie in tensors of equal shapes. BERT shares
@@ -28,16 +30,17 @@ def stranger_of(tensors: Tensors) -> str | None:
 
 
 def common_prefixes(names: Iterable[str]) -> list[str]:
-    """Returns what all names begin with, and each part of it that ends in a dot; the longest comes first."""
+    """Returns what all names begin with, and parts of it that end in a dot; the longest comes first."""
     common = os.path.commonprefix(list(names))
     ends = [place + 1 for place, letter in enumerate(common) if letter == "."]
-    return [common[:end] for end in reversed(ends)]
+    return [common[:end] for end in reversed(ends)][:_MOST_PREFIXES]
 
 
 def prefixes_of_some(names: Collection[str]) -> list[str]:
-    """Returns the dotted beginnings that many of the names have, but not all."""
+    """Returns the dotted beginnings that many of the names have, but not all; the most common come first."""
     counts = Counter(name[: at + 1] for name in names for at, letter in enumerate(name) if letter == ".")
-    return [prefix for prefix, count in counts.items() if 20 < count < len(names)]
+    several = [prefix for prefix, count in counts.most_common() if 20 < count < len(names)]
+    return several[:_MOST_PREFIXES]
 
 
 def shape_hint(tensors: Tensors) -> str:

@@ -98,11 +98,12 @@ def check_share(clips: Sequence[UnscoredClip], total: int, limit: float, what: s
     """Raises UserError if the clips are more than the share `limit` of `total`; names the first ones."""
     if len(clips) <= limit * total:
         return
-    named = "".join(f"\n  {clip}" for clip in clips[:_NAMED])
-    more = "\n  ..." if len(clips) > _NAMED else ""
+    more = ["..."] if len(clips) > _NAMED else []
     raise UserError(
         f"{len(clips)} of {total} {what} cannot be scored, more than the allowed share of {limit:.2%}; "
-        f"mend the test set, or allow more with --broken{named}{more}"
+        "mend the test set, or allow more with --broken",
+        *map(str, clips[:_NAMED]),
+        *more,
     )
 
 

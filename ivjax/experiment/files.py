@@ -112,6 +112,7 @@ def _module(file: str) -> ModuleType:
     # These say already what is wrong; other exceptions get the file's name.
     except UserError:
         raise
-    except Exception as error:
+    # A config that ends the program would leave neither a sentence nor the status of one.
+    except (Exception, SystemExit, GeneratorExit) as error:
         raise UserError(f"config {path} fails with {type(error).__name__}: {error}") from error
     return module

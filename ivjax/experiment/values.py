@@ -10,12 +10,15 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from ivjax.errors import UserError
+from ivjax.errors import UserError, readable
 from ivjax.experiment import late
 from ivjax.experiment.branches import item_kinds, options_of
 
+# Python says in either way that a text is nested too deeply.
+_NESTED = (RecursionError, MemoryError)
 # What a text that is no value of a type makes its reader raise; an unknown class raises the last two.
-_UNREADABLE = (ValueError, SyntaxError, TypeError, KeyError, ImportError, AttributeError)
+_UNREADABLE = (ValueError, SyntaxError, TypeError, KeyError, *_NESTED, ImportError, AttributeError)
+_SHOWN = 300  # characters of a text that an error repeats
 _NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -30,7 +33,8 @@ def read_value(kind: Any, old: Any, text: str, path: str) -> Any:
     except _MisfitError:
         options = [option for option in options_of(kind) if option is not type(None)]
         expected = " or ".join(_describe(option, old) for option in options)
-        raise UserError(f"{path}={text}: expected {expected}, got {text!r}") from None
+        shown = readable(text, _SHOWN)
+        raise UserError(f"{path}={shown}: expected {expected}, got {shown!r}") from None
 
 
 def default_of(kind: Any) -> Any:

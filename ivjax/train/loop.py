@@ -46,23 +46,28 @@ def train(
     Returns:
         The exit status: 130 after Ctrl-C, else 0, also after a SIGTERM that was obeyed.
     """
-    sessions: list[Session] = []
+    at_work: list[Session] = []
 
     def where() -> tuple[int, str]:
-        return (sessions[-1].step, sessions[-1].ledger.running) if sessions else (0, "start")
+        return (at_work[0].step, at_work[0].ledger.running) if at_work else (0, "start")
+
+    def train_one(run: Experiment, place: Path) -> bool:
+        with (
+            start_session(run, place, say, devices, verbose, build) as session,
+            contextlib.closing(Profiler(run.log, place)) as profiler,
+        ):
+            at_work.append(session)
+            finished = _take_steps(session, request, profiler)
+            _leave(session, finished)
+        # Or the state of a phase would lie beside that of the next one.
+        at_work.clear()
+        return finished
 
     with opened(str(folder), say) as whole, catch_stop_signals() as request, watched(where):
         # Each host has its part of a bucket's files, and may have to say so; of the run one speaks for all.
         say = say if jax.process_index() == 0 else lambda line: None
         for run, place in unfinished_runs(experiment, whole, say):
-            with (
-                start_session(run, place, say, devices, verbose, build) as session,
-                contextlib.closing(Profiler(run.log, place)) as profiler,
-            ):
-                sessions.append(session)
-                finished = _take_steps(session, request, profiler)
-                _leave(session, finished)
-            if not finished:
+            if not train_one(run, place):
                 break
     return 130 if request.interrupt else 0
 

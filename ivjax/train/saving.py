@@ -4,8 +4,11 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator
+import sys
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -75,9 +78,12 @@ def details_in(folder: Path) -> Iterator[None]:
     for logger in loggers:
         logger.addHandler(details)
         logger.propagate = False
+    shown = sys.unraisablehook
+    sys.unraisablehook = lambda error: _log_or_show(error, shown)
     try:
         yield
     finally:
+        sys.unraisablehook = shown
         for logger in loggers:
             logger.removeHandler(details)
             logger.propagate = True
@@ -88,6 +94,15 @@ def details_in(folder: Path) -> Iterator[None]:
 def _details(folder: Path) -> Path:
     # One for each process: several cannot append to one file on all shared filesystems.
     return folder / f"save_errors.{jax.process_index()}.log"
+
+
+def _log_or_show(error: Any, shown: Callable[[Any], Any]) -> None:
+    # Reads and writes under way fail too, or report to those who have given up since then.
+    frames = traceback.extract_tb(error.exc_traceback)
+    if any("orbax" in frame.filename for frame in frames) or "loop is closed" in str(error.exc_value):
+        _log.error("too late: %s", error.exc_value)
+    else:
+        shown(error)
 
 
 class _Details(logging.FileHandler):

@@ -68,7 +68,8 @@ class Watch:
         found = self._get(_key(following))
         if found and (silent := self._next.unchanged(found)) > PATIENCE_SECONDS:
             self._put(_LOST, f"{_last_seen(following, found)}, and gave no sign of life for {silent:.0f} s")
-        still = self._own.unchanged(str(step)) if phase in _TRAINING else 0.0
+        # After an eval the time counts anew, or the step behind it would seem as long as both.
+        still = self._own.unchanged(str(step)) if phase in _TRAINING else self._own.forget()
         if still > max(STALL_SECONDS, STALL_STEPS * self._own.longest):
             self._look_around(still)
         return self._get(_LOST)
@@ -103,9 +104,15 @@ class Seen:
         """Returns the seconds since it first looked like this."""
         now = time.monotonic()
         if text != self._text:
-            self.longest = max(self.longest, now - self._since) if self._text else 0.0
+            if self._text:
+                self.longest = max(self.longest, now - self._since)
             self._text, self._since = text, now
         return now - self._since
+
+    def forget(self) -> float:
+        """Lets the time count anew; returns no seconds."""
+        self._text = ""
+        return 0.0
 
 
 _watches: list[Watch] = []  # of this process: none, or one from the moment in which it has joined a job

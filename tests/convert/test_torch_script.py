@@ -80,7 +80,9 @@ def test_an_archive_that_would_run_code_is_refused(attack, place, tmp_path):
     ids=["number", "names", "slots", "class", "arguments", "circle"],
 )
 def test_objects_that_no_program_has_are_refused(program, tmp_path):
-    with pytest.raises(UserError, match=r"the pickle in .*w.pt is damaged"):
+    with pytest.raises(
+        UserError, match=r"the pickle in .*w.pt is damaged|w.pt has names of over 2,000 characters"
+    ):
         open_tensors(write_zip(tmp_path / "w.pt", b"\x80\x02" + program + b".", []))
     assert set(open_tensors(ARCHIVE))  # and nothing of it stays
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ivjax.data_pipelines.store.manifest import write_manifest
 from ivjax.data_pipelines.store.records import Clip, pack
-from ivjax.data_pipelines.store.shards import ShardWriter, write_manifest
+from ivjax.data_pipelines.store.shards import ShardWriter
 from ivjax.data_pipelines.video.encode import Encoding, encode_video
 
 FPS = 8

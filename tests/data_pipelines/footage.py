@@ -14,8 +14,9 @@ from ivjax.data_pipelines.build.build_report import Report
 from ivjax.data_pipelines.build.clip_recipe import ClipRecipe
 from ivjax.data_pipelines.build.options import BuildOptions
 from ivjax.data_pipelines.sources.row import SourceRow
+from ivjax.data_pipelines.store.manifest import read_manifest
 from ivjax.data_pipelines.store.records import Clip, unpack
-from ivjax.data_pipelines.store.shards import Shards, read_manifest
+from ivjax.data_pipelines.store.shards import Shards
 from ivjax.data_pipelines.video.decode import probe, read_frames
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
 

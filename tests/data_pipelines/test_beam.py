@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from ivjax.data_pipelines.sources.row import SourceRow
-from ivjax.data_pipelines.store.shards import read_manifest
+from ivjax.data_pipelines.store.manifest import read_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import build_small, contents, some_rows
 

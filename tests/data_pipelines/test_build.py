@@ -18,7 +18,8 @@ from ivjax.data_pipelines.build.output_folder import locked
 from ivjax.data_pipelines.build.shard_jobs import NOTES
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.clips import class_names
-from ivjax.data_pipelines.store.shards import MANIFEST, check_files, read_manifest, sha256
+from ivjax.data_pipelines.store.manifest import MANIFEST, read_manifest
+from ivjax.data_pipelines.store.shards import check_files, sha256
 from ivjax.data_pipelines.video.encode import encode_image
 from ivjax.errors import UserError
 from tests.data_pipelines.footage import (

@@ -12,8 +12,8 @@ from ivjax.data_pipelines.build.selection import make_plan
 from ivjax.data_pipelines.build.source_identity import source_digest
 from ivjax.data_pipelines.inspect.compare import compare
 from ivjax.data_pipelines.inspect.stats import collect
+from ivjax.data_pipelines.store.manifest import MANIFEST, Manifest, read_manifest, store_manifest
 from ivjax.data_pipelines.store.records import pack
-from ivjax.data_pipelines.store.shards import MANIFEST, Manifest, read_manifest, store_manifest
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
 from tests.data_pipelines.footage import QUICK, build_small, some_rows
 

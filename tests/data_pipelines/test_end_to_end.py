@@ -18,7 +18,7 @@ from ivjax.data_pipelines.inspect.validate import validate
 from ivjax.data_pipelines.load.loader import BatchRequest, HostShard
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.store.shards import read_manifest
+from ivjax.data_pipelines.store.manifest import read_manifest
 from ivjax.data_pipelines.tokenizers.sentencepiece_training import corpus_captions, train_sentencepiece
 from ivjax.data_pipelines.tokenizers.spm import SentencePiece
 
@@ -81,6 +81,18 @@ def test_built_over_two_kills_it_equals_an_undisturbed_build(demo, corpus, tmp_p
     assert build(options(demo, out), lambda _: None).kept_shards >= kept - 1 >= 2
     assert read_manifest(out).digest == read_manifest(corpus).digest
     assert validate(out, None, lambda line: None) == []
+
+
+def test_shards_in_each_others_place_are_built_anew(demo, corpus, tmp_path):
+    out = Path(shutil.copytree(corpus, tmp_path / "shards"))
+    one, two = (out / shard.name for shard in read_manifest(out).shards[:2])
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    report = build(options(demo, out), lambda _: None)
+    assert report.shards - report.kept_shards == 2
+    assert read_manifest(out).digest == read_manifest(corpus).digest
+    assert validate(out, 0, lambda line: None) == []
 
 
 def test_any_number_of_hosts_reads_the_same_global_batches(corpus, tmp_path):

@@ -10,8 +10,8 @@ from PIL import Image
 from ivjax.data_pipelines.inspect.show import contact_sheet, describe_clip
 from ivjax.data_pipelines.inspect.stats import collect
 from ivjax.data_pipelines.inspect.summary import Distribution
+from ivjax.data_pipelines.store.manifest import read_manifest, write_manifest
 from ivjax.data_pipelines.store.records import Turn, pack, split
-from ivjax.data_pipelines.store.shards import read_manifest, write_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, picture, write_corpus

@@ -9,8 +9,9 @@ import pytest
 
 from ivjax.data_pipelines.inspect.repeats import Repeats
 from ivjax.data_pipelines.inspect.validate import validate
+from ivjax.data_pipelines.store.manifest import ShardInfo, read_manifest, write_manifest
 from ivjax.data_pipelines.store.records import pack
-from ivjax.data_pipelines.store.shards import ShardInfo, ShardWriter, read_manifest, write_manifest
+from ivjax.data_pipelines.store.shards import ShardWriter
 from ivjax.errors import UserError
 from tests.data_pipelines import damage
 from tests.data_pipelines.corpora import corpus_of, make_clip, write_corpus
@@ -97,7 +98,7 @@ def test_missing_unlisted_and_miscounted_shards_are_named(tmp_path):
     infos = read_manifest(folder).shards
     with ShardWriter(folder / NAMES[1]) as shard:
         shard.write(pack(CLIPS[2]))
-    write_manifest(folder, [infos[0], ShardInfo(NAMES[1], 2, 1, "0"), infos[2]], {})
+    write_manifest(folder, [infos[0], ShardInfo(NAMES[1], 2, 1, "0" * 64), infos[2]], {})
     (folder / NAMES[2]).rename(folder / "other.array_record")
     assert faults_of(folder) == [
         ("other.array_record", None, "not listed"),

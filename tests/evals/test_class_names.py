@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from ivjax.data_pipelines.store.shards import read_manifest, write_manifest
+from ivjax.data_pipelines.store.manifest import read_manifest, write_manifest
 from ivjax.errors import UserError
 from ivjax.evals.items import EvalData, open_items
 from ivjax.evals.scoring import classifying, probing, recognising

@@ -77,7 +77,8 @@ def _folder_instead(name: str) -> Damage:
 
 def _file_instead(name: str) -> Damage:
     def damage(run: Path, rng: random.Random) -> None:
-        shutil.rmtree(run / name)
+        # Compiled programs are elsewhere, if the user has a place for them.
+        shutil.rmtree(run / name, ignore_errors=True)
         (run / name).write_bytes(_content(rng))
 
     return damage

@@ -37,10 +37,19 @@ def disturbed(folder, disturb, *overrides):
     return said
 
 
+def wait_for_the_save(folder):
+    """Waits for the end of the save under way, which would fail at one place or another."""
+    deadline = time.monotonic() + 60
+    # Which ends when the oldest of three is gone.
+    while list((folder / "checkpoints").glob("*tmp*")) or len(checkpoint_steps(folder)) > 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.3)
+
+
 def spoil(folder):
     """Puts a file where checkpoints are to be made."""
-    # Not beside a save that is under way, which would fail at one place or another.
-    time.sleep(0.3)
+    wait_for_the_save(folder)
     (folder / "checkpoints").rename(folder / f"checkpoints {time.monotonic()}")
     (folder / "checkpoints").write_text("nobody's")
 
@@ -92,7 +101,7 @@ def test_a_run_folder_that_goes_away_is_one_sentence(tmp_path, fate, capfd):
         if step == 5 and fate == "moved":
             folder.rename(tmp_path / "elsewhere")
         elif step == 5:
-            time.sleep(0.3)
+            wait_for_the_save(folder)
             shutil.rmtree(folder)
 
     with pytest.raises(UserError, match="was deleted or moved while the run was writing to it"):

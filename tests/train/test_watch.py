@@ -85,6 +85,15 @@ def test_a_long_eval_of_one_process_is_no_standstill(job):
     assert pass_time(clock, watches, 3 * STALL_SECONDS) == [None] * 3
 
 
+def test_the_step_behind_a_long_eval_is_no_standstill(job):
+    clock, watches = job
+    for phase in ("step", "eval", "step"):
+        for watch in watches:
+            watch.where = lambda phase=phase: (7, phase)
+        assert pass_time(clock, watches, STALL_SECONDS - 10) == [None] * 3
+    assert all(pass_time(clock, watches, 20))
+
+
 def test_slow_steps_are_no_standstill(job):
     clock, watches = job
     for step in (7, 8, 9):

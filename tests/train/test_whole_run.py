@@ -13,7 +13,7 @@ from ivjax.convert.origins import params_of_run
 from ivjax.data_pipelines.fields import Frames, Label
 from ivjax.data_pipelines.load.mixture import Corpus, Mixture
 from ivjax.data_pipelines.sampling import Intervals
-from ivjax.data_pipelines.store.shards import read_manifest, store_manifest, write_manifest
+from ivjax.data_pipelines.store.manifest import read_manifest, store_manifest, write_manifest
 from ivjax.embed.embedding_job import EmbeddingJob, run_job
 from ivjax.errors import UserError
 from ivjax.evals.items import EvalData

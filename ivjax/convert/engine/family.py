@@ -19,7 +19,10 @@ from ivjax.convert.formats.tensors import LazyTensor, Shape, Tensors
 from ivjax.data_pipelines.fields.turns import Turns
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.errors import UserError
+from ivjax.experiment.branches import branches_of, options_of
 from ivjax.experiment.computing import Compute
+from ivjax.experiment.kinds import check_kinds
+from ivjax.experiment.ranges import check_ranges
 from ivjax.models.sizes import Grid
 from ivjax.ops.cut import Params
 from ivjax.ops.trees import paths_of
@@ -29,6 +32,10 @@ BUFFERS = {
     "*inv_freq": "rotary frequencies are computed",
     "*num_batches_tracked": "batches are counted in training only",
 }
+
+# The largest sizes that a file may name. A model is traced layer by layer, and some families make arrays as
+# long as its sizes, before a tensor is looked at.
+_MOST_LAYERS, _LARGEST_SIZE = 1000, 2**20
 
 # What DistributedDataParallel, training scripts and torch.compile put before all names.
 WRAPPERS = ("module.", "model.", "_orig_mod.")
@@ -216,7 +223,7 @@ class Family:
         if self.hub is None or config.get("model_type") not in self.hub.model_types:
             return None
         try:
-            return self.hub.sizes(config)
+            return _checked(self.hub.sizes(config))
         except KeyError as error:
             broken = f"lacks {error}, needed for"
         except (TypeError, ValueError, ArithmeticError, AttributeError):
@@ -238,8 +245,25 @@ class Family:
         return [Row(path, path, fit=fit) for path, fit in fits.items()]
 
     def sizes(self, stored: Mapping[str, Any]) -> Any:
-        """Returns the sizes that `dataclasses.asdict` made `stored` of."""
-        return _rebuilt(self.kind, tuple(self.presets.values()), stored)
+        """Returns the sizes that `dataclasses.asdict` made `stored` of, or raises UserError."""
+        return _checked(_rebuilt(self.kind, tuple(self.presets.values()), stored))
+
+
+def _checked(sizes: Any) -> Any:
+    """Returns sizes that a file names, if their values are of the declared types and ranges."""
+    check_kinds(sizes)
+    check_ranges(sizes)
+    _check_extent(sizes, "")
+    return sizes
+
+
+def _check_extent(value: Any, path: str) -> None:
+    """Raises UserError for a whole number, in the fields of sizes and below, that no model can have."""
+    for name, branch in branches_of(value).items():
+        most = _MOST_LAYERS if name == "depth" else _LARGEST_SIZE
+        if int in options_of(branch.kind) and isinstance(branch.value, int) and branch.value > most:
+            raise UserError(f"{path}{name} is {branch.value}, and no model's is above {most}")
+        _check_extent(branch.value, f"{path}{name}.")
 
 
 def _has_layer(name: str, names: Collection[str]) -> bool:

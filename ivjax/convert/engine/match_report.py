@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ivjax.convert.formats.tensors import Shape
-from ivjax.errors import UserError
+from ivjax.errors import UserError, readable
 
 _IN_SENTENCE = 3  # problems that an error names
 _IN_REPORT = 24  # problems that a report lists
+_IN_LINE = 600  # characters of a line
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class MatchReport:
         lines += [f"{'error':<10}{problem}" for problem in problems[:_IN_REPORT]]
         if len(problems) > _IN_REPORT:
             lines.append(f"{'error':<10}and {len(problems) - _IN_REPORT} more; --json lists all")
-        return "\n".join([*lines, "fits" if self.fits else f"does not fit: {self.errors} errors"])
+        lines.append("fits" if self.fits else f"does not fit: {self.errors} errors")
+        return "\n".join(readable(line, _IN_LINE) for line in lines)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the report as plain values, for programs."""

@@ -94,11 +94,11 @@ class _Matching:
 
     def _set_aside(self, name: str) -> None:
         """Notes a tensor that no row takes: a tied copy, one to ignore, or an error."""
-        reasons = [why for pattern, why in self._wanted.ignored.items() if covers([pattern], name)]
+        ignored = self._wanted.ignored
         if name in self._wanted.ties:
             self._tie(name, self._wanted.ties[name])
-        elif reasons:
-            self._unused[name] = reasons[0]
+        elif covers(ignored, name):
+            self._unused[name] = next(why for pattern, why in ignored.items() if covers([pattern], name))
         else:
             self._surplus[name] = "no row of the table takes it"
 

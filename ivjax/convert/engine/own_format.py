@@ -28,5 +28,5 @@ def stored_sizes(tensors: Tensors, family: Family) -> Any:
     text = tensors.metadata.get("sizes")
     try:
         return family.sizes(json.loads(text)) if text else None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (UserError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"the sizes that the file names are damaged ({error}); convert it again") from None

@@ -186,13 +186,19 @@ class Table:
 
     def find(self, name: str) -> tuple[Row, int] | None:
         """Returns the row that takes tensor `name`, and the place in it; None if no row does."""
-        # Any of the numbers in a name may be the layer: blocks.3.mlp.0.weight.
-        layered = (name[: n.start()] + LAYER + name[n.end() :] for n in re.finditer(r"\d+", name))
-        for source in (name, *layered):
+        for source in _possible_sources(name):
             row = self._by_source.get(source)
             if row and (place := row.place_of(name)) is not None:
                 return row, place
         return None
+
+
+# Kept: each name of a file is looked up in the tables of all families.
+@functools.lru_cache(maxsize=1 << 16)
+def _possible_sources(name: str) -> tuple[str, ...]:
+    """Returns what a row may call tensor `name`: any of its numbers may be the layer, or none."""
+    layered = (name[: n.start()] + LAYER + name[n.end() :] for n in re.finditer(r"\d+", name))
+    return name, *layered
 
 
 def original_tensors(

@@ -7,6 +7,7 @@ Everything else that a pickle names is refused, because it could be any function
 
 import collections
 import io
+import math
 import pickle
 import pickletools
 import zipfile
@@ -51,7 +52,11 @@ _INERT_CLASSES = {
 }
 _INERT_PACKAGES = ("omegaconf", "yacs", "fvcore", "mmengine", "mmcv", "deepspeed")
 _ENCRYPTED = 1  # the bit of a zip member's flags
-_REMEMBERS = ("PUT", "BINPUT", "LONG_BINPUT")
+# Opcodes of a pickle, each of which may make an object. A tensor takes 30, and the largest models have 1,600.
+_MOST_OPCODES = 2_000_000
+_MOST_AXES = 64  # numpy's arrays have no more
+# Bytes that a tensor may have beyond those that are stored of it, where it repeats some of them.
+_REPEATED_BYTES = 64 << 20
 _DAMAGE = (KeyError, ValueError, OverflowError, RuntimeError, zipfile.BadZipFile, EOFError, OSError)
 
 
@@ -109,6 +114,10 @@ class Stored:
 
     def check(self) -> None:
         """Raises ValueError unless the view goes forward from its storage's start."""
+        if len(self.shape) > _MOST_AXES:
+            raise ValueError(f"a tensor has {len(self.shape)} axes")
+        if max(self.offset, *self.shape, *self.strides, 0) >= 2**63:
+            raise ValueError("a tensor has an axis or a step that no array can have")
         if min(self.offset, *self.shape, *self.strides, 0) < 0 or len(self.shape) != len(self.strides):
             raise ValueError(f"a tensor of shape {self.shape} has strides {self.strides} at {self.offset}")
 
@@ -148,6 +157,9 @@ class TorchTensors(Listed[Stored]):
         if (stored.offset + last + 1) * size > member.file_size:
             numbers = member.file_size // size
             raise UserError(f"{where} reaches beyond its {numbers} stored numbers: the file is damaged")
+        # A step of 0 repeats numbers: four stored bytes could fill all memory.
+        if math.prod(stored.shape) * size > member.file_size + _REPEATED_BYTES:
+            raise UserError(f"{where} repeats its stored numbers to shape {stored.shape}; save it contiguous")
         with self._archive.open(member) as file:
             file.seek(stored.offset * size)
             # zipfile compares the checksum only when a member is read to its end in one go.
@@ -159,8 +171,10 @@ def open_torch(path: Path) -> TorchTensors:
     """Returns the tensors of a .pt, .pth or .bin file, whichever key of the file holds them."""
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
-        raise UserError(f"{path} is no whole torch file: it is truncated; fetch it again") from None
+    except OSError:
+        raise
+    except Exception as error:  # a damaged directory of the archive may raise anything
+        raise UserError(f"{path} is no whole torch file: it is truncated or damaged ({error})") from None
     listings = [member for member in archive.infolist() if member.filename.endswith("/data.pkl")]
     if len(listings) != 1:
         raise UserError(
@@ -186,8 +200,11 @@ def _check_byte_order(archive: zipfile.ZipFile, root: str) -> None:
     if name not in archive.namelist():
         return
     _check_plain(archive.getinfo(name), f"{archive.filename}: {name}")
-    with archive.open(name) as file:
-        order = file.read(16)
+    try:
+        with archive.open(name) as file:
+            order = file.read(16)
+    except _DAMAGE as error:
+        raise UserError(f"{archive.filename}: {name} is damaged ({error}); fetch it again") from None
     if order.strip() == b"big":
         raise UserError(f"{archive.filename} was written on a big-endian machine; save it again with torch")
 
@@ -198,7 +215,7 @@ def _unpickled(
     """Returns the key that holds the tensors, and these tensors."""
     try:
         data = archive.read(listing)
-        _check_memo(data)
+        _check_length(data)
         content = _Unpickler(io.BytesIO(data), str(archive.filename)).load()
         if isinstance(content, ScriptObject):
             return "torchscript", parameters_of(content, Stored, str(path))
@@ -211,14 +228,11 @@ def _unpickled(
     return _state_dict(content, path)
 
 
-def _check_memo(data: bytes) -> None:
-    """Raises if a pickle numbers what it remembers higher than it is long.
-
-    Python makes a list of as many places: ten bytes could take all memory.
-    """
-    for opcode, number, _ in pickletools.genops(data):
-        if opcode.name in _REMEMBERS and number is not None and number > len(data):
-            raise pickle.UnpicklingError(f"it remembers something under the number {number}")
+def _check_length(data: bytes) -> None:
+    """Raises if a pickle has more opcodes than any model's."""
+    for count, _ in enumerate(pickletools.genops(data)):
+        if count > _MOST_OPCODES:
+            raise pickle.UnpicklingError(f"it has over {_MOST_OPCODES:,} opcodes")
 
 
 def _state_dict(content: Any, path: Path) -> tuple[str, dict[str, Stored]]:
@@ -264,7 +278,11 @@ def _holds_tensors(value: Any) -> bool:
     return False
 
 
-class _Unpickler(pickle.Unpickler):
+# The unpickler in Python and not the one in C, which cannot be told to look at keys first, and which makes a
+# list as long as the highest number under which a pickle claims to remember something.
+class _Unpickler(pickle._Unpickler):
+    dispatch = dict(pickle._Unpickler.dispatch)
+
     def __init__(self, file: IO[bytes], path: str):
         super().__init__(file, encoding="utf-8")
         self._path = path
@@ -288,9 +306,33 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> tuple[str, Any]:
         kind, storage, key, *_ = pid
+        if not all(isinstance(word, str) for word in (kind, storage, key)):
+            raise pickle.UnpicklingError("it names a storage by something else than texts")
         if kind != "storage" or storage not in STORAGES:
             raise UserError(f"{self._path} stores tensors as {storage}, which is not read here")
-        return str(key), np.dtype(STORAGES[storage])
+        return key, np.dtype(STORAGES[storage])
+
+
+def _after_keys(opcode: bytes, keys: slice) -> None:
+    """Has an opcode check those things on the stack that it uses as keys, before it does so."""
+    load = _Unpickler.dispatch[opcode[0]]
+
+    def checked(unpickler: Any) -> None:
+        for key in unpickler.stack[keys]:
+            if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
+                raise pickle.UnpicklingError("it has a key of nested tuples")
+        load(unpickler)
+
+    _Unpickler.dispatch[opcode[0]] = checked
+
+
+# A tuple that holds another one twice, which holds a third one twice, and so on, takes for ever to hash: 200
+# bytes make sixty of them. Behind a mark, the stack holds keys and values in turn, or the members of a set.
+_after_keys(pickle.SETITEM, slice(-2, -1))
+_after_keys(pickle.SETITEMS, slice(0, None, 2))
+_after_keys(pickle.DICT, slice(0, None, 2))
+_after_keys(pickle.ADDITEMS, slice(None))
+_after_keys(pickle.FROZENSET, slice(None))
 
 
 def _rebuild(storage: tuple[str, Any], offset: int, shape: Any, strides: Any, *_: Any) -> Stored:

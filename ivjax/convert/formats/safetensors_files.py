@@ -26,8 +26,10 @@ DTYPES: dict[str, Any] = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-# A damaged length must not make this program allocate gigabytes; real headers have a few megabytes.
-_LONGEST_HEADER = 2**28
+# A damaged length must not make this program allocate gigabytes, and entries take ten times as much in memory
+# as in the file. Real headers are below a megabyte.
+_LONGEST_HEADER = 2**24
+_MOST_AXES = 64  # numpy's arrays have no more
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def _read_header(path: Path) -> tuple[dict[str, FileRange], dict[str, str]]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 0 < length <= min(_LONGEST_HEADER, size - 8):
-            raise UserError(f"{path} is no whole .safetensors file: its header is cut short; fetch it again")
+            raise UserError(
+                f"{path} is no whole .safetensors file: its header is cut short, or too long; fetch it again"
+            )
         text = file.read(length)
     try:
         header = json.loads(text)
@@ -113,8 +117,8 @@ def _entry(path: Path, name: str, facts: Mapping[str, Any], offset: int, size: i
         raise TypeError(f"the shape or the place of {name} is not in whole numbers")
     start, end = (offset + place for place in facts["data_offsets"])
     # A header from anybody must not lead outside of the data.
-    if start < offset or any(axis < 0 for axis in shape):
-        raise ValueError(f"{name} starts before the data or has a negative axis")
+    if start < offset or any(axis < 0 for axis in shape) or len(shape) > _MOST_AXES:
+        raise ValueError(f"{name} starts before the data, or has a negative axis or too many of them")
     if end - start != dtype.itemsize * math.prod(shape):
         raise UserError(f"{path}: {name} of shape {shape} does not fit its {end - start} bytes")
     if end > size:

@@ -20,6 +20,8 @@ _TYPED = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorli
 # More modules and parameters than any model has. A few modules that hold each other twice, thirty deep, would
 # have a billion names.
 _MOST = 1_000_000
+# Characters of a name. A long one that each of a thousand modules has for the next one would fill all memory.
+_LONGEST = 2000
 
 HELPERS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch.jit._pickle", name): lambda content, *_: content for name in _TYPED
@@ -57,6 +59,10 @@ def parameters_of(program: ScriptObject, kind: type[T], path: str) -> dict[str, 
     for count, (name, value) in enumerate(_walk(program, "")):
         if count > _MOST:
             raise UserError(f"{path} names over {_MOST:,} modules, as no program does; it is not read")
+        if len(name) > _LONGEST:
+            raise UserError(
+                f"{path} has names of over {_LONGEST:,} characters, as no program has; it is not read"
+            )
         if isinstance(value, kind):
             found[name] = value
     return found

@@ -29,7 +29,8 @@ _CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 def bytes_of(text: str) -> int:
     """Returns the bytes of a size such as 500MB, 4GiB or 4096."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([A-Za-z]*)", text)
+    # As many digits as a float can hold.
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?) *([A-Za-z]*)", text)
     if not found or found[2] not in _UNITS:
         raise UserError(f"{text!r} is no size; write it like 500MB or 4GiB")
     return int(float(found[1]) * _UNITS[found[2]])

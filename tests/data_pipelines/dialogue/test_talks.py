@@ -7,8 +7,8 @@ from ivjax.data_pipelines.inspect.show import contact_sheet
 from ivjax.data_pipelines.inspect.stats import collect
 from ivjax.data_pipelines.inspect.validate import validate
 from ivjax.data_pipelines.sources.choices import lettered
+from ivjax.data_pipelines.store.manifest import read_manifest
 from ivjax.data_pipelines.store.records import Turn
-from ivjax.data_pipelines.store.shards import read_manifest
 from ivjax.data_pipelines.store.stored_dialogues import StoredDialogues
 from ivjax.errors import UserError
 from tests.data_pipelines.dialogue.talks import ask, build_talks, talk_rows

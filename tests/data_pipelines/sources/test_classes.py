@@ -7,7 +7,7 @@ import pytest
 from ivjax.data_pipelines.sources.classes import describe_classes, number_classes, read_classes
 from ivjax.data_pipelines.sources.open_source import open_source
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
-from ivjax.data_pipelines.store.shards import write_manifest
+from ivjax.data_pipelines.store.manifest import write_manifest
 from ivjax.errors import UserError
 from tests.data_pipelines.sources.helpers import ID, reasons, rows_of, write_lines, write_tar
 
