@@ -54,6 +54,8 @@ setup(
         "beam": ["apache-beam"],
         "references": ["torch", "transformers>=5"],  # what some slow tests compare with
         "tfds": ["tensorflow-datasets>=4.9.10"],  # the TFDS builder, and reading what it made
+        "wandb": ["wandb>=0.31"],  # numbers of runs in Weights & Biases
+        "mlflow": ["mlflow-skinny>=3"],  # the same in MLflow
         "gcs": ["gcsfs>=2026.9"],  # run folders and corpora in gs://
         "tokenizers": ["tokenizers>=0.21"],  # tokenizer.json files of language models
         "test": ["pytest", "pytest-xdist", "safetensors", "tokenizers>=0.21"],

@@ -1,4 +1,7 @@
-"""ivjax: the InternVideo family in JAX, for pretraining at scale."""
+"""ivjax: the InternVideo family in JAX, for pretraining at scale.
+
+What `import ivjax` offers is listed in docs/api.md. It is imported where it is used for the first time.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +14,29 @@ if (_ROOT / "setup.py").is_file() and (_ROOT / "data_pipelines").is_dir():
     __path__.append(str(_ROOT))
 
 if TYPE_CHECKING:
+    from ivjax import experiment
     from ivjax.convert.loading import Loaded, load
+    from ivjax.convert.presets import presets
+    from ivjax.embed.embedding_job import embed
     from ivjax.embed.video_features import features
+    from ivjax.generate.chat import chat
+    from ivjax.ops import hico
+    from ivjax.plan.planning import plan
+    from ivjax.train.loop import train
 
-__all__ = ["Loaded", "__version__", "features", "load"]
+__all__ = [
+    "Loaded",
+    "__version__",
+    "chat",
+    "embed",
+    "experiment",
+    "features",
+    "hico",
+    "load",
+    "plan",
+    "presets",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +49,23 @@ def __getattr__(name: str) -> Any:
         from ivjax.embed.video_features import features
 
         return features
+    if name == "chat":
+        from ivjax.generate.chat import chat
+
+        return chat
+    if name == "presets":
+        from ivjax.convert.presets import presets
+
+        return presets
+    if name == "hico":
+        from ivjax.ops import hico
+
+        return hico
+    if name in ("embed", "experiment", "plan", "train"):
+        import importlib
+
+        # Packages. `from ivjax import` would ask here once more, without end.
+        return importlib.import_module(f"ivjax.{name}")
     raise AttributeError(f"module 'ivjax' has no attribute {name!r}")
 
 

@@ -12,6 +12,8 @@ Say = Callable[[str], None]  # takes a line for the person who waits
 _BAR = 24  # characters
 _REDRAW_SECONDS = 0.1
 _LINE_SECONDS = 10.0
+_SECONDS_OF = {"s": 1, "min": 60, "h": 3600}
+_LEAST_RATE = 0.5  # a rate below it is given by a longer unit of time
 
 
 class Progress:
@@ -48,17 +50,22 @@ class Progress:
             self._show()
 
     def text(self) -> str:
-        """Returns one line: the share that is done, the rate, and the time that is left."""
+        """Returns one line: the share that is done, the rate, and the time left or, at the end, spent."""
         seconds = self._clock() - self._began
-        rate = (self.done - self._kept) / seconds if seconds > 0 else 0.0
-        if self._total is None:
-            return f"{self.done:,} {self._unit}, {_written(rate)} {self._unit}/s, {duration(seconds)}"
-        share = self.done / self._total if self._total else 1.0
-        left = duration((self._total - self.done) / rate) if rate > 0 else "?"
-        return (
-            f"{self.done:,} of {self._total:,} {self._unit} ({share:.0%}), "
-            f"{_written(rate)} {self._unit}/s, {left} left"
-        )
+        done = self.done - self._kept
+        # Before anything is done there is no rate, and nobody knows how long it takes.
+        rate = done / seconds if seconds > 0 else 0.0
+        parts = [f"{self.done:,} {self._unit}"]
+        if self._total is not None:
+            share = self.done / self._total if self._total else 1.0
+            parts = [f"{self.done:,} of {self._total:,} {self._unit} ({share:.0%})"]
+        if rate > 0:
+            parts.append(_written(rate, self._unit))
+        if self._total is None or self.done >= self._total:
+            parts.append(duration(seconds))
+        elif rate > 0:
+            parts.append(f"{duration((self._total - self.done) / rate)} left")
+        return ", ".join(parts)
 
     def _show(self) -> None:
         now = self._clock()
@@ -94,9 +101,12 @@ class Progress:
             self._say(self.text())
 
 
-def _written(rate: float) -> str:
-    # A large model may take minutes for a video.
-    return f"{rate:,.1f}" if rate >= 1 or rate == 0 else f"{rate:.2g}"
+def _written(rate: float, unit: str) -> str:
+    # By the minute or the hour where a second is too short: a run of a sweep takes longer than a clip.
+    fitting = (name for name, seconds in _SECONDS_OF.items() if rate * seconds >= _LEAST_RATE)
+    time_unit = next(fitting, "h")
+    count = rate * _SECONDS_OF[time_unit]
+    return f"{count:,.1f} {unit}/{time_unit}" if count >= 0.05 else f"{count:.1g} {unit}/{time_unit}"
 
 
 def duration(seconds: float) -> str:

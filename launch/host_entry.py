@@ -31,7 +31,7 @@ def run_on_host(command: Sequence[str]) -> int:
     """
     signals: list[int] = []
     # A process of its own, so that a crash in native code also ends with a status that is read here.
-    child = subprocess.Popen([sys.executable, "-m", "ivjax.cli", *command], preexec_fn=end_with_parent)
+    child = subprocess.Popen([sys.executable, "-m", "ivjax", *command], preexec_fn=end_with_parent)
 
     def forward(number: int, frame: FrameType | None) -> None:
         signals.append(number)

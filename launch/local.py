@@ -72,7 +72,7 @@ def _started(
     coordinator = f"127.0.0.1:{_free_port()}"
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "ivjax.cli", *command]
+            [sys.executable, "-m", "ivjax", *command]
             + ["--coordinator", coordinator, "--processes", str(processes), "--process", str(process)],
             env=environment,
             preexec_fn=end_with_parent,

@@ -15,27 +15,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("ivjax", "configs", "data_pipelines", "launch")
 
-# Strings that name a module of another room. None ties the two together: the command is started as a process
-# of its own; the folder of the shipped configs is found, and nothing in it is imported.
-NAMED_ELSEWHERE = {
-    ("ivjax.quickstart.walkthrough", "ivjax.cli"),
-    ("ivjax.sweep.remote", "ivjax.cli"),
-    ("ivjax.launch.host_entry", "ivjax.cli"),
-    ("ivjax.launch.local", "ivjax.cli"),
-    ("ivjax.experiment.files", "ivjax.configs"),
-}
+# Strings that name a module of another room. The folder of the shipped configs is found, and nothing in it is
+# imported.
+NAMED_ELSEWHERE = {("ivjax.experiment.files", "ivjax.configs")}
 
 # From the ground up. A room may import rooms of lower floors, and rooms of its own floor where that closes no
 # circle of rooms. `ivjax` is the package's own __init__, the door to the house: nothing inside imports it.
 FLOORS = (
-    ("errors", "progress", "drafts", "columns", "version"),
+    ("errors", "progress", "drafts", "columns", "version", "callable_package"),
     ("experiment",),
     ("ops", "data_pipelines", "figures"),
     ("models",),
     ("stages",),
     ("train", "convert"),
     ("quickstart", "sweep", "launch", "embed", "report", "evals", "generate", "plan", "bench"),
-    ("cli", "configs"),
+    ("cli", "configs", "__main__"),
     ("ivjax",),
 )
 # Rooms that may import less than their floor allows.

@@ -28,7 +28,7 @@ from tests.imports import (
 DEVICE_PACKAGES = {"jax", "jaxlib", "flax", "optax", "orbax"}
 HEAVY_PACKAGES = DEVICE_PACKAGES | {"grain", "av"}
 BROUGHT = {"ml_dtypes", "yaml"}  # dependencies of jax and of flax
-DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint"}
+DISTRIBUTIONS = {"PIL": "pillow", "orbax": "orbax-checkpoint", "mlflow": "mlflow-skinny"}
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 
 
@@ -232,9 +232,10 @@ def test_what_is_installed_is_what_is_imported(graph):
     outside -= {"ivjax", *sys.stdlib_module_names, *BROUGHT}
     imported = {DISTRIBUTIONS.get(name, name).replace("tensorflow_", "tensorflow-") for name in outside}
     core, extras = requirements()
-    optional = extras["tfds"] | extras["tokenizers"] | {name.replace("-", "_") for name in extras["beam"]}
+    optional = extras["tfds"] | extras["tokenizers"] | extras["wandb"] | extras["mlflow"]
+    optional |= {name.replace("-", "_") for name in extras["beam"]}
     assert core | optional == imported
     # Only for what is optional may a module at the start of a program do without.
     early = {found.target.split(".")[0] for module in graph.values() for found in module if found.at_start}
-    assert not early & {"tokenizers"}
+    assert not early & {"tokenizers", "wandb", "mlflow"}
     assert extras["tokenizers"] <= extras["test"] and "convert" not in extras

@@ -10,14 +10,14 @@ from ivjax.bench import hico_speed
 from ivjax.bench.hico_forms import pooled, step_by_step
 from ivjax.bench.hico_speed import FORMS, ClipSize, HicoBench, bench_hico
 from ivjax.cli import main
-from ivjax.ops.hico import merge_tokens
+from ivjax.ops import hico
 
 SIZE = ClipSize(2, 12, 16, 2)  # one step to a target of 6
 
 
 def test_the_form_of_the_originals_gives_what_the_op_gives():
     x = jax.random.normal(jax.random.key(0), (2, 31, 16))
-    mine, op = jax.jit(lambda x: (step_by_step(x, 7, 2), merge_tokens(x, 7, 2).tokens))(x)
+    mine, op = jax.jit(lambda x: (step_by_step(x, 7, 2), hico.merge(x, 7, 2).tokens))(x)
     np.testing.assert_allclose(mine, op, rtol=1e-4, atol=1e-5)
 
 

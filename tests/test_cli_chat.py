@@ -1,6 +1,5 @@
 """`ivjax chat`: a run of dialogue answers about a file, in words and in JSON; mistakes are one sentence."""
 
-import dataclasses
 import io
 import json
 import shutil
@@ -9,19 +8,12 @@ import pytest
 
 from ivjax.cli import main
 from ivjax.convert.families.dialogue.chat_models import FAMILIES
-from ivjax.data_pipelines import data_options as dp
 from ivjax.data_pipelines.demo.needle_video import NeedleVideo
-from ivjax.data_pipelines.fields import Turns
-from ivjax.data_pipelines.tokenizers.chat_tokenizer import ChatTokenizer
-from ivjax.generate import chat as module
-from ivjax.generate.chat import media_and_question
-from ivjax.models.dialogue.presets import DIALOGUES
-from ivjax.stages.video_dialogue import Bucket, VideoDialogue
-from tests.goldens import FOLDER
-from tests.train import micro
+from ivjax.experiment.storing import store_experiment
+from ivjax.generate import chat_request as module
+from ivjax.generate.chat_request import media_and_question
+from tests.generate.small_dialogue import dialogue_experiment, save_dialogue_run
 
-SIZE = DIALOGUES["internvideo2_5_chat_8b_tiny"]
-MODEL = FOLDER / "s3_spm_llama.model"
 # As in tests/generate/test_answering.py, so that one process compiles them once.
 SHORT = ("--new", "6", "--chunk", "64", "--clips", "2")
 
@@ -30,19 +22,9 @@ SHORT = ("--new", "6", "--chunk", "64", "--clips", "2")
 def place(tmp_path_factory):
     """A folder with a run of random weights, `run`, the same run without a tokenizer, and a video."""
     folder = tmp_path_factory.mktemp("chat")
-    for name, path in (("run", str(MODEL)), ("mute", str(folder / "gone.model"))):
-        seeing = dp.Seeing(dp.Intervals(8), clip_tokens=SIZE.visual_tokens(4))
-        turns = Turns(dp.VideoChat2("mistral"), ChatTokenizer(path), seeing)
-        experiment = dataclasses.replace(
-            micro.experiment,
-            stage=VideoDialogue(SIZE, (Bucket("main", 80, clips=5),)),
-            data=dp.Dialogues((dp.Corpus("a"),), {"dialogue": turns}),
-        )
-        if name == "run":
-            micro.saved(folder / name, experiment)
-        else:
-            shutil.copytree(folder / "run", folder / name)
-            micro.store_experiment(experiment, folder / name)
+    save_dialogue_run(folder / "run")
+    shutil.copytree(folder / "run", folder / "mute")
+    store_experiment(dialogue_experiment(folder / "gone.model"), folder / "mute")
     (folder / "needle.mp4").write_bytes(NeedleVideo(1, 0, 40).encode())
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "words.txt").write_text("no video")

@@ -58,7 +58,7 @@ def run(folder, *words):
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": quick_flags(1),
     }
-    command = [sys.executable, "-m", "ivjax.cli", *words]
+    command = [sys.executable, "-m", "ivjax", *words]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout

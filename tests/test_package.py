@@ -32,7 +32,7 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     assert {path.name.split("-")[0] for path in unpacked.iterdir()} == {"ivjax"}
     assert {"page.css", "page.js"} <= {path.name for path in (unpacked / "ivjax" / "report").iterdir()}
     environment = os.environ | {"PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"}
-    command = [sys.executable, "-m", "ivjax.cli", "train", "stage1_synthetic", "steps=7", "--print"]
+    command = [sys.executable, "-m", "ivjax", "train", "stage1_synthetic", "steps=7", "--print"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "steps = 7" in done.stdout and "steps: 300 -> 7" in done.stdout
     code = "import ivjax.data_pipelines.load.loader, ivjax.launch.local, ivjax; print(ivjax.__file__)"

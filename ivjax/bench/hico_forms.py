@@ -27,7 +27,7 @@ def step_by_step(x: jax.Array, target: int, heads: int) -> jax.Array:
 
 
 def _summed(tokens: jax.Array, merged: jax.Array, left: jax.Array, into: jax.Array) -> jax.Array:
-    """Adds even tokens to odd ones; the even tokens that are left come first, as in `merge_tokens`."""
+    """Adds even tokens to odd ones; the even tokens that are left come first, as in `hico.merge`."""
     even, odd = tokens[:, ::2], tokens[:, 1::2]
     moved = jnp.take_along_axis(even, merged[..., None], axis=1)
     odd = jax.vmap(lambda odd, place, row: odd.at[place].add(row))(odd, into, moved)

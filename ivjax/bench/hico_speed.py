@@ -12,7 +12,7 @@ from ivjax.bench.hico_forms import pooled, scores_alone, step_by_step
 from ivjax.bench.memory import memory_limit
 from ivjax.bench.timing import in_turn
 from ivjax.errors import UserError
-from ivjax.ops.hico import merge_tokens
+from ivjax.ops import hico
 
 Pass = Literal["forward", "forward_backward"]
 # tokens (B, N, C), tokens that are left, heads -> an array
@@ -20,7 +20,7 @@ MergeForm = Callable[[jax.Array, int, int], jax.Array]
 
 
 def _op(x: jax.Array, target: int, heads: int) -> jax.Array:
-    return merge_tokens(x, target, heads).tokens
+    return hico.merge(x, target, heads).tokens
 
 
 FORMS: dict[str, MergeForm] = {

@@ -14,6 +14,7 @@ from typing import NoReturn
 from ivjax.cli import (
     bench,
     chat,
+    completion,
     convert,
     data,
     embed,
@@ -126,4 +127,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add(commands)
     # It checks the command line that it sends elsewhere, and is given the parser because it cannot import it.
     launch.add(commands, _parse)
+    # It lists what the parser takes.
+    completion.add(commands, parser)
     return parser

@@ -90,7 +90,7 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    from ivjax.generate.chat import ChatRequest, media_and_question, run_chat
+    from ivjax.generate.chat_request import ChatRequest, media_and_question, run_chat
     from ivjax.generate.decoding import Decoding
     from ivjax.generate.sampling import Sampling
 

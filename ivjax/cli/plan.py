@@ -68,26 +68,31 @@ def _plan(options: argparse.Namespace) -> int:
     from ivjax.plan.devices import prepare_environment
     from ivjax.plan.topology import parse
 
-    topology = parse(options.topology, options.slices)
     # Before anything imports jax, which reads the environment once.
-    prepare_environment(topology)
+    prepare_environment(parse(options.topology, options.slices))
     from ivjax.experiment.files import load_experiment
-    from ivjax.plan.mesh_search import best
     from ivjax.plan.page import write_page
-    from ivjax.plan.roofline import checked_assumptions
+    from ivjax.plan.planning import plan as plan_training
     from ivjax.plan.table import lines
-    from ivjax.plan.training_plan import make_plan, single_run
 
     try:
-        loaded = load_experiment(options.config, options.overrides, note)
+        experiment = load_experiment(options.config, options.overrides, note)
     except UserError:
         _check_preset(options.config)
         raise
-    experiment = single_run(loaded, options.phase)
-    assumed = checked_assumptions(options.efficiency, options.decode_ms, options.price)
-    if options.search:
-        experiment = best(options.config, experiment, topology, assumed, note)
-    plan = make_plan(options.config, experiment, topology, assumed, options.compile)
+    plan = plan_training(
+        experiment,
+        options.topology,
+        slices=options.slices,
+        name=options.config,
+        phase=options.phase,
+        search=options.search,
+        compiled=options.compile,
+        efficiency=options.efficiency,
+        decode_ms=options.decode_ms,
+        price=options.price,
+        say=note,
+    )
     print(json.dumps(plan.as_dict()) if options.json else "\n".join(lines(plan)))
     if options.page:
         note(f"wrote {write_page(plan, options.page)}")

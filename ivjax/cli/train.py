@@ -52,11 +52,9 @@ def _train(options: argparse.Namespace) -> int:
         raise UserError("a run needs a folder: add --workdir RUN")
     # Before the loop is imported: jax counts devices once, and after that no job can be joined.
     join_job(options)
-    from ivjax.experiment.buckets import opened
     from ivjax.train.loop import train
 
-    with opened(str(options.workdir), say) as run:
-        return train(experiment, run, say, verbose=options.verbose)
+    return train(experiment, options.workdir, say, verbose=options.verbose)
 
 
 def _print(config: str, experiment: "Experiment") -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ivjax.convert.lora_files import read_lora, with_factors
 from ivjax.convert.model_summary import summary
 from ivjax.convert.origins import params_of_run
-from ivjax.convert.registry import family_named
+from ivjax.convert.registry import FAMILIES, family_in_words, family_named
 from ivjax.convert.text_vectors import check_reads_words, text_vectors
 from ivjax.convert.tokenizer_choice import named_tokenizer, tokenizer_beside
 from ivjax.convert.weights import import_weights
@@ -64,7 +64,8 @@ class Loaded:
 
     def __repr__(self) -> str:
         title = f"{self.made} of {self.path}, computes in {self.dtype}"
-        return summary(title, self.model, self.params, self.tokenizer)
+        family = family_in_words(getattr(self.model, "size", None), FAMILIES.get(self.family))
+        return summary(title, family, self.model, self.params, self.tokenizer)
 
     def text(self, texts: str | Sequence[str]) -> np.ndarray:
         """Returns a vector of unit length for each text: (n, D) float32, n = 1 for a single one.

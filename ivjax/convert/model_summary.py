@@ -6,6 +6,7 @@ from typing import Any
 
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.experiment.listing import options_text, show
+from ivjax.models.dialogue.model import DialogueModel
 from ivjax.models.dual_tower import DualTower
 from ivjax.models.sizes import VideoTowerSize
 from ivjax.ops.cut import Params
@@ -14,11 +15,11 @@ from ivjax.ops.trees import paths_of
 _MIB = 2**20
 
 
-def summary(title: str, model: Any, params: Params, tokenizer: Tokenizer | None) -> str:
-    """Returns the lines that a loaded model prints as; `title` is the first one."""
+def summary(title: str, family: str, model: Any, params: Params, tokenizer: Tokenizer | None) -> str:
+    """Returns the lines that a loaded model prints as; `title` is the first, its family the second."""
     size = getattr(model, "size", None)
     tower = _video_size(size)
-    lines = {"model": f"{type(model).__name__}, {_counted(params)}", **_sizes(size)}
+    lines = {"family": family, "model": f"{type(model).__name__}, {_counted(params)}", **_sizes(size)}
     if tower is not None:
         frames, (height, width) = getattr(model, "frames", tower.frames), tower.image
         lines["reads"] = f"clips (n, {frames}, {height}, {width}, 3) uint8{_words(model, tokenizer)}"
@@ -82,6 +83,8 @@ def _gives(model: Any, size: Any, tower: VideoTowerSize) -> str:
 
 def _shortcuts(model: Any, tower: VideoTowerSize | None) -> list[str]:
     videos = [] if tower is None else ["ivjax.features(model, videos)"]
+    if isinstance(model, DialogueModel):
+        return [*videos, "ivjax.chat(model, videos)"]
     return [*videos, "model.text(words)"] if isinstance(model, DualTower) else videos
 
 

@@ -44,6 +44,15 @@ def family_of_stage(stage: Any) -> tuple[Family, Any] | None:
     return None if family is None else (family, stage.size)
 
 
+def family_in_words(sizes: Any, family: Family | None) -> str:
+    """Returns the family of a model and the preset that has its sizes; "" if no family stores such models."""
+    family = family or family_of_sizes(sizes)
+    if family is None:
+        return ""
+    preset = next((name for name, of_preset in family.presets.items() if of_preset == sizes), None)
+    return f"{family.name}, {'sizes of no preset' if preset is None else f'preset {preset}'}"
+
+
 def family_named(name: str) -> Family:
     """Returns the family of a name."""
     if name not in FAMILIES:

@@ -1,6 +1,7 @@
 """The work of `ivjax embed`: videos or texts, a model, and the file that is written."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,36 @@ class EmbeddingJob:
             reading=reading,
             medium=self.options.medium,
         )
+
+
+def embed(
+    weights: str | Path,
+    videos: str | Path | Iterable[str | Path],
+    out: str | Path,
+    options: EmbedOptions = EmbedOptions(),
+    *,
+    preset: str | None = None,
+    tokenizer: str | Path | None = None,
+    say: Say = print,
+) -> EmbeddingOutcome:
+    """Embeds videos, window by window, into a file that `ivjax search` searches; returns what came of them.
+
+    `ivjax.features` gives vectors of whole videos, and writes nothing.
+
+    Args:
+        weights: a run folder or a weight file of a model with a video tower, or PATH#BRANCH.
+        videos: videos, folders of them, globs, or corpus folders.
+        out: the .npz file.
+        options: which windows, and what is kept of each.
+        preset: which model the file holds, where it does not say.
+        tokenizer: another vocabulary file than the model names, for those who search by words.
+        say: takes lines about the progress.
+    """
+    named = [videos] if isinstance(videos, str | Path) else videos
+    vocabulary = None if tokenizer is None else str(tokenizer)
+    paths = tuple(map(str, named))
+    job = EmbeddingJob(paths, (), None, Path(out), str(weights), preset, vocabulary, options)
+    return run_job(job, say)
 
 
 def run_job(job: EmbeddingJob, say: Say) -> EmbeddingOutcome:

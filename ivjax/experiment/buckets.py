@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 PUSH_SECONDS = 30.0
 _MARK = ".bucket"  # in a mirror: the address that it is of
 # What lies in the bucket alone, and what no later start needs on its machine.
-_APART, _NOT_PULLED = ("checkpoints", "unreadable-checkpoints", "compiled", "owner.json"), ("tensorboard",)
+_APART, _NOT_PULLED = (
+    ("checkpoints", "unreadable-checkpoints", "compiled", "owner.json"),
+    ("tensorboard", "wandb"),
+)
 _COMMITTED = "commit_success.txt"  # in a bucket a checkpoint is whole once Orbax has written this
 _LAST_TRIES, _WAIT_SECONDS = 4, 2.0  # beside those of the packages, which try each request again
 
@@ -74,7 +77,7 @@ def disown(step: "epath.Path") -> None:
 def opened(place: str, say: Say) -> Iterator[Path]:
     """Gives the folder for a run's files; those of a run in a bucket are sent there, the last at the end."""
     if not is_bucket(place):
-        yield Path(place)
+        yield Path(place).expanduser()
         return
     mirror = _Mirror(place.rstrip("/"), say)
     _mirrors[mirror.folder] = mirror

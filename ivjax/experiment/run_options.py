@@ -5,7 +5,7 @@ Only values and their checks; the code that obeys them is in ivjax/train.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from ivjax.errors import UserError
 from ivjax.experiment.ranges import Count, Positive, Rate, Within
@@ -183,16 +183,26 @@ class Checkpointing:
             raise UserError("checkpoint.best names no metric; give one such as eval/loss with the prefix -")
 
 
+# What shows the numbers of a run beside its own files.
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
+
+
 @dataclass(frozen=True)
 class Logging:
     """Log lines and the profiler.
 
     Attributes:
         every: steps between two log lines.
+        to: what shows the numbers of a run, beside its metrics.jsonl.
         profile_start: step at which a profile begins (None: no profile).
         profile_steps: steps of the profile.
     """
 
     every: Count = 10
+    to: tuple[TrackerName, ...] = ("tensorboard",)
     profile_start: int | None = None
     profile_steps: Count = 3
+
+    def __post_init__(self) -> None:
+        if twice := [name for name in self.to if self.to.count(name) > 1]:
+            raise UserError(f"log.to names {twice[0]} {len(twice)} times; once is enough")

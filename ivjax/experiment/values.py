@@ -216,6 +216,10 @@ def _describe(kind: Any, old: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
     if typing.get_origin(kind) is tuple:
+        items = typing.get_args(kind)
+        if typing.get_origin(items[0]) is typing.Literal:
+            words = typing.get_args(items[0])
+            return f"a tuple like ({words[0]},) of {', '.join(map(str, words))}"
         # Classes by their own names, which is how an override writes them.
         return re.sub(
             r"[\w.]+\.(\w+)", r"\1", f"a tuple like {kind}".replace("tuple[", "(").replace("]", ")")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ivjax.experiment.run_folder import read_metrics
-from ivjax.figures.figure import BLUE, ORANGE, new_figure, write_figure
+from ivjax.figures.figure import BLUE, ORANGE, new_figure, whole_ticks, write_figure
 
 
 def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
@@ -16,6 +16,7 @@ def draw_curves(runs: Mapping[str, Path], out: Path) -> Path:
             points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
             if points:
                 panel.plot(*zip(*points, strict=True), color=colour, label=label, marker=".", markersize=4)
+        whole_ticks(panel)
         panel.set(title=title, xlabel="step", ylabel="loss")
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)

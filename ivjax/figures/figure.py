@@ -20,6 +20,11 @@ def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[An
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def whole_ticks(panel: Any) -> None:
+    """Marks the horizontal axis of a panel at whole numbers: there is no step 2.5, and no depth 2.25."""
+    panel.xaxis.get_major_locator().set_params(integer=True)
+
+
 def write_figure(figure: Any, out: Path) -> Path:
     """Writes a figure, whole or not at all; returns the file."""
     # In memory first, so that `store` can put the whole file in place in one move.

@@ -1,84 +1,18 @@
-"""A chat about videos: the turns so far, and what a user is told about each answer."""
+"""`ivjax.chat`: a conversation about videos, turn by turn, and what a user is told about each answer."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ivjax.convert.loading import load
-from ivjax.data_pipelines.sources.media import media_of
+from ivjax.convert.loading import Loaded
 from ivjax.data_pipelines.store.records import ClipError, Turn
 from ivjax.errors import UserError
-from ivjax.experiment.computing import Dtype
 from ivjax.generate.answering import Answerer, turns_of
 from ivjax.generate.decoding import Decoding
 from ivjax.generate.opening import VideoInput
 from ivjax.generate.watching import Watched
 from ivjax.progress import Say
-
-
-@dataclass(frozen=True)
-class ChatRequest:
-    """What a chat is about, and with whom.
-
-    Attributes:
-        media: files of videos and images.
-        weights: a run folder or a weight file.
-        preset: which model the file holds, where it does not say.
-        tokenizer: another tokenizer of the language model than lies beside the weights.
-        question_tokenizer: the vocabulary of a bridge that reads the instruction.
-        dtype: what the model computes in.
-        frames: frames of each video at most (None: by the model's own rule).
-        start: where the part of each video begins, in seconds.
-        end: where it ends.
-        frame_rate: images a second of a folder of images.
-        system: the instruction at the beginning.
-        options: how answers are generated.
-        seed: of sampling.
-        clips: that are encoded at a time.
-        limit: tokens of a prompt and its answer, at most.
-    """
-
-    media: tuple[str, ...]
-    weights: str
-    preset: str | None = None
-    tokenizer: str | None = None
-    question_tokenizer: str | None = None
-    dtype: Dtype = "float32"
-    frames: int | None = None
-    start: float | None = None
-    end: float | None = None
-    frame_rate: float | None = None
-    system: str = ""
-    options: Decoding = Decoding()
-    seed: int = 0
-    clips: int = 8
-    limit: int | None = None
-
-    def check_media(self) -> None:
-        """Raises UserError if a video or an image is not there."""
-        for name in self.media:
-            place = Path(name).expanduser()
-            if not place.exists() and not Path(str(place).partition("::")[0]).is_file():
-                raise UserError(f"{name} does not exist; name a video or an image")
-
-    def open(self) -> "Chat":
-        """Reads the weights and returns the chat."""
-        loaded = load(self.weights, self.preset, tokenizer=self.tokenizer, dtype=self.dtype)
-        turns = turns_of(loaded)
-        if self.question_tokenizer is not None:
-            if turns.question is None:
-                raise UserError(
-                    f"the bridge of {self.weights} reads no words; leave out --question-tokenizer"
-                )
-            asked: Any = turns.question
-            turns = replace(turns, question=replace(asked, path=self.question_tokenizer))
-        answerer = Answerer(
-            loaded.model, loaded.params, turns, self.options, clips=self.clips, limit=self.limit
-        )
-        inputs = [VideoInput(name, self.start, self.end, frame_rate=self.frame_rate) for name in self.media]
-        return Chat(answerer, inputs, self.frames, self.system, self.seed)
 
 
 class Chat:
@@ -133,6 +67,10 @@ class Chat:
             raise
         self.turns = [*turns, Turn("assistant", said.strip())]
 
+    def answer(self, question: str, say: Say | None = None) -> str:
+        """Returns the whole answer to a question."""
+        return "".join(self.ask(question, say)).strip()
+
     def answer_in_words(self) -> str:
         """Returns how long the last answer took."""
         last = self._answerer.last
@@ -163,46 +101,55 @@ class Chat:
         }
 
 
-def run_chat(
-    request: ChatRequest, questions: Iterable[str], show: Callable[[str], None], say: Say, as_json: bool
-) -> None:
-    """Answers questions one after the other; `show` takes pieces of the answers, `say` all else.
+def chat(
+    model: Loaded,
+    media: Any = (),
+    options: Decoding = Decoding(),
+    *,
+    frames: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    frame_rate: float | None = None,
+    system: str = "",
+    seed: int = 0,
+    clips: int = 8,
+    limit: int | None = None,
+    question_tokenizer: str | Path | None = None,
+) -> Chat:
+    """Returns a conversation with a dialogue model about videos and images, which are watched once.
 
-    The question `/new` forgets what was said before.
+    Args:
+        model: what `ivjax.load` returns for a run of dialogue training or a released dialogue model.
+        media: one or many of: a file, the bytes of one, a folder of images, frames (T, H, W, 3) uint8, or a
+            VideoInput, for which start, end and frame_rate stand in it; none for a talk about nothing seen.
+        options: how answers are generated.
+        frames: frames of each video at most (None: by the model's own rule).
+        start: where the part of each video begins, in seconds.
+        end: where it ends.
+        frame_rate: images a second of a folder of images, or of frames.
+        system: the instruction at the beginning.
+        seed: of sampling.
+        clips: that are encoded at a time.
+        limit: tokens of a prompt and its answer, at most (None: what memory holds).
+        question_tokenizer: the vocabulary of a bridge that reads the instruction.
     """
-    request.check_media()  # before anybody has typed a question
-    chat: Chat | None = None
-    for question in questions:
-        # Opened at the first question, so that an empty one is told at once.
-        if not question.strip():
-            raise UserError("there is no question; ask something")
-        chat = chat or request.open()
-        if question.strip() == "/new":
-            chat.start_again()
-            continue
-        gains = chat.ask(question, None if as_json else say)
-        if as_json:
-            "".join(gains)
-            show(json.dumps(chat.facts(), ensure_ascii=False) + "\n")
-            continue
-        for gain in gains:
-            show(gain)
-        show("\n")
-        say(chat.answer_in_words())
-
-
-def media_and_question(words: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
-    """Returns the media of a command line, and its last word if that is a question."""
-    *others, last = words
-    place = Path(last).expanduser()
-    try:
-        named = bool(last.strip()) and (
-            media_of(last) is not None or place.exists() or Path(last.partition("::")[0]).is_file()
+    if not isinstance(model, Loaded):
+        raise UserError(
+            f"a chat is with what ivjax.load returns, not with a {type(model).__name__}; give that"
         )
-    except (OSError, ValueError):  # too long for a path, or with characters that no path has
-        named = False
-    # The first word is always a video: one that is not there is a mistake, and no question.
-    return (tuple(words), None) if named or not others else (tuple(others), last)
+    turns = turns_of(model)
+    if question_tokenizer is not None:
+        if turns.question is None:
+            raise UserError(f"the bridge of {model.path} reads no words; leave out --question-tokenizer")
+        asked: Any = turns.question
+        turns = replace(turns, question=replace(asked, path=str(question_tokenizer)))
+    answerer = Answerer(model.model, model.params, turns, options, clips=clips, limit=limit)
+    one = isinstance(media, str | Path | bytes | VideoInput) or hasattr(media, "ndim")
+    inputs = [
+        each if isinstance(each, VideoInput) else VideoInput(each, start, end, frame_rate=frame_rate)
+        for each in ([media] if one else media)
+    ]
+    return Chat(answerer, inputs, frames, system, seed)
 
 
 def watched_in_words(watched: Watched, media: int) -> str:

@@ -12,8 +12,8 @@ from ivjax.models.batch_norm import STATISTICS, BatchNorm
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.layers import dense, gelu, layer_norm, mean_over
 from ivjax.models.tower import Encoded, VideoTower
+from ivjax.ops import hico
 from ivjax.ops.cut import Params
-from ivjax.ops.hico import merge_tokens
 from ivjax.ops.randomness import dropout
 from ivjax.ops.trees import paths_of
 
@@ -61,7 +61,7 @@ class ClassifierHead(nn.Module):
         patches = tokens[:, size.class_tokens :].reshape(len(tokens), times, -1, size.width)
         if self.size.frame_tokens is not None:
             frames = patches.reshape(-1, *patches.shape[2:])
-            kept = merge_tokens(frames, self.size.frame_tokens, self.size.merge_heads).tokens
+            kept = hico.merge(frames, self.size.frame_tokens, self.size.merge_heads).tokens
             patches = kept.reshape(*patches.shape[:2], *kept.shape[1:])
         means = mean_over(patches, axis=2)
         if self.size.merge == "avgN_maxN":

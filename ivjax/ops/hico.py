@@ -40,7 +40,7 @@ def merge_schedule(tokens: int, target: int) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def merge_tokens(x: jax.Array, target: int, heads: int) -> Merged:
+def merge(x: jax.Array, target: int, heads: int) -> Merged:
     """Merges the tokens of each clip: x (B, N, C) -> (B, target, C).
 
     A step splits the tokens by their places into even and odd ones. Each even token picks the most similar

@@ -9,9 +9,9 @@ from ivjax.experiment.computing import Remat
 from ivjax.experiment.experiment import Experiment
 from ivjax.plan.estimate import with_mesh
 from ivjax.plan.roofline import Assumptions
-from ivjax.plan.table import mesh_text
 from ivjax.plan.topology import Topology
 from ivjax.plan.training_plan import TrainingPlan, make_plan
+from ivjax.plan.units import mesh_text
 from ivjax.progress import Say
 
 _REMATS: tuple[Remat, ...] = ("none", "dots", "full")

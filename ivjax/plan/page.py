@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ivjax.drafts import store
 from ivjax.plan.compiled_step import CompiledStep
-from ivjax.plan.roofline import readable_seconds
-from ivjax.plan.table import gib, lines, mesh_text
+from ivjax.plan.table import lines
 from ivjax.plan.training_plan import TrainingPlan, gaps
+from ivjax.plan.units import gib
 
 _COLOURS = ("#1f5fa8", "#4f8fd0", "#8ab8e6", "#d9772b", "#eab38a", "#7a5fa8", "#b8b8b8", "#8a8a8a")
 _STYLE = """
@@ -37,7 +37,7 @@ def page(plan: TrainingPlan) -> str:
         [
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
             f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
-            *_summary(plan),
+            f"<p>{_verdict(plan)} {html.escape(plan.summary())}</p>",
             "<h2>Memory of a device</h2>",
             *_memory(plan),
             "<h2>The whole plan</h2>",
@@ -47,15 +47,8 @@ def page(plan: TrainingPlan) -> str:
     )
 
 
-def _summary(plan: TrainingPlan) -> Iterator[str]:
-    speed = plan.speed
-    verdict = '<span class="yes">fits</span>' if plan.fits else '<span class="no">does not fit</span>'
-    yield (
-        f"<p>{plan.topology.devices} devices on {plan.topology.hosts} hosts, mesh "
-        f"{html.escape(mesh_text(plan.estimate.mesh))}: {verdict}. A step takes at least "
-        f"{readable_seconds(speed.step)} (bound by {html.escape(speed.bound)}), MFU {speed.mfu:.1%} at most; "
-        f"the schedule takes {readable_seconds(speed.days * 86400)}, {speed.chip_hours:,.0f} chip-hours.</p>"
-    )
+def _verdict(plan: TrainingPlan) -> str:
+    return '<span class="yes">Fits.</span>' if plan.fits else '<span class="no">Does not fit.</span>'
 
 
 def memory_breakdown(plan: TrainingPlan) -> dict[str, int]:

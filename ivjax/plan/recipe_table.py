@@ -10,10 +10,10 @@ from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.files import load_experiment
 from ivjax.plan.estimate import state_bytes, with_mesh
 from ivjax.plan.mesh_search import divisors, splits_tokens
-from ivjax.plan.roofline import Assumptions, readable_seconds
-from ivjax.plan.table import gib, mesh_text
+from ivjax.plan.roofline import Assumptions
 from ivjax.plan.topology import Topology, parse
 from ivjax.plan.training_plan import TrainingPlan, make_plan
+from ivjax.plan.units import gib, mesh_text, readable_seconds
 from ivjax.progress import Say
 
 RECIPES = (

@@ -141,11 +141,3 @@ def link_seconds(
         else:
             seconds[axis] = sent / (chip.link_bandwidth if inside <= chip.domain else network)
     return seconds
-
-
-def readable_seconds(seconds: float) -> str:
-    """Returns a duration for people, such as 3.2 min."""
-    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us" if math.isfinite(seconds) else "never"

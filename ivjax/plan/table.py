@@ -1,12 +1,12 @@
 """A plan as text for a terminal."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ivjax.plan.census import describe
 from ivjax.plan.compiled_step import CompiledStep, TooLarge
-from ivjax.plan.roofline import readable_seconds
 from ivjax.plan.training_plan import HEAP_GROWTH, TrainingPlan, gaps
+from ivjax.plan.units import gib, mesh_text, readable_seconds
 
 _BAR = 60
 _LARGE = 2**26  # bytes; fewer are not worth a warning
@@ -30,16 +30,6 @@ def lines(plan: TrainingPlan) -> Iterator[str]:
             f"compiled in {plan.compiled.seconds:.0f} s: does not fit, it takes {gib(plan.compiled.total)} "
             f"of {gib(plan.compiled.limit)}"
         )
-
-
-def mesh_text(mesh: Mapping[str, int]) -> str:
-    """Returns the axes of a mesh that have more than one device."""
-    return " x ".join(f"{axis}={size}" for axis, size in mesh.items() if size > 1) or "one device"
-
-
-def gib(size: float) -> str:
-    """Returns bytes for people, such as 1.25 GiB."""
-    return f"{size / 2**30:.2f} GiB" if size >= 2**28 else f"{size / 2**20:.2f} MiB"
 
 
 def _head(plan: TrainingPlan) -> Iterator[str]:

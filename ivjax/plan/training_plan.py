@@ -11,6 +11,7 @@ from ivjax.plan.compiled_step import CompiledStep, TooLarge, compile_step
 from ivjax.plan.estimate import Estimate, Memory, estimate, with_mesh
 from ivjax.plan.roofline import Assumptions, Speed, speed
 from ivjax.plan.topology import Topology
+from ivjax.plan.units import gib, mesh_text, readable_seconds
 from ivjax.train.chips import Chip
 from ivjax.train.phases import phases_of
 
@@ -19,9 +20,9 @@ from ivjax.train.phases import phases_of
 HEAP_GROWTH = {"tpu": 1.4, "gpu": 1.2, "cpu": 1.0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainingPlan:
-    """The plan of a run.
+    """The plan of a run; printed, it says whether it fits and how long it takes.
 
     Attributes:
         name: the config.
@@ -50,6 +51,22 @@ class TrainingPlan:
     def fits(self) -> bool:
         """Whether a device has that many."""
         return self.needed <= self.topology.chip.usable_memory
+
+    def __repr__(self) -> str:
+        verdict = "fits" if self.fits else "does not fit"
+        return f"{self.name} on {self.topology.name} {verdict}: {self.summary()}"
+
+    def summary(self) -> str:
+        """Returns the memory of a device, the time of a step, and that of the schedule, in words."""
+        topology, speed = self.topology, self.speed
+        devices, hosts = _counted(topology.devices, "device"), _counted(topology.hosts, "host")
+        usable, days = gib(topology.chip.usable_memory), readable_seconds(speed.days * 86400)
+        least = readable_seconds(speed.step)
+        return (
+            f"{devices} on {hosts}, mesh {mesh_text(self.estimate.mesh)}, {gib(self.needed)} of {usable} on "
+            f"each device. A step takes at least {least} (bound by {speed.bound}), MFU {speed.mfu:.1%} at "
+            f"most; the schedule takes {days}, {speed.chip_hours:,.0f} chip-hours."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the plan as plain values, for programs."""
@@ -81,6 +98,10 @@ class TrainingPlan:
             "speed": dataclasses.asdict(self.speed),
             "compiled": None if self.compiled is None else dataclasses.asdict(self.compiled),
         }
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def single_run(experiment: Experiment, phase: str | None) -> Experiment:

@@ -106,7 +106,7 @@ def _run(step: QuickstartStep, folder: Path, xla_flags: str) -> int:
     except OSError as error:
         raise UserError(f"{folder} cannot be made: {error.strerror}; choose another folder") from None
     # A process each: jax reads its flags once, and a crash leaves the walkthrough alive.
-    command = [sys.executable, "-m", "ivjax.cli", *step.command]
+    command = [sys.executable, "-m", "ivjax", *step.command]
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 

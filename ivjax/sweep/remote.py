@@ -43,7 +43,7 @@ def launch_all(sweep: SweepFolder, where: str, target: str, say: Say) -> int:
     for command in commands:
         say(f"$ {shown(command)}")
         # As commands of their own, so that one launch that fails does not end the others.
-        failed += subprocess.run([sys.executable, "-m", "ivjax.cli", *command], check=False).returncode != 0
+        failed += subprocess.run([sys.executable, "-m", "ivjax", *command], check=False).returncode != 0
     say(f"when jobs are done: {shown(('sweep', '--table-only', '--workdir', str(sweep.folder)))}")
     return int(failed > 0)
 

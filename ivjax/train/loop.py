@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from ivjax.experiment.buckets import push
+from ivjax.experiment.buckets import opened, push
 from ivjax.experiment.experiment import Experiment
 from ivjax.progress import Say
 from ivjax.train.evaluation import evaluate
@@ -25,7 +25,7 @@ _WARM_UP_STEPS = 2  # the first steps may still move constants to the devices
 
 def train(
     experiment: Experiment,
-    folder: Path,
+    folder: str | Path,
     say: Say = print,
     devices: Sequence[jax.Device] | None = None,
     *,
@@ -36,7 +36,8 @@ def train(
 
     Args:
         experiment: What is trained.
-        folder: The run folder; several hosts share it. Phases have run folders of their own inside it.
+        folder: The run folder, or its address in a bucket (gs://BUCKET/RUN); several hosts share it. Phases
+            have run folders of their own inside it.
         say: Receives the lines for a person.
         devices: The devices to use; all by default.
         verbose: Whether to print the table of all parameters as well.
@@ -45,7 +46,6 @@ def train(
     Returns:
         The exit status: 130 after Ctrl-C, else 0, also after a SIGTERM that was obeyed.
     """
-    say = say if jax.process_index() == 0 else lambda line: None
     at_work: list[Session] = []
 
     def where() -> tuple[int, str]:
@@ -63,8 +63,10 @@ def train(
         at_work.clear()
         return finished
 
-    with catch_stop_signals() as request, watched(where):
-        for run, place in unfinished_runs(experiment, folder, say):
+    with opened(str(folder), say) as whole, catch_stop_signals() as request, watched(where):
+        # Each host has its part of a bucket's files, and may have to say so; of the run one speaks for all.
+        say = say if jax.process_index() == 0 else lambda line: None
+        for run, place in unfinished_runs(experiment, whole, say):
             if not train_one(run, place):
                 break
     return 130 if request.interrupt else 0

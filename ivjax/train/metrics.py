@@ -1,9 +1,9 @@
-"""The run's numbers: a JSONL file always, TensorBoard beside it, a line on the terminal."""
+"""The run's numbers: a JSONL file always, trackers such as TensorBoard beside it, a line on the terminal."""
 
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import jax
 
 from ivjax.drafts import set_aside, store
 from ivjax.errors import UserError
+from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.run_folder import METRICS, logged_line
-from ivjax.progress import Say
-from ivjax.train.board import Board
+from ivjax.progress import Say, duration
 from ivjax.train.saving import check_folder
-
-_BOARD = "tensorboard"
+from ivjax.train.trackers.opening import open_tracker
+from ivjax.train.trackers.tracker import Tracker
 
 
 class MetricsLog:
@@ -25,27 +25,28 @@ class MetricsLog:
     What cannot be written, on a full disk say, is said once and left out: no record stops a run.
     """
 
-    def __init__(self, folder: Path, step: int, say: Say = print):
+    def __init__(self, experiment: Experiment, folder: Path, step: int, say: Say = print):
         self._folder = folder
         self._say = say
         self._main = jax.process_index() == 0
         self._failing: set[str] = set()
-        self._board: Board | None = None
+        self._trackers: dict[str, Tracker] = {}
+        self._step, self._last_step = step, experiment.steps
         if self._main:
-            self._forget_after(folder / METRICS, step)
-            with self._recording(_BOARD):
-                self._board = Board(folder / _BOARD, step)
+            logged = self._forget_after(folder / METRICS, step)
+            for name in experiment.log.to:
+                with self._recording(name):
+                    self._trackers[name] = open_tracker(name, experiment, folder, step, logged, say)
 
-    def write(self, step: int, values: dict[str, Any]) -> None:
+    def write(self, step: int, values: Mapping[str, float]) -> None:
         """Stores one step's values."""
+        self._step = step
         # JSON has no word for what is no number, such as the loss of a skipped step.
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self.append(METRICS, {"step": step, **plain})
-        # Some values are words, such as the MFU of an unknown device.
-        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-        if self._board is not None and _BOARD not in self._failing:
-            with self._recording(_BOARD):
-                self._board.add(step, numbers)
+        for name, tracker in self._working():
+            with self._recording(name):
+                tracker.add(step, values)
 
     def append(self, name: str, values: dict[str, Any]) -> None:
         """Appends a line of JSON to a file of the run folder."""
@@ -59,10 +60,13 @@ class MetricsLog:
             file.write(line)
 
     def close(self) -> None:
-        """Closes TensorBoard's file."""
-        if self._board is not None and _BOARD not in self._failing:
-            with self._recording(_BOARD):
-                self._board.close()
+        """Closes the trackers."""
+        for name, tracker in self._working():
+            with self._recording(name):
+                tracker.close(finished=self._step >= self._last_step)
+
+    def _working(self) -> list[tuple[str, Tracker]]:
+        return [(name, tracker) for name, tracker in self._trackers.items() if name not in self._failing]
 
     @contextlib.contextmanager
     def _recording(self, name: str) -> Iterator[None]:
@@ -75,13 +79,13 @@ class MetricsLog:
                 self._say(f"{self._folder / name} cannot be written ({why}); the run goes on without")
             self._failing.add(name)
 
-    def _forget_after(self, file: Path, step: int) -> None:
-        """Drops lines of steps that will be done again, and lines that cannot be read."""
+    def _forget_after(self, file: Path, step: int) -> int:
+        """Drops lines of steps that will be done again, and unreadable ones; returns the last step logged."""
         if file.is_dir():
             aside = set_aside(file)
             self._say(f"{file} is a folder; it is {aside.name} now, and the metrics start anew")
         if not file.is_file():
-            return
+            return 0
         # As bytes: one damaged line must not take the others with it.
         lines = [line for line in file.read_bytes().splitlines() if line]
         logged = [(line, found) for line in lines if (found := logged_line(line)) is not None]
@@ -91,15 +95,18 @@ class MetricsLog:
             self._say(f"{unreadable} lines of {file} cannot be read; they are dropped")
         # Replaced in one move: a kill here must not take the history of the run.
         store(file, b"".join(line + b"\n" for line, found in logged if found["step"] <= step))
+        return int(max((found["step"] for _, found in logged), default=0))
 
 
-def console_line(step: int, steps: int, values: dict[str, Any]) -> str:
-    """A log line for a person."""
-    parts = [f"{name} {_short(value)}" for name, value in values.items() if not name.startswith("time/")]
+def console_line(step: int, steps: int, values: dict[str, float], left: float | None = None) -> str:
+    """Returns a log line for a person; `left` are the seconds that the run still takes, if known."""
+    parts = [f"{name} {_short(value)}" for name, value in values.items()]
+    if left is not None:
+        parts.append(f"{duration(left)} left")
     return f"step {step}/{steps}  " + "  ".join(parts)
 
 
-def _short(value: Any) -> str:
+def _short(value: float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -108,8 +115,7 @@ def open_workdir(folder: Path) -> None:
     scheme, colon, _ = str(folder).partition(":/")
     if colon and scheme.isalnum():
         raise UserError(
-            f"the run folder {scheme}:/... is a bucket and no Path: open it with "
-            "ivjax.experiment.buckets.opened, as ivjax train does"
+            f"the run folder {scheme}:/... is a bucket and no Path: give its address as a text, {scheme}://..."
         )
     # The name has the process in it: several hosts may probe one folder at the same time.
     probe = folder / f".write-test-{jax.process_index()}"

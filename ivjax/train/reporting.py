@@ -1,5 +1,6 @@
 """Reports on the steps of a run: log lines, rates, skipped steps."""
 
+import time
 from collections import Counter
 from typing import NamedTuple
 
@@ -35,6 +36,7 @@ class Reporter:
         objective, mesh = session.program.objective, session.program.mesh
         self._media = objective.media
         self._throughput = Throughput(objective, session.experiment.batch, mesh.size, session.ledger)
+        self._began, self._first = time.monotonic(), session.step
         self._pending: list[_Done] = []
         self._skipped_in_a_row = 0
         # Counted again rather than stored, because the medium of a step is a function of its number.
@@ -62,7 +64,9 @@ class Reporter:
         values = {"loss": values.pop("loss"), **values}
         counts = {"skipped": int(jax.device_get(session.state["skipped"]))}
         shown = values | counts | self._throughput.since_last() | session.feed.report()
-        session.say(console_line(last, session.experiment.steps, shown))
+        steps, passed = session.experiment.steps, time.monotonic() - self._began
+        left = seconds_left(passed, last - self._first, steps - last)
+        session.say(console_line(last, steps, shown, left))
         spent = {f"time/{name}": round(seconds, 3) for name, seconds in session.ledger.totals().items()}
         session.log.write(last, shown | {"flops": self._flops()} | spent)
         # The others write theirs with each checkpoint: a thousand small files at each line are too many.
@@ -90,3 +94,11 @@ class Reporter:
         batch = self._session.experiment.batch
         steps = self._steps_of_medium.items()
         return float(sum(batch * n * sum(self._media[medium].flops.values()) for medium, n in steps))
+
+
+def seconds_left(passed: float, done: int, left: int) -> float | None:
+    """Returns the seconds for the steps that are left, if `done` steps took `passed`; None if none is left.
+
+    `passed` counts all, because evals and checkpoints will take their time again.
+    """
+    return passed / done * left if left > 0 else None

@@ -31,6 +31,7 @@ from ivjax.train.program import Build, Program, Step
 from ivjax.train.saving import details_in
 from ivjax.train.step import State, init_state
 from ivjax.train.summary import parameter_table, summary
+from ivjax.train.trackers.opening import check_trackers
 
 _PACKAGES = ("ivjax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
 
@@ -97,6 +98,7 @@ def start_session(
     """Prepares a run, from its newest checkpoint if it has one, and closes all that it opened at the end."""
     main = jax.process_index() == 0
     open_workdir(folder)  # first, so that a folder which cannot be written is found in a second
+    check_trackers(config)
     experiment = continued(config, folder)
     with contextlib.ExitStack() as stack:
         # The processes of a job count as one, which the first of them stands for.
@@ -138,7 +140,7 @@ def start_session(
             # Only now: a config that does not fit the checkpoints must not replace the one that does.
             store_experiment(config, folder)
             keep(config, folder, program.objective, names)
-        log = MetricsLog(folder, step, say)
+        log = MetricsLog(config, folder, step, say)
         stack.callback(log.close)
         # Last, because it takes long: mistakes that a check can find have been found by now.
         steps = program.compile(feed.media)

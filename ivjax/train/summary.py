@@ -13,6 +13,7 @@ from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.listing import options_text
 from ivjax.progress import Say
 from ivjax.train import sharding
+from ivjax.train.hardware import peak_flops
 from ivjax.train.program import Program
 
 
@@ -22,7 +23,7 @@ def summary(
     """About ten lines: what is trained, how large it is, where it lies, and what it starts from."""
     mesh, trained = program.mesh, program.state["params"]
     # Of the mesh and not of jax: a plan's mesh is of devices that are only compiled for.
-    device = mesh.devices.flat[0]
+    kind = getattr(mesh.devices.flat[0], "device_kind", "device")
     axes = " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
     everything = program.state | ({"frozen": program.frozen} if program.frozen else {})
     bytes_of = {kind: _bytes_per_device(tree) for kind, tree in everything.items()}
@@ -32,7 +33,7 @@ def summary(
     facts = {
         "stage": type(experiment.stage).__name__,
         "parameters": f"{_count(trained):,} trained, {_count(program.frozen):,} frozen",
-        "mesh": f"{axes} on {mesh.size} x {getattr(device, 'device_kind', 'device')}",
+        "mesh": f"{axes} on {mesh.size} x {kind}",
         "memory": f"{_size(sum(bytes_of.values()))} per device: {parts}",
         "batch": f"{experiment.batch} clips of {', '.join(media)}{sliced}, in {experiment.dtype}",
         "steps": f"{experiment.steps:,}, {options_text(experiment.schedule)}",
@@ -42,6 +43,9 @@ def summary(
         "folder": known_as(folder),
     }
     yield from (f"{name:<11} {fact}" for name, fact in facts.items())
+    if peak_flops(kind) is None:
+        # Here once, and then on no log line.
+        yield f"  MFU is unknown: no data sheet gives the peak rate of {kind}"
     if experiment.schedule.warmup >= experiment.steps:
         # Not refused: a trial of a few steps is no mistake.
         warmup = experiment.schedule.warmup

@@ -28,8 +28,8 @@ class Throughput:
         """Notes that a step on a batch of `medium` was dispatched."""
         self._steps[medium] += 1
 
-    def since_last(self) -> dict[str, float | str]:
-        """Returns the rates over the steps since the call before."""
+    def since_last(self) -> dict[str, float]:
+        """Returns the rates over the steps since the call before; MFU where the device's peak is known."""
         now = self._ledger.totals()
         waited = now["data wait"] - self._before["data wait"]
         # Two calls can follow each other at once, at the last step.
@@ -38,10 +38,12 @@ class Throughput:
         achieved = sum(n * sum(medium.flops.values()) for medium, n in clips) / self._devices
         self._steps.clear()
         self._before = now
+        # A start says once that the peak is not known (summary.py).
+        mfu = {"MFU": achieved / self._peak} if self._peak else {}
         return {
             "clips/s": sum(n for _, n in clips),
             "tokens/s": sum(n * medium.tokens for medium, n in clips),
             "TFLOP/s/device": achieved / 1e12,
-            "MFU": achieved / self._peak if self._peak else "unknown",
+            **mfu,
             "data_wait": waited / seconds,
         }

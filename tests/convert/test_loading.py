@@ -48,9 +48,10 @@ def encoder(tmp_path_factory):
 
 def test_a_loaded_run_says_what_it_is_and_prints_no_parameters(run):
     text = str(ivjax.load(run))
-    assert len(text) < 1500 and len(text.splitlines()) == 8
+    assert len(text) < 1500 and len(text.splitlines()) == 9
     for words in (
         f"DualEncoder after step 1 of {run}, computes in float32",
+        "viclip, sizes of no preset",
         "DualTower, 47,681 parameters in 39 arrays, 0.2 MiB float32",
         "VisionSize(width=32, depth=2, heads=4, out=16, patch=7, image=(14, 14), frames=4)",
         "clips (n, 4, 14, 14, 3) uint8; captions as 8 ids (BertWordPiece",
@@ -89,9 +90,14 @@ def test_loading_warns_of_nothing(run, caplog):
     assert [record for record in caplog.records if record.levelname == "WARNING"] == []
 
 
-def test_public_names_are_listed():
-    assert dir(ivjax) == ["Loaded", "__version__", "features", "load"]
-    assert all(getattr(ivjax, name) for name in dir(ivjax))
+def test_a_file_of_released_sizes_says_its_preset(tmp_path):
+    size = EncoderSize.PRESETS["S14"]
+    save_weights(tmp_path / "w.safetensors", any_params(size.build(COMPUTE)), "internvideo2_encoder", size)
+    lines = repr(ivjax.load(tmp_path / "w.safetensors")).splitlines()
+    assert lines[1:3] == [
+        "  family   internvideo2_encoder, preset S14",
+        "  model    EncoderTower, 23,043,840 parameters in 31 arrays, 87.9 MiB float32",
+    ]
 
 
 def test_texts_have_the_vectors_of_evals_and_of_the_embed_command(run, tmp_path):

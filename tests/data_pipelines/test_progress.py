@@ -3,6 +3,8 @@
 import io
 import threading
 
+import pytest
+
 from ivjax.progress import Progress, duration
 
 
@@ -45,7 +47,7 @@ def test_a_terminal_gets_a_bar_that_ends_complete():
             progress.advance()
     drawn = stream.getvalue().split("\r")
     assert "[###....................." in drawn[1] and "1 of 8 rows (12%), 2.0 rows/s, 4 s left" in drawn[1]
-    assert drawn[-1].endswith("8 of 8 rows (100%), 2.0 rows/s, 0 s left\n")
+    assert drawn[-1].endswith("8 of 8 rows (100%), 2.0 rows/s, 4 s\n")
     assert "#" * 24 + "]" in drawn[-1] and lines == []
 
 
@@ -63,6 +65,25 @@ def test_without_a_total_the_time_spent_is_told():
     clock.now += 4
     progress.advance(12_000)
     assert progress.text() == "12,000 rows, 3,000.0 rows/s, 4 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0 of 6 runs (0%)"),
+        (30.0, "1 of 6 runs (17%), 2.0 runs/min, 2:30 min left"),
+        (3600.0, "1 of 6 runs (17%), 1.0 runs/h, 5:00:00 h left"),
+        (36000.0, "1 of 6 runs (17%), 0.1 runs/h, 50:00:00 h left"),
+        (1.25, "1 of 6 runs (17%), 0.8 runs/s, 6 s left"),
+    ],
+)
+def test_slow_work_has_its_rate_by_the_minute_or_hour_and_none_before_its_first_unit(seconds, said):
+    clock = Clock()
+    progress = Progress(6, "runs", lambda _: None, io.StringIO(), clock=clock)
+    clock.now += seconds or 5.0
+    if seconds:
+        progress.advance()
+    assert progress.text() == said
 
 
 def test_threads_may_advance_at_once():

@@ -130,7 +130,7 @@ def test_a_log_shows_rate_and_time_left_of_what_the_model_has_seen(videos, tmp_p
     embed_videos(ColourEncoder(), MediaList([str(videos)]), tmp_path / "i.npz", MADE, options, lines.append)
     # Two windows at a time: the fifth of the first video comes with the second video.
     assert [line.split(" of")[0] for line in lines[:5]] == ["0", "0", "2", "3", "3"]
-    assert lines[2] == "2 of 3 videos (67%), 0.03 videos/s, 33 s left"
+    assert lines[2] == "2 of 3 videos (67%), 1.8 videos/min, 33 s left"
 
 
 def test_broken_videos_are_left_out_and_named_once(videos, tmp_path):

@@ -89,7 +89,7 @@ def test_the_command_lists_and_suggests_and_imports_no_jax(capsys):
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_without_a_complaint():
-    command = [sys.executable, "-m", "ivjax.cli", "train", "stage1_1b", "--options"]
+    command = [sys.executable, "-m", "ivjax", "train", "stage1_1b", "--options"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     child.stdout.close()
     assert child.stderr.read() == b"" and child.wait() == 141

@@ -22,7 +22,7 @@ class Started:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ivjax.cli", *words],
+                [sys.executable, "-m", "ivjax", *words],
                 cwd=cwd,
                 env=os.environ | settings | environment,
                 stdout=out,

@@ -19,7 +19,7 @@ from ivjax.models.classifier import BatchNorm, Classifier
 from ivjax.models.classifier_size import ClassifierSize
 from ivjax.models.internvideo2 import EncoderSize
 from ivjax.models.tower import Encoded
-from ivjax.ops.hico import merge_tokens
+from ivjax.ops import hico
 from ivjax.ops.randomness import dropout
 from ivjax.ops.trees import paths_of
 from ivjax.stages.classification_loss import cross_entropy, smoothed
@@ -296,7 +296,7 @@ def test_a_head_can_read_what_merging_leaves_of_each_frame():
     )
     params, times = any_params(whole), TINY.grid[0]
     frames = jnp.asarray(tokens[:, 1:].reshape(3 * times, -1, TINY.width))
-    kept = merge_tokens(frames, 2, 2).tokens
+    kept = hico.merge(frames, 2, 2).tokens
     # Means and highest values of two tokens are those of as many copies of them as a frame has patches.
     copies = jnp.repeat(kept, TINY.patches // times // 2, axis=1).reshape(3, -1, TINY.width)
     seen = [jnp.asarray(tokens), jnp.concatenate([tokens[:, :1], copies], axis=1)]

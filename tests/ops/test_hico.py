@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 
 from ivjax.bench import hico_forms
+from ivjax.ops import hico
 from ivjax.ops.hico import (
     Merged,
     head_means,
     merge_report,
     merge_schedule,
-    merge_tokens,
     segment_sum,
     unmerge,
 )
 from tests.goldens import Golden
 
 FLOATS = {"rtol": 1e-5, "atol": 1e-6}
-merged_of = jax.jit(merge_tokens, static_argnums=(1, 2))
+merged_of = jax.jit(hico.merge, static_argnums=(1, 2))
 
 
 def merges_of(golden, name, case):
     """What is merged of a case of the fixture after each step, compiled as one program."""
     left = np.subtract(case["num_tokens"], np.cumsum(case["r_list"], dtype=int)).tolist()
-    steps = jax.jit(lambda x: [merge_tokens(x, target, case["heads"]) for target in left])
+    steps = jax.jit(lambda x: [hico.merge(x, target, case["heads"]) for target in left])
     return steps(golden[f"inputs/{name}/x"])
 
 
@@ -77,7 +77,7 @@ def test_s3_tome_merge_has_the_gradient_of_the_means():
         case, weight = golden.config["cases"][name], golden[f"inputs/{name}/loss_weight"]
 
         def loss(x, case=case, weight=weight):
-            return jnp.sum(merge_tokens(x, case["target"], case["heads"]).tokens * weight)
+            return jnp.sum(hico.merge(x, case["target"], case["heads"]).tokens * weight)
 
         value, gradient = jax.jit(jax.value_and_grad(loss))(golden[f"inputs/{name}/x"])
         np.testing.assert_allclose(value, wanted, rtol=1e-5)
@@ -142,7 +142,7 @@ def test_gradient_is_that_of_a_merge_step_by_step():
     def loss(form):
         return lambda x: jnp.sum(jnp.sin(form(x, 6, 4)))
 
-    mine = jax.jit(jax.grad(loss(lambda *args: merge_tokens(*args).tokens)))(x)
+    mine = jax.jit(jax.grad(loss(lambda *args: hico.merge(*args).tokens)))(x)
     np.testing.assert_allclose(mine, jax.jit(jax.grad(loss(hico_forms.step_by_step)))(x), **FLOATS)
 
 
@@ -192,11 +192,11 @@ def test_clips_on_eight_devices_are_merged_without_communication(backward):
     x = jax.random.normal(jax.random.key(0), (8, 32, 16))
 
     def forward(x):
-        return merge_tokens(x, 8, 2)
+        return hico.merge(x, 8, 2)
 
     def gradient(x):
         # No sum over clips, which would be a collective of the loss: each device starts from its own clips.
-        merged, pull = jax.vjp(lambda x: merge_tokens(x, 8, 2).tokens, x)
+        merged, pull = jax.vjp(lambda x: hico.merge(x, 8, 2).tokens, x)
         return pull(jnp.cos(merged))[0]
 
     step = gradient if backward else forward
@@ -246,10 +246,10 @@ def test_a_report_of_nothing_merged_is_finite():
 @pytest.mark.parametrize("target", [0, 17])
 def test_an_impossible_target_is_refused(target):
     with pytest.raises(ValueError, match="16 tokens cannot be merged"):
-        merge_tokens(jnp.ones((1, 16, 4)), target, 1)
+        hico.merge(jnp.ones((1, 16, 4)), target, 1)
 
 
 @pytest.mark.parametrize("heads", [0, 3])
 def test_heads_that_do_not_divide_the_channels_are_refused(heads):
     with pytest.raises(ValueError, match=f"tokens of 4 channels do not divide into {heads} heads"):
-        merge_tokens(jnp.ones((1, 16, 4)), 8, heads)
+        hico.merge(jnp.ones((1, 16, 4)), 8, heads)

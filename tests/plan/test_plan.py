@@ -17,10 +17,11 @@ from ivjax.plan import mesh_search, recipe_table
 from ivjax.plan.census import Census, Traffic
 from ivjax.plan.compiled_step import CompiledStep, TooLarge, _gathered, _too_large, _traffic
 from ivjax.plan.page import memory_breakdown, page
-from ivjax.plan.roofline import Assumptions, checked_assumptions, readable_seconds, speed
+from ivjax.plan.roofline import Assumptions, checked_assumptions, speed
 from ivjax.plan.table import lines
 from ivjax.plan.topology import parse
 from ivjax.plan.training_plan import HEAP_GROWTH, over_slices, single_run
+from ivjax.plan.units import readable_seconds
 from ivjax.train.chips import CHIPS
 from ivjax.train.sharding import undivided
 from tests.plan.plans import GIB, estimated, planned

@@ -18,7 +18,7 @@ def start(*arguments: str, devices: int = 1) -> subprocess.Popen[str]:
     flags = {"XLA_FLAGS": quick_flags(devices), "JAX_PLATFORMS": "cpu"}
     environment = os.environ | flags | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "ivjax.cli", *arguments],
+        [sys.executable, "-m", "ivjax", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

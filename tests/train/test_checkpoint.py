@@ -169,12 +169,12 @@ def test_a_file_in_place_of_the_checkpoints_is_set_aside(folder, finished, damag
 
 def full(log):
     """Makes TensorBoard's file one on a full disk."""
-    log._board._writer._py_recordio_writer._writer = io.FileIO("/dev/full", "wb")
+    log._trackers["tensorboard"]._writer._py_recordio_writer._writer = io.FileIO("/dev/full", "wb")
 
 
 def test_a_full_disk_costs_the_records_and_not_the_run(tmp_path):
     said: list[str] = []
-    log = MetricsLog(tmp_path, 0, said.append)
+    log = MetricsLog(experiment, tmp_path, 0, said.append)
     log.write(1, {"loss": 1.0})
     (tmp_path / "metrics.jsonl").rename(tmp_path / "before")
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
@@ -204,11 +204,11 @@ def test_a_run_goes_on_where_tensorboard_and_the_ledger_cannot_be_written(tmp_pa
 
 
 def test_tensorboard_reads_the_values_of_all_starts(tmp_path):
-    first = MetricsLog(tmp_path, 0)
+    first = MetricsLog(experiment, tmp_path, 0)
     for step in (1, 2, 3):
-        first.write(step, {"loss": float(step), "MFU": "unknown"})
+        first.write(step, {"loss": float(step)})
     first.close()
-    second = MetricsLog(tmp_path, 2)
+    second = MetricsLog(experiment, tmp_path, 2)
     second.write(3, {"loss": 30.0})
     second.close()
     events = [event for file in sorted((tmp_path / "tensorboard").iterdir()) for event in events_of(file)]
@@ -228,11 +228,11 @@ def events_of(file):
 
 
 def test_metrics_that_are_no_numbers_are_null(tmp_path):
-    log = MetricsLog(tmp_path, 0)
-    log.write(1, {"loss": math.nan, "lr": 0.5, "MFU": "unknown"})
+    log = MetricsLog(experiment, tmp_path, 0)
+    log.write(1, {"loss": math.nan, "lr": 0.5})
     log.close()
     line = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(line) == {"step": 1, "loss": None, "lr": 0.5, "MFU": "unknown"} and "NaN" not in line
+    assert json.loads(line) == {"step": 1, "loss": None, "lr": 0.5} and "NaN" not in line
 
 
 def test_a_run_with_nothing_readable_says_so_and_keeps_everything(folder):

@@ -18,5 +18,6 @@ def test_a_warm_up_that_outlasts_the_run_is_said(warmup, said):
     mesh = build_mesh(experiment.mesh, jax.devices()[:1])
     with jax.set_mesh(mesh):
         lines = list(summary(experiment, program_of(experiment, mesh), ("video",), Path("run"), 0))
+    assert lines.count("  MFU is unknown: no data sheet gives the peak rate of cpu") == 1
     remark = f"  the warm-up of {warmup} steps outlasts the run: the rate stays below its peak"
     assert (remark in lines) == said and lines[0].startswith("stage ")

@@ -12,8 +12,8 @@ from ivjax.models.bridge import Bridge, Question
 from ivjax.models.dialogue.projector_size import ProjectorSize
 from ivjax.models.layers import Mlp, layer_norm
 from ivjax.models.sizes import Grid
+from ivjax.ops import hico
 from ivjax.ops.cut import Params
-from ivjax.ops.hico import Merged, merge_tokens
 from ivjax.ops.layout import constrain
 from ivjax.ops.pixel_shuffle import pixel_shuffle
 
@@ -27,7 +27,7 @@ def join_neighbours(size: ProjectorSize, patches: jax.Array) -> jax.Array:
     return patches.reshape(*patches.shape[:2], -1, patches.shape[-1])
 
 
-def merge_clips(size: ProjectorSize, tokens: jax.Array) -> Merged:
+def merge_clips(size: ProjectorSize, tokens: jax.Array) -> hico.Merged:
     """Merges the tokens of each clip of the videos (V, F, L, C); the result's rows are V * clips.
 
     The result also says what was merged, for `unmerge`, `merge_report` and pictures.
@@ -39,7 +39,7 @@ def merge_clips(size: ProjectorSize, tokens: jax.Array) -> Merged:
         which = "image_tokens" if frames == 1 else "frame_tokens"
         raise ValueError(f"a projector with {which}=None merges nothing; give it a number of tokens")
     rows = tokens.reshape(videos * clips, -1, width)
-    return merge_tokens(rows, target * (frames // clips), size.heads)
+    return hico.merge(rows, target * (frames // clips), size.heads)
 
 
 class ProjectorModule(nn.Module):
@@ -103,10 +103,10 @@ class Projector(Bridge):
         found = cast(jax.Array, self.module.apply({"params": params}, patches_of(tokens, grid)))
         return constrain(found, "batch", None, None)
 
-    def merged(self, params: Params, tokens: jax.Array, grid: Grid) -> Merged:
+    def merged(self, params: Params, tokens: jax.Array, grid: Grid) -> hico.Merged:
         """Returns what `project` merges of each clip, the clips of all videos one after the other."""
         _, kept = self.module.apply({"params": params}, patches_of(tokens, grid), mutable=["intermediates"])
-        found: Merged = kept["intermediates"]["merged"][0]
+        found: hico.Merged = kept["intermediates"]["merged"][0]
         return found
 
 

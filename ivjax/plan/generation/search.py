@@ -17,9 +17,9 @@ from ivjax.plan.generation.language_costs import bytes_of
 from ivjax.plan.generation.programs import GenerationPrograms
 from ivjax.plan.generation.request import GenerationRequest
 from ivjax.plan.mesh_search import divisors
-from ivjax.plan.roofline import Assumptions, readable_seconds
-from ivjax.plan.table import gib, mesh_text
+from ivjax.plan.roofline import Assumptions
 from ivjax.plan.topology import Topology, offered
+from ivjax.plan.units import gib, mesh_text, readable_seconds
 from ivjax.progress import Say
 from ivjax.train.chips import CHIPS
 from ivjax.train.mesh import build_mesh

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from ivjax.plan.compiled_step import CompiledStep, TooLarge
 from ivjax.plan.generation.generation_plan import GenerationPlan
-from ivjax.plan.roofline import readable_seconds
-from ivjax.plan.table import gib, mesh_text
 from ivjax.plan.training_plan import HEAP_GROWTH
+from ivjax.plan.units import gib, mesh_text, readable_seconds
 
 _PROGRAMS = {
     "see": "vision and bridge",

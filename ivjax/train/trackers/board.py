@@ -34,6 +34,6 @@ class Board:
         self._writer.write_event(event)
         self._writer.flush()
 
-    def close(self) -> None:
-        """Closes the file."""
+    def close(self, finished: bool) -> None:
+        """Closes the file, which says nothing of how the run has ended."""
         self._writer.close()
