@@ -144,3 +144,10 @@ def test_bench_data_prints_parts_loaders_and_memory(made, capsys):
     assert rates["bare"] == pytest.approx(1e3 / parts["bare"], rel=0.1)
     assert loader["workers"] == 1 and loader["clips_per_s"] > 0 and loader["of_bare"] > 0
     assert len(memory["mib"]) == 8 and min(memory["mib"]) > 50
+
+
+@pytest.mark.parametrize("words", [("validate", "{}"), ("show", "{}"), ("build", "rows.csv", "{}")])
+def test_commands_that_read_disks_alone_name_the_bucket(words, capsys):
+    said = "gs://clips/demo is in a bucket, which training and evals alone read; mount it"
+    assert main(["data", *(word.format("gs://clips/demo") for word in words)]) == 2
+    assert said in capsys.readouterr().err

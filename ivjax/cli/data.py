@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def _add_build(what: argparse._SubParsersAction) -> None:
     example = "ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos recipe.short_side=96"
     build = add_command(what, "build", about, example)
     build.add_argument("source", help="an annotation file, a folder, or tars")
-    build.add_argument("out", type=_here, help="the corpus folder")
+    build.add_argument("out", type=_corpus, help="the corpus folder")
     build.add_argument("overrides", nargs="*", metavar="path=value", help="options by dotted path")
     build.add_argument("--kind", default="auto", help="the source's format (default: recognised)")
     build.add_argument("--videos", help="where the videos lie")
@@ -96,24 +97,24 @@ def _add_build(what: argparse._SubParsersAction) -> None:
     build.add_argument("--runner", default="DirectRunner", help="Beam's runner")
     build.add_argument("--beam", nargs="+", default=[], metavar="name=value", help="Beam's pipeline options")
     build.add_argument("--overwrite", action="store_true", help="replace another corpus in the folder")
-    build.set_defaults(run=_build)
+    build.set_defaults(run=_here(_build))
 
 
 def _add_validate(what: argparse._SubParsersAction) -> None:
     about = "Check a corpus: manifest, hashes, records, duplicates, decoding. One line for each fault."
     validate = add_command(what, "validate", about, "ivjax data validate shards/demo --decode all")
-    validate.add_argument("corpus", type=_here, help="the corpus folder")
+    validate.add_argument("corpus", type=_corpus, help="the corpus folder")
     validate.add_argument("--decode", default="64", help="how many clips to decode, or all (default 64)")
-    validate.set_defaults(run=_validate)
+    validate.set_defaults(run=_here(_validate))
 
 
 def _add_stats(what: argparse._SubParsersAction) -> None:
     about = "Durations, resolutions, frame rates and caption lengths of a corpus."
     stats = add_command(what, "stats", about, "ivjax data stats shards/demo --png stats.png")
-    stats.add_argument("corpus", type=_here, help="the corpus folder")
+    stats.add_argument("corpus", type=_corpus, help="the corpus folder")
     stats.add_argument("--json", action="store_true", help="print JSON")
     stats.add_argument("--png", type=Path, help="draw histograms into this file")
-    stats.set_defaults(run=_stats)
+    stats.set_defaults(run=_here(_stats))
 
 
 def _add_compare(what: argparse._SubParsersAction) -> None:
@@ -122,21 +123,21 @@ def _add_compare(what: argparse._SubParsersAction) -> None:
         "the same clips with the same annotations; media bytes depend on the video libraries' versions."
     )
     compare = add_command(what, "compare", about, "ivjax data compare shards/demo /mnt/other/shards/demo")
-    compare.add_argument("corpus", type=_here, help="a corpus folder")
-    compare.add_argument("other", type=_here, help="another one")
+    compare.add_argument("corpus", type=_corpus, help="a corpus folder")
+    compare.add_argument("other", type=_corpus, help="another one")
     compare.add_argument("--json", action="store_true", help="print JSON")
-    compare.set_defaults(run=_compare)
+    compare.set_defaults(run=_here(_compare))
 
 
 def _add_show(what: argparse._SubParsersAction) -> None:
     about = "A contact sheet of some clips with their captions."
     show = add_command(what, "show", about, "ivjax data show shards/demo --n 8 --png sheet.png")
-    show.add_argument("corpus", type=_here, help="the corpus folder")
+    show.add_argument("corpus", type=_corpus, help="the corpus folder")
     show.add_argument("--n", type=int, default=8, help="clips (default 8)")
     show.add_argument("--png", type=Path, default=Path("sheet.png"), help="the file (default sheet.png)")
     show.add_argument("--seed", type=int, help="draw the clips (default: spread over the corpus)")
     show.add_argument("--font", type=Path, help="a TrueType file, for scripts such as Chinese")
-    show.set_defaults(run=_show)
+    show.set_defaults(run=_here(_show))
 
 
 def _add_tokenizer(what: argparse._SubParsersAction) -> None:
@@ -149,19 +150,27 @@ def _add_tokenizer(what: argparse._SubParsersAction) -> None:
         "Train a SentencePiece model on the captions of a corpus, or on its conversations.",
         example,
     )
-    train.add_argument("corpus", type=_here, help="the corpus folder")
+    train.add_argument("corpus", type=_corpus, help="the corpus folder")
     train.add_argument("out", type=Path, help="the model file to write")
     train.add_argument("--size", type=int, default=8000, help="pieces (default 8000)")
-    train.set_defaults(run=_train_tokenizer)
+    train.set_defaults(run=_here(_train_tokenizer))
 
 
-def _here(text: str) -> Path:
-    """Parses the name of a corpus folder on this machine."""
-    if is_bucket(text):
-        raise argparse.ArgumentTypeError(
-            f"{text} is in a bucket, which training and evals alone read; mount it"
-        )
-    return folder(text)
+def _corpus(text: str) -> Path | str:
+    """Parses the name of a corpus folder; an address, which `ivjax launch` mounts, stays a text."""
+    return text if is_bucket(text) else folder(text)
+
+
+def _here(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """What runs a command on folders of this machine."""
+
+    def run_here(options: argparse.Namespace) -> int:
+        for value in vars(options).values():
+            if isinstance(value, str) and is_bucket(value):
+                raise UserError(f"{value} is in a bucket, which training and evals alone read; mount it")
+        return run(options)
+
+    return run_here
 
 
 def _demo(options: argparse.Namespace) -> int:

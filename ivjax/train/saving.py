@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -72,6 +73,7 @@ def reason(error: BaseException) -> str:
 @contextlib.contextmanager
 def details_in(folder: Path) -> Iterator[None]:
     """Sends what the checkpoint library logs of its failures, page by page, to a file inside the block."""
+    logging.getLogger("asyncio").removeFilter(_is_not_of_saves)
     details = _Details(_log_file(folder), delay=True)
     details.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     loggers = [_log, logging.getLogger("absl"), logging.getLogger("asyncio")]
@@ -87,6 +89,8 @@ def details_in(folder: Path) -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(details)
             logger.propagate = True
+        # What was under way reports its failure when it is cleared away, which is after the last sentence.
+        logging.getLogger("asyncio").addFilter(_is_not_of_saves)
         with contextlib.suppress(OSError):
             details.close()
 
@@ -98,11 +102,18 @@ def _log_file(folder: Path) -> Path:
 
 def _log_or_show(error: Any, shown: Callable[[Any], Any]) -> None:
     # Reads and writes under way fail too, or report to those who have given up since then.
-    frames = traceback.extract_tb(error.exc_traceback)
-    if any("orbax" in frame.filename for frame in frames) or "loop is closed" in str(error.exc_value):
+    if _is_of_saves(error.exc_traceback) or "loop is closed" in str(error.exc_value):
         _log.error("too late: %s", error.exc_value)
     else:
         shown(error)
+
+
+def _is_not_of_saves(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and _is_of_saves(record.exc_info[2]))
+
+
+def _is_of_saves(trace: TracebackType | None) -> bool:
+    return any("orbax" in frame.filename for frame in traceback.extract_tb(trace))
 
 
 class _Details(logging.FileHandler):

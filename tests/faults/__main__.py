@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 from tests.faults.damages import damage_runs
+from tests.faults.full_disk import fill_disks
 from tests.faults.kills import kill_build, kill_hosts, kill_sweep, kill_training
 
 
@@ -27,6 +28,7 @@ def main() -> None:
         kill_hosts(work, 2, 2 * tenth, rng),
         kill_hosts(work, 4, 2 * tenth, rng),
         *damage_runs(work, options.times, rng),
+        fill_disks(work, 5 * options.times, rng),
     ]
     print(f"{datetime.date.today()}, {os.cpu_count()} CPU cores, seed {options.seed}\n")
     print("| what | times | outcome |\n|---|---|---|")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,13 +17,13 @@ _OF_A_STEP = ("loss", "grad_norm", "lr", "skipped")
 class Started:
     """A command under way; its output goes to a file."""
 
-    def __init__(self, log: Path, *words: str, cwd: Path, **environment: str):
+    def __init__(self, log: Path, *words: str, cwd: Path, before: Sequence[str] = (), **environment: str):
         self.log = log
         settings = {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ivjax", *words],
+                [*before, sys.executable, "-m", "ivjax", *words],
                 cwd=cwd,
                 env=os.environ | settings | environment,
                 stdout=out,

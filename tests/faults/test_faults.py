@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tests.faults.damages import damage_runs
+from tests.faults.full_disk import fill_disks
 from tests.faults.kills import kill_build, kill_hosts, kill_sweep, kill_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
@@ -16,6 +17,7 @@ def test_kills_and_damages_leave_the_curves_as_they_are(tmp_path):
     kill_training(tmp_path, 4, rng)
     kill_sweep(tmp_path, 1, rng)
     damage_runs(tmp_path, 1, rng)
+    fill_disks(tmp_path, 1, rng)
 
 
 def test_a_job_goes_on_by_itself_after_the_death_of_a_process(tmp_path):
