@@ -4,8 +4,10 @@ A module there, or in a folder there, that defines `FAMILIES`, a tuple of Family
 Nothing else names it.
 """
 
+import functools
 import importlib
 import pkgutil
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from ivjax.convert import families
@@ -28,7 +30,30 @@ def _discovered() -> dict[str, Family]:
     return found
 
 
-FAMILIES = _discovered()
+class _Families(MutableMapping[str, Family]):
+    """The families, found at first use: most starts of a run ask for none, and importing all takes 0.2 s."""
+
+    @functools.cached_property
+    def _found(self) -> dict[str, Family]:
+        return _discovered()
+
+    def __getitem__(self, name: str) -> Family:
+        return self._found[name]
+
+    def __setitem__(self, name: str, family: Family) -> None:
+        self._found[name] = family
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
+FAMILIES = _Families()
 
 
 def family_of_sizes(sizes: Any) -> Family | None:

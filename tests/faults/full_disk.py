@@ -66,7 +66,7 @@ class Disk:
 
 
 def fill_disks(work: Path, times: int, rng: random.Random) -> Row:
-    """A run whose disk fills goes on or ends in a sentence, and then has the parameters of one that had room."""
+    """A run whose disk fills goes on or ends in a sentence; then it has the parameters of one with room."""
     whole, sealed = curve(work / "whole"), _seal(work / "whole")
     ends: Counter[str] = Counter()
     for count in range(times):
@@ -77,7 +77,7 @@ def fill_disks(work: Path, times: int, rng: random.Random) -> Row:
             again = Started(work / f"disk.{count}.again.log", *_words(disk), cwd=work, before=disk.words)
             again.finish()
             found = curve(disk.seen / "run")
-            # What could not be logged is left out; all that was is as it should be, and so is what came of it.
+            # What could not be logged is left out; all that was is as it should be, and so are the parameters.
             assert found == {key: values for key, values in whole.items() if key in found}
             assert _seal(disk.seen / "run") == sealed
     how = ", ".join(f"{count} {end}" for end, count in ends.most_common())
