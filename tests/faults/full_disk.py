@@ -77,7 +77,7 @@ def fill_disks(work: Path, times: int, rng: random.Random) -> Row:
             again = Started(work / f"disk.{count}.again.log", *_words(disk), cwd=work, before=disk.words)
             again.finish()
             found = curve(disk.seen / "run")
-            # What could not be logged is left out; all that was is as it should be, and so are the parameters.
+            # What could not be logged is left out; all else is as it should be, and so are the parameters.
             assert found == {key: values for key, values in whole.items() if key in found}
             assert _seal(disk.seen / "run") == sealed
     how = ", ".join(f"{count} {end}" for end, count in ends.most_common())
