@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ivjax.data_pipelines.child import usable_cores
-from ivjax.data_pipelines.demo.demo_video import DemoSounds, DemoVideo
+from ivjax.data_pipelines.demo.demo_video import DemoKind, DemoVideo
 from ivjax.data_pipelines.demo.needle_video import NeedleVideo
 from ivjax.drafts import clear_drafts, store
 from ivjax.errors import UserError
@@ -67,17 +67,18 @@ def make_demo(
     held_out: int | None = None,
     workers: int | None = None,
     say: Say = print,
-    sounds: DemoSounds = "tones",
+    kind: DemoKind = DemoKind(),
 ) -> Demo:
     """Makes `clips` clips to train on and `held_out` clips to test on (by default a tenth, at least one).
 
     The same call continues after an interruption. `workers` processes draw (None: one per core); the files
-    do not depend on their number. With `sounds` of events each event is heard, by its motion.
+    do not depend on their number.
     """
     held_out = max(clips // 10, 1) if held_out is None else held_out
     _check(clips, held_out, seed)
+    kind.check()
     training, testing = (
-        list(_sources(seed, count, test, sounds)) for count, test in ((clips, False), (held_out, True))
+        list(_sources(seed, count, test, kind)) for count, test in ((clips, False), (held_out, True))
     )
     demo = Demo(
         out / "annotations.jsonl",
@@ -152,14 +153,14 @@ def _check(clips: int, held_out: int, seed: int) -> None:
         raise UserError(f"seed must be at least 0, got {seed}")
 
 
-def _sources(seed: int, clips: int, held_out: bool, sounds: DemoSounds) -> Iterator[DemoVideo]:
+def _sources(seed: int, clips: int, held_out: bool, kind: DemoKind) -> Iterator[DemoVideo]:
     """Yields videos of 3 to 7 clips; the last one has the remaining clips."""
     # A stream for each set, so that the size of one does not change the other.
     lengths = np.random.default_rng([seed, held_out])
     number = 0
     while clips > 0:
         length = min(int(lengths.integers(*_CLIPS_PER_VIDEO)), clips)
-        yield DemoVideo(seed, number, length, held_out, sounds)
+        yield DemoVideo(seed, number, length, held_out, kind)
         clips -= length
         number += 1
 

@@ -16,17 +16,30 @@ from ivjax.data_pipelines.demo.draw import draw_frames
 from ivjax.data_pipelines.demo.event_sound import event_sound
 from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions, write_sound_captions
 from ivjax.data_pipelines.demo.questions import choices_of, description_turns, questions_of, training_turns
-from ivjax.data_pipelines.demo.scene import COLOURS, EVENT_SOUNDS, SOUNDS, Scene, draw_scene, pick
+from ivjax.data_pipelines.demo.scene import (
+    COLOURS,
+    DRIFTS,
+    EVENT_SOUNDS,
+    MOTIONS,
+    SOUNDS,
+    Scene,
+    draw_scene,
+    pick,
+)
 from ivjax.data_pipelines.demo.sound import RATE, tone
 from ivjax.data_pipelines.video.encode import Audio, Encoding, encode_video
+from ivjax.errors import UserError
 
-DemoSounds = Literal["tones", "events"]  # now and then a tone, or a sound of each event
+# Now and then a tone, or a sound of each event, or silence.
+DemoSounds = Literal["tones", "events", "none"]
+DemoMotions = Literal["ten", "drifts"]  # ten that differ, or four directions that no single frame tells
 
 _VERSION = 1  # of what is drawn; another one gives other videos, with other ids
 _ENCODING = Encoding(crf=20, gop=24, preset="superfast")
 _SIZES = ((128, 96), (112, 112), (144, 80))  # width, height
 _FPS = (8, 10, 12)
-_LONG = 0.15  # of the clips last 10 to 20 s, the others 2 to 10 s
+_SHORTEST, _LONGEST = 2.0, 60.0  # seconds of a clip
+_LONG = 0.15  # of the clips last 10 to 20 s, the others less than 10 s
 _FILLERS = 0.15  # of the clips have a still stretch before them
 _WITH_SOUND = 0.35  # of the videos
 _ASKED = 6  # most questions about a clip
@@ -63,20 +76,52 @@ class Shot:
 
 
 @dataclass(frozen=True)
+class DemoKind:
+    """The kind of clips that a corpus has.
+
+    Attributes:
+        sounds: what is heard; the pictures are the same.
+        longest: seconds of the longest clip (None: 20, and 85 % last less than 10). Up to 4, each clip has
+            one event.
+        motions: how shapes move.
+    """
+
+    sounds: DemoSounds = "tones"
+    longest: float | None = None
+    motions: DemoMotions = "ten"
+
+    def __str__(self) -> str:
+        """What differs from the usual kind; it is part of the names of videos."""
+        said = {"sounds": self.sounds, "longest": self.longest, "motions": self.motions}
+        return "".join(f" {said[name]}" for name in said if said[name] != getattr(DemoKind, name))
+
+    def check(self) -> None:
+        """Raises UserError for clips that cannot be drawn."""
+        if self.longest is not None and not _SHORTEST < self.longest <= _LONGEST:
+            raise UserError(
+                f"no clips of at most {self.longest:g} s can be drawn; choose more than {_SHORTEST:g} s, "
+                f"and up to {_LONGEST:g} s"
+            )
+        if self.sounds == "events" and self.motions == "drifts":
+            raise UserError(
+                "drifts have no sounds of their own; leave out --sounds events or --motions drifts"
+            )
+
+
+@dataclass(frozen=True)
 class DemoVideo:
-    """Video `number` of a seed, with `clips` clips. Pictures are the same with all kinds of `sounds`."""
+    """Video `number` of a seed, with `clips` clips."""
 
     seed: int
     number: int
     clips: int
     held_out: bool
-    sounds: DemoSounds = "tones"
+    kind: DemoKind = DemoKind()
 
     @property
     def id(self) -> str:
         """An id in YouTube's form: 11 letters, digits, - and _."""
-        text = f"{_VERSION} {self.seed} {self.number} {self.clips} {self.held_out}"
-        text += "" if self.sounds == "tones" else f" {self.sounds}"
+        text = f"{_VERSION} {self.seed} {self.number} {self.clips} {self.held_out}{self.kind}"
         return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())[:11].decode()
 
     def rows(self) -> list[dict[str, Any]]:
@@ -129,7 +174,7 @@ class DemoVideo:
     @functools.cached_property
     def _film(self) -> "_Film":
         film = _draw_film(self)
-        return film if self.sounds == "tones" else _with_event_sounds(self, film)
+        return _with_event_sounds(self, film) if self.kind.sounds == "events" else film
 
     def _row(self, shot: Shot) -> dict[str, Any]:
         scene = shot.scene
@@ -174,6 +219,7 @@ def _draw_film(source: DemoVideo) -> _Film:
     rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out])
     width, height = pick(rng, _SIZES)
     fps = pick(rng, _FPS)
+    # Drawn also where nothing is heard, so that the pictures stay the same.
     has_sound = bool(rng.random() < _WITH_SOUND)
     tint = Tint(bool(rng.integers(2)), bool(rng.integers(2)))
     shots: list[Shot] = []
@@ -183,11 +229,11 @@ def _draw_film(source: DemoVideo) -> _Film:
         if kind == "filler":
             shots.append(_filler(rng, start, fps, tint))
         else:
-            shots.append(_clip(rng, start, fps, tint, source.held_out, has_sound))
+            shots.append(_clip(rng, start, fps, tint, source, has_sound))
         start += shots[-1].scene.frames
         # So that each cut can be seen, also by the detector of shots.
         tint = tint.opposite()
-    return _Film(width, height, fps, has_sound, tuple(shots))
+    return _Film(width, height, fps, has_sound and source.kind.sounds != "none", tuple(shots))
 
 
 def _with_event_sounds(source: DemoVideo, film: _Film) -> _Film:
@@ -213,12 +259,16 @@ def _sounding(rng: np.random.Generator, shot: Shot) -> Shot:
 
 
 def _clip(
-    rng: np.random.Generator, start: int, fps: int, tint: Tint, held_out: bool, has_sound: bool
+    rng: np.random.Generator, start: int, fps: int, tint: Tint, source: DemoVideo, has_sound: bool
 ) -> Shot:
     sound = pick(rng, SOUNDS) if has_sound and rng.random() < 0.75 else "none"
-    scene = draw_scene(rng, _frames(rng, fps), fps, tint, held_out, sound)
-    shuffled = not held_out and rng.random() < _SHUFFLED
-    told = _unlike(rng, scene, tint) if shuffled else scene
+    sound = "none" if source.kind.sounds == "none" else sound
+    motions = DRIFTS if source.kind.motions == "drifts" else MOTIONS
+    scene = draw_scene(
+        rng, _frames(rng, fps, source.kind.longest), fps, tint, source.held_out, sound, motions
+    )
+    shuffled = not source.held_out and rng.random() < _SHUFFLED
+    told = _unlike(rng, scene, tint, motions) if shuffled else scene
     captions = write_captions(rng, told, int(rng.integers(1, 5)))
     score = _similarity(scene, told, captions[0].level)
     return Shot(start, scene, tuple(captions), score, float(rng.uniform(0.85, 1.15)), told)
@@ -229,17 +279,19 @@ def _filler(rng: np.random.Generator, start: int, fps: int, tint: Tint) -> Shot:
     return Shot(start, scene, ())
 
 
-def _frames(rng: np.random.Generator, fps: int) -> int:
+def _frames(rng: np.random.Generator, fps: int, longest: float | None) -> int:
     """Draws the number of frames of a clip; short clips have less than 10 s."""
+    if longest is not None:
+        return int(rng.uniform(_SHORTEST, longest) * fps)
     if rng.random() < _LONG:
         return int(rng.integers(10 * fps, 20 * fps + 1))
-    return int((2 + 8 * rng.random() ** 1.5) * fps)
+    return int((_SHORTEST + 8 * rng.random() ** 1.5) * fps)
 
 
-def _unlike(rng: np.random.Generator, scene: Scene, tint: Tint) -> Scene:
+def _unlike(rng: np.random.Generator, scene: Scene, tint: Tint, motions: tuple[str, ...]) -> Scene:
     """Draws a scene whose events share no colour, shape or motion with another scene."""
     while True:
-        other = draw_scene(rng, scene.frames, scene.fps, tint, held_out=False)
+        other = draw_scene(rng, scene.frames, scene.fps, tint, held_out=False, motions=motions)
         pairs = [(a, b) for a in scene.events for b in other.events]
         if all(a.colour != b.colour and a.shape != b.shape and a.motion != b.motion for a, b in pairs):
             return other

@@ -9,7 +9,15 @@ import numpy as np
 
 from ivjax.data_pipelines.demo.background import BACKGROUNDS
 from ivjax.data_pipelines.demo.grammar import MOTION_WORDS
-from ivjax.data_pipelines.demo.scene import COLOURS, ENTRANCES, MOTIONS, SHAPES, Event, Scene, pick
+from ivjax.data_pipelines.demo.scene import (
+    COLOURS,
+    ENTRANCES,
+    SHAPES,
+    Event,
+    Scene,
+    motions_beside,
+    pick,
+)
 
 CHOICES = 4  # at most: of what is asked about times, there are three in a scene of two events
 # Kinds of question for which one frame is not enough.
@@ -92,7 +100,7 @@ def _about(rng: np.random.Generator, event: Event, scene: Scene) -> Iterator[Sce
             "where", f"From where {does} {name} come?", side, _others(tuple(_SIDES.values()), side)
         )
     motion = _verb(event.motion, several)
-    wrong = tuple(_verb(other, several) for other in MOTIONS if other != event.motion)
+    wrong = tuple(_verb(other, several) for other in _others(motions_beside(event.motion), event.motion))
     yield SceneQuestion("motion", f"What {does} {name} do?", motion, wrong)
 
 

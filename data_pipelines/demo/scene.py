@@ -28,6 +28,8 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 ENTRANCES = ("enters from the left", "enters from the right", "falls", "rises")
 MOTIONS = (*ENTRANCES, "grows", "shrinks", "spins", "bounces", "blinks", "loops")
+# Over an edge and in again on the other side, at a pace: a frame looks the same whichever way its shapes go.
+DRIFTS = ("drifts left", "drifts right", "drifts up", "drifts down")
 SPEEDS = ("slow", "medium", "fast")
 SOUNDS = ("high", "low", "beeping")
 EVENT_SOUNDS = "events"  # in place of one of SOUNDS: each event is heard
@@ -50,6 +52,8 @@ _COUNTS = {1: 0.5, 2: 0.22, 3: 0.16, 4: 0.12}
 _EVENTS = {1: 0.45, 2: 0.4, 3: 0.15}
 _EVENT_SECONDS = {1: 0, 2: 4, 3: 9}  # a clip has to last as long to hold so many events
 _MARGIN = 0.04  # of the picture, left free at either side
+_MIDDLE = (0.42, 0.58)  # where most motions rest, as shares of the picture; from, to
+_RESTS = dict.fromkeys(ENTRANCES, (0.6, 0.8)) | dict.fromkeys(DRIFTS, (0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,10 @@ class Event:
         size: word for the size.
         speed: one of SPEEDS.
         radius: as a share of the short side of the picture.
-        lanes: places across the direction of motion, one per shape, as shares of the picture.
-        rest: place along the direction at which the motion ends, as a share of the picture.
+        lanes: places across the direction of motion, one per shape, as shares of the picture. Of a drift:
+            where they begin, from the left.
+        rest: place along the direction at which the motion ends, as a share of the picture. Of a drift: where
+            the first shape begins, from above.
         shade: brightness of the colour.
         begins: second of the clip at which the group appears.
         ends: second at which it stops.
@@ -133,23 +139,34 @@ class Scene:
         return float(np.mean([np.linalg.norm(e.rgb - behind) for e in self.events]) / (255 * math.sqrt(3)))
 
 
+def motions_beside(motion: str) -> tuple[str, ...]:
+    """Returns the motions of the corpora that have this one."""
+    return DRIFTS if motion in DRIFTS else MOTIONS
+
+
 def is_held_out(colour: str, shape: str, motion: str) -> bool:
     """Whether a combination never occurs in training, where every two of its three words do."""
-    places = list(COLOURS).index(colour), SHAPES.index(shape), MOTIONS.index(motion)
+    places = list(COLOURS).index(colour), SHAPES.index(shape), motions_beside(motion).index(motion)
     # A linear code: every pair of words keeps partners in training, and one in eight triples is left out.
     return (places[0] + 3 * places[1] + 5 * places[2]) % len(COLOURS) == 0
 
 
 @functools.cache
-def combinations(held_out: bool) -> tuple[tuple[str, str, str], ...]:
+def combinations(held_out: bool, motions: tuple[str, ...] = MOTIONS) -> tuple[tuple[str, str, str], ...]:
     """Returns the (colour, shape, motion) that may occur. Round shapes do not spin: nobody could see it."""
-    every = itertools.product(COLOURS, SHAPES, MOTIONS)
+    every = itertools.product(COLOURS, SHAPES, motions)
     seen = (c for c in every if not (c[1] in ("circle", "ring") and c[2] == "spins"))
     return tuple(c for c in seen if is_held_out(*c) == held_out)
 
 
 def draw_scene(
-    rng: np.random.Generator, frames: int, fps: int, tint: Tint, held_out: bool, sound: str = "none"
+    rng: np.random.Generator,
+    frames: int,
+    fps: int,
+    tint: Tint,
+    held_out: bool,
+    sound: str = "none",
+    motions: tuple[str, ...] = MOTIONS,
 ) -> Scene:
     """Draws a scene of `frames` frames, with only held-out combinations or with none of them."""
     seconds = float(Fraction(frames, fps))
@@ -158,7 +175,7 @@ def draw_scene(
     order: Order = "single" if wanted == 1 else "then"
     if wanted == 2 and rng.random() < 0.4:
         order = "together"
-    triples = _distinct(rng, combinations(held_out), wanted)
+    triples = _distinct(rng, combinations(held_out, motions), wanted)
     windows = _windows(rng, seconds, wanted, order)
     bands = rng.permutation(wanted)
     events = tuple(
@@ -208,13 +225,16 @@ def _draw_event(
     size = pick(rng, [name for name, (smallest, _) in sizes.items() if smallest <= room[count]])
     smallest, biggest = sizes[size]
     lanes = _MARGIN + width * (band + (np.arange(count) + 0.5) / count)
+    if motion in DRIFTS:
+        # Anywhere, and along a diagonal: neither places nor their order tell the direction.
+        lanes = (rng.uniform() + np.arange(count) / count) % 1
     return Event(
         *triple,
         size=size,
         speed=pick(rng, SPEEDS),
         radius=float(rng.uniform(smallest, min(biggest, room[count]))),
         lanes=tuple(float(lane) for lane in lanes),
-        rest=float(rng.uniform(0.6, 0.8) if motion in ENTRANCES else rng.uniform(0.42, 0.58)),
+        rest=float(rng.uniform(*_RESTS.get(motion, _MIDDLE))),
         shade=float(rng.uniform(0.88, 1.0)),
         begins=window[0],
         ends=window[1],

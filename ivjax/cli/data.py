@@ -42,11 +42,23 @@ def _add_demo(what: argparse._SubParsersAction) -> None:
     demo.add_argument("--held-out", type=int, help="clips to test on (default: a tenth)")
     demo.add_argument("--seed", type=int, default=0, help="equal seeds give equal bytes (default 0)")
     demo.add_argument(
+        "--longest",
+        type=float,
+        metavar="SECONDS",
+        help="no clip lasts longer; up to 4, each shows one event (default: 2 to 20 s, up to three events)",
+    )
+    demo.add_argument(
+        "--motions",
+        choices=("ten", "drifts"),
+        default="ten",
+        help="ten kinds of motion (default), or drifts in four directions, which no single frame tells",
+    )
+    demo.add_argument(
         "--sounds",
-        choices=("tones", "events"),
+        choices=("tones", "events", "none"),
         default="tones",
         help="a tone now and then that means nothing (default), or a sound of each event by its motion, with "
-        "captions of what is heard; the same pictures",
+        "captions of what is heard, or none; the same pictures",
     )
     demo.add_argument("--needles", type=int, metavar="N", help="draw N long videos, and no clips")
     demo.add_argument("--frames", type=int, default=1000, help="frames of a long video (default 1000)")
@@ -175,14 +187,14 @@ def _here(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namesp
 
 def _demo(options: argparse.Namespace) -> int:
     from ivjax.data_pipelines.demo.demo_corpus import Needles, make_demo, make_needles
+    from ivjax.data_pipelines.demo.demo_video import DemoKind
 
     if options.needles is not None:
         needles = Needles(options.needles, options.frames, options.hops, options.train)
         make_needles(options.out, needles, options.seed, options.workers, say)
         return 0
-    make_demo(
-        options.out, options.clips, options.seed, options.held_out, options.workers, say, options.sounds
-    )
+    kind = DemoKind(options.sounds, options.longest, options.motions)
+    make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, say, kind)
     return 0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ivjax.cli import main
-from ivjax.data_pipelines.demo.demo_video import DemoVideo
+from ivjax.data_pipelines.demo.demo_video import DemoKind, DemoVideo
 from ivjax.data_pipelines.demo.event_sound import VOICES
 from ivjax.data_pipelines.demo.grammar import HEARD_WORDS
 from ivjax.data_pipelines.demo.scene import MOTIONS, SOUND_OF
@@ -21,7 +21,7 @@ SUFFIXES = ("", "2", "3")
 
 def shots_of(videos, held_out=False):
     """The clips of some videos whose events are heard."""
-    films = (DemoVideo(1, number, 4, held_out, "events")._film for number in range(videos))
+    films = (DemoVideo(1, number, 4, held_out, DemoKind("events"))._film for number in range(videos))
     return [shot for film in films for shot in film.shots if shot.told is not None]
 
 
@@ -32,7 +32,7 @@ def test_a_corpus_of_tones_says_what_it_said_before_there_were_other_sounds():
 
 
 def test_events_are_heard_beside_the_same_pictures(tmp_path):
-    plain, sounding = DemoVideo(1, 0, 3, False), DemoVideo(1, 0, 3, False, "events")
+    plain, sounding = DemoVideo(1, 0, 3, False), DemoVideo(1, 0, 3, False, DemoKind("events"))
     assert plain.id != sounding.id
     pictures = [shot.scene.events for shot in plain._film.shots]
     assert [shot.scene.events for shot in sounding._film.shots] == pictures
@@ -75,7 +75,7 @@ def test_every_motion_is_told_by_its_voice():
 
 @pytest.fixture(scope="module")
 def rows():
-    return [row for number in range(40) for row in DemoVideo(1, number, 5, False, "events").rows()]
+    return [row for number in range(40) for row in DemoVideo(1, number, 5, False, DemoKind("events")).rows()]
 
 
 def test_captions_of_sounds_tell_of_each_event_in_its_order(rows):

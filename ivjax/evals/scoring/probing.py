@@ -1,6 +1,6 @@
 """Scores a linear probe: what a linear classifier reads off the features of a frozen encoder."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -71,13 +71,15 @@ def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
     """Returns top-1 accuracy in percent of a probe fitted to other clips, and its gain over random ones."""
     if Path(suite.train).expanduser().resolve() == Path(setting.data.path).expanduser().resolve():
         raise UserError(f"{suite.train} is both the training set and the test set; name two different ones")
-    encoders: list[ClipEncoder] = [setting.encoder]
+    encoders: dict[str, ClipEncoder] = {"": setting.encoder}
     if suite.baseline == "random":
         # Random features are the floor: an architecture alone tells colours and places apart.
-        encoders.append(setting.encoder.fresh())
-    # Decoding costs more than encoding, so both encoders see each batch of one pass.
-    both: Setting[Any] = replace(cast(Setting[Any], setting), encoder=Beside(encoders))
-    train, test = (_read(both, path, suite.attribute) for path in (suite.train, setting.data.path))
+        encoders["random"] = setting.encoder.fresh()
+    if suite.still:
+        encoders["still"] = OneFrame(setting.encoder)
+    # Decoding costs more than encoding, so all encoders see each batch of one pass.
+    beside: Setting[Any] = replace(cast(Setting[Any], setting), encoder=Beside(tuple(encoders.values())))
+    train, test = (_read(beside, path, suite.attribute) for path in (suite.train, setting.data.path))
     if train.named != test.named:
         named, numbered = (suite.train, setting.data.path)[:: 1 if train.named else -1]
         raise UserError(
@@ -88,7 +90,8 @@ def score(setting: Setting[Probed], suite: LinearProbe) -> Result:
     fits = [_fit(train, test, classes, number) for number in range(len(encoders))]
     facts = facts_of(setting, len(test.items), words=False) | _stated(setting, suite, train, test, classes)
     facts |= {"L2 chosen": [found.l2 for found in fits], "largest slope left": max(f.slope for f in fits)}
-    metrics = _metrics([found.scores for found in fits], test.values, classes)
+    scores = {name: found.scores for name, found in zip(encoders, fits, strict=True)}
+    metrics = _metrics(scores, test.values, classes)
     return Result(suite.name, facts, metrics, train.unscored + test.unscored)
 
 
@@ -104,6 +107,19 @@ class Beside:
     def video(self, clips: np.ndarray) -> np.ndarray:
         """Returns (n, D) float32 for clips (n, T, H, W, 3) uint8."""
         return np.concatenate([encoder.video(clips) for encoder in self._encoders], axis=-1)
+
+
+class OneFrame:
+    """A ClipEncoder that sees the middle frame of each clip in place of all its frames."""
+
+    def __init__(self, encoder: ClipEncoder):
+        self.frames, self.image, self.width = encoder.frames, encoder.image, encoder.width
+        self._encoder = encoder
+
+    def video(self, clips: np.ndarray) -> np.ndarray:
+        """Returns (n, D) float32 for clips (n, T, H, W, 3) uint8."""
+        middle = clips.shape[1] // 2
+        return self._encoder.video(np.repeat(clips[:, middle : middle + 1], clips.shape[1], axis=1))
 
 
 class _Single:
@@ -174,15 +190,19 @@ def _fit(train: ProbeSet, test: ProbeSet, classes: Sequence[str], number: int) -
     return ProbeFit(found.logits(seen), l2, float(found.slope))
 
 
-def _metrics(scores: Sequence[np.ndarray], values: Sequence[str], classes: Sequence[str]) -> dict[str, float]:
-    """Metrics of the first scores (n, classes), and by how many points they beat the second, if any."""
+def _metrics(
+    scores: Mapping[str, np.ndarray], values: Sequence[str], classes: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of the encoder's scores (n, classes), which have no name, and the top-1 of those beside it."""
     right = [[classes.index(value)] for value in values]
-    found, *random = (
-        naming_metrics(find_ranks([some], right).places(), right, len(classes)) for some in scores
-    )
-    if random:
-        top1 = random[0]["top1"]
-        found |= {"random_top1": top1, "gain": round(found["top1"] - top1, 2)}
+    metrics = {
+        name: naming_metrics(find_ranks([some], right).places(), right, len(classes))
+        for name, some in scores.items()
+    }
+    found = metrics.pop("")
+    found |= {f"{name}_top1": beside["top1"] for name, beside in metrics.items()}
+    if "random" in metrics:
+        found["gain"] = round(found["top1"] - found["random_top1"], 2)
     return found
 
 
@@ -202,4 +222,5 @@ def _stated(
         "features": f"{setting.encoder.feature}, mean over the clips of a video, standardised by train",
         "probe": "multinomial logistic regression with L2, chosen by a fifth of train, refitted on all of it",
         "baseline": "the same architecture, random" if suite.baseline == "random" else False,
+        "one frame": "the same encoder on the middle frame, repeated" if suite.still else False,
     }
