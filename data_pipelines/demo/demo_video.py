@@ -174,7 +174,7 @@ class DemoVideo:
     @functools.cached_property
     def _film(self) -> "_Film":
         film = _draw_film(self)
-        return _with_event_sounds(self, film) if self.kind.sounds == "events" else film
+        return film if self.kind.sounds == "tones" else _with_other_sounds(self, film)
 
     def _row(self, shot: Shot) -> dict[str, Any]:
         scene = shot.scene
@@ -219,7 +219,6 @@ def _draw_film(source: DemoVideo) -> _Film:
     rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out])
     width, height = pick(rng, _SIZES)
     fps = pick(rng, _FPS)
-    # Drawn also where nothing is heard, so that the pictures stay the same.
     has_sound = bool(rng.random() < _WITH_SOUND)
     tint = Tint(bool(rng.integers(2)), bool(rng.integers(2)))
     shots: list[Shot] = []
@@ -233,28 +232,30 @@ def _draw_film(source: DemoVideo) -> _Film:
         start += shots[-1].scene.frames
         # So that each cut can be seen, also by the detector of shots.
         tint = tint.opposite()
-    return _Film(width, height, fps, has_sound and source.kind.sounds != "none", tuple(shots))
+    return _Film(width, height, fps, has_sound, tuple(shots))
 
 
-def _with_event_sounds(source: DemoVideo, film: _Film) -> _Film:
-    """Returns the same pictures with the sounds of their events, and captions that tell of both."""
+def _with_other_sounds(source: DemoVideo, film: _Film) -> _Film:
+    """Returns the same pictures with the sounds of their events or none, and captions that tell of both."""
     # Numbers of their own, so that the pictures stay those of the other kind of sounds.
     rng = np.random.default_rng([_VERSION, source.seed, source.number, source.held_out, 2])
-    return replace(film, has_sound=True, shots=tuple(_sounding(rng, shot) for shot in film.shots))
+    heard = source.kind.sounds == "events"
+    sound = EVENT_SOUNDS if heard else "none"
+    return replace(film, has_sound=heard, shots=tuple(_sounding(rng, shot, sound) for shot in film.shots))
 
 
-def _sounding(rng: np.random.Generator, shot: Shot) -> Shot:
-    scene = replace(shot.scene, sound=EVENT_SOUNDS)
+def _sounding(rng: np.random.Generator, shot: Shot, sound: str) -> Shot:
+    scene = replace(shot.scene, sound=sound)
     if shot.told is None:
         return replace(shot, scene=scene)
-    told, wanted = replace(shot.told, sound=EVENT_SOUNDS), len(shot.captions)
+    told, wanted = replace(shot.told, sound=sound), len(shot.captions)
     captions = write_captions(rng, told, wanted)
     return replace(
         shot,
         scene=scene,
         captions=tuple(captions),
         score=_similarity(scene, told, captions[0].level),
-        heard=tuple(write_sound_captions(rng, told, wanted)),
+        heard=tuple(write_sound_captions(rng, told, wanted)) if sound == EVENT_SOUNDS else (),
     )
 
 
@@ -262,7 +263,6 @@ def _clip(
     rng: np.random.Generator, start: int, fps: int, tint: Tint, source: DemoVideo, has_sound: bool
 ) -> Shot:
     sound = pick(rng, SOUNDS) if has_sound and rng.random() < 0.75 else "none"
-    sound = "none" if source.kind.sounds == "none" else sound
     motions = DRIFTS if source.kind.motions == "drifts" else MOTIONS
     scene = draw_scene(
         rng, _frames(rng, fps, source.kind.longest), fps, tint, source.held_out, sound, motions

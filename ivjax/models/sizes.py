@@ -204,7 +204,7 @@ class BridgeSize(Protocol):
     """The size of a bridge.
 
     A video of F frames is read in segments of the tower's own number of frames. `grid` is the patch grid of
-    one segment.
+    one segment. Patches that last several frames count as one frame here.
     """
 
     @property

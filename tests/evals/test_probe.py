@@ -1,6 +1,7 @@
 """The linear probe: its optimum, its choice of strength, and what is counted of a test set."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,24 @@ def test_separable_classes_are_told_apart_and_the_gain_is_over_random_features(t
     assert len(facts["L2 chosen"]) == 2 and facts["largest slope left"] < 1e-5
     assert encoder.batches == [16, 16, 16, 12, 16, 14]
     assert "pooled, mean over the clips of a video" in result.table()
+
+
+def test_a_probe_of_one_frame_sees_the_middle_one_alone(tmp_path):
+    # The first frame of a clip tells what it is; the middle one is the same in all clips.
+    path, options = sets(tmp_path)
+    encoder = TableFeatures(apart(np.arange(100) % CLASSES))
+
+    def read(views, *args, **options):
+        for clip in read_numbers(views, *args, **options):
+            clip[len(clip) // 2] = 99
+            yield clip
+
+    found = score(setting(encoder, path, read=read), replace(options, still=True))
+    assert found.metrics["top1"] == 100 and found.metrics["still_top1"] < 60
+    assert {"still_top1", "random_top1"} < set(found.metrics) < set(LinearProbe.METRICS)
+    assert found.protocol["one frame"] == "the same encoder on the middle frame, repeated"
+    alone = score(setting(encoder, path, read=read), replace(options, still=True, baseline="none"))
+    assert alone.metrics["still_top1"] == found.metrics["still_top1"] and "gain" not in alone.metrics
 
 
 def test_labels_are_told_apart_too_and_a_class_that_training_lacks_is_counted(tmp_path):

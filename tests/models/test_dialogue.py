@@ -14,8 +14,11 @@ from ivjax.experiment.computing import Compute
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.models.bridge import Question
 from ivjax.models.decoder.blocks import Text
+from ivjax.models.decoder.sizes import LanguageSize, Rotary
+from ivjax.models.dialogue import DialogueSize, ProjectorSize
 from ivjax.models.dialogue.presets import DIALOGUES
 from ivjax.models.dialogue.projector import join_neighbours, merge_clips
+from ivjax.models.internvideo2 import EncoderSize
 from ivjax.ops.layout import batch_spec
 from ivjax.ops.trees import paths_of
 from ivjax.train.mesh import build_mesh
@@ -325,3 +328,18 @@ def test_parts_that_do_not_fit_are_refused():
         size.build(FLOAT32).see({}, video)
     with pytest.raises(UserError, match=r"stage.model.vision: 1 frames of \(30, 28\) do not divide into"):
         dataclasses.replace(size, vision=dataclasses.replace(size.vision, image=(30, 28))).check("model")
+
+
+def test_a_tower_whose_patches_last_several_frames_gives_as_many_tokens_as_are_counted():
+    tower = EncoderSize(32, 1, 2, 64, 2, 32, image=(28, 28), frames=8, tubelet=4)
+    language = LanguageSize(32, 1, 2, 2, 64, vocabulary=40, rotary=Rotary(10000.0))
+    merging = ProjectorSize(32, 32, frame_tokens=2, image_tokens=2, clip_frames=2, heads=2)
+    for bridge, each in ((merging, 4), (merging.unmerged(), 8)):
+        size = DialogueSize(tower, bridge, language)
+        assert size.least_frames == 8 and size.clip_frames(16) == 8 and size.times(16) == 4
+        model = size.build(FLOAT32)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        video = jax.ShapeDtypeStruct((3, 16, 28, 28, 3), jnp.uint8)
+        seen = jax.eval_shape(model.see, params, video)
+        assert seen.shape == (3, size.visual_tokens(16), 32) and size.visual_tokens(16) == 2 * each
+        assert size.unmerged_tokens(16) == 16

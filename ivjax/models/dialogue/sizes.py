@@ -54,7 +54,8 @@ class DialogueSize:
     @property
     def least_frames(self) -> int:
         """Frames of the shortest video: those that the tower reads and the bridge merges."""
-        return math.lcm(self.vision.frames, self.bridge.clip_frames or 1)
+        tubelet = self.vision.frames // self.vision.grid[0]
+        return math.lcm(self.vision.frames, tubelet * (self.bridge.clip_frames or 1))
 
     @property
     def vocabulary(self) -> int:
@@ -93,9 +94,14 @@ class DialogueSize:
             )
         return own, (times, rows, columns)
 
+    def times(self, frames: int) -> int:
+        """Places of the tower's patches in time, of a video of so many frames; they are a bridge's frames."""
+        own, grid = self.segment(frames)
+        return frames // own * grid[0]
+
     def visual_tokens(self, frames: int) -> int:
         """Visual tokens that a video of so many frames becomes."""
-        return self.bridge.tokens(frames, self.segment(frames)[1])
+        return self.bridge.tokens(self.times(frames), self.segment(frames)[1])
 
     def unmerged_tokens(self, frames: int) -> int:
         """Tokens of the tower, neighbours joined, of which the bridge makes the visual tokens of a video."""
@@ -109,7 +115,8 @@ class DialogueSize:
 
     def clip_frames(self, frames: int) -> int:
         """Frames of a clip of a video of so many frames: each becomes visual tokens by itself."""
-        return self.bridge.joined_frames(frames, self.segment(frames)[0])
+        times = self.times(frames)
+        return frames // times * self.bridge.joined_frames(times, self.segment(frames)[1][0])
 
     def flops(self, frames: int, tokens: int) -> dict[str, float]:
         """Forward FLOPs of one video of so many frames in a text of so many tokens, by layer."""
@@ -117,7 +124,7 @@ class DialogueSize:
         vision = sum(self.vision.flops().values()) * frames / own
         return {
             "vision": vision,
-            "bridge": self.bridge.flops(frames, grid),
+            "bridge": self.bridge.flops(self.times(frames), grid),
             **self.language.flops(tokens),
         }
 

@@ -72,7 +72,7 @@ def merged_videos(run: Path, experiment: Experiment, count: int) -> MergedVideos
     length = max(min(fewest, _MOST) // size.least_frames, 1) * size.least_frames
     videos = np.stack([frames[:length] for _, frames in found])
     merged = jax.device_get(_merge(model, loaded.params, videos))
-    clips, tokens = length // bridge.size.clip_frames, merged.sizes.shape[1]
+    clips, tokens = size.times(length) // bridge.size.clip_frames, merged.sizes.shape[1]
     regions = _patches(merged.assignment, bridge.size, size.vision.grid)
     positions = regions.shape[1]  # of a clip in time, each with a grid of patches
     regions = regions.reshape(len(found), clips, *regions.shape[1:])
