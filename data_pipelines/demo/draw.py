@@ -18,7 +18,7 @@ _SMALLEST = 0.3  # of its full radius: where a shape begins to grow or stops to 
 _LOOP = 0.2  # radius of a loop over the short side
 _HEADINGS = dict(zip(DRIFTS, ((-1, 0), (1, 0), (0, -1), (0, 1)), strict=True))  # to the right, and down
 # How far a drift goes, over the side of the picture. Four frames of a clip show which way.
-_FAR = {"slow": 0.45, "medium": 0.75, "fast": 1.1}
+_FAR = {"slow": 0.6, "medium": 0.85, "fast": 1.1}
 
 
 class Pose(NamedTuple):

@@ -1,6 +1,20 @@
 """The commands of the quickstart, in order."""
 
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ivjax.quickstart import results
+
+TEACHER_CLIP, TEACHER_PIXELS = "runs/teacher_clip", "runs/teacher_pixels"
+STAGE1, STAGE2, STAGE3 = "runs/stage1", "runs/stage2", "runs/stage3"
+PAGE = "report/index.html"
+_CORPUS, _HELD_OUT = "shards/demo", "shards/demo_held_out"
+_TALKS, _TALKS_HELD_OUT, _NEEDLES = "shards/dialogues", "shards/dialogues_held_out", "shards/needles"
+# Small pictures, few of them a second: what they cost to decode is what training would wait for.
+_RECIPE = ("recipe.short_side=72", "recipe.fps=6", "recipe.encoding.preset=ultrafast")
 
 
 @dataclass(frozen=True)
@@ -8,12 +22,19 @@ class QuickstartStep:
     """One command of the quickstart.
 
     Attributes:
-        about: what it does.
+        name: what the screen calls it.
         command: the words after `ivjax`.
+        result: (the folder of the quickstart, the log of the command) -> its result in a few words.
     """
 
-    about: str
+    name: str
     command: tuple[str, ...]
+    result: Callable[[Path, Path], str]
+
+    @property
+    def line(self) -> str:
+        """The command as it is typed."""
+        return shlex.join(["ivjax", *self.command])
 
 
 @dataclass(frozen=True)
@@ -23,69 +44,106 @@ class Scale:
     Attributes:
         clips: clips to draw for training.
         held_out: clips to draw for evaluation.
-        clip_teacher: overrides of the run that trains the clip teacher.
-        pixel_teacher: overrides of the run that trains the pixel teacher.
-        student: overrides of the run that trains the student.
-        words: size of the vocabulary.
+        needles: videos to draw with a needle, to train on.
+        questions: questions about held-out clips.
+        words: sizes of the vocabularies, of captions and of conversations.
+        training: overrides of all runs.
+        evals: further words of all evals.
+        lengths: frames of the videos in which needles are searched.
         xla_flags: how XLA compiles the runs.
     """
 
     clips: int
     held_out: int
-    clip_teacher: tuple[str, ...] = ()
-    pixel_teacher: tuple[str, ...] = ()
-    student: tuple[str, ...] = ()
-    words: int = 400
+    needles: int
+    questions: int
+    words: tuple[int, int] = (400, 400)
+    training: tuple[str, ...] = ()
+    evals: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = (16, 32, 64, 128)
     xla_flags: str = ""
 
 
-WHOLE = Scale(clips=480, held_out=160)
-# Scanned layers compile faster, and unrolled ones run faster: with six steps, compilation is what counts.
-_FEW = ("steps=6", "batch=16", "log.every=2", "eval_loss.every=0", "scan_layers=true")
+WHOLE = Scale(clips=1600, held_out=400, needles=400, questions=400)
 FAST = Scale(
     clips=64,
     held_out=32,
-    clip_teacher=_FEW,
-    pixel_teacher=_FEW,
-    student=_FEW,
-    words=330,
+    needles=16,
+    questions=32,
+    words=(300, 300),
+    # Scanned layers compile faster, and unrolled ones run faster: with six steps, compilation is what counts.
+    training=("steps=6", "batch=8", "log.every=2", "eval_loss.every=3", "scan_layers=true"),
+    evals=("--limit", "32"),
+    lengths=(16,),
     # Unoptimised programs compile faster, and six steps do not pay for more.
     xla_flags="--xla_backend_optimization_level=0",
 )
-CLIP_TEACHER, PIXEL_TEACHER, STUDENT = "runs/teacher_clip", "runs/teacher_pixels", "runs/stage1"
-CORPUS, HELD_OUT, PROBE = "shards/demo", "shards/demo_held_out", "probe.json"
 
 
 def steps_of(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
     """Returns the commands at one scale, to be run in one folder."""
-    counts = ("--clips", str(scale.clips), "--held-out", str(scale.held_out), "--seed", str(seed))
-    seeded = (f"seed={seed}",)
-    build = ("--videos", "demo/videos")
+    return (*_data(scale, seed), *_trainings(scale, seed), *_evals(scale), _report())
+
+
+def _data(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
+    """Draws clips, questions about them and long videos, and makes corpora and vocabularies of them."""
+    clips = ("--clips", str(scale.clips), "--held-out", str(scale.held_out))
+    # Short clips of one event, whose motions no single frame tells.
+    kind = ("--longest", "4", "--motions", "drifts", "--sounds", "none", "--seed", str(seed))
+    needles = ("--needles", str(scale.needles), "--frames", "16", "--train", "--seed", str(seed))
+    questions = ("--draw", str(scale.questions))
+    captions, words = (str(size) for size in scale.words)
     return (
-        QuickstartStep("draw a corpus of moving shapes with captions", ("data", "demo", "demo", *counts)),
-        QuickstartStep("write it as shards", ("data", "build", "demo/annotations.jsonl", CORPUS, *build)),
+        _say("clips", "data", "demo", "demo", *clips, *kind),
+        _build("corpus", "demo/annotations.jsonl", _CORPUS),
+        _build("held out", "demo/held_out.jsonl", _HELD_OUT),
+        _say("words", "data", "tokenizer", "train", _CORPUS, "shards/demo.model", "--size", captions),
+        _build("dialogues", "demo/dialogues.jsonl", _TALKS),
+        _build("questions", "demo/held_out_dialogues.jsonl", _TALKS_HELD_OUT, *questions),
+        _say("needles", "data", "demo", "needles", *needles),
+        _build("needle corpus", "needles/needles_16.jsonl", _NEEDLES, videos="needles/needles_16"),
+        _say("their words", "data", "tokenizer", "train", _TALKS, "shards/dialogues.model", "--size", words),
+    )
+
+
+def _trainings(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
+    trained = (
+        ("clip teacher", "quick_teacher_clip", TEACHER_CLIP),
+        ("pixel teacher", "quick_teacher_pixels", TEACHER_PIXELS),
+        ("stage 1", "quick_stage1", STAGE1),
+        ("stage 2", "quick_stage2", STAGE2),
+        ("stage 3", "quick_stage3", STAGE3),
+    )
+    return tuple(
         QuickstartStep(
-            "write its held-out clips as shards", ("data", "build", "demo/held_out.jsonl", HELD_OUT, *build)
-        ),
-        QuickstartStep(
-            "train a tokenizer on its captions",
-            ("data", "tokenizer", "train", CORPUS, "shards/demo.model", "--size", str(scale.words)),
-        ),
-        QuickstartStep(
-            "train the clip teacher, by contrast with captions",
-            ("train", "teacher_clip_tiny", *seeded, *scale.clip_teacher, "--workdir", CLIP_TEACHER),
-        ),
-        QuickstartStep(
-            "train the pixel teacher, to paint hidden pixels",
-            ("train", "teacher_pixels_tiny", *seeded, *scale.pixel_teacher, "--workdir", PIXEL_TEACHER),
-        ),
-        QuickstartStep(
-            "train the student of stage 1 on both teachers' features",
-            ("train", "stage1_tiny", *seeded, *scale.student, "--workdir", STUDENT),
-        ),
-        QuickstartStep(
-            "probe the student's features for the colour, beside random features",
-            ("eval", STUDENT, "--suite", "probe", "--train", CORPUS, "--data", HELD_OUT)
-            + ("--attribute", "colour", "--out", PROBE),
-        ),
+            name,
+            ("train", config, f"seed={seed}", *scale.training, "--workdir", run),
+            lambda folder, log, run=run: results.trained(folder / run),
+        )
+        for name, config, run in trained
+    )
+
+
+def _evals(scale: Scale) -> tuple[QuickstartStep, ...]:
+    """Tests the stages on held-out clips. Results lie where the report looks for them."""
+    probe = ("--suite", "probe", "--train", _CORPUS, "--still")
+    lengths = [word for length in scale.lengths for word in ("--length", str(length))]
+    needle = ("--suite", "needle", "--data", "drawn", *lengths, "--depths", "4", "--needles", "4")
+    found = (
+        ("colour", STAGE1, (*probe, "--attribute", "colour"), results.probed),
+        ("motion", STAGE2, (*probe, "--attribute", "motion"), results.probed),
+        ("retrieval", STAGE2, ("--suite", "retrieval"), results.retrieved),
+        ("answers", STAGE3, ("--suite", "mcqa", "--by", "text"), results.answered),
+        ("needle map", STAGE3, (*needle, "--by", "text"), results.answered),
+    )
+    return tuple(
+        _eval(name, run, words, scale.evals, partial(_of_file, show, f"{run}/evals/{_file(name)}.json"))
+        for name, run, words, show in found
+    )
+
+
+def _report() -> QuickstartStep:
+    runs = (STAGE3, STAGE2, STAGE1, TEACHER_CLIP, TEACHER_PIXELS)
+    return QuickstartStep(
+        "report", ("report", *runs, "--out", str(Path(PAGE).parent)), lambda folder, log: str(folder / PAGE)
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ivjax.experiment.run_folder import read_metrics
+from ivjax.quickstart.screen import last_lines
 
 
 def trained(run: Path) -> str:
@@ -40,11 +41,10 @@ def answered(result: Path) -> str:
     return f"{found['accuracy']:.0f} % right, chance {found['chance']:.0f} %"
 
 
-def drawn(log: Path) -> str:
-    """Returns the last line of a data command's log, without its paths."""
-    from ivjax.quickstart.screen import last_lines
-
-    return next(iter(last_lines(log, 1)), "")
+def said(log: Path) -> str:
+    """Returns the last line of a log, without the path that it begins with and the seconds at its end."""
+    line = next(iter(last_lines(log, 1)), "")
+    return line.rpartition(": ")[2].partition(" (")[0]
 
 
 def _metrics(result: Path) -> dict[str, Any]:

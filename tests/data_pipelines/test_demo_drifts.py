@@ -32,7 +32,7 @@ def test_shapes_go_their_way_and_come_in_again_where_they_left():
         (event,) = scene.events
         first, second = (event.begins + share * (event.ends - event.begins) for share in (0.4, 0.6))
         moved = (centre(event, second) - centre(event, first) + 0.5) % 1 - 0.5
-        far = {"slow": 0.45, "medium": 0.75, "fast": 1.1}[event.speed] / 5
+        far = {"slow": 0.6, "medium": 0.85, "fast": 1.1}[event.speed] / 5
         np.testing.assert_allclose(moved, far * np.array(STEP[event.motion]), atol=1e-9)
 
 

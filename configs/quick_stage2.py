@@ -1,0 +1,69 @@
+"""Stage 2 in the quickstart: the encoder of stage 1 and captions, pairs and hidden words.
+
+Command   ivjax quickstart, or the commands of docs/quickstart.md
+          ivjax train quick_stage2 --workdir runs/stage2
+Hardware  two CPU cores
+"""
+
+from ivjax import experiment as ix
+from ivjax.data_pipelines import data_options as dp
+from ivjax.models.bert import FusionBertSize
+from ivjax.models.internvideo2 import AlignedSize
+from ivjax.stages.cross_modal import CrossModal, LossWeights
+
+experiment = ix.Experiment(
+    stage=CrossModal(
+        vision=AlignedSize(
+            width=64,
+            depth=4,
+            heads=4,
+            mlp_width=256,
+            pool_heads=4,
+            pool_width=64,
+            image=(56, 56),
+            frames=8,
+            tubelet=2,
+            layer_scale=1.0,
+        ),
+        text=FusionBertSize(
+            width=64,
+            depth=3,
+            heads=4,
+            mlp_width=256,
+            out=64,
+            context=32,
+            vocabulary=401,
+            places=32,
+            fusion=1,
+            seen=64,
+            start=1,
+            mask=400,
+        ),
+        weights=LossWeights(vtc=2.0),
+        mask=None,
+        # Pairs that look alike are too hard for fusion layers that start from nothing.
+        easy_negatives=1.0,
+        drop_path=0.0,
+        dropout=0.0,
+        chunk=None,
+    ),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        fields={
+            "video": dp.Frames(dp.Intervals(8)),
+            "text": dp.Caption(dp.SentencePiece("shards/demo.model", 32)),
+        },
+        cache_gib=1.0,
+    ),
+    batch=64,
+    steps=300,
+    schedule=ix.FlooredCosine(peak=1e-3, warmup=20),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.1, clip=1.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=200, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=75, batches=4),
+    init_from=("vision=runs/stage1#encoder",),
+)

@@ -1,0 +1,66 @@
+"""Stage 3 in the quickstart: the tower of stage 2, HiCo and a small decoder answer questions about videos.
+
+Command   ivjax quickstart, or the commands of docs/quickstart.md
+          ivjax train quick_stage3 --workdir runs/stage3
+Hardware  two CPU cores
+"""
+
+from ivjax import experiment as ix
+from ivjax.data_pipelines import data_options as dp
+from ivjax.models.decoder.sizes import LanguageSize, Rotary
+from ivjax.models.dialogue import DialogueSize, ProjectorSize
+from ivjax.models.internvideo2 import AlignedSize
+from ivjax.stages.video_dialogue import Bucket, VideoDialogue
+
+LONG = ("dialogue.seeing.rule.frames=16",)  # frames of the videos in which a needle is hidden
+
+experiment = ix.Experiment(
+    stage=VideoDialogue(
+        DialogueSize(
+            vision=AlignedSize(
+                width=64,
+                depth=4,
+                heads=4,
+                mlp_width=256,
+                pool_heads=4,
+                pool_width=64,
+                image=(56, 56),
+                frames=8,
+                tubelet=2,
+                layer_scale=1.0,
+            ),
+            # HiCo: of the 64 tokens of a clip 16 are left.
+            bridge=ProjectorSize(64, out=96, frame_tokens=4, image_tokens=4, heads=4, norm=True),
+            language=LanguageSize(96, 3, 4, 2, 288, vocabulary=400, rotary=Rotary(10000.0)),
+        ),
+        buckets=(Bucket("packed", 224, clips=6),),
+    ),
+    data=dp.Dialogues(
+        corpora=(
+            dp.Corpus("shards/demo_dialogues", weight=2.0),
+            dp.Corpus("shards/demo_needles", weight=1.0, changes=LONG),
+        ),
+        eval_corpora=(dp.Corpus("shards/demo_dialogues_held_out"),),
+        fields={
+            "dialogue": dp.Turns(
+                dp.VideoChat2("mistral"),
+                dp.ChatTokenizer("shards/demo_dialogues.model"),
+                dp.Seeing(dp.Intervals(8), clip_tokens=16),
+            )
+        },
+    ),
+    batch=8,
+    steps=400,
+    schedule=ix.FlooredCosine(peak=2e-3, warmup=30),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.05, clip=1.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=200, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=8),
+    starts=(ix.Starts("language/*kernel", 2.0),),
+    init_from=("vision=runs/stage2#vision",),
+    init_fresh=("bridge", "language"),
+    # The tower learns on, slowly: which colour belongs to which shape is more than it was taught.
+    trains=(ix.Trains("vision", 0.3),),
+)

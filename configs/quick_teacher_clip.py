@@ -1,0 +1,55 @@
+"""The clip teacher of the quickstart: a tower of two frames that learns from captions.
+
+Command   the data commands of docs/quickstart.md, then
+          ivjax train quick_teacher_clip --workdir runs/teacher_clip
+Hardware  two CPU cores
+"""
+
+from ivjax import experiment as ix
+from ivjax.data_pipelines import data_options as dp
+from ivjax.models.internvideo2 import EncoderSize
+from ivjax.models.viclip import TextSize
+from ivjax.stages.dual_encoder import Contrast, DualEncoder
+
+experiment = ix.Experiment(
+    stage=DualEncoder(
+        # Two frames at a time, so that it sees which way shapes go; what is pooled of four pairs is averaged.
+        vision=EncoderSize(
+            width=64,
+            depth=3,
+            heads=4,
+            mlp_width=256,
+            pool_heads=4,
+            pool_width=64,
+            image=(56, 56),
+            frames=2,
+            tubelet=2,
+            layer_scale=1.0,
+        ),
+        text=TextSize(width=64, depth=2, heads=4, out=64, context=32, vocabulary=400, end=2),
+        frames=8,
+        contrast=Contrast(temperature=0.07),
+        mask=0.0,
+        drop_path=0.0,
+        train_text=True,
+    ),
+    data=dp.Mixture(
+        corpora=(dp.Corpus("shards/demo"),),
+        eval_corpora=(dp.Corpus("shards/demo_held_out"),),
+        # Left and right have a meaning here, so nothing is mirrored.
+        fields={
+            "video": dp.Frames(dp.Intervals(8)),
+            "text": dp.Caption(dp.SentencePiece("shards/demo.model", 32)),
+        },
+        cache_gib=1.0,
+    ),
+    batch=64,
+    steps=400,
+    schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
+    optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.1, clip=1.0),
+    dtype="float32",
+    scan_layers=False,
+    checkpoint=ix.Checkpointing(every=200, keep_last=1),
+    log=ix.Logging(every=20),
+    eval_loss=ix.EvalLoss(every=100, batches=4),
+)
