@@ -67,9 +67,7 @@ def _refused_by_system(error: OSError) -> str | None:
     if error.errno == errno.ENAMETOOLONG:
         return f"{str(error.filename):.60}... is too long for a path"
     if error.errno in FULL:
-        return (
-            f"{error.filename or 'a file'} cannot be written: {error.strerror}; make room and run again"
-        )
+        return f"{error.filename or 'a file'} cannot be written: {error.strerror}; make room and run again"
     return None
 
 
