@@ -10,6 +10,7 @@ from typing import Any
 from ivjax.data_pipelines.sources.benchmarks.moments import Moments
 from ivjax.data_pipelines.sources.benchmarks.question_set import QuestionSet
 from ivjax.data_pipelines.sources.captions import Captions
+from ivjax.data_pipelines.sources.hub.hub_dataset import HubDataset
 from ivjax.data_pipelines.sources.instructions import InstructionLists, Instructions
 from ivjax.data_pipelines.sources.internvid import InternVid
 from ivjax.data_pipelines.sources.lists import FileList, Folder
@@ -34,6 +35,7 @@ _FORMATS: Mapping[str, tuple[type, Mapping[str, Any]]] = {
     "lvbench": (QuestionSet, {"layout": "lvbench"}),
     "niah": (QuestionSet, {"layout": "niah"}),
     "charades_sta": (Moments, {}),
+    "hf": (HubDataset, {}),
     "webdataset": (WebDataset, {}),
     "folder": (Folder, {}),
     "kinetics": (FileList, {"layout": "kinetics"}),
