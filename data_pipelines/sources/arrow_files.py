@@ -5,7 +5,7 @@ A cell is read without those after it, so that memory is bounded by the pages of
 
 import bisect
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,8 @@ import pyarrow.parquet
 from ivjax.data_pipelines.sources.row import BadRow
 from ivjax.errors import UserError
 
-DAMAGED = (pyarrow.ArrowException, OSError)  # what pyarrow raises for a file that is not what it should be
+# What pyarrow raises for a file that is not what it should be; ValueError for names that are not UTF-8.
+DAMAGED = (pyarrow.ArrowException, OSError, ValueError)
 _ROWS = 1024  # of a batch of annotations
 _BUFFER = 2**20  # bytes; with a buffer, the columns of Parquet are read page by page
 _POINTER = b"version https://git-lfs."  # the beginning of what Git LFS leaves in the place of a large file
@@ -49,13 +50,22 @@ def open_arrow(path: Path) -> ArrowFile:
     """Opens a file by its suffix, .parquet or .arrow; raises UserError for a damaged one."""
     kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
     try:
-        return ParquetColumns(path) if kind == "Parquet" else ArrowColumns(path)
+        file = ParquetColumns(path) if kind == "Parquet" else ArrowColumns(path)
+        _check_names(list(file.schema))
+        return file
     except DAMAGED as error:
         if _is_pointer(path):
             raise UserError(
                 f"{path} is a pointer of Git LFS, not the data; git lfs pull fetches it"
             ) from None
         raise UserError(f"{path} is a damaged {kind} file ({reason_of(error)}); fetch it again") from None
+
+
+def _check_names(fields: Iterable[pyarrow.Field]) -> None:
+    """Raises ValueError for a name that is not UTF-8, also inside structs and lists."""
+    for field in fields:
+        assert field.name is not None  # to ask for it decodes it
+        _check_names(field.type.field(number) for number in range(field.type.num_fields))
 
 
 def _is_pointer(path: Path) -> bool:
@@ -132,7 +142,7 @@ class ParquetColumns:
             if empty in (0, end - begin):
                 yield from [not empty] * (end - begin)
             else:
-                yield from (_cell(batch, 0) is not None for batch in self._cells_of(column, group))
+                yield from (_first_cell(batch) is not None for batch in self._cells_of(column, group))
 
     def read(self, column: str, row: int) -> bytes | None:
         """Returns the bytes of a cell; None without."""
@@ -144,7 +154,7 @@ class ParquetColumns:
         while self._row < row:
             batch = next(self._cells)
             self._row += 1
-            self._last = _cell(batch, 0) if self._row == row else None
+            self._last = _first_cell(batch) if self._row == row else None
         self._of = of
         return self._last
 
@@ -182,42 +192,48 @@ class ArrowColumns:
             stream = pyarrow.ipc.open_stream(mapped)
             self.schema, self._batches = stream.schema, list(stream)
         self._begins = [0, *itertools.accumulate(batch.num_rows for batch in self._batches)]
-        self._checked: set[tuple[str, int]] = set()
+        self._checked: dict[tuple[str, int], pyarrow.Array] = {}
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
         """Yields all rows, with some columns or all."""
         wanted = [name for name in self.schema.names if columns is None or _is_named(name, columns)]
-        for whole in self._batches:
-            batch = _with_children(whole.select(wanted), columns or ())
-            for begin in range(0, batch.num_rows, _ROWS):
-                part = batch.slice(begin, _ROWS)
-                # What the file says of places in it is believed by all that follows.
-                part.validate(full=True)
-                yield part
+        for batch in self._batches:
+            whole = batch.select(wanted)
+            # What the file says of places in it is believed by all that follows; a wrong one is a crash.
+            whole.validate(full=True)
+            whole = _with_children(whole, columns or ())
+            yield from (whole.slice(begin, _ROWS) for begin in range(0, whole.num_rows, _ROWS))
 
     def filled(self, column: str) -> Iterator[bool]:
         """Yields for each row whether its cell holds bytes."""
-        for row in range(self._begins[-1]):
-            yield self._scalar(column, row).is_valid
+        for number in range(len(self._batches)):
+            yield from self._cells(column, number).is_valid().to_pylist()
 
     def read(self, column: str, row: int) -> bytes | None:
         """Returns the bytes of a cell; None without."""
-        return self._scalar(column, row).as_py()
+        return self._cell(column, row)[0].as_py()
 
     def size(self, column: str, row: int) -> int:
         """Returns how many bytes a cell has."""
-        found = self._scalar(column, row)
-        return found.as_buffer().size if found.is_valid else 0
+        return pyarrow.compute.binary_length(self._cell(column, row))[0].as_py() or 0
 
-    def _scalar(self, column: str, row: int) -> Any:
+    def _cell(self, column: str, row: int) -> pyarrow.Array:
         number = bisect.bisect_right(self._begins, row) - 1
         if number == len(self._batches):
             raise IndexError(f"there are {self._begins[-1]} rows")
-        cells = self._batches[number].column(column)
+        # A slice, because a scalar of bytes is a copy of them.
+        return self._cells(column, number).slice(row - self._begins[number], 1)
+
+    def _cells(self, column: str, number: int) -> pyarrow.Array:
+        """Returns the bytes of all cells of a batch, still in the file."""
         if (column, number) not in self._checked:
-            cells.validate(full=True)
-            self._checked.add((column, number))
-        return _bytes_in(cells[row - self._begins[number]])
+            found = self._batches[number].column(column)
+            found.validate(full=True)
+            is_struct = pyarrow.types.is_struct(found.type)
+            self._checked[column, number] = (
+                pyarrow.compute.struct_field(found, "bytes") if is_struct else found
+            )
+        return self._checked[column, number]
 
 
 def _is_named(name: str, columns: Sequence[str]) -> bool:
@@ -239,10 +255,7 @@ def _bytes_of(schema: pyarrow.Schema, column: str) -> str:
     return f"{column}.bytes" if pyarrow.types.is_struct(schema.field(column).type) else column
 
 
-def _cell(batch: pyarrow.RecordBatch, row: int) -> bytes | None:
-    return _bytes_in(batch.column(0)[row]).as_py()
-
-
-def _bytes_in(cell: Any) -> Any:
-    """Returns the scalar of the bytes of a cell; one of null is null itself."""
-    return cell["bytes"] if pyarrow.types.is_struct(cell.type) and cell.is_valid else cell
+def _first_cell(batch: pyarrow.RecordBatch) -> bytes | None:
+    """Returns the bytes of the only cell of a batch; None without."""
+    cell = batch.column(0)[0]
+    return (cell["bytes"] if pyarrow.types.is_struct(cell.type) and cell.is_valid else cell).as_py()

@@ -14,11 +14,10 @@ from ivjax.data_pipelines.sources.columns import (
     read_class,
 )
 from ivjax.data_pipelines.sources.conversations import conversation_of, is_instruction
+from ivjax.data_pipelines.sources.hub.media_column import ColumnFeatures
 from ivjax.data_pipelines.sources.tables import Record
 from ivjax.data_pipelines.store.records import Turn
 from ivjax.errors import UserError
-
-Features = Mapping[str, Mapping[str, Any]]  # what `datasets` says of the columns, by name
 
 _CLASS = "ClassLabel"
 
@@ -47,7 +46,7 @@ class AnnotationColumns:
             found = column(record, "captions")
             # A dataset without any such column is one of labels, or of videos alone.
             there = any(plain(name) in ALIASES["captions"] for name in record)
-            return captions_of(found) if found is not None or (needed and there) else ()
+            return captions_of(found) if found or (needed and there) else ()
         return tuple(text for name in self.captions for text in captions_of(record.get(name)))
 
     def class_in(self, record: Record) -> ClassLabel:
@@ -74,7 +73,7 @@ class AnnotationColumns:
 
 def annotation_columns(
     names: Sequence[str],
-    features: Features,
+    features: ColumnFeatures,
     where: str,
     caption_from: str | None = None,
     label_from: str | None = None,
@@ -94,7 +93,7 @@ def annotation_columns(
     return AnnotationColumns(captions, label, conversation_from, converses, classes)
 
 
-def _class_column(features: Features, where: str) -> str | None:
+def _class_column(features: ColumnFeatures, where: str) -> str | None:
     """Returns the column that `datasets` says is the class; None if it says it of none."""
     found = [name for name, feature in features.items() if feature.get("_type") == _CLASS]
     named = [name for name in found if plain(name) in ALIASES["label"]] or found

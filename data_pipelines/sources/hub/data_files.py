@@ -49,7 +49,7 @@ def is_dataset(folder: Path, holds_media: Callable[[Path], bool]) -> bool:
 def _chosen(path: Path, what: str, found: Mapping[str, T], wanted: str | None) -> T:
     if wanted is None and len(found) == 1:
         return next(iter(found.values()))
-    if wanted in found:
+    if wanted is not None and wanted in found:
         return found[wanted]
     has = f"{path} has the {what}{'s' if len(found) > 1 else ''} {', '.join(found)}"
     if wanted is None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pyarrow
 from pyarrow import types
@@ -16,6 +16,8 @@ _MEDIA: Mapping[Any, MediaKind] = {"Video": "video", "Image": "image"}
 _FILE_NAME = "_file_name"  # how `datasets` ends the names of columns of paths beside metadata
 _VIDEO_PATHS = ("video", "video_path", f"video{_FILE_NAME}")
 _PATHS = (*_VIDEO_PATHS, *(name for name in ALIASES["path"] if name not in _VIDEO_PATHS))
+
+ColumnFeatures: TypeAlias = Mapping[str, Mapping[str, Any]]  # what `datasets` says of columns, by name
 
 
 class MediaColumn(NamedTuple):
@@ -32,7 +34,7 @@ class MediaColumn(NamedTuple):
     media: MediaKind | None = None
 
 
-def features_of(schema: pyarrow.Schema, where: str) -> Mapping[str, Mapping[str, Any]]:
+def features_of(schema: pyarrow.Schema, where: str) -> ColumnFeatures:
     """Returns what `datasets` stored of the columns of a table, by name; nothing where it did not."""
     stored = (schema.metadata or {}).get(_FEATURES)
     if stored is None:
@@ -48,7 +50,7 @@ def features_of(schema: pyarrow.Schema, where: str) -> Mapping[str, Mapping[str,
 
 
 def media_column(
-    schema: pyarrow.Schema, features: Mapping[str, Mapping[str, Any]], where: str, wanted: str | None = None
+    schema: pyarrow.Schema, features: ColumnFeatures, where: str, wanted: str | None = None
 ) -> MediaColumn:
     """Returns the column of the videos, or of the images, or the `wanted` one; UserError without."""
     has = f"it has {', '.join(schema.names)}"
@@ -72,9 +74,7 @@ def media_column(
     return found[0]
 
 
-def likely_columns(
-    schema: pyarrow.Schema, features: Mapping[str, Mapping[str, Any]]
-) -> Sequence[MediaColumn]:
+def likely_columns(schema: pyarrow.Schema, features: ColumnFeatures) -> Sequence[MediaColumn]:
     """Returns the columns that may be that of the videos and are equally likely; none without any."""
     columns = _columns(schema, features).values()
     stored = [column for column in columns if column.cells != "path"]
@@ -107,7 +107,7 @@ def holds_bytes(kind: pyarrow.DataType) -> bool:
     return _is_bytes(kind) or (inner is not None and holds_bytes(inner))
 
 
-def _columns(schema: pyarrow.Schema, features: Mapping[str, Mapping[str, Any]]) -> dict[str, MediaColumn]:
+def _columns(schema: pyarrow.Schema, features: ColumnFeatures) -> dict[str, MediaColumn]:
     """Returns all columns that may hold media or paths, by name."""
     found = {name: _column(schema.field(name), features.get(name, {})) for name in schema.names}
     return {name: column for name, column in found.items() if column is not None}
