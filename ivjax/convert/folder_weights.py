@@ -34,10 +34,11 @@ def folder_params(
     if ema:
         raise UserError(f"{folder} holds one set of parameters, and no average beside it; leave out ema")
     tensors = open_tensors(file)
+    there = [path for path in wanted if path in tensors]
     for what, paths in (
         ("lacks", [path for path in wanted if path not in tensors]),
         ("has, and the model has not,", [path for path in tensors if path not in wanted]),
-        ("has in another shape", [path for path in wanted if tensors.shape(path) != wanted[path]]),
+        ("has in another shape", [path for path in there if tensors.shape(path) != wanted[path]]),
     ):
         if paths:
             more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
