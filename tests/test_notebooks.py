@@ -127,4 +127,4 @@ def test_a_notebook_runs_in_jupyter(tmp_path, monkeypatch):
     done = nbclient.NotebookClient(notebook, timeout=300, resources=place).execute()
     shown = [output["data"] for cell in done.cells for output in cell.get("outputs", ()) if "data" in output]
     assert sum("image/png" in data for data in shown) == 2
-    assert any("DualEncoder after step 120" in data.get("text/plain", "") for data in shown)
+    assert any("DualEncoder after step 200" in data.get("text/plain", "") for data in shown)
