@@ -61,5 +61,6 @@ setup(
         "test": ["pytest", "pytest-xdist", "safetensors", "tokenizers>=0.21"],
         "lint": ["ruff", "mypy"],
         "docs": ["mkdocs"],
+        "notebooks": ["nbclient", "ipykernel"],  # to run docs/notebooks as Jupyter does
     },
 )
