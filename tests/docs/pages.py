@@ -127,4 +127,5 @@ def links(page: str) -> Iterator[tuple[str, str]]:
 
 def path_of(page: str, target: str) -> Path:
     """The file that a link of a page leads to."""
-    return ((ROOT / page).parent / target.partition("#")[0]).resolve()
+    file = target.partition("#")[0]
+    return ((ROOT / page).parent / file).resolve() if file else ROOT / page

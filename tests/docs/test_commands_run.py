@@ -1,7 +1,8 @@
 """The commands of README and docs run, in one folder, page after page.
 
-They run as they stand, with words appended that make them small: fewer clips, fewer steps. A line that stands on
-several pages is run once. What a page takes from elsewhere is made small before: runs of long trainings.
+They run as they stand, with words appended that make them small: fewer clips, fewer steps. A line that
+stands on several pages is run once. What a page takes from elsewhere, such as the run of a long training, is
+made small before.
 """
 
 import os
