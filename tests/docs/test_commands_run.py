@@ -28,11 +28,14 @@ ELSEWHERE = {
 }
 # What is appended to a line that begins so; the first that fits counts.
 APPENDED = {
-    "ivjax data demo demo --needles": "--needles 1 --frames 64",
+    "ivjax data demo demo --needles 10": "--needles 1 --frames 64",
+    "ivjax data demo demo --needles": "--needles 1",
     "ivjax data demo": "--clips 72 --held-out 72",
     "ivjax bench step": "--runs 1",
     "ivjax bench data": "--clips 8",
     "ivjax eval runs/dialogue_tiny --suite needle": "--depths 2 --needles 1",
+    "ivjax eval runs/dialogue_tiny --suite mcqa": "--limit 60",
+    "ivjax eval runs/stage2_tiny --suite vqa": "--limit 60",
     "ivjax train": "steps=3 log.every=1 eval_loss.every=0",
     "ivjax launch local": "steps=3 log.every=1 eval_loss.every=0",
     "ivjax sweep": "steps=3 log.every=1 eval_loss.every=0",
