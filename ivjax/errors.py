@@ -1,9 +1,11 @@
 """The one exception for what a user can mend: the command line prints its sentence and no traceback."""
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a system says when a disk is full
 _LONGEST = 3000  # characters of a message; the names of all families take 1,000
 _LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 

@@ -2,6 +2,8 @@
 
 import argparse
 import ast
+import errno
+import os
 import re
 import shlex
 
@@ -111,6 +113,18 @@ def test_bad_input_is_one_sentence_and_status_two(arguments, words, capsys, tmp_
 def test_a_path_of_any_length_is_one_sentence(words, capsys):
     assert main([word.format("a" * 5000) for word in words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_sentence_whatever_was_written(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "owner.json"
+
+    def fail(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    monkeypatch.setattr("ivjax.train.owner._take", fail)
+    assert main(["train", "stage1_synthetic", "--workdir", str(tmp_path)]) == 2
+    said = f"ivjax train: {file} cannot be written: No space left on device; make room and run again\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_run_needs_the_name_of_a_folder(capsys):

@@ -8,7 +8,6 @@ There are
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -18,9 +17,8 @@ from typing import IO
 
 from ivjax.data_pipelines.store.manifest import ShardInfo
 from ivjax.drafts import locked, try_lock
-from ivjax.errors import UserError
+from ivjax.errors import FULL, UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # what a system says when a disk is full
 _SPARE = 0.05  # of a disk is left to others, as far as shards go that nobody wants
 _ENDING = ".array_record"
 _WRITABLE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC

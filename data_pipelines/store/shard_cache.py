@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from ivjax.data_pipelines.child import AbandonedError
-from ivjax.data_pipelines.store.cache_folder import FULL, CacheFolder
+from ivjax.data_pipelines.store.cache_folder import CacheFolder
 from ivjax.data_pipelines.store.cache_users import CacheUser, Claims
 from ivjax.data_pipelines.store.manifest import BucketShard, ShardInfo
-from ivjax.errors import UserError
+from ivjax.errors import FULL, UserError
 
 PATIENCE_SECONDS = 600.0  # in which a bucket must answer, or room be made, before a run ends
 _POLL_SECONDS, _WAIT_SECONDS = 0.2, 2.0  # for what another one copies; after a failure

@@ -28,7 +28,7 @@ from ivjax.cli import (
     sweep,
     train,
 )
-from ivjax.errors import UserError, readable
+from ivjax.errors import FULL, UserError, readable
 from ivjax.version import __version__
 
 _LONGEST_COMPLAINT = 1000  # characters that are said of a command line
@@ -54,13 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        # Of what the system refuses, this alone comes of a command line, and may come from any part of one.
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            return _refuse(options.command, f"{str(error.filename):.60}... is too long for a path")
+        if isinstance(error, OSError) and (why := _refused_by_system(error)):
+            return _refuse(options.command, why)
         if _in_job():
             traceback.print_exc()
             _leave_job(1)
         raise
+
+
+def _refused_by_system(error: OSError) -> str | None:
+    """What to say of an error that any part of any command may meet, and that is none of this project's."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{str(error.filename):.60}... is too long for a path"
+    if error.errno in FULL:
+        return f"{error.filename or 'a file'} cannot be written: {error.strerror}; make room and run again"
+    return None
 
 
 def _refuse(command: str, why: str, status: int = 2) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from ivjax.errors import PassingError, UserError, in_short
+from ivjax.errors import FULL, PassingError, UserError, in_short
 from ivjax.experiment.buckets import known_as
 from ivjax.progress import Say
 from ivjax.train.watch import is_lost_connection
@@ -22,7 +22,7 @@ from ivjax.train.watch import is_lost_connection
 MOST_FAILURES = 3
 _log = logging.getLogger(__name__)
 _MOST_DETAILS = 100_000  # bytes; a failed save logs some 50,000 of them
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOTDIR, errno.ENOENT)
+_DISK_ERRORS = (*FULL, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOTDIR, errno.ENOENT)
 
 
 class FailedSaves:

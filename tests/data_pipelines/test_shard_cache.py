@@ -260,11 +260,18 @@ def test_a_full_disk_is_relieved_or_told(opened, source, monkeypatch):
 
 
 def test_what_cannot_be_had_is_told_to_all_who_wait(opened, source):
-    cache = opened()
+    errors, together = [], threading.Barrier(4)
+
+    def fail_later(wanted, stopped):
+        # By then all wait, also on a machine that has much else to do.
+        time.sleep(1 if source.faults else 0)
+        yield from source(wanted, stopped)
+
+    cache = opened(pieces=fail_later)
     source.faults = [UserError("gone")]
-    errors = []
 
     def ask():
+        together.wait()
         with pytest.raises(UserError, match="gone"):
             read(cache, 0)
         errors.append(True)

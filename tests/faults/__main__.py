@@ -4,11 +4,12 @@ import argparse
 import datetime
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.damages import damage_runs
 from tests.faults.full_disk import fill_disks
-from tests.faults.kills import kill_build, kill_hosts, kill_sweep, kill_training
+from tests.faults.kills import Row, kill_build, kill_hosts, kill_sweep, kill_training
 
 
 def main() -> None:
@@ -20,20 +21,22 @@ def main() -> None:
     options = parser.parse_args()
     work, rng = options.work.absolute(), random.Random(options.seed)
     work.mkdir(parents=True, exist_ok=True)
-    tenth = max(options.kills // 10, 1)
-    rows = [
-        kill_build(work, tenth, rng),
-        kill_training(work, options.kills - 6 * tenth, rng),
-        kill_sweep(work, tenth, rng),
-        kill_hosts(work, 2, 2 * tenth, rng),
-        kill_hosts(work, 4, 2 * tenth, rng),
-        *damage_runs(work, options.times, rng),
-        fill_disks(work, 5 * options.times, rng),
-    ]
     print(f"{datetime.date.today()}, {os.cpu_count()} CPU cores, seed {options.seed}\n")
     print("| what | times | outcome |\n|---|---|---|")
-    for row in rows:
-        print(f"| {row.what} | {row.times} | {row.outcome} |")
+    # Each as soon as it is known: what has been found must not be lost with what fails later.
+    for row in _rows(work, options.kills, options.times, rng):
+        print(f"| {row.what} | {row.times} | {row.outcome} |", flush=True)
+
+
+def _rows(work: Path, kills: int, times: int, rng: random.Random) -> Iterator[Row]:
+    tenth = max(kills // 10, 1)
+    yield kill_build(work, tenth, rng)
+    yield kill_training(work, kills - 6 * tenth, rng)
+    yield kill_sweep(work, tenth, rng)
+    yield kill_hosts(work, 2, 2 * tenth, rng)
+    yield kill_hosts(work, 4, 2 * tenth, rng)
+    yield from damage_runs(work, times, rng)
+    yield fill_disks(work, 5 * times, rng)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.faults.kills import Row
@@ -102,10 +102,10 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def damage_runs(work: Path, times: int, rng: random.Random) -> list[Row]:
+def damage_runs(work: Path, times: int, rng: random.Random) -> Iterator[Row]:
     """Does each damage so often to a run that was killed half-way; needs the corpus, and the whole run."""
     whole, half = curve(work / "whole"), _half(work)
-    rows = [_second_run(work, half)]
+    yield _second_run(work, half)
     for name, damage in DAMAGES.items():
         for _ in range(times):
             run = work / "damaged"
@@ -117,8 +117,7 @@ def damage_runs(work: Path, times: int, rng: random.Random) -> list[Row]:
             # What was logged before is lost with its file; all later values must be there.
             later = {key: values for key, values in whole.items() if key in found or "metrics" not in name}
             assert found == later and max(whole) in found, name
-        rows.append(Row(name, times, "it goes on, to the same curve"))
-    return rows
+        yield Row(name, times, "it goes on, to the same curve")
 
 
 def _half(work: Path) -> Path:
