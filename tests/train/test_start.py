@@ -15,10 +15,12 @@ from ivjax.data_pipelines.fields import Caption, Frames
 from ivjax.data_pipelines.load.mixture import Corpus, Media, Mixture
 from ivjax.data_pipelines.sampling import Intervals
 from ivjax.errors import UserError
+from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.overrides import apply_overrides
 from ivjax.models.dual_size import DualSize
 from ivjax.ops.trees import paths_of
 from ivjax.train.checks import check_words
+from ivjax.train.mesh import build_mesh
 from tests.convert.tables import save_weights
 from tests.data_pipelines.further_fields import Letters, Turns
 from tests.train.micro import saved
@@ -94,6 +96,13 @@ def test_a_file_of_another_size_is_named(tmp_path, weights):
 def test_a_frozen_text_tower_without_weights_is_refused(tmp_path):
     with pytest.raises(UserError, match="init_from gives no file, and nothing for text/.*frozen.*init_fresh"):
         run(tmp_path, *RUN)
+
+
+def test_sealed_parameters_of_another_run_are_read_inside_one_of_more_devices(trained):
+    folder, params = trained
+    with jax.set_mesh(build_mesh(MeshShape(), jax.devices()[:4])):
+        found = restore_params(folder, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    jax.tree.map(np.testing.assert_array_equal, dict(paths_of(found)), params)
 
 
 @pytest.mark.slow

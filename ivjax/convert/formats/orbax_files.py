@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
@@ -32,7 +33,10 @@ def restore_params(folder: Path, sharding: jax.sharding.Sharding, ema: bool = Fa
         )
         with ocp.StandardCheckpointer() as reader:
             params: dict[str, Any] = reader.restore(item, target)
-        if changed := damage(_meta(item.parent), None, {item.name: params}):
+        # On the devices where they lie: those of a run that starts from them may be others, or more.
+        with jax.set_mesh(jax.sharding.Mesh(np.array([*sharding.device_set]), ("devices",))):
+            changed = damage(_meta(item.parent), None, {item.name: params})
+        if changed:
             raise ValueError(changed)
         return params
     except Exception as error:  # whatever a damaged file raises, deep in the reader
