@@ -62,5 +62,6 @@ setup(
         "lint": ["ruff", "mypy"],
         # The documentation site; ruff lays out the signatures of its API reference.
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "ruff"],
+        "notebooks": ["nbclient", "ipykernel"],  # to run docs/notebooks as Jupyter does
     },
 )

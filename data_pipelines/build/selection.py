@@ -8,7 +8,7 @@ from ivjax.data_pipelines.build.options import BuildOptions, Draw
 from ivjax.data_pipelines.build.shard_jobs import ShardJob, make_jobs
 from ivjax.data_pipelines.build.talks import Separated, Talk, separate
 from ivjax.data_pipelines.sampling.diversity import original_draw, streaming_draw
-from ivjax.data_pipelines.sources.classes import ClassNumbers, read_classes
+from ivjax.data_pipelines.sources.classes import ClassNumbers, given_classes
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.video.footage import TOLERANCE
 from ivjax.errors import UserError
@@ -55,7 +55,7 @@ class BuildPlan:
 def make_plan(rows: Iterable[SourceRow | BadRow], options: BuildOptions) -> BuildPlan:
     """Filters and draws rows, and deals them to shards; rows of one file stay together."""
     # All rows' classes count, also those of rows that are left out: filters must not change the numbers.
-    classes = ClassNumbers(options.source, read_classes(options.classes) if options.classes else ())
+    classes = ClassNumbers(options.source, given_classes(rows, options.classes))
     sieve = _Sieve(options, classes)
     kept: list[SourceRow] = []
     drops: list[Drop] = []

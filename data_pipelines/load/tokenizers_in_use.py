@@ -7,6 +7,8 @@ from ivjax.data_pipelines.fields.field import Field
 from ivjax.data_pipelines.load.mixture import readers_of
 from ivjax.data_pipelines.tokenizers.tokenizer import Tokenizer
 from ivjax.experiment.experiment import Experiment
+from ivjax.experiment.kept_files import NamedFile
+from ivjax.experiment.listing import leaves
 
 _OPTIONS = ("tokenizer", "question")  # of fields of words; a bridge may have words of its own
 
@@ -43,6 +45,20 @@ def _found(fields: Mapping[str, Field], paths: Mapping[str, str]) -> Iterator[Us
             tokenizer = getattr(fields[name], option, None)
             if tokenizer is not None:
                 yield UsedTokenizer(name, path, tokenizer, option)
+
+
+def vocabularies_of(experiment: Experiment) -> dict[str, NamedFile]:
+    """Returns the vocabulary files of an experiment by the option that names each.
+
+    Without those that `changes` of a corpus name: no model reads by them, and the corpus is elsewhere too.
+    """
+    known = leaves(experiment)
+    found = {f"{used.path}.{used.option}.path": used.tokenizer for used in tokenizers_of(experiment.data)}
+    return {
+        option: NamedFile(known[option], getattr(tokenizer, "BESIDE", ()))
+        for option, tokenizer in found.items()
+        if known.get(option)
+    }
 
 
 def caption_tokenizer(experiment: Experiment) -> Tokenizer | None:

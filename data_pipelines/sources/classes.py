@@ -5,13 +5,29 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ivjax.data_pipelines.sources.row import BadRow, SourceRow
 from ivjax.data_pipelines.store.clips import class_names, is_corpus
 from ivjax.errors import UserError
 
 _SHOWN = 5  # names that a line spells out
+
+
+@runtime_checkable
+class NamesClasses(Protocol):
+    """A source that says what its classes are called, in the order of their numbers."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names; none if they are to be taken from the rows."""
+
+
+def given_classes(rows: Iterable[SourceRow | BadRow], path: str | None = None) -> tuple[str, ...]:
+    """Returns the class names that a user gives as a file or a corpus, else those that the source gives."""
+    if path:
+        return read_classes(path)
+    return rows.class_names if isinstance(rows, NamesClasses) else ()
 
 
 class ClassNumbers:

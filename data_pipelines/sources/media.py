@@ -1,12 +1,14 @@
-"""Access to media files: plain files, members of tars, folders searched by id."""
+"""Access to media files: plain files, members of tars, cells of tables, folders searched by id."""
 
 import contextlib
 import functools
+import io
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ivjax.data_pipelines.sources.cells import cell_size, read_cell, split_cell
 from ivjax.data_pipelines.store.records import MediaKind
 from ivjax.errors import UserError
 
@@ -73,7 +75,8 @@ def probed_media(file: str, sound: bool = False) -> MediaKind:
     import av  # here, because most lists name files whose ending is enough
 
     heard = False
-    with contextlib.suppress(av.FFmpegError, ValueError), av.open(file, "r") as container:
+    source = file if split_cell(file) is None else io.BytesIO(read_media(file))
+    with contextlib.suppress(av.FFmpegError, ValueError), av.open(source, "r") as container:
         cover = av.stream.Disposition.attached_pic
         streams = [s for s in container.streams.video if not s.disposition & cover]
         if streams and container.format.name not in _TEXTS:
@@ -87,7 +90,9 @@ def probed_media(file: str, sound: bool = False) -> MediaKind:
 
 
 def read_media(path: str) -> bytes:
-    """Returns the bytes of a file or of `archive.tar::member`; OSError if it cannot be read."""
+    """Returns the bytes of a file, of `archive.tar::member` or of a cell; OSError if it cannot be read."""
+    if split_cell(path) is not None:
+        return read_cell(path)
     archive, separator, member = path.partition(f".tar{_SEPARATOR}")
     if not separator:
         return Path(path).read_bytes()
@@ -103,9 +108,14 @@ def read_media(path: str) -> bytes:
 
 
 def media_size(path: str) -> int | None:
-    """Returns the bytes of a file, of a member of a tar, or of a folder's files; None if it is not there."""
+    """Returns the bytes of a file, a member of a tar, a cell, or a folder's files; None if it is not there.
+
+    Of a cell of a Parquet file, which does not say how long it is, those of its row group.
+    """
     archive, separator, member = path.partition(f".tar{_SEPARATOR}")
     try:
+        if split_cell(path) is not None:
+            return cell_size(path)
         if separator:
             return tar_members(Path(f"{archive}.tar"))[member][1]
         place = Path(path)

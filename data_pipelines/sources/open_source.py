@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from ivjax.data_pipelines.sources.benchmarks.moments import Moments
 from ivjax.data_pipelines.sources.benchmarks.question_set import QuestionSet
 from ivjax.data_pipelines.sources.captions import Captions
+from ivjax.data_pipelines.sources.hub.hub_dataset import HubDataset
 from ivjax.data_pipelines.sources.instructions import InstructionLists, Instructions
 from ivjax.data_pipelines.sources.internvid import InternVid
 from ivjax.data_pipelines.sources.lists import FileList, Folder
@@ -34,6 +36,7 @@ _FORMATS: Mapping[str, tuple[type, Mapping[str, Any]]] = {
     "lvbench": (QuestionSet, {"layout": "lvbench"}),
     "niah": (QuestionSet, {"layout": "niah"}),
     "charades_sta": (Moments, {}),
+    "hf": (HubDataset, {}),
     "webdataset": (WebDataset, {}),
     "folder": (Folder, {}),
     "kinetics": (FileList, {"layout": "kinetics"}),
@@ -54,7 +57,7 @@ def open_source(
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise UserError(f"{path} does not exist; name an annotation file, a folder, or tars")
+        raise UserError(f"{path} does not exist; name an annotation file, a folder, or tars{_hub_hint(path)}")
     kind = _recognised(path, options) if kind == "auto" else kind
     if kind not in _FORMATS:
         raise UserError(f"there is no source of kind {kind!r}; choose one of {', '.join(KINDS)}")
@@ -62,6 +65,14 @@ def open_source(
     root = Path(videos).expanduser() if videos is not None else path if path.is_dir() else path.parent
     places = (path,) if format in (WebDataset, Folder) else (path, root)
     return format(*places, **fixed, **_read_options(kind, options))
+
+
+def _hub_hint(path: Path) -> str:
+    """Returns what to do with the name of a dataset on the Hugging Face Hub, such as friends/videos."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path)) or path.parent.exists():
+        return ""
+    fetch = f"hf download {path} --repo-type dataset --local-dir DIR"
+    return f". Nothing is downloaded here: `{fetch}` fetches a dataset of the Hub"
 
 
 def open_source_of(

@@ -11,6 +11,7 @@ from ivjax.data_pipelines.sources.benchmarks.moments import is_moment, is_moment
 from ivjax.data_pipelines.sources.captions import SQLITE_SUFFIXES
 from ivjax.data_pipelines.sources.columns import ALIASES, has_column, plain
 from ivjax.data_pipelines.sources.conversations import is_instruction
+from ivjax.data_pipelines.sources.hub.data_files import is_dataset
 from ivjax.data_pipelines.sources.instructions import LIST_SUFFIXES
 from ivjax.data_pipelines.sources.lists import split_path
 from ivjax.data_pipelines.sources.media import media_of
@@ -30,19 +31,37 @@ def recognise(path: Path, options: Mapping[str, Any]) -> str | None:
     """Returns the kind of a source, as `open_source` names it; None if its format is not known."""
     if path.is_dir():
         return _by_content(path)
-    by_suffix = {".tar": "webdataset"} | dict.fromkeys(LIST_SUFFIXES, "instruction_lists")
+    by_suffix = {".tar": "webdataset", ".arrow": "hf"} | dict.fromkeys(LIST_SUFFIXES, "instruction_lists")
     by_suffix |= dict.fromkeys(SQLITE_SUFFIXES, "captions")
-    # Fields before columns: a list without a header would lose its first row as names of columns.
-    return by_suffix.get(path.suffix.lower()) or _by_fields(path) or _by_columns(path, options)
+    # Cells before rows, which would hold whole videos. Fields before columns: a list without a header would
+    # lose its first row as names of columns.
+    found = by_suffix.get(path.suffix.lower()) or _by_cells(path)
+    return found or _by_fields(path) or _by_columns(path, options)
 
 
 def _by_content(folder: Path) -> str | None:
-    """Returns the kind of a folder: tars, a table of questions for each task, or media."""
+    """Returns the kind of a folder: tars, a table of questions for each task, a dataset, or media."""
     if any(folder.glob("*.tar")):
         return "webdataset"
     tables = sorted(folder.glob("*.json"))
     found = layout_of(_first_rows(tables[0])[0]) if tables else None
-    return found or "folder"
+    return found or ("hf" if is_dataset(folder, _names_media) else "folder")
+
+
+def _names_media(table: Path) -> bool:
+    """Whether a table says where the media of its rows are, or holds them."""
+    from ivjax.data_pipelines.sources.hub.table import holds_media  # here, because pyarrow takes a while
+
+    return holds_media(table)
+
+
+def _by_cells(path: Path) -> str | None:
+    """Returns the kind of a table that holds the media themselves."""
+    if path.suffix.lower() != ".parquet":
+        return None
+    from ivjax.data_pipelines.sources.hub.table import holds_cells  # here, because pyarrow takes a while
+
+    return "hf" if holds_cells(path) else None
 
 
 def _by_fields(path: Path) -> str | None:

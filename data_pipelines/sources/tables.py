@@ -106,34 +106,6 @@ def _csv_row(where: str, row: dict[str, Any], columns: int) -> Found:
 
 
 def _parquet(path: Path) -> Iterator[Found]:
-    import pyarrow
-    import pyarrow.parquet
+    from ivjax.data_pipelines.sources.arrow_files import read_arrow  # here, because pyarrow takes a while
 
-    try:
-        # In batches: the tables of InternVid's 200 million rows do not fit into memory.
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{path} is a damaged Parquet file ({error}); fetch it again") from None
-    number = 0
-    while True:
-        try:
-            batch = next(batches, None)
-        except (pyarrow.ArrowException, OSError) as error:
-            yield BadRow(f"{path.name} row {number + 1}", f"this row and those after it are damaged: {error}")
-            return
-        if batch is None:
-            return
-        for row in _batch_rows(batch):
-            number += 1
-            where = f"{path.name} row {number}"
-            yield BadRow(where, "it is not UTF-8") if row is None else (where, row)
-
-
-def _batch_rows(batch: Any) -> list[Record | None]:
-    """Returns the rows of an Arrow batch; None for a row whose text is not UTF-8."""
-    try:
-        return batch.to_pylist()
-    except UnicodeDecodeError:
-        if len(batch) == 1:
-            return [None]
-        return [row for index in range(len(batch)) for row in _batch_rows(batch.slice(index, 1))]
+    yield from read_arrow(path)

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,6 +44,8 @@ class BertWordPiece:
     # As the 1B model of stage 2 was trained; the 6B model took 40.
     length: Count = 32
     vocabulary_size: Count = 30522
+
+    FILE: ClassVar[str] = "vocab.txt"  # what it is called beside weights
 
     def encode(self, text: str) -> np.ndarray:
         """Returns [CLS], the pieces that fit, [SEP] and padding: (length,) int32."""

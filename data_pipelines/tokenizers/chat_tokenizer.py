@@ -4,11 +4,13 @@ import functools
 import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from ivjax.data_pipelines.tokenizers.json_vocabulary import JsonVocabulary
 from ivjax.data_pipelines.tokenizers.model_files import (
+    TOKENIZER_FILES,
     SpecialTokens,
     special_tokens_beside,
     vocabulary_in,
@@ -39,6 +41,8 @@ class ChatTokenizer:
     ends: tuple[str, ...] = ("<|im_end|>", "<|endoftext|>", "<|end|>")
     visual: int | None = None
     published: str = "the repository of the language model on the Hub"
+
+    BESIDE: ClassVar[tuple[str, ...]] = TOKENIZER_FILES  # the files that are read of a folder
 
     @property
     def vocabulary_size(self) -> int:

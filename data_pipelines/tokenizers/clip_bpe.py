@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class ClipBpe:
 
     path: str = ""
     length: Count = 77
+
+    FILE: ClassVar[str] = PUBLIC_NAME  # what it is called beside weights
 
     @property
     def vocabulary_size(self) -> int:

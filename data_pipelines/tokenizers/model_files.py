@@ -10,6 +10,7 @@ from ivjax.errors import UserError
 
 SENTENCEPIECE, JSON = "tokenizer.model", "tokenizer.json"
 _CONFIG, _ADDED, _MAP = "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"
+TOKENIZER_FILES = (SENTENCEPIECE, JSON, _CONFIG, _ADDED, _MAP)  # all that is read
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class SentencePiece:
     end: bool = True
     pad: int = 0
     pieces: Count | None = None
+
+    FILE: ClassVar[str] = "tokenizer.model"  # what it is called beside weights
 
     @property
     def vocabulary_size(self) -> int:

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class TokenizerJson:
     pad: str = "<|endoftext|>"
     added: tuple[str, ...] = ()
     pieces: Count | None = None
+
+    FILE: ClassVar[str] = "tokenizer.json"  # what it is called beside weights
 
     @property
     def vocabulary_size(self) -> int:

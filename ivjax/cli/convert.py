@@ -18,7 +18,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     about = "Convert checkpoints of the original models, and compare with them."
     convert = add_command(commands, "convert", about, "ivjax convert inspect ViCLIP-B_InternVid-FLT-10M.pth")
     what = convert.add_subparsers(dest="what", required=True)
-    for add_one in (_add_inspect, _add_import, _add_export, _add_parity, _add_families):
+    for add_one in (_add_inspect, _add_import, _add_export, _add_folder, _add_parity, _add_families):
         add_one(what)
 
 
@@ -76,6 +76,36 @@ def _add_export(what: argparse._SubParsersAction) -> None:
     parser.add_argument("--lora", action="store_true", help=about)
     _add_json(parser)
     parser.set_defaults(run=_export)
+
+
+def _add_folder(what: argparse._SubParsersAction) -> None:
+    about = (
+        "Write the model of a run or of a weight file as a folder that `ivjax.load` and `init_from` take: "
+        "weights, sizes, vocabulary, class names, settings, and a model card for the Hugging Face Hub."
+    )
+    example = "ivjax convert folder runs/viclip viclip-tiny --license apache-2.0 --evals retrieval.json"
+    parser = add_command(what, "folder", about, example)
+    parser.add_argument("weights", help=f"a run folder, or {_FILE}")
+    parser.add_argument("out", type=Path, help="the folder to make; its name is that of the model")
+    card = parser.add_argument_group("what the card says")
+    card.add_argument("--license", metavar="ID", help="such as apache-2.0 (default: none is stated)")
+    card.add_argument(
+        "--base-model", nargs="+", default=[], metavar="ID", help="models on the Hub it was made of"
+    )
+    card.add_argument(
+        "--datasets", nargs="+", default=[], metavar="ID", help="datasets on the Hub it has seen"
+    )
+    card.add_argument("--evals", nargs="+", default=[], metavar="FILE", help="results of `ivjax eval --out`")
+    written = parser.add_argument_group("what is written")
+    written.add_argument("--ema", action="store_true", help="the averaged parameters of a run")
+    written.add_argument("--dtype", choices=("float32", "bfloat16"), help="cast to it (default: as they are)")
+    written.add_argument(
+        "--shard-size", default="4GiB", metavar="SIZE", help="split larger weights (default 4GiB)"
+    )
+    written.add_argument("--tokenizer", metavar="FILE", help="the vocabulary, where none lies beside a file")
+    written.add_argument("--classes", metavar="FILE|CORPUS", help="the class names, where a run has none")
+    _add_json(parser)
+    parser.set_defaults(run=_folder)
 
 
 def _add_parity(what: argparse._SubParsersAction) -> None:
@@ -152,6 +182,21 @@ def _export(options: argparse.Namespace) -> int:
     from ivjax.convert.conversion import export_file
 
     _show(export_file(options.weights, options.out, note, options.names, options.lora), options.json)
+    return 0
+
+
+def _folder(options: argparse.Namespace) -> int:
+    from ivjax.convert.formats.writing import bytes_of
+    from ivjax.convert.model_folder import FolderOptions
+    from ivjax.report.model_card.front_matter import CardOptions
+    from ivjax.report.model_card.write_folder import write_folder
+
+    card = CardOptions(
+        options.license, tuple(options.base_model), tuple(options.datasets), tuple(options.evals)
+    )
+    shard_bytes = bytes_of(options.shard_size)
+    written = FolderOptions(shard_bytes, options.dtype, options.ema, options.tokenizer, options.classes)
+    _show(write_folder(options.weights, options.out, card, written, note), options.json)
     return 0
 
 

@@ -66,7 +66,10 @@ def _add_build(what: argparse._SubParsersAction) -> None:
     )
     example = "ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos recipe.short_side=96"
     build = add_command(what, "build", about, example)
-    build.add_argument("source", help="an annotation file, a folder, or tars")
+    build.add_argument(
+        "source",
+        help="an annotation file, a folder, tars, or a dataset of the Hugging Face Hub on this machine",
+    )
     build.add_argument("out", type=_corpus, help="the corpus folder")
     build.add_argument("overrides", nargs="*", metavar="path=value", help="options by dotted path")
     build.add_argument("--kind", default="auto", help="the source's format (default: recognised)")
@@ -77,7 +80,12 @@ def _add_build(what: argparse._SubParsersAction) -> None:
         help="class names in the order of their numbers: a name a line, or a corpus's (default: sorted)",
     )
     build.add_argument(
-        "--set", nargs="+", default=[], type=pair, metavar="name=value", help="options of the source"
+        "--set",
+        nargs="+",
+        default=[],
+        type=pair,
+        metavar="name=value",
+        help="options of the source, such as split=train (docs/data.md)",
     )
     build.add_argument(
         "--min-score", nargs="+", default=[], type=pair, metavar="name=value", help="lowest scores to keep"

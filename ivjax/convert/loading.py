@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ivjax.convert.folder_weights import stored_step
 from ivjax.convert.lora_files import read_lora, with_factors
 from ivjax.convert.model_summary import summary
 from ivjax.convert.origins import params_of_run
@@ -159,8 +160,9 @@ def tower_of_stage(name: str, stage: Stage, branch: str, dtype: Dtype) -> tuple[
 def _of_run(folder: Path, branch: str, dtype: Dtype, ema: bool) -> Loaded:
     experiment = stored_experiment(folder)
     stage, name = experiment.stage, type(experiment.stage).__name__
-    steps = checkpoint_steps(folder_with_weights(folder))
-    made = name + (f" after step {steps[-1]:,}" if steps else "")
+    place = folder_with_weights(folder)
+    step = max(checkpoint_steps(place), default=None) or stored_step(place)
+    made = name + (f" after step {step:,}" if step else "")
     if not branch:
         params = params_of_run(folder, experiment, ema)
         words = caption_tokenizer(experiment)

@@ -17,20 +17,24 @@ _MIB = 2**20
 
 def summary(title: str, family: str, model: Any, params: Params, tokenizer: Tokenizer | None) -> str:
     """Returns the lines that a loaded model prints as; `title` is the first, its family the second."""
+    lines = {"family": family, **model_facts(model, params, tokenizer)}
+    lines["methods"] = f"{', '.join(_methods(model))} of .model"
+    return "\n".join([title, *(f"  {name:8} {text}" for name, text in lines.items() if text)])
+
+
+def model_facts(model: Any, params: Params, tokenizer: Tokenizer | None) -> dict[str, str]:
+    """Returns what a model is, its sizes, what it reads and gives and how it is used, each in a few words."""
     size = getattr(model, "size", None)
-    tower = _video_size(size)
-    lines = {"family": family, "model": f"{type(model).__name__}, {_counted(params)}", **_sizes(size)}
+    tower = video_size(size)
+    lines = {"model": f"{type(model).__name__}, {_counted(params)}", **_sizes(size)}
     if tower is not None:
         frames, (height, width) = getattr(model, "frames", tower.frames), tower.image
         lines["reads"] = f"clips (n, {frames}, {height}, {width}, 3) uint8{_words(model, tokenizer)}"
         lines["gives"] = _gives(model, size, tower)
     elif tokenizer is not None:
         lines["reads"] = _words(model, tokenizer).removeprefix("; ")
-    lines |= {
-        "use": ", ".join(_shortcuts(model, tower)),
-        "methods": f"{', '.join(_methods(model))} of .model",
-    }
-    return "\n".join([title, *(f"  {name:8} {text}" for name, text in lines.items() if text)])
+    lines["use"] = ", ".join(_shortcuts(model, tower))
+    return {name: text for name, text in lines.items() if text}
 
 
 def _counted(params: Params) -> str:
@@ -40,8 +44,8 @@ def _counted(params: Params) -> str:
     return f"{count:,} parameters in {len(leaves)} arrays, {size / _MIB:,.1f} MiB {dtypes}"
 
 
-def _video_size(size: Any) -> VideoTowerSize | None:
-    """The size of the video tower that clips go to."""
+def video_size(size: Any) -> VideoTowerSize | None:
+    """Returns the size of the video tower that clips go to; None for a model that sees nothing."""
     if not hasattr(size, "encoders"):
         return None
     if hasattr(size, "image"):

@@ -20,6 +20,7 @@ from ivjax.convert.engine.fits import Fitting
 from ivjax.convert.engine.matching import MatchRequest
 from ivjax.convert.engine.own_format import metadata
 from ivjax.convert.engine.rows import unflatten
+from ivjax.convert.folder_weights import folder_params, holds_weights
 from ivjax.convert.formats.finite import FiniteTensors, split_allowed
 from ivjax.convert.formats.opening import open_tensors
 from ivjax.convert.formats.orbax_files import restore_params
@@ -101,8 +102,16 @@ def params_of_run(
     objective = objective_of(experiment)
     # In the host's memory, because a whole model may not fit on one accelerator.
     sharding = jax.sharding.SingleDeviceSharding(_host_device())
-    params = restore_params(folder, sharding, ema)
-    shapes = _needed(shapes_of(objective, "float32").frozen, experiment.stage, branch)
+    trained, frozen = shapes_of(objective, "float32")
+    shapes = _needed(frozen, experiment.stage, branch)
+    place = folder_with_weights(folder)
+    if holds_weights(place):
+        own = joined(trained, _needed(frozen, experiment.stage, None))
+        params = folder_params(place, shapes_by_path(own), sharding, ema)
+        held = dict(paths_of(params))
+        shapes = unflatten({path: leaf for path, leaf in paths_of(shapes) if path not in held})
+    else:
+        params = restore_params(folder, sharding, ema)
     if shapes:
         read = weights_of_run(folder, objective, experiment, shapes)
         # Frozen parameters in no file come from the seed, as they did when the run started.

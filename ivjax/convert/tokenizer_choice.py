@@ -46,17 +46,19 @@ def tokenizer_beside(path: str, model: Any, own: Tokenizer | None) -> Tokenizer 
     The files of a language model that was read from a folder of its own come first. Without files the
     tokenizer is returned as it is: its first use says what is missing.
     """
-    if not isinstance(own, ChatTokenizer):
-        return own
     for place in reversed(split_language(path) or (path,)):
         found = Path(place).expanduser()
         folder = found if found.is_dir() else found.parent
-        if has_vocabulary(folder):
+        if isinstance(own, ChatTokenizer) and has_vocabulary(folder):
             chosen = dataclasses.replace(own, path=str(folder))
             # A model can be used without the package that reads its words.
             if chosen.readable:
                 check_vocabulary(path, model, chosen)
             return chosen
+        file = folder / getattr(own, "FILE", "")
+        if not getattr(own, "path", "-") and file.is_file():
+            options: Any = own  # the protocol does not say that tokenizers are dataclasses
+            return dataclasses.replace(options, path=str(file))
     return own
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ivjax.data_pipelines.sources.classes import number_classes
+from ivjax.data_pipelines.sources.classes import given_classes, number_classes
 from ivjax.data_pipelines.sources.open_source import open_source_of
 from ivjax.data_pipelines.sources.row import NOT_MEDIA, BadRow, SourceRow
 from ivjax.data_pipelines.store.clips import class_names, is_corpus, open_clips
@@ -87,7 +87,7 @@ class AnnotationItems:
         rows = list(itertools.islice(media, data.limit))
         self._classes: tuple[str, ...] | UserError
         try:
-            rows, self._classes = number_classes(rows, data.path)
+            rows, self._classes = number_classes(rows, data.path, given_classes(source))
         except UserError as error:  # of no matter to a suite that reads no labels
             self._classes = error
         self._items = [_of_row(row) for row in rows]

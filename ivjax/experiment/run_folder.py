@@ -8,6 +8,7 @@ from ivjax.errors import UserError
 from ivjax.experiment.buckets import address_of, is_committed, storage
 
 CHECKPOINTS, PHASES, BEST, METRICS = "checkpoints", "phases", "best", "metrics.jsonl"
+WEIGHTS = "model.safetensors"  # what a folder that was made of a run has in place of checkpoints
 
 
 def logged_line(line: bytes) -> dict[str, Any] | None:

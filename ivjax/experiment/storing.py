@@ -39,7 +39,7 @@ def stored_experiment(folder: Path) -> Experiment:
     try:
         found = _unpacked(json.loads(file.read_text()))
     # What a class or a field that is gone since then raises.
-    except (ValueError, TypeError, AttributeError, KeyError, ImportError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError, RecursionError) as error:
         raise UserError(
             f"{file} does not describe an experiment of this version of ivjax ({error}); "
             "use the version that the run was made with"

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ivjax.convert.origins import keep_frozen
-from ivjax.data_pipelines.load.tokenizers_in_use import tokenizers_of
+from ivjax.data_pipelines.load.tokenizers_in_use import vocabularies_of
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.kept_files import check_kept_files, keep_classes, keep_files, with_kept_files
-from ivjax.experiment.listing import leaves
 from ivjax.experiment.run_folder import checkpoint_steps
 from ivjax.stages.objective import Objective
 
@@ -27,16 +26,6 @@ def continued(experiment: Experiment, folder: Path) -> Experiment:
 def keep(experiment: Experiment, folder: Path, objective: Objective, classes: Sequence[str]) -> None:
     """Copies vocabularies, class names and the frozen parameters of the model into a run folder."""
     if not checkpoint_steps(folder):
-        keep_files(folder, _vocabularies(experiment))
+        keep_files(folder, vocabularies_of(experiment))
     keep_classes(folder, classes)
     keep_frozen(folder, objective, experiment)
-
-
-def _vocabularies(experiment: Experiment) -> dict[str, str]:
-    """The vocabulary files by the option that names each.
-
-    Without those that `changes` of a corpus name: no model reads by them, and the corpus is elsewhere too.
-    """
-    options = [f"{used.path}.{used.option}.path" for used in tokenizers_of(experiment.data)]
-    known = leaves(experiment)
-    return {option: known[option] for option in options if option in known}

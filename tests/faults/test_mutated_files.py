@@ -1,4 +1,4 @@
-"""Mutated weight files, corpora, settings and commands end in success or in one sentence.
+"""Mutated weight files, corpora, datasets, settings and commands end in success or in one sentence.
 
 No traceback, no crash, no code that runs; less than three times the file and 500 MB of memory, and 10 s of
 CPU time each. All mutations are drawn from a seed, so that a case is the same in each run.
@@ -26,7 +26,7 @@ from ivjax.data_pipelines.store.manifest import MANIFEST
 from ivjax.data_pipelines.tokenizers.sentencepiece_training import corpus_captions, train_sentencepiece
 from tests.convert.language_folders import tiny_with, write_language_model
 from tests.convert.torch_files import write_torch
-from tests.faults import mutated_corpora, mutated_safetensors, mutated_torch, mutated_words
+from tests.faults import mutated_corpora, mutated_datasets, mutated_safetensors, mutated_torch, mutated_words
 from tests.faults.sandbox import CPU_SECONDS, Case, Outcome, run_cases, status_of
 
 HUB = Path(__file__).parents[1] / "golden/hub"
@@ -132,6 +132,17 @@ def corpus_cases(corpus: Path, folder: Path) -> Iterator[Case]:
         yield Case(name, ["data", *what, str(mine)], bytes=size, removed=str(mine / MANIFEST))
 
 
+def dataset_cases(folder: Path) -> Iterator[Case]:
+    """Yields readings of mutated datasets of the Hub."""
+    rng = random.Random(24)
+    for number in itertools.count():
+        name = mutated_datasets.mutated(rng, folder / f"{number}", number)
+        size = sum(path.stat().st_size for path in (folder / f"{number}").rglob("*.*"))
+        yield Case(
+            f"{number} {name}", [str(folder / f"{number}")], "tests.faults.mutated_datasets:read", size
+        )
+
+
 def word_cases(folder: Path, count: int) -> Iterator[Case]:
     """Yields odd settings, config files and command lines."""
     for number, (name, command) in enumerate(mutated_words.commands(random.Random(23), folder, count)):
@@ -186,11 +197,16 @@ def test_300_mutated_corpora(corpus, tmp_path):
 
 
 @pytest.mark.slow
+def test_300_mutated_datasets(tmp_path):
+    check(dataset_cases(tmp_path), 300, tmp_path / "scratch")
+
+
+@pytest.mark.slow
 def test_300_odd_settings_and_commands(tmp_path):
     check(word_cases(tmp_path, 300), 300, tmp_path / "scratch")
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "torch", "corpora", "words"])
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "corpora", "datasets", "words"])
 def test_a_few_of_each_in_this_process(kind, request, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ivjax.train.distributed.join", lambda job: None)
@@ -200,6 +216,8 @@ def test_a_few_of_each_in_this_process(kind, request, tmp_path, monkeypatch, cap
         monkeypatch.setitem(FAMILIES, name, dataclasses.replace(family, presets=first))
     if kind == "words":
         cases = word_cases(tmp_path, FEW)
+    elif kind == "datasets":
+        cases = dataset_cases(tmp_path)
     else:
         fixture, make = {
             "safetensors": ("wholes", safetensors_cases),

@@ -1,0 +1,1 @@
+"""Datasets of the Hugging Face Hub that lie on this machine, as `datasets` and the Hub store them."""
