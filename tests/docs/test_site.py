@@ -16,7 +16,10 @@ CONFIG = (ROOT / "mkdocs.yml").read_text()
 def test_every_page_is_in_the_navigation_once():
     navigation = CONFIG.partition("\nnav:\n")[2].partition("\ntheme:\n")[0]
     listed = re.findall(r"^ +- [^:#\n]+: (\S+\.md)$", navigation, re.M)
-    assert sorted(f"docs/{page}" for page in listed) == [page for page in PAGES if page.startswith("docs/")]
+    pages = [page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")]
+    # The site makes a page of each notebook.
+    pages += [f"notebooks/{file.stem}.md" for file in (ROOT / "docs" / "notebooks").glob("*.ipynb")]
+    assert sorted(listed) == sorted(pages)
 
 
 @pytest.mark.slow
@@ -29,3 +32,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     page = (tmp_path / "site" / "reference" / "python.html").read_text()
     assert "the run folder or the file; PATH#BRANCH is a video tower inside it" in page
+    notebooks = tmp_path / "site" / "notebooks"
+    assert (notebooks / "stage1_in_miniature.ipynb").is_file()
+    page = (notebooks / "stage1_in_miniature.html").read_text()
+    assert 'href="stage1_in_miniature.ipynb"' in page and 'href="../stage1.html"' in page
