@@ -42,14 +42,9 @@ APPENDED = {
 }
 # Short trainings whose results pages take for granted.
 BEFORE = {
-    "docs/stage1.md": ("ivjax train stage1_synthetic --workdir runs/stage1",),
     "docs/report.md": (
         "ivjax eval runs/tiny --suite probe --train shards/demo --data shards/demo_held_out"
         " --attribute colour --out probe.json",
-    ),
-    "docs/sweep.md": (
-        "ivjax train teacher_clip_tiny --workdir runs/teacher_clip",
-        "ivjax train teacher_pixels_tiny --workdir runs/teacher_pixels",
     ),
 }
 

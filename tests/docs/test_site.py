@@ -36,3 +36,5 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert (notebooks / "stage1_in_miniature.ipynb").is_file()
     page = (notebooks / "stage1_in_miniature.html").read_text()
     assert 'href="stage1_in_miniature.ipynb"' in page and 'href="../stage1.html"' in page
+    home = (tmp_path / "site" / "index.html").read_text()
+    assert 'href="notebooks/stage1_in_miniature.html"' in home and ".ipynb" not in home
