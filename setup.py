@@ -60,7 +60,8 @@ setup(
         "tokenizers": ["tokenizers>=0.21"],  # tokenizer.json files of language models
         "test": ["pytest", "pytest-xdist", "safetensors", "tokenizers>=0.21"],
         "lint": ["ruff", "mypy"],
-        "docs": ["mkdocs"],
+        # The documentation site; ruff lays out the signatures of its API reference.
+        "docs": ["mkdocs>=1.6", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "ruff"],
         "notebooks": ["nbclient", "ipykernel"],  # to run docs/notebooks as Jupyter does
     },
 )

@@ -3,7 +3,7 @@ r"""InternVideo2-CLIP-1B: the pooling of stage 2's encoder learns the space of I
 Command   ivjax train clip_1b --workdir runs/clip_1b \
                 data.mixtures.video.fields.text.tokenizer.path=tokenizer.model \
                 data.mixtures.image.fields.text.tokenizer.path=tokenizer.model
-          ivjax train clip_1b:6B ...           the 6B encoder, whose steps and drop path differ
+          ivjax train clip_1b:6B               the same of the 6B encoder, whose steps and drop path differ
 Hardware  the originals used 16 GPUs, 256 clips each (6B: 128); never run here
 Expect    the originals report 73.1 % zero-shot on Kinetics-400; nothing has been trained with this file yet
 

@@ -3,7 +3,7 @@ r"""InternVideo2-CLIP-B/14: a distilled encoder beside MobileCLIP's text tower.
 Command   ivjax train clip_b14 --workdir runs/clip_b14 \
                 data.mixtures.video.fields.text.tokenizer.path=bpe_simple_vocab_16e6.txt.gz \
                 data.mixtures.image.fields.text.tokenizer.path=bpe_simple_vocab_16e6.txt.gz
-          ivjax train clip_b14:S14 ...         also L14
+          ivjax train clip_b14:S14              the same of S14; also L14
 Hardware  the originals used 16 GPUs, 256 clips each; never run here
 Expect    nothing has been trained with this file yet
 

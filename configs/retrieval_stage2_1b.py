@@ -1,7 +1,7 @@
 r"""Stage 2's 1B model fine-tuned for retrieval: MSR-VTT, or another set by its variant.
 
 Command   ivjax train retrieval_stage2_1b --workdir runs/msrvtt data.fields.text.tokenizer.path=vocab.txt
-          ivjax train retrieval_stage2_1b:didemo ...     also activitynet, lsmdc, msvd
+          ivjax train retrieval_stage2_1b:didemo         the same on DiDeMo; also activitynet, lsmdc, msvd
 Hardware  the originals used 4 GPUs, 8 clips each, for the 6B model; never run here
 Expect    nothing has been trained with this file yet
 

@@ -10,10 +10,11 @@ import shlex
 import jax
 import pytest
 
-from ivjax.cli import _parse, _parser, main
+from ivjax.cli import _parser, main
 from ivjax.errors import UserError
-from ivjax.experiment.files import load_experiment, shipped_configs
+from ivjax.experiment.files import shipped_configs
 from ivjax.train.distributed import Job, _join_cluster, join
+from tests.commands import check_command
 
 
 @pytest.fixture(autouse=True)
@@ -188,6 +189,4 @@ def test_the_commands_of_a_config_are_ones_that_the_program_takes(name):
     commands = re.findall(r"^(?:Command)? +ivjax (.+?)(?:  |$)", re.sub(r"\\\n +", "", header), re.M)
     assert commands
     for command in commands:
-        options = _parse(shlex.split(command))
-        if options.command == "train":
-            load_experiment(options.config)
+        check_command(shlex.split(command))

@@ -25,8 +25,8 @@ def data_files(path: Path, config: str | None = None, split: str | None = None) 
     Raises UserError unless there is one config and one split, or `config` and `split` name them.
     """
     if path.is_file():
-        name = split_of(PurePath(path.name))
-        configs = {_DEFAULT: {name: DataFiles(name, (path,))}}
+        only = split_of(PurePath(path.name))
+        configs = {_DEFAULT: {only: DataFiles(only, (path,))}}
     else:
         configs = _configs(path)
     splits = _chosen(path, "config", configs, config)
