@@ -1,4 +1,4 @@
-"""Stage 1 in the quickstart: a student learns, from a quarter of a clip's tokens, what two teachers see in it.
+"""Stage 1 in the quickstart: from a quarter of a clip's tokens a student learns what two teachers see.
 
 Command   ivjax quickstart, or the commands of docs/quickstart.md
           ivjax train quick_stage1 --workdir runs/stage1
@@ -20,7 +20,8 @@ experiment = ix.Experiment(
             mlp_width=256,
             pool_heads=4,
             pool_width=64,
-            image=(56, 56),
+            patch=7,
+            image=(28, 28),
             frames=8,
             tubelet=2,
             layer_scale=1.0,
@@ -36,14 +37,15 @@ experiment = ix.Experiment(
                 mlp_width=256,
                 pool_heads=4,
                 pool_width=64,
-                image=(56, 56),
-                frames=2,
+                patch=7,
+                image=(28, 28),
+                frames=8,
                 tubelet=2,
                 layer_scale=1.0,
             )
         ),
         mae_teacher=MaeTeacher(
-            VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8)
+            VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=7, image=(28, 28), frames=8)
         ),
         mask=Mask(kind="attention", ratio=0.75),
         drop_path=0.0,

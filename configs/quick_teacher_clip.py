@@ -1,4 +1,4 @@
-"""The clip teacher of the quickstart: a tower of two frames that learns from captions.
+"""The clip teacher of the quickstart: it learns from captions.
 
 Command   the data commands of docs/quickstart.md, then
           ivjax train quick_teacher_clip --workdir runs/teacher_clip
@@ -13,7 +13,7 @@ from ivjax.stages.dual_encoder import Contrast, DualEncoder
 
 experiment = ix.Experiment(
     stage=DualEncoder(
-        # Two frames at a time, so that it sees which way shapes go; what is pooled of four pairs is averaged.
+        # All frames at once: means over frames would lose which came first.
         vision=EncoderSize(
             width=64,
             depth=3,
@@ -21,12 +21,13 @@ experiment = ix.Experiment(
             mlp_width=256,
             pool_heads=4,
             pool_width=64,
-            image=(56, 56),
-            frames=2,
+            patch=7,
+            image=(28, 28),
+            frames=8,
             tubelet=2,
             layer_scale=1.0,
         ),
-        text=TextSize(width=64, depth=2, heads=4, out=64, context=32, vocabulary=400, end=2),
+        text=TextSize(width=64, depth=2, heads=4, out=64, context=48, vocabulary=400, end=2),
         frames=8,
         contrast=Contrast(temperature=0.07),
         mask=0.0,
@@ -36,15 +37,14 @@ experiment = ix.Experiment(
     data=dp.Mixture(
         corpora=(dp.Corpus("shards/demo"),),
         eval_corpora=(dp.Corpus("shards/demo_held_out"),),
-        # Left and right have a meaning here, so nothing is mirrored.
         fields={
             "video": dp.Frames(dp.Intervals(8)),
-            "text": dp.Caption(dp.SentencePiece("shards/demo.model", 32)),
+            "text": dp.Caption(dp.SentencePiece("shards/demo.model", 48)),
         },
         cache_gib=1.0,
     ),
     batch=64,
-    steps=400,
+    steps=300,
     schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
     optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.1, clip=1.0),
     dtype="float32",

@@ -12,7 +12,7 @@ from ivjax.stages.masked_pixels import Mask, MaskedPixels
 
 experiment = ix.Experiment(
     stage=MaskedPixels(
-        encoder=VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=14, image=(56, 56), frames=8),
+        encoder=VideoMaeSize(width=64, depth=3, heads=4, mlp_width=256, patch=7, image=(28, 28), frames=8),
         decoder=DecoderSize(width=48, depth=1, heads=4, mlp_width=192),
         mask=Mask(kind="tube", ratio=0.75),
         # Plain backgrounds, once normalised, are noise that nobody can paint.

@@ -4,7 +4,7 @@ import base64
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -18,11 +18,10 @@ from ivjax.data_pipelines.demo.grammar import SceneCaption, write_captions, writ
 from ivjax.data_pipelines.demo.questions import choices_of, description_turns, questions_of, training_turns
 from ivjax.data_pipelines.demo.scene import (
     COLOURS,
-    DRIFTS,
     EVENT_SOUNDS,
-    MOTIONS,
     SOUNDS,
     Scene,
+    draw_pair,
     draw_scene,
     pick,
 )
@@ -32,7 +31,8 @@ from ivjax.errors import UserError
 
 # Now and then a tone, or a sound of each event, or silence.
 DemoSounds = Literal["tones", "events", "none"]
-DemoMotions = Literal["ten", "drifts"]  # ten that differ, or four directions that no single frame tells
+# One to three groups of shapes, or always two, one after the other: which is first, no single frame tells.
+DemoScenes = Literal["any", "pairs"]
 
 _VERSION = 1  # of what is drawn; another one gives other videos, with other ids
 _ENCODING = Encoding(crf=20, gop=24, preset="superfast")
@@ -75,24 +75,27 @@ class Shot:
         return tone(self.scene.sound, self.scene.frames / self.scene.fps, self.pitch)
 
 
+# random numbers, frames, frames per second, tint, whether held out, sound -> a scene
+SceneDrawer = Callable[[np.random.Generator, int, int, Tint, bool, str], Scene]
+
+
 @dataclass(frozen=True)
 class DemoKind:
     """The kind of clips that a corpus has.
 
     Attributes:
         sounds: what is heard; the pictures are the same.
-        longest: seconds of the longest clip (None: 20, and 85 % last less than 10). Up to 4, each clip has
-            one event.
-        motions: how shapes move.
+        longest: seconds of the longest clip (None: 20, and 85 % last less than 10).
+        scenes: what a clip shows.
     """
 
     sounds: DemoSounds = "tones"
     longest: float | None = None
-    motions: DemoMotions = "ten"
+    scenes: DemoScenes = "any"
 
     def __str__(self) -> str:
         """What differs from the usual kind; it is part of the names of videos."""
-        said = {"sounds": self.sounds, "longest": self.longest, "motions": self.motions}
+        said = {"sounds": self.sounds, "longest": self.longest, "scenes": self.scenes}
         return "".join(f" {said[name]}" for name in said if said[name] != getattr(DemoKind, name))
 
     def check(self) -> None:
@@ -102,10 +105,11 @@ class DemoKind:
                 f"no clips of at most {self.longest:g} s can be drawn; choose more than {_SHORTEST:g} s, "
                 f"and up to {_LONGEST:g} s"
             )
-        if self.sounds == "events" and self.motions == "drifts":
-            raise UserError(
-                "drifts have no sounds of their own; leave out --sounds events or --motions drifts"
-            )
+
+    @property
+    def draw(self) -> SceneDrawer:
+        """What draws its scenes."""
+        return draw_pair if self.scenes == "pairs" else draw_scene
 
 
 @dataclass(frozen=True)
@@ -263,12 +267,10 @@ def _clip(
     rng: np.random.Generator, start: int, fps: int, tint: Tint, source: DemoVideo, has_sound: bool
 ) -> Shot:
     sound = pick(rng, SOUNDS) if has_sound and rng.random() < 0.75 else "none"
-    motions = DRIFTS if source.kind.motions == "drifts" else MOTIONS
-    scene = draw_scene(
-        rng, _frames(rng, fps, source.kind.longest), fps, tint, source.held_out, sound, motions
-    )
+    frames, draw = _frames(rng, fps, source.kind.longest), source.kind.draw
+    scene = draw(rng, frames, fps, tint, source.held_out, sound)
     shuffled = not source.held_out and rng.random() < _SHUFFLED
-    told = _unlike(rng, scene, tint, motions) if shuffled else scene
+    told = _unlike(rng, scene, tint, draw) if shuffled else scene
     captions = write_captions(rng, told, int(rng.integers(1, 5)))
     score = _similarity(scene, told, captions[0].level)
     return Shot(start, scene, tuple(captions), score, float(rng.uniform(0.85, 1.15)), told)
@@ -288,10 +290,10 @@ def _frames(rng: np.random.Generator, fps: int, longest: float | None) -> int:
     return int((_SHORTEST + 8 * rng.random() ** 1.5) * fps)
 
 
-def _unlike(rng: np.random.Generator, scene: Scene, tint: Tint, motions: tuple[str, ...]) -> Scene:
+def _unlike(rng: np.random.Generator, scene: Scene, tint: Tint, draw: SceneDrawer) -> Scene:
     """Draws a scene whose events share no colour, shape or motion with another scene."""
     while True:
-        other = draw_scene(rng, scene.frames, scene.fps, tint, held_out=False, motions=motions)
+        other = draw(rng, scene.frames, scene.fps, tint, False, "none")
         pairs = [(a, b) for a in scene.events for b in other.events]
         if all(a.colour != b.colour and a.shape != b.shape and a.motion != b.motion for a, b in pairs):
             return other

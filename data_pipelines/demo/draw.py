@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ivjax.data_pipelines.demo.background import paint
-from ivjax.data_pipelines.demo.scene import DRIFTS, Event, Scene
+from ivjax.data_pipelines.demo.scene import Event, Scene
 
 # Of the time of its event, for how much a motion with an end goes on.
 _MOVING = {"slow": 1.0, "medium": 0.7, "fast": 0.35}
@@ -16,9 +16,6 @@ _RATES = {"spins": 0.3, "bounces": 0.7, "blinks": 1.0, "loops": 0.25}
 _PACE = {"slow": 0.45, "medium": 1.0, "fast": 2.2}
 _SMALLEST = 0.3  # of its full radius: where a shape begins to grow or stops to shrink
 _LOOP = 0.2  # radius of a loop over the short side
-_HEADINGS = dict(zip(DRIFTS, ((-1, 0), (1, 0), (0, -1), (0, 1)), strict=True))  # to the right, and down
-# How far a drift goes, over the side of the picture. Four frames of a clip show which way.
-_FAR = {"slow": 0.6, "medium": 0.85, "fast": 1.1}
 
 
 class Pose(NamedTuple):
@@ -45,7 +42,7 @@ def draw_frame(scene: Scene, number: int, width: int, height: int) -> np.ndarray
 def _over(behind: np.ndarray, scene: Scene, number: int) -> np.ndarray:
     picture = behind.copy()
     height, width, _ = picture.shape
-    for event in scene.events:
+    for event in scene.seen(number / scene.fps):
         for pose in poses(event, number / scene.fps, width, height):
             stamp(picture, event.shape, event.rgb, pose)
     return picture
@@ -60,20 +57,7 @@ def poses(event: Event, time: float, width: int, height: int) -> list[Pose]:
     turns = elapsed * _RATES.get(event.motion, 0.0) * _PACE[event.speed]
     if event.motion == "blinks" and time < event.ends and turns % 1 > 0.6:
         return []
-    if event.motion in DRIFTS:
-        way = _FAR[event.speed] * elapsed / (event.ends - event.begins)
-        return [pose for lane in event.lanes for pose in _drifting(event, lane, way, width, height)]
     return [_pose(event, lane, done, turns, width, height) for lane in event.lanes]
-
-
-def _drifting(event: Event, lane: float, way: float, width: int, height: int) -> Iterator[Pose]:
-    """Yields a shape and its copies: what leaves the picture over an edge comes in over the other one."""
-    right, down = _HEADINGS[event.motion]
-    x = (lane + right * way) % 1 * width
-    y = (event.rest + lane - event.lanes[0] + down * way) % 1 * height
-    for across in (x, x - width if 2 * x > width else x + width):
-        for along in (y, y - height if 2 * y > height else y + height):
-            yield Pose(across, along, event.radius * min(width, height))
 
 
 def _pose(event: Event, lane: float, done: float, turns: float, width: int, height: int) -> Pose:

@@ -44,10 +44,6 @@ MOTION_WORDS = {
     "bounces": (("bounces", "bounce"), ("jumps up and down", "jump up and down")),
     "blinks": (("blinks", "blink"), ("flashes on and off", "flash on and off")),
     "loops": (("moves in a loop", "move in a loop"), ("goes along a round path", "go along a round path")),
-    "drifts left": (("drifts to the left", "drift to the left"), ("floats left", "float left")),
-    "drifts right": (("drifts to the right", "drift to the right"), ("floats right", "float right")),
-    "drifts up": (("drifts upwards", "drift upwards"), ("floats up", "float up")),
-    "drifts down": (("drifts downwards", "drift downwards"), ("floats down", "float down")),
 }
 SIZE_WORDS = {"small": ("small", "little"), "big": ("big", "large")}
 SPEED_WORDS = {"slow": ("slowly", "at a slow pace"), "fast": ("quickly", "fast")}

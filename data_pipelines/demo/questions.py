@@ -3,21 +3,14 @@
 import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ivjax.data_pipelines.demo.background import BACKGROUNDS
 from ivjax.data_pipelines.demo.grammar import MOTION_WORDS
-from ivjax.data_pipelines.demo.scene import (
-    COLOURS,
-    ENTRANCES,
-    SHAPES,
-    Event,
-    Scene,
-    motions_beside,
-    pick,
-)
+from ivjax.data_pipelines.demo.scene import COLOURS, ENTRANCES, MOTIONS, SHAPES, Event, Scene, pick
 
 CHOICES = 4  # at most: of what is asked about times, there are three in a scene of two events
 # Kinds of question for which one frame is not enough.
@@ -36,7 +29,8 @@ class SceneQuestion(NamedTuple):
     """A question about a scene.
 
     Attributes:
-        kind: what it is about: what, colour, number, background, motion, where, order or when.
+        kind: what it is about: what, colour, number, background, motion, where, order or when; of groups
+            that are alone in the picture all that happens: events.
         text: the question.
         answer: the right answer.
         wrong: what else could be answered, two at least.
@@ -56,7 +50,12 @@ class Choices(NamedTuple):
 
 
 def questions_of(rng: np.random.Generator, scene: Scene) -> list[SceneQuestion]:
-    """Returns the questions that a scene answers, in random order but one of each kind first."""
+    """Returns the questions that a scene answers, in random order but one of each kind first.
+
+    Of groups that are alone in the picture one is asked, for all that happens.
+    """
+    if scene.alone:
+        return [_about_events(rng, scene)]
     found = [question for event in scene.events for question in _about(rng, event, scene)]
     found += [*_about_order(rng, scene), *_about_times(rng, scene)]
     pattern = scene.background.pattern
@@ -100,7 +99,7 @@ def _about(rng: np.random.Generator, event: Event, scene: Scene) -> Iterator[Sce
             "where", f"From where {does} {name} come?", side, _others(tuple(_SIDES.values()), side)
         )
     motion = _verb(event.motion, several)
-    wrong = tuple(_verb(other, several) for other in _others(motions_beside(event.motion), event.motion))
+    wrong = tuple(_verb(other, several) for other in MOTIONS if other != event.motion)
     yield SceneQuestion("motion", f"What {does} {name} do?", motion, wrong)
 
 
@@ -129,6 +128,17 @@ def _about_times(rng: np.random.Generator, scene: Scene) -> Iterator[SceneQuesti
     for group, time in asked.items():
         does = "does" if group.startswith("one") else "do"
         yield SceneQuestion("when", f"When {does} {group} appear?", time, _others(possible, time))
+
+
+def _about_events(rng: np.random.Generator, scene: Scene) -> SceneQuestion:
+    """Returns the question for all that happens; wrong are the other order, and another colour for either."""
+    right = description_of(scene)
+    first, second = scene.events
+    others = [colour for colour in COLOURS if colour not in (first.colour, second.colour)]
+    one, another = (others[place] for place in rng.choice(len(others), 2, replace=False))
+    wrong = ((second, first), (replace(first, colour=one), second), (first, replace(second, colour=another)))
+    told = (description_of(replace(scene, events=events)).answer for events in wrong)
+    return SceneQuestion("events", right.text, right.answer, tuple(told))
 
 
 def _strangers(rng: np.random.Generator, scene: Scene, wanted: int) -> list[str]:
@@ -191,9 +201,11 @@ def training_turns(
 ) -> list[dict[str, str]]:
     """Returns the turns of a conversation to train on, in LLaVA's form.
 
-    Half of the conversations are the scene's description alone, as that answers all questions.
+    Half of the conversations are the scene's description alone, as that answers all questions; so are those
+    of groups that are alone in the picture.
     """
-    return description_turns(scene) if rng.random() < _DESCRIBED else question_turns(rng, questions)
+    described = scene.alone or rng.random() < _DESCRIBED
+    return description_turns(scene) if described else question_turns(rng, questions)
 
 
 def question_turns(rng: np.random.Generator, questions: Sequence[SceneQuestion]) -> list[dict[str, str]]:

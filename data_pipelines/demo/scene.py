@@ -28,8 +28,6 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
 ENTRANCES = ("enters from the left", "enters from the right", "falls", "rises")
 MOTIONS = (*ENTRANCES, "grows", "shrinks", "spins", "bounces", "blinks", "loops")
-# Over an edge and in again on the other side, at a pace: a frame looks the same whichever way its shapes go.
-DRIFTS = ("drifts left", "drifts right", "drifts up", "drifts down")
 SPEEDS = ("slow", "medium", "fast")
 SOUNDS = ("high", "low", "beeping")
 EVENT_SOUNDS = "events"  # in place of one of SOUNDS: each event is heard
@@ -52,8 +50,6 @@ _COUNTS = {1: 0.5, 2: 0.22, 3: 0.16, 4: 0.12}
 _EVENTS = {1: 0.45, 2: 0.4, 3: 0.15}
 _EVENT_SECONDS = {1: 0, 2: 4, 3: 9}  # a clip has to last as long to hold so many events
 _MARGIN = 0.04  # of the picture, left free at either side
-_MIDDLE = (0.42, 0.58)  # where most motions rest, as shares of the picture; from, to
-_RESTS = dict.fromkeys(ENTRANCES, (0.6, 0.8)) | dict.fromkeys(DRIFTS, (0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -67,10 +63,8 @@ class Event:
         size: word for the size.
         speed: one of SPEEDS.
         radius: as a share of the short side of the picture.
-        lanes: places across the direction of motion, one per shape, as shares of the picture. Of a drift:
-            where they begin, from the left.
-        rest: place along the direction at which the motion ends, as a share of the picture. Of a drift: where
-            the first shape begins, from above.
+        lanes: places across the direction of motion, one per shape, as shares of the picture.
+        rest: place along the direction at which the motion ends, as a share of the picture.
         shade: brightness of the colour.
         begins: second of the clip at which the group appears.
         ends: second at which it stops.
@@ -110,6 +104,7 @@ class Scene:
         sound: one of SOUNDS, `none`, or EVENT_SOUNDS.
         frames: how many.
         fps: frames per second.
+        alone: whether a group vanishes as the next one appears.
     """
 
     events: tuple[Event, ...]
@@ -118,9 +113,13 @@ class Scene:
     sound: str
     frames: int
     fps: int
+    alone: bool = False
 
     def attributes(self) -> dict[str, str]:
-        """Returns the words for what is seen and heard; those of the second event end in 2, and so on."""
+        """Returns the words for what is seen and heard; those of the second event end in 2, and so on.
+
+        Of groups that are alone also `colours`, such as "red then blue", and `first_colour`.
+        """
         words = {"events": str(len(self.events)), "order": self.order}
         words |= {"background": self.background.pattern, "sound": self.sound}
         for number, event in enumerate(self.events, 1):
@@ -131,7 +130,15 @@ class Scene:
                 words["sound" + suffix] = SOUND_OF[event.motion]
             words["begins" + suffix] = f"{event.begins:.2f}"
             words["ends" + suffix] = f"{event.ends:.2f}"
+        if self.alone:
+            words["colours"] = " then ".join(event.colour for event in self.events)
+            words["first_colour"] = self.events[0].colour
         return words
+
+    def seen(self, time: float) -> tuple[Event, ...]:
+        """Returns the events of which something is seen at a second of the clip."""
+        begun = tuple(event for event in self.events if event.begins <= time)
+        return begun[-1:] if self.alone else begun
 
     def contrast(self) -> float:
         """Returns the mean distance of the shapes' colours from the background's, 0 to 1."""
@@ -139,34 +146,23 @@ class Scene:
         return float(np.mean([np.linalg.norm(e.rgb - behind) for e in self.events]) / (255 * math.sqrt(3)))
 
 
-def motions_beside(motion: str) -> tuple[str, ...]:
-    """Returns the motions of the corpora that have this one."""
-    return DRIFTS if motion in DRIFTS else MOTIONS
-
-
 def is_held_out(colour: str, shape: str, motion: str) -> bool:
     """Whether a combination never occurs in training, where every two of its three words do."""
-    places = list(COLOURS).index(colour), SHAPES.index(shape), motions_beside(motion).index(motion)
+    places = list(COLOURS).index(colour), SHAPES.index(shape), MOTIONS.index(motion)
     # A linear code: every pair of words keeps partners in training, and one in eight triples is left out.
     return (places[0] + 3 * places[1] + 5 * places[2]) % len(COLOURS) == 0
 
 
 @functools.cache
-def combinations(held_out: bool, motions: tuple[str, ...] = MOTIONS) -> tuple[tuple[str, str, str], ...]:
+def combinations(held_out: bool) -> tuple[tuple[str, str, str], ...]:
     """Returns the (colour, shape, motion) that may occur. Round shapes do not spin: nobody could see it."""
-    every = itertools.product(COLOURS, SHAPES, motions)
+    every = itertools.product(COLOURS, SHAPES, MOTIONS)
     seen = (c for c in every if not (c[1] in ("circle", "ring") and c[2] == "spins"))
     return tuple(c for c in seen if is_held_out(*c) == held_out)
 
 
 def draw_scene(
-    rng: np.random.Generator,
-    frames: int,
-    fps: int,
-    tint: Tint,
-    held_out: bool,
-    sound: str = "none",
-    motions: tuple[str, ...] = MOTIONS,
+    rng: np.random.Generator, frames: int, fps: int, tint: Tint, held_out: bool, sound: str = "none"
 ) -> Scene:
     """Draws a scene of `frames` frames, with only held-out combinations or with none of them."""
     seconds = float(Fraction(frames, fps))
@@ -175,7 +171,7 @@ def draw_scene(
     order: Order = "single" if wanted == 1 else "then"
     if wanted == 2 and rng.random() < 0.4:
         order = "together"
-    triples = _distinct(rng, combinations(held_out, motions), wanted)
+    triples = _distinct(rng, combinations(held_out), wanted)
     windows = _windows(rng, seconds, wanted, order)
     bands = rng.permutation(wanted)
     events = tuple(
@@ -183,6 +179,23 @@ def draw_scene(
         for triple, window, band in zip(triples, windows, bands, strict=True)
     )
     return Scene(events, order, draw_background(rng, tint), sound, frames, fps)
+
+
+def draw_pair(
+    rng: np.random.Generator, frames: int, fps: int, tint: Tint, held_out: bool, sound: str = "none"
+) -> Scene:
+    """Draws a scene of two groups of different colours, one after the other: no frame tells their order."""
+    seconds = float(Fraction(frames, fps))
+    first, second = pick(rng, combinations(held_out)), pick(rng, combinations(held_out))
+    while first[0] == second[0]:
+        second = pick(rng, combinations(held_out))
+    cut = seconds * float(rng.uniform(0.4, 0.6))
+    windows = ((0.0, cut), (cut, seconds))
+    events = tuple(
+        _draw_event(rng, triple, window, 0, 1)
+        for triple, window in zip((first, second), windows, strict=True)
+    )
+    return Scene(events, "then", draw_background(rng, tint), sound, frames, fps, alone=True)
 
 
 def pick(rng: np.random.Generator, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
@@ -225,16 +238,13 @@ def _draw_event(
     size = pick(rng, [name for name, (smallest, _) in sizes.items() if smallest <= room[count]])
     smallest, biggest = sizes[size]
     lanes = _MARGIN + width * (band + (np.arange(count) + 0.5) / count)
-    if motion in DRIFTS:
-        # Anywhere, and along a diagonal: neither places nor their order tell the direction.
-        lanes = (rng.uniform() + np.arange(count) / count) % 1
     return Event(
         *triple,
         size=size,
         speed=pick(rng, SPEEDS),
         radius=float(rng.uniform(smallest, min(biggest, room[count]))),
         lanes=tuple(float(lane) for lane in lanes),
-        rest=float(rng.uniform(*_RESTS.get(motion, _MIDDLE))),
+        rest=float(rng.uniform(0.6, 0.8) if motion in ENTRANCES else rng.uniform(0.42, 0.58)),
         shade=float(rng.uniform(0.88, 1.0)),
         begins=window[0],
         ends=window[1],

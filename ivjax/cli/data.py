@@ -45,13 +45,14 @@ def _add_demo(what: argparse._SubParsersAction) -> None:
         "--longest",
         type=float,
         metavar="SECONDS",
-        help="no clip lasts longer; up to 4, each shows one event (default: 2 to 20 s, up to three events)",
+        help="no clip lasts longer, and none less than 2 s (default: 2 to 20 s)",
     )
     demo.add_argument(
-        "--motions",
-        choices=("ten", "drifts"),
-        default="ten",
-        help="ten kinds of motion (default), or drifts in four directions, which no single frame tells",
+        "--scenes",
+        choices=("any", "pairs"),
+        default="any",
+        help="one to three groups of shapes in a clip (default), or always two, one after the other: no "
+        "single frame tells which is the first",
     )
     demo.add_argument(
         "--sounds",
@@ -201,7 +202,7 @@ def _demo(options: argparse.Namespace) -> int:
         needles = Needles(options.needles, options.frames, options.hops, options.train)
         make_needles(options.out, needles, options.seed, options.workers, say)
         return 0
-    kind = DemoKind(options.sounds, options.longest, options.motions)
+    kind = DemoKind(options.sounds, options.longest, options.scenes)
     make_demo(options.out, options.clips, options.seed, options.held_out, options.workers, say, kind)
     return 0
 

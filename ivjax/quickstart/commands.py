@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ivjax.quickstart import results
@@ -12,7 +11,8 @@ TEACHER_CLIP, TEACHER_PIXELS = "runs/teacher_clip", "runs/teacher_pixels"
 STAGE1, STAGE2, STAGE3 = "runs/stage1", "runs/stage2", "runs/stage3"
 PAGE = "report/index.html"
 _CORPUS, _HELD_OUT = "shards/demo", "shards/demo_held_out"
-_TALKS, _TALKS_HELD_OUT, _NEEDLES = "shards/dialogues", "shards/dialogues_held_out", "shards/needles"
+_TALKS, _TALKS_HELD_OUT = "shards/demo_dialogues", "shards/demo_dialogues_held_out"
+_NEEDLES = "shards/demo_needles"
 # Small pictures, few of them a second: what they cost to decode is what training would wait for.
 _RECIPE = ("recipe.short_side=72", "recipe.fps=6", "recipe.encoding.preset=ultrafast")
 
@@ -45,7 +45,6 @@ class Scale:
         clips: clips to draw for training.
         held_out: clips to draw for evaluation.
         needles: videos to draw with a needle, to train on.
-        questions: questions about held-out clips.
         words: sizes of the vocabularies, of captions and of conversations.
         training: overrides of all runs.
         evals: further words of all evals.
@@ -56,7 +55,6 @@ class Scale:
     clips: int
     held_out: int
     needles: int
-    questions: int
     words: tuple[int, int] = (400, 400)
     training: tuple[str, ...] = ()
     evals: tuple[str, ...] = ()
@@ -64,12 +62,11 @@ class Scale:
     xla_flags: str = ""
 
 
-WHOLE = Scale(clips=1600, held_out=400, needles=400, questions=400)
+WHOLE = Scale(clips=1600, held_out=400, needles=800)
 FAST = Scale(
     clips=64,
     held_out=32,
     needles=16,
-    questions=32,
     words=(300, 300),
     # Scanned layers compile faster, and unrolled ones run faster: with six steps, compilation is what counts.
     training=("steps=6", "batch=8", "log.every=2", "eval_loss.every=3", "scan_layers=true"),
@@ -88,21 +85,20 @@ def steps_of(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
 def _data(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
     """Draws clips, questions about them and long videos, and makes corpora and vocabularies of them."""
     clips = ("--clips", str(scale.clips), "--held-out", str(scale.held_out))
-    # Short clips of one event, whose motions no single frame tells.
-    kind = ("--longest", "4", "--motions", "drifts", "--sounds", "none", "--seed", str(seed))
+    # Short clips of two events, whose order no single frame tells.
+    kind = ("--longest", "4", "--scenes", "pairs", "--sounds", "none", "--seed", str(seed))
     needles = ("--needles", str(scale.needles), "--frames", "16", "--train", "--seed", str(seed))
-    questions = ("--draw", str(scale.questions))
-    captions, words = (str(size) for size in scale.words)
+    captions, words = scale.words
     return (
-        _say("clips", "data", "demo", "demo", *clips, *kind),
+        _data_step("clips", "demo", "demo", *clips, *kind),
         _build("corpus", "demo/annotations.jsonl", _CORPUS),
         _build("held out", "demo/held_out.jsonl", _HELD_OUT),
-        _say("words", "data", "tokenizer", "train", _CORPUS, "shards/demo.model", "--size", captions),
+        _words("words", _CORPUS, captions),
         _build("dialogues", "demo/dialogues.jsonl", _TALKS),
-        _build("questions", "demo/held_out_dialogues.jsonl", _TALKS_HELD_OUT, *questions),
-        _say("needles", "data", "demo", "needles", *needles),
+        _build("questions", "demo/held_out_dialogues.jsonl", _TALKS_HELD_OUT),
+        _data_step("needles", "demo", "needles", *needles),
         _build("needle corpus", "needles/needles_16.jsonl", _NEEDLES, videos="needles/needles_16"),
-        _say("their words", "data", "tokenizer", "train", _TALKS, "shards/dialogues.model", "--size", words),
+        _words("their words", _TALKS, words),
     )
 
 
@@ -126,24 +122,39 @@ def _trainings(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
 
 def _evals(scale: Scale) -> tuple[QuickstartStep, ...]:
     """Tests the stages on held-out clips. Results lie where the report looks for them."""
-    probe = ("--suite", "probe", "--train", _CORPUS, "--still")
+    probe = ("--suite", "probe", "--train", _CORPUS, "--data", _HELD_OUT, "--still")
     lengths = [word for length in scale.lengths for word in ("--length", str(length))]
     needle = ("--suite", "needle", "--data", "drawn", *lengths, "--depths", "4", "--needles", "4")
     found = (
-        ("colour", STAGE1, (*probe, "--attribute", "colour"), results.probed),
-        ("motion", STAGE2, (*probe, "--attribute", "motion"), results.probed),
-        ("retrieval", STAGE2, ("--suite", "retrieval"), results.retrieved),
-        ("answers", STAGE3, ("--suite", "mcqa", "--by", "text"), results.answered),
+        ("colour", STAGE1, (*probe, "--attribute", "first_colour"), results.probed),
+        ("order", STAGE2, (*probe, "--attribute", "colours"), results.probed),
+        ("retrieval", STAGE2, ("--suite", "retrieval", "--data", _HELD_OUT), results.retrieved),
+        ("answers", STAGE3, ("--suite", "mcqa", "--data", _TALKS_HELD_OUT, "--by", "text"), results.answered),
         ("needle map", STAGE3, (*needle, "--by", "text"), results.answered),
     )
-    return tuple(
-        _eval(name, run, words, scale.evals, partial(_of_file, show, f"{run}/evals/{_file(name)}.json"))
-        for name, run, words, show in found
-    )
+    return tuple(_eval(name, run, (*words, *scale.evals), show) for name, run, words, show in found)
+
+
+def _eval(name: str, run: str, words: tuple[str, ...], show: Callable[[Path], str]) -> QuickstartStep:
+    out = f"{run}/evals/{name.replace(' ', '_')}.json"
+    command = ("eval", run, *words, "--out", out)
+    return QuickstartStep(name, command, lambda folder, log: show(folder / out))
+
+
+def _build(name: str, rows: str, out: str, *more: str, videos: str = "demo/videos") -> QuickstartStep:
+    return _data_step(name, "build", rows, out, "--videos", videos, *more, *_RECIPE)
+
+
+def _data_step(name: str, *command: str) -> QuickstartStep:
+    return QuickstartStep(name, ("data", *command), lambda folder, log: results.drawn(log))
+
+
+def _words(name: str, corpus: str, size: int) -> QuickstartStep:
+    command = ("data", "tokenizer", "train", corpus, f"{corpus}.model", "--size", str(size))
+    return QuickstartStep(name, command, lambda folder, log: f"{size} pieces of words")
 
 
 def _report() -> QuickstartStep:
     runs = (STAGE3, STAGE2, STAGE1, TEACHER_CLIP, TEACHER_PIXELS)
-    return QuickstartStep(
-        "report", ("report", *runs, "--out", str(Path(PAGE).parent)), lambda folder, log: str(folder / PAGE)
-    )
+    command = ("report", *runs, "--out", str(Path(PAGE).parent))
+    return QuickstartStep("report", command, lambda folder, log: str(folder / PAGE))

@@ -1,11 +1,15 @@
 """The results of the quickstart's commands, in a few words each, from what they have stored."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ivjax.experiment.run_folder import read_metrics
 from ivjax.quickstart.screen import last_lines
+
+# Such as "1,600 clips and 400 held out, in 394 videos, are in demo", without the place and the time.
+_MADE = re.compile(r"(?:^|: )([\d,]+ (?:clips|videos)\b.*?)(?:,? are in | \(|$)")
 
 
 def trained(run: Path) -> str:
@@ -23,8 +27,8 @@ def probed(result: Path) -> str:
     """Returns how often a probe was right, beside what needs no training, or no video."""
     found = _metrics(result)
     return (
-        f"right for {found['top1']:.0f} %; of one frame {found['still_top1']:.0f}, "
-        f"random features {found['random_top1']:.0f}, chance {found['chance']:.0f} %"
+        f"{_percent(found['top1'])} right; one frame {_percent(found['still_top1'])}, "
+        f"random features {_percent(found['random_top1'])}, chance {_percent(found['chance'])}"
     )
 
 
@@ -32,21 +36,28 @@ def retrieved(result: Path) -> str:
     """Returns how many captions and clips find each other first."""
     found = _metrics(result)
     chance = 100 / json.loads(result.read_text())["protocol"]["videos"]
-    return f"found first {found['t2v_r1']:.1f} % and {found['v2t_r1']:.1f} %, chance {chance:.2g} %"
+    return (
+        f"first hit right for {_percent(found['t2v_r1'])} of captions, {_percent(found['v2t_r1'])} of clips, "
+        f"chance {_percent(chance)}"
+    )
 
 
 def answered(result: Path) -> str:
     """Returns how many questions were answered rightly."""
     found = _metrics(result)
-    return f"{found['accuracy']:.0f} % right, chance {found['chance']:.0f} %"
+    return f"{_percent(found['accuracy'])} right, chance {_percent(found['chance'])}"
 
 
-def said(log: Path) -> str:
-    """Returns the last line of a log, without the path that it begins with and the seconds at its end."""
-    line = next(iter(last_lines(log, 1)), "")
-    return line.rpartition(": ")[2].partition(" (")[0]
+def drawn(log: Path) -> str:
+    """Returns how many clips or videos a data command has made, by the end of its log."""
+    found = (_MADE.search(line) for line in reversed(last_lines(log, 5)))
+    return next((match[1] for match in found if match), "")
 
 
 def _metrics(result: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(result.read_text())["metrics"]
     return found
+
+
+def _percent(value: float) -> str:
+    return f"{value:.{0 if value >= 9.95 else 1}f} %"

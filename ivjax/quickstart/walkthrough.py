@@ -101,7 +101,7 @@ def _closing(folder: Path, seconds: float) -> str:
         [
             f"\nDone in {duration(seconds)}. Open {folder / PAGE}",
             f"\nNext, in {folder}:",
-            "  ivjax train stage1_tiny stage.mask.ratio=0.9 --workdir runs/masked    # a run of your own",
+            "  ivjax train quick_stage1 stage.mask.ratio=0.9 --workdir runs/masked   # a run of your own",
             "  ivjax chat demo/videos --weights runs/stage3                          # ask about a video",
             "  ivjax train stage1_1b --print                                         # the released recipe",
         ]
