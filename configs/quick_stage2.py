@@ -59,7 +59,7 @@ experiment = ix.Experiment(
     ),
     batch=64,
     steps=300,
-    schedule=ix.FlooredCosine(peak=1e-3, warmup=20),
+    schedule=ix.FlooredCosine(peak=2e-3, warmup=20),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.1, clip=1.0),
     dtype="float32",
     scan_layers=False,
@@ -67,4 +67,6 @@ experiment = ix.Experiment(
     log=ix.Logging(every=20),
     eval_loss=ix.EvalLoss(every=75, batches=4),
     init_from=("vision=runs/stage1#encoder",),
+    # The tower knows much already, and the words nothing.
+    trains=(ix.Trains("vision", 0.5),),
 )

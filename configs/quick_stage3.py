@@ -32,20 +32,20 @@ experiment = ix.Experiment(
             ),
             # HiCo: of the 64 tokens of a clip 16 are left.
             bridge=ProjectorSize(64, out=96, frame_tokens=4, image_tokens=4, heads=4, norm=True),
-            language=LanguageSize(96, 3, 4, 2, 288, vocabulary=400, rotary=Rotary(10000.0)),
+            language=LanguageSize(96, 3, 4, 2, 288, vocabulary=500, rotary=Rotary(10000.0)),
         ),
-        buckets=(Bucket("packed", 224, clips=6),),
+        buckets=(Bucket("packed", 240, clips=6),),
     ),
     data=dp.Dialogues(
         corpora=(
-            dp.Corpus("shards/demo_dialogues", weight=2.0),
+            dp.Corpus("shards/demo_descriptions", weight=2.0),
             dp.Corpus("shards/demo_needles", weight=1.0, changes=LONG),
         ),
-        eval_corpora=(dp.Corpus("shards/demo_dialogues_held_out"),),
+        eval_corpora=(dp.Corpus("shards/demo_descriptions_held_out"),),
         fields={
             "dialogue": dp.Turns(
                 dp.VideoChat2("mistral"),
-                dp.ChatTokenizer("shards/demo_dialogues.model"),
+                dp.ChatTokenizer("shards/demo_descriptions.model"),
                 dp.Seeing(dp.Intervals(8), clip_tokens=16),
             )
         },

@@ -53,6 +53,7 @@ class Demo:
     annotations: Path
     held_out: Path
     descriptions: Path
+    held_out_descriptions: Path
     dialogues: Path
     held_out_dialogues: Path
     videos: Path
@@ -84,6 +85,7 @@ def make_demo(
         out / "annotations.jsonl",
         out / "held_out.jsonl",
         out / "descriptions.jsonl",
+        out / "held_out_descriptions.jsonl",
         out / "dialogues.jsonl",
         out / "held_out_dialogues.jsonl",
         out / "videos",
@@ -94,7 +96,8 @@ def make_demo(
     _draw(demo.videos, missing, clips + held_out, _processes(workers, len(missing)), say)
     for file, sources in ((demo.annotations, training), (demo.held_out, testing)):
         _write_rows(file, [row for source in sources for row in source.rows()])
-    _write_rows(demo.descriptions, [row for source in training for row in source.descriptions()])
+    for file, sources in ((demo.descriptions, training), (demo.held_out_descriptions, testing)):
+        _write_rows(file, [row for source in sources for row in source.descriptions()])
     for file, sources in ((demo.dialogues, training), (demo.held_out_dialogues, testing)):
         _write_rows(file, [row for source in sources for row in source.dialogues()])
     say(

@@ -11,7 +11,7 @@ TEACHER_CLIP, TEACHER_PIXELS = "runs/teacher_clip", "runs/teacher_pixels"
 STAGE1, STAGE2, STAGE3 = "runs/stage1", "runs/stage2", "runs/stage3"
 PAGE = "report/index.html"
 _CORPUS, _HELD_OUT = "shards/demo", "shards/demo_held_out"
-_TALKS, _TALKS_HELD_OUT = "shards/demo_dialogues", "shards/demo_dialogues_held_out"
+_TOLD, _TOLD_HELD_OUT = "shards/demo_descriptions", "shards/demo_descriptions_held_out"
 _NEEDLES = "shards/demo_needles"
 # Small pictures, few of them a second: what they cost to decode is what training would wait for.
 _RECIPE = ("recipe.short_side=72", "recipe.fps=6", "recipe.encoding.preset=ultrafast")
@@ -55,7 +55,7 @@ class Scale:
     clips: int
     held_out: int
     needles: int
-    words: tuple[int, int] = (400, 400)
+    words: tuple[int, int] = (400, 500)
     training: tuple[str, ...] = ()
     evals: tuple[str, ...] = ()
     lengths: tuple[int, ...] = (16, 32, 64, 128)
@@ -94,11 +94,11 @@ def _data(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
         _build("corpus", "demo/annotations.jsonl", _CORPUS),
         _build("held out", "demo/held_out.jsonl", _HELD_OUT),
         _words("words", _CORPUS, captions),
-        _build("dialogues", "demo/dialogues.jsonl", _TALKS),
-        _build("questions", "demo/held_out_dialogues.jsonl", _TALKS_HELD_OUT),
+        _build("told", "demo/descriptions.jsonl", _TOLD),
+        _build("told, held out", "demo/held_out_descriptions.jsonl", _TOLD_HELD_OUT),
         _data_step("needles", "demo", "needles", *needles),
         _build("needle corpus", "needles/needles_16.jsonl", _NEEDLES, videos="needles/needles_16"),
-        _words("their words", _TALKS, words),
+        _words("their words", _TOLD, words),
     )
 
 
@@ -123,13 +123,14 @@ def _trainings(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
 def _evals(scale: Scale) -> tuple[QuickstartStep, ...]:
     """Tests the stages on held-out clips. Results lie where the report looks for them."""
     probe = ("--suite", "probe", "--train", _CORPUS, "--data", _HELD_OUT, "--still")
+    answers = ("--suite", "mcqa", "--data", "demo/held_out_dialogues.jsonl", "--videos", "demo/videos")
     lengths = [word for length in scale.lengths for word in ("--length", str(length))]
     needle = ("--suite", "needle", "--data", "drawn", *lengths, "--depths", "4", "--needles", "4")
     found = (
         ("colour", STAGE1, (*probe, "--attribute", "first_colour"), results.probed),
         ("order", STAGE2, (*probe, "--attribute", "colours"), results.probed),
         ("retrieval", STAGE2, ("--suite", "retrieval", "--data", _HELD_OUT), results.retrieved),
-        ("answers", STAGE3, ("--suite", "mcqa", "--data", _TALKS_HELD_OUT, "--by", "text"), results.answered),
+        ("answers", STAGE3, (*answers, "--by", "text"), results.answered),
         ("needle map", STAGE3, (*needle, "--by", "text"), results.answered),
     )
     return tuple(_eval(name, run, (*words, *scale.evals), show) for name, run, words, show in found)
