@@ -62,7 +62,7 @@ class Scale:
     xla_flags: str = ""
 
 
-WHOLE = Scale(clips=1600, held_out=400, needles=800)
+WHOLE = Scale(clips=1600, held_out=400, needles=1200)
 FAST = Scale(
     clips=64,
     held_out=32,
