@@ -84,7 +84,7 @@ def test_each_command_has_one_line_on_the_screen(started, tmp_path):
     said = []
     assert walkthrough.quickstart(tmp_path, FAST, 0, said.append) == 0
     lines = said[:-1]
-    assert len(lines) == len(names()) and all("\n" not in line and len(line) < 90 for line in lines)
+    assert len(lines) == len(names()) and all("\n" not in line and len(line) <= 80 for line in lines)
     assert [line.split("well")[0].strip() for line in lines] == [step.name for step in steps_of(FAST, 0)]
 
 
@@ -150,10 +150,10 @@ def stored(tmp_path, metrics, **more):
 def test_results_are_told_in_a_few_words(tmp_path):
     probe = {"top1": 61.5, "still_top1": 6.0, "random_top1": 5.75, "chance": 1.79}
     assert results.probed(stored(tmp_path, probe)) == (
-        "62 % right; one frame 6.0 %, random features 5.8 %, chance 1.8 %"
+        "62 % right, one frame 6.0 %, random 5.8 %, chance 1.8 %"
     )
     found = stored(tmp_path, {"t2v_r1": 9.6, "v2t_r1": 8.1}, protocol={"videos": 400})
-    assert results.retrieved(found) == ("first hit right for 9.6 % of captions, 8.1 % of clips, chance 0.2 %")
+    assert results.retrieved(found) == ("first hit right: captions 9.6 %, clips 8.1 %, chance 0.2 %")
     assert results.answered(stored(tmp_path, {"accuracy": 61.2, "chance": 25.0})) == "61 % right, chance 25 %"
     lines = [{"step": 20, "loss": 4.123}, {"step": 20, "eval/loss": 4.0}, {"step": 40, "loss": 2.0}]
     lines.append({"step": 40, "eval/loss": 2.346})
@@ -161,6 +161,10 @@ def test_results_are_told_in_a_few_words(tmp_path):
     assert results.trained(tmp_path) == "loss 4.12 -> 2, held out 4 -> 2.35"
     log = tmp_path / "a.log"
     log.write_text("/x/shards/demo: 64 clips of 64 rows, 1.2 MB in 1 shards (0 were there), 3 s\n")
-    assert results.drawn(log) == "64 clips of 64 rows, 1.2 MB in 1 shards"
+    assert results.drawn(log) == "64 clips, 1.2 MB in 1 shards"
+    log.write_text("/x: 81 clips, 400 conversations of 400 rows, 3.3 MB in 1 shards (0 were there), 4 s\n")
+    assert results.drawn(log) == "81 clips, 400 conversations, 3.3 MB in 1 shards"
+    log.write_text("1,600 clips and 400 held out, in 394 videos, are in demo\n")
+    assert results.drawn(log) == "1,600 clips and 400 held out, in 394 videos"
     log.write_text("156 of 313 clips (50%)\n400 videos of 16 frames are in needles, their questions too\n")
     assert results.drawn(log) == "400 videos of 16 frames"

@@ -10,6 +10,7 @@ from ivjax.quickstart.screen import last_lines
 
 # Such as "1,600 clips and 400 held out, in 394 videos, are in demo", without the place and the time.
 _MADE = re.compile(r"(?:^|: )([\d,]+ (?:clips|videos)\b.*?)(?:,? are in | \(|$)")
+_OF_ROWS = re.compile(r" of [\d,]+ rows")
 
 
 def trained(run: Path) -> str:
@@ -27,8 +28,8 @@ def probed(result: Path) -> str:
     """Returns how often a probe was right, beside what needs no training, or no video."""
     found = _metrics(result)
     return (
-        f"{_percent(found['top1'])} right; one frame {_percent(found['still_top1'])}, "
-        f"random features {_percent(found['random_top1'])}, chance {_percent(found['chance'])}"
+        f"{_percent(found['top1'])} right, one frame {_percent(found['still_top1'])}, "
+        f"random {_percent(found['random_top1'])}, chance {_percent(found['chance'])}"
     )
 
 
@@ -37,7 +38,7 @@ def retrieved(result: Path) -> str:
     found = _metrics(result)
     chance = 100 / json.loads(result.read_text())["protocol"]["videos"]
     return (
-        f"first hit right for {_percent(found['t2v_r1'])} of captions, {_percent(found['v2t_r1'])} of clips, "
+        f"first hit right: captions {_percent(found['t2v_r1'])}, clips {_percent(found['v2t_r1'])}, "
         f"chance {_percent(chance)}"
     )
 
@@ -51,7 +52,7 @@ def answered(result: Path) -> str:
 def drawn(log: Path) -> str:
     """Returns how many clips or videos a data command has made, by the end of its log."""
     found = (_MADE.search(line) for line in reversed(last_lines(log, 5)))
-    return next((match[1] for match in found if match), "")
+    return next((_OF_ROWS.sub("", match[1]) for match in found if match), "")
 
 
 def _metrics(result: Path) -> dict[str, Any]:

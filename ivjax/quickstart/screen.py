@@ -9,7 +9,7 @@ from typing import NamedTuple, TextIO
 from ivjax.progress import duration
 
 _BAR = 20  # characters
-_NAME, _RESULT = 14, 62  # columns
+_NAME, _RESULT = 14, 56  # columns
 _TAIL = 4096  # bytes at the end of a log in which its last line is looked for
 _DONE = re.compile(r"step (\d+/\d+) |([\d,]+ of [\d,]+ \w+)")
 _LEFT = re.compile(r"([\d:]+) (?:s|min|h) left")
