@@ -44,7 +44,7 @@ experiment = ix.Experiment(
         cache_gib=1.0,
     ),
     batch=64,
-    steps=400,
+    steps=360,
     schedule=ix.WarmupCosine(peak=1e-3, final=2e-5, warmup=30),
     optimizer=ix.AdamW(betas=(0.9, 0.98), decay=0.1, clip=1.0),
     dtype="float32",

@@ -1,7 +1,6 @@
 r"""Stage 1 in miniature: a student learns, from a quarter of a clip's tokens, what two teachers see in it.
 
-Command   ivjax quickstart        does it all, or
-          ivjax data demo demo --clips 480 --held-out 160
+Command   ivjax data demo demo --clips 480 --held-out 160
           ivjax data build demo/annotations.jsonl shards/demo --videos demo/videos
           ivjax data build demo/held_out.jsonl shards/demo_held_out --videos demo/videos
           ivjax data tokenizer train shards/demo shards/demo.model --size 400

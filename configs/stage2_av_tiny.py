@@ -1,6 +1,6 @@
 r"""Stage 2 with sound in miniature, from a tiny stage 1: moving shapes that are heard, and captions.
 
-Command   ivjax quickstart                            (for runs/stage1; then `cd quickstart`)
+Command   (the commands of stage1_tiny, for runs/stage1; then)
           ivjax data demo demo_av --clips 4000 --held-out 256 --sounds events
           ivjax data build demo_av/annotations.jsonl shards/demo_av --videos demo_av/videos \
                 recipe.audio=true recipe.short_side=72 recipe.fps=4 recipe.encoding.preset=ultrafast

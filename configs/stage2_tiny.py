@@ -1,6 +1,6 @@
 r"""Stage 2 in miniature, from a tiny stage 1: clips of moving shapes and captions, pairs and hidden words.
 
-Command   ivjax quickstart      (for the demo corpus and runs/stage1; then `cd quickstart`)
+Command   (the commands of stage1_tiny, for the demo corpus and runs/stage1; then)
           ivjax train stage2_tiny --workdir runs/stage2_tiny
           ivjax eval runs/stage2_tiny --suite retrieval --data shards/demo_held_out
 Hardware  two CPU cores; three minutes

@@ -25,6 +25,8 @@ def facts_of_dialogue(setting: Setting[Any], suite: DialogueSuite, questions: in
         "tokens of a reply at most": suite.new,
         "computes in": suite.dtype,
         "broken share allowed": setting.broken,
+        "kind of the data": setting.data.kind,
+        "folder of the videos": setting.data.videos,
         "options of the data": dict(setting.data.options),
         "ivjax": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -72,8 +72,7 @@ def answered_questions(
     first = next(iter(results.values()))
     kept = {label: _kept(answers_file(result)) for label, result in results.items()}
     common = set.intersection(*(set(answers) for answers in kept.values()))
-    options = first.protocol.get("options of the data")
-    questions = open_questions(EvalData(first.data, options=options if isinstance(options, dict) else {}))
+    questions = open_questions(_data_of(first))
     asked = {n: each for n, each in enumerate(questions) if n in common and isinstance(each, EvalQuestion)}
     if not asked:
         raise UserError(f"{answers_file(first)} has no answer to a question of {first.data}")
@@ -86,6 +85,18 @@ def answered_questions(
         told = (question.text, question.options, question.answer, said, ", ".join(question.values(KIND)))
         found.append(AnsweredQuestion(*told, seer.frames(question)))
     return AnsweredSample(tuple(found), len(common))
+
+
+def _data_of(result: EvalResult) -> EvalData:
+    """Returns the test set of a result; what it does not say is taken as usual."""
+    kind, videos = (result.protocol.get(name) for name in ("kind of the data", "folder of the videos"))
+    options = result.protocol.get("options of the data")
+    return EvalData(
+        result.data,
+        kind=kind if isinstance(kind, str) else "auto",
+        videos=videos if isinstance(videos, str) else None,
+        options=options if isinstance(options, dict) else {},
+    )
 
 
 class _Seer:
