@@ -15,6 +15,7 @@ _TOLD, _TOLD_HELD_OUT = "shards/demo_descriptions", "shards/demo_descriptions_he
 _NEEDLES = "shards/demo_needles"
 _NEEDLE_FRAMES = 16  # of the videos in which stage 3 learns to find a needle
 _LONG = f"needles/needles_{_NEEDLE_FRAMES}"
+_ASKED = ("--data", "demo/held_out_dialogues.jsonl", "--videos", "demo/videos", "--limit", "200")
 # Small pictures, few of them a second: what they cost to decode is what training would wait for.
 _RECIPE = ("recipe.short_side=72", "recipe.fps=6", "recipe.encoding.preset=ultrafast")
 
@@ -136,23 +137,13 @@ def _trainings(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
 def _evals(scale: Scale) -> tuple[QuickstartStep, ...]:
     """Tests the stages on held-out clips. Results lie where the report looks for them."""
     probe = ("--suite", "probe", "--train", _CORPUS, "--data", _HELD_OUT, "--still")
-    answers = (
-        "--suite",
-        "mcqa",
-        "--data",
-        "demo/held_out_dialogues.jsonl",
-        "--videos",
-        "demo/videos",
-        "--limit",
-        "200",
-    )
     lengths = [word for length in scale.lengths for word in ("--length", str(length))]
     needle = ("--suite", "needle", "--data", "drawn", *lengths, "--depths", "4", "--needles", str(scale.cell))
     found = (
         ("colour", STAGE1, (*probe, "--attribute", "first_colour"), results.probed),
         ("order", STAGE2, (*probe, "--attribute", "colours"), results.probed),
         ("retrieval", STAGE2, ("--suite", "retrieval", "--data", _HELD_OUT), results.retrieved),
-        ("answers", STAGE3, (*answers, "--by", "text"), results.answered),
+        ("answers", STAGE3, ("--suite", "mcqa", *_ASKED, "--by", "text"), results.answered),
         ("needle map", STAGE3, (*needle, "--by", "text"), results.answered),
     )
     return tuple(_eval(name, run, (*words, *scale.evals), show) for name, run, words, show in found)
