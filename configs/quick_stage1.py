@@ -1,8 +1,9 @@
 """Stage 1 in the quickstart: from a quarter of a clip's tokens a student learns what two teachers see.
 
-Command   ivjax quickstart, or the commands of docs/quickstart.md
+Command   ivjax quickstart        does it all; or, after the commands before it in docs/quickstart.md,
           ivjax train quick_stage1 --workdir runs/stage1
-Hardware  two CPU cores
+Hardware  two CPU cores; 50 s
+Expect    held-out loss 0.3 at step 100, 0.11 at step 400
 """
 
 from ivjax import experiment as ix

@@ -1,8 +1,9 @@
 """Stage 2 in the quickstart: the encoder of stage 1 and captions, pairs and hidden words.
 
-Command   ivjax quickstart, or the commands of docs/quickstart.md
+Command   ivjax quickstart        does it all; or, after the commands before it in docs/quickstart.md,
           ivjax train quick_stage2 --workdir runs/stage2
-Hardware  two CPU cores
+Hardware  two CPU cores; two minutes
+Expect    held-out loss 10 at step 110, 9 at step 220; the order of two colours: docs/quickstart.md
 """
 
 from ivjax import experiment as ix

@@ -1,8 +1,9 @@
 """Stage 3 in the quickstart: the tower of stage 2, HiCo and a small decoder answer questions about videos.
 
-Command   ivjax quickstart, or the commands of docs/quickstart.md
+Command   ivjax quickstart        does it all; or, after the commands before it in docs/quickstart.md,
           ivjax train quick_stage3 --workdir runs/stage3
-Hardware  two CPU cores
+Hardware  two CPU cores; two minutes
+Expect    held-out loss 0.76 at step 110, 0.66 at step 440; right answers: docs/quickstart.md
 """
 
 from ivjax import experiment as ix

@@ -2,7 +2,8 @@
 
 Command   the data commands of docs/quickstart.md, then
           ivjax train quick_teacher_pixels --workdir runs/teacher_pixels
-Hardware  two CPU cores
+Hardware  two CPU cores; half a minute
+Expect    held-out loss 0.019 at step 50, 0.010 at step 200
 """
 
 from ivjax import experiment as ix

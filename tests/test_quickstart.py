@@ -10,6 +10,7 @@ from ivjax.cli import _parser, main
 from ivjax.quickstart import results, walkthrough
 from ivjax.quickstart.commands import FAST, PAGE, WHOLE, QuickstartStep, steps_of
 from ivjax.quickstart.screen import RunningLine, last_lines, logged_progress
+from tests.docs.pages import blocks, lines
 
 
 @pytest.fixture
@@ -42,6 +43,13 @@ def test_every_command_of_the_quickstart_is_valid(scale, capsys):
         assert callable(options.run) and all("=" in word for word in rest)
         if step.command[0] == "train":
             assert main([*step.command[:-2], "--print"]) == 0
+
+
+def test_the_page_has_all_commands_in_their_order():
+    # `.ci/run` runs the first, which runs all others on fewer clips.
+    shell = (block for block in blocks("docs/quickstart.md") if block.language == "sh")
+    found = [line.text for block in shell for line in lines(block)]
+    assert found[1:] == [step.line for step in steps_of(WHOLE, 0)]
 
 
 def test_the_quickstart_resumes_at_the_failed_command(started, tmp_path):

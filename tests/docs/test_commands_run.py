@@ -22,7 +22,7 @@ FIRST = ("README.md", "docs/data.md", "docs/viclip.md", "docs/stage1.md", "docs/
 # Lines that other tests run: by their page and the first words that they have.
 ELSEWHERE = {
     ("README.md", "python3 -m venv"): ".ci/run",
-    ("docs/quickstart.md", "ivjax quickstart"): ".ci/run",
+    ("docs/quickstart.md", "ivjax "): "tests/test_quickstart.py",
     ("docs/getting_started.md", "ivjax "): "tests/test_getting_started.py",
     ("docs/extending.md", "python -m tests.records"): "tests/test_extending.py",
 }
