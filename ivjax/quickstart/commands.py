@@ -137,14 +137,12 @@ def _trainings(scale: Scale, seed: int) -> tuple[QuickstartStep, ...]:
         ("stage 2", "quick_stage2", STAGE2),
         ("stage 3", "quick_stage3", STAGE3),
     )
-    return tuple(
-        QuickstartStep(
-            name,
-            ("train", config, f"seed={seed}", *scale.training, "--workdir", run),
-            lambda folder, log, run=run: results.trained(folder / run),
-        )
-        for name, config, run in trained
-    )
+    return tuple(_training(*one, seed, scale.training) for one in trained)
+
+
+def _training(name: str, config: str, run: str, seed: int, overrides: tuple[str, ...]) -> QuickstartStep:
+    command = ("train", config, f"seed={seed}", *overrides, "--workdir", run)
+    return QuickstartStep(name, command, lambda folder, log: results.trained(folder / run))
 
 
 def _evals(scale: Scale) -> tuple[QuickstartStep, ...]:
