@@ -65,8 +65,12 @@ def test_the_quickstart_resumes_at_the_failed_command(started, tmp_path):
     assert walkthrough.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
     assert commands == names()[place:] and str(tmp_path / "new" / PAGE) in said[-1]
     commands.clear()
+    videos = tmp_path / "new" / "demo" / "videos"
+    videos.mkdir(parents=True)
+    for name in ("-a.mp4", "c.mp4", "b.mp4"):
+        (videos / name).touch()
     assert walkthrough.quickstart(tmp_path / "new", FAST, 0, said.append) == 0
-    assert commands == []
+    assert commands == [] and "ivjax chat demo/videos/b.mp4 " in said[-1]
 
 
 def test_what_comes_after_a_repeated_command_is_repeated(started, tmp_path):

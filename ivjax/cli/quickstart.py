@@ -21,7 +21,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="folder for everything (default quickstart)",
     )
     parser.add_argument(
-        "--fast", action="store_true", help="run a few steps of each: shows that everything works"
+        "--fast",
+        action="store_true",
+        help="run a few steps of each, in two minutes: shows that everything works",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the corpus and of all runs (default 0)")
     parser.add_argument(

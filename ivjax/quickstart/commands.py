@@ -63,6 +63,7 @@ class Scale:
         lengths: frames of the videos in which needles are searched.
         cell: needles at each length and depth.
         left_out: names of steps.
+        remark: what is said at the end.
         xla_flags: how XLA compiles the runs.
     """
 
@@ -75,6 +76,7 @@ class Scale:
     lengths: tuple[int, ...] = (16, 24, 32)
     cell: int = 8
     left_out: tuple[str, ...] = ()
+    remark: str = ""
     xla_flags: str = ""
 
 
@@ -90,6 +92,7 @@ FAST = Scale(
     lengths=(16,),
     cell=1,
     left_out=("colour", "retrieval"),
+    remark=", a few steps of each, whose results mean nothing yet",
     # Unoptimised programs compile faster, and four steps do not pay for more.
     xla_flags="--xla_backend_optimization_level=0",
 )

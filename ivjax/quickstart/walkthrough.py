@@ -50,7 +50,7 @@ def quickstart(folder: Path, scale: Scale, seed: int, say: Say, verbose: bool = 
         finished[line] = round(time.monotonic() - started, 1)
         store(folder / _DONE, json.dumps(finished, indent=1) + "\n")
         say(result_line(step.name, step.result(folder, log), finished[line]))
-    say(_closing(folder, time.monotonic() - began))
+    say(_closing(folder, time.monotonic() - began, scale.remark))
     return 0
 
 
@@ -95,15 +95,18 @@ def _followed(process: subprocess.Popen, line: RunningLine) -> int:
             interrupted = True
 
 
-def _closing(folder: Path, seconds: float) -> str:
+def _closing(folder: Path, seconds: float, remark: str) -> str:
     """Returns where the page is, and what to type next."""
+    # Of any of them; a name that begins with `-` would be taken for an option.
+    videos = sorted((folder / "demo" / "videos").glob("[0-9A-Za-z]*.mp4"))
+    video = videos[0].relative_to(folder) if videos else "VIDEO.mp4"
     return "\n".join(
         [
-            f"\nDone in {duration(seconds)}. Open {folder / PAGE}",
+            f"\nDone in {duration(seconds)}{remark}. Open {folder / PAGE}",
             f"\nNext, in {folder}:",
-            "  ivjax train quick_stage1 stage.mask.ratio=0.9 --workdir runs/masked   # a run of your own",
-            "  ivjax chat demo/videos --weights runs/stage3                          # ask about a video",
-            "  ivjax train stage1_1b --print                                         # the released recipe",
+            "  ivjax train quick_stage1 stage.mask.ratio=0.9 --workdir runs/masked",
+            f'  ivjax chat {video} --end 3 --weights runs/stage3 "What happens in the video?"',
+            "  ivjax train stage1_1b --print    # the released recipe",
         ]
     )
 
