@@ -14,7 +14,7 @@ from ivjax.experiment.overrides import apply_overrides
 _FIELDS = ("path", "data", "train", "classes", "predictions")
 _OPTIONS = (
     *("source", "data", "video", "videos", "weights", "tokenizer", "train", "classes", "predictions"),
-    *("candidates", "moments", "audio"),
+    *("candidates", "moments", "audio", "evals"),
 )
 _WRITTEN = ("workdir", "out", "png", "page", "predictions", "answers")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9]*:/+")  # pathlib has already made one slash of gs://'s two
