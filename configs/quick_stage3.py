@@ -3,7 +3,8 @@
 Command   ivjax quickstart        does it all; or, after the commands before it in docs/quickstart.md,
           ivjax train quick_stage3 --workdir runs/stage3
 Hardware  two CPU cores; two minutes
-Expect    held-out loss 0.8 at step 110, 0.65 to 0.72 at step 440, over three seeds; right answers: docs/quickstart.md
+Expect    held-out loss 0.8 at step 110, 0.65 to 0.72 at step 440, over three seeds; answers:
+          docs/quickstart.md
 """
 
 from ivjax import experiment as ix
