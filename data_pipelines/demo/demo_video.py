@@ -5,7 +5,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -95,8 +95,8 @@ class DemoKind:
 
     def __str__(self) -> str:
         """What differs from the usual kind; it is part of the names of videos."""
-        said = {"sounds": self.sounds, "longest": self.longest, "scenes": self.scenes}
-        return "".join(f" {said[name]}" for name in said if said[name] != getattr(DemoKind, name))
+        values = ((getattr(self, each.name), each.default) for each in fields(self))
+        return "".join(f" {value}" for value, usual in values if value != usual)
 
     def check(self) -> None:
         """Raises UserError for clips that cannot be drawn."""

@@ -169,8 +169,8 @@ def _eval(name: str, run: str, words: tuple[str, ...], show: Callable[[Path], st
     return QuickstartStep(name, command, lambda folder, log: show(folder / out))
 
 
-def _build(name: str, rows: str, out: str, *more: str, videos: str = "demo/videos") -> QuickstartStep:
-    return _data_step(name, "build", rows, out, "--videos", videos, *more, *_RECIPE)
+def _build(name: str, rows: str, out: str, videos: str = "demo/videos") -> QuickstartStep:
+    return _data_step(name, "build", rows, out, "--videos", videos, *_RECIPE)
 
 
 def _data_step(name: str, *command: str) -> QuickstartStep:

@@ -1,4 +1,4 @@
-"""Draws frames as the student of a stage-1 run sees them, and the attention of its clip teacher."""
+"""Frames as the student of a stage-1 run sees them, and the attention of its clip teacher."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
 from ivjax.experiment.mesh_shape import MeshShape
 from ivjax.experiment.storing import stored_experiment
-from ivjax.figures.figure import new_figure, write_figure
 from ivjax.stages.masked_reconstruction import MaskedReconstruction
 from ivjax.stages.masked_reconstruction_loss import reconstruction_of
 from ivjax.train.feed import open_loader
@@ -30,22 +29,6 @@ class MaskedClips(NamedTuple):
     frames: np.ndarray
     attention: np.ndarray
     visible: np.ndarray
-
-
-def draw_masks(run: Path, out: Path, clips: int = 3) -> Path:
-    """Draws two rows for each of the first eval clips: the teacher's attention, and what the mask leaves."""
-    seen = masked_clips(run)
-    clips, times = min(clips, len(seen.frames)), seen.frames.shape[1]
-    figure, axes = new_figure(2 * clips, times, 1.5, 1.5)
-    for panel in axes.flat:
-        panel.set_axis_off()
-    for clip in range(clips):
-        for time in range(times):
-            frame = seen.frames[clip, time]
-            axes[2 * clip, time].imshow(attention_over(frame, seen.attention[clip, time]))
-            axes[2 * clip + 1, time].imshow(masked_frame(frame, seen.visible[clip, time]))
-    figure.suptitle("where the clip teacher looks, and what the student sees")
-    return write_figure(figure, out)
 
 
 def attention_over(frame: np.ndarray, attention: np.ndarray) -> np.ndarray:

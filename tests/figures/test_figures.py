@@ -5,7 +5,6 @@ import json
 import pytest
 
 from ivjax.errors import UserError
-from ivjax.figures.bars import draw_bars
 from ivjax.figures.curves import draw_curves
 from ivjax.figures.figure import new_figure, whole_ticks
 from ivjax.figures.heat_map import draw_heat_map
@@ -17,7 +16,6 @@ def test_figures_are_png_files(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for picture in (
         draw_curves({"one": tmp_path, "two": tmp_path}, tmp_path / "plots" / "losses.png"),
-        draw_bars("probe", {"stage 1": 75.0, "random": 20.0}, 12.5, tmp_path / "probe.png"),
         draw_heat_map("found", {(32, 0.0): 100.0, (32, 1.0): 50.0, (64, 0.0): 25.0}, tmp_path / "map.png"),
     ):
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000

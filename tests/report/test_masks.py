@@ -1,7 +1,6 @@
 """Masks of stage 1: what they show, read from where they come from."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pytest
@@ -11,14 +10,6 @@ from ivjax.experiment.storing import store_experiment
 from ivjax.report import masks
 from ivjax.stages.teachers import ClipTeacher
 from tests.train import micro
-
-
-@pytest.fixture(autouse=True, scope="module")
-def seen_once():
-    """The teacher looks at the clips of a run once in this file: to compile that takes seconds."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(masks, "masked_clips", functools.cache(masks.masked_clips))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +32,6 @@ def test_the_mask_keeps_its_share_of_each_frame_and_follows_attention(run):
     sums = seen.attention.sum((2, 3))
     assert (sums > 0).all() and (sums < 1).all()  # the class token has its share
     assert len({frame.tobytes() for clip in seen.visible for frame in clip}) > clips
-
-
-def test_masks_are_drawn_from_a_run(run, tmp_path):
-    picture = masks.draw_masks(run, tmp_path / "plots" / "masks.png", clips=2)
-    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
 
 
 def test_a_run_without_a_teacher_is_an_error(tmp_path):
