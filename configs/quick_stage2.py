@@ -61,13 +61,15 @@ experiment = ix.Experiment(
     ),
     batch=64,
     steps=220,
-    schedule=ix.FlooredCosine(peak=2e-3, warmup=20),
+    schedule=ix.FlooredCosine(peak=2e-3, warmup=60),
     optimizer=ix.AdamW(betas=(0.9, 0.98), epsilon=1e-8, decay=0.1, clip=1.0),
     dtype="float32",
     scan_layers=False,
     checkpoint=ix.Checkpointing(every=200, keep_last=1),
     log=ix.Logging(every=20),
     eval_loss=ix.EvalLoss(every=110, batches=4),
+    # Words count for more than their places.
+    starts=(ix.Starts("text/*word_embed", 3.0),),
     init_from=("vision=runs/stage1#encoder",),
     # The tower knows much already, and the words nothing.
     trains=(ix.Trains("vision", 0.5),),
