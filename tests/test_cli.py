@@ -109,6 +109,13 @@ def test_bad_input_is_one_sentence_and_status_two(arguments, words, capsys, tmp_
     assert error.count("\n") == 1
 
 
+def test_a_run_does_not_overwrite_a_published_model(tmp_path, capsys):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert main(["train", "stage1_synthetic", "--workdir", str(tmp_path)]) == 2
+    assert f"choose another --workdir, and init_from=('{tmp_path}',)" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+
+
 @pytest.mark.parametrize("words", [["train", "{}.py"], ["convert", "inspect", "{}"], ["train", "{}"]])
 def test_a_path_of_any_length_is_one_sentence(words, capsys):
     assert main([word.format("a" * 5000) for word in words]) == 2

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from ivjax.convert.folder_weights import holds_weights
 from ivjax.drafts import set_aside, store
 from ivjax.errors import UserError
 from ivjax.experiment.experiment import Experiment
@@ -116,6 +117,11 @@ def open_workdir(folder: Path) -> None:
     if colon and scheme.isalnum():
         raise UserError(
             f"the run folder {scheme}:/... is a bucket and no Path: give its address as a text, {scheme}://..."
+        )
+    if holds_weights(folder):
+        raise UserError(
+            f"{folder} holds a model that is published, whose settings a run would replace; choose another "
+            f"--workdir, and init_from=('{folder}',) to go on from it"
         )
     # The name has the process in it: several hosts may probe one folder at the same time.
     probe = folder / f".write-test-{jax.process_index()}"
