@@ -2,8 +2,8 @@
 
 Command   ivjax quickstart        does it all; or, after the commands before it in docs/quickstart.md,
           ivjax train quick_stage1 --workdir runs/stage1
-Hardware  two CPU cores; 50 s
-Expect    held-out loss 0.3 to 0.5 at step 100, 0.11 to 0.18 at step 400, over three seeds
+Hardware  two CPU cores; 40 s
+Expect    held-out loss 0.5 to 0.8 at step 100, 0.18 to 0.21 at step 400, over three seeds
 """
 
 from ivjax import experiment as ix

@@ -2,8 +2,8 @@
 
 Command   ivjax quickstart        does it all; or, after the commands before it in docs/quickstart.md,
           ivjax train quick_stage3 --workdir runs/stage3
-Hardware  two CPU cores; two minutes
-Expect    held-out loss 0.8 at step 110, 0.65 to 0.72 at step 440, over three seeds; answers:
+Hardware  two CPU cores; a minute and a half
+Expect    held-out loss 0.73 to 0.82 at step 110, 0.61 to 0.64 at step 440, over three seeds; answers:
           docs/quickstart.md
 """
 

@@ -2,8 +2,8 @@
 
 Command   the data commands of docs/quickstart.md, then
           ivjax train quick_teacher_clip --workdir runs/teacher_clip
-Hardware  two CPU cores; a minute and a half
-Expect    held-out loss 3.5 to 4.2 at step 100, 1.9 to 3.2 at step 360, over three seeds
+Hardware  two CPU cores; a minute
+Expect    held-out loss 3.7 to 4.2 at step 100, 1.4 to 1.7 at step 360, over three seeds
 """
 
 from ivjax import experiment as ix
