@@ -215,7 +215,8 @@ def test_two_processes_rerank_as_one_does(tmp_path):
     experiment = small_experiment(tmp_path / "run", corpus)
     text = dataclasses.replace(STAGE.text, context=8, places=8, vocabulary=20, seen=16)
     seen = dataclasses.replace(STAGE, text=text, audio=None, joint_width=None, weights=LossWeights())
-    micro.saved(tmp_path / "run", dataclasses.replace(experiment, stage=seen))
+    # Wider parameters saturate the attention, which blows rounding up until it changes the order.
+    micro.saved(tmp_path / "run", dataclasses.replace(experiment, stage=seen), scale=0.5)
     metrics = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
